@@ -1,0 +1,38 @@
+#!/usr/bin/env python3
+"""Evaluate a checkpoint on the held-out speakers of its own protocol."""
+
+import json
+from pathlib import Path
+
+from serx import commands
+
+
+def main(arguments) -> int:
+    from serx.evaluation.held_out import evaluate_checkpoint
+    from serx.evaluation.report import format_report, write_report
+    from serx.training.device import choose_device
+
+    path = Path(arguments.checkpoint)
+    device = choose_device(arguments.device)
+    result = evaluate_checkpoint(path, arguments.root, arguments.part, device, arguments.allow_seen)
+    for note in result.notes:
+        print(f"note: {note}")
+    written = write_report(Path(arguments.out or path.parent), result.predictions, result.stamp, result.extra)
+    print(format_report(json.loads(written.read_text())))
+    print(f"written: {written}, predictions.csv, confusion.png, speakers.png, calibration.png beside it")
+    return 0
+
+
+if __name__ == "__main__":
+    parser = commands.parser(
+        __doc__,
+        "  python scripts/evaluate.py --checkpoint checkpoints/cnn1d/RUN/best.safetensors\n"
+        "  python scripts/evaluate.py --checkpoint best.safetensors --root /corpora/emodb --out results/emodb",
+    )
+    parser.add_argument("--checkpoint", required=True, help="best.safetensors or last.safetensors of a run")
+    parser.add_argument("--root", help="another corpus folder or manifest; default: where it was trained")
+    parser.add_argument("--part", choices=["test", "valid", "all"], default="test", help="default: test")
+    parser.add_argument("--out", help="where evaluation.json and pictures go; default: beside the checkpoint")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: auto")
+    parser.add_argument("--allow-seen", action="store_true", help="evaluate training speakers too, marked as such")
+    commands.run(main, parser.parse_args())

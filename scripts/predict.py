@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+"""Tell the emotion in audio files: any rate, any number of channels, any format soundfile reads."""
+
+import json
+import sys
+
+from serx import commands
+
+
+def main(arguments) -> int:
+    from serx.inference.files import audio_files
+    from serx.inference.predictor import Predictor
+    from serx.training.device import choose_device
+
+    paths = audio_files(arguments.audio)
+    predictor = Predictor(arguments.checkpoint, choose_device(arguments.device))
+    predictions = predictor.predict(paths)
+    if arguments.json:
+        rows = [
+            {"path": str(p.path), "label": p.label, "probabilities": p.probabilities, "error": p.refused}
+            for p in predictions
+        ]
+        print(json.dumps(rows, indent=2))
+    else:
+        for prediction in predictions:
+            print(row(prediction))
+    failed = [p for p in predictions if p.refused]
+    for prediction in failed if arguments.json else ():
+        print(f"{prediction.path}: {prediction.refused}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def row(prediction) -> str:
+    """One line of the table: the label, then every class from the likeliest down."""
+    if prediction.refused:
+        return f"{prediction.path}\n    not used: {prediction.refused}"
+    ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
+    shares = "  ".join(f"{label} {100 * share:.0f}%" for label, share in ranked)
+    return f"{prediction.path}\n    {prediction.label:<10} {shares}"
+
+
+if __name__ == "__main__":
+    parser = commands.parser(
+        __doc__,
+        "  python scripts/predict.py --checkpoint checkpoints/cnn1d/RUN/best.safetensors me.wav\n"
+        "  python scripts/predict.py --checkpoint best.safetensors --json recordings/ > emotions.json",
+    )
+    parser.add_argument("--checkpoint", required=True, help="best.safetensors or last.safetensors of a run")
+    parser.add_argument("--json", action="store_true", help="a list of objects: path, label, probabilities, error")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: auto")
+    parser.add_argument("audio", nargs="+", metavar="AUDIO_OR_FOLDER", help="audio files, or folders of them")
+    commands.run(main, parser.parse_args())

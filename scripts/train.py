@@ -1,0 +1,36 @@
+#!/usr/bin/env python3
+"""Train an emotion classifier from a configuration."""
+
+from pathlib import Path
+
+from serx import commands
+
+
+def main(arguments) -> int:
+    from serx.config import load
+    from serx.training.folder import choose_folder
+    from serx.training.loop import fit
+
+    config = load(arguments.config, arguments.overrides)
+    folder = choose_folder(config.train.output, Path(arguments.config).stem, arguments.resume)
+    outcome = fit(config, folder, arguments.resume)
+    if outcome.stopped_by is not None:
+        print(f"stopped; go on with: {Path(__file__).name} --config {arguments.config} train.output={folder} --resume")
+        return 128 + outcome.stopped_by
+    best = outcome.best
+    print(f"best: epoch {best['epoch'] + 1}, validation UAR {100 * best['valid']['uar']:.1f} ({best['protocol']})")
+    print(f"evaluate: python scripts/evaluate.py --checkpoint {folder / 'best.safetensors'}")
+    return 0
+
+
+if __name__ == "__main__":
+    parser = commands.parser(
+        __doc__,
+        "  python scripts/train.py --config configs/cnn1d.yaml data.root=/corpora/ravdess\n"
+        "  python scripts/train.py --config configs/cnn2d.yaml data.fold=1 train.seed=3 train.output=checkpoints/x\n"
+        "  python scripts/train.py --config configs/cnn2d.yaml --resume     (the newest run of that name)",
+    )
+    parser.add_argument("--config", required=True, help="a YAML file, such as configs/cnn1d.yaml")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in train.output, or the newest one")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings over those of the file")
+    commands.run(main, parser.parse_intermixed_args())

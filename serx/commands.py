@@ -1,0 +1,41 @@
+"""What every script does around its one library call: arguments, the one-line error, the exit code."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable
+
+from serx.errors import SerxError
+
+EXIT_CODES = (
+    "exit codes: 0 ok, 1 some inputs failed, 2 configuration or usage, 3 run folder in use, 4 training diverged, "
+    "5 disk, 6 data, 7 checkpoint, 130/143 stopped by SIGINT/SIGTERM"
+)
+
+
+def parser(description: str, examples: str) -> argparse.ArgumentParser:
+    """An argument parser with examples, the exit codes and `--debug`."""
+    made = argparse.ArgumentParser(
+        description=description,
+        epilog=f"examples:\n{examples}\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return made
+
+
+def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> None:
+    """Calls `main` and exits with its number; a `SerxError` becomes its message and its exit code."""
+    try:
+        code = main(arguments) or 0
+    except SerxError as error:
+        if arguments.debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    sys.exit(code)

@@ -1,0 +1,145 @@
+"""The whole configuration of a run: load, override, check, dump.
+
+Each section is owned by the code that obeys it; this file only puts them together and turns every mistake into one
+line with file, line number and the nearest right key.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import Field, ValidationError
+
+from serx.data.settings import DataConfig
+from serx.errors import ConfigError
+from serx.models.registry import ModelConfig
+from serx.section import Section
+from serx.training.settings import OptimConfig, TrainConfig
+from serx.transforms.augment import AugmentConfig
+from serx.transforms.features import FeaturesConfig
+from serx.yaml_lines import Place, parse, read
+
+
+class Config(Section):
+    """data + features + augment + model + optim + train."""
+
+    data: DataConfig
+    features: FeaturesConfig = Field(default_factory=FeaturesConfig)
+    augment: AugmentConfig = Field(default_factory=AugmentConfig)
+    model: ModelConfig
+    optim: OptimConfig = Field(default_factory=OptimConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a YAML file, then `section.key=value` overrides (values in YAML), and checks everything.
+
+    Raises:
+        ConfigError: lists every mistake at once, each as `file:line: what; how to mend`.
+    """
+    tree, lines = read(Path(path))
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}:1: expected sections (data, features, augment, model, optim, train)")
+    places = {place: f"{path}:{line}" for place, line in lines.items()}
+    for override in overrides:
+        place = _override(tree, override)
+        places = {known: where for known, where in places.items() if known[: len(place)] != place}
+        places |= {place: f"command line: {override}"}
+    return from_tree(tree, places, str(path))
+
+
+def from_tree(tree: Mapping[str, Any], places: Mapping[Place, str] | None = None, source: str = "config") -> Config:
+    """Checks a tree of dicts, tuples and scalars, such as a checkpoint keeps."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        mistakes = [_explain(fault, places or {}, source) for fault in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(mistakes))) from error
+
+
+def tuples(value: Any) -> Any:
+    """Lists to tuples all the way down: what a strict, frozen section wants of JSON."""
+    if isinstance(value, Mapping):
+        return {key: tuples(item) for key, item in value.items()}
+    return tuple(tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def dump(config: Config) -> str:
+    """YAML that `load` reads back to the same configuration."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _override(tree: dict[str, Any], override: str) -> Place:
+    dotted, equals, text = override.partition("=")
+    place = tuple(dotted.split("."))
+    if not equals or not all(place):
+        raise ConfigError(f"command line: {override!r} is not section.key=value, such as train.epochs=20")
+    branch = tree
+    for key in place[:-1]:
+        branch = branch.setdefault(key, {})
+        if not isinstance(branch, dict):
+            raise ConfigError(f"command line: {override}: {key} holds no keys of its own")
+    branch[place[-1]] = parse(text, f"command line: {override}")[0] if text else None
+    return place
+
+
+def _explain(fault: Mapping[str, Any], places: Mapping[Place, str], source: str) -> str:
+    """One line for one of pydantic's faults."""
+    place = tuple(fault["loc"])
+    real = tuple(part for i, part in enumerate(place) if _is_written(place[: i + 1], places))
+    known = real if fault["type"] != "missing" else real[:-1] if real == place else real
+    where = next((places[known[:n]] for n in range(len(known), -1, -1) if known[:n] in places), source)
+    name = ".".join(map(str, real or place))
+    if fault["type"] == "missing":
+        return f"{where}: {'.'.join(map(str, place))} is missing; add it"
+    if fault["type"] == "extra_forbidden":
+        return f"{where}: unknown key {name}{_suggest(name)}"
+    message = fault["msg"].removeprefix("Value error, ")
+    given = "" if fault["type"] == "value_error" else f", got {fault['input']!r}"
+    return f"{where}: {name}: {message[0].lower()}{message[1:]}{given}"
+
+
+def _is_written(place: Place, places: Mapping[Place, str]) -> bool:
+    """Whether the last part of a location is a key of the file, and not the tag of a union (`cnn2d`, `noise`)."""
+    tags = {"cnn1d", "cnn2d", "timm"}
+    return not (place[-1] in tags or (len(place) > 2 and place[0] == "augment" and place[-1] in _transform_kinds()))
+
+
+def _transform_kinds() -> set[str]:
+    kinds = set()
+    for name in ("waveform", "spectrogram"):
+        for section in _sections(AugmentConfig.model_fields[name].annotation):
+            kinds.add(section.model_fields["kind"].default)
+    return kinds
+
+
+def _suggest(name: str) -> str:
+    keys = dotted_keys(Config)
+    plain = ".".join(part for part in name.split(".") if not part.isdigit())
+    near = difflib.get_close_matches(plain, keys, n=1, cutoff=0.6)
+    same_end = [key for key in keys if key.split(".")[-1] == plain.split(".")[-1]]
+    best = (same_end + near)[:1]
+    return f"; did you mean {best[0]}?" if best else f"; known sections are {', '.join(Config.model_fields)}"
+
+
+def dotted_keys(section: type[Section], prefix: str = "") -> list[str]:
+    """Every key of a section and of those within it, such as `optim.lr`."""
+    keys: list[str] = []
+    for name, field in section.model_fields.items():
+        keys.append(f"{prefix}{name}")
+        for inner in _sections(field.annotation):
+            keys += dotted_keys(inner, f"{prefix}{name}.")
+    return list(dict.fromkeys(keys))
+
+
+def _sections(annotation: Any) -> list[type[Section]]:
+    """The sections named anywhere in a type."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    if get_origin(annotation) in (Annotated, Union, UnionType, tuple):
+        inner = [part for part in get_args(annotation) if part not in (NoneType, Ellipsis)]
+        return [section for part in inner for section in _sections(part)]
+    return []

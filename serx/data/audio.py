@@ -1,0 +1,118 @@
+"""Decode one audio file to a mono float32 waveform, or refuse it with a named reason.
+
+The only user of soundfile. Channels are averaged, the rate is changed by soxr (HQ: aliases at -132 dB), and silence at
+both ends may be trimmed; training and prediction go through the same call, so that they hear the same thing.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from pydantic import Field
+
+from serx.errors import DataError
+from serx.section import Section
+
+MAX_RATE, MIN_RATE = 384_000, 4_000
+MAX_CHANNELS = 32
+MAX_LEVEL = 1e4  # a float file may exceed full scale; beyond this it is not audio
+_FRAME_SECONDS, _STEP_SECONDS = 0.025, 0.010
+
+
+class AudioConfig(Section):
+    """How a file becomes a waveform; part of the `data` section and of every checkpoint."""
+
+    sample_rate: int = Field(16_000, ge=4_000, le=192_000)
+    trim_db: float | None = Field(None, gt=0)  # cut the ends that stay this far below the loudest frame
+    trim_keep_seconds: float = Field(0.05, ge=0)  # and leave so much of them
+    min_seconds: float = Field(0.1, ge=0)
+    max_seconds: float = Field(60.0, gt=0)
+
+
+class RefusedAudioError(DataError):
+    """A file that cannot be used. `reason` is one word: empty, not_audio, truncated, too_short, too_long, silent,
+    nonfinite, absurd_level, bad_rate, too_many_channels, decode_error or unreadable."""
+
+    def __init__(self, path: Path, reason: str, detail: str) -> None:
+        super().__init__(f"{path}: {reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+def read(path: Path, config: AudioConfig) -> np.ndarray:
+    """Decodes `path` to `(T,)` float32 at `config.sample_rate`.
+
+    Raises:
+        RefusedAudioError: with one of the reasons above; nothing is returned that a model could choke on.
+    """
+    samples, rate = _decode(path, config.max_seconds)
+    mono = samples.mean(axis=1)
+    if not np.isfinite(mono).all():
+        raise RefusedAudioError(path, "nonfinite", "NaN or infinite samples; export it again")
+    peak = float(np.abs(mono).max(initial=0.0))
+    if peak == 0.0:
+        raise RefusedAudioError(path, "silent", "every sample is zero")
+    if peak > MAX_LEVEL:
+        raise RefusedAudioError(path, "absurd_level", f"peak {peak:.3g} where full scale is 1")
+    if rate != config.sample_rate:
+        mono = soxr.resample(mono, rate, config.sample_rate, quality="HQ")
+    if config.trim_db is not None:
+        mono = trim_silence(mono, config.sample_rate, config.trim_db, config.trim_keep_seconds)
+    if len(mono) < max(1, config.min_seconds * config.sample_rate):
+        seconds = len(mono) / config.sample_rate
+        raise RefusedAudioError(path, "too_short", f"{seconds:.3f} s, data.min_seconds is {config.min_seconds}")
+    return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def trim_silence(waveform: np.ndarray, sample_rate: int, trim_db: float, keep_seconds: float) -> np.ndarray:
+    """Cuts both ends of `waveform (T,)` where 25 ms frames stay `trim_db` below the loudest one, but `keep_seconds`."""
+    size, step = round(_FRAME_SECONDS * sample_rate), round(_STEP_SECONDS * sample_rate)
+    if len(waveform) <= size:
+        return waveform
+    energy = np.concatenate([[0.0], np.cumsum(np.square(waveform, dtype=np.float64))])
+    starts = np.arange(0, len(waveform) - size + 1, step)
+    power = energy[starts + size] - energy[starts]
+    loud = starts[power >= power.max() * 10 ** (-trim_db / 10)]
+    keep = round(keep_seconds * sample_rate)
+    return waveform[max(0, loud[0] - keep) : loud[-1] + size + keep]
+
+
+def _decode(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
+    """All channels of a file, `(T, channels)` float32, and its rate."""
+    try:
+        if path.stat().st_size == 0:
+            raise RefusedAudioError(path, "empty", "0 bytes; download or copy it again")
+        with soundfile.SoundFile(path) as file:
+            _check_header(path, file, max_seconds)
+            samples = file.read(dtype="float32", always_2d=True)
+            promised, rate = file.frames, file.samplerate
+    except OSError as error:
+        raise RefusedAudioError(path, "unreadable", error.strerror or str(error)) from error
+    except soundfile.LibsndfileError as error:
+        reason = "not_audio" if "format" in str(error).lower() else "decode_error"
+        raise RefusedAudioError(path, reason, str(error.error_string)) from error
+    if len(samples) < promised or _riff_is_cut(path):
+        raise RefusedAudioError(path, "truncated", "the file is shorter than its header says; copy it again")
+    if len(samples) == 0:
+        raise RefusedAudioError(path, "empty", "a header without samples")
+    return samples, rate
+
+
+def _check_header(path: Path, file: soundfile.SoundFile, max_seconds: float) -> None:
+    """Refuses by the header alone, so that a bomb of a file is never decoded."""
+    if not MIN_RATE <= file.samplerate <= MAX_RATE:
+        raise RefusedAudioError(path, "bad_rate", f"{file.samplerate} Hz, expected {MIN_RATE} to {MAX_RATE}")
+    if file.channels > MAX_CHANNELS:
+        raise RefusedAudioError(path, "too_many_channels", f"{file.channels}, at most {MAX_CHANNELS}")
+    if file.frames > max_seconds * file.samplerate:
+        seconds = file.frames / file.samplerate
+        raise RefusedAudioError(path, "too_long", f"{seconds:.1f} s, data.max_seconds is {max_seconds:g}")
+
+
+def _riff_is_cut(path: Path) -> bool:
+    """Whether a WAV promises more bytes than the file holds: libsndfile reads such files without a word."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    size = int.from_bytes(head[4:8], "little")
+    streamed = size in (0, 0xFFFFFFFF, 0x7FFFFFFF)  # written by a pipe that did not know its length
+    return head[:4] == b"RIFF" and not streamed and path.stat().st_size < size + 8 - 1  # a last pad byte may miss

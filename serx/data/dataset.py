@@ -1,0 +1,93 @@
+"""`Dataset`: everything before the first batch: scan, label, decode, split, and the check that nothing leaks."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from serx.data.corpora import scan
+from serx.data.labels import assign_labels
+from serx.data.leaks import check_leaks
+from serx.data.pack import Pack, cache_folder, open_pack
+from serx.data.protocols import Split, make_split
+from serx.data.settings import DataConfig
+from serx.data.utterance import Utterance
+from serx.errors import DataError
+
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled, decoded clips; clip i of the pack is `utterances[i]`.
+
+    Attributes:
+        targets: `(n,)` int64, indices into `labels`.
+        notes: lines the user must hear: what was set aside, dropped or missing.
+    """
+
+    utterances: tuple[Utterance, ...]
+    targets: np.ndarray
+    labels: tuple[str, ...]
+    pack: Pack
+    notes: tuple[str, ...]
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Equal for clips whose decoded audio is equal."""
+        return self.pack.digests
+
+    def persons(self, indices: tuple[int, ...]) -> list[str]:
+        """The speakers of these clips, sorted."""
+        return sorted({self.utterances[i].person for i in indices})
+
+
+def load_dataset(config: DataConfig, labels: tuple[str, ...] | None = None, progress: bool = True) -> Dataset:
+    """Finds, labels and decodes the corpora of `config.root`.
+
+    Args:
+        labels: the classes, where a checkpoint has fixed them; default `config.labels`.
+
+    Raises:
+        DataError: nothing usable is there, or an emotion has no label.
+        DiskError: the decoded audio cannot be kept.
+    """
+    found = scan(config.root, config.styles)
+    labelled = assign_labels(found.utterances, labels or config.labels, config.label_map)
+    notes = _tell_set_aside([(item.reason, item.path) for item in found.set_aside])
+    notes += [f"dropped by data.label_map: {count} x {emotion}" for emotion, count in labelled.dropped.items()]
+    paths = [utterance.path for utterance in labelled.utterances]
+    pack = open_pack(paths, config, cache_folder(config.cache), progress)
+    notes += _tell_set_aside([(why.partition(":")[0], Path(path)) for path, why in pack.refused.items()])
+    kept = [i for i, row in enumerate(pack.rows) if row >= 0]
+    if not kept:
+        raise DataError(f"{config.root}: none of the {len(paths)} files could be decoded; {'; '.join(notes)}")
+    return Dataset(
+        utterances=tuple(labelled.utterances[i] for i in kept),
+        targets=np.asarray([labelled.targets[i] for i in kept], np.int64),
+        labels=tuple(labelled.labels),
+        pack=pack,
+        notes=tuple(notes),
+    )
+
+
+def split_dataset(dataset: Dataset, config: DataConfig) -> Split:
+    """The parts of `config.protocol`, checked for shared speakers and shared audio.
+
+    Raises:
+        LeakError: a speaker or the same audio would be in two parts.
+    """
+    split = make_split(dataset.utterances, dataset.targets.tolist(), config, dataset.digests)
+    check_leaks(dataset.utterances, split, dataset.digests)
+    return split
+
+
+def _tell_set_aside(items: list[tuple[str, Path]]) -> list[str]:
+    """One line a reason, with the first few names."""
+    lines = []
+    for reason, count in Counter(reason for reason, _ in items).items():
+        names = [str(path) for why, path in items if why == reason]
+        more = f", and {count - SHOWN} more" if count > SHOWN else ""
+        lines.append(f"set aside ({reason}): {', '.join(names[:SHOWN])}{more}")
+    return lines

@@ -1,0 +1,110 @@
+"""Evaluate a checkpoint on speakers it never heard, and refuse those it did."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from serx.data.corpus import place
+from serx.data.dataset import Dataset, load_dataset
+from serx.errors import DataError, LeakError
+from serx.evaluation.classify import classify
+from serx.evaluation.report import Predictions
+from serx.inference.predictor import Predictor
+
+Part = Literal["test", "valid", "all"]
+BATCH = 64
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Predictions on one part, the stamp to print beside every number, and what else the reader must know."""
+
+    predictions: Predictions
+    stamp: str
+    extra: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def evaluate_checkpoint(
+    path: Path, root: str | None, part: Part, device: torch.device, allow_seen: bool = False, progress: bool = True
+) -> Evaluated:
+    """Predicts the clips of `part` in `root` (default: where the checkpoint was trained).
+
+    `test` are the protocol's held-out speakers; in a root that holds none of them, every speaker the checkpoint never
+    met. Clips are known by the digest of their audio, so that moved or renamed files do not slip through.
+
+    Raises:
+        LeakError: the part holds speakers or audio of the training part, and `allow_seen` is False.
+        DataError: the part is empty.
+    """
+    predictor = Predictor(path, device)
+    facts = predictor.facts
+    updates: dict[str, Any] = {"root": root} if root else {}
+    config = predictor.config.data.model_copy(update=updates)
+    dataset = load_dataset(config, predictor.labels, progress)
+    clips, stamp = _choose(dataset, facts, part)
+    seen = _seen(dataset, facts, clips)
+    if seen and not allow_seen:
+        names = ", ".join(seen[:SHOWN]) + (f" and {len(seen) - SHOWN} more" if len(seen) > SHOWN else "")
+        raise LeakError(
+            f"{path}: trained on {names}, which --part {part} would evaluate; such a number says nothing about new "
+            "voices. Use --part test, or --allow-seen to print it with that warning"
+        )
+    warnings = [f"CONTAINS TRAINING SPEAKERS OR CLIPS: {', '.join(seen[:SHOWN])}"] if seen else []
+    stamp = "; ".join([stamp, *warnings])
+    lengths = dataset.pack.lengths[clips]
+    probabilities = classify(predictor.recognizer, place(dataset.pack, device, config.placement), clips, lengths, BATCH)
+    chosen = [dataset.utterances[i] for i in clips]
+    predictions = Predictions(
+        paths=tuple(str(u.path) for u in chosen),
+        persons=tuple(u.person for u in chosen),
+        sexes=tuple(u.sex for u in chosen),
+        intensities=tuple(u.intensity for u in chosen),
+        targets=dataset.targets[clips],
+        probabilities=probabilities,
+        labels=predictor.labels,
+    )
+    extra = {
+        "checkpoint": str(path),
+        "part": part,
+        "root": str(config.root),
+        "epoch": facts["progress"]["epoch"],
+        "warnings": warnings,
+        "environment": facts["environment"],
+    }
+    return Evaluated(predictions, stamp, extra, dataset.notes)
+
+
+def _choose(dataset: Dataset, facts: dict[str, Any], part: Part) -> tuple[np.ndarray, str]:
+    """The clips of the part and the protocol stamp that goes with them."""
+    trained_on = facts["protocol"]
+    if part == "all":
+        return np.arange(len(dataset.utterances)), f"all clips of the root; trained under {trained_on}"
+    digests = set(facts["digests"][part])
+    named = [i for i, digest in enumerate(dataset.digests) if digest in digests]
+    if named:
+        used = "" if part == "test" else "; on VALIDATION clips, which chose the epoch"
+        return np.asarray(named), f"{trained_on}{used}"
+    met = set(facts["speakers"]["train"]) | set(facts["speakers"]["valid"])
+    new = [i for i, utterance in enumerate(dataset.utterances) if utterance.person not in met]
+    if part == "valid" or not new:
+        speakers = ", ".join(facts["speakers"][part]) or "none"
+        raise DataError(f"no clip of part {part} (speakers {speakers}) is in this root; give the right one with --root")
+    corpora = " + ".join(sorted({dataset.utterances[i].corpus for i in new}))
+    return np.asarray(new), f"speakers of {corpora} never met in training; trained under {trained_on}"
+
+
+def _seen(dataset: Dataset, facts: dict[str, Any], clips: Collection[int]) -> list[str]:
+    """Speakers of these clips the checkpoint was trained on; under a random split, clips."""
+    if facts["speaker_independent"]:
+        persons = set(facts["speakers"]["train"])
+        seen = {dataset.utterances[i].person for i in clips if dataset.utterances[i].person in persons}
+        if seen:
+            return sorted(seen)
+    digests = set(facts["digests"]["train"])
+    return sorted(str(dataset.utterances[i].path) for i in clips if dataset.digests[i] in digests)

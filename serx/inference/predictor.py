@@ -1,0 +1,86 @@
+"""`Predictor`: a checkpoint and nothing else, from audio files to emotions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from serx.config import Config, from_tree, tuples
+from serx.data.audio import RefusedAudioError, read
+from serx.errors import CheckpointError, ConfigError
+from serx.recognizer import Recognizer
+from serx.training import checkpoint
+from serx.training.run import fill
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model heard in one file: probabilities by label, or why the file could not be used."""
+
+    path: Path
+    probabilities: dict[str, float] | None
+    refused: str | None = None
+
+    @property
+    def label(self) -> str | None:
+        """The most probable emotion."""
+        return max(self.probabilities, key=self.probabilities.__getitem__) if self.probabilities else None
+
+
+class Predictor:
+    """The recognizer of a checkpoint, with the way it wants its audio decoded.
+
+    Attributes:
+        facts: the checkpoint's own account: labels, protocol, speakers, environment.
+    """
+
+    def __init__(self, path: str | Path, device: torch.device) -> None:
+        """Rebuilds the recognizer from the file alone.
+
+        Raises:
+            CheckpointError: the file is damaged or not a checkpoint of serx.
+        """
+        saved = checkpoint.load(path)
+        self.facts: dict[str, Any] = saved.facts
+        try:
+            self.config: Config = from_tree(tuples(saved.facts["config"]), source=f"{path}, its configuration")
+            self.labels = tuple(saved.facts["labels"])
+        except (KeyError, ConfigError) as error:
+            raise CheckpointError(f"{path}: not readable by this version of serx: {error}") from error
+        self.device = device
+        config = self.config
+        recognizer = Recognizer(config.features, config.model, self.labels, config.data.sample_rate)
+        averaged = saved.group("ema")
+        fill(recognizer, averaged or saved.group("model"), f"{path}: model")
+        self.recognizer = recognizer.to(device).eval()
+
+    def predict(self, paths: Sequence[Path]) -> list[Prediction]:
+        """One prediction a path, in order; a file that cannot be used gets its reason, and the rest go on."""
+        predictions: list[Prediction] = []
+        for start in range(0, len(paths), BATCH):
+            predictions += self._batch(paths[start : start + BATCH])
+        return predictions
+
+    def _batch(self, paths: Sequence[Path]) -> list[Prediction]:
+        heard: dict[Path, np.ndarray] = {}
+        refused: dict[Path, str] = {}
+        for path in paths:
+            try:
+                heard[path] = read(path, self.config.data)
+            except RefusedAudioError as error:
+                refused[path] = f"{error.reason}: {error.detail}"
+        rows = self._probabilities(list(heard.values())) if heard else []
+        named = {path: dict(zip(self.labels, row, strict=True)) for path, row in zip(heard, rows, strict=True)}
+        return [Prediction(path, named.get(path), refused.get(path)) for path in paths]
+
+    def _probabilities(self, waveforms: list[np.ndarray]) -> list[list[float]]:
+        lengths = torch.tensor([len(waveform) for waveform in waveforms])
+        batch = torch.zeros(len(waveforms), int(lengths.max()))
+        for row, waveform in zip(batch, waveforms, strict=True):
+            row[: len(waveform)] = torch.from_numpy(waveform)
+        return self.recognizer.probabilities(batch.to(self.device), lengths.to(self.device)).cpu().tolist()

@@ -1,0 +1,48 @@
+"""`Cnn1d`: residual convolutions over the feature sequence, each row of the features an input channel.
+
+Input `(B, F, N)`, output `(B, C)`. As configured here: receptive field 61 frames (about 1 s at a hop of 16 ms),
+0.9 M parameters with 64 rows and 8 classes.
+"""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from serx.models.layers import AttentiveStatistics, Classifier, ResidualBlock, time_mask
+from serx.section import Section
+
+
+class Cnn1dConfig(Section):
+    """Widths and strides of the stages, one residual block each."""
+
+    kind: Literal["cnn1d"] = "cnn1d"
+    stem: int = Field(128, ge=1)
+    widths: tuple[int, ...] = Field((128, 160, 192), min_length=1)
+    strides: tuple[int, ...] = Field((2, 2, 1), min_length=1)
+    kernel: int = Field(5, ge=1)
+    dropout: float = Field(0.3, ge=0, lt=1)
+
+
+class Cnn1d(nn.Module):
+    """See the module's first lines."""
+
+    def __init__(self, config: Cnn1dConfig, bins: int, classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv1d(bins, config.stem, config.kernel, padding=config.kernel // 2, bias=False)
+        self.norm = nn.BatchNorm1d(config.stem)
+        inputs = [config.stem, *config.widths[:-1]]
+        self.blocks = nn.ModuleList(
+            ResidualBlock(before, width, (stride,), config.kernel, config.dropout / 2)
+            for before, width, stride in zip(inputs, config.widths, config.strides, strict=True)
+        )
+        self.pool = AttentiveStatistics(config.widths[-1])
+        self.classify = Classifier(2 * config.widths[-1], classes, config.dropout)
+
+    def forward(self, features: Tensor, frames: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.stem(features)))
+        x = x * time_mask(frames, x)
+        for block in self.blocks:
+            x, frames = block(x, frames)
+        return self.classify(self.pool(x, frames))

@@ -1,0 +1,59 @@
+"""`Cnn2d`: residual convolutions over the spectrogram as a picture, then attention over time.
+
+Input `(B, F, N)`, output `(B, C)`. Frequency is kept as a position until the end (flattened into channels), since a
+formant is not the same thing an octave up. With 64 mels and 8 classes: 0.43 M parameters.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from serx.models.layers import AttentiveStatistics, Classifier, ResidualBlock, strided, time_mask
+from serx.section import Section
+
+
+class Cnn2dConfig(Section):
+    """The stem's width and stride, then for each stage its width and its (frequency, time) stride."""
+
+    kind: Literal["cnn2d"] = "cnn2d"
+    stem: int = Field(24, ge=1)
+    stem_stride: tuple[int, int] = (2, 2)
+    widths: tuple[int, ...] = Field((32, 64, 128), min_length=1)
+    strides: tuple[tuple[int, int], ...] = Field(((2, 2), (2, 2), (2, 1)), min_length=1)
+    embedding: int = Field(192, ge=1)
+    dropout: float = Field(0.3, ge=0, lt=1)
+
+
+class Cnn2d(nn.Module):
+    """See the module's first lines."""
+
+    def __init__(self, config: Cnn2dConfig, bins: int, classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, config.stem, 5, config.stem_stride, padding=2, bias=False)
+        self.norm = nn.BatchNorm2d(config.stem)
+        self.stem_time_stride = config.stem_stride[1]
+        inputs = [config.stem, *config.widths[:-1]]
+        self.blocks = nn.ModuleList(
+            ResidualBlock(before, width, stride)
+            for before, width, stride in zip(inputs, config.widths, config.strides, strict=True)
+        )
+        rows = bins
+        for stride, _ in (config.stem_stride, *config.strides):
+            rows = -(-rows // stride)
+        self.embed = nn.Conv1d(rows * config.widths[-1], config.embedding, 1, bias=False)
+        self.embed_norm = nn.BatchNorm1d(config.embedding)
+        self.pool = AttentiveStatistics(config.embedding)
+        self.classify = Classifier(2 * config.embedding, classes, config.dropout)
+        self.to(memory_format=torch.channels_last)  # a quarter to a half faster on CPUs and in half precision
+
+    def forward(self, features: Tensor, frames: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.stem(features[:, None])))
+        frames = strided(frames, self.stem_time_stride)
+        x = x * time_mask(frames, x)
+        for block in self.blocks:
+            x, frames = block(x, frames)
+        x = F.relu(self.embed_norm(self.embed(x.flatten(1, 2))))
+        return self.classify(self.pool(x, frames))

@@ -1,0 +1,95 @@
+"""Layers that know where a clip ends: nothing past its last frame reaches its logits.
+
+A zero-padded convolution at a clip's end sees zeros; so must one in the middle of a padded batch. Each convolution
+here therefore reads a masked input, and each pooling is masked. Frames shrink as `ceil(frames / stride)`.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from serx.transforms.functional import valid_mask
+
+STD_FLOOR = 1e-5  # variance under the root: keeps its gradient finite on one frame
+
+
+def strided(frames: Tensor, stride: int) -> Tensor:
+    """Frames left after an odd, centred convolution of this stride."""
+    return torch.div(frames + stride - 1, stride, rounding_mode="floor")
+
+
+def time_mask(frames: Tensor, like: Tensor) -> Tensor:
+    """1 where a frame is valid, shaped to multiply `like (B, ..., N)` and of its dtype."""
+    mask = valid_mask(frames, like.shape[-1]).to(like.dtype)
+    return mask.view(len(frames), *[1] * (like.dim() - 2), like.shape[-1])
+
+
+class SqueezeExcite(nn.Module):
+    """Scales each channel by what the whole clip holds (Hu et al. 2018); the mean is over valid positions."""
+
+    def __init__(self, channels: int, reduction: int = 8) -> None:
+        super().__init__()
+        hidden = max(4, channels // reduction)
+        self.gate = nn.Sequential(
+            nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, channels), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """`x (B, C, ..., N)` is zero where `mask` is."""
+        rows = x.shape[2:-1].numel()
+        mean = x.flatten(2).sum(-1) / (mask.flatten(1).sum(-1, keepdim=True) * rows)
+        return x * self.gate(mean).view(*mean.shape, *[1] * (x.dim() - 2))
+
+
+class ResidualBlock(nn.Module):
+    """Two masked convolutions, squeeze-excite and a shortcut (He et al. 2016), in one or two dimensions.
+
+    `(B, C, N)` or `(B, C, F, N)` in; channels `width`, axes divided by `stride` (time is the last) out.
+    """
+
+    def __init__(self, inputs: int, width: int, stride: tuple[int, ...], kernel: int = 3, dropout: float = 0.0) -> None:
+        super().__init__()
+        conv, norm = {1: (nn.Conv1d, nn.BatchNorm1d), 2: (nn.Conv2d, nn.BatchNorm2d)}[len(stride)]
+        padding = kernel // 2
+        self.conv1 = conv(inputs, width, kernel, stride, padding, bias=False)
+        self.norm1 = norm(width)
+        self.conv2 = conv(width, width, kernel, 1, padding, bias=False)
+        self.norm2 = norm(width)
+        self.excite = SqueezeExcite(width)
+        same = inputs == width and set(stride) == {1}
+        self.shortcut = nn.Identity() if same else nn.Sequential(conv(inputs, width, 1, stride, bias=False), norm(width))
+        self.dropout = nn.Dropout(dropout)
+        self.time_stride = stride[-1]
+
+    def forward(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """`x` zero beyond `frames (B,)` -> the same promise, and the frames left."""
+        frames = strided(frames, self.time_stride)
+        inner = self.norm1(self.conv1(x)).relu()
+        mask = time_mask(frames, inner)
+        inner = self.norm2(self.conv2(self.dropout(inner) * mask)) * mask
+        return (self.excite(inner, mask) + self.shortcut(x)).relu() * mask, frames
+
+
+class AttentiveStatistics(nn.Module):
+    """Weighted mean and deviation over valid frames, `(B, C, N)` -> `(B, 2 C)` (Okabe et al. 2018).
+
+    In float32: a softmax over hundreds of frames and a variance by differences lose too much in half precision.
+    """
+
+    def __init__(self, channels: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Conv1d(channels, hidden, 1), nn.Tanh(), nn.Conv1d(hidden, channels, 1))
+
+    def forward(self, x: Tensor, frames: Tensor) -> Tensor:
+        valid = valid_mask(frames, x.shape[-1])[:, None]
+        x = x.float()
+        weight = self.score(x).float().masked_fill(~valid, float("-inf")).softmax(-1)
+        mean = (weight * x).sum(-1)
+        variance = (weight * (x - mean[..., None]).square()).sum(-1)
+        return torch.cat([mean, (variance + STD_FLOOR).sqrt()], dim=1)
+
+
+class Classifier(nn.Sequential):
+    """Batch norm, dropout and a linear layer from a clip's embedding `(B, D)` to logits `(B, C)`."""
+
+    def __init__(self, inputs: int, classes: int, dropout: float) -> None:
+        super().__init__(nn.BatchNorm1d(inputs), nn.Dropout(dropout), nn.Linear(inputs, classes))

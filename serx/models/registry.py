@@ -1,0 +1,24 @@
+"""The models by name: `model.kind` in a configuration chooses one of these."""
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import nn
+
+from serx.models.cnn1d import Cnn1d, Cnn1dConfig
+from serx.models.cnn2d import Cnn2d, Cnn2dConfig
+from serx.models.timm_backbone import TimmBackbone, TimmConfig
+
+ModelConfig = Annotated[Cnn1dConfig | Cnn2dConfig | TimmConfig, Field(discriminator="kind")]
+
+
+def build(config: ModelConfig, bins: int, classes: int, pretrained: bool = False) -> nn.Module:
+    """A backbone `features (B, F, N), frames (B,) -> logits (B, C)` for F = `bins`, C = `classes`.
+
+    `pretrained` lets a timm model that asks for it load published weights; a checkpoint brings its own instead.
+    """
+    if isinstance(config, TimmConfig):
+        return TimmBackbone(config, bins, classes, pretrained and config.pretrained)
+    if isinstance(config, Cnn1dConfig):
+        return Cnn1d(config, bins, classes)
+    return Cnn2d(config, bins, classes)

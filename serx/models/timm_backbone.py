@@ -1,0 +1,57 @@
+"""`TimmBackbone`: any image network of timm by name, reading the spectrogram as a picture of fixed width.
+
+Image networks have no masks, so a clip's picture must not depend on its batch: clips are cut into windows of
+`frames` frames (zeros fill the last), each window is classified alone, and a clip's logits are the mean over its own
+windows, weighted by how full they are. The number of windows follows from the batch's width, a host number: nothing waits for the device.
+"""
+
+from typing import Literal
+
+import timm
+import torch
+import torch.nn.functional as F
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from serx.section import Section
+
+
+class TimmConfig(Section):
+    """A timm model name such as `resnet18`, and how wide its picture is."""
+
+    kind: Literal["timm"] = "timm"
+    name: str = "resnet10t"
+    pretrained: bool = False
+    frames: int = Field(192, ge=32)
+    dropout: float = Field(0.2, ge=0, lt=1)
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if not timm.is_model(name):
+            near = timm.list_models(f"*{name}*")[:5] or timm.list_models(f"{name[:4]}*")[:5]
+            raise ValueError(f"timm has no model {name!r}; near it: {', '.join(near) or 'nothing'}")
+        return name
+
+
+class TimmBackbone(nn.Module):
+    """`features (B, F, N)`, `frames (B,)` -> `logits (B, C)`."""
+
+    def __init__(self, config: TimmConfig, bins: int, classes: int, pretrained: bool) -> None:
+        """Builds the network; `pretrained` is apart from the config, since a checkpoint brings its own weights."""
+        super().__init__()
+        self.frames = config.frames
+        fixed = timm.get_pretrained_cfg(config.name).fixed_input_size  # transformers: tell them the picture's size
+        size = {"img_size": (bins, config.frames)} if fixed else {}
+        self.net = timm.create_model(
+            config.name, pretrained, in_chans=1, num_classes=classes, drop_rate=config.dropout, **size
+        )
+
+    def forward(self, features: Tensor, frames: Tensor) -> Tensor:
+        windows = -(-features.shape[-1] // self.frames)
+        padded = F.pad(features, (0, windows * self.frames - features.shape[-1]))
+        pictures = padded.unflatten(-1, (windows, self.frames)).transpose(1, 2)
+        logits = self.net(pictures.flatten(0, 1)[:, None]).unflatten(0, (-1, windows))
+        start = torch.arange(windows, device=frames.device) * self.frames
+        filled = (frames[:, None] - start).clamp(0, self.frames).to(logits.dtype)[..., None]
+        return (logits * filled).sum(1) / filled.sum(1)

@@ -1,0 +1,125 @@
+"""One epoch of training, in the order in which the hardware sees it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from serx.config import Config
+from serx.data.corpus import Corpus
+from serx.seeding import derive, generator
+from serx.training.optim import learning_rate
+from serx.training.run import Run
+from serx.transforms.augment import augment
+
+
+@dataclass(frozen=True)
+class TrainingClips:
+    """The training part: its clips' numbers in the corpus, their classes, and each class's weight in the loss."""
+
+    clips: np.ndarray  # (n,) int64
+    targets: np.ndarray  # (n,) int64
+    class_weights: Tensor  # (C,) float32, on the device
+
+
+def plan_epoch(part: TrainingClips, config: Config, epoch: int) -> list[list[np.ndarray]]:
+    """The epoch's optimizer steps, each a list of batches, each an array of positions in `part`.
+
+    Batches are of one size, give or take one clip, so that no last one is too small to normalise over.
+    """
+    random, count = generator(config.train.seed, "order", epoch), len(part.clips)
+    if config.train.sampling == "balanced":
+        frequency = np.bincount(part.targets)[part.targets]
+        order = torch.multinomial(torch.from_numpy(1.0 / frequency), count, replacement=True, generator=random)
+    else:
+        order = torch.randperm(count, generator=random)
+    batches = np.array_split(order.numpy(), -(-count // config.train.batch_size))
+    every = config.train.accumulate
+    return [batches[i : i + every] for i in range(0, len(batches), every)]
+
+
+def train_epoch(
+    run: Run, part: TrainingClips, corpus: Corpus, steps: list[list[np.ndarray]], after_step: Callable[[], bool]
+) -> None:
+    """Takes the epoch's remaining steps; stops early, between two of them, when `after_step` says so.
+
+    Nothing here waits for the device: losses, confusion and the flags of skipped steps add up where they are made.
+    """
+    config, device = run.config, run.device
+    run.recognizer.train()
+    parameters = [p for p in run.recognizer.parameters() if p.requires_grad]
+    statistics = [b for b in run.recognizer.backbone.buffers() if b.is_floating_point()]
+    for place in range(run.progress.place, len(steps)):
+        step = run.progress.epoch * len(steps) + place
+        rate = learning_rate(config.optim, step, config.train.epochs * len(steps), run.progress.plateau_scale)
+        for group in run.optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(derive(config.train.seed, "dropout", step))
+        before = [b.clone() for b in statistics]
+        clips_in_step = sum(len(batch) for batch in steps[place])
+
+        for batch in steps[place]:
+            clips = torch.from_numpy(part.clips[batch]).to(device, non_blocking=True)
+            targets = torch.from_numpy(part.targets[batch]).to(device, non_blocking=True)
+            waveform, lengths = corpus.batch(part.clips[batch])
+            features, frames = augmented_features(run, waveform, lengths, clips)
+            truth = F.one_hot(targets, len(part.class_weights)).float()
+            if config.augment.mixup > 0:
+                features, frames, truth = _mixup(features, frames, truth, config, step)
+            with run.autocast():
+                logits = run.backbone(features, frames)
+            losses = F.cross_entropy(
+                logits.float(),
+                truth,
+                part.class_weights,
+                label_smoothing=config.train.label_smoothing,
+                reduction="none",
+            )
+            run.scaler.scale(losses.sum() / clips_in_step).backward()
+            run.sums.add(losses.detach(), logits.detach(), targets)
+
+        run.scaler.unscale_(run.optimizer)
+        norm = nn.utils.clip_grad_norm_(parameters, config.train.clip_norm or float("inf"))
+        finite = norm.isfinite()
+        run.scaler.step(run.optimizer)  # fused AdamW skips a non-finite step on the device
+        run.update_scale()
+        run.optimizer.zero_grad(set_to_none=True)
+        for buffer, old in zip(statistics, before, strict=True):
+            buffer.copy_(torch.where(finite, buffer, old))  # a skipped step leaves no trace in the batch norms either
+        if run.average is not None:
+            run.average.update(step)
+        run.sums.add_step(place, norm, finite)
+        run.progress.place = place + 1
+        if after_step():
+            return
+
+
+def augmented_features(run: Run, waveform: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
+    """What the backbone is trained on: the recognizer's own line with augmentation in its two places.
+
+    Args:
+        clips: `(B,)` int64, the clips' numbers: with seed and epoch they fix the augmentation.
+    """
+    settings, seed, epoch = run.config.augment, run.config.train.seed, run.progress.epoch
+    rate = float(run.recognizer.sample_rate)
+    waveform, lengths = augment(settings.waveform, waveform, lengths, clips, rate, seed, epoch)
+    features, frames = run.recognizer.features(waveform, lengths)
+    features = run.recognizer.normalizer(features, frames)
+    frame_rate = rate / run.config.features.hop_length
+    return augment(settings.spectrogram, features, frames, clips, frame_rate, seed, epoch)
+
+
+def _mixup(
+    features: Tensor, frames: Tensor, truth: Tensor, config: Config, step: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mixes each clip with another of its batch, features and truth alike (Zhang et al. 2018)."""
+    random, size = np.random.default_rng(derive(config.train.seed, "mixup", step)), len(frames)
+    partner = torch.from_numpy(random.permutation(size)).to(frames.device, non_blocking=True)
+    share = torch.from_numpy(random.beta(config.augment.mixup, config.augment.mixup, size).astype(np.float32))
+    share = share.to(frames.device, non_blocking=True)
+    features = torch.lerp(features[partner], features, share[:, None, None])
+    truth = torch.lerp(truth[partner], truth, share[:, None])
+    return features, torch.maximum(frames, frames[partner]), truth

@@ -1,0 +1,90 @@
+"""The folder of a run: where it is, who may write into it, and its plain files."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from serx.errors import ConfigError, DiskError, RunInUseError
+from serx.files import write_atomically
+
+LAST, BEST, METRICS = "last.safetensors", "best.safetensors", "metrics.jsonl"
+
+
+def choose_folder(output: str | None, name: str, resume: bool) -> Path:
+    """`output`, or `checkpoints/<name>/<time>`; resuming without an output takes the newest run of that name.
+
+    Raises:
+        ConfigError: there is nothing to resume, or a run is already there and `resume` was not asked for.
+    """
+    runs = Path("checkpoints") / name
+    if output is not None:
+        folder = Path(output)
+    elif resume:
+        begun = sorted(path.parent for path in runs.glob(f"*/{LAST}"))
+        if not begun:
+            raise ConfigError(f"--resume: no run in {runs}; name its folder with train.output=DIR")
+        folder = begun[-1]
+    else:
+        folder = runs / time.strftime("%Y%m%d-%H%M%S")
+    if resume and not (folder / LAST).exists():
+        raise ConfigError(f"--resume: {folder / LAST} is not there; leave --resume out to start this run")
+    if not resume and (folder / LAST).exists():
+        raise ConfigError(f"train.output: {folder} already holds a run; add --resume to go on, or name another folder")
+    return folder
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Makes the folder and keeps other processes out of it; the kernel frees the lock of a killed process.
+
+    Raises:
+        DiskError: the folder cannot be made or written.
+        RunInUseError: another process holds it; named by its number.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise DiskError(f"{folder}: cannot write here: {error.strerror}; choose another train.output") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise RunInUseError(f"{folder}: process {holder} is training here; wait, or name another folder") from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+class Metrics:
+    """`metrics.jsonl`, one object an epoch: the record of which TensorBoard is a view."""
+
+    def __init__(self, folder: Path, epochs_done: int) -> None:
+        """Keeps the lines of epochs already done and forgets later ones, which a resumed run does again."""
+        self._path = folder / METRICS
+        self.lines: list[dict[str, Any]] = []
+        if self._path.exists():
+            for text in self._path.read_text().splitlines():
+                try:
+                    line = json.loads(text)
+                except ValueError:
+                    continue  # the last line of a killed process may be half
+                if line["epoch"] < epochs_done:
+                    self.lines.append(line)
+        self._write()
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Adds an epoch's line."""
+        self.lines.append(line)
+        self._write()
+
+    def _write(self) -> None:
+        write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in self.lines).encode())

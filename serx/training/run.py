@@ -1,0 +1,169 @@
+"""`Run`: the whole state of a training run, and how it becomes a checkpoint and comes back from one."""
+
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.amp import GradScaler
+
+from serx.config import Config
+from serx.errors import CheckpointError
+from serx.recognizer import Recognizer
+from serx.training.checkpoint import Checkpoint
+from serx.training.device import autocast_dtype
+from serx.training.optim import AveragedWeights, make_optimizer
+
+
+@dataclass
+class Progress:
+    """Where the run is. Randomness is a function of this and the seed, so there is no random state beside it."""
+
+    epoch: int = 0  # epochs done
+    place: int = 0  # steps done of the epoch under way
+    best: float | None = None  # the selection score of the best epoch; higher is better
+    best_epoch: int | None = None
+    stale: int = 0  # epochs since the best
+    plateau_scale: float = 1.0
+    plateau_stale: int = 0
+
+
+class EpochSums:
+    """What the epoch under way has added up, on the device."""
+
+    def __init__(self, classes: int, device: torch.device, steps: int = 0) -> None:
+        zero = torch.zeros((), dtype=torch.float64, device=device)
+        self.loss, self.clips, self.grad_norm = zero, zero.clone(), zero.clone()
+        self.confusion = torch.zeros(classes, classes, dtype=torch.float64, device=device)  # truth by prediction
+        self.finite = torch.ones(steps, dtype=torch.bool, device=device)  # false where a step was skipped
+
+    def add(self, losses: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """Adds a batch; clips whose loss is not finite count neither in the sum nor in the number."""
+        finite = losses.isfinite()
+        self.loss += torch.where(finite, losses, 0.0).sum()
+        self.clips += finite.sum()
+        classes = torch.arange(logits.shape[1], device=logits.device)
+        truth = (targets[:, None] == classes).double()
+        guess = (logits.argmax(1)[:, None] == classes).double()
+        self.confusion += truth.T @ guess
+
+    def add_step(self, place: int, norm: Tensor, finite: Tensor) -> None:
+        """Notes the gradient norm of a step, or that it was skipped."""
+        self.grad_norm += torch.where(finite, norm, 0.0)
+        self.finite[place] = finite
+
+    def tensors(self) -> dict[str, Tensor]:
+        return dict(vars(self))
+
+
+class Run:
+    """Recognizer, averaged weights, optimizer, scaler and progress on one device."""
+
+    def __init__(self, config: Config, labels: tuple[str, ...], device: torch.device, pretrained: bool) -> None:
+        self.config, self.device = config, device
+        torch.manual_seed(config.train.seed)
+        recognizer = Recognizer(config.features, config.model, labels, config.data.sample_rate, pretrained)
+        self.recognizer = recognizer.to(device)
+        self.backbone = torch.compile(recognizer.backbone) if config.train.compile else recognizer.backbone
+        self.average: AveragedWeights | None = None
+        self.optimizer = make_optimizer(self.recognizer, config.optim)
+        self.dtype = autocast_dtype(config.train.precision, device)
+        half = self.dtype == torch.float16
+        self.scaler = GradScaler(device.type, init_scale=2.0**14 if half else 1.0, growth_interval=500)
+        self.progress = Progress()
+        self.sums = EpochSums(len(labels), device)
+
+    def start_average(self) -> None:
+        """Begins the average of weights, once the normaliser has been fitted."""
+        if self.config.train.ema > 0:
+            self.average = AveragedWeights(self.recognizer, self.config.train.ema)
+
+    @property
+    def evaluated(self) -> Recognizer:
+        """What validation, the best checkpoint and predictions use: the averaged weights where there are any."""
+        return self.average.module if self.average is not None else self.recognizer
+
+    def autocast(self) -> AbstractContextManager:
+        """Half precision around the backbone, where configured."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def update_scale(self) -> None:
+        """After a step: fp16's scale moves but never below 1 (from 0 it would not return); others keep 1."""
+        self.scaler.update()
+        scale = self.scaler.scale(torch.ones((), device=self.device))
+        self.scaler.update(scale.clamp(min=1.0) if self.dtype == torch.float16 else torch.ones_like(scale))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors of the run under their checkpoint names."""
+        named = {f"model.{name}": t for name, t in self.recognizer.state_dict().items()}
+        if self.average is not None:
+            named |= {f"ema.{name}": t for name, t in self.average.module.state_dict().items()}
+        for name, parameter in self._trained().items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                named[f"optimizer.{key}.{name}"] = value
+        named |= {f"epoch.{name}": t for name, t in self.sums.tensors().items()}
+        named["scaler.scale"] = self.scaler.scale(torch.ones((), device=self.device))
+        named["scaler.growth"] = torch.tensor(self.scaler.state_dict()["_growth_tracker"])
+        return named
+
+    def evaluated_tensors(self) -> dict[str, Tensor]:
+        """The weights to predict with, alone."""
+        return {f"model.{name}": t for name, t in self.evaluated.state_dict().items()}
+
+    def facts(self) -> dict[str, Any]:
+        """The progress, as JSON."""
+        return {"progress": asdict(self.progress)}
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Takes up a run where `tensors` and `facts` were taken.
+
+        Raises:
+            CheckpointError: a piece is missing or of another shape; named.
+        """
+        fill(self.recognizer, checkpoint.group("model"), "model")
+        if self.average is not None:
+            fill(self.average.module, checkpoint.group("ema"), "ema")
+        trained, moments = self._trained(), checkpoint.group("optimizer")
+        begun = checkpoint.facts["progress"]["epoch"] + checkpoint.facts["progress"]["place"] > 0
+        for name, parameter in trained.items() if begun else ():
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                value = moments.get(f"{key}.{name}")
+                if value is None or (key != "step" and value.shape != parameter.shape):
+                    raise CheckpointError(f"checkpoint: optimizer.{key}.{name} is missing or of another shape")
+                self.optimizer.state[parameter][key] = value.to(self.device)
+        scaler = checkpoint.group("scaler")
+        sums = checkpoint.group("epoch")
+        missing = [f"scaler.{k}" for k in ("scale", "growth") if k not in scaler]
+        missing += [f"epoch.{k}" for k in self.sums.tensors() if k not in sums]
+        if missing:
+            raise CheckpointError(f"checkpoint: missing {', '.join(missing)}")
+        state = self.scaler.state_dict()
+        self.scaler.load_state_dict(
+            {**state, "scale": float(scaler["scale"]), "_growth_tracker": int(scaler["growth"])}
+        )
+        for name, value in sums.items():
+            setattr(self.sums, name, value.to(self.device))
+        self.progress = Progress(**checkpoint.facts["progress"])
+
+    def _trained(self) -> dict[str, torch.nn.Parameter]:
+        return {name: p for name, p in self.recognizer.named_parameters() if p.requires_grad}
+
+
+def fill(module: torch.nn.Module, tensors: dict[str, Tensor], what: str) -> None:
+    """Copies tensors into a module, every one and no other.
+
+    Raises:
+        CheckpointError: names the first that is missing, left over, or of another shape or type.
+    """
+    expected = module.state_dict()
+    for name in expected.keys() ^ tensors.keys():
+        raise CheckpointError(f"checkpoint: {what}.{name} is {'missing' if name in expected else 'left over'}")
+    for name, here in expected.items():
+        there = tensors[name]
+        if here.shape != there.shape or here.dtype != there.dtype:
+            raise CheckpointError(
+                f"checkpoint: {what}.{name} is {there.dtype} {tuple(there.shape)}, "
+                f"its own configuration wants {here.dtype} {tuple(here.shape)}"
+            )
+        here.copy_(there)

@@ -1,0 +1,42 @@
+"""What the loop and the optimizer obey: the `train` and `optim` sections."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from serx.section import Section
+
+
+class OptimConfig(Section):
+    """AdamW and its learning rate over time."""
+
+    lr: float = Field(1e-3, gt=0)
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = Field(0.02, ge=0)  # on matrices and kernels; never on norms and biases
+    schedule: Literal["constant", "cosine", "onecycle", "plateau"] = "onecycle"
+    warmup: float = Field(0.15, ge=0, lt=1)  # share of all steps over which the rate rises
+    final: float = Field(0.001, ge=0, le=1)  # the rate at the end, as a share of lr
+    plateau_factor: float = Field(0.3, gt=0, lt=1)
+    plateau_patience: int = Field(5, ge=1)  # epochs without a better selection score
+
+
+class TrainConfig(Section):
+    """The loop."""
+
+    seed: int = 0
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(32, ge=1)
+    accumulate: int = Field(1, ge=1)  # batches a step
+    device: str = "auto"
+    threads: int | None = Field(None, ge=1)  # CPU threads; the bits of a run depend on it
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = False
+    deterministic: bool = False
+    clip_norm: float | None = Field(5.0, gt=0)
+    ema: float = Field(0.0, ge=0, lt=1)  # decay of the averaged weights that are evaluated; 0 evaluates the raw ones
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] = "none"
+    sampling: Literal["shuffle", "balanced"] = "shuffle"  # balanced: every class equally often in an epoch
+    select: Literal["uar", "loss", "last"] = "uar"  # what makes an epoch the best, on validation speakers
+    patience: int | None = Field(None, ge=1)  # stop after so many epochs without a better one
+    output: str | None = None  # the run folder; default checkpoints/<config name>/<time>

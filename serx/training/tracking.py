@@ -1,0 +1,79 @@
+"""TensorBoard: the curves, matrices, sounds and texts of a run. A view of `metrics.jsonl`, never the record itself."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from serx.config import Config, dump
+from serx.evaluation.pictures import confusion_figure, figure_array, spectrogram_figure
+
+SOUNDS = 4  # clips shown as audio and picture
+
+
+class Board:
+    """Writes event files into the run folder; steps are epochs, counted from 1."""
+
+    def __init__(self, folder: Path, epochs_done: int) -> None:
+        """Starts writing; events a killed run left after `epochs_done` are purged."""
+        self._writer = SummaryWriter(str(folder), purge_step=epochs_done + 1 if epochs_done else None)
+
+    def start(self, config: Config, protocol: str, notes: list[str]) -> None:
+        """The texts: configuration, protocol stamp and what the data had to say."""
+        self._writer.add_text("config", f"```yaml\n{dump(config)}```")
+        self._writer.add_text("protocol", protocol)
+        self._writer.add_text("data", "\n\n".join(notes) or "nothing set aside")
+
+    def epoch(self, line: dict[str, Any], labels: tuple[str, ...]) -> None:
+        """The curves of one line of `metrics.jsonl`."""
+        step = line["epoch"] + 1
+        for part in ("train", "valid"):
+            for name, value in line[part].items():
+                if name == "recall":
+                    for label, recall in zip(labels, value, strict=True):
+                        self._writer.add_scalar(f"{part}_recall/{label}", recall, step)
+                else:
+                    self._writer.add_scalar(f"{part}/{name}", value, step)
+        for name in ("lr", "grad_norm", "clips_per_second", "skipped_steps"):
+            self._writer.add_scalar(f"loop/{name}", line[name], step)
+        self._writer.flush()
+
+    def confusion(self, confusion: np.ndarray, labels: tuple[str, ...], title: str, epoch: int) -> None:
+        """A picture of the validation speakers' confusion matrix."""
+        picture = figure_array(confusion_figure(confusion, labels, title))
+        self._writer.add_image("valid/confusion", picture, epoch + 1, dataformats="HWC")
+
+    def clips(
+        self, waveform: torch.Tensor, features: torch.Tensor, names: list[str], sample_rate: int, epoch: int
+    ) -> None:
+        """Augmented clips `(B, T)` to listen to, and the `(B, F, N)` features the model saw."""
+        for i, name in enumerate(names[:SOUNDS]):
+            sound = waveform[i] / waveform[i].abs().max().clamp(min=1.0)
+            self._writer.add_audio(f"augmented/{i}", sound[None].cpu(), epoch + 1, sample_rate)
+            picture = figure_array(spectrogram_figure(features[i].cpu().numpy(), name))
+            self._writer.add_image(f"augmented_features/{i}", picture, epoch + 1, dataformats="HWC")
+
+    def finish(self, config: Config, best: dict[str, Any]) -> None:
+        """The hparams row of the run: what was chosen, and the selected epoch's validation scores."""
+        chosen = {
+            key: value if isinstance(value, int | float | str | bool) else str(value)
+            for section in ("data", "features", "model", "optim", "train")
+            for key, value in _flat(section, config.model_dump(mode="json")[section])
+        }
+        scores = {f"hparam/valid_{name}": best["valid"][name] for name in ("uar", "accuracy", "macro_f1", "loss")}
+        # add_hparams would open a second event file in a folder of its own; these are its three records, here
+        for record in hparams(chosen, scores):
+            self._writer.file_writer.add_summary(record)
+        for name, value in scores.items():
+            self._writer.add_scalar(name, value, best["epoch"] + 1)
+
+    def close(self) -> None:
+        """Writes what is buffered."""
+        self._writer.close()
+
+
+def _flat(prefix: str, values: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [(f"{prefix}.{key}", value) for key, value in values.items() if value is not None]

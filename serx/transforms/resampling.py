@@ -1,0 +1,72 @@
+"""Play each clip of a batch at its own speed: one batched matrix product, no kernel built per ratio.
+
+At speed P / Q (Q = 128 steps) output sample m reads the input at m P / Q. Write m = a Q + r: the position is
+a P + r P / Q, so the fraction depends on r alone, and a block of Q outputs is one product of the K input samples from
+a P onwards with a `(K, Q)` matrix of windowed-sinc weights:
+
+    y[a Q + r] = sum_k x[a P + k - w] h(k - w - r P / Q),    h(t) = c sinc(c t) cos^2(pi c t / 2 W)
+
+with the cut-off c = min(1, Q / P) * 0.97 below the lower of the two Nyquist frequencies (Smith, "Digital audio
+resampling"). The matrices of all P are one small bank, and each clip picks its own.
+"""
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from serx.transforms.functional import valid_mask
+
+RATIO_STEPS = 128  # Q: speeds are multiples of 1 / 128, about 13 cents apart
+FIRST, LAST = 96, 168  # P: speeds 0.75 to 1.3125
+ZERO_CROSSINGS = 12
+ROLL_OFF = 0.97
+_REACH = math.ceil(ZERO_CROSSINGS / ROLL_OFF * LAST / RATIO_STEPS)  # w, input samples a kernel reaches to each side
+CPU_CHUNK = 2  # clips at a time on a CPU: more leave the cache
+
+
+def change_speed(waveform: Tensor, lengths: Tensor, steps: Tensor, slowest: int) -> tuple[Tensor, Tensor]:
+    """Reads each clip at `steps / 128` of its speed; where `steps` is 128 the clip is left as it is, bit for bit.
+
+    Args:
+        waveform: `(B, T)`, zero beyond `lengths (B,)`.
+        steps: `(B,)` int64 in [96, 168].
+        slowest: the least of `steps` that can occur, a host number: it bounds the output's width.
+
+    Returns:
+        `(B, ceil(T * 128 / slowest))` and the new lengths `ceil(length * 128 / steps)`.
+    """
+    blocks = math.ceil(waveform.shape[1] / min(slowest, RATIO_STEPS))
+    chunk = CPU_CHUNK if waveform.device.type == "cpu" else len(waveform)
+    parts = zip(waveform.split(chunk), steps.split(chunk), strict=True)
+    played = torch.cat([_play(part, step, blocks) for part, step in parts])
+    same = F.pad(waveform, (0, played.shape[1] - waveform.shape[1]))
+    played = torch.where((steps == RATIO_STEPS)[:, None], same, played)
+    lengths = torch.div(lengths * RATIO_STEPS + steps - 1, steps, rounding_mode="floor")
+    return played * valid_mask(lengths, played.shape[1]), lengths
+
+
+def _play(waveform: Tensor, steps: Tensor, blocks: int) -> Tensor:
+    bank = _bank(waveform.device)
+    taps = bank.shape[1]
+    padded = F.pad(waveform, (_REACH, taps))
+    last = padded.shape[1] - taps  # past the end every row is zeros
+    start = (torch.arange(blocks, device=steps.device) * steps[:, None]).clamp(max=last)
+    rows = padded.unfold(1, taps, 1)[torch.arange(len(steps), device=steps.device)[:, None], start]
+    return torch.bmm(rows, bank[steps - FIRST]).flatten(1)
+
+
+@lru_cache(maxsize=4)
+def _bank(device: torch.device) -> Tensor:
+    """`(P, K, Q)` weights; made in float64, each output's weights adding up to 1."""
+    taps = torch.arange(LAST + 2 * _REACH, dtype=torch.float64)[:, None] - _REACH
+    output = torch.arange(RATIO_STEPS, dtype=torch.float64)
+    bank = []
+    for step in range(FIRST, LAST + 1):
+        cut = min(1.0, RATIO_STEPS / step) * ROLL_OFF
+        distance = ((taps - output * step / RATIO_STEPS) * cut).clamp(-ZERO_CROSSINGS, ZERO_CROSSINGS)
+        weight = torch.sinc(distance) * torch.cos(math.pi * distance / 2 / ZERO_CROSSINGS).square()
+        bank.append((weight / weight.sum(0)).float())
+    return torch.stack(bank).to(device)
