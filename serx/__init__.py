@@ -1,1 +1,16 @@
+"""serx: train speech-emotion classifiers honestly, fast, and all the way to a microphone.
+
+The package in the order of its dependencies:
+
+    errors, section, files, seeding, yaml_lines     small things that know nothing of each other
+    data         audio files -> utterances -> one packed corpus, split by speaker
+    transforms   batched DSP, features, normalisation, augmentation
+    models       1-D and 2-D CNNs and timm backbones: features -> logits
+    recognizer   features + normaliser + backbone: waveform -> logits
+    config       every section of a run's YAML, checked
+    training     the loop, the optimizer, checkpoints, TensorBoard
+    inference    a checkpoint -> emotions of audio files
+    evaluation   scores, intervals over speakers, reports
+"""
+
 __version__ = "0.1.0"

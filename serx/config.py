@@ -11,7 +11,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from serx.data.settings import DataConfig
 from serx.errors import ConfigError
@@ -27,11 +27,11 @@ class Config(Section):
     """data + features + augment + model + optim + train."""
 
     data: DataConfig
-    features: FeaturesConfig = Field(default_factory=FeaturesConfig)
-    augment: AugmentConfig = Field(default_factory=AugmentConfig)
+    features: FeaturesConfig = FeaturesConfig()
+    augment: AugmentConfig = AugmentConfig()
     model: ModelConfig
-    optim: OptimConfig = Field(default_factory=OptimConfig)
-    train: TrainConfig = Field(default_factory=TrainConfig)
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -46,8 +46,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     places = {place: f"{path}:{line}" for place, line in lines.items()}
     for override in overrides:
         place = _override(tree, override)
-        places = {known: where for known, where in places.items() if known[: len(place)] != place}
-        places |= {place: f"command line: {override}"}
+        changed = {known for known in places if known[: len(place)] == place}
+        added = {place[:n] for n in range(1, len(place) + 1)} - places.keys()
+        places |= dict.fromkeys(changed | added, f"command line: {override}")
     return from_tree(tree, places, str(path))
 
 
@@ -56,7 +57,9 @@ def from_tree(tree: Mapping[str, Any], places: Mapping[Place, str] | None = None
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        mistakes = [_explain(fault, places or {}, source) for fault in error.errors()]
+        faults = error.errors()
+        deepest = [fault for fault in faults if not any(_within(other, fault) for other in faults)]
+        mistakes = [_explain(fault, places or {}, source) for fault in deepest]
         raise ConfigError("\n".join(dict.fromkeys(mistakes))) from error
 
 
@@ -86,9 +89,17 @@ def _override(tree: dict[str, Any], override: str) -> Place:
     return place
 
 
+def _within(inner: Mapping[str, Any], outer: Mapping[str, Any]) -> bool:
+    """Whether one fault lies below another, which only repeats it ("too few items" of a list with a bad item)."""
+    return len(inner["loc"]) > len(outer["loc"]) and inner["loc"][: len(outer["loc"])] == outer["loc"]
+
+
 def _explain(fault: Mapping[str, Any], places: Mapping[Place, str], source: str) -> str:
     """One line for one of pydantic's faults."""
-    place = tuple(fault["loc"])
+    place, message = tuple(fault["loc"]), fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "union_tag_invalid":
+        place += ("kind",)
+        message = f"input should be one of {fault['ctx']['expected_tags']}, got {fault['ctx']['tag']!r}"
     real = tuple(part for i, part in enumerate(place) if _is_written(place[: i + 1], places))
     known = real if fault["type"] != "missing" else real[:-1] if real == place else real
     where = next((places[known[:n]] for n in range(len(known), -1, -1) if known[:n] in places), source)
@@ -97,8 +108,7 @@ def _explain(fault: Mapping[str, Any], places: Mapping[Place, str], source: str)
         return f"{where}: {'.'.join(map(str, place))} is missing; add it"
     if fault["type"] == "extra_forbidden":
         return f"{where}: unknown key {name}{_suggest(name)}"
-    message = fault["msg"].removeprefix("Value error, ")
-    given = "" if fault["type"] == "value_error" else f", got {fault['input']!r}"
+    given = "" if fault["type"] in ("value_error", "union_tag_invalid") else f", got {fault['input']!r}"
     return f"{where}: {name}: {message[0].lower()}{message[1:]}{given}"
 
 

@@ -10,6 +10,7 @@ from serx.errors import ConfigError
 
 Place = tuple[str | int, ...]
 
+
 class _Loader(yaml.SafeLoader):
     """SafeLoader that reads 1e-3 as the number it is in YAML 1.2, not as a string."""
 
@@ -43,11 +44,11 @@ def _build(node: yaml.Node, place: Place, loader: _Loader, lines: dict[Place, in
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key, line = str(loader.construct_object(key_node)), key_node.start_mark.line + 1
+            here = (*place, key)
             if key in mapping:
-                first = lines[(*place, key)]
-                raise ConfigError(f"{source}:{line}: {key} stands twice (first on line {first}); remove one")
-            lines[(*place, key)] = line
-            mapping[key] = _build(value_node, (*place, key), loader, lines, source)
+                raise ConfigError(f"{source}:{line}: {key} stands twice (first on line {lines[here]}); remove one")
+            lines[here] = line
+            mapping[key] = _build(value_node, here, loader, lines, source)
         return mapping
     if isinstance(node, yaml.SequenceNode):
         return tuple(_build(item, (*place, i), loader, lines, source) for i, item in enumerate(node.value))

@@ -20,8 +20,8 @@ from serx.data.audio import AudioConfig, RefusedAudioError, read
 from serx.errors import DiskError
 from serx.files import free_space, write_atomically
 
-PACK_VERSION = 2
-FULL_SCALE = 32767
+PACK_VERSION = 3
+FULL_SCALE = 32768  # as libsndfile has it: 16-bit files at the right rate are kept bit for bit
 
 
 @dataclass(frozen=True)
@@ -153,4 +153,5 @@ def _ordered(pool: ThreadPoolExecutor, work, items: Sequence, ahead: int):
 def _to_int16(waveform: np.ndarray) -> tuple[np.ndarray, float]:
     """Samples and their scale: full scale is 1, as in the file, unless a float file goes beyond it."""
     peak = max(1.0, float(np.abs(waveform).max()))
-    return np.round(waveform * (FULL_SCALE / peak)).astype(np.int16), peak / FULL_SCALE
+    samples = np.round(waveform * (FULL_SCALE / peak))
+    return np.clip(samples, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16), peak / FULL_SCALE

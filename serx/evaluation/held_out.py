@@ -82,21 +82,32 @@ def evaluate_checkpoint(
 
 def _choose(dataset: Dataset, facts: dict[str, Any], part: Part) -> tuple[np.ndarray, str]:
     """The clips of the part and the protocol stamp that goes with them."""
-    trained_on = facts["protocol"]
+    trained_under = facts["protocol"]
     if part == "all":
-        return np.arange(len(dataset.utterances)), f"all clips of the root; trained under {trained_on}"
-    digests = set(facts["digests"][part])
-    named = [i for i, digest in enumerate(dataset.digests) if digest in digests]
-    if named:
-        used = "" if part == "test" else "; on VALIDATION clips, which chose the epoch"
-        return np.asarray(named), f"{trained_on}{used}"
+        return np.arange(len(dataset.utterances)), f"all clips of the root; trained under {trained_under}"
+    clips = _recorded(dataset, facts, part)
+    if len(clips):
+        missing = len(facts["digests"][part]) - len(clips)
+        short = f"; {missing} of its {missing + len(clips)} clips are not in this root" if missing > 0 else ""
+        used = "; these VALIDATION clips chose the epoch" if part == "valid" else ""
+        return clips, f"{trained_under}{short}{used}"
     met = set(facts["speakers"]["train"]) | set(facts["speakers"]["valid"])
     new = [i for i, utterance in enumerate(dataset.utterances) if utterance.person not in met]
     if part == "valid" or not new:
         speakers = ", ".join(facts["speakers"][part]) or "none"
         raise DataError(f"no clip of part {part} (speakers {speakers}) is in this root; give the right one with --root")
     corpora = " + ".join(sorted({dataset.utterances[i].corpus for i in new}))
-    return np.asarray(new), f"speakers of {corpora} never met in training; trained under {trained_on}"
+    return np.asarray(new), f"speakers of {corpora} never met in training; trained under {trained_under}"
+
+
+def _recorded(dataset: Dataset, facts: dict[str, Any], part: Part) -> np.ndarray:
+    """The clips of a part the checkpoint knows: by speaker where speakers are apart, else by their audio."""
+    others = {person for name, persons in facts["speakers"].items() if name != part for person in persons}
+    speakers = set(facts["speakers"][part])
+    if not speakers & others:
+        return np.asarray([i for i, u in enumerate(dataset.utterances) if u.person in speakers], np.int64)
+    digests = set(facts["digests"][part])
+    return np.asarray([i for i, digest in enumerate(dataset.digests) if digest in digests], np.int64)
 
 
 def _seen(dataset: Dataset, facts: dict[str, Any], clips: Collection[int]) -> list[str]:

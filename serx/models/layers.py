@@ -4,6 +4,8 @@ A zero-padded convolution at a clip's end sees zeros; so must one in the middle 
 here therefore reads a masked input, and each pooling is masked. Frames shrink as `ceil(frames / stride)`.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -48,7 +50,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, inputs: int, width: int, stride: tuple[int, ...], kernel: int = 3, dropout: float = 0.0) -> None:
         super().__init__()
-        conv, norm = {1: (nn.Conv1d, nn.BatchNorm1d), 2: (nn.Conv2d, nn.BatchNorm2d)}[len(stride)]
+        conv: Any = (nn.Conv1d, nn.Conv2d)[len(stride) - 1]
+        norm: Any = (nn.BatchNorm1d, nn.BatchNorm2d)[len(stride) - 1]
         padding = kernel // 2
         self.conv1 = conv(inputs, width, kernel, stride, padding, bias=False)
         self.norm1 = norm(width)
@@ -56,7 +59,9 @@ class ResidualBlock(nn.Module):
         self.norm2 = norm(width)
         self.excite = SqueezeExcite(width)
         same = inputs == width and set(stride) == {1}
-        self.shortcut = nn.Identity() if same else nn.Sequential(conv(inputs, width, 1, stride, bias=False), norm(width))
+        self.shortcut = (
+            nn.Identity() if same else nn.Sequential(conv(inputs, width, 1, stride, bias=False), norm(width))
+        )
         self.dropout = nn.Dropout(dropout)
         self.time_stride = stride[-1]
 

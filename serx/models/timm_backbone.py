@@ -2,10 +2,11 @@
 
 Image networks have no masks, so a clip's picture must not depend on its batch: clips are cut into windows of
 `frames` frames (zeros fill the last), each window is classified alone, and a clip's logits are the mean over its own
-windows, weighted by how full they are. The number of windows follows from the batch's width, a host number: nothing waits for the device.
+windows, weighted by how full they are. The number of windows follows from the batch's width, which the host knows.
 """
 
-from typing import Literal
+import difflib
+from typing import Any, Literal
 
 import timm
 import torch
@@ -29,8 +30,8 @@ class TimmConfig(Section):
     @classmethod
     def _known(cls, name: str) -> str:
         if not timm.is_model(name):
-            near = timm.list_models(f"*{name}*")[:5] or timm.list_models(f"{name[:4]}*")[:5]
-            raise ValueError(f"timm has no model {name!r}; near it: {', '.join(near) or 'nothing'}")
+            near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+            raise ValueError(f"timm has no model {name!r}; did you mean {', '.join(near) or 'resnet18'}?")
         return name
 
 
@@ -41,8 +42,9 @@ class TimmBackbone(nn.Module):
         """Builds the network; `pretrained` is apart from the config, since a checkpoint brings its own weights."""
         super().__init__()
         self.frames = config.frames
-        fixed = timm.get_pretrained_cfg(config.name).fixed_input_size  # transformers: tell them the picture's size
-        size = {"img_size": (bins, config.frames)} if fixed else {}
+        published = timm.get_pretrained_cfg(config.name)
+        fixed = published is not None and published.fixed_input_size  # transformers: tell them the picture's size
+        size: dict[str, Any] = {"img_size": (bins, config.frames)} if fixed else {}
         self.net = timm.create_model(
             config.name, pretrained, in_chans=1, num_classes=classes, drop_rate=config.dropout, **size
         )

@@ -65,6 +65,7 @@ def train_epoch(
             clips = torch.from_numpy(part.clips[batch]).to(device, non_blocking=True)
             targets = torch.from_numpy(part.targets[batch]).to(device, non_blocking=True)
             waveform, lengths = corpus.batch(part.clips[batch])
+            waveform, lengths = augmented_waveform(run, waveform, lengths, clips)
             features, frames = augmented_features(run, waveform, lengths, clips)
             truth = F.one_hot(targets, len(part.class_weights)).float()
             if config.augment.mixup > 0:
@@ -97,24 +98,22 @@ def train_epoch(
             return
 
 
-def augmented_features(run: Run, waveform: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
-    """What the backbone is trained on: the recognizer's own line with augmentation in its two places.
+def augmented_waveform(run: Run, waveform: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
+    """The waveform transforms; `clips (B,)` are the clips' numbers, which with seed and epoch fix what is drawn."""
+    config, rate = run.config, float(run.recognizer.sample_rate)
+    return augment(config.augment.waveform, waveform, lengths, clips, rate, config.train.seed, run.progress.epoch)
 
-    Args:
-        clips: `(B,)` int64, the clips' numbers: with seed and epoch they fix the augmentation.
-    """
-    settings, seed, epoch = run.config.augment, run.config.train.seed, run.progress.epoch
-    rate = float(run.recognizer.sample_rate)
-    waveform, lengths = augment(settings.waveform, waveform, lengths, clips, rate, seed, epoch)
+
+def augmented_features(run: Run, waveform: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
+    """The recognizer's own features, normalised, then the spectrogram transforms: what the backbone is trained on."""
+    config = run.config
     features, frames = run.recognizer.features(waveform, lengths)
     features = run.recognizer.normalizer(features, frames)
-    frame_rate = rate / run.config.features.hop_length
-    return augment(settings.spectrogram, features, frames, clips, frame_rate, seed, epoch)
+    rate = run.recognizer.sample_rate / config.features.hop_length
+    return augment(config.augment.spectrogram, features, frames, clips, rate, config.train.seed, run.progress.epoch)
 
 
-def _mixup(
-    features: Tensor, frames: Tensor, truth: Tensor, config: Config, step: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def _mixup(features: Tensor, frames: Tensor, truth: Tensor, config: Config, step: int) -> tuple[Tensor, Tensor, Tensor]:
     """Mixes each clip with another of its batch, features and truth alike (Zhang et al. 2018)."""
     random, size = np.random.default_rng(derive(config.train.seed, "mixup", step)), len(frames)
     partner = torch.from_numpy(random.permutation(size)).to(frames.device, non_blocking=True)

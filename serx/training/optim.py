@@ -2,6 +2,7 @@
 
 import math
 from copy import deepcopy
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.optim import AdamW
 
 from serx.training.settings import OptimConfig
 
+M = TypeVar("M", bound=nn.Module)
 ONECYCLE_START = 1 / 25  # the rate of the first step, as a share of the highest
 
 
@@ -39,13 +41,13 @@ def learning_rate(config: OptimConfig, step: int, steps: int, plateau_scale: flo
     return config.lr * (config.final + (1 - config.final) * (1 + math.cos(math.pi * done)) / 2)
 
 
-class AveragedWeights:
+class AveragedWeights(Generic[M]):
     """An exponential moving average of a module's parameters and running statistics.
 
     The decay starts low and rises to its value (as in Adam's bias correction), so that the first steps are forgotten.
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(self, module: M, decay: float) -> None:
         self.module = deepcopy(module).requires_grad_(False).eval()
         self._decay = decay
         self._averages, self._live = _floats(self.module), _floats(module)

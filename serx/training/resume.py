@@ -22,7 +22,9 @@ def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
     broken = [line for key, line in lines.items() if key not in FREE]
     for what in ("labels", "protocol", "digests"):
         if saved[what] != now[what]:
-            broken.append("the clips of train, valid or test" if what == "digests" else f"{what}: {saved[what]} -> {now[what]}")
+            broken.append(
+                "the clips of train, valid or test" if what == "digests" else f"{what}: {saved[what]} -> {now[what]}"
+            )
     if broken:
         raise ConfigError(
             "--resume: this is not the run that was saved; put it back, or start a new one without --resume:\n  "

@@ -66,7 +66,7 @@ class Run:
         recognizer = Recognizer(config.features, config.model, labels, config.data.sample_rate, pretrained)
         self.recognizer = recognizer.to(device)
         self.backbone = torch.compile(recognizer.backbone) if config.train.compile else recognizer.backbone
-        self.average: AveragedWeights | None = None
+        self.average: AveragedWeights[Recognizer] | None = None
         self.optimizer = make_optimizer(self.recognizer, config.optim)
         self.dtype = autocast_dtype(config.train.precision, device)
         half = self.dtype == torch.float16
@@ -127,11 +127,14 @@ class Run:
         trained, moments = self._trained(), checkpoint.group("optimizer")
         begun = checkpoint.facts["progress"]["epoch"] + checkpoint.facts["progress"]["place"] > 0
         for name, parameter in trained.items() if begun else ():
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                value = moments.get(f"{key}.{name}")
-                if value is None or (key != "step" and value.shape != parameter.shape):
+            state = self.optimizer.state[parameter]
+            state["step"] = torch.zeros((), device=self.device)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            for key, value in state.items():  # copied into place: the moments lie in memory as their parameter does
+                saved = moments.get(f"{key}.{name}")
+                if saved is None or saved.shape != value.shape:
                     raise CheckpointError(f"checkpoint: optimizer.{key}.{name} is missing or of another shape")
-                self.optimizer.state[parameter][key] = value.to(self.device)
+                value.copy_(saved)
         scaler = checkpoint.group("scaler")
         sums = checkpoint.group("epoch")
         missing = [f"scaler.{k}" for k in ("scale", "growth") if k not in scaler]

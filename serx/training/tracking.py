@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -46,15 +46,13 @@ class Board:
         picture = figure_array(confusion_figure(confusion, labels, title))
         self._writer.add_image("valid/confusion", picture, epoch + 1, dataformats="HWC")
 
-    def clips(
-        self, waveform: torch.Tensor, features: torch.Tensor, names: list[str], sample_rate: int, epoch: int
-    ) -> None:
-        """Augmented clips `(B, T)` to listen to, and the `(B, F, N)` features the model saw."""
-        for i, name in enumerate(names[:SOUNDS]):
-            sound = waveform[i] / waveform[i].abs().max().clamp(min=1.0)
-            self._writer.add_audio(f"augmented/{i}", sound[None].cpu(), epoch + 1, sample_rate)
+    def clips(self, waveform: Tensor, lengths: Tensor, features: Tensor, names: list[str], sample_rate: int) -> None:
+        """Augmented clips `(B, T)` to listen to, and the `(B, F, N)` features the model is given."""
+        for i, name in enumerate(names):
+            sound = waveform[i, : int(lengths[i])].cpu()
+            self._writer.add_audio(f"augmented/{i}", sound[None] / sound.abs().max().clamp(min=1.0), 1, sample_rate)
             picture = figure_array(spectrogram_figure(features[i].cpu().numpy(), name))
-            self._writer.add_image(f"augmented_features/{i}", picture, epoch + 1, dataformats="HWC")
+            self._writer.add_image(f"augmented/{i}", picture, 1, dataformats="HWC")
 
     def finish(self, config: Config, best: dict[str, Any]) -> None:
         """The hparams row of the run: what was chosen, and the selected epoch's validation scores."""
@@ -66,7 +64,7 @@ class Board:
         scores = {f"hparam/valid_{name}": best["valid"][name] for name in ("uar", "accuracy", "macro_f1", "loss")}
         # add_hparams would open a second event file in a folder of its own; these are its three records, here
         for record in hparams(chosen, scores):
-            self._writer.file_writer.add_summary(record)
+            self._writer._get_file_writer().add_summary(record)
         for name, value in scores.items():
             self._writer.add_scalar(name, value, best["epoch"] + 1)
 

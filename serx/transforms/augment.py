@@ -5,8 +5,9 @@ A waveform transform maps `(B, T)`, `lengths` to the same; a spectrogram transfo
 waits for the device, and p = 0 gives the input back bit for bit.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import torch
 from pydantic import Field
@@ -20,6 +21,15 @@ from serx.transforms.resampling import RATIO_STEPS, change_speed
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 NOISE_TABLE = 1 << 21  # samples of noise that clips start anywhere in: 131 s at 16 kHz
+
+
+class Transform(Protocol):
+    """What every transform can do; `rate` is samples or frames a second."""
+
+    @property
+    def kind(self) -> str: ...
+    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> Any: ...
+    def apply(self, x: Tensor, lengths: Tensor, params: Any) -> tuple[Tensor, Tensor]: ...
 
 
 class NoiseParams(NamedTuple):
@@ -174,7 +184,7 @@ class AugmentConfig(Section):
 
 
 def augment(
-    transforms: tuple[WaveformTransform | SpectrogramTransform, ...],
+    transforms: Sequence[Transform],
     x: Tensor,
     lengths: Tensor,
     clips: Tensor,

@@ -35,7 +35,7 @@ class FeaturesConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "FeaturesConfig":
-        if self.n_mfcc > self.n_mels:
+        if "mfcc" in self.stack and self.n_mfcc > self.n_mels:
             raise ValueError(f"n_mfcc is {self.n_mfcc}, but only n_mels={self.n_mels} are there to transform")
         if (self.win_length or self.n_fft) > self.n_fft:
             raise ValueError(f"win_length {self.win_length} does not fit into n_fft {self.n_fft}")

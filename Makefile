@@ -1,0 +1,43 @@
+# make demo: install and train on the made-up corpus.   make test: install and run all tests.
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+# The first interpreter that is there, runs, and has a version torchaudio is built for.
+BASE := $(firstword $(foreach p,python3.12 python3.11 python3.10 python3 python,$(shell \
+	$(p) -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $(p))))
+RUN := checkpoints/demo/$(shell date +%Y%m%d-%H%M%S)
+
+.PHONY: demo test lint types check clean
+
+demo: $(VENV)/installed
+	$(PYTHON) scripts/demo.py --root data/demo
+	$(PYTHON) scripts/train.py --config configs/demo.yaml train.output=$(RUN)
+	$(PYTHON) scripts/evaluate.py --checkpoint $(RUN)/best.safetensors
+	@echo
+	@echo "curves:      $(VENV)/bin/tensorboard --logdir checkpoints/demo"
+	@echo "pictures:    $(RUN)/confusion.png, speakers.png, calibration.png"
+	@echo "your voice:  $(PYTHON) scripts/predict.py --checkpoint $(RUN)/best.safetensors FILE.wav"
+
+test: $(VENV)/installed-test
+	$(PYTHON) -m pytest
+
+lint: $(VENV)/installed-test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/installed-test
+	$(VENV)/bin/mypy
+
+check: lint types test
+
+$(VENV)/installed: setup.cfg pyproject.toml
+	@test -n "$(BASE)" || { echo "error: no Python 3.10, 3.11 or 3.12 with venv was found; install one (Debian: apt install python3 python3-venv)"; exit 2; }
+	test -x $(PYTHON) || $(BASE) -m venv $(VENV)
+	$(PYTHON) -m pip install -e .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(PYTHON) -m pip install -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) data/demo checkpoints/demo

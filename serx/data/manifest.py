@@ -1,0 +1,252 @@
+"""A CSV manifest -> utterances: one's own recordings, every bad row named with its line and how to mend it."""
+
+import csv
+import difflib
+import io
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NoReturn, cast
+
+from serx.data.labels import normalise_emotion
+from serx.data.utterance import Sex, Utterance
+from serx.errors import DataError
+
+REQUIRED = ("path", "emotion", "speaker")
+OPTIONAL = ("sex", "corpus", "split", "style", "intensity")
+
+# What other tools call the same columns, used to suggest a rename.
+_OTHER_NAMES = {
+    "path": ("file", "filename", "file_name", "filepath", "file_path", "audio", "wav"),
+    "emotion": ("label", "class", "target", "category"),
+    "speaker": ("actor", "spk", "speaker_id", "subject", "person", "actor_id"),
+    "sex": ("gender",),
+}
+_SEXES = {
+    **dict.fromkeys(("male", "m", "man"), "male"),
+    **dict.fromkeys(("female", "f", "w", "woman"), "female"),
+    **dict.fromkeys(("", "-", "unknown", "other", "na", "n/a", "nan"), None),
+}
+_PARTS = {
+    "": None,
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "validation", "val", "dev"), "valid"),
+    "test": "test",
+}
+_STYLES = {"": "speech", "speech": "speech", "song": "song"}
+_CORPORA = ("ravdess", "cremad", "tess", "savee", "emodb")
+
+_NUMBERED = re.compile(r"(?:(?:actor|speaker)[ _-]*)?0*([0-9]+)", re.IGNORECASE | re.ASCII)
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """An audio file, found in a folder or listed in a manifest, that is not used.
+
+    Attributes:
+        path: absolute path.
+        reason: `unknown_name`, `duplicate`, `style`, `video_only`, `format`, `hidden`, or `missing`.
+        detail: a few words for a reader.
+    """
+
+    path: Path
+    reason: Literal["unknown_name", "duplicate", "style", "video_only", "format", "hidden", "missing"]
+    detail: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a CSV lists: the rows whose audio exists, in file order, and those whose audio does not."""
+
+    utterances: tuple[Utterance, ...]
+    set_aside: tuple[SetAside, ...]
+
+
+def canonical_speaker(text: str) -> str:
+    """One spelling for one person: `7`, `007`, `Actor_07` and `speaker 7` are all `07`; other names keep their text."""
+    name = " ".join(unicodedata.normalize("NFKC", text).split())
+    number = _NUMBERED.fullmatch(name)
+    return number[1].zfill(2) if number else name
+
+
+def canonical_corpus(text: str) -> str:
+    """Lower case, and serx's own spelling of a corpus it knows (`CREMA-D` -> `cremad`)."""
+    name = " ".join(text.casefold().split())
+    squeezed = re.sub(r"[^a-z]", "", name)
+    return squeezed if squeezed in _CORPORA else name
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Read a CSV with the columns path, emotion, speaker and, optionally, sex, corpus, split, style, intensity.
+
+    Comma, semicolon, tab or bar separate the cells; UTF-8 with or without a byte-order mark, or UTF-16 with one.
+    Audio paths are relative to the CSV's folder; an empty `corpus` is the CSV's own name; other columns are ignored.
+    A speaker whose sex stands on some rows has it on all.
+
+    Raises:
+        DataError: listing every row that cannot be used as `file.csv:LINE: what; how to mend it`; or when no row is
+            left whose audio exists.
+    """
+    path = Path(os.path.abspath(path))
+    rows = _rows(path)
+    line, header = next(rows, (1, []))
+    columns = _columns(path, line, header)
+    reader = _Reader(path)
+    for line, cells in rows:
+        fault = reader.add(line, len(header), cells, columns)
+        if fault:
+            reader.faults.append(f"{path.name}:{line}: {fault}")
+    if reader.faults:
+        _refuse(path, reader.faults)
+    if not reader.utterances:
+        raise DataError(f"{path}: {_nothing(reader.missing)}")
+    known = {person: sex for person, (sex, _) in reader.sexes.items()}
+    utterances = tuple(replace(clip, sex=known.get(clip.person)) for clip in reader.utterances)
+    return Manifest(utterances, tuple(reader.missing))
+
+
+def _nothing(missing: list[SetAside]) -> str:
+    if not missing:
+        return f"no rows below the header; write one line per clip: {','.join(REQUIRED)}"
+    return (
+        f"none of its {len(missing)} audio files is there, the first {missing[0].path}: {missing[0].detail}; a path "
+        "is relative to the CSV's folder"
+    )
+
+
+class _Reader:
+    """Rows read so far, and what a later row may contradict."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.utterances: list[Utterance] = []
+        self.missing: list[SetAside] = []
+        self.faults: list[str] = []
+        self.sexes: dict[str, tuple[Sex, int]] = {}
+        self.lines: dict[Path, int] = {}
+        self.spellings: dict[str, tuple[str, int]] = {}
+
+    def add(self, line: int, width: int, cells: list[str], columns: Mapping[str, int]) -> str | None:
+        """Take one row in, or say what is wrong with it."""
+        if any("\n" in cell or "\r" in cell for cell in cells):
+            return 'a cell runs over several lines; close its quote (")'
+        if any(cell.strip() for cell in cells[width:]):
+            return f"{len(cells)} cells under {width} columns; put a cell that holds the separator in quotes"
+        row = {name: cells[at].strip() if at < len(cells) else "" for name, at in columns.items()}
+        empty = [name for name in REQUIRED if not row[name]]
+        if empty:
+            return f"no {' and no '.join(empty)}; fill the cell or delete the row"
+        if not any(letter.isalpha() for letter in row["emotion"]):
+            return f"emotion {row['emotion']!r} is not a word; write its name, such as angry"
+        chosen: dict[str, str | None] = {}
+        for name, choices in (("sex", _SEXES), ("split", _PARTS), ("style", _STYLES)):
+            word = row.get(name, "").casefold()
+            if word not in choices:
+                return f"{name} {row[name]!r} is not known; write {_choices(choices)}"
+            chosen[name] = choices[word]
+        clip = Utterance(
+            path=_audio_path(self.path.parent, row["path"]),
+            corpus=canonical_corpus(row.get("corpus") or self.path.stem),
+            speaker=canonical_speaker(row["speaker"]),
+            emotion=normalise_emotion(row["emotion"]),
+            sex=cast("Sex | None", chosen["sex"]),
+            style=cast(Literal["speech", "song"], chosen["style"]),
+            intensity=row.get("intensity", "").casefold() or None,
+            part=cast(Literal["train", "valid", "test"] | None, chosen["split"]),
+        )
+        fault = self._contradiction(line, clip)
+        if fault is None:
+            if clip.path.is_file():
+                self.utterances.append(clip)
+            else:
+                self.missing.append(SetAside(clip.path, "missing", f"no such file ({self.path.name}:{line})"))
+        return fault
+
+    def _contradiction(self, line: int, clip: Utterance) -> str | None:
+        first = self.lines.setdefault(clip.path, line)
+        if first != line:
+            return f"{clip.path.name!r} is already on line {first}; delete one of the two rows"
+        # `Anna` and `anna` as two people would let one voice stand on both sides of a split.
+        spelling, first = self.spellings.setdefault(clip.person.casefold(), (clip.speaker, line))
+        if spelling != clip.speaker:
+            return f"speaker {clip.speaker!r} is {spelling!r} on line {first}; write one name the same way everywhere"
+        if clip.sex is not None:
+            sex, first = self.sexes.setdefault(clip.person, (clip.sex, line))
+            if sex != clip.sex:
+                return f"speaker {clip.speaker!r} is {clip.sex}, but {sex} on line {first}; make the two agree"
+        return None
+
+
+def _audio_path(folder: Path, cell: str) -> Path:
+    path = Path(os.path.abspath(folder / cell))
+    if "\\" in cell and not path.exists():  # written on Windows
+        return Path(os.path.abspath(folder / cell.replace("\\", "/")))
+    return path
+
+
+def _choices(choices: Mapping[str, str | None]) -> str:
+    return ", ".join(dict.fromkeys(value for value in choices.values() if value)) + " or nothing"
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of each row that is not blank."""
+    text = _text(path)
+    first = next(iter(text.strip().splitlines()), "")
+    # The separator is the one under which the header shows the most columns that serx knows.
+    separator = max(",;\t|", key=lambda mark: sum(_plain(cell) in REQUIRED + OPTIONAL for cell in first.split(mark)))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    line = 1
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{path.name}:{line}: {error}; is a quote left open, or the file no CSV?") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path.name}:{line}: not {encoding[:6].rstrip('-')} text; save the file as UTF-8") from None
+
+
+def _plain(cell: str) -> str:
+    return "_".join(cell.strip().strip('"').casefold().split())
+
+
+def _columns(path: Path, line: int, header: list[str]) -> dict[str, int]:
+    """Where each known column stands; a missing or misspelt one is an error."""
+    names = [_plain(cell) for cell in header]
+    faults = []
+    for name in REQUIRED + OPTIONAL:
+        if names.count(name) > 1:
+            faults.append(f"column {name!r} stands there {names.count(name)} times; keep one")
+        if name in names:
+            continue
+        spare = [other for other in names if other not in REQUIRED + OPTIONAL]
+        near = [other for other in spare if other in _OTHER_NAMES.get(name, ())]
+        near = near or difflib.get_close_matches(name, spare, n=1, cutoff=0.75)
+        if near:
+            faults.append(f"no column {name!r}; rename {near[0]!r} to {name!r}")
+        elif name in REQUIRED:
+            faults.append(f"no column {name!r} among {', '.join(filter(None, names)) or 'nothing'}; add it")
+    if faults:
+        _refuse(path, [f"{path.name}:{line}: {fault}" for fault in faults])
+    return {name: names.index(name) for name in REQUIRED + OPTIONAL if name in names}
+
+
+def _refuse(path: Path, faults: list[str]) -> NoReturn:
+    more = [f"... and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
+    raise DataError("\n  ".join([f"{path}: {len(faults)} to mend:", *faults[:_SHOWN], *more]))

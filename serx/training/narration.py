@@ -1,0 +1,35 @@
+"""What a run says on the terminal: who is in it, and one line an epoch."""
+
+from pathlib import Path
+from typing import Any
+
+from serx.data.dataset import Dataset
+from serx.data.protocols import Split
+from serx.training.run import Run
+
+
+def introduce(run: Run, dataset: Dataset, split: Split, folder: Path) -> None:
+    """Protocol, clips and speakers of each part, model, device and where the run is kept."""
+    parts = (("train", split.train), ("valid", split.valid), ("test", split.test))
+    sizes = ", ".join(f"{len(clips)} {name} ({len(dataset.persons(clips))} speakers)" for name, clips in parts)
+    trained = sum(p.numel() for p in run.recognizer.parameters() if p.requires_grad)
+    for note in [*dataset.notes, *split.notes]:
+        print(f"note: {note}")
+    print(f"protocol: {split.stamp}")
+    print(f"clips: {sizes}")
+    print(f"classes: {', '.join(dataset.labels)}")
+    precision = str(run.dtype).removeprefix("torch.")
+    print(f"model: {run.config.model.kind}, {trained / 1e6:.2f} M parameters, on {run.device} in {precision}")
+    print(f"run: {folder}   (curves: tensorboard --logdir {folder})", flush=True)
+
+
+def epoch_line(line: dict[str, Any], epochs: int, seconds_left: float) -> str:
+    """One line of `metrics.jsonl` for people; a star marks the best epoch so far."""
+    train, valid = line["train"], line["valid"]
+    return (
+        f"epoch {line['epoch'] + 1:>3}/{epochs}"
+        f"  train loss {train['loss']:.3f} uar {100 * train['uar']:4.1f}"
+        f"  valid loss {valid['loss']:.3f} uar {100 * valid['uar']:4.1f} {'*' if line['best'] else ' '}"
+        f"  lr {line['lr']:.1e}  {line['clips_per_second']:.0f} clips/s"
+        f"  ETA {int(seconds_left) // 60}:{int(seconds_left) % 60:02d}"
+    )

@@ -1,0 +1,28 @@
+"""SIGTERM and SIGINT ask a run to stop after its step; a second one ends the process at once."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """A list that the first signal is put into, for the loop to look at between steps."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise SystemExit(128 + number)
+        received.append(number)
+        print(f"\n{signal.Signals(number).name}: finishing this step, then saving (again to stop at once)", flush=True)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not the main thread: signals are somebody else's
+        before = {}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

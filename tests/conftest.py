@@ -1,0 +1,105 @@
+"""Fixtures: real speech where there is some, made-up clips everywhere."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+RATE = 16_000
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """The bits of a CPU run depend on the number of threads."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def speech_root() -> Path:
+    """The folder with `ravdess16k/`, `ravdess-native/` and `tess16k/`, from the variable SERX_DATA."""
+    root = os.environ.get("SERX_DATA")
+    if not root or not Path(root).is_dir():
+        pytest.skip("SERX_DATA names no folder with real speech")
+    return Path(root)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """Decoded audio goes to a folder of the test session, never to the user's cache."""
+    monkeypatch.setenv("SERX_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def speechlike(seconds: float, pitch: float, seed: int, level: float = 0.3) -> np.ndarray:
+    """`(T,)` float32: a harmonic tone with a syllable's envelope and a little noise."""
+    random = np.random.default_rng(seed)
+    time = np.arange(round(seconds * RATE)) / RATE
+    tone = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 6))
+    envelope = 0.55 + 0.45 * np.sin(2 * np.pi * 4 * time)
+    wave = envelope * tone + 0.01 * random.standard_normal(len(time))
+    return (level * wave / np.abs(wave).max()).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def clips() -> list[np.ndarray]:
+    """Waveforms of unequal lengths and levels, one of them far louder than the others."""
+    sizes = [(0.6, 110, 0.02), (1.0, 220, 0.9), (0.37, 160, 0.1), (1.31, 300, 0.3)]
+    return [speechlike(seconds, pitch, i, level) for i, (seconds, pitch, level) in enumerate(sizes)]
+
+
+def batched(waves: list[np.ndarray], extra: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """`(B, T)` zero-padded and lengths `(B,)`."""
+    lengths = torch.tensor([len(wave) for wave in waves])
+    batch = torch.zeros(len(waves), int(lengths.max()) + extra)
+    for row, wave in zip(batch, waves, strict=True):
+        row[: len(wave)] = torch.from_numpy(wave)
+    return batch, lengths
+
+
+PITCHES = {"01": 120, "03": 180, "05": 260}  # neutral, happy, angry of the tiny corpus
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory) -> Path:
+    """A RAVDESS-named folder of 6 speakers x 3 emotions x 4 clips whose emotion is their pitch."""
+    root = tmp_path_factory.mktemp("tiny")
+    for actor in range(1, 7):
+        folder = root / f"Actor_{actor:02d}"
+        folder.mkdir()
+        for code, pitch in PITCHES.items():
+            for take in range(4):
+                wave = speechlike(0.35 + 0.05 * take, pitch * (1 + 0.02 * actor), 1000 * actor + 10 * take + pitch)
+                name = f"03-01-{code}-01-0{take // 2 + 1}-0{take % 2 + 1}-{actor:02d}.wav"
+                soundfile.write(folder / name, wave, RATE, subtype="PCM_16")
+    return root
+
+
+TINY = [
+    "data.protocol=speakers",
+    "data.test_speakers=[5, 6]",
+    "data.valid_speakers=[3, 4]",
+    "train.epochs=3",
+    "train.batch_size=8",
+    "train.device=cpu",
+    "train.threads=1",
+]
+
+
+@pytest.fixture
+def tiny_config(tiny_root, tmp_path):
+    """A function from overrides to a configuration that trains on the tiny corpus in about a second."""
+    from serx.config import load
+
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        f"data: {{root: {tiny_root}}}\n"
+        "features: {n_mels: 24, n_fft: 512}\n"
+        "augment:\n"
+        "  waveform: [{kind: noise, p: 0.5}, {kind: gain, p: 0.5}, {kind: speed, p: 0.5}]\n"
+        "  spectrogram: [{kind: time_mask}, {kind: frequency_mask, rows: 24}]\n"
+        "model: {kind: cnn2d, stem: 8, widths: [8, 16], strides: [[2, 2], [2, 1]], embedding: 24}\n"
+        "train: {ema: 0.9}\n"
+    )
+    return lambda *overrides: load(path, [*TINY, *overrides])

@@ -1,0 +1,133 @@
+"""Decoding: every format to the same waveform, and every broken file to its named reason."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from serx.data.audio import AudioConfig, RefusedAudioError, read, trim_silence
+from tests.conftest import RATE, speechlike
+
+PLAIN = AudioConfig()
+
+
+@pytest.fixture
+def wave() -> np.ndarray:
+    return speechlike(1.0, 200, 0)
+
+
+def write(path, samples, rate=RATE, **how):
+    soundfile.write(path, samples, rate, **how)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "tolerance"),
+    [
+        ("a.wav", {"subtype": "PCM_U8"}, 1e-2),
+        ("a.wav", {"subtype": "PCM_16"}, 1e-4),
+        ("a.wav", {"subtype": "PCM_24"}, 1e-6),
+        ("a.wav", {"subtype": "PCM_32"}, 1e-6),
+        ("a.wav", {"subtype": "FLOAT"}, 1e-6),
+        ("a.flac", {}, 1e-4),
+        ("a.aiff", {}, 1e-4),
+    ],
+    ids=str,
+)
+def test_lossless_formats_give_the_same_waveform(name, how, tolerance, wave, tmp_path):
+    assert np.abs(read(write(tmp_path / name, wave, **how), PLAIN) - wave).max() < tolerance
+
+
+@pytest.mark.parametrize("name", ["a.ogg", "a.mp3"])
+def test_lossy_formats_sound_alike(name, wave, tmp_path):
+    heard = read(write(tmp_path / name, wave), PLAIN)
+    size = min(len(heard), len(wave))
+    lag = np.argmax(np.correlate(heard[:size], wave[:size], "full")) - size + 1
+    moved = np.roll(heard[:size], -lag)[2000:-2000]
+    assert np.corrcoef(moved, wave[:size][2000:-2000])[0, 1] > 0.99
+
+
+def test_channels_are_averaged(wave, tmp_path):
+    stereo = np.stack([wave, np.zeros_like(wave)], axis=1)
+    assert np.abs(read(write(tmp_path / "a.wav", stereo, subtype="FLOAT"), PLAIN) - wave / 2).max() < 1e-6
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000, 96_000])
+def test_a_tone_keeps_its_pitch_level_and_duration_at_any_rate(rate, tmp_path):
+    source = (0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)).astype(np.float32)
+    heard = read(write(tmp_path / "a.wav", source, rate, subtype="FLOAT"), PLAIN)
+    ideal = 0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
+    assert abs(len(heard) - RATE) <= 1
+    assert np.abs(heard[800:15_000] - ideal[800:15_000]).max() < 2e-3
+
+
+def test_resampling_does_not_alias(tmp_path):
+    source = np.sin(2 * np.pi * 8_400 * np.arange(48_000) / 48_000).astype(np.float32)
+    heard = read(write(tmp_path / "a.wav", source, 48_000, subtype="FLOAT"), PLAIN)
+    assert 20 * np.log10(np.abs(heard[500:-500]).max()) < -90
+
+
+def test_trimming_cuts_the_silent_ends_and_keeps_a_margin():
+    loud = speechlike(0.5, 200, 0, level=0.5)
+    hiss = 1e-4 * np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
+    trimmed = trim_silence(np.concatenate([hiss, loud, hiss[:8000]]), RATE, 35.0, 0.05)
+    assert 0.5 <= len(trimmed) / RATE <= 0.5 + 2 * 0.05 + 0.06
+    assert np.abs(trimmed).max() == np.abs(loud).max()
+
+
+def test_trimming_is_deaf_to_the_level():
+    sound = np.concatenate([np.zeros(5000), speechlike(0.4, 150, 1), np.zeros(3000)]).astype(np.float32)
+    assert np.array_equal(trim_silence(sound, RATE, 35.0, 0.05) * 2, trim_silence(sound * 2, RATE, 35.0, 0.05))
+
+
+def refusal(path, config=PLAIN) -> str:
+    with pytest.raises(RefusedAudioError) as caught:
+        read(path, config)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    return caught.value.reason
+
+
+def test_each_broken_file_is_refused_by_its_reason(wave, tmp_path):
+    whole = write(tmp_path / "whole.wav", wave)
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes(whole.read_bytes()[:9000])
+    text = tmp_path / "text.wav"
+    text.write_text("version https://git-lfs.github.com/spec/v1\n")
+    empty = tmp_path / "empty.wav"
+    empty.touch()
+    bad = wave.copy()
+    bad[50] = np.nan
+    cases = {
+        "truncated": cut,
+        "not_audio": text,
+        "empty": empty,
+        "unreadable": tmp_path / "absent.wav",
+        "nonfinite": write(tmp_path / "nan.wav", bad, subtype="FLOAT"),
+        "silent": write(tmp_path / "silent.wav", wave * 0),
+        "absurd_level": write(tmp_path / "loud.wav", wave * 1e6, subtype="FLOAT"),
+        "too_short": write(tmp_path / "short.wav", wave[:200]),
+        "bad_rate": write(tmp_path / "slow.wav", wave, 2_000),
+        "too_many_channels": write(tmp_path / "many.wav", np.tile(wave[:1000, None], 40)),
+    }
+    assert {reason: refusal(path) for reason, path in cases.items()} == {reason: reason for reason in cases}
+    assert refusal(whole, AudioConfig(max_seconds=0.5)) == "too_long"
+
+
+def test_a_header_without_samples_is_empty(tmp_path):
+    assert refusal(write(tmp_path / "none.wav", np.zeros(0, np.float32))) == "empty"
+
+
+def test_a_long_file_is_refused_unread(tmp_path, monkeypatch):
+    path = write(tmp_path / "bomb.flac", np.zeros(RATE * 120, np.int16))
+    monkeypatch.setattr(soundfile.SoundFile, "read", lambda *a, **k: pytest.fail("decoded"))
+    assert refusal(path) == "too_long"
+
+
+@pytest.mark.speech
+def test_native_and_prepared_ravdess_clips_are_the_same_sound(speech_root):
+    for native in sorted((speech_root / "ravdess-native").rglob("*.wav")):
+        prepared = speech_root / "ravdess16k" / native.parent.name / f"{native.stem}.flac"
+        one, two = read(native, PLAIN), read(prepared, PLAIN)
+        size = min(len(one), len(two))
+        assert abs(len(one) - len(two)) <= 1
+        assert np.abs(one[:size] - two[:size]).max() < 1e-3

@@ -1,0 +1,300 @@
+import os
+import random
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serx.data.corpora import GRAMMARS, LOSSLESS, LOSSY, Scan, recognise, scan
+from serx.data.labels import EMOTIONS
+from serx.data.utterance import Utterance
+from serx.errors import DataError
+from tests.data import layouts
+from tests.data.layouts import inside, touch
+
+FILMED = "01-01-05-01-02-01-07.wav"
+SOUND = "03-01-05-01-02-01-07.wav"
+SINGERS = [actor for actor in range(1, 25) if actor != 18]  # Livingstone & Russo 2018: actor 18 does not sing
+EXAMPLES = [grammar.example.split(" or ")[0] for grammar in GRAMMARS]
+SIX = ("neutral", "happy", "sad", "angry", "fearful", "disgust")
+
+
+def reasons(found: Scan) -> Counter[str]:
+    return Counter(file.reason for file in found.set_aside)
+
+
+def kept(found: Scan, root: Path) -> list[str]:
+    return [clip.path.relative_to(root).as_posix() for clip in found.utterances]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (SOUND, ("ravdess", "07", "angry", "male", "speech", "normal", "02")),
+        ("03-02-06-02-01-01-24.FLAC", ("ravdess", "24", "fearful", "female", "song", "strong", "01")),
+        ("01-01-08-01-01-02-02.wav", ("ravdess", "02", "surprised", "female", "speech", "normal", "01")),
+        ("1001_DFA_ANG_XX.wav", ("cremad", "1001", "angry", "male", "speech", None, "dfa")),
+        ("1091_IEO_FEA_HI.wav", ("cremad", "1091", "fearful", "female", "speech", "high", "ieo")),
+        ("1040_ITH_SAD_X.wav", ("cremad", "1040", "sad", "male", "speech", None, "ith")),
+        ("OAF_Fear/OAF_back_fear.wav", ("tess", "OAF", "fearful", "female", "speech", None, "back")),
+        ("OAF_neutral/OA_bite_neutral.wav", ("tess", "OAF", "neutral", "female", "speech", None, "bite")),
+        ("YAF_home_pleasant_surprised.wav", ("tess", "YAF", "surprised", "female", "speech", None, "home")),
+        ("ALL/DC_sa03.wav", ("savee", "DC", "sad", "male", "speech", None, "sa03")),
+        ("AudioData/KL/su15.wav", ("savee", "KL", "surprised", "male", "speech", None, "su15")),
+        ("03a01Fa.wav", ("emodb", "03", "happy", "male", "speech", None, "a01")),
+        ("16b10Lb.wav", ("emodb", "16", "boredom", "female", "speech", None, "b10")),
+    ],
+)
+def test_a_published_name_says_who_spoke_how(name: str, expected: tuple[str | None, ...]) -> None:
+    assert recognise(f"/data/{name}") == Utterance(Path(f"/data/{name}"), *expected)  # type: ignore[arg-type]
+
+
+RESEMBLING = (
+    "03-01-05-01-02-01-25 03-01-05-01-02-01-00 03-01-09-01-02-01-07 04-01-05-01-02-01-07 3-1-5-1-2-1-7 "
+    "1092_DFA_ANG_XX 1001_ABC_ANG_XX 1001_DFA_ANG OBF_back_angry OAF_back_joy DC_x01 a01 AD/a01 DC/AudioData/a01 "
+    "07a01Fa 03c01Fa 03a01Fa.wav "
+    "03-01-05-01-02-01-0\u0667 OAF_back_\u017fad"  # a digit and a letter s only to a pattern that thinks in Unicode
+)
+
+
+@pytest.mark.parametrize("stem", [*RESEMBLING.split(), SOUND[:-4] + " (1)", SOUND[:-4] + "\n", ""])
+def test_a_name_that_only_resembles_a_published_one_is_not_taken(stem: str) -> None:
+    assert recognise(f"/data/{stem}.wav") is None
+
+
+@given(st.text())
+def test_any_text_as_a_name_is_read_or_refused_without_an_error(name: str) -> None:
+    recognise(name)
+
+
+@given(st.sampled_from(EXAMPLES), st.data())
+def test_a_mutated_name_is_refused_or_read_as_a_speaker_and_an_emotion_that_exist(
+    name: str, data: st.DataObject
+) -> None:
+    for _ in range(data.draw(st.integers(1, 3))):
+        at, cut = data.draw(st.integers(0, len(name))), data.draw(st.integers(0, 1))
+        name = name[:at] + data.draw(st.sampled_from("0123456789aADWx_-/. ")) + name[at + cut :]
+    clip = recognise(f"/data/{name}")
+    if clip is not None:
+        speakers = {grammar.corpus: grammar.speakers for grammar in GRAMMARS}[clip.corpus]
+        assert clip.emotion in EMOTIONS
+        assert speakers[clip.speaker] == clip.sex
+
+
+def test_letter_case_does_not_matter(tmp_path: Path) -> None:
+    for name in EXAMPLES:
+        lower, upper = recognise(tmp_path / name.lower()), recognise(tmp_path / name.upper())
+        assert lower
+        assert replace(lower, path=tmp_path) == replace(upper, path=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "speakers", "counts"),
+    [
+        (layouts.ravdess(), 24, {**dict.fromkeys(EMOTIONS[:8], 192), "neutral": 96}),
+        (layouts.ravdess(SINGERS, song=True), 23, {**dict.fromkeys(EMOTIONS[:6], 184), "neutral": 92}),
+        (layouts.cremad(), 91, {**dict.fromkeys(SIX, 91 * 14), "neutral": 91 * 12}),
+        (layouts.tess(), 2, dict.fromkeys([*SIX, "surprised"], 400)),
+        (layouts.savee(flat=True), 4, {**dict.fromkeys([*SIX, "surprised"], 60), "neutral": 120}),
+        (layouts.savee(flat=False), 4, {**dict.fromkeys([*SIX, "surprised"], 60), "neutral": 120}),
+        (layouts.emodb(), 10, dict.fromkeys([*SIX, "boredom"], 100)),
+    ],
+    ids=["ravdess", "ravdess-song", "cremad", "tess", "savee-flat", "savee-folders", "emodb"],
+)
+def test_all_the_names_of_a_corpus_are_read(names: list[str], speakers: int, counts: dict[str, int]) -> None:
+    clips = [recognise(f"/data/{name}") for name in names]
+    assert Counter(clip.emotion for clip in clips if clip) == counts
+    assert len({clip.person for clip in clips if clip}) == speakers
+    assert sum(counts.values()) == len(names)
+
+
+def test_the_men_and_women_are_those_of_the_corpora_s_own_tables() -> None:
+    sexes = {grammar.corpus: grammar.speakers for grammar in GRAMMARS}
+    men = {corpus: {name for name, sex in speakers.items() if sex == "male"} for corpus, speakers in sexes.items()}
+    assert men["ravdess"] == {f"{actor:02d}" for actor in range(1, 25) if actor % 2}
+    assert men["emodb"] == {"03", "10", "11", "12", "15"}
+    assert (men["savee"], men["tess"]) == ({"DC", "JE", "JK", "KL"}, set())
+    # The column Sex of CREMA-D's VideoDemographics.csv, from actor 1001 to 1091.
+    column = "MFFFMFFFFFMFFMMMMFMFFMMFFMMFFFMMMMMMFMMMMMFMMFFMFMMFFFFFMFMFFMFMMMMMMMMFFFFFMFFMMFMFMMMMFMF"
+    assert [sexes["cremad"][str(1001 + n)][0].upper() for n in range(91)] == list(column)
+    assert (column.count("M"), column.count("F")) == (48, 43)
+
+
+def test_song_is_found_only_when_asked_for_and_sung_by_the_same_people(tmp_path: Path) -> None:
+    speech, song = layouts.ravdess(actors=(1, 2)), layouts.ravdess(actors=(1, 2), song=True)
+    root = touch(tmp_path, inside("speech", speech) + inside("song", song))
+    assert len(scan(root).utterances) == 120
+    assert reasons(scan(root)) == {"style": 88}
+    assert len(scan(root, styles="song").utterances) == 88
+    both = scan(root, styles=("speech", "song"))
+    assert (len(both.utterances), len({clip.person for clip in both.utterances})) == (208, 2)
+    with pytest.raises(DataError, match=r"styles \['songs'\]: choose from speech and song"):
+        scan(root, styles=("songs",))
+    with pytest.raises(DataError, match="all 88 clips are song: add that to the styles asked for"):
+        scan(root / "song")
+
+
+def test_both_layouts_of_savee_give_the_same_clips_in_the_same_order(tmp_path: Path) -> None:
+    flat = scan(touch(tmp_path / "flat", layouts.savee(flat=True)[::7])).utterances
+    nested = scan(touch(tmp_path / "nested", layouts.savee(flat=False)[::7])).utterances
+    assert [(c.person, c.statement) for c in flat] == [(c.person, c.statement) for c in nested]
+    alone = scan(tmp_path / "nested" / "AudioData" / "JK").utterances
+    assert alone == tuple(clip for clip in nested if clip.speaker == "JK")
+
+
+def test_doubled_folders_count_once_and_the_copy_is_named(tmp_path: Path) -> None:
+    outer, inner = layouts.tess(words=5), inside("TESS Toronto emotional speech set data", layouts.tess(words=5))
+    found = scan(touch(tmp_path, outer + inner))
+    assert sorted(kept(found, tmp_path)) == sorted(outer)
+    assert reasons(found) == {"duplicate": 70}
+    copy = found.set_aside[0]
+    assert copy.detail == f"a copy of {tmp_path / copy.path.parent.name / copy.path.name}"
+
+
+def test_a_quirk_and_its_corrected_name_are_the_same_utterance(tmp_path: Path) -> None:
+    names = ["x/1040_ITH_SAD_X.wav", "y/1040_ITH_SAD_XX.wav", "x/OA_bite_neutral.wav", "y/OAF_bite_neutral.wav"]
+    assert len(scan(touch(tmp_path, names)).utterances) == 2
+
+
+def test_ravdess_sound_is_kept_before_the_sound_of_the_film_and_silent_film_is_set_aside(tmp_path: Path) -> None:
+    silent, alone = SOUND.replace("03-", "02-", 1), FILMED.replace("-07.", "-08.")
+    found = scan(touch(tmp_path, [f"a/{FILMED}", f"a/{alone}", f"a/{silent}", f"b/c/{SOUND}"]))
+    assert kept(found, tmp_path) == [f"b/c/{SOUND}", f"a/{alone}"]
+    assert {file.path.name: file.reason for file in found.set_aside} == {FILMED: "duplicate", silent: "video_only"}
+
+
+def test_lossless_is_kept_before_lossy(tmp_path: Path) -> None:
+    names = ["AudioMP3/1001_DFA_ANG_XX.mp3", "AudioMP3/1001_DFA_HAP_XX.mp3", "AudioWAV/1001_DFA_ANG_XX.wav"]
+    found = scan(touch(tmp_path, names))
+    assert [clip.path.name for clip in found.utterances] == ["1001_DFA_ANG_XX.wav", "1001_DFA_HAP_XX.mp3"]
+
+
+@pytest.mark.parametrize("stray", ["aaa", "zzz"])
+def test_a_few_stray_copies_never_replace_clips_of_a_full_folder(tmp_path: Path, stray: str) -> None:
+    full = inside("m/n", layouts.ravdess(actors=(7,)))
+    touch(tmp_path, [*full, f"{stray}/{SOUND}"])
+    for root in (tmp_path, [tmp_path / stray, tmp_path / "m"], [tmp_path / "m", tmp_path / stray]):
+        assert sorted(kept(scan(root), tmp_path)) == sorted(full)
+    touch(tmp_path, [f"tie/{SOUND}"])
+    assert kept(scan([tmp_path / "tie", tmp_path / stray]), tmp_path) == [f"tie/{SOUND}"]
+
+
+def test_the_order_depends_on_names_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = layouts.ravdess(actors=(10, 2)) + layouts.savee(flat=True)[::5] + layouts.emodb()[::5] + layouts.tess(4)
+    first = touch(tmp_path / "one", names)
+    order = kept(scan(first), first)
+    published = [(clip.person, clip.path.name.lower()) for clip in scan(first).utterances if clip.corpus != "tess"]
+    assert published == sorted(published)
+    second = touch(tmp_path / "a" / "much" / "deeper" / "place", names[::-1])
+    walk = os.walk
+
+    def another_file_system(*args, **kwargs):
+        for folder, below, files in walk(*args, **kwargs):
+            below.reverse()
+            random.Random(1).shuffle(files)
+            yield folder, below, files
+
+    monkeypatch.setattr(os, "walk", another_file_system)
+    assert kept(scan(second), second) == order
+
+
+def test_every_audio_file_is_either_used_or_set_aside(tmp_path: Path) -> None:
+    other = ["song.wav", "notes.flac", ".hidden.wav", f"._{SOUND}", SOUND.replace(".wav", ".m4a"), "b/" + SOUND]
+    no_audio = ["readme.txt", "labels.csv", f"__MACOSX/._{SOUND}", f".trash/{SOUND}", SOUND.replace(".wav", ".mp4")]
+    touch(tmp_path, [SOUND, *other, *no_audio])
+    found = scan(tmp_path)
+    assert len(found.utterances) == 1
+    assert {file.path.relative_to(tmp_path).as_posix() for file in found.set_aside} == set(other)
+    assert reasons(found) == {"unknown_name": 2, "hidden": 2, "format": 1, "duplicate": 1}
+
+
+def test_links_are_followed_and_loops_and_dead_links_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = touch(tmp_path / "elsewhere", layouts.ravdess(actors=(1,)))
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "ravdess").symlink_to(corpus)
+    for loop in ("one", "two"):  # followed blindly, two loops make 2^40 paths
+        (root / loop).symlink_to(root)
+    (root / SOUND).symlink_to(tmp_path / "not fetched")
+    walk = os.walk
+    monkeypatch.setattr(os, "walk", lambda *a, **k: (step for step, _ in zip(walk(*a, **k), range(5), strict=True)))
+    found = scan(root)
+    assert len(found.utterances) == 60
+    assert reasons(found) == {"missing": 1}
+
+
+def test_several_corpora_are_found_below_one_folder_or_in_a_list(tmp_path: Path) -> None:
+    touch(tmp_path / "r", layouts.ravdess(actors=(1,)))
+    touch(tmp_path / "t", layouts.tess(words=2))
+    below, listed = scan(tmp_path), scan([str(tmp_path / "t"), tmp_path / "r"])
+    assert Counter(clip.corpus for clip in below.utterances) == {"ravdess": 60, "tess": 28}
+    assert listed.utterances == below.utterances
+    overlapping = scan([tmp_path, tmp_path / "t", tmp_path])
+    assert (overlapping.utterances, overlapping.set_aside) == (below.utterances, ())
+
+
+@pytest.mark.parametrize(
+    ("root", "line"),
+    [
+        ("corpura", r"corpura: no such folder or manifest .*; did you mean .*/corpora\?$"),
+        ("nowhere/at/all", r"no such folder .*has no 'nowhere'\); check the spelling"),
+        ("archive.zip", r"archive\.zip: neither a folder nor a \.csv; unpack"),
+        ("empty", r"empty: no clip among 0 audio files\. Looked for ravdess 03-01-.*CSV \(columns path, emotion"),
+        ("mine", r"mine: no clip among 2 audio files, such as 'two\.wav': fits the names of no corpus"),
+        (["corpora", "mine"], r"mine: no clip among 2"),
+        ([], "no data was named"),
+    ],
+)
+def test_a_root_without_clips_is_one_line_of_advice(tmp_path: Path, root: str | list[str], line: str) -> None:
+    touch(tmp_path, ["archive.zip", "mine/one.wav", "mine/two.wav", f"corpora/{SOUND}"])
+    (tmp_path / "empty").mkdir()
+    roots = tmp_path / root if isinstance(root, str) else [tmp_path / item for item in root]
+    with pytest.raises(DataError, match=line) as caught:
+        scan(roots)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(root, onerror, **kwargs):
+        onerror(PermissionError(13, "Permission denied", f"{root}/Actor_02"))
+        return iter([(str(root), [], [SOUND])])
+
+    monkeypatch.setattr(os, "walk", locked)
+    with pytest.raises(DataError, match="Actor_02: cannot be listed: Permission denied"):
+        scan(tmp_path)
+
+
+def test_every_format_that_soundfile_reads_by_itself_has_an_ending() -> None:
+    endings = {"." + name.lower() for name in soundfile.available_formats()} - {".raw"}
+    assert endings <= LOSSLESS | LOSSY
+    assert not LOSSLESS & LOSSY
+
+
+def test_names_are_scanned_at_ten_thousand_a_second_or_more(tmp_path: Path) -> None:
+    root = touch(tmp_path, layouts.tess())
+    started = time.process_time()  # unlike the wall clock, not slowed by other work on the machine
+    assert len(scan(root).utterances) == 2800
+    assert time.process_time() - started < 0.28
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
+def test_file_names_that_are_not_unicode_are_set_aside(tmp_path: Path) -> None:
+    assert reasons(scan(touch(tmp_path, [SOUND, os.fsdecode(b"\xff\xfe.wav")]))) == {"unknown_name": 1}
+
+
+@pytest.mark.speech
+def test_real_corpora_have_their_counts_together_and_alone(speech_root: Path) -> None:
+    together = scan(speech_root)
+    assert Counter(clip.corpus for clip in together.utterances) == {"ravdess": 1200, "tess": 1400}
+    assert reasons(together) == {"duplicate": 8}
+    assert {file.path.relative_to(speech_root).parts[0] for file in together.set_aside} == {"ravdess-native"}
+    for folder, clips, speakers in (("ravdess16k", 1200, 20), ("ravdess-native", 8, 6), ("tess16k", 1400, 2)):
+        alone = scan(speech_root / folder)
+        assert (len(alone.utterances), len({c.person for c in alone.utterances})) == (clips, speakers)
+        assert not alone.set_aside

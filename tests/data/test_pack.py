@@ -1,0 +1,141 @@
+"""The pack: decoded once, opened ever after, made anew when anything changes, and never silent about a bad file."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from serx.data import pack as pack_module
+from serx.data.audio import AudioConfig
+from serx.data.corpus import DeviceCorpus, StreamedCorpus, place
+from serx.data.pack import open_pack
+from serx.errors import DiskError
+from tests.conftest import RATE, speechlike
+
+CONFIG = AudioConfig()
+
+
+@pytest.fixture
+def files(tmp_path):
+    waves = [speechlike(0.3 + 0.2 * i, 150 + 40 * i, i) for i in range(4)]
+    paths = []
+    for i, wave in enumerate(waves):
+        paths.append(tmp_path / f"{i}.wav")
+        soundfile.write(paths[-1], wave, RATE, subtype="PCM_16")
+    return paths, waves
+
+
+def clip(pack, i) -> np.ndarray:
+    return pack.samples[pack.offsets[i] : pack.offsets[i + 1]] * pack.scales[i]
+
+
+def test_clips_come_back_as_they_were(files, tmp_path):
+    paths, waves = files
+    pack = open_pack(paths, CONFIG, tmp_path / "cache", progress=False)
+    for i, wave in enumerate(waves):
+        assert np.abs(clip(pack, i) - wave).max() < 1e-4
+        assert np.array_equal(clip(pack, i), soundfile.read(paths[i], dtype="float32")[0])  # 16-bit files to the bit
+    assert pack.rows == (0, 1, 2, 3)
+    assert len(set(pack.digests)) == 4
+
+
+def test_a_second_start_decodes_nothing(files, tmp_path, monkeypatch):
+    paths, _ = files
+    first = open_pack(paths, CONFIG, tmp_path / "cache", progress=False)
+    monkeypatch.setattr(pack_module, "read", lambda *a: pytest.fail("decoded again"))
+    second = open_pack(paths, CONFIG, tmp_path / "cache", progress=False)
+    assert np.array_equal(first.samples, second.samples)
+    assert first.digests == second.digests
+
+
+@pytest.mark.parametrize("change", ["content", "settings", "list"])
+def test_any_change_makes_a_new_pack(change, files, tmp_path):
+    paths, waves = files
+    first = open_pack(paths, CONFIG, tmp_path / "cache", progress=False)
+    config = AudioConfig(trim_db=30.0) if change == "settings" else CONFIG
+    if change == "content":
+        soundfile.write(paths[0], waves[3], RATE, subtype="PCM_16")
+    second = open_pack(paths[:3] if change == "list" else paths, config, tmp_path / "cache", progress=False)
+    assert first.fingerprint != second.fingerprint
+
+
+def test_broken_files_are_set_aside_by_name_and_reason(files, tmp_path):
+    paths, _ = files
+    paths[1].write_bytes(b"")
+    paths[2].write_bytes(paths[2].read_bytes()[:3000])
+    pack = open_pack([*paths, tmp_path / "absent.wav"], CONFIG, tmp_path / "cache", progress=False)
+    assert pack.rows == (0, -1, -1, 1, -1)
+    reasons = {os.path.basename(path): why.split(":")[0] for path, why in pack.refused.items()}
+    assert reasons == {"1.wav": "empty", "2.wav": "truncated", "absent.wav": "unreadable"}
+
+
+def test_equal_audio_has_equal_digests_in_any_file_format(files, tmp_path):
+    paths, _ = files
+    soundfile.write(tmp_path / "copy.flac", soundfile.read(paths[0], dtype="int16")[0], RATE, subtype="PCM_16")
+    pack = open_pack([paths[0], tmp_path / "copy.flac"], CONFIG, tmp_path / "cache", progress=False)
+    assert pack.digests[0] == pack.digests[1]
+
+
+def test_float_files_beyond_full_scale_keep_their_level(tmp_path):
+    wave = 3.0 * speechlike(0.5, 200, 0, level=1.0)
+    soundfile.write(tmp_path / "hot.wav", wave, RATE, subtype="FLOAT")
+    pack = open_pack([tmp_path / "hot.wav"], CONFIG, tmp_path / "cache", progress=False)
+    assert np.abs(clip(pack, 0) - wave).max() < 3e-4
+
+
+def test_a_damaged_cache_is_made_anew(files, tmp_path):
+    paths, waves = files
+    open_pack(paths, CONFIG, tmp_path / "cache", progress=False)
+    flat = next((tmp_path / "cache").glob("*/audio.int16"))
+    flat.write_bytes(flat.read_bytes()[:-100])
+    pack = open_pack(paths, CONFIG, tmp_path / "cache", progress=False)
+    assert np.abs(clip(pack, 3) - waves[3]).max() < 1e-4
+
+
+def test_a_killed_decoder_leaves_nothing_that_looks_whole(files, tmp_path, monkeypatch):
+    paths, _ = files
+    monkeypatch.setattr(pack_module, "write_atomically", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        open_pack(paths, CONFIG, tmp_path / "cache", progress=False)
+    monkeypatch.undo()
+    assert open_pack(paths, CONFIG, tmp_path / "cache", progress=False).rows == (0, 1, 2, 3)
+
+
+def test_a_cache_that_cannot_be_written_is_one_clear_line(files, tmp_path):
+    (tmp_path / "occupied").write_text("a file, not a folder")
+    with pytest.raises(DiskError, match="data.cache=DIR") as caught:
+        open_pack(files[0], CONFIG, tmp_path / "occupied", progress=False)
+    assert "free" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_device_and_streamed_corpora_give_the_same_batches(files, tmp_path):
+    paths, waves = files
+    pack = open_pack(paths, CONFIG, tmp_path / "cache", progress=False)
+    chosen = np.array([3, 0, 0, 2])
+    results = [
+        corpus.batch(chosen)
+        for corpus in (DeviceCorpus(pack, torch.device("cpu")), StreamedCorpus(pack, torch.device("cpu")))
+    ]
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+    waveform, lengths = results[0]
+    assert lengths.tolist() == [len(waves[i]) for i in chosen]
+    for row, i, length in zip(waveform, chosen, lengths, strict=True):
+        assert np.abs(row[:length].numpy() - waves[i]).max() < 1e-4
+        assert not row[length:].any()
+
+
+def test_auto_placement_streams_on_a_cpu(files, tmp_path):
+    pack = open_pack(files[0], CONFIG, tmp_path / "cache", progress=False)
+    assert isinstance(place(pack, torch.device("cpu"), "auto"), StreamedCorpus)
+    assert isinstance(place(pack, torch.device("cpu"), "device"), DeviceCorpus)
+
+
+def test_the_index_names_every_file_once(files, tmp_path):
+    pack = open_pack(files[0], CONFIG, tmp_path / "cache", progress=False)
+    index = json.loads(next((tmp_path / "cache").glob("*/index.json")).read_text())
+    assert index["lengths"] == pack.lengths.tolist()

@@ -1,0 +1,300 @@
+"""Splits: published folds to the letter, speakers apart, sexes and classes even, the same in any order."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from serx.data.protocols import ProtocolConfig, Split, fold_count, make_split
+from serx.data.utterance import Sex, Utterance
+from serx.errors import ConfigError, DataError
+
+EMOTIONS = ("angry", "happy", "sad")
+LUNA5_TEST = [(2, 5, 14, 15, 16), (3, 6, 7, 13, 18), (10, 11, 12, 19, 20), (8, 17, 21, 23, 24), (1, 4, 9, 22)]
+LUNA5_VALID = [(3, 6), (10, 11), (8, 17), (1, 14), (2, 5)]
+EMOBOX6_TEST = [(1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22)]
+FOLLOWING = [[n for i in range(1, 6) for n in EMOBOX6_TEST[(fold + i) % 6]] for fold in range(6)]
+EMOBOX6_VALID = [[next(n for n in following if n % 2 == odd) for odd in (1, 0)] for following in FOLLOWING]
+
+
+def clips_of(corpus: str, speaker: str, sex: Sex | None, takes: int = 2) -> list[Utterance]:
+    return [
+        Utterance(Path(f"/{corpus}/{speaker}/{emotion}-{take}.wav"), corpus, speaker, emotion, sex)
+        for emotion in EMOTIONS
+        for take in range(takes)
+    ]
+
+
+def ravdess(actors=range(1, 25)) -> list[Utterance]:
+    return [u for n in actors for u in clips_of("ravdess", f"{n:02d}", "male" if n % 2 else "female")]
+
+
+def emodb() -> list[Utterance]:
+    men, women = ("03", "10", "11", "12", "15"), ("08", "09", "13", "14", "16")
+    return [u for n in sorted(men + women) for u in clips_of("emodb", n, "male" if n in men else "female")]
+
+
+def tess(takes: int = 10) -> list[Utterance]:
+    return [u for name in ("OAF", "YAF") for u in clips_of("tess", name, "female", takes)]
+
+
+def split_of(utterances, protocol, digests=None, **keys) -> Split:
+    targets = [EMOTIONS.index(u.emotion) for u in utterances]
+    split = make_split(utterances, targets, ProtocolConfig(protocol=protocol, **keys), digests)
+    parts = [split.train, split.valid, split.test]
+    assert sorted(i for part in parts for i in part) == list(range(len(utterances)))  # disjoint and complete
+    assert all(part == tuple(sorted(part)) for part in parts)
+    assert all(parts)
+    return split
+
+
+def people(utterances, split) -> tuple[set[str], set[str], set[str]]:
+    train, valid, test = ({utterances[i].person for i in part} for part in (split.train, split.valid, split.test))
+    return train, valid, test
+
+
+def actors(numbers) -> set[str]:
+    return {f"ravdess/{n:02d}" for n in numbers}
+
+
+def sexes(utterances, part) -> list[str]:
+    return sorted({(utterances[i].person, utterances[i].sex or "") for i in part}, key=lambda pair: pair[1])
+
+
+PUBLISHED = [("luna5", LUNA5_TEST, LUNA5_VALID), ("emobox6", EMOBOX6_TEST, EMOBOX6_VALID)]
+
+
+@pytest.mark.parametrize(("protocol", "tested", "validating"), PUBLISHED)
+def test_published_folds_test_every_actor_exactly_once(protocol, tested, validating):
+    assert sorted(n for fold in tested for n in fold) == list(range(1, 25))
+    utterances = ravdess()
+    assert fold_count(utterances, ProtocolConfig(protocol=protocol)) == len(tested)
+    for fold, numbers in enumerate(tested):
+        split = split_of(utterances, protocol, fold=fold)
+        train, valid, test = people(utterances, split)
+        assert (test, valid) == (actors(numbers), actors(validating[fold]))
+        assert train == actors(range(1, 25)) - test - valid
+        assert split.stamp == f"{protocol} fold {fold}, speaker-independent"
+        assert (split.speaker_independent, split.validation_independent, split.notes) == (True, True, ())
+
+
+def test_absent_actors_are_stamped_and_named():
+    utterances = ravdess(range(1, 21))
+    split = split_of(utterances, "luna5", fold=3)
+    assert split.stamp == "luna5 fold 3, speaker-independent, 4 of 24 speakers missing"
+    assert any("21, 22, 23, 24" in note for note in split.notes)
+    assert people(utterances, split)[2] == actors((8, 17))
+
+
+def test_a_published_part_with_nobody_in_it_is_refused_by_name():
+    with pytest.raises(DataError, match="01 14"):
+        split_of(ravdess(n for n in range(2, 25) if n != 14), "luna5", fold=3)
+    with pytest.raises(DataError, match="02 05 14 15 16"):
+        split_of(tess(), "luna5")
+
+
+def test_other_corpora_train_under_a_published_protocol_and_it_is_said():
+    utterances = ravdess() + tess()
+    split = split_of(utterances, "luna5")
+    train, *others = people(utterances, split)
+    assert {"tess/OAF", "tess/YAF"} <= train
+    assert others == [actors(LUNA5_VALID[0]), actors(LUNA5_TEST[0])]
+    assert any("tess" in note for note in split.notes)
+
+
+@pytest.mark.parametrize("name", [7, "7", "07", "Actor_07", "ravdess/7", "RAVDESS/07"])
+def test_a_speaker_may_be_named_in_any_usual_way(name):
+    utterances = ravdess()
+    split = split_of(utterances, "speakers", test_speakers=[name, "08"], valid_speakers=["1", 2])
+    assert people(utterances, split)[1:] == (actors((1, 2)), actors((7, 8)))
+
+
+def test_a_speaker_of_two_corpora_must_be_named_with_the_corpus():
+    utterances = ravdess() + emodb()
+    with pytest.raises(DataError, match=r"emodb/03 or ravdess/03"):
+        split_of(utterances, "speakers", test_speakers=["3"])
+    assert people(utterances, split_of(utterances, "speakers", test_speakers=["emodb/3"]))[2] == {"emodb/03"}
+
+
+@pytest.mark.parametrize(("name", "hint"), [("tess/OAv", "tess/OAF"), ("zoe", "tess/OAF, tess/YAF")])
+def test_an_unknown_speaker_is_answered_with_the_known_ones(name, hint):
+    with pytest.raises(DataError, match=hint):
+        split_of(tess(), "speakers", test_speakers=[name])
+
+
+def test_named_speakers_must_not_contradict_each_other():
+    with pytest.raises(ConfigError, match="ravdess/07"):
+        split_of(ravdess(), "speakers", test_speakers=["7"], valid_speakers=["07"])
+    with pytest.raises(ConfigError, match="test_speakers"):
+        split_of(ravdess(), "speakers")
+
+
+def test_holdout_takes_men_and_women_of_each_corpus_by_share():
+    utterances = ravdess() + emodb()
+    split = split_of(utterances, "holdout", test_share=0.2, valid_share=0.15)
+    for part, expected in ((split.test, {"ravdess": 2, "emodb": 1}), (split.valid, {"ravdess": 2, "emodb": 1})):
+        for corpus, count in expected.items():
+            found = [sex for person, sex in sexes(utterances, part) if person.startswith(corpus)]
+            assert found == ["female"] * count + ["male"] * count  # 2.4 of 12, 1 of 5; then 1.5 of 10, 0.6 of 4
+
+
+def test_holdout_keeps_classes_even_where_speakers_are_not():
+    utterances = [u for n in range(20) for u in clips_of("own", f"{n:02d}", None) if u.emotion == EMOTIONS[n % 2]]
+    for seed in range(10):
+        split = split_of(utterances, "holdout", split_seed=seed)
+        emotions = [utterances[i].emotion for i in split.test]
+        assert emotions.count("angry") == emotions.count("happy") == 4
+
+
+def test_another_split_seed_chooses_other_speakers_and_the_same_seed_the_same():
+    utterances = ravdess()
+    for protocol in ("holdout", "kfold", "random"):
+        first, again, other = (split_of(utterances, protocol, split_seed=seed) for seed in (0, 0, 1))
+        assert first == again
+        assert first.test != other.test
+
+
+@st.composite
+def populations(draw) -> list[Utterance]:
+    utterances = []
+    for corpus in draw(st.sampled_from([("a",), ("a", "b")])):
+        for n in range(draw(st.integers(3, 9))):
+            sex = draw(st.sampled_from(["male", "female", None]))
+            utterances += clips_of(corpus, f"{n:02d}", sex, draw(st.integers(2, 4)))[draw(st.integers(0, 2)) :]
+    return utterances
+
+
+@settings(max_examples=20, deadline=None)
+@given(populations(), st.integers(2, 6), st.randoms(use_true_random=False))
+def test_kfold_parts_any_population_evenly_and_in_any_order(utterances, folds, rng):
+    everyone = {u.person: u.sex or "" for u in utterances}
+    folds = min(folds, len(everyone))
+    shuffled = rng.sample(utterances, len(utterances))
+    tested, sizes, by_sex = [], [], {sex: [] for sex in everyone.values()}
+    for fold in range(folds):
+        split = split_of(utterances, "kfold", fold=fold, folds=folds)
+        train, valid, test = people(utterances, split)
+        assert not test & (train | valid)
+        assert split.validation_independent == (not train & valid) == (len(everyone) - len(test) >= 3)
+        assert people(shuffled, split_of(shuffled, "kfold", fold=fold, folds=folds))[2] == test
+        tested += sorted(test)
+        sizes.append(len(test))
+        for sex, counts in by_sex.items():
+            counts.append(sum(everyone[person] == sex for person in test))
+    assert sorted(tested) == sorted(everyone)
+    assert all(max(counts) - min(counts) <= 1 for counts in (sizes, *by_sex.values()))
+
+
+@pytest.mark.parametrize("fold", range(5))
+def test_kfold_of_ravdess_has_as_many_men_as_women_to_within_one_and_validates_on_the_next_fold(fold):
+    utterances = ravdess()
+    split = split_of(utterances, "kfold", fold=fold)
+    for part in (split.test, split.valid):
+        counts = [sex for _, sex in sexes(utterances, part)]
+        assert abs(counts.count("male") - counts.count("female")) <= 1
+    following = split_of(utterances, "kfold", fold=(fold + 1) % 5)
+    assert people(utterances, split)[1] <= people(utterances, following)[2]
+    assert 2 <= len(people(utterances, split)[1]) <= 4  # 15 % of 19 or 20
+
+
+def test_loso_tests_each_speaker_once_and_validates_on_the_next_of_both_sexes():
+    utterances = ravdess()
+    assert fold_count(utterances, ProtocolConfig(protocol="loso")) == 24
+    for fold in range(24):
+        split = split_of(utterances, "loso", fold=fold)
+        _, valid, test = people(utterances, split)
+        assert test == actors([fold + 1])
+        assert valid == actors((fold + i) % 24 + 1 for i in range(1, 5))  # two of each sex: 15 % of 11 and 12
+        assert split.validation_independent
+
+
+def test_cross_corpus_leaves_out_what_is_named_or_each_corpus_in_turn():
+    utterances = ravdess() + emodb() + tess()
+    named = split_of(utterances, "cross_corpus", test_corpora=["TESS", "EMO-DB"])
+    assert {utterances[i].corpus for i in named.test} == {"tess", "emodb"}
+    assert {utterances[i].corpus for i in named.train + named.valid} == {"ravdess"}
+    assert fold_count(utterances, ProtocolConfig(protocol="cross_corpus")) == 3
+    for fold, corpus in enumerate(("emodb", "ravdess", "tess")):
+        split = split_of(utterances, "cross_corpus", fold=fold)
+        assert {utterances[i].corpus for i in split.test} == {corpus}
+        assert split.validation_independent
+    with pytest.raises(DataError, match="emodb"):
+        split_of(utterances, "cross_corpus", test_corpora=["emob"])
+    with pytest.raises(DataError, match="0 clips to train"):
+        split_of(tess(), "cross_corpus")
+
+
+def test_a_manifest_is_obeyed_and_a_missing_validation_part_is_made_of_training_speakers():
+    utterances = [replace(u, part="test" if u.speaker in ("01", "02") else "train") for u in ravdess(range(1, 11))]
+    train, valid, test = people(utterances, split_of(utterances, "manifest"))
+    assert (test, len(valid), len(train)) == (actors((1, 2)), 2, 6)
+    given_part = [replace(u, part="valid") if u.speaker == "05" else u for u in utterances]
+    assert people(given_part, split_of(given_part, "manifest"))[1] == actors([5])
+    with pytest.raises(DataError, match="48 train, 0 valid, 6 test, 6 without"):
+        split_of([replace(u, part=None) if u.speaker == "02" else u for u in utterances], "manifest")
+
+
+def test_a_random_split_is_marked_leaky_holds_classes_even_and_twins_together():
+    utterances = tess()
+    digests = [f"{u.emotion}-{u.path.stem[-1]}" for u in utterances]  # each clip of OAF has a twin of YAF
+    split = split_of(utterances, "random", digests)
+    assert split.stamp == "random, LEAKY: speakers shared between train and test"
+    assert (split.speaker_independent, split.validation_independent) == (False, False)
+    parts = [{digests[i] for i in part} for part in (split.train, split.valid, split.test)]
+    assert sum(map(len, parts)) == len(set(digests))
+    for emotion in EMOTIONS:
+        assert sum(utterances[i].emotion == emotion for i in split.test) == 4  # a fifth of ten twins
+    alone = [clips_of("own", f"{n}", None)[n % 3] for n in range(30)]
+    assert split_of(alone, "random").stamp == "random, speaker-independent"
+
+
+@pytest.mark.parametrize("protocol", ["loso", "kfold", "holdout"])
+def test_with_two_speakers_clips_of_the_training_speaker_validate_and_the_stamp_says_so(protocol):
+    utterances = tess()
+    digests = [f"{u.speaker}-{u.emotion}-{int(u.path.stem[-1]) // 2}" for u in utterances]
+    split = split_of(utterances, protocol, digests, folds=2)
+    train, valid, test = people(utterances, split)
+    assert (len(test), train) == (1, valid)
+    assert train != test
+    assert (split.speaker_independent, split.validation_independent, len(split.notes)) == (True, False, 1)
+    assert split.stamp.endswith("speaker-independent, validation by clips of training speakers")
+    assert not {digests[i] for i in split.train} & {digests[i] for i in split.valid}
+    assert {utterances[i].emotion for i in split.valid} == set(EMOTIONS)
+
+
+@pytest.mark.parametrize("protocol", ["luna5", "emobox6", "holdout", "kfold", "loso", "cross_corpus", "random"])
+def test_the_order_of_the_utterances_and_where_they_lie_change_nothing(protocol):
+    utterances = ravdess() + emodb()
+    moved = [replace(u, path=Path("/elsewhere") / u.path.name) for u in utterances]
+    digests = [str(u.path) for u in utterances]
+    first = split_of(utterances, protocol, digests, fold=0)
+    order = random.Random(5).sample(range(len(utterances)), len(utterances))
+    second = split_of([moved[i] for i in order], protocol, [digests[i] for i in order], fold=0)
+    for part in ("train", "valid", "test"):
+        assert set(getattr(first, part)) == {order[i] for i in getattr(second, part)}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "last"), [("luna5", 4), ("kfold", 4), ("loso", 23), ("holdout", 0), ("random", 0)]
+)
+def test_a_fold_too_many_is_refused_with_the_range(protocol, last):
+    with pytest.raises(ConfigError, match=f"takes 0 to {last}"):
+        split_of(ravdess(), protocol, fold=last + 1)
+
+
+def test_more_folds_than_speakers_are_refused():
+    with pytest.raises(ConfigError, match="2 speakers"):
+        split_of(tess(), "kfold", folds=3)
+
+
+def test_speaker_names_come_from_yaml_as_words_or_numbers_and_nothing_else():
+    config = ProtocolConfig(test_speakers=[7, "OAF"], test_corpora=["tess"])
+    assert config.test_speakers == ("7", "OAF")
+    assert hash(config) == hash(ProtocolConfig.model_validate(config.model_dump()))
+    for wrong in ([True], [1.5], "07", 7, [None]):
+        with pytest.raises(ValidationError):
+            ProtocolConfig(test_speakers=wrong)

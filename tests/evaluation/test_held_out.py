@@ -1,0 +1,90 @@
+"""Evaluation takes the held-out speakers by itself, and refuses those the model has heard."""
+
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from serx.errors import DataError, LeakError
+from serx.evaluation.held_out import evaluate_checkpoint
+from serx.training.folder import BEST
+from serx.training.loop import fit
+from tests.conftest import RATE, speechlike
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def trained(tiny_config, tmp_path):
+    """The best checkpoint of a tiny run, from a configuration with overrides."""
+
+    def train(*overrides: str):
+        fit(tiny_config("train.epochs=1", *overrides), tmp_path / "run", progress=False)
+        return tmp_path / "run" / BEST
+
+    return train
+
+
+def persons(result) -> set[str]:
+    return set(result.predictions.persons)
+
+
+def test_the_default_is_the_held_out_speakers_of_the_protocol(trained):
+    result = evaluate_checkpoint(trained(), None, "test", CPU, progress=False)
+    assert persons(result) == {"ravdess/05", "ravdess/06"}
+    assert len(result.predictions.paths) == 24
+    assert "speaker-independent" in result.stamp
+    np.testing.assert_allclose(result.predictions.probabilities.sum(1), 1, atol=1e-6)
+
+
+def test_validation_speakers_are_marked_as_such(trained):
+    result = evaluate_checkpoint(trained(), None, "valid", CPU, progress=False)
+    assert persons(result) == {"ravdess/03", "ravdess/04"}
+    assert "VALIDATION" in result.stamp
+
+
+def test_training_speakers_are_refused_and_marked_when_allowed(trained):
+    path = trained()
+    with pytest.raises(LeakError, match="ravdess/01, ravdess/02"):
+        evaluate_checkpoint(path, None, "all", CPU, progress=False)
+    result = evaluate_checkpoint(path, None, "all", CPU, allow_seen=True, progress=False)
+    assert "TRAINING SPEAKERS" in result.stamp
+    assert len(persons(result)) == 6
+
+
+def test_a_moved_corpus_and_a_renamed_speaker_are_seen_through(trained, tiny_root, tmp_path):
+    path = trained()
+    moved = shutil.copytree(tiny_root, tmp_path / "elsewhere")
+    assert persons(evaluate_checkpoint(path, str(moved), "test", CPU, progress=False)) == {"ravdess/05", "ravdess/06"}
+    disguised = tmp_path / "disguised" / "Actor_09"
+    disguised.mkdir(parents=True)
+    for file in (moved / "Actor_01").iterdir():
+        shutil.copy(file, disguised / file.name.replace("-01.wav", "-09.wav"))
+    with pytest.raises(LeakError, match="Actor_09"):
+        evaluate_checkpoint(path, str(disguised.parent), "test", CPU, progress=False)
+
+
+def test_new_speakers_in_another_root_are_evaluated_under_their_own_stamp(trained, tmp_path):
+    path = trained()
+    for i, code in enumerate(("01", "03", "05")):
+        soundfile.write(tmp_path / f"03-01-{code}-01-01-01-11.wav", speechlike(0.5, 200, i), RATE)
+    result = evaluate_checkpoint(path, str(tmp_path), "test", CPU, progress=False)
+    assert persons(result) == {"ravdess/11"}
+    assert "never met in training" in result.stamp
+    with pytest.raises(DataError, match="ravdess/03"):
+        evaluate_checkpoint(path, str(tmp_path), "valid", CPU, progress=False)
+
+
+def test_held_out_clips_that_are_missing_are_counted_aloud(trained, tiny_root, tmp_path):
+    path = trained()
+    part = shutil.copytree(tiny_root / "Actor_05", tmp_path / "part" / "Actor_05")
+    result = evaluate_checkpoint(path, str(part.parent), "test", CPU, progress=False)
+    assert "12 of its 24 clips are not in this root" in result.stamp
+
+
+def test_a_random_split_evaluates_its_own_test_clips_and_says_leaky(trained):
+    result = evaluate_checkpoint(trained("data.protocol=random"), None, "test", CPU, progress=False)
+    assert "LEAKY" in result.stamp
+    assert 0 < len(result.predictions.paths) < 30

@@ -1,0 +1,117 @@
+"""Every model: shapes, padding, neighbours, gradients, and what half precision does to it."""
+
+import pytest
+import torch
+
+from serx.models.cnn1d import Cnn1dConfig
+from serx.models.cnn2d import Cnn2dConfig
+from serx.models.layers import AttentiveStatistics, ResidualBlock, SqueezeExcite
+from serx.models.registry import build
+from serx.models.timm_backbone import TimmConfig
+
+BINS, CLASSES = 40, 5
+CONFIGS = {
+    "cnn1d": Cnn1dConfig(stem=16, widths=(16, 24, 24)),
+    "cnn2d": Cnn2dConfig(stem=8, widths=(8, 12, 16), embedding=24),
+    "timm-convolutions": TimmConfig(name="resnet10t", frames=48),
+    "timm-transformer": TimmConfig(name="vit_tiny_patch16_224", frames=48),
+}
+
+
+def model_of(name: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    bins = 48 if name == "timm-transformer" else BINS  # a whole number of its patches
+    model = build(CONFIGS[name], bins, CLASSES)
+    if not name.startswith("timm"):
+        _wake_norms(model)
+    return model
+
+
+def _wake_norms(model: torch.nn.Module) -> None:
+    """Gives batch norms the biases and statistics of a trained net: with zeros a leak of padding hides."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            torch.nn.init.uniform_(module.bias, 0.2, 1.0)
+            torch.nn.init.uniform_(module.running_mean, -1.0, 1.0)
+
+
+def some_features(bins: int, frames: list[int], width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    counts = torch.tensor(frames)
+    features = torch.randn(len(frames), bins, width, generator=torch.Generator().manual_seed(1))
+    return features * (torch.arange(width) < counts[:, None])[:, None], counts
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_logits_do_not_depend_on_padding_or_neighbours(name):
+    model = model_of(name).eval()
+    bins = 48 if name == "timm-transformer" else BINS
+    features, frames = some_features(bins, [61, 17, 1, 100, 96], 130)
+    with torch.inference_mode():
+        together = model(features, frames)
+        for i, count in enumerate(frames.tolist()):
+            alone = model(features[i : i + 1, :, :count], frames[i : i + 1])
+            torch.testing.assert_close(alone[0], together[i], rtol=1e-5, atol=1e-5)
+    assert together.shape == (5, CLASSES)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_parameter_learns_and_every_gradient_is_finite(name):
+    model = model_of(name).train()
+    bins = 48 if name == "timm-transformer" else BINS
+    features, frames = some_features(bins, [40, 33, 9, 48], 48)
+    torch.nn.functional.cross_entropy(model(features, frames), torch.tensor([0, 1, 2, 3])).backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
+
+
+@pytest.mark.parametrize("name", ["cnn1d", "cnn2d"])
+def test_half_precision_keeps_the_probabilities(name):
+    model = model_of(name).eval()
+    features, frames = some_features(BINS, [61, 17, 100], 100)
+    with torch.inference_mode():
+        exact = model(features, frames).softmax(-1)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = model(features, frames).float().softmax(-1)
+    assert (exact - rough).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("name", ["cnn1d", "cnn2d"])
+def test_what_a_frame_says_is_heard(name):
+    model = model_of(name).eval()
+    features, frames = some_features(BINS, [50], 50)
+    changed = features.clone()
+    changed[0, :, 49] += 3.0  # the very last valid frame
+    assert (model(features, frames) - model(changed, frames)).abs().max() > 1e-4
+
+
+def test_attentive_statistics_of_constant_frames_are_the_constant_and_no_deviation():
+    pool = AttentiveStatistics(3, 4)
+    x = torch.tensor([1.0, -2.0, 5.0])[None, :, None].expand(1, 3, 9).clone()
+    x[:, :, 6:] = 100.0  # past the end
+    pooled = pool(x, torch.tensor([6]))[0]
+    torch.testing.assert_close(pooled[:3], torch.tensor([1.0, -2.0, 5.0]))
+    assert pooled[3:].max() < 0.01
+
+
+def test_squeeze_excite_averages_over_valid_positions_only():
+    excite = SqueezeExcite(4)
+    x = torch.randn(2, 4, 5, 8)
+    mask = (torch.arange(8) < torch.tensor([8, 3])[:, None]).float()[:, None, None]
+    x = x * mask
+    alone = excite(x[1:, :, :, :3], mask[1:, ..., :3])
+    torch.testing.assert_close(excite(x, mask)[1, :, :, :3], alone[0])
+
+
+def test_a_strided_block_leaves_half_the_frames_rounded_up():
+    block = ResidualBlock(3, 6, (2, 2)).eval()
+    features, frames = some_features(7, [9, 4, 1], 9)
+    x, left = block(features[:, None].expand(-1, 3, -1, -1), frames)
+    assert left.tolist() == [5, 2, 1]
+    assert x.shape == (3, 6, 4, 5)
+    assert not x[1, :, :, 2:].any()
+
+
+def test_a_misspelt_timm_name_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match="resnet"):
+        TimmConfig(name="resnt18")

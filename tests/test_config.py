@@ -1,0 +1,141 @@
+"""The configuration: what is read, what is refused, and how well the refusal helps."""
+
+from pathlib import Path
+
+import pytest
+
+from serx.config import Config, dotted_keys, dump, from_tree, load, tuples
+from serx.errors import ConfigError
+
+SHIPPED = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
+
+
+@pytest.fixture
+def yaml_file(tmp_path):
+    def write(text: str) -> Path:
+        path = tmp_path / "c.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+GOOD = "data: {root: somewhere}\nmodel: {kind: cnn1d}\n"
+
+
+def mistakes(path: Path, *overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(path, overrides)
+    return str(caught.value).split("\n")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_shipped_configurations_load_and_survive_a_round_trip(path, tmp_path):
+    config = load(path)
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(dump(config))
+    assert load(copy) == config
+    assert from_tree(tuples(config.model_dump(mode="json"))) == config
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_every_key_of_a_shipped_configuration_misspelt_is_refused_with_its_line(path, tmp_path):
+    lines = path.read_text().splitlines()
+    tried = 0
+    for i, line in enumerate(lines):
+        key = line.split(":")[0].strip(" -{")
+        if line.startswith("#") or ":" not in line or not key.isidentifier() or key == "kind":
+            continue
+        tried += 1
+        broken = tmp_path / "broken.yaml"
+        broken.write_text("\n".join([*lines[:i], line.replace(key, key + "x", 1), *lines[i + 1 :]]))
+        told = mistakes(broken)
+        assert any(f"broken.yaml:{i + 1}: " in t and f"{key}x" in t and "did you mean" in t for t in told), told
+    assert tried > 5
+
+
+def test_overrides_win_over_the_file_and_are_typed(yaml_file):
+    config = load(yaml_file(GOOD), ["optim.lr=1e-4", "train.epochs=7", "data.root=[a, b]", "features.top_db=null"])
+    assert (config.optim.lr, config.train.epochs, config.data.root) == (1e-4, 7, ("a", "b"))
+    assert config.features.top_db is None
+
+
+def test_numbers_in_scientific_notation_are_numbers(yaml_file):
+    for text, value in {"1e-3": 1e-3, "2E5": 2e5, "3.e-2": 3e-2, ".5e1": 5.0}.items():
+        assert load(yaml_file(GOOD + f"optim: {{lr: {text}}}\n")).optim.lr == value
+
+
+def test_all_mistakes_are_told_at_once_with_their_lines(yaml_file):
+    path = yaml_file(
+        "data:\n  root: x\n  protocl: luna5\nmodel:\n  kind: cnn2d\n  dropout: high\ntrain:\n  epochs: 0\n  lr: 0.1\n"
+    )
+    told = mistakes(path)
+    assert told[0] == f"{path}:3: unknown key data.protocl; did you mean data.protocol?"
+    assert any(t.startswith(f"{path}:6: model.dropout: ") and "'high'" in t for t in told)
+    assert any(t.startswith(f"{path}:8: train.epochs: ") for t in told)
+    assert f"{path}:9: unknown key train.lr; did you mean optim.lr?" in told
+    assert len(told) == 4
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.epochs=ten", "train.epochs"),
+        ("train.epochs=2.5", "train.epochs"),
+        ("train.seed=true", "train.seed"),
+        ("optim.lr=.nan", "optim.lr"),
+        ("optim.lr=.inf", "optim.lr"),
+        ("optim.lr=-1", "optim.lr"),
+        ("model.kind=cnn3d", "model"),
+        ("features.stack=[logmell]", "logmel"),
+        ("train.epochz=3", "did you mean train.epochs"),
+        ("epochs", "section.key=value"),
+        ("train.epochs.deep=1", "epochs"),
+    ],
+)
+def test_a_wrong_override_is_refused_by_name(override, expected, yaml_file):
+    told = mistakes(yaml_file(GOOD), override)
+    assert len(told) == 1
+    assert told[0].startswith("command line: ")
+    assert expected in told[0]
+
+
+def test_a_key_given_twice_is_refused(yaml_file):
+    path = yaml_file("data: {root: x}\nmodel: {kind: cnn1d}\ntrain:\n  epochs: 3\n  seed: 1\n  epochs: 4\n")
+    assert mistakes(path) == [f"{path}:6: epochs stands twice (first on line 4); remove one"]
+
+
+def test_a_missing_key_is_named(yaml_file):
+    assert "data.root is missing" in mistakes(yaml_file("data: {fold: 1}\nmodel: {kind: cnn1d}\n"))[0]
+
+
+def test_text_that_is_no_yaml_is_refused_with_its_line(yaml_file):
+    assert (
+        ":2: not YAML" in mistakes(yaml_file("data: {root: x}\nmodel: [\n"))[0]
+        or ":3: not YAML" in mistakes(yaml_file("data: {root: x}\nmodel: [\n"))[0]
+    )
+
+
+def test_a_missing_file_names_those_that_are_there(yaml_file):
+    path = yaml_file(GOOD)
+    assert str(path) in mistakes(path.with_name("d.yaml"))[0]
+
+
+def test_a_transforms_unknown_key_is_refused_at_its_line(yaml_file):
+    path = yaml_file(GOOD + "augment:\n  waveform:\n    - {kind: noise, p: 0.5}\n    - {kind: noise, snr: [1, 2]}\n")
+    told = mistakes(path)
+    assert told[0].startswith(f"{path}:6: unknown key augment.waveform.1.snr")
+    assert "augment.waveform.snr_db" in told[0]
+
+
+def test_configurations_are_frozen(yaml_file):
+    config = load(yaml_file(GOOD))
+    with pytest.raises(ValueError, match="frozen"):
+        config.train.epochs = 3
+
+
+def test_the_keys_that_scripts_rely_on_are_there():
+    keys = dotted_keys(Config)
+    for key in ("data.root", "data.protocol", "data.fold", "train.seed", "train.epochs", "train.device",
+                "train.threads", "train.output"):  # fmt: skip
+        assert key in keys

@@ -1,0 +1,126 @@
+"""The command line as a user meets it: train, evaluate, predict, and what bad input gets."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
+
+
+def script(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory, tiny_root) -> Path:
+    """A folder with a trained run in `run/`."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "tiny.yaml").write_text(
+        f"data: {{root: {tiny_root}, protocol: speakers, test_speakers: [5, 6], valid_speakers: [3, 4]}}\n"
+        "model: {kind: cnn1d, stem: 16, widths: [16, 16, 16]}\n"
+        "optim: {lr: 1e-2}\n"
+        "train: {epochs: 6, batch_size: 8, threads: 1, device: cpu}\n"
+    )
+    done = script("train", "--config", "tiny.yaml", "train.output=run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "train.txt").write_text(done.stdout)
+    return folder
+
+
+def test_training_says_protocol_speakers_epochs_and_what_next(workplace):
+    said = (workplace / "train.txt").read_text()
+    assert "protocol: speakers, speaker-independent" in said
+    assert "24 train (2 speakers), 24 valid (2 speakers), 24 test (2 speakers)" in said
+    assert said.count("clips/s") == 6
+    assert "evaluate: python scripts/evaluate.py --checkpoint run/best.safetensors" in said
+
+
+def test_the_run_folder_holds_what_scripts_rely_on(workplace):
+    names = {path.name for path in (workplace / "run").iterdir()}
+    assert {"config.yaml", "metrics.jsonl", "best.safetensors", "last.safetensors"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    records = [json.loads(line) for line in (workplace / "run/metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == list(range(6))
+
+
+def test_evaluation_needs_nothing_but_the_checkpoint(workplace):
+    done = script("evaluate", "--checkpoint", "run/best.safetensors", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert "over 2 speakers" in done.stdout
+    result = json.loads((workplace / "run/evaluation.json").read_text())
+    assert {"accuracy", "uar", "macro_f1", "weighted_f1", "protocol", "n_clips"} <= result.keys()
+    assert result["n_clips"] == 24
+    assert result["uar"] > 0.6  # the tiny corpus's emotion is its pitch
+    rows = list(csv.DictReader((workplace / "run/predictions.csv").open()))
+    assert len(rows) == 24
+    assert sum(row["target"] == row["prediction"] for row in rows) / 24 == pytest.approx(result["accuracy"])
+    assert (workplace / "run/confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_prediction_prints_a_table_or_json(workplace, tiny_root):
+    files = [str(path) for path in sorted((tiny_root / "Actor_05").iterdir())[:2]]
+    table = script("predict", "--checkpoint", "run/best.safetensors", *files, cwd=workplace)
+    assert table.returncode == 0, table.stderr
+    assert all(file in table.stdout for file in files)
+    done = script("predict", "--checkpoint", "run/best.safetensors", "--json", *files, cwd=workplace)
+    rows = json.loads(done.stdout)
+    assert [row["path"] for row in rows] == files
+    assert all(set(row["probabilities"]) == {"neutral", "happy", "angry"} for row in rows)
+
+
+def test_one_bad_file_is_reported_and_the_exit_code_says_so(workplace, tiny_root):
+    (workplace / "bad.wav").write_text("x")
+    good = str(next((tiny_root / "Actor_05").iterdir()))
+    done = script("predict", "--checkpoint", "run/best.safetensors", "bad.wav", good, cwd=workplace)
+    assert done.returncode == 1
+    assert "not_audio" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_resuming_a_finished_run_changes_nothing(workplace):
+    before = (workplace / "run/metrics.jsonl").read_text()
+    done = script("train", "--config", "tiny.yaml", "train.output=run", "--resume", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert (workplace / "run/metrics.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["train", "--config", "absent.yaml"], 2, "absent.yaml"),
+        (["train", "--config", "tiny.yaml", "optim.rl=3"], 2, "did you mean optim.lr"),
+        (["train", "--config", "tiny.yaml", "train.output=run"], 2, "--resume"),
+        (["train", "--config", "tiny.yaml", "data.root=/nowhere"], 6, "/nowhere"),
+        (["train", "--config", "tiny.yaml", "train.device=cuda:99", "train.output=x"], 2, "cuda:99"),
+        (["evaluate", "--checkpoint", "tiny.yaml"], 7, "not a checkpoint"),
+        (["evaluate", "--checkpoint", "run/best.safetensors", "--part", "all"], 6, "--allow-seen"),
+        (["predict", "--checkpoint", "absent.safetensors", "a.wav"], 7, "absent.safetensors"),
+    ],
+    ids=lambda value: " ".join(value[:1] + value[-1:]) if isinstance(value, list) else "",
+)
+def test_bad_input_gets_one_line_and_its_exit_code(arguments, code, told, workplace):
+    done = script(*arguments, cwd=workplace)
+    assert done.returncode == code, done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_debug_shows_the_traceback(workplace):
+    done = script("train", "--config", "tiny.yaml", "optim.rl=3", "--debug", cwd=workplace)
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "scripts").glob("*.py")))
+def test_help_has_examples_and_exit_codes(name, tmp_path):
+    done = script(name, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "examples:" in done.stdout
+    assert "exit codes:" in done.stdout

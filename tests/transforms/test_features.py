@@ -1,0 +1,141 @@
+"""Features against librosa, in closed form, and whatever the neighbours."""
+
+import librosa
+import numpy as np
+import pytest
+import torch
+
+from serx.transforms.features import FeaturesConfig, FeatureStack
+from tests.conftest import RATE, batched
+
+FRONT_ENDS = ["torch", "torchaudio", "nnaudio"]
+
+
+def by_librosa(wave: np.ndarray, config: FeaturesConfig) -> np.ndarray:
+    """The same stack by librosa, `(F, N)`."""
+    power = librosa.feature.melspectrogram(
+        y=wave, sr=RATE, n_fft=config.n_fft, win_length=config.win_length, hop_length=config.hop_length,
+        n_mels=config.n_mels, fmin=config.f_min, fmax=config.f_max, pad_mode="constant",
+    )  # fmt: skip
+    decibels = librosa.power_to_db(power, amin=config.amin, top_db=config.top_db)
+    rows = {"logmel": decibels, "mfcc": librosa.feature.mfcc(S=decibels, n_mfcc=config.n_mfcc)}
+    static = np.concatenate([rows[name] for name in config.stack])
+    return np.concatenate([static, *[librosa.feature.delta(static, order=k + 1) for k in range(config.deltas)]])
+
+
+def worst_relative_error(mine: np.ndarray, reference: np.ndarray) -> float:
+    return float(np.abs(mine - reference).max() / np.abs(reference).max())
+
+
+@pytest.mark.parametrize("front_end", FRONT_ENDS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"stack": ("logmel",)},
+        {"stack": ("mfcc",), "deltas": 2},
+        {
+            "stack": ("logmel", "mfcc"),
+            "n_fft": 512,
+            "win_length": 400,
+            "hop_length": 160,
+            "f_min": 40.0,
+            "f_max": 7600.0,
+        },
+        {"stack": ("logmel",), "top_db": None, "amin": 1e-8, "n_mels": 80},
+    ],
+    ids=["logmel", "mfcc+deltas", "stack-400-160", "no-top-db"],
+)
+def test_features_equal_librosas(front_end, settings, clips):
+    config = FeaturesConfig(front_end=front_end, **settings)
+    features, frames = FeatureStack(config, RATE)(*batched(clips, extra=999))
+    for wave, mine, count in zip(clips, features.numpy(), frames, strict=True):
+        reference = by_librosa(wave, config)
+        assert int(count) == reference.shape[1]
+        size = config.bins // (1 + config.deltas)
+        for first in range(0, config.bins, size):  # static features and deltas have scales of their own
+            rows = slice(first, first + size)
+            assert worst_relative_error(mine[rows, : int(count)], reference[rows]) < 1e-4
+
+
+@pytest.mark.speech
+def test_features_equal_librosas_on_real_speech(speech_root):
+    files = sorted((speech_root / "ravdess16k" / "Actor_02").glob("*.flac"))[:6]
+    waves = [librosa.load(path, sr=RATE)[0] for path in files]
+    config = FeaturesConfig(stack=("logmel", "mfcc"), deltas=1)
+    features, frames = FeatureStack(config, RATE)(*batched(waves))
+    for wave, mine, count in zip(waves, features.numpy(), frames, strict=True):
+        assert worst_relative_error(mine[:, : int(count)], by_librosa(wave, config)) < 1e-4
+
+
+@pytest.mark.parametrize("front_end", FRONT_ENDS)
+def test_a_clip_keeps_its_features_beside_others_and_with_zeros_appended(front_end, clips):
+    stack = FeatureStack(FeaturesConfig(stack=("logmel", "mfcc"), deltas=2, front_end=front_end), RATE)
+    together, frames = stack(*batched(clips, extra=5000))
+    for i, wave in enumerate(clips):
+        alone, count = stack(*batched([wave]))
+        assert count[0] == frames[i]
+        torch.testing.assert_close(together[i, :, : int(count)], alone[0], rtol=1e-5, atol=2e-4)
+        assert not together[i, :, int(count) :].any()
+
+
+def test_a_tone_lands_in_the_mel_band_that_holds_it():
+    config = FeaturesConfig(n_mels=40, top_db=None)
+    centres = librosa.mel_frequencies(42, fmin=0, fmax=RATE / 2)[1:-1]
+    time = np.arange(RATE) / RATE
+    for hertz in (300.0, 1000.0, 3000.0):
+        wave = np.sin(2 * np.pi * hertz * time).astype(np.float32)
+        features, _ = FeatureStack(config, RATE)(*batched([wave]))
+        assert int(features[0, :, 30].argmax()) == int(np.abs(centres - hertz).argmin())
+
+
+def test_the_level_of_a_clip_moves_its_log_mels_by_as_many_decibels():
+    stack = FeatureStack(FeaturesConfig(top_db=None, amin=1e-12), RATE)
+    wave = np.random.default_rng(0).standard_normal(8000).astype(np.float32) * 0.1
+    soft, _ = stack(*batched([wave]))
+    loud, _ = stack(*batched([wave * 10]))
+    torch.testing.assert_close(loud - soft, torch.full_like(soft, 20.0), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("samples", [1, 7, 300])
+@pytest.mark.parametrize("level", [0.0, 1e-6, 1.0, 100.0])
+def test_silence_full_scale_and_tiny_clips_give_finite_features(samples, level):
+    for front_end in FRONT_ENDS:
+        stack = FeatureStack(FeaturesConfig(stack=("logmel", "mfcc"), deltas=2, front_end=front_end), RATE)
+        features, frames = stack(torch.full((2, samples), level), torch.tensor([samples, 1]))
+        assert features.isfinite().all()
+        assert (frames >= 1).all()
+
+
+def test_autocast_leaves_the_features_in_float32(clips):
+    stack = FeatureStack(FeaturesConfig(stack=("mfcc",)), RATE)
+    plain, _ = stack(*batched(clips))
+    with torch.autocast("cpu", torch.bfloat16):
+        cast, _ = stack(*batched(clips))
+    assert cast.dtype == torch.float32
+    assert torch.equal(plain, cast)
+
+
+def test_fixed_filters_stay_out_of_the_state_and_learnt_ones_are_in_it():
+    for front_end in FRONT_ENDS:
+        assert not FeatureStack(FeaturesConfig(front_end=front_end), RATE).state_dict()
+    names = FeatureStack(FeaturesConfig(front_end="nnaudio", trainable=True), RATE).state_dict().keys()
+    assert names == {"mel", "spectrum.transform.wsin", "spectrum.transform.wcos"}
+
+
+def test_a_trainable_front_end_learns_even_from_silence(clips):
+    stack = FeatureStack(FeaturesConfig(front_end="nnaudio", trainable=True, n_fft=256), RATE)
+    features, _ = stack(*batched([*clips, np.zeros(4000, np.float32)]))
+    features.mean().backward()
+    for name, parameter in stack.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_settings_that_contradict_each_other_are_refused():
+    with pytest.raises(ValueError, match="n_mels"):
+        FeaturesConfig(stack=("mfcc",), n_mfcc=80, n_mels=40)
+    with pytest.raises(ValueError, match="n_fft"):
+        FeaturesConfig(n_fft=512, win_length=600)
+    with pytest.raises(ValueError, match="nnaudio"):
+        FeaturesConfig(trainable=True)

@@ -1,0 +1,61 @@
+"""Normalisation: by the clip, by the training speakers, and never by the padding."""
+
+import pytest
+import torch
+
+from serx.transforms.normalize import Normalizer
+
+
+def some_features(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    frames = torch.tensor([9, 20, 1])
+    features = torch.randn(3, 5, 24, generator=torch.Generator().manual_seed(seed)) * 3 + 7
+    return features * (torch.arange(24) < frames[:, None])[:, None], frames
+
+
+def test_a_clips_own_rows_get_mean_zero_and_deviation_one():
+    features, frames = some_features()
+    scaled = Normalizer(5, "clip", False)(features, frames)
+    valid = scaled[1, :, :20]
+    torch.testing.assert_close(valid.mean(-1), torch.zeros(5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(valid.std(-1, correction=0), torch.ones(5), atol=1e-5, rtol=0)
+    assert torch.equal(scaled[2, :, 0], torch.zeros(5))  # one frame: nothing but its mean
+
+
+def test_training_statistics_are_those_of_the_valid_frames_in_any_batches():
+    features, frames = some_features()
+    rows = torch.cat([features[i, :, : int(n)] for i, n in enumerate(frames)], dim=1)
+    one, two = Normalizer(5, "training", False), Normalizer(5, "training", False)
+    one.fit([(features, frames)])
+    two.fit([(features[:1], frames[:1]), (features[1:], frames[1:])])
+    torch.testing.assert_close(one.mean[:, 0], rows.mean(1))
+    torch.testing.assert_close(one.deviation[:, 0], rows.std(1, correction=0))
+    torch.testing.assert_close(one.mean, two.mean)
+    assert one.state_dict().keys() == {"mean", "deviation"}
+
+
+@pytest.mark.parametrize("mode", ["none", "clip", "training"])
+@pytest.mark.parametrize("remove_level", [False, True])
+def test_padding_stays_zero_and_changes_nothing(mode, remove_level):
+    features, frames = some_features()
+    normalizer = Normalizer(5, mode, remove_level)
+    if mode == "training":
+        normalizer.fit([(features, frames)])
+    padded = normalizer(torch.nn.functional.pad(features, (0, 11)), frames)
+    short = normalizer(features, frames)
+    torch.testing.assert_close(padded[:, :, :24], short, atol=1e-6, rtol=1e-6)
+    assert not (padded * (torch.arange(35) >= frames[:, None])[:, None]).any()
+
+
+def test_removing_the_level_makes_a_clip_deaf_to_gain():
+    features, frames = some_features()
+    normalizer = Normalizer(5, "none", True)
+    louder = (features + 12.0) * (torch.arange(24) < frames[:, None])[:, None]
+    torch.testing.assert_close(normalizer(features, frames), normalizer(louder, frames), atol=1e-5, rtol=0)
+
+
+def test_a_constant_row_does_not_blow_up():
+    features, frames = torch.full((2, 3, 10), 4.0), torch.tensor([10, 10])
+    assert not Normalizer(3, "clip", False)(features, frames).any()
+    trained = Normalizer(3, "training", False)
+    trained.fit([(features, frames)])
+    assert trained(features, frames).isfinite().all()
