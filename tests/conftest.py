@@ -33,12 +33,14 @@ def _own_cache(tmp_path_factory, monkeypatch):
 
 
 def speechlike(seconds: float, pitch: float, seed: int, level: float = 0.3) -> np.ndarray:
-    """`(T,)` float32: a harmonic tone with a syllable's envelope and a little noise."""
+    """`(T,)` float32: harmonics whose strengths wander as syllables do, no two seeds alike, and a little noise."""
     random = np.random.default_rng(seed)
     time = np.arange(round(seconds * RATE)) / RATE
-    tone = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 6))
-    envelope = 0.55 + 0.45 * np.sin(2 * np.pi * 4 * time)
-    wave = envelope * tone + 0.01 * random.standard_normal(len(time))
+    knots = np.linspace(0, seconds, 3 + round(10 * seconds))
+    wave = 0.01 * random.standard_normal(len(time))
+    for harmonic in range(1, 9):
+        strength = np.interp(time, knots, random.uniform(0.05, 1.0, len(knots)) ** 2)
+        wave += strength * np.sin(2 * np.pi * pitch * harmonic * time) / np.sqrt(harmonic)
     return (level * wave / np.abs(wave).max()).astype(np.float32)
 
 

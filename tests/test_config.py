@@ -65,6 +65,12 @@ def test_numbers_in_scientific_notation_are_numbers(yaml_file):
         assert load(yaml_file(GOOD + f"optim: {{lr: {text}}}\n")).optim.lr == value
 
 
+def test_scalars_are_what_they_look_like(yaml_file):
+    config = load(yaml_file(GOOD), ["data.test_speakers=[01, 010, 7, 08]", "data.label_map={calm: no, sad: null}"])
+    assert config.data.test_speakers == ("01", "010", "7", "08")
+    assert config.data.label_map == {"calm": "no", "sad": None}
+
+
 def test_all_mistakes_are_told_at_once_with_their_lines(yaml_file):
     path = yaml_file(
         "data:\n  root: x\n  protocl: luna5\nmodel:\n  kind: cnn2d\n  dropout: high\ntrain:\n  epochs: 0\n  lr: 0.1\n"

@@ -1,21 +1,28 @@
 """`Dataset`: everything before the first batch: scan, label, decode, split, and the check that nothing leaks."""
 
+import io
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
 
 from serx.data.corpora import scan
+from serx.data.corpus import StreamedCorpus
 from serx.data.labels import assign_labels
-from serx.data.leaks import check_leaks
+from serx.data.leaks import check_copies, check_leaks, thumbnails
 from serx.data.pack import Pack, cache_folder, open_pack
 from serx.data.protocols import Split, make_split
 from serx.data.settings import DataConfig
 from serx.data.utterance import Utterance
 from serx.errors import DataError
+from serx.files import write_atomically
 
 SHOWN = 5
+THUMBNAIL_BATCH = 8  # clips: more leave a CPU's cache
 
 
 @dataclass(frozen=True)
@@ -72,15 +79,33 @@ def load_dataset(config: DataConfig, labels: tuple[str, ...] | None = None, prog
     )
 
 
-def split_dataset(dataset: Dataset, config: DataConfig) -> Split:
-    """The parts of `config.protocol`, checked for shared speakers and shared audio.
+def split_dataset(dataset: Dataset, config: DataConfig, progress: bool = True) -> Split:
+    """The parts of `config.protocol`, checked for shared speakers, shared audio and copies of it.
 
     Raises:
         LeakError: a speaker or the same audio would be in two parts.
     """
     split = make_split(dataset.utterances, dataset.targets.tolist(), config, dataset.digests)
     check_leaks(dataset.utterances, split, dataset.digests)
+    check_copies(dataset.utterances, split, _thumbnails(dataset.pack, config.sample_rate, progress))
     return split
+
+
+def _thumbnails(pack: Pack, sample_rate: int, progress: bool) -> Tensor:
+    """`leaks.thumbnails` of every clip of the pack, made once and kept with it."""
+    path = pack.folder / "thumbnails.npy"
+    if not path.exists():
+        corpus, clips = StreamedCorpus(pack, torch.device("cpu")), np.arange(len(pack.digests))
+        made = []
+        hidden = None if progress else True  # None: shown on a terminal only
+        with tqdm(total=len(clips), desc="compare", unit="clip", disable=hidden) as bar:
+            for batch in np.array_split(clips, -(-len(clips) // THUMBNAIL_BATCH)):
+                made.append(thumbnails(*corpus.batch(batch), sample_rate).half())
+                bar.update(len(batch))
+        content = io.BytesIO()
+        np.save(content, torch.cat(made).numpy())
+        write_atomically(path, content.getvalue())
+    return torch.from_numpy(np.load(path)).float()
 
 
 def _tell_set_aside(items: list[tuple[str, Path]]) -> list[str]:

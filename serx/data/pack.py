@@ -1,7 +1,8 @@
 """Decode a corpus once into one flat int16 file, and open it in milliseconds ever after.
 
 A pack is a folder in the cache, named by a digest of what it was made from (paths, sizes, modification times and the
-audio settings): change any of those and it is made anew. It holds `audio.int16` and `index.json`.
+audio settings): change any of those and it is made anew. It holds `audio.int16`, `index.json` and, once they have been
+asked for, `thumbnails.npy`, the small pictures by which copies of a clip are found.
 """
 
 import hashlib
@@ -29,6 +30,7 @@ class Pack:
     """Decoded clips, end to end in one int16 array.
 
     Attributes:
+        folder: where it is kept.
         samples: `(total,)` int16, mapped from disk.
         offsets: `(clips + 1,)` int64; clip i is `samples[offsets[i]:offsets[i + 1]]`.
         scales: `(clips,)` float32; samples times scale are in [-1, 1], or beyond where a float file was.
@@ -37,6 +39,7 @@ class Pack:
         refused: path -> `reason: detail` for the files set aside.
     """
 
+    folder: Path
     samples: np.ndarray
     offsets: np.ndarray
     scales: np.ndarray
@@ -78,6 +81,7 @@ def open_pack(paths: Sequence[Path], config: AudioConfig, cache: Path, progress:
         (folder / "index.json").unlink()  # a damaged cache is made anew, never trusted
         return open_pack(paths, config, cache, progress)
     return Pack(
+        folder=folder,
         samples=samples,
         offsets=offsets,
         scales=np.asarray(index["scales"], np.float32),

@@ -33,7 +33,7 @@ PUBLISHED = {
 ACTORS = [f"{actor:02d}" for actor in range(1, 25)]
 # Seeded orders tried for each choice of speakers, of which the one with the most even classes is kept.
 DRAWS = 100
-# With two speakers beside the test, one taken for validation would leave a single voice to train on.
+# Of two speakers (two women of TESS, say), one taken for validation would leave a single voice to train on.
 MIN_SPEAKERS_TO_VALIDATE = 3
 
 
@@ -146,7 +146,7 @@ def _test_and_valid(
     utterances: Sequence[Utterance], targets: Sequence[int], config: ProtocolConfig, twins: Sequence[str]
 ) -> tuple[set[int], set[int]]:
     speakers = _speakers(utterances, targets)
-    everything = _clips(speakers)
+    everything = set(range(len(utterances)))
     if config.protocol == "random":
         test, valid = _draw_clips(everything, targets, twins, config.test_share, config.split_seed), set[int]()
     elif config.protocol == "manifest":
@@ -269,7 +269,8 @@ def _validators(beside: _Speakers, config: ProtocolConfig, orders: list[_Speaker
     """Speakers beside the test part who validate; nobody where too few are left."""
     if len(beside) < MIN_SPEAKERS_TO_VALIDATE:
         return []
-    return _pick(beside, config.valid_share, orders or _orders(beside, config.split_seed, "valid"))
+    orders = orders or _orders(beside, config.split_seed, "valid")
+    return _pick(beside, config.valid_share, orders, least=MIN_SPEAKERS_TO_VALIDATE)
 
 
 def _quota(share: float, count: int) -> int:
@@ -277,10 +278,10 @@ def _quota(share: float, count: int) -> int:
     return min(max(1, int(share * count + 0.5)), count - 1)
 
 
-def _pick(speakers: _Speakers, share: float, orders: list[_Speakers]) -> _Speakers:
-    """A share of each sex of each corpus, from the front of the order that makes the classes most even."""
-    quotas = {stratum: _quota(share, size) for stratum, size in Counter(s.stratum for s in speakers).items()}
-    if not any(quotas.values()):  # each is alone of that sex and corpus: together they are one stratum
+def _pick(speakers: _Speakers, share: float, orders: list[_Speakers], least: int = 2) -> _Speakers:
+    """A share of each sex of each corpus (of `least`), from the front of the order that makes the classes most even."""
+    quotas = {key: _quota(share, n) for key, n in Counter(s.stratum for s in speakers).items() if n >= least}
+    if not quotas:  # too few of any sex and corpus: together they are one stratum
         return orders[0][: _quota(share, len(speakers))]
     queues = [[[s for s in order if s.stratum == stratum] for stratum in quotas] for order in orders]
     picks = [[s for queue in some for s in queue[: quotas[queue[0].stratum]]] for some in queues]

@@ -54,7 +54,7 @@ def fit(config: Config, folder: Path, resume: bool = False, progress: bool = Tru
     set_up(config.train.threads, config.train.deterministic)
     with hold(folder):
         dataset = load_dataset(config.data, progress=progress)
-        split = split_dataset(dataset, config.data)
+        split = split_dataset(dataset, config.data, progress)
         corpus = place(dataset.pack, device, config.data.placement)
         run = take_up(config, dataset, split, device, folder / LAST) if resume else None
         run = run or start(config, dataset, split, corpus, device)
@@ -247,9 +247,11 @@ class _Loop:
         chosen = self.part.clips[first[:SOUNDS]]
         clips = torch.from_numpy(chosen).to(self.run.device)
         waveform, lengths = augmented_waveform(self.run, *self.corpus.batch(chosen), clips)
-        features, _ = augmented_features(self.run, waveform, lengths, clips)
+        features, frames = augmented_features(self.run, waveform, lengths, clips)
+        sounds = [sound[:length] for sound, length in zip(waveform, lengths.tolist(), strict=True)]
+        pictures = [picture[:, :count] for picture, count in zip(features, frames.tolist(), strict=True)]
         names = [f"{u.path.stem} ({u.emotion})" for u in (self.dataset.utterances[i] for i in chosen)]
-        self.board.clips(waveform, lengths, features, names, self.run.recognizer.sample_rate)
+        self.board.clips(sounds, pictures, names, self.run.recognizer.sample_rate)
 
 
 def class_weights(mode: str, targets: np.ndarray, classes: int) -> Tensor:

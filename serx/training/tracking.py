@@ -46,13 +46,13 @@ class Board:
         picture = figure_array(confusion_figure(confusion, labels, title))
         self._writer.add_image("valid/confusion", picture, epoch + 1, dataformats="HWC")
 
-    def clips(self, waveform: Tensor, lengths: Tensor, features: Tensor, names: list[str], sample_rate: int) -> None:
-        """Augmented clips `(B, T)` to listen to, and the `(B, F, N)` features the model is given."""
-        for i, name in enumerate(names):
-            sound = waveform[i, : int(lengths[i])].cpu()
-            self._writer.add_audio(f"augmented/{i}", sound[None] / sound.abs().max().clamp(min=1.0), 1, sample_rate)
-            picture = figure_array(spectrogram_figure(features[i].cpu().numpy(), name))
-            self._writer.add_image(f"augmented/{i}", picture, 1, dataformats="HWC")
+    def clips(self, sounds: list[Tensor], features: list[Tensor], names: list[str], sample_rate: int) -> None:
+        """Augmented clips, each `(T,)`, to listen to, and the `(F, N)` features the model is given of them."""
+        for i, (sound, picture, name) in enumerate(zip(sounds, features, names, strict=True)):
+            loudest = sound.abs().max().clamp(min=1.0)
+            self._writer.add_audio(f"augmented/{i}", (sound / loudest)[None].cpu(), 1, sample_rate)
+            pixels = figure_array(spectrogram_figure(picture.cpu().numpy(), name))
+            self._writer.add_image(f"augmented/{i}", pixels, 1, dataformats="HWC")
 
     def finish(self, config: Config, best: dict[str, Any]) -> None:
         """The hparams row of the run: what was chosen, and the selected epoch's validation scores."""

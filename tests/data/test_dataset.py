@@ -1,0 +1,99 @@
+"""Everything before the first batch, together: what is kept, what is said, and what is refused."""
+
+import shutil
+
+import pytest
+import soundfile
+from tests.conftest import RATE
+
+from serx.data import dataset as dataset_module
+from serx.data.dataset import load_dataset, split_dataset
+from serx.errors import DataError, LeakError
+
+
+@pytest.fixture
+def root(tiny_root, tmp_path):
+    return shutil.copytree(tiny_root, tmp_path / "corpus")
+
+
+@pytest.fixture
+def data_of(tiny_config, root):
+    return lambda *overrides: tiny_config(f"data.root={root}", *overrides).data
+
+
+def test_clips_targets_and_audio_belong_together(data_of):
+    dataset = load_dataset(data_of(), progress=False)
+    assert dataset.labels == ("neutral", "happy", "angry")
+    assert len(dataset.utterances) == len(dataset.targets) == len(dataset.pack.lengths) == 72
+    for i in (0, 31, 71):
+        samples, _ = soundfile.read(dataset.utterances[i].path, dtype="int16")
+        assert dataset.pack.lengths[i] == len(samples)
+        assert dataset.labels[dataset.targets[i]] == dataset.utterances[i].emotion
+
+
+def test_a_doubled_folder_is_set_aside_and_counted(data_of, root):
+    shutil.copytree(root / "Actor_01", root / "audio_speech" / "Actor_01")
+    dataset = load_dataset(data_of(), progress=False)
+    assert len(dataset.utterances) == 72
+    assert any("duplicate" in note and "and 7 more" in note for note in dataset.notes)
+
+
+def test_broken_files_are_named_and_the_rest_goes_on(data_of, root):
+    broken = sorted((root / "Actor_02").iterdir())[0]
+    broken.write_bytes(broken.read_bytes()[:500])
+    dataset = load_dataset(data_of(), progress=False)
+    assert len(dataset.utterances) == 71
+    assert any("truncated" in note and broken.name in note for note in dataset.notes)
+    assert all(u.path != broken for u in dataset.utterances)
+
+
+def test_when_no_file_can_be_read_the_reasons_are_told(data_of, root):
+    for path in root.rglob("*.wav"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="none of the 72 files"):
+        load_dataset(data_of(), progress=False)
+
+
+def test_an_emotion_without_a_label_stops_the_run(data_of):
+    with pytest.raises(DataError, match="angry"):
+        load_dataset(data_of("data.labels=[neutral, happy]"), progress=False)
+    kept = load_dataset(data_of("data.labels=[neutral, happy]", "data.label_map={angry: null}"), progress=False)
+    assert len(kept.utterances) == 48
+    assert any("24 x angry" in note for note in kept.notes)
+
+
+def test_a_clean_split_passes_and_its_second_check_is_read_from_the_cache(data_of, monkeypatch):
+    config = data_of()
+    dataset = load_dataset(config, progress=False)
+    split = split_dataset(dataset, config, progress=False)
+    assert dataset.persons(split.test) == ["ravdess/05", "ravdess/06"]
+    monkeypatch.setattr(dataset_module, "thumbnails", lambda *a: pytest.fail("computed again"))
+    assert split_dataset(dataset, config, progress=False) == split
+
+
+@pytest.mark.parametrize("disguise", ["renamed", "softer", "ogg"])
+def test_a_training_clip_in_the_test_part_is_refused_however_disguised(disguise, data_of, root):
+    source = root / "Actor_01" / "03-01-03-01-01-01-01.wav"
+    samples, _ = soundfile.read(source)
+    target = root / "Actor_05" / "03-01-03-01-01-01-05.wav"
+    target.unlink()
+    if disguise == "renamed":
+        shutil.copy(source, target)
+    elif disguise == "softer":
+        soundfile.write(target, samples * 0.3, RATE)
+    else:
+        soundfile.write(target.with_suffix(".ogg"), samples, RATE)
+    config = data_of()
+    with pytest.raises(LeakError) as caught:
+        split_dataset(load_dataset(config, progress=False), config, progress=False)
+    assert source.name in str(caught.value) and target.stem in str(caught.value)
+
+
+@pytest.mark.speech
+def test_real_corpora_join_and_split_without_a_false_alarm(speech_root, data_of):
+    config = data_of(f"data.root=[{speech_root}/ravdess16k, {speech_root}/tess16k]", "data.protocol=luna5")
+    dataset = load_dataset(config, progress=False)
+    assert len(dataset.utterances) == 2600
+    split = split_dataset(dataset, config, progress=False)
+    assert len(split.test) == 300 and len(split.valid) == 120
+    assert {dataset.utterances[i].corpus for i in split.test} == {"ravdess"}
