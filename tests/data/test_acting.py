@@ -182,5 +182,6 @@ def test_the_same_arguments_give_the_same_samples_and_any_other_argument_others(
     "wrong", [("joy", False, 1, 1), ("neutral", True, 1, 1), ("sad", True, 3, 1), ("sad", True, 1, 0)]
 )
 def test_a_clip_that_does_not_exist_is_refused_in_one_line(wrong):
+    emotion, strong, statement, repetition = wrong
     with pytest.raises(ConfigError, match=r"^no such clip: .*surprised.*[^\n]$"):
-        utter(voice(1, 0), *wrong, seed=0)
+        utter(voice(1, 0), emotion, strong, statement, repetition, 0)
