@@ -110,7 +110,9 @@ def make_corpus(
     try:
         root.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(settings))  # without a digest: begun, not finished
-        for take in tqdm(list_takes(speakers, clips_per_emotion), desc=str(root), unit="clip", disable=not progress):
+        for take in tqdm(
+            list_takes(speakers, clips_per_emotion), desc=str(root), unit="clip", disable=None if progress else True
+        ):
             path = root / take.name
             path.parent.mkdir(exist_ok=True)
             _write_wave(path, take.samples(seed))
