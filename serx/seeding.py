@@ -62,7 +62,7 @@ class ClipRandom:
     def integers(self, count: int | Tensor) -> Tensor:
         """`(B,)` int64 in [0, count); 0 where count is 0. Exact up to a bias of count / 2**40."""
         wide = (self.bits() >> 24) & 0xFFFFFFFFFF
-        return (wide % torch.clamp(torch.as_tensor(count, device=wide.device), min=1)).long()
+        return wide % (count.clamp(min=1) if isinstance(count, Tensor) else max(count, 1))
 
     def chance(self, p: float) -> Tensor:
         """`(B,)` bool, true with probability p (never at 0, always at 1)."""

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -14,9 +14,8 @@ Place = tuple[str | int, ...]
 class _Loader(yaml.SafeLoader):
     """SafeLoader with YAML 1.2's scalars: `1e-3` is a number, `010` and `no` are the strings they look like."""
 
-    yaml_implicit_resolvers: ClassVar[dict] = {}
 
-
+_Loader.yaml_implicit_resolvers = {}  # its own: PyYAML's are those of YAML 1.1
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),

@@ -5,6 +5,9 @@ each next step is a matrix product over the bins. Frames are centred on multiple
 (librosa's default), so that a clip's last frame does not depend on where its batch ends.
 """
 
+import math
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 import torchaudio.functional as AF
@@ -66,7 +69,7 @@ def delta(features: Tensor, frames: Tensor, order: int = 1, width: int = 9) -> T
     position = torch.arange(size, device=features.device).expand(len(frames), size)
     last = frames[:, None] - 1
     held = _take(features, torch.minimum(position, last))
-    kernel = _derivative_kernel(order, width).to(features)
+    kernel = _derivative_kernel(order, width, features.device)
     padded = F.pad(held, (half, half), mode="replicate")
     slope = F.conv1d(padded.flatten(0, 1)[:, None], kernel[None, None]).view_as(features)
     first = torch.clamp(last // 2, max=half)
@@ -79,9 +82,9 @@ def _take(features: Tensor, index: Tensor) -> Tensor:
     return features.gather(-1, index[:, None].expand_as(features))
 
 
-def _derivative_kernel(order: int, width: int) -> Tensor:
+@lru_cache(maxsize=16)
+def _derivative_kernel(order: int, width: int, device: torch.device) -> Tensor:
     """Correlation weights `(width,)` of the least-squares polynomial's `order`-th derivative at the centre."""
     offset = torch.arange(width, dtype=torch.float64) - width // 2
     fit = torch.linalg.pinv(torch.stack([offset**degree for degree in range(order + 1)], dim=1))
-    factorial = {1: 1.0, 2: 2.0}[order]
-    return fit[order] * factorial
+    return (fit[order] * math.factorial(order)).float().to(device)

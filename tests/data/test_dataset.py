@@ -4,11 +4,11 @@ import shutil
 
 import pytest
 import soundfile
-from tests.conftest import RATE
 
 from serx.data import dataset as dataset_module
 from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import DataError, LeakError
+from tests.conftest import RATE
 
 
 @pytest.fixture

@@ -1,0 +1,76 @@
+"""On a GPU: the same numbers as on the CPU, and a training step that never waits."""
+
+import numpy as np
+import pytest
+import torch
+
+from serx.data.corpus import DeviceCorpus, StreamedCorpus, place
+from serx.data.dataset import load_dataset, split_dataset
+from serx.training.epoch import TrainingClips, plan_epoch, train_epoch
+from serx.training.loop import fit, start
+from serx.training.run import EpochSums
+from serx.transforms.augment import Crop, Gain, Noise, Speed, augment
+from serx.transforms.features import FeaturesConfig, FeatureStack
+from tests.conftest import RATE, batched
+
+pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
+GPU = torch.device("cuda")
+
+
+@pytest.mark.parametrize("front_end", ["torch", "torchaudio", "nnaudio"])
+def test_features_are_the_cpus(front_end, clips):
+    stack = FeatureStack(FeaturesConfig(stack=("logmel", "mfcc"), deltas=2, front_end=front_end), RATE)
+    waveform, lengths = batched(clips)
+    there = stack(waveform, lengths)[0]
+    here = stack.to(GPU)(waveform.to(GPU), lengths.to(GPU))[0].cpu()
+    assert (here - there).abs().max() < 1e-4 * there.abs().max()
+
+
+def test_augmentation_is_the_cpus(clips):
+    chain = (Speed(p=1.0), Crop(seconds=0.4), Noise(p=1.0), Gain(p=1.0))
+    waveform, lengths = batched(clips)
+    ids = torch.arange(len(clips))
+    there, counts = augment(chain, waveform, lengths, ids, RATE, seed=0, epoch=1)
+    here, gpu_counts = augment(chain, waveform.to(GPU), lengths.to(GPU), ids.to(GPU), RATE, seed=0, epoch=1)
+    assert torch.equal(gpu_counts.cpu(), counts)
+    torch.testing.assert_close(here.cpu(), there, rtol=1e-4, atol=1e-5)
+
+
+def test_device_and_streamed_corpora_give_the_same_batches(tiny_config):
+    dataset = load_dataset(tiny_config().data, progress=False)
+    chosen = np.array([5, 0, 71])
+    one, two = (corpus(dataset.pack, GPU).batch(chosen) for corpus in (DeviceCorpus, StreamedCorpus))
+    assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
+    assert isinstance(place(dataset.pack, GPU, "auto"), DeviceCorpus)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_training_step_never_waits_for_the_device(precision, tiny_config):
+    config = tiny_config(f"train.precision={precision}", "train.device=cuda", "augment.mixup=0.2")
+    dataset = load_dataset(config.data, progress=False)
+    split = split_dataset(dataset, config.data, progress=False)
+    corpus = place(dataset.pack, GPU)
+    run = start(config, dataset, split, corpus, GPU)
+    clips = np.asarray(split.train)
+    part = TrainingClips(clips, dataset.targets[clips], torch.ones(len(dataset.labels), device=GPU))
+    for epoch in range(2):  # the first fills caches and tables, and may wait
+        steps = plan_epoch(part, config, epoch)
+        run.sums, run.progress.place, run.progress.epoch = EpochSums(len(dataset.labels), GPU, len(steps)), 0, epoch
+        torch.cuda.set_sync_debug_mode("error" if epoch else "default")
+        try:
+            train_epoch(run, part, corpus, steps, lambda: False)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert run.sums.finite.all()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_learns(precision, tiny_config, tmp_path):
+    config = tiny_config(f"train.precision={precision}", "train.device=cuda", "train.epochs=15", "optim.lr=0.01")
+    assert fit(config, tmp_path / "run", progress=False).best["valid"]["uar"] > 0.8
+
+
+def test_deterministic_runs_give_the_same_bits(tiny_config, tmp_path):
+    config = tiny_config("train.device=cuda", "train.deterministic=true")
+    losses = [fit(config, tmp_path / name, progress=False).best["valid"]["loss"] for name in ("a", "b")]
+    assert losses[0] == losses[1]
