@@ -87,7 +87,8 @@ def split_dataset(dataset: Dataset, config: DataConfig, progress: bool = True) -
     """
     split = make_split(dataset.utterances, dataset.targets.tolist(), config, dataset.digests)
     check_leaks(dataset.utterances, split, dataset.digests)
-    check_copies(dataset.utterances, split, _thumbnails(dataset.pack, config.sample_rate, progress))
+    pictures, pack = _thumbnails(dataset.pack, config.sample_rate, progress), dataset.pack
+    check_copies(dataset.utterances, split, pictures, lambda i: pack.samples[pack.offsets[i] : pack.offsets[i + 1]])
     return split
 
 

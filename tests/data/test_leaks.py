@@ -2,6 +2,7 @@
 
 import io
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import soundfile
 import soxr
 import torch
 
-from serx.data.leaks import NearDuplicate, check_copies, check_leaks, near_duplicates, thumbnails
+from serx.data import leaks
+from serx.data.leaks import NearDuplicate, alignment, check_copies, check_leaks, near_duplicates, thumbnails
 from serx.data.protocols import ProtocolConfig, Split, fold_count, make_split
-from serx.data.synthetic import list_takes
+from serx.data.synthetic import Take, list_takes
 from serx.data.utterance import Utterance
 from serx.errors import LeakError
 from tests.conftest import RATE, batched
@@ -136,23 +138,51 @@ COPIES = {
 }
 
 
+def refused_pairs(waves, parts) -> set[tuple[int, int]]:
+    """The pairs of clips that `check_copies` refuses, read from its message."""
+    utterances = [Utterance(Path(f"/own/{i}.wav"), "own", str(i), "angry") for i in range(len(waves))]
+    split = Split(*(tuple(part) for part in parts), "", True, True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leaks, "SHOWN", len(waves) ** 2)
+        try:
+            check_copies(utterances, split, pictures_of(waves), waves.__getitem__)
+        except LeakError as error:
+            found = re.findall(r"/own/(\d+)\.wav \(\w+\) and /own/(\d+)\.wav", str(error))
+            return {(int(one), int(other)) for one, other in found}
+    return set()
+
+
 @pytest.mark.parametrize("kind", COPIES)
-def test_a_copy_in_another_part_is_found_and_nothing_else(speech, kind):
-    copied = [2, 20, 33]
-    pictures = pictures_of([*speech, *(COPIES[kind](speech[i]) for i in copied)])
-    n = len(speech)
-    found = near_duplicates(pictures, [range(n), range(n, n), range(n, n + len(copied))])
-    assert sorted((near.first, near.second) for near in found) == [(i, n + k) for k, i in enumerate(copied)]
-    assert near_duplicates(pictures, [range(n + len(copied)), [], []]) == []  # within one part: no leak
+def test_a_copy_in_another_part_is_refused_and_nothing_else(speech, kind):
+    copied, n = [2, 20, 33], len(speech)
+    waves = [*speech, *(COPIES[kind](speech[i]) for i in copied)]
+    assert refused_pairs(waves, [range(n), [], range(n, len(waves))]) == {(i, n + k) for k, i in enumerate(copied)}
+    assert refused_pairs(waves, [range(len(waves)), [], []]) == set()  # within one part: no leak
 
 
-def test_a_copy_is_refused_with_both_paths(speech):
+def test_voices_that_keep_one_rhythm_look_alike_but_are_no_copies():
+    takes = [Take(1, "calm", False, 2, 1), Take(21, "sad", True, 2, 1)]
+    waves = [take.samples(seed=0) for take in takes]
+    assert near_duplicates(pictures_of(waves), [[0], [], [1]])  # nominated
+    assert refused_pairs(waves, [[0], [], [1]]) == set()
+
+
+def test_a_copy_is_refused_with_both_paths_and_their_parts(speech):
     utterances = [Utterance(Path(f"/own/{i}.wav"), "own", str(i), "angry") for i in range(4)]
     split = Split((0, 1), (2,), (3,), "", True, True)
-    pictures = pictures_of([*speech[:3], 0.5 * speech[1]])
+    waves = [*speech[:3], 0.5 * speech[1]]
     with pytest.raises(LeakError, match=r"/own/1.wav \(train\) and /own/3.wav \(test\): 1.000"):
-        check_copies(utterances, split, pictures)
-    check_copies(utterances, replace(split, train=(0,), test=(1, 3)), pictures)
+        check_copies(utterances, split, pictures_of(waves), waves.__getitem__)
+    check_copies(utterances, replace(split, train=(0,), test=(1, 3)), pictures_of(waves), waves.__getitem__)
+
+
+def test_alignment_finds_the_offset_and_takes_either_polarity():
+    random = np.random.default_rng(0)
+    one, other = random.standard_normal(5000), random.standard_normal(4000)
+    assert alignment(one, -3 * np.pad(one, (700, 10))) == pytest.approx(1)
+    assert alignment(one, other) < 0.1
+    assert alignment(one, one + random.standard_normal(5000)) == pytest.approx(2**-0.5, abs=0.05)
+    assert alignment(one, np.zeros(10)) == 0
 
 
 def test_a_thumbnail_knows_neither_neighbours_nor_padding_nor_level(speech):
@@ -180,7 +210,7 @@ def test_the_table_of_likenesses_is_the_same_in_pieces(speech, monkeypatch):
     at_once = near_duplicates(pictures, parts)
     monkeypatch.setattr("serx.data.leaks.ROWS", 7)
     assert [(a.first, a.second) for a in near_duplicates(pictures, parts)] == [(a.first, a.second) for a in at_once]
-    assert {(a.first, a.second) for a in at_once} == {(i, i + len(speech)) for i in range(len(speech))}
+    assert {(a.first, a.second) for a in at_once} >= {(i, i + len(speech)) for i in range(len(speech))}
 
 
 def test_near_duplicates_come_most_alike_first():
@@ -196,21 +226,18 @@ def decoded(paths) -> list[np.ndarray]:
 @pytest.mark.speech
 def test_real_speech_raises_no_alarm_but_for_the_clip_that_ravdess_holds_twice(speech_root):
     paths = sorted(speech_root.glob("ravdess16k/*/*.flac")) + sorted(speech_root.glob("tess16k/*_sad/*.flac"))
-    pictures = pictures_of(decoded(paths))
-    found = near_duplicates(pictures, [range(0, len(paths), 2), range(1, len(paths), 2)])
-    twins = [{paths[near.first].stem, paths[near.second].stem} for near in found]
+    pairs = refused_pairs(decoded(paths), [range(0, len(paths), 2), [], range(1, len(paths), 2)])
+    twins = [{paths[one].stem, paths[other].stem} for one, other in pairs]
     assert twins == [{"03-01-03-01-02-01-07", "03-01-03-01-02-02-07"}]
 
 
 @pytest.mark.speech
-def test_copies_of_real_speech_are_found(speech_root):
-    paths = sorted(speech_root.glob("ravdess16k/*/*.flac"))[::60] + sorted(speech_root.glob("tess16k/*/*.flac"))[::100]
-    waves = decoded(paths)
-    own, n = pictures_of(waves), len(waves)
+def test_copies_of_real_speech_are_refused(speech_root):
+    paths = sorted(speech_root.glob("ravdess16k/*/*.flac"))[::100] + sorted(speech_root.glob("tess16k/*/*.flac"))[::150]
+    waves, n = decoded(paths), len(paths)
     for kind, copy in COPIES.items():
-        both = torch.cat([own, pictures_of([copy(wave) for wave in waves])])
-        found = near_duplicates(both, [range(n), range(n, 2 * n)])
-        assert {(near.first, near.second - n) for near in found} == {(i, i) for i in range(n)}, kind
+        pairs = refused_pairs([*waves, *map(copy, waves)], [range(n), [], range(n, 2 * n)])
+        assert pairs == {(i, n + i) for i in range(n)}, kind
 
 
 @pytest.mark.speech
