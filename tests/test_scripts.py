@@ -45,6 +45,7 @@ def test_the_run_folder_holds_what_scripts_rely_on(workplace):
     names = {path.name for path in (workplace / "run").iterdir()}
     assert {"config.yaml", "metrics.jsonl", "best.safetensors", "last.safetensors"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
+    assert (workplace / "run/config.yaml").read_text().startswith("# protocol: speakers, speaker-independent\n")
     records = [json.loads(line) for line in (workplace / "run/metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == list(range(6))
 
