@@ -9,14 +9,29 @@ from torch import Tensor
 from serx.section import Section
 from serx.seeding import ClipRandom, derive
 from serx.transforms.crop import Crop, Shift
+from serx.transforms.filters import BandPass, Equalizer, HighPass, LowPass
 from serx.transforms.level import Clipping, Gain, Polarity
 from serx.transforms.masks import FrequencyMask, TimeMask
 from serx.transforms.noise import Noise
+from serx.transforms.telephone import Telephone
 from serx.transforms.tempo import PitchShift, Speed, TimeStretch
 from serx.transforms.transform import Transform
 
 WaveformTransform = Annotated[
-    Noise | Gain | Polarity | Clipping | Crop | Shift | Speed | PitchShift | TimeStretch,
+    Noise
+    | Gain
+    | Polarity
+    | Clipping
+    | Crop
+    | Shift
+    | Speed
+    | PitchShift
+    | TimeStretch
+    | LowPass
+    | HighPass
+    | BandPass
+    | Equalizer
+    | Telephone,
     Field(discriminator="kind"),
 ]
 SpectrogramTransform = Annotated[TimeMask | FrequencyMask, Field(discriminator="kind")]

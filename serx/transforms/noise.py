@@ -40,8 +40,7 @@ class Noise(Section):
         return NoiseParams(random.chance(self.p), random.uniform(*self.snr_db), random.integers(NOISE_TABLE))
 
     def apply(self, x: Tensor, lengths: Tensor, params: NoiseParams) -> tuple[Tensor, Tensor]:
-        index = (params.start[:, None] + torch.arange(x.shape[1], device=x.device)) % NOISE_TABLE
-        noise = noise_table(self.color, x.device)[index]
+        noise = read_table(self.color, params.start, x)
         return torch.where(params.on[:, None], add_at_snr(x, lengths, noise, params.snr_db), x), lengths
 
 
@@ -54,6 +53,12 @@ def add_at_snr(x: Tensor, lengths: Tensor, noise: Tensor, snr_db: Tensor) -> Ten
     power = x.square().sum(1) / noise.square().sum(1).clamp(min=1e-20)
     gain = (power * 10 ** (-snr_db / 10)).sqrt()
     return x + gain[:, None] * noise
+
+
+def read_table(color: str, start: Tensor, x: Tensor) -> Tensor:
+    """Noise of unit power shaped as `x (B, T)`, from each clip's own `start (B,)` in the table."""
+    index = (start[:, None] + torch.arange(x.shape[1], device=x.device)) % NOISE_TABLE
+    return noise_table(color, x.device)[index]
 
 
 @lru_cache(maxsize=8)

@@ -4,7 +4,6 @@ How fast and how high somebody speaks is part of the emotion: sadness is slow an
 The defaults stay within what one speaker does within one emotion; wider ranges teach the model to ignore the cue.
 """
 
-import math
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator
@@ -13,7 +12,7 @@ from torch import Tensor, where
 from serx.section import Section
 from serx.seeding import ClipRandom
 from serx.transforms.resampling import FIRST, LAST, RATIO_STEPS, change_speed
-from serx.transforms.transform import Probability, Range
+from serx.transforms.transform import Probability, Range, log_uniform
 from serx.transforms.vocoder import change_pitch, change_tempo, window_size
 
 
@@ -100,7 +99,7 @@ def _draw(
 ) -> StepParams:
     """Steps uniform in the ratio, or in its logarithm."""
     on = random.chance(p)
-    drawn = random.uniform(*map(math.log2, ratio)).double().exp2() if logarithmic else random.uniform(*ratio)
+    drawn = log_uniform(random, ratio) if logarithmic else random.uniform(*ratio)
     low, high = (round(end * RATIO_STEPS) for end in ratio)
     steps = (drawn * RATIO_STEPS).round().clamp(low, high)
     return StepParams(where(on, steps, RATIO_STEPS).long(), (low, high), window_size(rate))

@@ -5,6 +5,7 @@ for the device, and p = 0 gives the input back bit for bit. `lengths (B,)` are s
 of spectrograms `(B, F, N)`, which are zero beyond them before and after.
 """
 
+import math
 from typing import Annotated, Any, Protocol
 
 from pydantic import AfterValidator, Field
@@ -28,6 +29,11 @@ def _above_zero(bounds: tuple[float, float]) -> tuple[float, float]:
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 PositiveRange = Annotated[Range, AfterValidator(_above_zero)]
+
+
+def log_uniform(random: ClipRandom, bounds: tuple[float, float]) -> Tensor:
+    """`(B,)` float32, each octave within `bounds` as likely as the next."""
+    return random.uniform(math.log2(bounds[0]), math.log2(bounds[1])).double().exp2().float()
 
 
 class Transform(Protocol):

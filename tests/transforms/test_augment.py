@@ -6,15 +6,20 @@ import torch
 
 from serx.seeding import ClipRandom, derive
 from serx.transforms.augment import (
+    BandPass,
     Clipping,
     Crop,
+    Equalizer,
     FrequencyMask,
     Gain,
+    HighPass,
+    LowPass,
     Noise,
     PitchShift,
     Polarity,
     Shift,
     Speed,
+    Telephone,
     TimeMask,
     TimeStretch,
     augment,
@@ -33,6 +38,11 @@ WAVEFORM = [
     Clipping(p=1.0),
     Clipping(p=1.0, shape="soft"),
     Noise(p=1.0, color="pink"),
+    LowPass(p=1.0),
+    HighPass(p=1.0),
+    BandPass(p=1.0),
+    Equalizer(p=1.0),
+    Telephone(p=1.0),
 ]
 SPECTROGRAM = [TimeMask(count=2, width=6), FrequencyMask(count=2, width=4)]
 
