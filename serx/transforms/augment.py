@@ -12,7 +12,8 @@ from serx.transforms.crop import Crop, Shift
 from serx.transforms.filters import BandPass, Equalizer, HighPass, LowPass
 from serx.transforms.level import Clipping, Gain, Polarity
 from serx.transforms.masks import FrequencyMask, TimeMask
-from serx.transforms.noise import Noise
+from serx.transforms.noise import Noise, NoiseFiles
+from serx.transforms.reverb import Reverb, RoomFiles
 from serx.transforms.telephone import Telephone
 from serx.transforms.tempo import PitchShift, Speed, TimeStretch
 from serx.transforms.transform import Transform
@@ -31,18 +32,22 @@ WaveformTransform = Annotated[
     | HighPass
     | BandPass
     | Equalizer
-    | Telephone,
+    | Telephone
+    | Reverb
+    | RoomFiles
+    | NoiseFiles,
     Field(discriminator="kind"),
 ]
 SpectrogramTransform = Annotated[TimeMask | FrequencyMask, Field(discriminator="kind")]
 
 
 class AugmentConfig(Section):
-    """Two lists of transforms, applied in order to training clips only, and mixup."""
+    """Two lists of transforms, applied in order to training clips only, and mixtures of clips."""
 
     waveform: tuple[WaveformTransform, ...] = ()
     spectrogram: tuple[SpectrogramTransform, ...] = ()
     mixup: float = Field(0.0, ge=0)  # alpha of the Beta distribution of mixing weights (Zhang et al. 2018); 0 is off
+    cutmix: float = Field(0.0, ge=0)  # the same for stretches of other clips pasted in (Yun et al. 2019)
 
 
 def augment(

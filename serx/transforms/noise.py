@@ -1,4 +1,4 @@
-"""Noise added at a signal-to-noise ratio: white, pink or brown."""
+"""Noise added at a signal-to-noise ratio: white, pink or brown, or recorded."""
 
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -9,6 +9,7 @@ from torch import Tensor
 from serx.section import Section
 from serx.seeding import ClipRandom, generator
 from serx.transforms.functional import valid_mask
+from serx.transforms.recordings import Bank
 from serx.transforms.transform import Probability, Range
 
 NOISE_TABLE = 1 << 21  # samples of noise that clips start anywhere in: 131 s at 16 kHz
@@ -41,6 +42,37 @@ class Noise(Section):
 
     def apply(self, x: Tensor, lengths: Tensor, params: NoiseParams) -> tuple[Tensor, Tensor]:
         noise = read_table(self.color, params.start, x)
+        return torch.where(params.on[:, None], add_at_snr(x, lengths, noise, params.snr_db), x), lengths
+
+
+class FileNoiseParams(NamedTuple):
+    """`on`, `snr_db`, and large numbers that `choice` of a recording and `offset` in it follow from, each `(B,)`."""
+
+    on: Tensor
+    snr_db: Tensor
+    choice: Tensor
+    offset: Tensor
+
+
+class NoiseFiles(Section):
+    """Noises from the audio files of `folder`, each clip another stretch of one, at a ratio from `snr_db`.
+
+    A recording shorter than the clip goes round. Noises with voices in them bring emotions of their own.
+    """
+
+    kind: Literal["noise_files"] = "noise_files"
+    p: Probability = 0.5
+    snr_db: Range = (5.0, 30.0)
+    folder: str
+
+    def prepare(self, recording: Tensor) -> Tensor:
+        return recording
+
+    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> FileNoiseParams:
+        return FileNoiseParams(random.chance(self.p), random.uniform(*self.snr_db), random.bits(), random.bits())
+
+    def apply_with(self, bank: Bank, x: Tensor, lengths: Tensor, params: FileNoiseParams) -> tuple[Tensor, Tensor]:
+        noise = bank.loop(params.choice, params.offset, x.shape[1])
         return torch.where(params.on[:, None], add_at_snr(x, lengths, noise, params.snr_db), x), lengths
 
 

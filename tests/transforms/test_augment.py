@@ -15,8 +15,11 @@ from serx.transforms.augment import (
     HighPass,
     LowPass,
     Noise,
+    NoiseFiles,
     PitchShift,
     Polarity,
+    Reverb,
+    RoomFiles,
     Shift,
     Speed,
     Telephone,
@@ -24,7 +27,18 @@ from serx.transforms.augment import (
     TimeStretch,
     augment,
 )
+from serx.transforms.recordings import Bound, bind
 from tests.conftest import RATE, batched
+
+
+def recordings(folder: str) -> list[torch.Tensor]:
+    """Three recordings of unequal lengths, shorter and longer than the clips."""
+    random = torch.Generator().manual_seed(0)
+    decay = 0.002 if folder == "rooms" else 0.0
+    return [
+        torch.randn(size, generator=random) * torch.exp(-decay * torch.arange(size)) for size in (300, 5000, 40_000)
+    ]
+
 
 WAVEFORM = [
     Noise(p=1.0, snr_db=(5.0, 30.0)),
@@ -43,6 +57,8 @@ WAVEFORM = [
     BandPass(p=1.0),
     Equalizer(p=1.0),
     Telephone(p=1.0),
+    Reverb(p=1.0),
+    *bind([NoiseFiles(p=1.0, folder="noises"), RoomFiles(p=1.0, folder="rooms")], recordings, torch.device("cpu")),
 ]
 SPECTROGRAM = [TimeMask(count=2, width=6), FrequencyMask(count=2, width=4)]
 
@@ -130,9 +146,16 @@ def test_mask_widths_and_places_cover_their_ranges():
     assert (start + width).max() == 40
 
 
+def without(transform):
+    """The same transform at p = 0."""
+    if isinstance(transform, Bound):
+        return Bound(without(transform.settings), transform.bank)
+    return transform.model_copy(update={"p": 0.0})
+
+
 @pytest.mark.parametrize("transform", [t for t in WAVEFORM if t.kind != "crop"], ids=lambda t: t.kind)
 def test_probability_zero_gives_a_waveform_back_bit_for_bit(transform, clips):
-    off = transform.model_copy(update={"p": 0.0})
+    off = without(transform)
     x, lengths = batched(clips)
     y, new = off.apply(x, lengths, off.draw(lengths, random_for(len(x)), RATE))
     assert torch.equal(y[:, : x.shape[1]], x)
