@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -17,6 +18,8 @@ from serx.transforms.reverb import Reverb, RoomFiles
 from serx.transforms.telephone import Telephone
 from serx.transforms.tempo import PitchShift, Speed, TimeStretch
 from serx.transforms.transform import Transform
+
+CPU_CHUNK = 8  # clips at a time on a CPU: a whole batch leaves the cache with every transform
 
 WaveformTransform = Annotated[
     Noise
@@ -67,6 +70,15 @@ def augment(
         clips: `(B,)` int64, the clips' numbers in the corpus.
         rate: samples or frames a second.
     """
+    chunk = CPU_CHUNK if x.device.type == "cpu" else len(x)
+    parts = zip(x.split(chunk), lengths.split(chunk), clips.split(chunk), strict=True)
+    augmented = [_in_turn(transforms, *part, rate, seed, epoch) for part in parts]
+    return torch.cat([x for x, _ in augmented]), torch.cat([lengths for _, lengths in augmented])
+
+
+def _in_turn(
+    transforms: Sequence[Transform], x: Tensor, lengths: Tensor, clips: Tensor, rate: float, seed: int, epoch: int
+) -> tuple[Tensor, Tensor]:
     for place, transform in enumerate(transforms):
         random = ClipRandom(clips, derive(seed, f"augment/{transform.kind}", place, epoch))
         x, lengths = transform.apply(x, lengths, transform.draw(lengths, random, rate))

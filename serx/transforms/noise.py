@@ -89,7 +89,7 @@ def add_at_snr(x: Tensor, lengths: Tensor, noise: Tensor, snr_db: Tensor) -> Ten
 
 def read_table(color: str, start: Tensor, x: Tensor) -> Tensor:
     """Noise of unit power shaped as `x (B, T)`, from each clip's own `start (B,)` in the table."""
-    index = (start[:, None] + torch.arange(x.shape[1], device=x.device)) % NOISE_TABLE
+    index = (start[:, None] + torch.arange(x.shape[1], device=x.device)) & (NOISE_TABLE - 1)
     return noise_table(color, x.device)[index]
 
 
