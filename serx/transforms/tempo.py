@@ -101,5 +101,5 @@ def _draw(
     on = random.chance(p)
     drawn = log_uniform(random, ratio) if logarithmic else random.uniform(*ratio)
     low, high = (round(end * RATIO_STEPS) for end in ratio)
-    steps = (drawn * RATIO_STEPS).round().clamp(low, high)
+    steps = (drawn * RATIO_STEPS).round()
     return StepParams(where(on, steps, RATIO_STEPS).long(), (low, high), window_size(rate))

@@ -261,5 +261,6 @@ def test_frequency_masks_cover_the_rows_there_are():
     hit = mask.apply(x, frames, mask.draw(frames, random_for(4000), 62.5))[0][:, :, 0] == 0
     assert hit.sum(1).unique().tolist() == list(range(7))
     assert hit.any(0).all()
+    assert 0.11 < (hit.sum(1) == 6).double().mean() < 0.17  # one in seven: no mask is cut off at the last row
     wide = FrequencyMask(count=1, width=50)
     assert (wide.apply(x, frames, wide.draw(frames, random_for(4000), 62.5))[0] == 0).all(1).any()
