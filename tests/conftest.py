@@ -100,7 +100,7 @@ def tiny_config(tiny_root, tmp_path):
         "features: {n_mels: 24, n_fft: 512}\n"
         "augment:\n"
         "  waveform: [{kind: noise, p: 0.5}, {kind: gain, p: 0.5}, {kind: speed, p: 0.5}]\n"
-        "  spectrogram: [{kind: time_mask}, {kind: frequency_mask, rows: 24}]\n"
+        "  spectrogram: [{kind: time_mask}, {kind: frequency_mask}]\n"
         "model: {kind: cnn2d, stem: 8, widths: [8, 16], strides: [[2, 2], [2, 1]], embedding: 24}\n"
         "train: {ema: 0.9}\n"
     )

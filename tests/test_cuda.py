@@ -9,10 +9,37 @@ from serx.data.dataset import load_dataset, split_dataset
 from serx.training.epoch import TrainingClips, plan_epoch, train_epoch
 from serx.training.loop import fit, start
 from serx.training.run import EpochSums
-from serx.transforms.augment import Crop, Gain, Noise, Speed, augment
+from serx.transforms.augment import (
+    BandPass,
+    Clipping,
+    Crop,
+    Equalizer,
+    Gain,
+    Noise,
+    PitchShift,
+    Polarity,
+    Reverb,
+    Shift,
+    Speed,
+    Telephone,
+    TimeStretch,
+    augment,
+)
 from serx.transforms.features import FeaturesConfig, FeatureStack
 from tests.conftest import RATE, batched
 
+EVERY_OTHER = (
+    Noise(p=1.0, color="brown"),
+    PitchShift(p=1.0),
+    TimeStretch(p=1.0),
+    Shift(p=1.0),
+    Polarity(p=1.0),
+    Clipping(p=1.0, shape="soft"),
+    BandPass(p=1.0),
+    Equalizer(p=1.0),
+    Telephone(p=1.0),
+    Reverb(p=1.0),
+)
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
 GPU = torch.device("cuda")
 
@@ -27,7 +54,7 @@ def test_features_are_the_cpus(front_end, clips):
 
 
 def test_augmentation_is_the_cpus(clips):
-    chain = (Speed(p=1.0), Crop(seconds=0.4), Noise(p=1.0), Gain(p=1.0))
+    chain = (Speed(p=1.0), Crop(seconds=0.4), Noise(p=1.0), Gain(p=1.0), *EVERY_OTHER)
     waveform, lengths = batched(clips)
     ids = torch.arange(len(clips))
     there, counts = augment(chain, waveform, lengths, ids, RATE, seed=0, epoch=1)
@@ -46,7 +73,9 @@ def test_device_and_streamed_corpora_give_the_same_batches(tiny_config):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_training_step_never_waits_for_the_device(precision, tiny_config):
-    config = tiny_config(f"train.precision={precision}", "train.device=cuda", "augment.mixup=0.2")
+    config = tiny_config(f"train.precision={precision}", "train.device=cuda", "augment.mixup=0.2", "augment.cutmix=0.2")
+    waveform = (*config.augment.waveform, *EVERY_OTHER)
+    config = config.model_copy(update={"augment": config.augment.model_copy(update={"waveform": waveform})})
     dataset = load_dataset(config.data, progress=False)
     split = split_dataset(dataset, config.data, progress=False)
     corpus = place(dataset.pack, GPU)

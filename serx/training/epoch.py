@@ -14,6 +14,7 @@ from serx.seeding import derive, generator
 from serx.training.optim import learning_rate
 from serx.training.run import Run
 from serx.transforms.augment import augment
+from serx.transforms.mixing import mix
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ def train_epoch(
             waveform, lengths = augmented_waveform(run, waveform, lengths, clips)
             features, frames = augmented_features(run, waveform, lengths, clips)
             truth = F.one_hot(targets, len(part.class_weights)).float()
-            if config.augment.mixup > 0:
-                features, frames, truth = _mixup(features, frames, truth, config, step)
+            features, frames, truth = mix(
+                features, frames, truth, config.augment, derive(config.train.seed, "mixup", step)
+            )
             with run.autocast():
                 logits = run.backbone(features, frames)
             losses = F.cross_entropy(
@@ -101,7 +103,7 @@ def train_epoch(
 def augmented_waveform(run: Run, waveform: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
     """The waveform transforms; `clips (B,)` are the clips' numbers, which with seed and epoch fix what is drawn."""
     config, rate = run.config, float(run.recognizer.sample_rate)
-    return augment(config.augment.waveform, waveform, lengths, clips, rate, config.train.seed, run.progress.epoch)
+    return augment(run.waveform_transforms, waveform, lengths, clips, rate, config.train.seed, run.progress.epoch)
 
 
 def augmented_features(run: Run, waveform: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,14 +113,3 @@ def augmented_features(run: Run, waveform: Tensor, lengths: Tensor, clips: Tenso
     features = run.recognizer.normalizer(features, frames)
     rate = run.recognizer.sample_rate / config.features.hop_length
     return augment(config.augment.spectrogram, features, frames, clips, rate, config.train.seed, run.progress.epoch)
-
-
-def _mixup(features: Tensor, frames: Tensor, truth: Tensor, config: Config, step: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mixes each clip with another of its batch, features and truth alike (Zhang et al. 2018)."""
-    random, size = np.random.default_rng(derive(config.train.seed, "mixup", step)), len(frames)
-    partner = torch.from_numpy(random.permutation(size)).to(frames.device, non_blocking=True)
-    share = torch.from_numpy(random.beta(config.augment.mixup, config.augment.mixup, size).astype(np.float32))
-    share = share.to(frames.device, non_blocking=True)
-    features = torch.lerp(features[partner], features, share[:, None, None])
-    truth = torch.lerp(truth[partner], truth, share[:, None])
-    return features, torch.maximum(frames, frames[partner]), truth

@@ -9,11 +9,13 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 from serx.config import Config
+from serx.data.recordings import read_folder
 from serx.errors import CheckpointError
 from serx.recognizer import Recognizer
 from serx.training.checkpoint import Checkpoint
 from serx.training.device import autocast_dtype
 from serx.training.optim import AveragedWeights, make_optimizer
+from serx.transforms.recordings import bind
 
 
 @dataclass
@@ -65,6 +67,9 @@ class Run:
         torch.manual_seed(config.train.seed)
         recognizer = Recognizer(config.features, config.model, labels, config.data.sample_rate, pretrained)
         self.recognizer = recognizer.to(device)
+        self.waveform_transforms = bind(
+            config.augment.waveform, lambda folder: read_folder(folder, config.data.sample_rate), device
+        )
         self.backbone = torch.compile(recognizer.backbone) if config.train.compile else recognizer.backbone
         self.average: AveragedWeights[Recognizer] | None = None
         self.optimizer = make_optimizer(self.recognizer, config.optim)

@@ -17,13 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from serx.transforms.chunks import by_chunks
 from serx.transforms.functional import valid_mask
 
 RATIO_STEPS = 128  # Q: speeds are multiples of 1 / 128, about 13 cents apart
 FIRST, LAST = 96, 168  # P: speeds 0.75 to 1.3125
 ZERO_CROSSINGS = 12
 ROLL_OFF = 0.97
-_REACH = math.ceil(ZERO_CROSSINGS / ROLL_OFF * LAST / RATIO_STEPS)  # w, input samples a kernel reaches to each side
+REACH = math.ceil(ZERO_CROSSINGS / ROLL_OFF * LAST / RATIO_STEPS)  # w, input samples a kernel reaches to each side
 CPU_CHUNK = 2  # clips at a time on a CPU: more leave the cache
 
 
@@ -38,30 +39,29 @@ def change_speed(waveform: Tensor, lengths: Tensor, steps: Tensor, slowest: int)
     Returns:
         `(B, ceil(T * 128 / slowest))` and the new lengths `ceil(length * 128 / steps)`.
     """
-    blocks = math.ceil(waveform.shape[1] / min(slowest, RATIO_STEPS))
-    chunk = CPU_CHUNK if waveform.device.type == "cpu" else len(waveform)
-    parts = zip(waveform.split(chunk), steps.split(chunk), strict=True)
-    played = torch.cat([_play(part, step, blocks) for part, step in parts])
+    size = math.ceil(waveform.shape[1] / min(slowest, RATIO_STEPS)) * RATIO_STEPS
+    played = by_chunks(lambda part, step: read_at(part, step, size), CPU_CHUNK, size, waveform, steps)
     same = F.pad(waveform, (0, played.shape[1] - waveform.shape[1]))
     played = torch.where((steps == RATIO_STEPS)[:, None], same, played)
     lengths = torch.div(lengths * RATIO_STEPS + steps - 1, steps, rounding_mode="floor")
     return played * valid_mask(lengths, played.shape[1]), lengths
 
 
-def _play(waveform: Tensor, steps: Tensor, blocks: int) -> Tensor:
-    bank = _bank(waveform.device)
+def read_at(waveform: Tensor, steps: Tensor, size: int) -> Tensor:
+    """The first `size` samples of `waveform (B, T)` read at `steps / 128` of its speed; zeros follow its end."""
+    bank, blocks = _bank(waveform.device), -(-size // RATIO_STEPS)
     taps = bank.shape[1]
-    padded = F.pad(waveform, (_REACH, taps))
+    padded = F.pad(waveform, (REACH, taps))
     last = padded.shape[1] - taps  # past the end every row is zeros
     start = (torch.arange(blocks, device=steps.device) * steps[:, None]).clamp(max=last)
     rows = padded.unfold(1, taps, 1)[torch.arange(len(steps), device=steps.device)[:, None], start]
-    return torch.bmm(rows, bank[steps - FIRST]).flatten(1)
+    return torch.bmm(rows, bank[steps - FIRST]).flatten(1)[:, :size]
 
 
 @lru_cache(maxsize=4)
 def _bank(device: torch.device) -> Tensor:
     """`(P, K, Q)` weights; made in float64, each output's weights adding up to 1."""
-    taps = torch.arange(LAST + 2 * _REACH, dtype=torch.float64)[:, None] - _REACH
+    taps = torch.arange(LAST + 2 * REACH, dtype=torch.float64)[:, None] - REACH
     output = torch.arange(RATIO_STEPS, dtype=torch.float64)
     bank = []
     for step in range(FIRST, LAST + 1):

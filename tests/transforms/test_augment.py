@@ -5,16 +5,62 @@ import pytest
 import torch
 
 from serx.seeding import ClipRandom, derive
-from serx.transforms.augment import Crop, FrequencyMask, Gain, Noise, Speed, TimeMask, augment
+from serx.transforms.augment import (
+    BandPass,
+    Clipping,
+    Crop,
+    Equalizer,
+    FrequencyMask,
+    Gain,
+    HighPass,
+    LowPass,
+    Noise,
+    NoiseFiles,
+    PitchShift,
+    Polarity,
+    Reverb,
+    RoomFiles,
+    Shift,
+    Speed,
+    Telephone,
+    TimeMask,
+    TimeStretch,
+    augment,
+)
+from serx.transforms.recordings import Bound, bind
 from tests.conftest import RATE, batched
+
+
+def recordings(folder: str) -> list[torch.Tensor]:
+    """Three recordings of unequal lengths, shorter and longer than the clips."""
+    random = torch.Generator().manual_seed(0)
+    decay = 0.002 if folder == "rooms" else 0.0
+    return [
+        torch.randn(size, generator=random) * torch.exp(-decay * torch.arange(size)) for size in (300, 5000, 40_000)
+    ]
+
 
 WAVEFORM = [
     Noise(p=1.0, snr_db=(5.0, 30.0)),
     Gain(p=1.0, gain_db=(-12.0, 6.0)),
     Crop(seconds=0.3),
     Speed(p=1.0, ratio=(0.85, 1.2)),
+    PitchShift(p=1.0),
+    TimeStretch(p=1.0),
+    Shift(p=1.0),
+    Polarity(p=1.0),
+    Clipping(p=1.0),
+    Clipping(p=1.0, shape="soft"),
+    Noise(p=1.0, color="pink"),
+    LowPass(p=1.0),
+    HighPass(p=1.0),
+    BandPass(p=1.0),
+    Equalizer(p=1.0),
+    Telephone(p=1.0),
+    Reverb(p=1.0),
+    *bind([NoiseFiles(p=1.0, folder="noises"), RoomFiles(p=1.0, folder="rooms")], recordings, torch.device("cpu")),
 ]
-SPECTROGRAM = [TimeMask(count=2, width=6), FrequencyMask(count=2, width=4, rows=12)]
+SPECTROGRAM = [TimeMask(count=2, width=6), FrequencyMask(count=2, width=4)]
 
 
 def random_for(count: int, seed: int = 0) -> ClipRandom:
@@ -100,9 +146,16 @@ def test_mask_widths_and_places_cover_their_ranges():
     assert (start + width).max() == 40
 
 
-@pytest.mark.parametrize("transform", WAVEFORM[:2] + WAVEFORM[3:], ids=lambda t: t.kind)
+def without(transform):
+    """The same transform at p = 0."""
+    if isinstance(transform, Bound):
+        return Bound(without(transform.settings), transform.bank)
+    return transform.model_copy(update={"p": 0.0})
+
+
+@pytest.mark.parametrize("transform", [t for t in WAVEFORM if t.kind != "crop"], ids=lambda t: t.kind)
 def test_probability_zero_gives_a_waveform_back_bit_for_bit(transform, clips):
-    off = transform.model_copy(update={"p": 0.0})
+    off = without(transform)
     x, lengths = batched(clips)
     y, new = off.apply(x, lengths, off.draw(lengths, random_for(len(x)), RATE))
     assert torch.equal(y[:, : x.shape[1]], x)
@@ -139,3 +192,75 @@ def test_epoch_and_seed_change_the_augmentation(clips):
     assert torch.equal(results[0], results[3])
     assert not torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
+
+
+def test_a_shift_moves_samples_later_or_earlier_and_fills_with_zeros():
+    x, lengths = torch.arange(1.0, 11).repeat(2, 1), torch.tensor([10, 6])
+    x = x * (torch.arange(10) < lengths[:, None])
+    y, new = Shift(p=1.0).apply(x, lengths, torch.tensor([3, -2]))
+    assert y[0].tolist() == [0, 0, 0, 1, 2, 3, 4, 5, 6, 7]
+    assert y[1].tolist() == [3, 4, 5, 6, 0, 0, 0, 0, 0, 0]
+    assert torch.equal(new, lengths)
+
+
+def test_a_shift_is_drawn_in_seconds_and_never_loses_more_than_half_a_clip():
+    lengths = torch.cat([torch.full((2000,), 16_000), torch.full((2000,), 1000)])
+    offset = Shift(p=1.0, seconds=(-0.1, 0.2)).draw(lengths, random_for(4000), RATE)
+    assert -1600 <= offset[:2000].min() < -1500 and 3100 < offset[:2000].max() <= 3200
+    assert offset[2000:].min() == -500 and offset[2000:].max() == 500
+
+
+def test_polarity_turns_the_wave_upside_down(clips):
+    x, lengths = batched(clips)
+    assert torch.equal(Polarity().apply(x, lengths, torch.tensor([True, False] * 2))[0][:2], torch.stack([-x[0], x[1]]))
+
+
+def test_clipping_cuts_at_decibels_below_each_clips_own_peak(clips):
+    x, lengths = batched(clips)
+    clipping = Clipping(p=1.0, limit_db=(-6.0206, -6.0206))
+    params = clipping.draw(lengths, random_for(len(x)), RATE)
+    y, _ = clipping.apply(x, lengths, params)
+    limit = x.abs().amax(1, keepdim=True) / 2
+    torch.testing.assert_close(y.abs().amax(1, keepdim=True), limit, rtol=1e-5, atol=0)
+    below = x.abs() < 0.999 * limit
+    assert torch.equal(y[below], x[below])
+    soft, _ = Clipping(p=1.0, shape="soft").apply(x, lengths, params)
+    torch.testing.assert_close(soft, limit * torch.tanh(x / limit), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("color", "slope"), [("white", 0.0), ("pink", -3.0103), ("brown", -6.0206)])
+def test_coloured_noise_falls_by_its_decibels_an_octave(color, slope):
+    x = torch.from_numpy(np.sin(np.arange(60 * RATE) * 0.3).astype(np.float32))[None]
+    noise = Noise(p=1.0, snr_db=(0.0, 0.0), color=color)
+    lengths = torch.tensor([x.shape[1]])
+    added = (noise.apply(x, lengths, noise.draw(lengths, random_for(1), RATE))[0] - x)[0].double()
+    power = torch.fft.rfft(added.unfold(0, 4096, 2048) * torch.hann_window(4096)).abs().square().mean(0)
+    hertz = np.fft.rfftfreq(4096, 1 / RATE)
+    octaves = [
+        10 * np.log10(power[(hertz >= f) & (hertz < 2 * f)].mean()) for f in (60, 120, 240, 480, 960, 1920, 3840)
+    ]
+    assert np.polyfit(range(7), octaves, 1)[0] == pytest.approx(slope, abs=0.15)
+
+
+@pytest.mark.parametrize("color", ["pink", "brown"])
+def test_coloured_noise_too_has_the_ratio_asked_for(color, clips):
+    x, lengths = batched(clips, extra=100)
+    noise = Noise(p=1.0, snr_db=(7.0, 7.0), color=color)
+    added = noise.apply(x, lengths, noise.draw(lengths, random_for(len(x)), RATE))[0].double() - x
+    torch.testing.assert_close(
+        10 * torch.log10(x.double().square().sum(1) / added.square().sum(1)),
+        torch.full((4,), 7.0).double(),
+        atol=0.01,
+        rtol=0,
+    )
+
+
+def test_frequency_masks_cover_the_rows_there_are():
+    x, frames = torch.ones(4000, 20, 3), torch.full((4000,), 3)
+    mask = FrequencyMask(count=1, width=6)
+    hit = mask.apply(x, frames, mask.draw(frames, random_for(4000), 62.5))[0][:, :, 0] == 0
+    assert hit.sum(1).unique().tolist() == list(range(7))
+    assert hit.any(0).all()
+    assert 0.11 < (hit.sum(1) == 6).double().mean() < 0.17  # one in seven: no mask is cut off at the last row
+    wide = FrequencyMask(count=1, width=50)
+    assert (wide.apply(x, frames, wide.draw(frames, random_for(4000), 62.5))[0] == 0).all(1).any()

@@ -1,0 +1,57 @@
+"""Transforms of where a clip begins and ends: a random window, and a shift in time."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from serx.section import Section
+from serx.seeding import ClipRandom
+from serx.transforms.functional import valid_mask
+from serx.transforms.transform import Probability, Range
+
+
+class CropParams(NamedTuple):
+    """`start (B,)` in samples and the window's `size`, a host number."""
+
+    start: Tensor
+    size: int
+
+
+class Crop(Section):
+    """A window of `seconds` from a random place; a shorter clip is kept whole. Every clip is cropped."""
+
+    kind: Literal["crop"] = "crop"
+    seconds: float = Field(2.3, gt=0)
+
+    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> CropParams:
+        size = max(1, round(self.seconds * rate))
+        return CropParams(random.integers((lengths - size).clamp(min=0) + 1), size)
+
+    def apply(self, x: Tensor, lengths: Tensor, params: CropParams) -> tuple[Tensor, Tensor]:
+        lengths = lengths.clamp(max=params.size)
+        index = params.start[:, None] + torch.arange(min(params.size, x.shape[1]), device=x.device)
+        cropped = x.gather(1, index.clamp(max=x.shape[1] - 1))
+        return cropped * valid_mask(lengths, cropped.shape[1]), lengths
+
+
+class Shift(Section):
+    """Moves the clip later, or earlier, by `seconds`, its length kept: zeros come in, samples fall out.
+
+    No clip moves by more than half its length, so that no utterance is lost whole.
+    """
+
+    kind: Literal["shift"] = "shift"
+    p: Probability = 0.5
+    seconds: Range = (-0.2, 0.2)
+
+    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> Tensor:
+        on, offset = random.chance(self.p), (random.uniform(*self.seconds) * rate).round().long()
+        offset = torch.maximum(torch.minimum(offset, lengths // 2), -(lengths // 2))
+        return torch.where(on, offset, 0)
+
+    def apply(self, x: Tensor, lengths: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+        source = torch.arange(x.shape[1], device=x.device) - params[:, None]
+        heard = (source >= 0) & (source < lengths[:, None]) & valid_mask(lengths, x.shape[1])
+        return x.gather(1, source.clamp(0, x.shape[1] - 1)) * heard, lengths

@@ -1,0 +1,162 @@
+"""Filters without delay, each clip by its own cut-offs: low-, high- and band-pass, and a random equalizer.
+
+The responses are those of Butterworth filters, 1 / sqrt(1 + (f / cutoff)^(2 order)): -3 dB at the cut-off, then
+6 * order dB an octave; and of the parametric equalizer's peaks. Only magnitudes are applied, so speech stays in place.
+"""
+
+import math
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+from pydantic import AfterValidator, Field
+from torch import Tensor
+
+from serx.section import Section
+from serx.seeding import ClipRandom
+from serx.transforms.functional import valid_mask
+from serx.transforms.spectral import shape_spectrum
+from serx.transforms.transform import PositiveRange, Probability, Range, log_uniform
+
+_MARGIN_SECONDS = 0.25  # after which the sharpest filter below is 100 dB down
+
+
+def _audible(hertz: tuple[float, float]) -> tuple[float, float]:
+    if hertz[0] < 50:
+        raise ValueError(f"{list(hertz)} begins below 50 Hz, where filters ring for longer than a syllable")
+    return hertz
+
+
+Hertz = Annotated[PositiveRange, AfterValidator(_audible)]
+Order = Annotated[int, Field(ge=1, le=8)]
+
+
+class FilterParams(NamedTuple):
+    """`on (B,)`; cut-offs `(B,)` in cycles a sample; `margin`, a host number."""
+
+    on: Tensor
+    low: Tensor | None
+    high: Tensor | None
+    margin: int
+
+
+class LowPass(Section):
+    """Takes away what lies above a cut-off from `cutoff_hz`, as a cheap microphone or a codec does.
+
+    Below about 2 kHz consonants and the brightness that marks anger and joy are gone.
+    """
+
+    kind: Literal["low_pass"] = "low_pass"
+    p: Probability = 0.3
+    cutoff_hz: Hertz = (2500.0, 7500.0)
+    order: Order = 4
+
+    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> FilterParams:
+        return FilterParams(random.chance(self.p), None, log_uniform(random, self.cutoff_hz) / rate, _margin(rate))
+
+    def apply(self, x: Tensor, lengths: Tensor, params: FilterParams) -> tuple[Tensor, Tensor]:
+        return _pass(x, lengths, params, self.order), lengths
+
+
+class HighPass(Section):
+    """Takes away what lies below a cut-off from `cutoff_hz`, as a desk microphone does.
+
+    Above about 400 Hz the fundamental of most voices is gone; its harmonics still carry the pitch.
+    """
+
+    kind: Literal["high_pass"] = "high_pass"
+    p: Probability = 0.3
+    cutoff_hz: Hertz = (50.0, 300.0)
+    order: Order = 4
+
+    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> FilterParams:
+        return FilterParams(random.chance(self.p), log_uniform(random, self.cutoff_hz) / rate, None, _margin(rate))
+
+    def apply(self, x: Tensor, lengths: Tensor, params: FilterParams) -> tuple[Tensor, Tensor]:
+        return _pass(x, lengths, params, self.order), lengths
+
+
+class BandPass(Section):
+    """Leaves what lies between a cut-off from `low_hz` and one from `high_hz`."""
+
+    kind: Literal["band_pass"] = "band_pass"
+    p: Probability = 0.3
+    low_hz: Hertz = (50.0, 300.0)
+    high_hz: Hertz = (2500.0, 7500.0)
+    order: Order = 4
+
+    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> FilterParams:
+        on, low = random.chance(self.p), log_uniform(random, self.low_hz) / rate
+        return FilterParams(on, low, log_uniform(random, self.high_hz) / rate, _margin(rate))
+
+    def apply(self, x: Tensor, lengths: Tensor, params: FilterParams) -> tuple[Tensor, Tensor]:
+        return _pass(x, lengths, params, self.order), lengths
+
+
+class EqualizerParams(NamedTuple):
+    """`on (B,)`, and `(B, bands)` centre frequencies in cycles a sample, gains in dB and qualities."""
+
+    on: Tensor
+    frequency: Tensor
+    gain_db: Tensor
+    q: Tensor
+    margin: int
+
+
+class Equalizer(Section):
+    """Random peaks and dips, as microphones and rooms have: `bands` parametric ones on each other.
+
+    Tilting the spectrum by more than about 10 dB changes how tense a voice sounds.
+    """
+
+    kind: Literal["equalizer"] = "equalizer"
+    p: Probability = 0.3
+    bands: int = Field(3, ge=1, le=10)
+    frequency_hz: Hertz = (100.0, 6000.0)
+    gain_db: Range = (-6.0, 6.0)
+    q: PositiveRange = (0.5, 2.0)
+
+    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> EqualizerParams:
+        on = random.chance(self.p)
+        frequency = torch.stack([log_uniform(random, self.frequency_hz) / rate for _ in range(self.bands)], 1)
+        gain_db = torch.stack([random.uniform(*self.gain_db) for _ in range(self.bands)], 1)
+        q = torch.stack([log_uniform(random, self.q) for _ in range(self.bands)], 1)
+        return EqualizerParams(on, frequency, gain_db, q, _margin(rate))
+
+    def apply(self, x: Tensor, lengths: Tensor, params: EqualizerParams) -> tuple[Tensor, Tensor]:
+        y = shape_spectrum(x, _peaks, params.margin, params.frequency, params.gain_db, params.q)
+        y = y * valid_mask(lengths, x.shape[1])
+        return torch.where(params.on[:, None], y, x), lengths
+
+
+def low_response(frequency: Tensor, cutoff: Tensor, order: int) -> Tensor:
+    """`(b, bins)` of a Butterworth low-pass at `cutoff (b,)`, both in cycles a sample."""
+    return (1 + (frequency / cutoff[:, None]) ** (2 * order)).rsqrt()
+
+
+def high_response(frequency: Tensor, cutoff: Tensor, order: int) -> Tensor:
+    """`(b, bins)` of a Butterworth high-pass at `cutoff (b,)`; nothing at 0."""
+    return (1 + (cutoff[:, None] / frequency) ** (2 * order)).rsqrt()
+
+
+def _pass(x: Tensor, lengths: Tensor, params: FilterParams, order: int) -> Tensor:
+    def response(frequency: Tensor, *cutoffs: Tensor) -> Tensor:
+        kinds = [kind for kind, cutoff in edges if cutoff is not None]
+        responses = [kind(frequency, cutoff, order) for kind, cutoff in zip(kinds, cutoffs, strict=True)]
+        return math.prod(responses[1:], start=responses[0])
+
+    edges = ((high_response, params.low), (low_response, params.high))
+    cutoffs = [cutoff for _, cutoff in edges if cutoff is not None]
+    y = shape_spectrum(x, response, params.margin, *cutoffs) * valid_mask(lengths, x.shape[1])
+    return torch.where(params.on[:, None], y, x)
+
+
+def _peaks(frequency: Tensor, centre: Tensor, gain_db: Tensor, q: Tensor) -> Tensor:
+    """The product of the peaks |s^2 + s A / Q + 1| / |s^2 + s / (A Q) + 1|, s = jf / centre, A = 10^(gain / 40)."""
+    ratio = frequency / centre[..., None]
+    off, turn = (1 - ratio.square()).square(), ratio / q[..., None]
+    gain = (10 ** (gain_db / 40))[..., None]
+    return ((off + (turn * gain).square()) / (off + (turn / gain).square())).sqrt().prod(1)
+
+
+def _margin(rate: float) -> int:
+    return round(_MARGIN_SECONDS * rate)

@@ -1,0 +1,63 @@
+"""Mixup and cutmix: each clip of a batch is mixed with another, features and truth alike."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from serx.transforms.augment import AugmentConfig
+
+
+def mix(
+    features: Tensor, frames: Tensor, truth: Tensor, config: AugmentConfig, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mixes a batch by `config.mixup` or `config.cutmix`; by a toss of a coin when both are on.
+
+    Shares and partners are drawn on the host, so that nothing waits for the device.
+
+    Args:
+        features: `(B, F, N)`, zero beyond `frames (B,)`.
+        truth: `(B, C)`, one-hot.
+
+    Returns:
+        The mixed features, frames and truth; the very same ones when both are off.
+    """
+    random, size = np.random.default_rng(seed), len(frames)
+    if max(config.mixup, config.cutmix) == 0:
+        return features, frames, truth
+
+    def on_device(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(frames.device, non_blocking=True)
+
+    partner = on_device(random.permutation(size))
+    cut = config.cutmix > 0 and (config.mixup == 0 or random.random() < 0.5)
+    alpha = config.cutmix if cut else config.mixup
+    share = on_device(random.beta(alpha, alpha, size).astype(np.float32))
+    if not cut:
+        return mixup(features, frames, truth, partner, share)
+    return cutmix(features, frames, truth, partner, share, on_device(random.random(size, dtype=np.float32)))
+
+
+def mixup(
+    features: Tensor, frames: Tensor, truth: Tensor, partner: Tensor, share: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Each clip by `share (B,)` itself, for the rest its `partner (B,)` (Zhang et al. 2018)."""
+    mixed = torch.lerp(features[partner], features, share[:, None, None])
+    truth = torch.lerp(truth[partner], truth, share[:, None])
+    return mixed, torch.maximum(frames, frames[partner]), truth
+
+
+def cutmix(
+    features: Tensor, frames: Tensor, truth: Tensor, partner: Tensor, share: Tensor, place: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A stretch of each clip gives way to the same frames of its partner (Yun et al. 2019, in time alone).
+
+    The stretch lies within both clips, so no padding is pasted: `1 - share (B,)` of the shorter one, at `place (B,)`
+    in [0, 1) of where it fits. The truth is mixed by the frames that were really replaced.
+    """
+    both = torch.minimum(frames, frames[partner])
+    width = ((1 - share) * both).round().long()
+    start = (place * (both - width + 1)).long()
+    position = torch.arange(features.shape[2], device=features.device)
+    pasted = (position >= start[:, None]) & (position < (start + width)[:, None])
+    mixed = torch.where(pasted[:, None], features[partner], features)
+    return mixed, frames, torch.lerp(truth, truth[partner], (width / frames)[:, None])

@@ -1,0 +1,105 @@
+"""Transforms of speed, pitch and tempo, each clip by its own ratio, a multiple of 1/128.
+
+How fast and how high somebody speaks is part of the emotion: sadness is slow and low, fear and joy are fast and high.
+The defaults stay within what one speaker does within one emotion; wider ranges teach the model to ignore the cue.
+"""
+
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import AfterValidator
+from torch import Tensor, where
+
+from serx.section import Section
+from serx.seeding import ClipRandom
+from serx.transforms.resampling import FIRST, LAST, RATIO_STEPS, change_speed
+from serx.transforms.transform import Probability, Range, log_uniform
+from serx.transforms.vocoder import change_pitch, change_tempo, window_size
+
+
+class StepParams(NamedTuple):
+    """`steps (B,)` int64, the ratio in 1/128ths, 128 where the clip is left alone; host numbers that bound it."""
+
+    steps: Tensor
+    bounds: tuple[int, int]
+    window: int  # samples of a vocoder frame
+
+
+def _speeds(ratio: tuple[float, float]) -> tuple[float, float]:
+    if not FIRST <= ratio[0] * RATIO_STEPS <= ratio[1] * RATIO_STEPS <= LAST:
+        raise ValueError(f"{list(ratio)} leaves the possible speeds, {FIRST / RATIO_STEPS} to {LAST / RATIO_STEPS}")
+    return ratio
+
+
+def _tempos(ratio: tuple[float, float]) -> tuple[float, float]:
+    if not 0.5 <= ratio[0] <= ratio[1] <= 2:
+        raise ValueError(f"{list(ratio)} leaves the possible tempos, 0.5 to 2")
+    return ratio
+
+
+def _semitones(semitones: tuple[float, float]) -> tuple[float, float]:
+    _speeds((2 ** (semitones[0] / 12), 2 ** (semitones[1] / 12)))
+    return semitones
+
+
+class Speed(Section):
+    """Plays the clip faster or slower, pitch and formants with it (Ko et al. 2015).
+
+    Beyond about 0.85-1.18 a voice begins to sound like another person's mood.
+    """
+
+    kind: Literal["speed"] = "speed"
+    p: Probability = 0.5
+    ratio: Annotated[Range, AfterValidator(_speeds)] = (0.88, 1.12)
+
+    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> StepParams:
+        return _draw(self.p, self.ratio, random, rate)
+
+    def apply(self, x: Tensor, lengths: Tensor, params: StepParams) -> tuple[Tensor, Tensor]:
+        return change_speed(x, lengths, params.steps, min(RATIO_STEPS, params.bounds[0]))
+
+
+class TimeStretch(Section):
+    """Speaks faster or slower at the same pitch, by a phase vocoder.
+
+    Below about 0.8 and above about 1.25 calm speech begins to sound sad, or afraid.
+    """
+
+    kind: Literal["time_stretch"] = "time_stretch"
+    p: Probability = 0.5
+    tempo: Annotated[Range, AfterValidator(_tempos)] = (0.85, 1.15)
+
+    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> StepParams:
+        return _draw(self.p, self.tempo, random, rate)
+
+    def apply(self, x: Tensor, lengths: Tensor, params: StepParams) -> tuple[Tensor, Tensor]:
+        return change_tempo(x, lengths, params.steps, params.bounds, params.window)
+
+
+class PitchShift(Section):
+    """Speaks higher or lower at the same tempo, formants moving along; steps of 1/128 are about 13 cents.
+
+    Two semitones are within one speaker's range; from about three a voice sounds like another person, and an angry
+    rise in pitch is no longer told from a high voice.
+    """
+
+    kind: Literal["pitch_shift"] = "pitch_shift"
+    p: Probability = 0.5
+    semitones: Annotated[Range, AfterValidator(_semitones)] = (-2.0, 2.0)
+
+    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> StepParams:
+        ratio = (2 ** (self.semitones[0] / 12), 2 ** (self.semitones[1] / 12))
+        return _draw(self.p, ratio, random, rate, logarithmic=True)
+
+    def apply(self, x: Tensor, lengths: Tensor, params: StepParams) -> tuple[Tensor, Tensor]:
+        return change_pitch(x, lengths, params.steps, params.bounds, params.window), lengths
+
+
+def _draw(
+    p: float, ratio: tuple[float, float], random: ClipRandom, rate: float, logarithmic: bool = False
+) -> StepParams:
+    """Steps uniform in the ratio, or in its logarithm."""
+    on = random.chance(p)
+    drawn = log_uniform(random, ratio) if logarithmic else random.uniform(*ratio)
+    low, high = (round(end * RATIO_STEPS) for end in ratio)
+    steps = (drawn * RATIO_STEPS).round()
+    return StepParams(where(on, steps, RATIO_STEPS).long(), (low, high), window_size(rate))

@@ -1,0 +1,41 @@
+"""The settings of speed, pitch and tempo: what is drawn, and what is refused."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from serx.seeding import ClipRandom, derive
+from serx.transforms.tempo import PitchShift, Speed, TimeStretch
+from tests.conftest import RATE
+
+
+def drawn(transform) -> torch.Tensor:
+    random = ClipRandom(torch.arange(4000), derive(0, "test"))
+    return transform.draw(torch.full((4000,), RATE), random, RATE).steps
+
+
+def test_semitones_cover_their_range_evenly_and_half_the_clips():
+    steps = drawn(PitchShift(p=0.5, semitones=(-2.0, 2.0)))
+    assert steps.min() == 114 and steps.max() == 144  # 128 * 2 ** (-+2 / 12)
+    assert 0.47 < (steps != 128).double().mean() < 0.53
+    semitones = 12 * torch.log2(steps[steps != 128] / 128)
+    assert abs(semitones.mean()) < 0.1 and abs(semitones.std() - 4 / 12**0.5) < 0.1
+
+
+def test_tempos_cover_their_range():
+    steps = drawn(TimeStretch(p=1.0, tempo=(0.8, 1.25)))
+    assert steps.unique().tolist() == list(range(102, 161))
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [(Speed, {"ratio": (0.5, 1.0)}), (PitchShift, {"semitones": (-6.0, 0.0)}), (TimeStretch, {"tempo": (0.9, 2.1)})],
+)
+def test_what_the_tables_do_not_hold_is_refused(kind, setting):
+    with pytest.raises(ValidationError, match="leaves the possible"):
+        kind(**setting)
+
+
+def test_a_range_that_ends_before_it_begins_is_refused():
+    with pytest.raises(ValidationError, match="begins above its end"):
+        TimeStretch(tempo=(1.1, 0.9))
