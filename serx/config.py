@@ -11,7 +11,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from serx.data.settings import DataConfig
 from serx.errors import ConfigError
@@ -19,7 +19,7 @@ from serx.models.registry import ModelConfig
 from serx.section import Section
 from serx.training.settings import OptimConfig, TrainConfig
 from serx.transforms.augment import AugmentConfig
-from serx.transforms.features import FeaturesConfig
+from serx.transforms.features import FeaturesConfig, check_warpable
 from serx.yaml_lines import Place, parse, read
 
 
@@ -32,6 +32,12 @@ class Config(Section):
     model: ModelConfig
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        if self.augment.fused is not None:
+            check_warpable(self.features)
+        return self
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -17,6 +17,7 @@ from serx.section import Section
 from serx.seeding import ClipRandom, derive, generator
 from serx.transforms.functional import valid_mask
 from serx.transforms.resampling import RATIO_STEPS, change_speed
+from serx.transforms.warp import FusedWarp
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
@@ -180,6 +181,7 @@ class AugmentConfig(Section):
 
     waveform: tuple[WaveformTransform, ...] = ()
     spectrogram: tuple[SpectrogramTransform, ...] = ()
+    fused: FusedWarp | None = None  # pitch and stretch within the mel front end, between the two lists
     mixup: float = Field(0.0, ge=0)  # alpha of the Beta distribution of mixing weights (Zhang et al. 2018); 0 is off
 
 
