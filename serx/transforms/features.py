@@ -20,7 +20,7 @@ from serx.transforms.statistics import Statistic, summarize
 from serx.transforms.temporal import root_mean_square, zero_crossing_rate
 from serx.transforms.warp import Warp, stretch_frames, stretched_count
 
-CPU_CHUNK = 4  # clips at a time: 64 at once leave the cache and take 2-5 times as long a clip
+CPU_CHUNK = 2  # clips at a time: 64 at once leave the cache and take 2-5 times as long a clip
 WARPABLE = frozenset({"mel", "logmel", "mfcc"})
 
 FeatureName = Literal[

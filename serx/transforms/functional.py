@@ -73,7 +73,7 @@ def power_to_db(power: Tensor, valid: Tensor, amin: float = 1e-10, top_db: float
 
     The maximum is over the frames that `valid (B, N)` marks: the first frame after a clip's last may be louder.
     """
-    decibels = 10 * torch.log10(power.clamp(min=amin))
+    decibels = power.clamp(min=amin).log10_().mul_(10)
     if top_db is None:
         return decibels
     loudest = decibels.amax(-1).masked_fill(~valid, -math.inf).amax(-1)

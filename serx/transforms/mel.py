@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 PITCH_STEPS = 128  # ratios are multiples of 1 / 128, about 13 cents apart
-FIRST_STEP, LAST_STEP = 96, 168  # ratios 0.75 to 1.3125, -5.0 to +4.7 semitones
+FIRST_STEP, LAST_STEP = 105, 156  # -3.43 to +3.42 semitones; more would widen the bands
 BAND_FILTERS = 16  # filters a group on a CPU
 
 

@@ -16,7 +16,7 @@ from serx.seeding import ClipRandom
 from serx.transforms.mel import PITCH_STEPS
 
 Rate = Annotated[float, Field(ge=0.5, le=2.0)]
-Semitones = Annotated[float, Field(ge=-4.5, le=4.5)]
+Semitones = Annotated[float, Field(ge=-3.4, le=3.4)]
 
 
 class Warp(NamedTuple):
@@ -24,7 +24,7 @@ class Warp(NamedTuple):
 
     Attributes:
         rate: `(B,)` float32, how many times faster; 1 leaves the clip.
-        pitch_steps: `(B,)` int64 in 96..168, the pitch's ratio in 128ths; 128 leaves the clip.
+        pitch_steps: `(B,)` int64 in 105..156, the pitch's ratio in 128ths; 128 leaves the clip.
         slowest: the least `rate` that can occur, a host number: it bounds the output's width.
     """
 

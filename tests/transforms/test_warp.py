@@ -32,7 +32,7 @@ def test_no_probability_is_the_identity_bit_for_bit(stack, clips):
 def test_a_clip_left_alone_among_warped_ones_keeps_its_bits(clips):
     front = FeatureStack(FeaturesConfig(), RATE)
     plain, frames = front(*batched(clips))
-    warped, left = front(*batched(clips), warp_of([1.0, 0.8, 1.2, 1.0], [128, 100, 150, 128]))
+    warped, left = front(*batched(clips), warp_of([1.0, 0.8, 1.2, 1.0], [128, 106, 150, 128]))
     for i in (0, 3):
         assert left[i] == frames[i]
         assert torch.equal(plain[i, :, : frames[i]], warped[i, :, : frames[i]])
@@ -41,7 +41,7 @@ def test_a_clip_left_alone_among_warped_ones_keeps_its_bits(clips):
 
 def test_a_clip_alone_in_a_batch_and_padded_is_warped_alike(clips):
     front = FeatureStack(FeaturesConfig(stack=("logmel", "mfcc"), deltas=2), RATE)
-    warp = warp_of([1.2, 0.8, 1.0, 0.93], [100, 168, 140, 96])
+    warp = warp_of([1.2, 0.8, 1.0, 0.93], [106, 156, 140, 105])
     together, frames = front(*batched(clips, extra=5000), warp)
     for i, wave in enumerate(clips):
         alone, count = front(*batched([wave]), Warp(warp.rate[i : i + 1], warp.pitch_steps[i : i + 1], 0.8))
@@ -53,14 +53,14 @@ def test_a_clip_alone_in_a_batch_and_padded_is_warped_alike(clips):
 @pytest.mark.parametrize("samples", [1, 300, 5000])
 def test_silence_and_tiny_clips_stay_finite_and_keep_a_frame(samples):
     front = FeatureStack(FeaturesConfig(stack=("logmel", "mfcc"), deltas=1), RATE)
-    features, frames = front(torch.zeros(2, samples), torch.tensor([samples, 1]), warp_of([2.0, 0.5], [96, 168]))
+    features, frames = front(torch.zeros(2, samples), torch.tensor([samples, 1]), warp_of([2.0, 0.5], [105, 156]))
     assert features.isfinite().all() and (frames >= 1).all() and (frames <= features.shape[-1]).all()
 
 
 def test_a_tone_moves_to_the_mel_band_of_its_new_frequency():
     front = FeatureStack(FeaturesConfig(n_mels=40, top_db=None), RATE)
     for hertz in (400.0, 1500.0, 3000.0):
-        for steps in (96, 114, 144, 168):
+        for steps in (105, 114, 144, 156):
             warped, _ = front(*batched([tone(hertz)]), warp_of([1.0], [steps], 1.0))
             real, _ = front(*batched([tone(hertz * steps / 128)]))
             band = int(real[0, :, 30].argmax())
@@ -87,7 +87,7 @@ def test_a_stretched_chirps_log_mels_are_those_of_the_chirp_played_at_that_pace(
 
 def test_a_frame_count_is_that_of_the_stretched_positions():
     frames = torch.tensor([1, 2, 100, 101, 188])
-    for rate in (0.5, 0.7, 1.0, 1.1, 2.0):
+    for rate in (0.5, 0.75, 1.0, 1.25, 2.0):  # exact in binary
         expected = [sum(j * rate <= count - 1 for j in range(500)) for count in frames.tolist()]
         assert stretched_count(frames, torch.full((5,), rate, dtype=torch.float64)).tolist() == expected
 
