@@ -11,7 +11,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from serx.data.settings import DataConfig
 from serx.errors import ConfigError
@@ -19,7 +19,7 @@ from serx.models.registry import ModelConfig
 from serx.section import Section
 from serx.training.settings import OptimConfig, TrainConfig
 from serx.transforms.augment import AugmentConfig
-from serx.transforms.features import FeaturesConfig
+from serx.transforms.features import FeaturesConfig, check_warpable
 from serx.yaml_lines import Place, parse, read
 
 
@@ -33,6 +33,12 @@ class Config(Section):
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
 
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        if self.augment.fused is not None:
+            check_warpable(self.features)
+        return self
+
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Reads a YAML file, then `section.key=value` overrides (values in YAML), and checks everything.
@@ -44,6 +50,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}:1: expected sections (data, features, augment, model, optim, train)")
     places = {place: f"{path}:{line}" for place, line in lines.items()}
+    _spell_out_stack(tree, places)
     for override in overrides:
         place = _override(tree, override)
         changed = {known for known in places if known[: len(place)] == place}
@@ -73,6 +80,14 @@ def tuples(value: Any) -> Any:
 def dump(config: Config) -> str:
     """YAML that `load` reads back to the same configuration."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _spell_out_stack(tree: dict[str, Any], places: dict[Place, str]) -> None:
+    """`features: [mfcc, rms]` becomes `features: {stack: [mfcc, rms]}`, so that overrides find a section."""
+    if isinstance(tree.get("features"), tuple):
+        tree["features"] = {"stack": tree["features"]}
+        items = {place: where for place, where in places.items() if place[0:1] == ("features",)}
+        places |= {("features", "stack", *place[1:]): where for place, where in items.items()}
 
 
 def _override(tree: dict[str, Any], override: str) -> Place:
@@ -114,7 +129,7 @@ def _explain(fault: Mapping[str, Any], places: Mapping[Place, str], source: str)
 
 def _is_written(place: Place, places: Mapping[Place, str]) -> bool:
     """Whether the last part of a location is a key of the file, and not the tag of a union (`cnn2d`, `noise`)."""
-    tags = {"cnn1d", "cnn2d", "timm"}
+    tags = {"cnn1d", "cnn2d", "mlp", "timm"}
     return not (place[-1] in tags or (len(place) > 2 and place[0] == "augment" and place[-1] in _transform_kinds()))
 
 

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "yaml_lines": {"errors"},
     "commands": {"errors"},
     "data": {"errors", "section", "files", "seeding", "transforms"},
-    "transforms": {"section", "seeding"},
+    "transforms": {"errors", "section", "seeding"},
     "models": {"section", "transforms"},
     "recognizer": {"models", "transforms"},
     "config": {"errors", "section", "yaml_lines", "data", "models", "training", "transforms"},
@@ -32,7 +32,7 @@ MAY_IMPORT = {
 DOORS = {
     "soundfile": {"data/audio.py"},
     "soxr": {"data/audio.py"},
-    "nnAudio": {"transforms/features.py"},
+    "nnAudio": {"transforms/front_ends.py"},
     "timm": {"models/timm_backbone.py"},
     "safetensors": {"training/checkpoint.py"},
     "yaml": {"yaml_lines.py", "config.py"},

@@ -134,6 +134,26 @@ def test_a_transforms_unknown_key_is_refused_at_its_line(yaml_file):
     assert "augment.waveform.snr_db" in told[0]
 
 
+def test_a_list_of_features_is_short_for_their_stack(yaml_file):
+    config = load(yaml_file(GOOD + "features: [mfcc, chroma]\n"), ["features.hop_length=160"])
+    assert (config.features.stack, config.features.hop_length) == (("mfcc", "chroma"), 160)
+    assert load(yaml_file(GOOD), ["features=[rms, zcr]"]).features.stack == ("rms", "zcr")
+
+
+def test_a_misspelt_feature_in_a_bare_list_is_refused_at_its_line(yaml_file):
+    path = yaml_file(GOOD + "features:\n  - mfcc\n  - chrome\n")
+    told = mistakes(path)
+    assert len(told) == 1
+    assert told[0].startswith(f"{path}:5: features.stack.1: ") and "'chrome'" in told[0]
+
+
+def test_fused_warping_of_features_that_cannot_be_warped_is_refused(yaml_file):
+    path = yaml_file(GOOD + "features: [mfcc, chroma]\naugment: {fused: {p: 0.5, rate: [0.9, 1.1]}}\n")
+    assert "augment.fused" in mistakes(path)[0] and "chroma" in mistakes(path)[0]
+    assert load(path, ["features=[mfcc]"]).augment.fused.rate == (0.9, 1.1)
+    assert "smaller first" in mistakes(path, "augment.fused.rate=[1.1, 0.9]")[0]
+
+
 def test_configurations_are_frozen(yaml_file):
     config = load(yaml_file(GOOD))
     with pytest.raises(ValueError, match="frozen"):

@@ -7,9 +7,10 @@ from torch import nn
 
 from serx.models.cnn1d import Cnn1d, Cnn1dConfig
 from serx.models.cnn2d import Cnn2d, Cnn2dConfig
+from serx.models.mlp import Mlp, MlpConfig
 from serx.models.timm_backbone import TimmBackbone, TimmConfig
 
-ModelConfig = Annotated[Cnn1dConfig | Cnn2dConfig | TimmConfig, Field(discriminator="kind")]
+ModelConfig = Annotated[Cnn1dConfig | Cnn2dConfig | MlpConfig | TimmConfig, Field(discriminator="kind")]
 
 
 def build(config: ModelConfig, bins: int, classes: int, pretrained: bool = False) -> nn.Module:
@@ -21,4 +22,6 @@ def build(config: ModelConfig, bins: int, classes: int, pretrained: bool = False
         return TimmBackbone(config, bins, classes, pretrained and config.pretrained)
     if isinstance(config, Cnn1dConfig):
         return Cnn1d(config, bins, classes)
+    if isinstance(config, MlpConfig):
+        return Mlp(config, bins, classes)
     return Cnn2d(config, bins, classes)

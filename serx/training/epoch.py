@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from serx.config import Config
 from serx.data.corpus import Corpus
-from serx.seeding import derive, generator
+from serx.seeding import ClipRandom, derive, generator
 from serx.training.optim import learning_rate
 from serx.training.run import Run
 from serx.transforms.augment import augment
@@ -107,9 +107,12 @@ def augmented_waveform(run: Run, waveform: Tensor, lengths: Tensor, clips: Tenso
 
 
 def augmented_features(run: Run, waveform: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
-    """The recognizer's own features, normalised, then the spectrogram transforms: what the backbone is trained on."""
-    config = run.config
-    features, frames = run.recognizer.features(waveform, lengths)
+    """The recognizer's own features, warped, normalised, then masked: what the backbone is trained on."""
+    config, warp = run.config, None
+    if config.augment.fused is not None:
+        random = ClipRandom(clips, derive(config.train.seed, "augment/fused", run.progress.epoch))
+        warp = config.augment.fused.draw(lengths, random, run.recognizer.sample_rate)
+    features, frames = run.recognizer.features(waveform, lengths, warp)
     features = run.recognizer.normalizer(features, frames)
     rate = run.recognizer.sample_rate / config.features.hop_length
     return augment(config.augment.spectrogram, features, frames, clips, rate, config.train.seed, run.progress.epoch)

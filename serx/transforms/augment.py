@@ -18,6 +18,7 @@ from serx.transforms.reverb import Reverb, RoomFiles
 from serx.transforms.telephone import Telephone
 from serx.transforms.tempo import PitchShift, Speed, TimeStretch
 from serx.transforms.transform import Transform
+from serx.transforms.warp import FusedWarp
 
 CPU_CHUNK = 8  # clips at a time on a CPU: a whole batch leaves the cache with every transform
 
@@ -49,6 +50,7 @@ class AugmentConfig(Section):
 
     waveform: tuple[WaveformTransform, ...] = ()
     spectrogram: tuple[SpectrogramTransform, ...] = ()
+    fused: FusedWarp | None = None  # pitch and stretch within the mel front end, between the two lists
     mixup: float = Field(0.0, ge=0)  # alpha of the Beta distribution of mixing weights (Zhang et al. 2018); 0 is off
     cutmix: float = Field(0.0, ge=0)  # the same for stretches of other clips pasted in (Yun et al. 2019)
 

@@ -1,8 +1,9 @@
-"""Pure batched DSP: spectra, mel, decibels, cepstra and deltas, equal to librosa's with the same settings.
+"""Pure batched DSP: frames, spectra, decibels, cepstra and deltas, equal to librosa's with the same settings.
 
-Signals are `(B, T)` float32, zero beyond each clip's length. Spectra keep frames before bins, `(B, N, bins)`, because
-each next step is a matrix product over the bins. Frames are centred on multiples of `hop_length` with *zero* padding
-(librosa's default), so that a clip's last frame does not depend on where its batch ends.
+Signals are `(B, T)` float32, zero beyond each clip's length. Spectra and features keep frames before bins,
+`(B, N, bins)`, because each next step is a matrix product over the bins. Frames are centred on multiples of
+`hop_length` with *zero* padding (librosa's default), so that a clip's last frame does not depend on where its batch
+ends.
 """
 
 import math
@@ -12,6 +13,8 @@ import torch
 import torch.nn.functional as F
 import torchaudio.functional as AF
 from torch import Tensor
+
+TINY = torch.finfo(torch.float32).tiny  # what librosa calls silence when it normalises a frame
 
 
 def frame_count(lengths: Tensor, hop_length: int) -> Tensor:
@@ -30,19 +33,34 @@ def analysis_window(win_length: int, n_fft: int) -> Tensor:
     return F.pad(torch.hann_window(win_length), (left, n_fft - win_length - left))
 
 
+def centred_frames(waveform: Tensor, size: int, hop_length: int) -> Tensor:
+    """`(B, T)` -> `(B, N, size)`, a view of the zero-padded waveform; `size` is even."""
+    return F.pad(waveform, (size // 2, size // 2)).unfold(-1, size, hop_length)
+
+
 def power_spectrum(waveform: Tensor, window: Tensor, hop_length: int) -> Tensor:
     """`(B, T)` -> `(B, N, n_fft // 2 + 1)`, squared magnitudes of the windowed, centred, zero-padded STFT."""
-    n_fft = len(window)
-    frames = F.pad(waveform, (n_fft // 2, n_fft // 2)).unfold(-1, n_fft, hop_length)
-    spectrum = torch.view_as_real(torch.fft.rfft(frames * window))
-    return spectrum[..., 0].square() + spectrum[..., 1].square()
+    spectrum = torch.fft.rfft(centred_frames(waveform, len(window), hop_length) * window)
+    squares = torch.view_as_real(spectrum).square_()  # in place: a fresh page costs more than the square
+    return squares[..., 0] + squares[..., 1]
 
 
-def mel_filters(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float | None) -> Tensor:
-    """`(n_fft // 2 + 1, n_mels)`, Slaney's scale and area norm as in `librosa.filters.mel`."""
-    return AF.melscale_fbanks(
-        n_fft // 2 + 1, f_min, f_max or sample_rate / 2, n_mels, sample_rate, norm="slaney", mel_scale="slaney"
-    )
+def frame_sums(x: Tensor, size: int, hop_length: int) -> Tensor:
+    """`(B, T)` -> `(B, N)`, sums over the centred frames of `size` samples.
+
+    Blocks of the greatest common divisor are added once and shared by the frames that overlap.
+    """
+    block = math.gcd(size, hop_length)
+    padded = F.pad(x, (size // 2, size // 2 + -x.shape[1] % block))
+    sums = padded.unflatten(-1, (-1, block)).sum(-1).unfold(-1, size // block, hop_length // block).sum(-1)
+    return sums[:, : 1 + x.shape[1] // hop_length]
+
+
+def running_sum(x: Tensor) -> Tensor:
+    """Cumulative sums over the last axis; on a GPU a matrix product, since `cumsum` there is not deterministic."""
+    if x.device.type == "cpu":
+        return x.cumsum(-1)
+    return x @ _triangle(x.shape[-1], x.device)
 
 
 def dct_matrix(n_mfcc: int, n_mels: int) -> Tensor:
@@ -50,41 +68,56 @@ def dct_matrix(n_mfcc: int, n_mels: int) -> Tensor:
     return AF.create_dct(n_mfcc, n_mels, norm="ortho")
 
 
-def power_to_db(power: Tensor, amin: float = 1e-10, top_db: float | None = 80.0) -> Tensor:
-    """`(B, N, bins)` power to decibels re 1, floored at `amin` and at `top_db` below *each clip's own* maximum."""
-    decibels = 10 * torch.log10(power.clamp(min=amin))
+def power_to_db(power: Tensor, valid: Tensor, amin: float = 1e-10, top_db: float | None = 80.0) -> Tensor:
+    """`(B, N, bins)` power to decibels re 1, floored at `amin` and at `top_db` below *each clip's own* maximum.
+
+    The maximum is over the frames that `valid (B, N)` marks: the first frame after a clip's last may be louder.
+    """
+    decibels = power.clamp(min=amin).log10_().mul_(10)
     if top_db is None:
         return decibels
-    return torch.maximum(decibels, decibels.amax(dim=(1, 2), keepdim=True) - top_db)
+    loudest = decibels.amax(-1).masked_fill(~valid, -math.inf).amax(-1)
+    return torch.maximum(decibels, loudest[:, None, None] - top_db)
 
 
 def delta(features: Tensor, frames: Tensor, order: int = 1, width: int = 9) -> Tensor:
-    """The `order`-th time derivative of `features (B, F, N)`, as `librosa.feature.delta(mode="interp")`.
+    """The `order`-th time derivative of `features (B, N, F)`, as `librosa.feature.delta(mode="interp")`.
 
     A Savitzky-Golay filter of polynomial degree `order`: its derivative is constant over the window, so librosa's
     polynomial ends are the first and last full window's value repeated. Each clip ends at its own `frames (B,)`;
-    a clip shorter than the window is extended by its last frame.
+    a clip shorter than the window is extended by its last frame. What stands beyond the frames is not zero.
     """
-    half, size = width // 2, features.shape[-1]
-    position = torch.arange(size, device=features.device).expand(len(frames), size)
+    half, size = width // 2, features.shape[1]
     last = frames[:, None] - 1
-    held = _take(features, torch.minimum(position, last))
-    kernel = _derivative_kernel(order, width, features.device)
-    padded = F.pad(held, (half, half), mode="replicate")
-    slope = F.conv1d(padded.flatten(0, 1)[:, None], kernel[None, None]).view_as(features)
+    position = torch.arange(size, device=features.device)
+    held = torch.where((position <= last)[..., None], features, _frame(features, last))
+    padded = torch.cat([held[:, :1].expand(-1, half, -1), held, held[:, -1:].expand(-1, half, -1)], dim=1)
+    weights = _derivative_weights(order, width)
+    slope = padded[:, half : half + size] * weights[half]
+    for k in range(1, half + 1):  # a filter of odd order is odd, of even order even
+        later, earlier = padded[:, half + k : half + k + size], padded[:, half - k : half - k + size]
+        pair = later - earlier if order % 2 else later + earlier
+        slope = slope.add_(pair, alpha=weights[half + k])
     first = torch.clamp(last // 2, max=half)
-    inner = torch.minimum(torch.maximum(position, first), torch.maximum(last - half, first))
-    return _take(slope, inner) * (position <= last)[:, None]
+    end = torch.maximum(last - half, first)
+    slope = torch.where((position < first)[..., None], _frame(slope, first), slope)
+    return torch.where((position > end)[..., None], _frame(slope, end), slope)
 
 
-def _take(features: Tensor, index: Tensor) -> Tensor:
-    """`features (B, F, N)` at the frames `index (B, N)`."""
-    return features.gather(-1, index[:, None].expand_as(features))
+def _frame(features: Tensor, index: Tensor) -> Tensor:
+    """`features (B, N, F)` at one frame a clip, `index (B, 1)` -> `(B, 1, F)`."""
+    return features.gather(1, index[..., None].expand(-1, -1, features.shape[2]))
 
 
 @lru_cache(maxsize=16)
-def _derivative_kernel(order: int, width: int, device: torch.device) -> Tensor:
-    """Correlation weights `(width,)` of the least-squares polynomial's `order`-th derivative at the centre."""
+def _derivative_weights(order: int, width: int) -> tuple[float, ...]:
+    """Correlation weights of the least-squares polynomial's `order`-th derivative at the centre of `width` frames."""
     offset = torch.arange(width, dtype=torch.float64) - width // 2
     fit = torch.linalg.pinv(torch.stack([offset**degree for degree in range(order + 1)], dim=1))
-    return (fit[order] * math.factorial(order)).float().to(device)
+    return tuple((fit[order] * math.factorial(order)).tolist())
+
+
+@lru_cache(maxsize=8)
+def _triangle(size: int, device: torch.device) -> Tensor:
+    """`(size, size)` ones on and above the diagonal."""
+    return torch.ones(size, size).triu().to(device)

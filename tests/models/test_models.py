@@ -6,6 +6,7 @@ import torch
 from serx.models.cnn1d import Cnn1dConfig
 from serx.models.cnn2d import Cnn2dConfig
 from serx.models.layers import AttentiveStatistics, ResidualBlock, SqueezeExcite
+from serx.models.mlp import MlpConfig
 from serx.models.registry import build
 from serx.models.timm_backbone import TimmConfig
 
@@ -13,6 +14,7 @@ BINS, CLASSES = 40, 5
 CONFIGS = {
     "cnn1d": Cnn1dConfig(stem=16, widths=(16, 24, 24)),
     "cnn2d": Cnn2dConfig(stem=8, widths=(8, 12, 16), embedding=24),
+    "mlp": MlpConfig(widths=(16, 24)),
     "timm-convolutions": TimmConfig(name="resnet10t", frames=48),
     "timm-transformer": TimmConfig(name="vit_tiny_patch16_224", frames=48),
 }
@@ -65,7 +67,7 @@ def test_every_parameter_learns_and_every_gradient_is_finite(name):
         assert parameter.grad.isfinite().all(), parameter_name
 
 
-@pytest.mark.parametrize("name", ["cnn1d", "cnn2d"])
+@pytest.mark.parametrize("name", ["cnn1d", "cnn2d", "mlp"])
 def test_half_precision_keeps_the_probabilities(name):
     model = model_of(name).eval()
     features, frames = some_features(BINS, [61, 17, 100], 100)
@@ -76,7 +78,7 @@ def test_half_precision_keeps_the_probabilities(name):
     assert (exact - rough).abs().max() < 0.05
 
 
-@pytest.mark.parametrize("name", ["cnn1d", "cnn2d"])
+@pytest.mark.parametrize("name", ["cnn1d", "cnn2d", "mlp"])
 def test_what_a_frame_says_is_heard(name):
     model = model_of(name).eval()
     features, frames = some_features(BINS, [50], 50)
@@ -110,6 +112,14 @@ def test_a_strided_block_leaves_half_the_frames_rounded_up():
     assert left.tolist() == [5, 2, 1]
     assert x.shape == (3, 6, 4, 5)
     assert not x[1, :, :, 2:].any()
+
+
+def test_an_mlp_reads_a_vector_as_it_is_and_a_sequence_by_its_mean():
+    model = model_of("mlp").eval()
+    features, frames = some_features(BINS, [7, 20], 20)
+    mean = features.sum(-1, keepdim=True) / frames[:, None, None]
+    torch.testing.assert_close(model(features, frames), model(mean, torch.ones_like(frames)))
+    torch.testing.assert_close(model(mean, torch.ones_like(frames)), model.net(mean[..., 0]))
 
 
 def test_a_misspelt_timm_name_is_refused_with_the_nearest():

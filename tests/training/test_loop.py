@@ -46,6 +46,17 @@ def test_a_run_learns_what_can_be_learnt(tiny_config, tmp_path):
     assert last["train"]["loss"] < first["train"]["loss"]
 
 
+def test_statistics_and_an_mlp_learn_what_can_be_learnt(tiny_config, tmp_path):
+    config = tiny_config(
+        "features={stack: [mfcc, chroma, pitch, rms, zcr], n_fft: 512, statistics: [mean, std, range]}",
+        "model={kind: mlp, widths: [32]}",
+        "augment={}",
+        "train.epochs=12",
+        "optim.lr=0.01",
+    )
+    assert fit(config, tmp_path / "run", progress=False).best["valid"]["uar"] > 0.9
+
+
 def test_the_same_configuration_gives_the_same_bits(tiny_config, tmp_path):
     for name in ("a", "b"):
         fit(tiny_config(), tmp_path / name, progress=False)
