@@ -2,16 +2,16 @@
 
 Output frame j is analysis frame k(j) = round(j r) at tempo r, turned by a phasor that keeps partials continuous. While
 k advances by one, as j does, the phases of the recording itself fit, and the phasor stays. It changes only at *slips*,
-where a frame is repeated or left out, a share |r - 1| of the frames. There the frame that would have followed and the frame
-that does follow are both known, so each bin's phase propagation is
+where a frame is repeated or left out, a share |r - 1| of the frames. There the frame that would have followed and the
+frame that does follow are both known, so each bin's phase propagation is
 
     turn = unit(X[k + 1] conj X[k']),        k' = k(j + 1), the frame that does follow
 
 without arctangents, unwrapping or a sum over time. Every bin takes the turn of the nearest peak of the spectrum
 ("identity phase locking", Laroche & Dolson 1999, "Improved phase vocoder time-scale modification of audio"), so a slip
 maps phasors E to E'[f] = E[n(f)] turn[n(f)]. Such maps compose associatively, (n1, d1) then (n2, d2) giving
-(n1[n2], d1[n2] d2), and all prefixes are found by doubling in log2(slips) steps. Shapes and counts depend on the range
-of tempos alone, never on a drawn one.
+(n1[n2], d1[n2] d2), so all prefixes are found in blocks rather than slip by slip. Shapes and counts follow from the
+range of tempos.
 
 Tempos are fractions of integers and frames are found by integer division, the same on every device.
 """
@@ -46,14 +46,14 @@ def change_tempo(
 
     Args:
         waveform: `(B, T)`, zero beyond `lengths (B,)`.
-        steps: `(B,)` int64 within `bounds`, two host numbers from 64 to 256.
+        steps: `(B,)` int64 within `bounds`, two host numbers from 64 to 256, least and greatest.
         window: samples of a frame, a multiple of 4.
 
     Returns:
         `(B, ceil(T * 128 / slowest))` and the new lengths `ceil(length * 128 / steps)`.
     """
     width = waveform.shape[1]
-    size = _scaled(width, RATIO_STEPS, min(*bounds, RATIO_STEPS))
+    size = _scaled(width, RATIO_STEPS, bounds[0])
     shorter = torch.div(lengths * RATIO_STEPS + steps - 1, steps, rounding_mode="floor")
 
     def play(part: Tensor, steps: Tensor, lengths: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ def change_pitch(waveform: Tensor, lengths: Tensor, steps: Tensor, bounds: tuple
 
     Args:
         waveform: `(B, T)`, zero beyond `lengths (B,)`.
-        steps: `(B,)` int64 within `bounds`, two host numbers from 96 to 168.
+        steps: `(B,)` int64 within `bounds`, two host numbers from 96 to 168, least and greatest.
         window: samples of a frame, a multiple of 4.
     """
     size = waveform.shape[1]
