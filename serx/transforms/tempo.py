@@ -55,7 +55,7 @@ class Speed(Section):
         return _draw(self.p, self.ratio, random, rate)
 
     def apply(self, x: Tensor, lengths: Tensor, params: StepParams) -> tuple[Tensor, Tensor]:
-        return change_speed(x, lengths, params.steps, min(RATIO_STEPS, params.bounds[0]))
+        return change_speed(x, lengths, params.steps, params.bounds[0])
 
 
 class TimeStretch(Section):
@@ -100,6 +100,7 @@ def _draw(
     """Steps uniform in the ratio, or in its logarithm."""
     on = random.chance(p)
     drawn = log_uniform(random, ratio) if logarithmic else random.uniform(*ratio)
-    low, high = (round(end * RATIO_STEPS) for end in ratio)
+    ends = [round(end * RATIO_STEPS) for end in ratio]
     steps = (drawn * RATIO_STEPS).round()
-    return StepParams(where(on, steps, RATIO_STEPS).long(), (low, high), window_size(rate))
+    bounds = (min(ends[0], RATIO_STEPS), max(ends[1], RATIO_STEPS))  # of clips left alone too
+    return StepParams(where(on, steps, RATIO_STEPS).long(), bounds, window_size(rate))

@@ -2,16 +2,16 @@
 
 Output frame j is analysis frame k(j) = round(j r) at tempo r, turned by a phasor that keeps partials continuous. While
 k advances by one, as j does, the phases of the recording itself fit, and the phasor stays. It changes only at *slips*,
-where a frame is repeated or left out: at most |r - 1| of them. There the frame that would have followed and the frame
-that does follow are both known, so each bin's phase propagation is
+where a frame is repeated or left out, a share |r - 1| of the frames. There the frame that would have followed and the
+frame that does follow are both known, so each bin's phase propagation is
 
     turn = unit(X[k + 1] conj X[k']),        k' = k(j + 1), the frame that does follow
 
 without arctangents, unwrapping or a sum over time. Every bin takes the turn of the nearest peak of the spectrum
 ("identity phase locking", Laroche & Dolson 1999, "Improved phase vocoder time-scale modification of audio"), so a slip
 maps phasors E to E'[f] = E[n(f)] turn[n(f)]. Such maps compose associatively, (n1, d1) then (n2, d2) giving
-(n1[n2], d1[n2] d2), and all prefixes are found by doubling in log2(slips) steps. Shapes and counts depend on the range
-of tempos alone, never on a drawn one.
+(n1[n2], d1[n2] d2), so all prefixes are found in blocks rather than slip by slip. Shapes and counts follow from the
+range of tempos.
 
 Tempos are fractions of integers and frames are found by integer division, the same on every device.
 """
@@ -46,14 +46,14 @@ def change_tempo(
 
     Args:
         waveform: `(B, T)`, zero beyond `lengths (B,)`.
-        steps: `(B,)` int64 within `bounds`, two host numbers from 64 to 256.
+        steps: `(B,)` int64 within `bounds`, two host numbers from 64 to 256, least and greatest.
         window: samples of a frame, a multiple of 4.
 
     Returns:
         `(B, ceil(T * 128 / slowest))` and the new lengths `ceil(length * 128 / steps)`.
     """
     width = waveform.shape[1]
-    size = _scaled(width, RATIO_STEPS, min(*bounds, RATIO_STEPS))
+    size = _scaled(width, RATIO_STEPS, bounds[0])
     shorter = torch.div(lengths * RATIO_STEPS + steps - 1, steps, rounding_mode="floor")
 
     def play(part: Tensor, steps: Tensor, lengths: Tensor) -> Tensor:
@@ -61,8 +61,8 @@ def change_tempo(
         here = _scaled(width, RATIO_STEPS, slow)
         tempos = (slow / RATIO_STEPS, fast / RATIO_STEPS)
         played = _stretch(part, steps, torch.full_like(steps, RATIO_STEPS), tempos, here, window)
-        played, same = (F.pad(y, (0, size - y.shape[1])) for y in (played, part))
-        return torch.where((steps == RATIO_STEPS)[:, None], same, played) * valid_mask(lengths, size)
+        same = F.pad(part, (0, here - width))  # cuts where every clip is faster, and none the same
+        return torch.where((steps == RATIO_STEPS)[:, None], same, played) * valid_mask(lengths, here)
 
     return by_chunks(play, CPU_CHUNK, size, waveform, steps, shorter), shorter
 
@@ -74,7 +74,7 @@ def change_pitch(waveform: Tensor, lengths: Tensor, steps: Tensor, bounds: tuple
 
     Args:
         waveform: `(B, T)`, zero beyond `lengths (B,)`.
-        steps: `(B,)` int64 within `bounds`, two host numbers from 96 to 168.
+        steps: `(B,)` int64 within `bounds`, two host numbers from 96 to 168, least and greatest.
         window: samples of a frame, a multiple of 4.
     """
     size = waveform.shape[1]
@@ -181,7 +181,9 @@ def _overlap_add(frames: Tensor, shape: Tensor) -> Tensor:
     """Windowed frames `(B, N, window)` added a quarter of a window apart: `(B, (N + 3) * window / 4)`."""
     count, hop = frames.shape[1], frames.shape[2] // OVERLAP
     pieces, weights = frames.unflatten(2, (OVERLAP, hop)), shape.view(OVERLAP, hop) * (8 / 3 / OVERLAP)
-    total = frames.new_zeros(len(frames), count + OVERLAP - 1, hop)
-    for i in range(OVERLAP):
+    total = frames.new_empty(len(frames), count + OVERLAP - 1, hop)
+    torch.mul(pieces[:, :, 0], weights[0], out=total[:, :count])
+    total[:, count:] = 0
+    for i in range(1, OVERLAP):
         total[:, i : i + count].addcmul_(pieces[:, :, i], weights[i])
     return total.flatten(1)

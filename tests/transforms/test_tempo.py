@@ -5,8 +5,9 @@ import torch
 from pydantic import ValidationError
 
 from serx.seeding import ClipRandom, derive
+from serx.transforms import vocoder
 from serx.transforms.tempo import PitchShift, Speed, TimeStretch
-from tests.conftest import RATE
+from tests.conftest import RATE, batched
 
 
 def drawn(transform) -> torch.Tensor:
@@ -39,3 +40,17 @@ def test_what_the_tables_do_not_hold_is_refused(kind, setting):
 def test_a_range_that_ends_before_it_begins_is_refused():
     with pytest.raises(ValidationError, match="begins above its end"):
         TimeStretch(tempo=(1.1, 0.9))
+
+
+@pytest.mark.parametrize(
+    "transform", [PitchShift(semitones=(1.0, 2.0)), TimeStretch(tempo=(1.1, 1.2)), Speed(ratio=(1.1, 1.2))]
+)
+def test_clips_left_alone_are_whole_beside_clips_that_all_become_faster(transform, clips, monkeypatch):
+    monkeypatch.setattr(vocoder, "_known_bounds", lambda steps, bounds: bounds)  # as on a GPU
+    x, lengths = batched(clips)
+    params = transform.draw(lengths, ClipRandom(torch.arange(4), derive(4, "test")), RATE)
+    y, new = transform.apply(x, lengths, params)
+    alone = params.steps == 128
+    assert alone[lengths.argmax()] and not alone.all()
+    for i in alone.nonzero():
+        assert torch.equal(y[i, : x.shape[1]], x[i]) and new[i] == lengths[i]
