@@ -1,11 +1,14 @@
 """On a GPU: the same numbers as on the CPU, and a training step that never waits."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
 from serx.data.corpus import DeviceCorpus, StreamedCorpus, place
 from serx.data.dataset import load_dataset, split_dataset
+from serx.seeding import ClipRandom
 from serx.training.epoch import TrainingClips, plan_epoch, train_epoch
 from serx.training.loop import fit, start
 from serx.training.run import EpochSums
@@ -25,7 +28,8 @@ from serx.transforms.augment import (
     TimeStretch,
     augment,
 )
-from serx.transforms.features import FeaturesConfig, FeatureStack
+from serx.transforms.features import FeatureName, FeaturesConfig, FeatureStack
+from serx.transforms.warp import FusedWarp, Warp
 from tests.conftest import RATE, batched
 
 EVERY_OTHER = (
@@ -53,6 +57,33 @@ def test_features_are_the_cpus(front_end, clips):
     assert (here - there).abs().max() < 1e-4 * there.abs().max()
 
 
+@pytest.mark.parametrize("name", get_args(FeatureName))
+def test_each_feature_is_the_cpus_and_never_waits_for_the_device(name, clips):
+    config = FeaturesConfig(stack=(name,), statistics=("mean", "std", "median", "range"))
+    stack, (waveform, lengths) = FeatureStack(config, RATE), batched(clips, extra=700)
+    there = stack(waveform, lengths)[0]
+    stack, waveform, lengths = stack.to(GPU), waveform.to(GPU), lengths.to(GPU)
+    stack(waveform, lengths)  # fills the caches, and may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        here = stack(waveform, lengths)[0]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    # a rolled-off bin or a frame's octave may fall the other way by rounding
+    assert (here.cpu() - there).abs().max() < 0.02 * there.abs().max()
+
+
+def test_warped_features_are_the_cpus(clips):
+    stack, (waveform, lengths) = FeatureStack(FeaturesConfig(stack=("logmel", "mfcc")), RATE), batched(clips)
+    random = ClipRandom(torch.arange(len(clips)), 3)
+    warp = FusedWarp(p=1.0).draw(lengths, random, RATE)
+    there, frames = stack(waveform, lengths, warp)
+    moved = Warp(warp.rate.to(GPU), warp.pitch_steps.to(GPU), warp.slowest)
+    here, counts = stack.to(GPU)(waveform.to(GPU), lengths.to(GPU), moved)
+    assert torch.equal(counts.cpu(), frames)
+    assert (here.cpu() - there).abs().max() < 1e-4 * there.abs().max()
+
+
 def test_augmentation_is_the_cpus(clips):
     chain = (Speed(p=1.0), Crop(seconds=0.4), Noise(p=1.0), Gain(p=1.0), *EVERY_OTHER)
     waveform, lengths = batched(clips)
@@ -73,7 +104,8 @@ def test_device_and_streamed_corpora_give_the_same_batches(tiny_config):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_training_step_never_waits_for_the_device(precision, tiny_config):
-    config = tiny_config(f"train.precision={precision}", "train.device=cuda", "augment.mixup=0.2", "augment.cutmix=0.2")
+    overrides = ["augment.mixup=0.2", "augment.cutmix=0.2", "augment.fused={p: 0.5}"]
+    config = tiny_config(f"train.precision={precision}", "train.device=cuda", *overrides)
     waveform = (*config.augment.waveform, *EVERY_OTHER)
     config = config.model_copy(update={"augment": config.augment.model_copy(update={"waveform": waveform})})
     dataset = load_dataset(config.data, progress=False)

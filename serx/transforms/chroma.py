@@ -5,12 +5,11 @@ speech is noise). Each frame is scaled to a maximum of 1; a silent frame is 0.
 """
 
 import math
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from serx.transforms.functional import TINY
+from serx.transforms.functional import TINY, cached
 
 CLASSES = 12
 CENTRE_OCTAVE, OCTAVE_WIDTH = 5.0, 2.0  # librosa's: a Gaussian over octaves around 880 Hz
@@ -40,7 +39,7 @@ def _scaled(classes: Tensor) -> Tensor:
     return classes / classes.amax(-1, keepdim=True).clamp(min=TINY)
 
 
-@lru_cache(maxsize=8)
+@cached
 def chroma_filters(sample_rate: int, bins: int, device: torch.device) -> Tensor:
     """`(bins, 12)`, `librosa.filters.chroma(tuning=0)`: Gaussians one bin wide (at least a class) around each class."""
     n_fft = 2 * (bins - 1)
@@ -56,7 +55,7 @@ def chroma_filters(sample_rate: int, bins: int, device: torch.device) -> Tensor:
     return weights.roll(-3, dims=1)[:bins].float().to(device)  # from A to C
 
 
-@lru_cache(maxsize=4)
+@cached
 def _tonal_circles(device: torch.device) -> Tensor:
     """`(12, 6)`, sine and cosine of each class's place on the three circles."""
     turns = torch.tensor([7 / 6, 7 / 6, 3 / 2, 3 / 2, 2 / 3, 2 / 3], dtype=torch.float64)

@@ -7,14 +7,22 @@ ends.
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 import torchaudio.functional as AF
 from torch import Tensor
 
+T = TypeVar("T")
 TINY = torch.finfo(torch.float32).tiny  # what librosa calls silence when it normalises a frame
+
+
+def cached(make: Callable[..., T]) -> Callable[..., T]:
+    """Keeps the constants that a function makes; made within inference mode they could never be trained with."""
+    return lru_cache(maxsize=16)(torch.inference_mode(False)(make))
 
 
 def frame_count(lengths: Tensor, hop_length: int) -> Tensor:
@@ -117,7 +125,7 @@ def _derivative_weights(order: int, width: int) -> tuple[float, ...]:
     return tuple((fit[order] * math.factorial(order)).tolist())
 
 
-@lru_cache(maxsize=8)
+@cached
 def _triangle(size: int, device: torch.device) -> Tensor:
     """`(size, size)` ones on and above the diagonal."""
     return torch.ones(size, size).triu().to(device)

@@ -8,11 +8,12 @@ filters read at r f. The banks of all ratios P / 128 are cached and each clip pi
 """
 
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from serx.transforms.functional import cached
 
 PITCH_STEPS = 128  # ratios are multiples of 1 / 128, about 13 cents apart
 FIRST_STEP, LAST_STEP = 105, 156  # -3.43 to +3.42 semitones; more would widen the bands
@@ -64,12 +65,12 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
 
-@lru_cache(maxsize=8)
+@cached
 def _plain_bands(scale: MelScale, device: torch.device) -> tuple[Band, ...]:
     return _bands(mel_filters(scale), device)
 
 
-@lru_cache(maxsize=4)
+@cached
 def _shifted_bands(scale: MelScale, device: torch.device) -> tuple[Band, ...]:
     ratios = [step / PITCH_STEPS for step in range(FIRST_STEP, LAST_STEP + 1)]
     return _bands(torch.stack([mel_filters(scale, ratio) for ratio in ratios]), device)

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from serx.errors import ConfigError
-from serx.transforms.functional import TINY, power_to_db, running_sum
+from serx.transforms.functional import TINY, cached, power_to_db, running_sum
 
 CONTRAST_BASE = 200.0  # Hz, upper edge of the lowest band; each further band is an octave
 CONTRAST_SHARE = 0.02  # of a band's bins, on the loud and on the quiet side
 
 
-@lru_cache(maxsize=8)
+@cached
 def bin_frequencies(sample_rate: int, bins: int, device: torch.device) -> Tensor:
     """`(bins,)` Hz."""
     return torch.linspace(0, sample_rate / 2, bins, dtype=torch.float64).float().to(device)

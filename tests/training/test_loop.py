@@ -57,6 +57,14 @@ def test_statistics_and_an_mlp_learn_what_can_be_learnt(tiny_config, tmp_path):
     assert fit(config, tmp_path / "run", progress=False).best["valid"]["uar"] > 0.9
 
 
+def test_warping_within_the_front_end_trains_and_repeats_to_the_bit(tiny_config, tmp_path):
+    for name in ("a", "b"):
+        fit(tiny_config("augment.fused={p: 0.7, rate: [0.9, 1.1]}", "train.epochs=1"), tmp_path / name, progress=False)
+    fit(tiny_config("train.epochs=1"), tmp_path / "plain", progress=False)
+    same_state(tmp_path / "a", tmp_path / "b")
+    assert lines(tmp_path / "a") != lines(tmp_path / "plain")
+
+
 def test_the_same_configuration_gives_the_same_bits(tiny_config, tmp_path):
     for name in ("a", "b"):
         fit(tiny_config(), tmp_path / name, progress=False)

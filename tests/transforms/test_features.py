@@ -85,6 +85,27 @@ def test_a_clip_keeps_its_features_beside_others_and_with_zeros_appended(front_e
             assert not together[i, :, int(count) :].any()
 
 
+def test_a_clip_shorter_than_the_derivatives_window_does_not_see_what_follows(clips):
+    stack = FeatureStack(FeaturesConfig(deltas=2), RATE)
+    short = clips[1][3000:3700]  # three frames, and loud to its end
+    alone, padded = stack(*batched([short]))[0], stack(*batched([short], extra=5000))[0]
+    torch.testing.assert_close(padded[:, :, :3], alone, rtol=1e-5, atol=2e-4)
+    assert alone[:, 64:].abs().max() > 0.1
+
+
+def test_features_used_for_prediction_first_can_be_differentiated_later(clips):
+    """Filters made and kept under inference mode would refuse to."""
+    for stack in (("logmel", "mfcc"), tuple(name for name in EVERY if name not in ("zcr", "rolloff"))):
+        front = FeatureStack(FeaturesConfig(stack=stack, n_mels=41, n_fft=510), RATE)  # sizes no other test asks for
+        waveform, lengths = batched(clips)
+        with torch.inference_mode():
+            front(waveform, lengths)
+        waveform.requires_grad_(True)
+        front(waveform, lengths)[0].sum().backward()
+        assert waveform.grad is not None
+        assert stack != ("logmel", "mfcc") or waveform.grad.isfinite().all()
+
+
 def test_a_click_on_the_last_sample_does_not_set_the_floor_from_beyond_the_clip():
     wave = np.random.default_rng(0).standard_normal(256 * 8 + 254).astype(np.float32) * 1e-4
     wave[-1] = 1.0  # the frame after the last sees it nearer to its centre than the last does
