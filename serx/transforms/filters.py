@@ -13,8 +13,8 @@ from torch import Tensor
 
 from serx.section import Section
 from serx.seeding import ClipRandom
-from serx.transforms.functional import valid_mask
 from serx.transforms.clip_filters import shape_spectrum
+from serx.transforms.functional import valid_mask
 from serx.transforms.transform import PositiveRange, Probability, Range, log_uniform
 
 _MARGIN_SECONDS = 0.25  # after which the sharpest filter below is 100 dB down

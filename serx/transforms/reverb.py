@@ -8,10 +8,10 @@ from torch import Tensor
 
 from serx.section import Section
 from serx.seeding import ClipRandom
+from serx.transforms.clip_filters import convolve
 from serx.transforms.functional import valid_mask
 from serx.transforms.noise import NOISE_TABLE, noise_table
 from serx.transforms.recordings import Bank
-from serx.transforms.clip_filters import convolve
 from serx.transforms.transform import PositiveRange, Probability, Range
 
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from serx.section import Section
 from serx.seeding import ClipRandom
+from serx.transforms.clip_filters import shape_spectrum
 from serx.transforms.filters import high_response, low_response
 from serx.transforms.functional import valid_mask
 from serx.transforms.noise import NOISE_TABLE, read_table
-from serx.transforms.clip_filters import shape_spectrum
 from serx.transforms.transform import Probability
 
 LOW_HZ, HIGH_HZ, ORDER = 300.0, 3400.0, 8

@@ -6,8 +6,8 @@ import torch
 from pydantic import ValidationError
 
 from serx.seeding import ClipRandom, derive
-from serx.transforms.filters import BandPass, Equalizer, EqualizerParams, HighPass, LowPass
 from serx.transforms.clip_filters import convolve, fft_size
+from serx.transforms.filters import BandPass, Equalizer, EqualizerParams, HighPass, LowPass
 from serx.transforms.telephone import Telephone, companded
 from tests.conftest import RATE
 
