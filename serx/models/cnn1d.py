@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from serx.models.ensemble import EnsembleConfig
 from serx.models.layers import AttentiveStatistics, Classifier, ResidualBlock, time_mask
-from serx.section import Section
 
 
-class Cnn1dConfig(Section):
+class Cnn1dConfig(EnsembleConfig):
     """Widths and strides of the stages, one residual block each."""
 
     kind: Literal["cnn1d"] = "cnn1d"

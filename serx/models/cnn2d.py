@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from serx.models.ensemble import EnsembleConfig
 from serx.models.layers import AttentiveStatistics, Classifier, ResidualBlock, strided, time_mask
-from serx.section import Section
 
 
-class Cnn2dConfig(Section):
+class Cnn2dConfig(EnsembleConfig):
     """The stem's width and stride, then for each stage its width and its (frequency, time) stride."""
 
     kind: Literal["cnn2d"] = "cnn2d"

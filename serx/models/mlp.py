@@ -9,11 +9,11 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from serx.models.ensemble import EnsembleConfig
 from serx.models.layers import time_mask
-from serx.section import Section
 
 
-class MlpConfig(Section):
+class MlpConfig(EnsembleConfig):
     """Widths of the hidden layers."""
 
     kind: Literal["mlp"] = "mlp"

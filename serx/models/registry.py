@@ -7,6 +7,7 @@ from torch import nn
 
 from serx.models.cnn1d import Cnn1d, Cnn1dConfig
 from serx.models.cnn2d import Cnn2d, Cnn2dConfig
+from serx.models.ensemble import Ensemble
 from serx.models.mlp import Mlp, MlpConfig
 from serx.models.timm_backbone import TimmBackbone, TimmConfig
 
@@ -16,12 +17,17 @@ ModelConfig = Annotated[Cnn1dConfig | Cnn2dConfig | MlpConfig | TimmConfig, Fiel
 def build(config: ModelConfig, bins: int, classes: int, pretrained: bool = False) -> nn.Module:
     """A backbone `features (B, F, N), frames (B,) -> logits (B, C)` for F = `bins`, C = `classes`.
 
-    `pretrained` lets a timm model that asks for it load published weights; a checkpoint brings its own instead.
+    With several `members` it is an `Ensemble`, which in training gives `(B, members, C)`. `pretrained` lets a timm
+    model that asks for it load published weights; a checkpoint brings its own instead.
     """
-    if isinstance(config, TimmConfig):
-        return TimmBackbone(config, bins, classes, pretrained and config.pretrained)
-    if isinstance(config, Cnn1dConfig):
-        return Cnn1d(config, bins, classes)
-    if isinstance(config, MlpConfig):
-        return Mlp(config, bins, classes)
-    return Cnn2d(config, bins, classes)
+
+    def one() -> nn.Module:
+        if isinstance(config, TimmConfig):
+            return TimmBackbone(config, bins, classes, pretrained and config.pretrained)
+        if isinstance(config, Cnn1dConfig):
+            return Cnn1d(config, bins, classes)
+        if isinstance(config, MlpConfig):
+            return Mlp(config, bins, classes)
+        return Cnn2d(config, bins, classes)
+
+    return one() if config.members == 1 else Ensemble(one, config.members)

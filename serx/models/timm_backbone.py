@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from serx.section import Section
+from serx.models.ensemble import EnsembleConfig
 
 
-class TimmConfig(Section):
+class TimmConfig(EnsembleConfig):
     """A timm model name such as `resnet18`, and how wide its picture is."""
 
     kind: Literal["timm"] = "timm"

@@ -74,13 +74,7 @@ def train_epoch(
             )
             with run.autocast():
                 logits = run.backbone(features, frames)
-            losses = F.cross_entropy(
-                logits.float(),
-                truth,
-                part.class_weights,
-                label_smoothing=config.train.label_smoothing,
-                reduction="none",
-            )
+            losses = _losses(logits, truth, part.class_weights, config.train.label_smoothing)
             run.scaler.scale(losses.sum() / clips_in_step).backward()
             run.sums.add(losses.detach(), logits.detach(), targets)
 
@@ -116,3 +110,13 @@ def augmented_features(run: Run, waveform: Tensor, lengths: Tensor, clips: Tenso
     features = run.recognizer.normalizer(features, frames)
     rate = run.recognizer.sample_rate / config.features.hop_length
     return augment(config.augment.spectrogram, features, frames, clips, rate, config.train.seed, run.progress.epoch)
+
+
+def _losses(logits: Tensor, truth: Tensor, class_weights: Tensor, label_smoothing: float) -> Tensor:
+    """Cross-entropy `(B,)` in float32 of `logits (B, C)`; of an ensemble's `(B, M, C)` the sum over its members."""
+    members = logits.float() if logits.dim() == 3 else logits.float()[:, None]
+    truth = truth[:, None].expand_as(members)
+    losses = F.cross_entropy(
+        members.flatten(0, 1), truth.flatten(0, 1), class_weights, label_smoothing=label_smoothing, reduction="none"
+    )
+    return losses.unflatten(0, members.shape[:2]).sum(1)

@@ -41,7 +41,12 @@ class EpochSums:
         self.finite = torch.ones(steps, dtype=torch.bool, device=device)  # false where a step was skipped
 
     def add(self, losses: Tensor, logits: Tensor, targets: Tensor) -> None:
-        """Adds a batch; clips whose loss is not finite count neither in the sum nor in the number."""
+        """Adds a batch; clips whose loss is not finite count neither in the sum nor in the number.
+
+        Of an ensemble's `logits (B, M, C)` the mean loss and the vote are added.
+        """
+        if logits.dim() == 3:  # (B, M, C)
+            losses, logits = losses / logits.shape[1], logits.softmax(-1).mean(1)
         finite = losses.isfinite()
         self.loss += torch.where(finite, losses, 0.0).sum()
         self.clips += finite.sum()

@@ -15,6 +15,7 @@ CONFIGS = {
     "cnn1d": Cnn1dConfig(stem=16, widths=(16, 24, 24)),
     "cnn2d": Cnn2dConfig(stem=8, widths=(8, 12, 16), embedding=24),
     "mlp": MlpConfig(widths=(16, 24)),
+    "ensemble": Cnn1dConfig(stem=8, widths=(8, 12, 12), members=3),
     "timm-convolutions": TimmConfig(name="resnet10t", frames=48),
     "timm-transformer": TimmConfig(name="vit_tiny_patch16_224", frames=48),
 }
@@ -61,7 +62,7 @@ def test_every_parameter_learns_and_every_gradient_is_finite(name):
     model = model_of(name).train()
     bins = 48 if name == "timm-transformer" else BINS
     features, frames = some_features(bins, [40, 33, 9, 48], 48)
-    torch.nn.functional.cross_entropy(model(features, frames), torch.tensor([0, 1, 2, 3])).backward()
+    model(features, frames).log_softmax(-1)[:, ..., :2].sum().backward()
     for parameter_name, parameter in model.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
@@ -125,3 +126,15 @@ def test_an_mlp_reads_a_vector_as_it_is_and_a_sequence_by_its_mean():
 def test_a_misspelt_timm_name_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match="resnet"):
         TimmConfig(name="resnt18")
+
+
+def test_an_ensemble_answers_with_the_mean_probability_and_trains_each_member_alone():
+    ensemble = model_of("ensemble").train()
+    features, frames = some_features(BINS, [40, 33], 48)
+    apart = ensemble(features, frames)
+    assert apart.shape == (2, 3, CLASSES)
+    assert len({tuple(member.tolist()) for member in apart[0]}) == 3  # three first weights, three answers
+    ensemble.eval()
+    with torch.inference_mode():
+        mean = torch.stack([member(features, frames).softmax(-1) for member in ensemble.members]).mean(0)
+        torch.testing.assert_close(ensemble(features, frames).softmax(-1), mean)

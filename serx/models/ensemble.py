@@ -1,0 +1,37 @@
+"""`Ensemble`: several networks of one kind, apart in their first weights and dropout, that vote.
+
+Lakshminarayanan et al. 2017, "Simple and scalable predictive uncertainty estimation using deep ensembles". All members
+hear the same batch, so features and augmentation are computed once. With 13 training speakers, which of them a single
+network comes to rely on is a matter of luck; the vote evens it out.
+"""
+
+from collections.abc import Callable
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from serx.section import Section
+
+
+class EnsembleConfig(Section):
+    """What every kind of model may add: how many of it vote."""
+
+    members: int = Field(1, ge=1, le=16)
+
+
+class Ensemble(nn.Module):
+    """`features (B, F, N)`, `frames (B,)` -> in training the members' logits `(B, M, C)`, each to be judged alone.
+
+    In evaluation `(B, C)`: the logarithm of the members' mean probability, whose softmax is that mean.
+    """
+
+    def __init__(self, make: Callable[[], nn.Module], members: int) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(make() for _ in range(members))
+
+    def forward(self, features: Tensor, frames: Tensor) -> Tensor:
+        logits = torch.stack([member(features, frames) for member in self.members], dim=1)
+        if self.training:
+            return logits
+        return logits.float().softmax(-1).mean(1).clamp(min=torch.finfo(torch.float32).tiny).log()
