@@ -1,6 +1,8 @@
 """Fixtures: real speech where there is some, made-up clips everywhere."""
 
+import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,20 @@ def speech_root() -> Path:
 def _own_cache(tmp_path_factory, monkeypatch):
     """Decoded audio goes to a folder of the test session, never to the user's cache."""
     monkeypatch.setenv("SERX_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def record_figure():
+    """A function (promise, text, values) that keeps what a long test has measured for docs/reliability.md."""
+
+    def record(promise: int, text: str, *values, **named) -> None:
+        path = os.environ.get("SERX_FIGURES")
+        if path:
+            line = {"promise": promise, "figure": text.format(*values, **named), "day": time.strftime("%Y-%m-%d")}
+            with open(path, "a") as file:
+                file.write(json.dumps(line) + "\n")
+
+    return record
 
 
 def speechlike(seconds: float, pitch: float, seed: int, level: float = 0.3) -> np.ndarray:

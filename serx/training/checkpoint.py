@@ -37,12 +37,12 @@ class Checkpoint:
         return {name[len(prefix) + 1 :]: t for name, t in self.tensors.items() if name.startswith(f"{prefix}.")}
 
 
-def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Writes a checkpoint whole or not at all.
+def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], keep: Path | None = None) -> None:
+    """Writes a checkpoint whole or not at all; the one it replaces goes to `keep`.
 
     Raises:
         CheckpointError: a tensor is not finite; such weights are never written.
-        DiskError: no room, or no right to write; what was there before still is.
+        DiskError: no room, or no right to write; the checkpoint there is whole, the old one or the new.
     """
     host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     for name, tensor in host.items():
@@ -52,10 +52,10 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
     unsigned = tensors_to_bytes(host, {"serx": text})
     signed = unsigned.replace(_UNSIGNED.encode(), hashlib.sha256(unsigned).hexdigest().encode(), 1)
     try:
-        write_atomically(path, signed)
+        write_atomically(path, signed, keep)
     except OSError as error:
         where = f"{path}: cannot write {len(signed)} bytes: {error.strerror} ({free_space(path)})"
-        raise DiskError(f"{where}; the checkpoint before is untouched: make room and add --resume") from error
+        raise DiskError(f"{where}; the last checkpoint written is whole: make room and add --resume") from error
 
 
 def load(path: str | Path) -> Checkpoint:
