@@ -45,7 +45,7 @@ class Predictor:
         Raises:
             CheckpointError: the file is damaged or not a checkpoint of serx.
         """
-        saved = checkpoint.load(path)
+        saved = checkpoint.load_run(path)
         self.facts: dict[str, Any] = saved.facts
         try:
             self.config: Config = from_tree(tuples(saved.facts["config"]), source=f"{path}, its configuration")

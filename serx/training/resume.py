@@ -13,8 +13,6 @@ FREE = {
     "data.root", "data.cache", "data.placement", "train.device", "train.threads", "train.output", "train.patience",
 }  # fmt: skip
 
-NEEDED = ("config", "labels", "protocol", "digests", "environment", "progress")
-
 
 def load_newest(folder: Path) -> tuple[checkpoint.Checkpoint, list[str]]:
     """The last checkpoint of a run folder, or the one before when that is missing or damaged; and what to say of it.
@@ -26,12 +24,12 @@ def load_newest(folder: Path) -> tuple[checkpoint.Checkpoint, list[str]]:
     """
     last, previous = folder / LAST, folder / PREVIOUS
     try:
-        return _load(last), []
+        return checkpoint.load_run(last), []
     except CheckpointError as newest:
         if not previous.exists():
             raise
         try:
-            saved = _load(previous)
+            saved = checkpoint.load_run(previous)
         except CheckpointError as older:
             raise CheckpointError(f"{newest}; and the one before: {older}") from newest
         aside = last.with_suffix(".damaged")
@@ -39,14 +37,6 @@ def load_newest(folder: Path) -> tuple[checkpoint.Checkpoint, list[str]]:
             os.replace(last, aside)
         place = f"epoch {saved.facts['progress']['epoch']}"
         return saved, [f"WARNING: {newest}; going on from the save before it, {PREVIOUS} ({place})"]
-
-
-def _load(path: Path) -> checkpoint.Checkpoint:
-    saved = checkpoint.load(path)
-    missing = [key for key in NEEDED if key not in saved.facts]
-    if missing:
-        raise CheckpointError(f"{path}: no run can go on from this file: it does not say {', '.join(missing)}")
-    return saved
 
 
 def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:

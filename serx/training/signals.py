@@ -17,10 +17,8 @@ def interruptible() -> Iterator[list[int]]:
             raise SystemExit(128 + number)
         received.append(number)
         told = f"\n{signal.Signals(number).name}: finishing this step, then saving (again to stop at once)\n"
-        with suppress(OSError):
-            os.write(
-                2, told.encode()
-            )  # not print: it may have been interrupted in print, which refuses to be re-entered
+        with suppress(OSError):  # not print, which refuses to be entered twice: the signal may have come in it
+            os.write(2, told.encode())
 
     try:
         before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
