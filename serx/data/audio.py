@@ -105,7 +105,8 @@ def _average_channels(path: Path, file: soundfile.SoundFile, max_seconds: float)
         frames += len(block)
         if frames > max_seconds * file.samplerate + _BLOCK:  # longer than its header said
             raise RefusedAudioError(path, "too_long", f"data.max_seconds is {max_seconds:g}")
-        blocks.append(block.mean(axis=1))
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are refused by name afterwards
+            blocks.append(block.mean(axis=1))
     return np.concatenate(blocks)
 
 

@@ -15,7 +15,7 @@ def _trained(tiny_root, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     (folder / "tiny.yaml").write_text(
         f"data: {{root: {tiny_root}, cache: {folder / 'cache'}}}\n"
-        "features: {n_mels: 24, n_fft: 512, normalize: training}\n"
+        "features: {n_mels: 24, n_fft: 512, f_max: 3700.0, normalize: training}\n"
         "model: {kind: cnn1d, stem: 16, widths: [16, 16, 16]}\n"
         "optim: {lr: 1e-2}\n"
     )
