@@ -21,7 +21,7 @@ test: $(VENV)/installed-test
 	$(PYTHON) -m pytest
 
 test-long: $(VENV)/installed-test
-	$(PYTHON) -m pytest -m long
+	$(PYTHON) -m tests.reliability.figures
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .

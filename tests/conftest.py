@@ -1,8 +1,6 @@
 """Fixtures: real speech where there is some, made-up clips everywhere."""
 
-import json
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -36,14 +34,13 @@ def _own_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def record_figure():
-    """A function (promise, text, values) that keeps what a long test has measured for docs/reliability.md."""
+    """A function that keeps what a test has counted, for `python -m tests.reliability.figures`."""
 
-    def record(promise: int, text: str, *values, **named) -> None:
+    def record(figure: str) -> None:
         path = os.environ.get("SERX_FIGURES")
         if path:
-            line = {"promise": promise, "figure": text.format(*values, **named), "day": time.strftime("%Y-%m-%d")}
             with open(path, "a") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(figure + "\n")
 
     return record
 

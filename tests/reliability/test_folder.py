@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -256,3 +257,21 @@ def test_a_file_system_without_locks_trains_with_a_warning(tmp_path, monkeypatch
     monkeypatch.undo()
     with hold(tmp_path), pytest.raises(RunInUseError), hold(tmp_path):
         pass
+
+
+@pytest.mark.long
+def test_no_flipped_byte_of_a_run_s_checkpoint_passes(trained, record_figure):
+    path = trained / "run" / LAST
+    content, choose, tried = path.read_bytes(), random.Random(0), 5000
+    passed = 0
+    for place in choose.sample(range(len(content)), tried):
+        broken = bytearray(content)
+        broken[place] ^= 1 << choose.randrange(8)
+        path.write_bytes(broken)
+        try:
+            checkpoint.load(path)
+            passed += 1
+        except CheckpointError:
+            continue
+    record_figure(f"{tried} flipped bits: {passed} passed")
+    assert passed == 0
