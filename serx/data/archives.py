@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from serx.errors import DataError, DiskError
 from serx.files import free_space
@@ -140,9 +140,7 @@ def _checked(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile, limits: L
     )
     try:
         for count, content in enumerate(listed, 1):
-            member = (
-                _zipped(content) if isinstance(content, zipfile.ZipInfo) else _tarred(cast(tarfile.TarInfo, content))
-            )
+            member = _zipped(content) if isinstance(content, zipfile.ZipInfo) else _tarred(content)
             total += member.size
             fault = _name_fault(member.name, limits)
             key = member.name.rstrip("/").casefold()
