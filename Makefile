@@ -1,4 +1,4 @@
-# make demo: install and train on the made-up corpus.   make test: install and run all tests.
+# make demo: install and train on the made-up corpus.   make test: install and run all tests.   make test-long: minutes of faults.
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 # The first interpreter that is there, runs, and has a version torchaudio is built for.
@@ -6,7 +6,7 @@ BASE := $(firstword $(foreach p,python3.12 python3.11 python3.10 python3 python,
 	$(p) -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $(p))))
 RUN := checkpoints/demo/$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test lint types check clean
+.PHONY: demo test test-long lint types check clean
 
 demo: $(VENV)/installed
 	$(PYTHON) scripts/demo.py --root data/demo
@@ -19,6 +19,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(PYTHON) -m pytest
+
+test-long: $(VENV)/installed-test
+	$(PYTHON) -m tests.reliability.figures
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .

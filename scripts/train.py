@@ -18,6 +18,11 @@ def main(arguments) -> int:
         print(f"stopped; go on with: {Path(__file__).name} --config {arguments.config} train.output={folder} --resume")
         return 128 + outcome.stopped_by
     best = outcome.best
+    if not best:
+        print(
+            "no epoch had a finite validation score: there is no best.safetensors; lower optim.lr, or look at the data"
+        )
+        return 4
     print(f"best: epoch {best['epoch'] + 1}, validation UAR {100 * best['valid']['uar']:.1f} ({best['protocol']})")
     print(f"evaluate: python scripts/evaluate.py --checkpoint {folder / 'best.safetensors'}")
     return 0

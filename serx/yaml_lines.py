@@ -9,6 +9,9 @@ import yaml
 from serx.errors import ConfigError
 
 Place = tuple[str | int, ...]
+MAX_PLACES, MAX_DEPTH = 20_000, 40
+_TOO_MUCH = f"more than {MAX_PLACES} values or {MAX_DEPTH} levels is no configuration"
+_PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str")}
 
 
 class _Loader(yaml.SafeLoader):
@@ -35,6 +38,8 @@ def parse(text: str, source: str) -> tuple[Any, dict[Place, int]]:
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
+    except RecursionError as error:
+        raise ConfigError(f"{source}: {_TOO_MUCH}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{source}:{mark.line + 1}" if mark else source
@@ -46,10 +51,12 @@ def parse(text: str, source: str) -> tuple[Any, dict[Place, int]]:
 
 def _build(node: yaml.Node, place: Place, loader: _Loader, lines: dict[Place, int], source: str) -> Any:
     lines.setdefault(place, node.start_mark.line + 1)
+    if len(lines) > MAX_PLACES or len(place) > MAX_DEPTH:  # aliases of aliases unfold without end
+        raise ConfigError(f"{source}:{node.start_mark.line + 1}: {_TOO_MUCH}")
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key, line = str(loader.construct_object(key_node)), key_node.start_mark.line + 1
+            key, line = str(_scalar(key_node, loader, source)), key_node.start_mark.line + 1
             here = (*place, key)
             if key in mapping:
                 raise ConfigError(f"{source}:{line}: {key} stands twice (first on line {lines[here]}); remove one")
@@ -58,7 +65,18 @@ def _build(node: yaml.Node, place: Place, loader: _Loader, lines: dict[Place, in
         return mapping
     if isinstance(node, yaml.SequenceNode):
         return tuple(_build(item, (*place, i), loader, lines, source) for i, item in enumerate(node.value))
-    return loader.construct_object(node, deep=True)
+    return _scalar(node, loader, source)
+
+
+def _scalar(node: yaml.Node, loader: _Loader, source: str) -> Any:
+    """A word, a number, true, false or null; nothing that a tag could have made of it."""
+    where = f"{source}:{node.start_mark.line + 1}"
+    if not isinstance(node, yaml.ScalarNode) or node.tag not in _PLAIN:
+        raise ConfigError(f"{where}: {node.tag} stands where a word or a number should; write it plainly")
+    try:
+        return loader.construct_object(node)
+    except (yaml.YAMLError, ValueError, IndexError, OverflowError) as error:
+        raise ConfigError(f"{where}: cannot read {node.value[:40]!r} as {node.tag.rpartition(':')[2]}") from error
 
 
 def read(path: Path) -> tuple[Any, dict[Place, int]]:

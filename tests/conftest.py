@@ -32,6 +32,19 @@ def _own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("SERX_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
+@pytest.fixture
+def record_figure():
+    """A function that keeps what a test has counted, for `python -m tests.reliability.figures`."""
+
+    def record(figure: str) -> None:
+        path = os.environ.get("SERX_FIGURES")
+        if path:
+            with open(path, "a") as file:
+                file.write(figure + "\n")
+
+    return record
+
+
 def speechlike(seconds: float, pitch: float, seed: int, level: float = 0.3) -> np.ndarray:
     """`(T,)` float32: harmonics whose strengths wander as syllables do, no two seeds alike, and a little noise."""
     random = np.random.default_rng(seed)

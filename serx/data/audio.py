@@ -17,6 +17,7 @@ from serx.section import Section
 MAX_RATE, MIN_RATE = 384_000, 4_000
 MAX_CHANNELS = 32
 MAX_LEVEL = 1e4  # a float file may exceed full scale; beyond this it is not audio
+_BLOCK = 1 << 16  # frames
 _FRAME_SECONDS, _STEP_SECONDS = 0.025, 0.010
 
 
@@ -45,8 +46,7 @@ def read(path: Path, config: AudioConfig) -> np.ndarray:
     Raises:
         RefusedAudioError: with one of the reasons above; nothing is returned that a model could choke on.
     """
-    samples, rate = _decode(path, config.max_seconds)
-    mono = samples.mean(axis=1)
+    mono, rate = _decode(path, config.max_seconds)
     if not np.isfinite(mono).all():
         raise RefusedAudioError(path, "nonfinite", "NaN or infinite samples; export it again")
     peak = float(np.abs(mono).max(initial=0.0))
@@ -78,13 +78,13 @@ def trim_silence(waveform: np.ndarray, sample_rate: int, trim_db: float, keep_se
 
 
 def _decode(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
-    """All channels of a file, `(T, channels)` float32, and its rate."""
+    """The mean of a file's channels, `(T,)` float32, and its rate."""
     try:
         if path.stat().st_size == 0:
             raise RefusedAudioError(path, "empty", "0 bytes; download or copy it again")
         with soundfile.SoundFile(path) as file:
             _check_header(path, file, max_seconds)
-            samples = file.read(dtype="float32", always_2d=True)
+            samples = _average_channels(path, file, max_seconds)
             promised, rate = file.frames, file.samplerate
     except OSError as error:
         raise RefusedAudioError(path, "unreadable", error.strerror or str(error)) from error
@@ -96,6 +96,18 @@ def _decode(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
     if len(samples) == 0:
         raise RefusedAudioError(path, "empty", "a header without samples")
     return samples, rate
+
+
+def _average_channels(path: Path, file: soundfile.SoundFile, max_seconds: float) -> np.ndarray:
+    """Reads in blocks, so that eight channels of a minute are never in memory at once; `(T,)` float32."""
+    blocks, frames = [np.zeros(0, np.float32)], 0
+    while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+        frames += len(block)
+        if frames > max_seconds * file.samplerate + _BLOCK:  # longer than its header said
+            raise RefusedAudioError(path, "too_long", f"data.max_seconds is {max_seconds:g}")
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are refused by name afterwards
+            blocks.append(block.mean(axis=1))
+    return np.concatenate(blocks)
 
 
 def _check_header(path: Path, file: soundfile.SoundFile, max_seconds: float) -> None:

@@ -18,8 +18,8 @@ from serx.data.pack import Pack, cache_folder, open_pack
 from serx.data.protocols import Split, make_split
 from serx.data.settings import DataConfig
 from serx.data.utterance import Utterance
-from serx.errors import DataError
-from serx.files import write_atomically
+from serx.errors import DataError, DiskError
+from serx.files import free_space, write_atomically
 
 SHOWN = 5
 THUMBNAIL_BATCH = 8  # clips: more leave a CPU's cache
@@ -105,7 +105,11 @@ def _thumbnails(pack: Pack, sample_rate: int, progress: bool) -> Tensor:
                 bar.update(len(batch))
         content = io.BytesIO()
         np.save(content, torch.cat(made).numpy())
-        write_atomically(path, content.getvalue())
+        try:
+            write_atomically(path, content.getvalue())
+        except OSError as error:
+            where = f"{path}: cannot keep what copies are found by: {error.strerror} ({free_space(path)})"
+            raise DiskError(f"{where}; choose another place with data.cache=DIR or SERX_CACHE") from error
     return torch.from_numpy(np.load(path)).float()
 
 

@@ -45,12 +45,12 @@ class Predictor:
         Raises:
             CheckpointError: the file is damaged or not a checkpoint of serx.
         """
-        saved = checkpoint.load(path)
+        saved = checkpoint.load_run(path)
         self.facts: dict[str, Any] = saved.facts
         try:
             self.config: Config = from_tree(tuples(saved.facts["config"]), source=f"{path}, its configuration")
             self.labels = tuple(saved.facts["labels"])
-        except (KeyError, ConfigError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
             raise CheckpointError(f"{path}: not readable by this version of serx: {error}") from error
         self.device = device
         config = self.config

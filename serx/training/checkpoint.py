@@ -6,6 +6,7 @@ safetensors 2 of 300, this all of them. Saving is temporary file, fsync, rename,
 
 import hashlib
 import json
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,11 @@ from serx.files import free_space, write_atomically
 FORMAT = 1
 MAX_BYTES = 8 << 30
 _UNSIGNED = "0" * 64
+PARTS = ("train", "valid", "test")
+RUN_FACTS = {
+    "config": dict, "labels": list, "protocol": str, "speaker_independent": bool, "speakers": dict, "digests": dict,
+    "environment": dict, "progress": dict,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,12 @@ class Checkpoint:
         return {name[len(prefix) + 1 :]: t for name, t in self.tensors.items() if name.startswith(f"{prefix}.")}
 
 
-def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Writes a checkpoint whole or not at all.
+def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], keep: Path | None = None) -> None:
+    """Writes a checkpoint whole or not at all; the one it replaces goes to `keep`.
 
     Raises:
         CheckpointError: a tensor is not finite; such weights are never written.
-        DiskError: no room, or no right to write; what was there before still is.
+        DiskError: no room, or no right to write; the checkpoint there is whole, the old one or the new.
     """
     host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     for name, tensor in host.items():
@@ -52,10 +58,10 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
     unsigned = tensors_to_bytes(host, {"serx": text})
     signed = unsigned.replace(_UNSIGNED.encode(), hashlib.sha256(unsigned).hexdigest().encode(), 1)
     try:
-        write_atomically(path, signed)
+        write_atomically(path, signed, keep)
     except OSError as error:
         where = f"{path}: cannot write {len(signed)} bytes: {error.strerror} ({free_space(path)})"
-        raise DiskError(f"{where}; the checkpoint before is untouched: make room and add --resume") from error
+        raise DiskError(f"{where}; the last checkpoint written is whole: make room and add --resume") from error
 
 
 def load(path: str | Path) -> Checkpoint:
@@ -66,8 +72,9 @@ def load(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise CheckpointError(f"{path}: {path.stat().st_size} bytes is no serx checkpoint")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:  # a pipe would wait, /dev/zero never end
+            raise CheckpointError(f"{path}: no plain file of a checkpoint's size ({status.st_size} bytes)")
         content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read this checkpoint: {error.strerror}") from error
@@ -82,6 +89,22 @@ def load(path: str | Path) -> Checkpoint:
     if facts.get("format") != FORMAT:
         raise CheckpointError(f"{path}: format {facts.get('format')}, this serx reads {FORMAT}; use the serx it names")
     return Checkpoint(tensors, facts)
+
+
+def load_run(path: str | Path) -> Checkpoint:
+    """`load`, of a file that says all that a run's checkpoint says of itself.
+
+    Raises:
+        CheckpointError: also when a fact is missing or of another type; named.
+    """
+    saved = load(path)
+    wrong = [name for name, kind in RUN_FACTS.items() if not isinstance(saved.facts.get(name), kind)]
+    for name in {"speakers", "digests"} - set(wrong):
+        parts = saved.facts[name]
+        wrong += [f"{name}.{part}" for part in PARTS if not isinstance(parts.get(part), list)]
+    if wrong:
+        raise CheckpointError(f"{path}: not the checkpoint of a run: it does not rightly say {', '.join(wrong)}")
+    return saved
 
 
 def _facts(path: Path, content: bytes) -> dict[str, Any]:

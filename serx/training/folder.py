@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from serx.errors import ConfigError, DiskError, RunInUseError
-from serx.files import write_atomically
+from serx.files import free_space, remove_temporaries, write_atomically
 
 LAST, BEST, METRICS = "last.safetensors", "best.safetensors", "metrics.jsonl"
+PREVIOUS = "previous.safetensors"  # the `last` before the last, for the day on which a disk spoils a file
 
 
 def choose_folder(output: str | None, name: str, resume: bool) -> Path:
@@ -25,22 +27,23 @@ def choose_folder(output: str | None, name: str, resume: bool) -> Path:
     if output is not None:
         folder = Path(output)
     elif resume:
-        begun = sorted(path.parent for path in runs.glob(f"*/{LAST}"))
+        begun = sorted({path.parent for name in (LAST, PREVIOUS) for path in runs.glob(f"*/{name}")})
         if not begun:
             raise ConfigError(f"--resume: no run in {runs}; name its folder with train.output=DIR")
         folder = begun[-1]
     else:
         folder = runs / time.strftime("%Y%m%d-%H%M%S")
-    if resume and not (folder / LAST).exists():
+    begun_here = any((folder / name).exists() for name in (LAST, PREVIOUS))
+    if resume and not begun_here:
         raise ConfigError(f"--resume: {folder / LAST} is not there; leave --resume out to start this run")
-    if not resume and (folder / LAST).exists():
+    if not resume and begun_here:
         raise ConfigError(f"train.output: {folder} already holds a run; add --resume to go on, or name another folder")
     return folder
 
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Makes the folder and keeps other processes out of it; the kernel frees the lock of a killed process.
+    """Makes the folder, tries to write in it, and keeps other processes out; the kernel frees a killed one's lock.
 
     Raises:
         DiskError: the folder cannot be made or written.
@@ -49,6 +52,7 @@ def hold(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("a+")
+        TemporaryFile(dir=folder).close()
     except OSError as error:
         raise DiskError(f"{folder}: cannot write here: {error.strerror}; choose another train.output") from error
     with lock:
@@ -58,10 +62,26 @@ def hold(folder: Path) -> Iterator[None]:
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
             raise RunInUseError(f"{folder}: process {holder} is training here; wait, or name another folder") from error
+        except OSError as error:  # a file system without locks
+            print(f"note: {folder} cannot be locked ({error.strerror}): let no second run write there")
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
+        remove_temporaries(folder)
         yield
+
+
+def write(path: Path, content: bytes) -> None:
+    """Replaces a plain file of a run, whole or not at all.
+
+    Raises:
+        DiskError: names the path and the free bytes.
+    """
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        where = f"{path}: cannot write {len(content)} bytes: {error.strerror} ({free_space(path)})"
+        raise DiskError(f"{where}; what was saved before is whole: make room and add --resume") from error
 
 
 class Metrics:
@@ -72,12 +92,13 @@ class Metrics:
         self._path = folder / METRICS
         self.lines: list[dict[str, Any]] = []
         if self._path.exists():
-            for text in self._path.read_text().splitlines():
+            for text in self._path.read_text(errors="replace").splitlines():
                 try:
                     line = json.loads(text)
-                except ValueError:
-                    continue  # the last line of a killed process may be half
-                if line["epoch"] < epochs_done:
+                    done = line["epoch"] < epochs_done
+                except (ValueError, KeyError, TypeError):
+                    continue  # a line that somebody's editor broke
+                if done:
                     self.lines.append(line)
         self._write()
 
@@ -87,4 +108,4 @@ class Metrics:
         self._write()
 
     def _write(self) -> None:
-        write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in self.lines).encode())
+        write(self._path, "".join(json.dumps(line) + "\n" for line in self.lines).encode())

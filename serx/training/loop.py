@@ -19,13 +19,13 @@ from serx.data.protocols import Split
 from serx.errors import DataError, DivergedError
 from serx.evaluation.classify import classify
 from serx.evaluation.metrics import confusion_matrix, from_confusion, nll
-from serx.files import write_atomically
 from serx.training import checkpoint
 from serx.training.device import choose_device, environment, set_up
 from serx.training.epoch import TrainingClips, augmented_features, augmented_waveform, plan_epoch, train_epoch
-from serx.training.folder import BEST, LAST, Metrics, hold
-from serx.training.narration import epoch_line, introduce
-from serx.training.resume import differences
+from serx.training.folder import BEST, LAST, PREVIOUS, Metrics, hold, write
+from serx.training.memory import explain_shortage
+from serx.training.narration import epoch_line, introduce, say
+from serx.training.resume import differences, load_newest
 from serx.training.run import EpochSums, Run
 from serx.training.signals import interruptible
 from serx.training.tracking import SOUNDS, Board
@@ -55,10 +55,11 @@ def fit(config: Config, folder: Path, resume: bool = False, progress: bool = Tru
     with hold(folder):
         dataset = load_dataset(config.data, progress=progress)
         split = split_dataset(dataset, config.data, progress)
-        corpus = place(dataset.pack, device, config.data.placement)
-        run = take_up(config, dataset, split, device, folder / LAST) if resume else None
-        run = run or start(config, dataset, split, corpus, device)
-        return _Loop(run, dataset, split, corpus, folder, progress).go()
+        with explain_shortage(config, device, dataset.pack.lengths):
+            corpus = place(dataset.pack, device, config.data.placement)
+            run = take_up(config, dataset, split, device, folder) if resume else None
+            run = run or start(config, dataset, split, corpus, device)
+            return _Loop(run, dataset, split, corpus, folder, progress).go()
 
 
 def start(config: Config, dataset: Dataset, split: Split, corpus: Corpus, device: torch.device) -> Run:
@@ -78,17 +79,18 @@ def start(config: Config, dataset: Dataset, split: Split, corpus: Corpus, device
     return run
 
 
-def take_up(config: Config, dataset: Dataset, split: Split, device: torch.device, path: Path) -> Run:
-    """The run saved at `path`, when it is the run of this configuration and data.
+def take_up(config: Config, dataset: Dataset, split: Split, device: torch.device, folder: Path) -> Run:
+    """The run last saved in `folder`, when it is the run of this configuration and data.
 
     Raises:
         CheckpointError, ConfigError: the file is damaged, or the run of other settings or clips.
     """
-    saved = checkpoint.load(path)
+    saved, warnings = load_newest(folder)
     run = Run(config, dataset.labels, device, pretrained=False)
     run.start_average()
-    for line in differences(saved.facts, facts(run, dataset, split)):
-        print(f"note: resumed with a difference: {line}")
+    told = [f"note: resumed with a difference: {line}" for line in differences(saved.facts, facts(run, dataset, split))]
+    for line in [*warnings, *told]:
+        say(line)
     run.restore(saved)
     return run
 
@@ -131,7 +133,8 @@ class _Loop:
     def go(self) -> Outcome:
         """All remaining epochs."""
         run, config = self.run, self.run.config
-        write_atomically(self.folder / "config.yaml", f"# protocol: {self.split.stamp}\n{dump(config)}".encode())
+        write(self.folder / "config.yaml", f"# protocol: {self.split.stamp}
+{dump(config)}".encode())
         introduce(run, self.dataset, self.split, self.folder)
         self.board.start(config, self.split.stamp, [*self.dataset.notes, *self.split.notes])
         if run.progress.epoch == run.progress.place == 0:
@@ -170,7 +173,7 @@ class _Loop:
         self._save()
         done = run.progress.epoch - self.resumed_at
         left = (time.monotonic() - self.begun) / done * (run.config.train.epochs - run.progress.epoch)
-        print(epoch_line(line, run.config.train.epochs, left), flush=True)
+        say(epoch_line(line, run.config.train.epochs, left))
 
     def _validate(self, clips_per_second: float) -> tuple[dict[str, Any], np.ndarray]:
         """Scores the finished epoch, moves progress on by one, and returns its line and validation confusion."""
@@ -200,7 +203,8 @@ class _Loop:
         """Moves best, patience and plateau by an epoch's selection score; a NaN is never the best."""
         progress, optim = self.run.progress, self.run.config.optim
         score = scores[self.run.config.train.select]
-        better = math.isfinite(score) and (progress.best is None or score > progress.best)
+        sound = all(math.isfinite(value) for value in scores.values())  # a UAR can be had of NaN probabilities too
+        better = sound and (progress.best is None or score > progress.best)
         if better:
             progress.best, progress.best_epoch = score, progress.epoch
         progress.stale = 0 if better else progress.stale + 1
@@ -238,7 +242,8 @@ class _Loop:
             )
 
     def _save(self) -> None:
-        checkpoint.save(self.folder / LAST, self.run.tensors(), facts(self.run, self.dataset, self.split))
+        told = facts(self.run, self.dataset, self.split)
+        checkpoint.save(self.folder / LAST, self.run.tensors(), told, keep=self.folder / PREVIOUS)
 
     @torch.no_grad()
     def _show_clips(self) -> None:

@@ -1,5 +1,6 @@
 """What a run says on the terminal: who is in it, and one line an epoch."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +9,25 @@ from serx.data.protocols import Split
 from serx.training.run import Run
 
 
+def say(text: str) -> None:
+    """Prints a line; a terminal that has gone away or a full disk under a log file stops no training."""
+    with suppress(OSError):
+        print(text, flush=True)
+
+
 def introduce(run: Run, dataset: Dataset, split: Split, folder: Path) -> None:
     """Protocol, clips and speakers of each part, model, device and where the run is kept."""
     parts = (("train", split.train), ("valid", split.valid), ("test", split.test))
     sizes = ", ".join(f"{len(clips)} {name} ({len(dataset.persons(clips))} speakers)" for name, clips in parts)
     trained = sum(p.numel() for p in run.recognizer.parameters() if p.requires_grad)
     for note in [*dataset.notes, *split.notes]:
-        print(f"note: {note}")
-    print(f"protocol: {split.stamp}")
-    print(f"clips: {sizes}")
-    print(f"classes: {', '.join(dataset.labels)}")
+        say(f"note: {note}")
+    say(f"protocol: {split.stamp}")
+    say(f"clips: {sizes}")
+    say(f"classes: {', '.join(dataset.labels)}")
     precision = str(run.dtype).removeprefix("torch.")
-    print(f"model: {run.config.model.kind}, {trained / 1e6:.2f} M parameters, on {run.device} in {precision}")
-    print(f"run: {folder}   (curves: tensorboard --logdir {folder})", flush=True)
+    say(f"model: {run.config.model.kind}, {trained / 1e6:.2f} M parameters, on {run.device} in {precision}")
+    say(f"run: {folder}   (curves: tensorboard --logdir {folder})")
 
 
 def epoch_line(line: dict[str, Any], epochs: int, seconds_left: float) -> str:

@@ -1,13 +1,42 @@
-"""What may differ between a checkpoint and the run that goes on from it."""
+"""Which checkpoint a run goes on from, and what may differ between the two."""
 
+import os
+from pathlib import Path
 from typing import Any
 
-from serx.errors import ConfigError
+from serx.errors import CheckpointError, ConfigError
+from serx.training import checkpoint
+from serx.training.folder import LAST, PREVIOUS
 
 # Keys that move or name things and change no result; all others would make the run a different one.
 FREE = {
     "data.root", "data.cache", "data.placement", "train.device", "train.threads", "train.output", "train.patience",
 }  # fmt: skip
+
+
+def load_newest(folder: Path) -> tuple[checkpoint.Checkpoint, list[str]]:
+    """The last checkpoint of a run folder, or the one before when that is missing or damaged; and what to say of it.
+
+    A damaged one is renamed: the next save must not put it in the place of the one that reads.
+
+    Raises:
+        CheckpointError: neither can be used; says why of both.
+    """
+    last, previous = folder / LAST, folder / PREVIOUS
+    try:
+        return checkpoint.load_run(last), []
+    except CheckpointError as newest:
+        if not previous.exists():
+            raise
+        try:
+            saved = checkpoint.load_run(previous)
+        except CheckpointError as older:
+            raise CheckpointError(f"{newest}; and the one before: {older}") from newest
+        aside = last.with_suffix(".damaged")
+        if last.exists():
+            os.replace(last, aside)
+        place = f"epoch {saved.facts['progress']['epoch']}"
+        return saved, [f"WARNING: {newest}; going on from the save before it, {PREVIOUS} ({place})"]
 
 
 def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:

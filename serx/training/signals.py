@@ -1,8 +1,9 @@
 """SIGTERM and SIGINT ask a run to stop after its step; a second one ends the process at once."""
 
+import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 
@@ -15,7 +16,9 @@ def interruptible() -> Iterator[list[int]]:
         if received:
             raise SystemExit(128 + number)
         received.append(number)
-        print(f"\n{signal.Signals(number).name}: finishing this step, then saving (again to stop at once)", flush=True)
+        told = f"\n{signal.Signals(number).name}: finishing this step, then saving (again to stop at once)\n"
+        with suppress(OSError):  # not print, which refuses to be entered twice: the signal may have come in it
+            os.write(2, told.encode())
 
     try:
         before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -1,7 +1,9 @@
 """TensorBoard: the curves, matrices, sounds and texts of a run. A view of `metrics.jsonl`, never the record itself."""
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from torch import Tensor
@@ -10,8 +12,27 @@ from torch.utils.tensorboard.summary import hparams
 
 from serx.config import Config, dump
 from serx.evaluation.pictures import confusion_figure, figure_array, spectrogram_figure
+from serx.training.folder import METRICS
+from serx.training.narration import say
 
 SOUNDS = 4  # clips shown as audio and picture
+Method = TypeVar("Method", bound=Callable[..., None])
+
+
+def _never_fatal(method: Method) -> Method:
+    """A fault in the view (a full disk, mostly) is told once and ends the view, not the training."""
+
+    @wraps(method)
+    def guarded(self: "Board", *arguments: Any) -> None:
+        if self.failed:
+            return
+        try:
+            method(self, *arguments)
+        except Exception as error:  # whatever TensorBoard, matplotlib or the disk may raise
+            self.failed = True
+            say(f"warning: TensorBoard stops here ({type(error).__name__}: {error}); {METRICS} has every figure")
+
+    return cast(Method, guarded)
 
 
 class Board:
@@ -19,14 +40,21 @@ class Board:
 
     def __init__(self, folder: Path, epochs_done: int) -> None:
         """Starts writing; events a killed run left after `epochs_done` are purged."""
+        self.failed = False
+        self._open(folder, epochs_done)
+
+    @_never_fatal
+    def _open(self, folder: Path, epochs_done: int) -> None:
         self._writer = SummaryWriter(str(folder), purge_step=epochs_done + 1 if epochs_done else None)
 
+    @_never_fatal
     def start(self, config: Config, protocol: str, notes: list[str]) -> None:
         """The texts: configuration, protocol stamp and what the data had to say."""
         self._writer.add_text("config", f"```yaml\n{dump(config)}```")
         self._writer.add_text("protocol", protocol)
         self._writer.add_text("data", "\n\n".join(notes) or "nothing set aside")
 
+    @_never_fatal
     def epoch(self, line: dict[str, Any], labels: tuple[str, ...]) -> None:
         """The curves of one line of `metrics.jsonl`."""
         step = line["epoch"] + 1
@@ -41,11 +69,13 @@ class Board:
             self._writer.add_scalar(f"loop/{name}", line[name], step)
         self._writer.flush()
 
+    @_never_fatal
     def confusion(self, confusion: np.ndarray, labels: tuple[str, ...], title: str, epoch: int) -> None:
         """A picture of the validation speakers' confusion matrix."""
         picture = figure_array(confusion_figure(confusion, labels, title))
         self._writer.add_image("valid/confusion", picture, epoch + 1, dataformats="HWC")
 
+    @_never_fatal
     def clips(self, sounds: list[Tensor], features: list[Tensor], names: list[str], sample_rate: int) -> None:
         """Augmented clips, each `(T,)`, to listen to, and the `(F, N)` features the model is given of them."""
         for i, (sound, picture, name) in enumerate(zip(sounds, features, names, strict=True)):
@@ -54,6 +84,7 @@ class Board:
             pixels = figure_array(spectrogram_figure(picture.cpu().numpy(), name))
             self._writer.add_image(f"augmented/{i}", pixels, 1, dataformats="HWC")
 
+    @_never_fatal
     def finish(self, config: Config, best: dict[str, Any]) -> None:
         """The hparams row of the run: what was chosen, and the selected epoch's validation scores."""
         chosen = {
@@ -68,6 +99,7 @@ class Board:
         for name, value in scores.items():
             self._writer.add_scalar(name, value, best["epoch"] + 1)
 
+    @_never_fatal
     def close(self) -> None:
         """Writes what is buffered."""
         self._writer.close()

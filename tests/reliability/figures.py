@@ -1,0 +1,77 @@
+"""Prove every promise of docs/reliability.md once more, at length, and write what came out into its table.
+
+python -m tests.reliability.figures          (make test-long)
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE, RECORD = ROOT / "docs/reliability.md", ROOT / "docs/reliability.json"
+FAULTS = "tests/reliability"
+PROMISES = {
+    1: [f"{FAULTS}/test_kills.py", f"{FAULTS}/test_signals.py"],
+    2: [f"{FAULTS}/test_syscalls.py", f"{FAULTS}/test_folder.py", "-k", "call or rename or links"],
+    3: [f"{FAULTS}/test_folder.py", "tests/training/test_checkpoint.py", "-k", "flipped or cut or damaged"],
+    4: [f"{FAULTS}/test_hostile_checkpoints.py", "tests/data/test_archives.py"],
+    5: [f"{FAULTS}/test_fuzz.py", "-k", "audio or unfold"],
+    6: [f"{FAULTS}/test_disk_full.py", f"{FAULTS}/test_folder.py", "-k", "disk or written"],
+    7: ["tests/training", f"{FAULTS}/test_training_faults.py", "-k", "finite or nan"],
+    8: ["tests/test_config.py", f"{FAULTS}/test_fuzz.py", "-k", "refused or told or override"],
+    9: ["tests/data/test_leaks.py", "tests/data/test_dataset.py", "tests/evaluation/test_held_out.py"],
+    10: [f"{FAULTS}/test_determinism.py", f"{FAULTS}/test_training_faults.py", "tests/training/test_loop.py", "-k",
+         "bytes or bits or nondeterministic or environment or resuming"],
+}  # fmt: skip
+
+
+def prove(selection: list[str]) -> dict[str, object]:
+    """Runs the tests of one promise, long ones too."""
+    with tempfile.NamedTemporaryFile("r", suffix=".txt") as told:
+        environment = {**os.environ, "SERX_FIGURES": told.name, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "pytest", "-m", "long or not long", *selection]
+        begun = time.monotonic()
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        figures = told.read().splitlines()
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)}
+    if done.returncode:
+        print(done.stdout[-3000:], file=sys.stderr)
+    return {"command": "pytest -m 'long or not long' " + " ".join(f"'{s}'" if " " in s else s for s in selection),
+            "day": time.strftime("%Y-%m-%d"), "seconds": round(time.monotonic() - begun), "figures": figures,
+            **counts, "held": done.returncode == 0}  # fmt: skip
+
+
+def table(record: dict[str, dict]) -> str:
+    """The figures as a table of Markdown."""
+    lines = ["| | held | tests | counted | last proved |", "|---|---|---|---|---|"]
+    for number, each in record.items():
+        tests = f"{each.get('passed', 0)} passed" + "".join(
+            f", {each[word]} {word}" for word in ("failed", "error", "skipped") if each.get(word)
+        )
+        held = "yes" if each["held"] else "**NO**"
+        counted = "; ".join(each["figures"]) or "-"
+        lines.append(f"| {number} | {held} | {tests} | {counted} | {each['day']}, {each['seconds']} s |")
+    return "\n".join(lines)
+
+
+def main(chosen: list[int]) -> bool:
+    record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    for number in chosen:
+        record[str(number)] = prove(PROMISES[number])
+        print(number, json.dumps(record[str(number)]), flush=True)
+        record = dict(sorted(record.items(), key=lambda item: int(item[0])))
+        RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    page = PAGE.read_text()
+    start, end = "<!-- figures -->\n", "<!-- end of figures -->"
+    before, after = page.split(start)[0], page.split(end)[1]
+    PAGE.write_text(before + start + table(record) + "\n" + end + after)
+    return all(each["held"] for each in record.values())
+
+
+if __name__ == "__main__":
+    sys.exit(not main([int(number) for number in sys.argv[1:]] or list(PROMISES)))

@@ -1,0 +1,105 @@
+"""Train, be killed with SIGKILL, resume, be killed again: how the runs so treated compare with one left alone.
+
+    python -m tests.reliability.killing CONFIG FOLDER KILLS SEED [section.key=value ...]
+
+prints one JSON object. Children are forked from a process that has imported everything and trained nothing, so that a
+kill costs a tenth of a second and not the start of an interpreter.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from serx.config import Config, load
+from serx.training import checkpoint
+from serx.training.folder import BEST, LAST, METRICS, PREVIOUS
+from serx.training.loop import fit
+
+
+def train_in_child(config: Config, folder: Path) -> int:
+    """Forks; the child trains, or resumes, and leaves with 0. Returns its number."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        fit(config, folder, resume=(folder / LAST).exists() or (folder / PREVIOUS).exists(), progress=False)
+    except BaseException as error:
+        os.write(2, f"{type(error).__name__}: {error}\n".encode())
+        os._exit(1)
+    os._exit(0)
+
+
+def differences(one: Path, two: Path) -> list[str]:
+    """What is not the same bit for bit in two finished runs."""
+    found = []
+    for name in (LAST, BEST):
+        a, b = checkpoint.load(one / name), checkpoint.load(two / name)
+        found += [f"{name}: {key}" for key in a.tensors.keys() ^ b.tensors.keys()]
+        found += [f"{name}: {key}" for key in a.tensors.keys() & b.tensors.keys() if not _same(a, b, key)]
+        if a.facts["progress"] != b.facts["progress"]:
+            found.append(f"{name}: progress")
+    if records(one) != records(two):
+        found.append(METRICS)
+    return found
+
+
+def _same(a: checkpoint.Checkpoint, b: checkpoint.Checkpoint, key: str) -> bool:
+    return torch.equal(a.tensors[key], b.tensors[key])
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """The epochs of a run, without what depends on the clock."""
+    lines = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "clips_per_second"} for line in lines]
+
+
+def main(config_path: str, folder: str, kills: int, seed: int, overrides: list[str]) -> dict[str, Any]:
+    """Kills until `kills` have hit, over as many runs as that takes, and lets each run finish after its last kill."""
+    config, root, choose = load(config_path, overrides), Path(folder), random.Random(seed)
+    torch.set_num_threads(1)
+    begun = time.monotonic()
+    _, status = os.waitpid(train_in_child(config, root / "whole"), 0)
+    alone = time.monotonic() - begun
+    told: dict[str, Any] = {"kills": 0, "runs": 0, "lost": 0, "unreadable": 0, "failed": int(status != 0), "differ": []}
+    while told["kills"] < kills or told["runs"] == 0:
+        run = root / f"run{told['runs']}"
+        finished = False
+        while not finished:
+            had = (run / LAST).exists()
+            child = train_in_child(config, run)
+            if told["kills"] < kills:
+                time.sleep(choose.uniform(0, alone / 2))
+                os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            finished = os.WIFEXITED(status)
+            told["kills"] += not finished
+            told["failed"] += finished and os.WEXITSTATUS(status) != 0
+            told["lost"] += had and not (run / LAST).exists()
+            told["unreadable"] += _unreadable(run)
+        told["differ"] += differences(root / "whole", run)
+        told["litter"] = [path.name for path in run.glob(".*.tmp")]
+        told["runs"] += 1
+    return told | {"seconds": round(time.monotonic() - begun, 1)}
+
+
+def _unreadable(run: Path) -> int:
+    """How many of the run's checkpoints cannot be read."""
+    bad = 0
+    for path in run.glob("*.safetensors"):
+        try:
+            checkpoint.load(path)
+        except checkpoint.CheckpointError:
+            bad += 1
+    return bad
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:])))

@@ -1,0 +1,212 @@
+"""Random and damaged input: configurations, overrides, file names, manifests, audio. Read, or refused in words."""
+
+import json
+import os
+import string
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from serx.config import load
+from serx.data.corpora import GRAMMARS, recognise
+from serx.data.manifest import read_manifest
+from serx.errors import SerxError
+from serx.yaml_lines import parse
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = [path.read_text() for path in sorted((ROOT / "configs").rglob("*.yaml"))]
+LONG = int(os.environ.get("SERX_FUZZ", "0"))
+
+
+def examples(count: int):
+    """So many, in the same order each time; `SERX_FUZZ=N` in the environment for N."""
+    return settings(max_examples=LONG or count, deadline=None, derandomize=not LONG, database=None,
+                    suppress_health_check=list(HealthCheck))  # fmt: skip
+
+
+FINE = "some.yaml damaged.yaml command line any.csv"
+
+
+def said(read, *arguments) -> str:
+    """What a refusal says; FINE, in which every test finds its word, when there was none."""
+    try:
+        read(*arguments)
+    except SerxError as error:
+        return str(error)
+    return FINE
+
+
+TOKENS = [
+    "data", "model", "kind: cnn1d", "root: x", "train", "optim", "lr", "1e-3", ".nan", ".inf", "-", ":", ": ", "\n",
+    "\n  ", "[", "]", "{", "}", ",", "&a", "*a", "!!python/object:os.system", "!!int", "!!binary", "!!set",
+    "!!timestamp", "<<", "? ", "|", ">", "'", '"', "#", "%YAML 9", "---", "...", "\t", "null", "\x00", "\ufeff",
+    "9" * 5000, "0x10", "=", "@", "`", "epochs", "2001-01-01", "é", "\U0001f600", "\ud800",
+]  # fmt: skip
+yaml_text = st.one_of(st.text(max_size=200), st.lists(st.sampled_from(TOKENS), max_size=30).map("".join))
+
+
+def _mutated(text: str, edits: list[tuple[float, str]]) -> str:
+    for place, token in edits:
+        at = int(place * len(text))
+        text = text[:at] + token + text[at + (len(token) % 3) :]
+    return text
+
+
+edits = st.lists(st.tuples(st.floats(0, 1), st.sampled_from(TOKENS)), min_size=1, max_size=4)
+ALIASES = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
+)
+
+
+@examples(200)
+@given(yaml_text)
+@example(ALIASES)
+@example("a: &a [*a]")
+@example("[" * 3000)
+@example("a: !!python/object/apply:os.system [true]")
+@example("a: !!int x")
+@example("a: !!float [1]")
+@example("? [a, {b: c}]\n: d")
+@example("a: " + "9" * 5000)
+@example("a: !!binary '*'")
+@example("a: !!timestamp x")
+def test_any_text_is_a_tree_or_refused_with_its_source(text):
+    assert "some.yaml" in said(parse, text, "some.yaml")
+
+
+@examples(200)
+@given(st.sampled_from(SHIPPED), edits)
+@example("data: {root: x, label_map: {a: b}}\nmodel: {kind: [cnn1d]}\n", [(1.0, "\n")])
+@example("data: {root: [[x]]}\nmodel: 3\n", [(1.0, "\n")])
+@example("1\n", [(1.0, "\n")])
+@example("data: {root: x}\nmodel: {kind: {a: b}}\n", [(1.0, "\n")])
+def test_any_damaged_configuration_is_one_or_refused_with_its_file(tmp_path_factory, text, edits):
+    path = tmp_path_factory.getbasetemp() / "damaged.yaml"
+    path.write_bytes(_mutated(text, edits).encode("utf-8", "surrogatepass"))
+    assert "damaged.yaml" in said(load, path)
+
+
+@examples(300)
+@given(st.one_of(
+    st.text(max_size=40),
+    st.tuples(st.sampled_from(["optim.lr", "data", "model", "augment.waveform", "data.label_map.x", "a..b", "."]),
+              yaml_text).map("=".join),
+))  # fmt: skip
+def test_any_override_is_obeyed_or_refused_as_one(tmp_path_factory, override):
+    path = tmp_path_factory.getbasetemp() / "plain.yaml"
+    path.write_text("data: {root: x}\nmodel: {kind: cnn1d}\n")
+    assert "command line" in said(load, path, [override])
+
+
+names = st.one_of(
+    st.text(max_size=60),
+    st.text(alphabet="0123456789-_/ .wavWLEAFTNabXHIOYDFAGR" + string.ascii_lowercase, max_size=40),
+    st.tuples(st.sampled_from([g.example.split()[0] for g in GRAMMARS]), st.floats(0, 1), st.characters()).map(
+        lambda x: x[0][: int(x[1] * len(x[0]))] + x[2] + x[0][int(x[1] * len(x[0])) + 1 :]
+    ),
+)
+
+
+@examples(500)
+@given(names)
+def test_any_file_name_is_a_known_clip_or_none(name):
+    clip = recognise(f"/corpus/{name}")
+    if clip is not None:
+        grammar = next(g for g in GRAMMARS if g.corpus == clip.corpus)
+        assert clip.speaker in grammar.speakers
+        assert clip.emotion in grammar.emotions.values()
+
+
+@pytest.mark.parametrize(
+    ("name", "speaker"),
+    [("1076_MTI_SAD_XX.wav", "1076"), ("1040_ITH_SAD_X.wav", "1040"), ("01-01-03-01-01-01-07.mp4", "07"),
+     ("03-02-03-01-01-01-07.wav", "07"), ("03-01-09-01-01-01-07.wav", None), ("03-01-03-01-01-01-25.wav", None),
+     ("1092_MTI_SAD_XX.wav", None), ("03-01-03-01-01-01-07 (1).wav", None)],
+)  # fmt: skip
+def test_the_odd_names_of_real_corpora_are_known_or_none(name, speaker):
+    clip = recognise(f"/corpus/{name}")
+    assert (clip.speaker if clip else None) == speaker
+
+
+CELLS = [
+    "a.wav", "b.wav", "../a.wav", "/etc/passwd", "", "anger", "sad", "1", "Actor_07", "7", "\x00", '"', '""', ",", ";",
+    "\t", "\n", "\r", "m", "female", "train", "x" * 200_000, "\ud800", "é",
+]  # fmt: skip
+cells = st.sampled_from(CELLS)
+
+
+@examples(150)
+@given(st.lists(st.lists(cells, max_size=6), max_size=6), st.sampled_from([",", ";", "\t", "|"]))
+def test_any_manifest_is_read_or_refused_with_file_and_line(tmp_path_factory, rows, separator):
+    folder = tmp_path_factory.getbasetemp()
+    path = folder / "any.csv"
+    (folder / "a.wav").touch()
+    header = separator.join(["path", "emotion", "speaker", "sex", "split"])
+    text = "\n".join([header, *(separator.join(row) for row in rows)])
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    told = said(read_manifest, path)
+    assert "any.csv" in told and len(told) < 10_000
+
+
+def mutate_and_read(count: int, seed: int, megabytes: int, folder: Path) -> dict:
+    command = [sys.executable, "-m", "tests.reliability.mutating", count, seed, megabytes, folder]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=ROOT, env=environment, timeout=900)
+    at = (folder / "now").read_text() if (folder / "now").exists() else ""
+    assert done.returncode == 0, f"the reader died at {at}: {done.stderr[-500:]}"
+    return json.loads(done.stdout.splitlines()[-1])  # libsndfile's ALAC prints, too
+
+
+def test_damaged_audio_is_decoded_or_refused_by_a_named_reason(tmp_path):
+    told = mutate_and_read(500, 0, 800, tmp_path)
+    assert not told["wrong"]
+    assert told["files"] == 500 and len(told["found"]) >= 8 and 50 < told["found"]["decoded"] < 400
+
+
+@pytest.mark.long
+def test_five_thousand_damaged_audio_files_kill_nothing(tmp_path, record_figure):
+    told = mutate_and_read(5000, 1, 800, tmp_path)
+    assert not told["wrong"]
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(told["found"].items()))
+    record_figure(f"{told['files']} damaged files: 0 process deaths, 0 unsound ({reasons}), peak {told['peak_mb']} MB")
+
+
+BOMBS = {
+    "a minute of eight channels": ((384_000 * 60, 8), 384_000, "FLAC"),
+    "an hour": ((16_000 * 3600, 1), 16_000, "FLAC"),
+    "ten minutes of two channels": ((48_000 * 600, 2), 48_000, "FLAC"),
+    "a compressed hour": ((8_000 * 3600, 1), 8_000, "OGG"),
+}
+READ = """
+import re, sys
+from pathlib import Path
+from serx.data.audio import AudioConfig, RefusedAudioError, read
+try:
+    print(len(read(Path(sys.argv[1]), AudioConfig())))
+except RefusedAudioError as error:
+    print(error.reason)
+print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) >> 10)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads its memory from /proc")
+@pytest.mark.parametrize("name", BOMBS)
+def test_small_files_that_unfold_into_large_ones_stay_below_500_mb(name, tmp_path):
+    (frames, channels), rate, form = BOMBS[name]
+    path = tmp_path / "bomb"
+    with soundfile.SoundFile(path, "w", rate, channels, format=form) as file:
+        block = np.zeros((1 << 20, channels), np.float32)
+        block[0] = 0.5
+        for start in range(0, frames, len(block)):
+            file.write(block[: min(len(block), frames - start)])
+    assert path.stat().st_size < frames * channels / 10
+    done = subprocess.run([sys.executable, "-c", READ, str(path)], capture_output=True, text=True, cwd=ROOT)
+    told, peak = done.stdout.split()
+    assert told == ("too_long" if name != "a minute of eight channels" else str(16_000 * 60))
+    assert int(peak) < 500

@@ -1,0 +1,180 @@
+"""Files that pretend to be checkpoints: refused unread by train --resume, evaluate and predict, and nothing is run."""
+
+import gzip
+import io
+import json
+import os
+import pickle
+import shutil
+import struct
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from serx.config import load
+from serx.errors import CheckpointError
+from serx.evaluation.held_out import evaluate_checkpoint
+from serx.inference.predictor import Predictor
+from serx.training import checkpoint
+from serx.training.folder import BEST, LAST, PREVIOUS
+from serx.training.loop import fit
+from tests.conftest import TINY
+
+CPU = torch.device("cpu")
+
+
+class Payload:
+    """Unpickling this makes the folder `trace`."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = str(trace)
+
+    def __reduce__(self):
+        return os.mkdir, (self.trace,)
+
+
+def _safetensors(header: bytes, data: bytes = b"") -> bytes:
+    return struct.pack("<Q", len(header)) + header + data
+
+
+def _torch(trace: Path, **how) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"model": Payload(trace), "config": {}}, buffer, **how)
+    return buffer.getvalue()
+
+
+def _legacy_tar(trace: Path) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name in ("sys_info", "pickle", "storages", "tensors"):
+            content = pickle.dumps(Payload(trace))
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _numpy(trace: Path) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, model=np.array([Payload(trace)], dtype=object))
+    return buffer.getvalue()
+
+
+def _zip(trace: Path) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(Payload(trace)))
+        archive.writestr("archive/code/__torch__.py", f"import os; os.mkdir({str(trace)!r})")
+    return buffer.getvalue()
+
+
+def _pickle_in_metadata(trace: Path) -> bytes:
+    return _safetensors(json.dumps({"__metadata__": {"serx": pickle.dumps(Payload(trace), 0).decode()}}).encode())
+
+
+PAYLOADS = {
+    "torch zip": _torch,
+    "torch legacy": lambda trace: _torch(trace, _use_new_zipfile_serialization=False),
+    "legacy tar": _legacy_tar,
+    "raw pickle 0": lambda trace: pickle.dumps(Payload(trace), 0),
+    "raw pickle 2": lambda trace: pickle.dumps(Payload(trace), 2),
+    "raw pickle 5": lambda trace: pickle.dumps(Payload(trace), 5),
+    "gzipped pickle": lambda trace: gzip.compress(pickle.dumps(Payload(trace))),
+    "numpy objects": _numpy,
+    "zip with code": _zip,
+    "pickle in a header": _pickle_in_metadata,
+    "header without end": lambda trace: struct.pack("<Q", 2**63) + b"{" * 100,
+    "deep header": lambda trace: _safetensors(b"[" * 200_000),
+    "facts that are deep": lambda trace: _safetensors(json.dumps({"__metadata__": {"serx": "[" * 200_000}}).encode()),
+    "tensors beyond the file": lambda trace: _safetensors(
+        b'{"x":{"dtype":"F32","shape":[1000000000],"data_offsets":[0,4000000000]}}'
+    ),
+}
+
+
+def use(command: str, path: Path, trained: Path) -> None:
+    """What a script does with a checkpoint."""
+    if command == "resume":
+        fit(load(trained / "tiny.yaml", [*TINY, "train.epochs=9"]), path.parent, resume=True, progress=False)
+    elif command == "evaluate":
+        evaluate_checkpoint(path, None, "test", CPU, progress=False)
+    else:
+        Predictor(path, CPU)
+
+
+@pytest.mark.parametrize("command", ["resume", "evaluate", "predict"])
+@pytest.mark.parametrize("name", PAYLOADS)
+def test_a_hostile_file_is_refused_by_its_name_and_runs_nothing(name, command, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    trace = tmp_path / "trace"
+    path = tmp_path / "run" / LAST
+    path.parent.mkdir()
+    path.write_bytes(PAYLOADS[name](trace))
+    with pytest.raises(CheckpointError) as caught:
+        use(command, path, trained)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert not trace.exists()
+
+
+def test_the_payloads_would_act_if_they_were_unpickled(tmp_path):
+    pickle.loads(PAYLOADS["raw pickle 2"](tmp_path / "trace"))
+    assert (tmp_path / "trace").exists()
+
+
+def test_a_hostile_newest_checkpoint_does_not_hide_the_good_one_before(trained, tmp_path):
+    (trained / "run" / LAST).write_bytes(PAYLOADS["torch zip"](tmp_path / "trace"))
+    fit(load(trained / "tiny.yaml", [*TINY, "train.epochs=8"]), trained / "run", resume=True, progress=False)
+    assert checkpoint.load(trained / "run" / LAST).facts["progress"]["epoch"] == 8
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "fifo", "."])
+def test_what_is_no_plain_file_is_refused_at_once(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo")
+    with pytest.raises(CheckpointError, match=path.replace(".", r"\.")):
+        checkpoint.load(path)
+
+
+FORGERIES = {
+    "no config": lambda facts: facts.pop("config"),
+    "config is a list": lambda facts: facts.update(config=[1]),
+    "config is deep": lambda facts: facts["config"].update(data=_deep()),
+    "labels are a number": lambda facts: facts.update(labels=3),
+    "labels are numbers": lambda facts: facts.update(labels=[[1], {}]),
+    "no speakers of a part": lambda facts: facts["speakers"].pop("train"),
+    "digests are text": lambda facts: facts.update(digests="x"),
+    "code for a model": lambda facts: facts["config"].update(model={"kind": "os.system", "name": "reboot"}),
+    "a model from the net": lambda facts: facts["config"].update(model={"kind": "timm", "name": "hf-hub:a/b"}),
+    "a model from a folder": lambda facts: facts["config"].update(model={"kind": "timm", "name": "local-dir:/tmp"}),
+    "a key to import": lambda facts: facts["config"]["model"].update(_target_="os.system"),
+}  # fmt: skip
+
+
+def _deep() -> list:
+    value: list = []
+    for _ in range(400):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_forged_file_with_a_right_checksum_is_refused_by_what_is_wrong(name, command, trained, tmp_path):
+    saved = checkpoint.load(trained / "run" / BEST)
+    facts = {key: value for key, value in saved.facts.items() if key not in ("format", "sha256")}
+    FORGERIES[name](facts)
+    checkpoint.save(tmp_path / "forged.safetensors", saved.tensors, facts)
+    with pytest.raises(CheckpointError, match=r"forged\.safetensors"):
+        use(command, tmp_path / "forged.safetensors", trained)
+
+
+def test_best_in_the_place_of_last_is_refused_by_the_state_it_lacks(trained):
+    shutil.copy(trained / "run" / BEST, trained / "run" / LAST)
+    (trained / "run" / PREVIOUS).unlink()
+    with pytest.raises(CheckpointError, match="missing"):
+        fit(load(trained / "tiny.yaml", [*TINY, "train.epochs=8"]), trained / "run", resume=True, progress=False)

@@ -1,0 +1,109 @@
+"""SIGTERM and SIGINT: the step is finished, the run saved, the exit code told; a second one does not wait."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from serx.training import checkpoint, loop
+from serx.training.folder import LAST, METRICS
+from serx.training.loop import fit
+from serx.training.signals import interruptible
+from tests.conftest import TINY
+from tests.reliability.killing import differences
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_is_noted_and_the_second_ends_at_once(number, capfd):
+    before = signal.getsignal(number)
+
+    def twice() -> None:
+        with interruptible() as received:
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)
+            assert received == [number]
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+
+    with pytest.raises(SystemExit) as caught:
+        twice()
+    assert caught.value.code == 128 + number
+    assert signal.getsignal(number) is before
+    assert "again to stop at once" in capfd.readouterr().err
+
+
+def test_a_signal_in_the_middle_of_a_print_does_no_harm(tmp_path):
+    program = (
+        "import os, signal, sys, threading, time\n"
+        "from serx.training.signals import interruptible\n"
+        "with interruptible() as received:\n"
+        "    threading.Thread(target=lambda: (time.sleep(0.3), os.kill(os.getpid(), 15)), daemon=True).start()\n"
+        "    while not received:\n"
+        "        print('x' * 100_000, flush=True)\n"
+        "print('done')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert done.stdout.endswith("done\n")
+
+
+def test_signals_are_left_alone_outside_the_main_thread():
+    found = []
+
+    def run():
+        with interruptible() as received:
+            found.append((received, signal.getsignal(signal.SIGTERM)))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found == [([], signal.getsignal(signal.SIGTERM))]
+
+
+@pytest.mark.slow
+def test_a_signal_during_validation_is_obeyed_after_it_and_loses_nothing(tiny_config, tmp_path, monkeypatch):
+    config = tiny_config("train.epochs=4")
+    fit(config, tmp_path / "whole", progress=False)
+    original, validated = loop.classify, []
+
+    def interrupted(*arguments):
+        validated.append(1)
+        if len(validated) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments)
+
+    monkeypatch.setattr(loop, "classify", interrupted)
+    outcome = fit(config, tmp_path / "run", progress=False)
+    assert outcome.stopped_by == signal.SIGTERM
+    assert checkpoint.load(tmp_path / "run" / LAST).facts["progress"]["epoch"] == 2
+    monkeypatch.undo()
+    fit(config, tmp_path / "run", resume=True, progress=False)
+    assert differences(tmp_path / "whole", tmp_path / "run") == []
+
+
+@pytest.mark.slow
+def test_train_exits_143_within_five_seconds_of_sigterm_and_says_how_to_go_on(tiny_config, tmp_path):
+    tiny_config()
+    command = [sys.executable, str(ROOT / "scripts/train.py"), "--config", "tiny.yaml", *TINY, "train.epochs=500",
+               "train.output=run"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    for line in process.stdout:
+        if line.startswith("epoch   3/"):
+            break
+    sent = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 143, err
+    assert time.monotonic() - sent < 5
+    assert "--resume" in out and "Traceback" not in err
+    saved = checkpoint.load(tmp_path / "run" / LAST)
+    epochs = [json.loads(text)["epoch"] for text in (tmp_path / "run" / METRICS).read_text().splitlines()]
+    assert epochs == list(range(saved.facts["progress"]["epoch"]))

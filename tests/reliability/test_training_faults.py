@@ -1,0 +1,147 @@
+"""Faults in the middle of training: logging that fails, a metric that is NaN, memory that runs out."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from serx.errors import ConfigError
+from serx.training import checkpoint, loop, tracking
+from serx.training.folder import BEST, LAST, METRICS
+from serx.training.loop import fit
+from serx.training.narration import say
+from tests.conftest import TINY
+from tests.reliability.killing import differences, records
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("broken", ["SummaryWriter", "confusion_figure", "add_scalar", "flush", "close"])
+def test_tensorboard_that_fails_is_told_once_and_the_training_goes_on(
+    broken, tiny_config, tmp_path, monkeypatch, capsys
+):
+    config = tiny_config("train.epochs=2")
+    fit(config, tmp_path / "whole", progress=False)
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    place = (
+        tracking if hasattr(tracking, broken) and broken[0] in "Sc" and broken != "close" else tracking.SummaryWriter
+    )
+    monkeypatch.setattr(place, broken, fail)
+    capsys.readouterr()
+    fit(config, tmp_path / "run", progress=False)
+    assert capsys.readouterr().out.count("TensorBoard stops here") == 1
+    assert differences(tmp_path / "whole", tmp_path / "run") == []
+
+
+def test_a_line_that_cannot_be_printed_stops_nothing(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", open("/dev/full", "w"))  # noqa: SIM115
+    say("text")
+    monkeypatch.undo()
+
+
+def test_training_into_a_pipe_that_closes_goes_on_to_its_end(tiny_config, tmp_path):
+    tiny_config()
+    command = [sys.executable, str(ROOT / "scripts/train.py"), "--config", "tiny.yaml", *TINY, "train.output=run"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=(tmp_path / "err").open("w"), cwd=tmp_path)
+    process.stdout.readline()
+    process.stdout.close()
+    process.wait(timeout=60)
+    assert len(records(tmp_path / "run")) == 3, (tmp_path / "err").read_text()
+
+
+def test_an_epoch_whose_validation_is_nan_is_never_the_best(tiny_config, tmp_path, monkeypatch):
+    original, epochs = loop.classify, []
+
+    def poisoned(*arguments):
+        probabilities = original(*arguments)
+        epochs.append(1)
+        return probabilities * float("nan") if len(epochs) == 1 else probabilities
+
+    monkeypatch.setattr(loop, "classify", poisoned)
+    for select in ("uar", "loss", "last"):
+        epochs.clear()
+        outcome = fit(tiny_config(f"train.select={select}"), tmp_path / select, progress=False)
+        lines = [json.loads(text) for text in (tmp_path / select / METRICS).read_text().splitlines()]
+        assert [line["best"] for line in lines][:2] == [False, True]
+        assert outcome.best["epoch"] > 0
+        assert math.isfinite(checkpoint.load(tmp_path / select / BEST).facts["progress"]["best"])
+
+
+def test_a_run_without_a_finite_validation_ends_in_words(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "classify", lambda *a: np.full((24, 3), np.nan))
+    outcome = fit(tiny_config("train.epochs=2"), tmp_path / "run", progress=False)
+    assert outcome.best == {} and not (tmp_path / "run" / BEST).exists()
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_out_of_memory_is_one_line_that_says_what_to_lower_and_leaves_the_state_alone(
+    error, tiny_config, tmp_path, monkeypatch
+):
+    config = tiny_config("train.epochs=3")
+    fit(config, tmp_path / "whole", progress=False)
+    original, steps = loop.augmented_features, []
+
+    def exhausted(*arguments):
+        steps.append(1)
+        if len(steps) == 5:  # within the second epoch
+            raise error
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("serx.training.epoch.augmented_features", exhausted)
+        with pytest.raises(ConfigError) as caught:
+            fit(config, tmp_path / "run", progress=False)
+    for told in ("train.batch_size=8", "longest clip 0.5 s", "Lower train.batch_size", "data.placement=stream"):
+        assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert checkpoint.load(tmp_path / "run" / LAST).facts["progress"]["epoch"] == 1
+    fit(config, tmp_path / "run", resume=True, progress=False)
+    assert differences(tmp_path / "whole", tmp_path / "run") == []
+
+
+def test_another_environment_is_announced_on_resume(trained, monkeypatch, capsys):
+    from serx.config import load
+
+    monkeypatch.setattr("serx.training.device.platform.python_version", lambda: "3.99")
+    fit(load(trained / "tiny.yaml", [*TINY, "train.epochs=8"]), trained / "run", resume=True, progress=False)
+    assert f"python: {sys.version.split()[0]} -> 3.99 (bits may differ)" in capsys.readouterr().out
+
+
+def test_no_event_stands_twice_after_a_resume(tiny_config, tmp_path, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = tiny_config("train.epochs=3")
+    original = loop.Metrics.append
+
+    def stop_before_the_save(self, line):
+        original(self, line)
+        if line["epoch"] == 1:
+            self._stopped = True
+
+    def killed(self):
+        if getattr(self.metrics, "_stopped", False):
+            raise KeyboardInterrupt  # after the curves of epoch 2 are written and before its checkpoint
+        saved(self)
+
+    saved = loop._Loop._save
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Metrics, "append", stop_before_the_save)
+        patch.setattr(loop._Loop, "_save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(config, tmp_path / "run", progress=False)
+    os.sync()
+    fit(config, tmp_path / "run", resume=True, progress=False)
+    events = EventAccumulator(str(tmp_path / "run"), size_guidance={"scalars": 0})
+    events.Reload()
+    assert [event.step for event in events.Scalars("valid/uar")] == [1, 2, 3]
+    assert [line["epoch"] for line in records(tmp_path / "run")] == [0, 1, 2]
