@@ -11,7 +11,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import ValidationError, model_validator
+from pydantic import ValidationError
 
 from serx.data.settings import DataConfig
 from serx.errors import ConfigError
@@ -19,7 +19,7 @@ from serx.models.registry import ModelConfig
 from serx.section import Section
 from serx.training.settings import OptimConfig, TrainConfig
 from serx.transforms.augment import AugmentConfig
-from serx.transforms.features import FeaturesConfig, check_warpable
+from serx.transforms.features import FeaturesConfig, why_not_warpable
 from serx.yaml_lines import Place, parse, read
 
 
@@ -32,12 +32,6 @@ class Config(Section):
     model: ModelConfig
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Config":
-        if self.augment.fused is not None:
-            check_warpable(self.features)
-        return self
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -62,12 +56,16 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def from_tree(tree: Mapping[str, Any], places: Mapping[Place, str] | None = None, source: str = "config") -> Config:
     """Checks a tree of dicts, tuples and scalars, such as a checkpoint keeps."""
     try:
-        return Config.model_validate(tree)
+        config = Config.model_validate(tree)
     except ValidationError as error:
         faults = error.errors()
         deepest = [fault for fault in faults if not any(_within(other, fault) for other in faults)]
         mistakes = [_explain(fault, places or {}, source) for fault in deepest]
         raise ConfigError("\n".join(dict.fromkeys(mistakes))) from error
+    fault = why_not_warpable(config.features) if config.augment.fused is not None else None
+    if fault:
+        raise ConfigError(f"{(places or {}).get(('augment', 'fused'), source)}: {fault}")
+    return config
 
 
 def tuples(value: Any) -> Any:

@@ -126,8 +126,9 @@ class FeatureStack(nn.Module):
         Raises:
             ConfigError: a warp, and features other than mel, logmel and mfcc by fixed filters.
         """
-        if warp is not None:
-            check_warpable(self.config)
+        fault = why_not_warpable(self.config) if warp is not None else None
+        if fault:
+            raise ConfigError(fault)
         with torch.autocast(waveform.device.type, enabled=False):
             chunk = CPU_CHUNK if waveform.device.type == "cpu" else len(waveform)
             waveforms, counts = waveform.float().split(chunk), lengths.split(chunk)
@@ -213,19 +214,13 @@ _ROWS: dict[str, Callable[[_Views], Tensor]] = {
 }
 
 
-def check_warpable(config: FeaturesConfig) -> None:
-    """Refuses features that cannot be warped within the front end.
-
-    Raises:
-        ConfigError: names them.
-    """
+def why_not_warpable(config: FeaturesConfig) -> str | None:
+    """What keeps these features from being warped within the front end, and how to mend it; None if nothing does."""
     others = [name for name in config.stack if name not in WARPABLE]
-    if others or config.trainable:
-        what = f"features.stack holds {', '.join(others)}" if others else "features.trainable is set"
-        raise ConfigError(
-            f"augment.fused warps mel, logmel and mfcc by fixed filters, but {what}; "
-            "leave augment.fused out and augment the waveform instead"
-        )
+    if not others and not config.trainable:
+        return None
+    what = f"features.stack holds {', '.join(others)}" if others else "features.trainable is set"
+    return f"augment.fused warps mel, logmel and mfcc by fixed filters, but {what}; augment the waveform instead"
 
 
 def _check_rate(config: FeaturesConfig, sample_rate: int) -> None:
