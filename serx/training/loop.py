@@ -133,8 +133,7 @@ class _Loop:
     def go(self) -> Outcome:
         """All remaining epochs."""
         run, config = self.run, self.run.config
-        write(self.folder / "config.yaml", f"# protocol: {self.split.stamp}
-{dump(config)}".encode())
+        write(self.folder / "config.yaml", f"# protocol: {self.split.stamp}\n{dump(config)}".encode())
         introduce(run, self.dataset, self.split, self.folder)
         self.board.start(config, self.split.stamp, [*self.dataset.notes, *self.split.notes])
         if run.progress.epoch == run.progress.place == 0:
