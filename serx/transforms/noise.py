@@ -1,6 +1,5 @@
 """Noise added at a signal-to-noise ratio: white, pink or brown, or recorded."""
 
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -8,7 +7,7 @@ from torch import Tensor
 
 from serx.section import Section
 from serx.seeding import ClipRandom, generator
-from serx.transforms.functional import valid_mask
+from serx.transforms.functional import cached, valid_mask
 from serx.transforms.recordings import Bank
 from serx.transforms.transform import Probability, Range
 
@@ -93,7 +92,7 @@ def read_table(color: str, start: Tensor, x: Tensor) -> Tensor:
     return noise_table(color, x.device)[index]
 
 
-@lru_cache(maxsize=8)
+@cached
 def noise_table(color: str, device: torch.device) -> Tensor:
     """`(NOISE_TABLE,)`, the same Gaussian samples on every device, made once; its end joins its beginning."""
     white = torch.randn(NOISE_TABLE, generator=generator(0, "noise table"))

@@ -11,14 +11,13 @@ resampling"). The matrices of all P are one small bank, and each clip picks its 
 """
 
 import math
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from serx.transforms.chunks import by_chunks
-from serx.transforms.functional import valid_mask
+from serx.transforms.functional import cached, valid_mask
 
 RATIO_STEPS = 128  # Q: speeds are multiples of 1 / 128, about 13 cents apart
 FIRST, LAST = 96, 168  # P: speeds 0.75 to 1.3125
@@ -58,7 +57,7 @@ def read_at(waveform: Tensor, steps: Tensor, size: int) -> Tensor:
     return torch.bmm(rows, bank[steps - FIRST]).flatten(1)[:, :size]
 
 
-@lru_cache(maxsize=4)
+@cached
 def _bank(device: torch.device) -> Tensor:
     """`(P, K, Q)` weights; made in float64, each output's weights adding up to 1."""
     taps = torch.arange(LAST + 2 * REACH, dtype=torch.float64)[:, None] - REACH
