@@ -27,7 +27,7 @@ class Recognizer(nn.Module):
         super().__init__()
         self.labels, self.sample_rate = labels, sample_rate
         self.features = FeatureStack(features, sample_rate)
-        self.normalizer = Normalizer(features.bins, features.normalize, features.remove_level, features.clip_share)
+        self.normalizer = Normalizer(features.bins, features.normalize, features.remove_level)
         self.backbone = build(model, features.bins, len(labels), pretrained)
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:

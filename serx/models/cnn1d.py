@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from serx.models.ensemble import EnsembleConfig
+from serx.models.ensemble import AnyModelConfig
 from serx.models.layers import AttentiveStatistics, Classifier, ResidualBlock, time_mask
 
 
-class Cnn1dConfig(EnsembleConfig):
+class Cnn1dConfig(AnyModelConfig):
     """Widths and strides of the stages, one residual block each."""
 
     kind: Literal["cnn1d"] = "cnn1d"

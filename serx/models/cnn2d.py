@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from serx.models.ensemble import EnsembleConfig
+from serx.models.ensemble import AnyModelConfig
 from serx.models.layers import AttentiveStatistics, Classifier, ResidualBlock, strided, time_mask
 
 
-class Cnn2dConfig(EnsembleConfig):
+class Cnn2dConfig(AnyModelConfig):
     """The stem's width and stride, then for each stage its width and its (frequency, time) stride."""
 
     kind: Literal["cnn2d"] = "cnn2d"

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from serx.section import Section
 
 
-class EnsembleConfig(Section):
-    """What every kind of model may add: how many of it vote."""
+class AnyModelConfig(Section):
+    """What every kind of model may add."""
 
-    members: int = Field(1, ge=1, le=16)
+    members: int = Field(1, ge=1, le=16)  # how many of it vote
+    relax: float = Field(0.0, ge=0, le=1)  # share of each row's own statistics that is taken out first
 
 
 class Ensemble(nn.Module):

@@ -9,11 +9,11 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from serx.models.ensemble import EnsembleConfig
+from serx.models.ensemble import AnyModelConfig
 from serx.models.layers import time_mask
 
 
-class MlpConfig(EnsembleConfig):
+class MlpConfig(AnyModelConfig):
     """Widths of the hidden layers."""
 
     kind: Literal["mlp"] = "mlp"

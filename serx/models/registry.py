@@ -9,6 +9,7 @@ from serx.models.cnn1d import Cnn1d, Cnn1dConfig
 from serx.models.cnn2d import Cnn2d, Cnn2dConfig
 from serx.models.ensemble import Ensemble
 from serx.models.mlp import Mlp, MlpConfig
+from serx.models.relaxed import Relaxed
 from serx.models.timm_backbone import TimmBackbone, TimmConfig
 
 ModelConfig = Annotated[Cnn1dConfig | Cnn2dConfig | MlpConfig | TimmConfig, Field(discriminator="kind")]
@@ -30,4 +31,5 @@ def build(config: ModelConfig, bins: int, classes: int, pretrained: bool = False
             return Mlp(config, bins, classes)
         return Cnn2d(config, bins, classes)
 
-    return one() if config.members == 1 else Ensemble(one, config.members)
+    net = one() if config.members == 1 else Ensemble(one, config.members)
+    return Relaxed(net, config.relax) if config.relax > 0 else net

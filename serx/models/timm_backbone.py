@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from serx.models.ensemble import EnsembleConfig
+from serx.models.ensemble import AnyModelConfig
 
 
-class TimmConfig(EnsembleConfig):
+class TimmConfig(AnyModelConfig):
     """A timm model name such as `resnet18`, and how wide its picture is."""
 
     kind: Literal["timm"] = "timm"

@@ -51,7 +51,6 @@ class FeaturesConfig(Section):
     trainable: bool = False  # learn the STFT kernels and mel filters (nnaudio only)
     normalize: Literal["none", "clip", "training"] = "training"
     remove_level: bool = False  # then subtract each clip's own scalar mean
-    clip_share: float = Field(0.0, ge=0, le=1)  # then mix in so much of rows normalised by the clip's own frames
 
     @model_validator(mode="before")
     @classmethod
@@ -73,8 +72,8 @@ class FeaturesConfig(Section):
             raise ValueError(f"pitch_min {self.pitch_min} is not below pitch_max {self.pitch_max}")
         if "chroma_cqt" in self.stack and self.hop_length % (1 << (CQT_OCTAVES - 1)):
             raise ValueError(f"chroma_cqt needs a hop_length that is a multiple of 32, not {self.hop_length}")
-        if self.statistics and (self.normalize == "clip" or self.remove_level or self.clip_share > 0):
-            raise ValueError("statistics are one vector a clip: normalize: training, no remove_level, no clip_share")
+        if self.statistics and (self.normalize == "clip" or self.remove_level):
+            raise ValueError("statistics are one vector a clip; use normalize: training and remove_level: false")
         return self
 
     @property

@@ -17,23 +17,15 @@ class Normalizer(nn.Module):
 
     `mode`: `clip` gives each row of each clip mean 0 and deviation 1; `training` uses `mean` and `deviation (F, 1)` of
     the training speakers, which are part of the state. `remove_level` subtracts each clip's scalar mean over rows and
-    frames, and with it the distance to the microphone. `clip_share` mixes in that share of the clip-normalised rows:
-    the long-term spectrum tells the speaker and the room, and a little of the emotion (relaxed instance frequency-wise
-    normalisation, Kim et al. 2022).
+    frames, and with it the distance to the microphone.
     """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(
-        self,
-        bins: int,
-        mode: Literal["none", "clip", "training"],
-        remove_level: bool = False,
-        clip_share: float = 0.0,
-    ) -> None:
+    def __init__(self, bins: int, mode: Literal["none", "clip", "training"], remove_level: bool) -> None:
         super().__init__()
-        self.mode, self.remove_level, self.clip_share = mode, remove_level, clip_share
+        self.mode, self.remove_level = mode, remove_level
         if mode == "training":
             self.register_buffer("mean", torch.zeros(bins, 1))
             self.register_buffer("deviation", torch.ones(bins, 1))
@@ -48,8 +40,6 @@ class Normalizer(nn.Module):
         if self.remove_level:
             count = frames[:, None, None] * features.shape[1]
             features = (features - features.sum(dim=(1, 2), keepdim=True) / count) * mask
-        if self.clip_share > 0:
-            features = torch.lerp(features, _by_clip(features, mask) * mask, self.clip_share)
         return features
 
     def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:

@@ -8,6 +8,7 @@ from serx.models.cnn2d import Cnn2dConfig
 from serx.models.layers import AttentiveStatistics, ResidualBlock, SqueezeExcite
 from serx.models.mlp import MlpConfig
 from serx.models.registry import build
+from serx.models.relaxed import Relaxed
 from serx.models.timm_backbone import TimmConfig
 
 BINS, CLASSES = 40, 5
@@ -16,6 +17,7 @@ CONFIGS = {
     "cnn2d": Cnn2dConfig(stem=8, widths=(8, 12, 16), embedding=24),
     "mlp": MlpConfig(widths=(16, 24)),
     "ensemble": Cnn1dConfig(stem=8, widths=(8, 12, 12), members=3),
+    "relaxed": Cnn2dConfig(stem=8, widths=(8, 12, 16), embedding=24, relax=0.5),
     "timm-convolutions": TimmConfig(name="resnet10t", frames=48),
     "timm-transformer": TimmConfig(name="vit_tiny_patch16_224", frames=48),
 }
@@ -138,3 +140,18 @@ def test_an_ensemble_answers_with_the_mean_probability_and_trains_each_member_al
     with torch.inference_mode():
         mean = torch.stack([member(features, frames).softmax(-1) for member in ensemble.members]).mean(0)
         torch.testing.assert_close(ensemble(features, frames).softmax(-1), mean)
+
+
+def test_a_relaxed_network_hears_a_mixture_of_the_clip_and_its_rows_normalised():
+    features, frames = some_features(4, [30, 12], 30)
+    features = 3 * features + 2 * (features != 0)
+    heard = Relaxed(_Echo(), 0.25)(features, frames)
+    rows = features[1, :, :12]
+    scaled = (rows - rows.mean(-1, keepdim=True)) / (rows.var(-1, correction=0, keepdim=True) + 1e-3).sqrt()
+    torch.testing.assert_close(heard[1, :, :12], 0.75 * rows + 0.25 * scaled)
+    assert not heard[1, :, 12:].any()
+
+
+class _Echo(torch.nn.Module):
+    def forward(self, features: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+        return features

@@ -35,10 +35,9 @@ def test_training_statistics_are_those_of_the_valid_frames_in_any_batches():
 
 @pytest.mark.parametrize("mode", ["none", "clip", "training"])
 @pytest.mark.parametrize("remove_level", [False, True])
-@pytest.mark.parametrize("clip_share", [0.0, 0.5])
-def test_padding_stays_zero_and_changes_nothing(mode, remove_level, clip_share):
+def test_padding_stays_zero_and_changes_nothing(mode, remove_level):
     features, frames = some_features()
-    normalizer = Normalizer(5, mode, remove_level, clip_share)
+    normalizer = Normalizer(5, mode, remove_level)
     if mode == "training":
         normalizer.fit([(features, frames)])
     padded = normalizer(torch.nn.functional.pad(features, (0, 11)), frames)
@@ -52,14 +51,6 @@ def test_removing_the_level_makes_a_clip_deaf_to_gain():
     normalizer = Normalizer(5, "none", True)
     louder = (features + 12.0) * (torch.arange(24) < frames[:, None])[:, None]
     torch.testing.assert_close(normalizer(features, frames), normalizer(louder, frames), atol=1e-5, rtol=0)
-
-
-def test_the_clips_share_lies_between_the_two_normalisations():
-    features, frames = some_features()
-    plain, by_clip = (Normalizer(5, mode, False)(features, frames) for mode in ("none", "clip"))
-    mixed = Normalizer(5, "none", False, 0.25)(features, frames)
-    torch.testing.assert_close(mixed, 0.75 * plain + 0.25 * by_clip, atol=1e-5, rtol=1e-5)
-    assert torch.equal(Normalizer(5, "none", False, 0.0)(features, frames), plain)
 
 
 def test_a_constant_row_does_not_blow_up():
