@@ -18,7 +18,7 @@ demo: $(VENV)/installed
 	@echo "your voice:  $(PYTHON) scripts/predict.py --checkpoint $(RUN)/best.safetensors FILE.wav"
 
 test: $(VENV)/installed-test
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist worksteal
 
 test-long: $(VENV)/installed-test
 	$(PYTHON) -m tests.reliability.figures
