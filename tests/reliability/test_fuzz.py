@@ -181,7 +181,7 @@ BOMBS = {
     "a minute of eight channels": ((384_000 * 60, 8), 384_000, "FLAC"),
     "an hour": ((16_000 * 3600, 1), 16_000, "FLAC"),
     "ten minutes of two channels": ((48_000 * 600, 2), 48_000, "FLAC"),
-    "a compressed hour": ((8_000 * 3600, 1), 8_000, "OGG"),
+    "a compressed quarter of an hour": ((8_000 * 900, 1), 8_000, "OGG"),
 }
 READ = """
 import re, sys
