@@ -66,8 +66,11 @@ def frame_sums(x: Tensor, size: int, hop_length: int) -> Tensor:
 
 def running_sum(x: Tensor) -> Tensor:
     """Cumulative sums over the last axis; on a GPU a matrix product, since `cumsum` there is not deterministic."""
-    if x.device.type == "cpu":
-        return x.cumsum(-1)
+    return x.cumsum(-1) if x.device.type == "cpu" else sum_by_product(x)
+
+
+def sum_by_product(x: Tensor) -> Tensor:
+    """`running_sum` as it is on a GPU."""
     return x @ _triangle(x.shape[-1], x.device)
 
 
