@@ -187,9 +187,8 @@ def test_the_script_writes_the_corpus_once_and_says_where(tmp_path):
     arguments = ("--root", str(tmp_path / "demo"), "--speakers", "1", "--clips", "1", "--seed", "3")
     first, second = run_script(*arguments), run_script(*arguments)
     assert first.returncode == second.returncode == 0
-    assert first.stdout.startswith("8 clips of 1 made-up voices")
-    assert first.stdout == f"8 clips by made-up speakers are in {tmp_path / 'demo'}\n"
-    assert second.stdout == f"8 clips by made-up speakers were already in {tmp_path / 'demo'}\n"
+    assert first.stdout == f"8 clips of 1 made-up voices are in {tmp_path / 'demo'}\n"
+    assert second.stdout == f"{tmp_path / 'demo'} already holds this corpus\n"
     assert second.stderr == ""
 
 
