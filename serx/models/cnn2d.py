@@ -1,7 +1,7 @@
 """`Cnn2d`: residual convolutions over the spectrogram as a picture, then attention over time.
 
 Input `(B, F, N)`, output `(B, C)`. Frequency is kept as a position until the end (flattened into channels), since a
-formant is not the same thing an octave up. With 64 mels and 8 classes: 0.43 M parameters.
+formant is not the same thing an octave up. With 64 mels and 8 classes: 0.44 M parameters.
 """
 
 from typing import Literal
