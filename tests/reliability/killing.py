@@ -76,7 +76,8 @@ def main(config_path: str, folder: str, kills: int, seed: int, overrides: list[s
             had = (run / LAST).exists()
             child = train_in_child(config, run)
             if told["kills"] < kills:
-                time.sleep(choose.uniform(0, alone / 2))
+                _wait_for_lock(run, child)
+                time.sleep(choose.uniform(0, 0.8 * alone))
                 os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
             finished = os.WIFEXITED(status)
@@ -88,6 +89,15 @@ def main(config_path: str, folder: str, kills: int, seed: int, overrides: list[s
         told["litter"] = [path.name for path in run.glob(".*.tmp")]
         told["runs"] += 1
     return told | {"seconds": round(time.monotonic() - begun, 1)}
+
+
+def _wait_for_lock(run: Path, child: int) -> None:
+    """Until the child has begun to use the folder: most kills should hit training, not what comes before."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        if (run / ".lock").exists() and (run / ".lock").read_text() == str(child):
+            return
+        time.sleep(0.002)
 
 
 def _unreadable(run: Path) -> int:
