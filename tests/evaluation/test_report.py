@@ -120,7 +120,7 @@ def test_the_files_read_back_as_they_were_meant(tmp_path):
         assert row["prediction"] == LABELS[probabilities.argmax()]
         assert float(row["confidence"]) == pytest.approx(probabilities.max(), abs=1e-6)
         assert [float(row[f"p_{label}"]) for label in LABELS] == pytest.approx(probabilities.tolist(), abs=1e-6)
-    assert list(rows[0])[:6] == ["path", "speaker", "sex", "target", "prediction", "confidence"]
+    assert list(rows[0])[:5] == ["path", "speaker", "sex", "intensity", "target"]
     assert (rows[-1]["speaker"], rows[-1]["sex"]) == ("made/04", "male")
 
 
