@@ -25,7 +25,9 @@ MAY_IMPORT = {
     "training": {
         "errors", "section", "files", "seeding", "config", "data", "transforms", "recognizer", "evaluation", "__init__",
     },
-    "experiments": {"errors", "files", "config", "data", "transforms", "training", "inference", "evaluation"},
+    "experiments": {
+        "errors", "files", "seeding", "config", "data", "transforms", "training", "inference", "evaluation",
+    },
     "__init__": set(),
 }  # fmt: skip
 

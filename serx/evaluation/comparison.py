@@ -14,7 +14,7 @@ import numpy as np
 
 from serx.errors import DataError
 from serx.evaluation import metrics
-from serx.evaluation.cross_validation import TestedFold, pooled_stamp, speaker_confusions
+from serx.evaluation.cross_validation import FoldResult, pooled_stamp, speaker_confusions
 from serx.evaluation.intervals import RESAMPLES, speaker_interval
 from serx.evaluation.predictions import Predictions, join
 from serx.evaluation.report import percent, table, wrap
@@ -22,7 +22,7 @@ from serx.evaluation.report import percent, table, wrap
 COMPARED = {"uar": "UAR", "accuracy": "accuracy"}
 
 
-def compare(a: Sequence[TestedFold], b: Sequence[TestedFold], resamples: int = RESAMPLES) -> dict[str, Any]:
+def compare(a: Sequence[FoldResult], b: Sequence[FoldResult], resamples: int = RESAMPLES) -> dict[str, Any]:
     """The difference A - B of two cross-validations, ready for JSON; means over seeds throughout.
 
     Returns:
@@ -77,7 +77,7 @@ def format_comparison(result: Mapping[str, Any], names: tuple[str, str]) -> str:
     return "\n".join(lines + table("By speaker, UAR in %", ["", "A", "B", "A - B"], rows)) + "\n"
 
 
-def _by_seed(tested: Sequence[TestedFold]) -> list[Predictions]:
+def _by_seed(tested: Sequence[FoldResult]) -> list[Predictions]:
     seeds = sorted({t.seed for t in tested})
     return [join([t.predictions for t in tested if t.seed == seed]) for seed in seeds]
 

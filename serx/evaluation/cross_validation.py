@@ -25,7 +25,7 @@ COLUMNS = ("seed", "fold")
 
 
 @dataclass(frozen=True)
-class TestedFold:
+class FoldResult:
     """What the model of one seed said about the test part of one fold; `stamp` is that of its evaluation."""
 
     seed: int
@@ -34,7 +34,7 @@ class TestedFold:
     predictions: Predictions
 
 
-def summarise(tested: Sequence[TestedFold], resamples: int = RESAMPLES) -> dict[str, Any]:
+def summarise(tested: Sequence[FoldResult], resamples: int = RESAMPLES) -> dict[str, Any]:
     """Every score of the folds, ready for JSON: what `report.evaluate` says of all clips, and more.
 
     `accuracy`, `uar`, `macro_f1` and `weighted_f1` are means over seeds of pooled figures, `seeds` holds each seed's,
@@ -96,7 +96,7 @@ def over_seeds(metric: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarr
     return lambda counts: metric(counts).mean(-1)
 
 
-def pooled_stamp(tested: Sequence[TestedFold]) -> str:
+def pooled_stamp(tested: Sequence[FoldResult]) -> str:
     """The stamps of the folds in one: what any of them warns of stays said."""
     protocol = tested[0].stamp.split(",")[0].split(" fold ")[0]
     parts = [part for t in tested for clause in t.stamp.split("; ") for part in clause.split(", ")]
@@ -107,7 +107,7 @@ def pooled_stamp(tested: Sequence[TestedFold]) -> str:
     return ", ".join([protocol, *told, *([f"{len(seeds)} seeds"] if len(seeds) > 1 else [])])
 
 
-def write_cross_validation(out: Path, tested: Sequence[TestedFold], extra: Mapping[str, Any]) -> dict[str, Any]:
+def write_cross_validation(out: Path, tested: Sequence[FoldResult], extra: Mapping[str, Any]) -> dict[str, Any]:
     """Writes predictions.csv, confusion.png, speakers.png and, last, cross_validation.json; returns its content.
 
     Args:
@@ -134,7 +134,7 @@ def write_cross_validation(out: Path, tested: Sequence[TestedFold], extra: Mappi
     return summary
 
 
-def read_cross_validation(out: Path) -> list[TestedFold]:
+def read_cross_validation(out: Path) -> list[FoldResult]:
     """The folds that `write_cross_validation` wrote into a folder.
 
     Raises:
@@ -144,7 +144,7 @@ def read_cross_validation(out: Path) -> list[TestedFold]:
         summary = json.loads((out / RESULT).read_text())
         stamps = {(fold["seed"], fold["fold"]): fold["protocol"] for fold in summary["folds"]}
         groups = from_csv(out / ROWS, COLUMNS)
-        return [TestedFold(int(s), int(f), stamps[int(s), int(f)], rows) for (s, f), rows in groups]
+        return [FoldResult(int(s), int(f), stamps[int(s), int(f)], rows) for (s, f), rows in groups]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{out}: no finished cross-validation ({error}); run scripts/cross_validate.py first"

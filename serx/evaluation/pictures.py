@@ -176,6 +176,39 @@ def calibration_figure(counts: np.ndarray, title: str = "Calibration") -> Figure
     return figure
 
 
+def protocols_figure(rows: Sequence[tuple[str, float, float, bool]], chance: float, title: str) -> Figure:
+    """Accuracy of one recipe under several protocols as bars, its UAR as a dot; leaky ones are red and say so.
+
+    Args:
+        rows: (name, accuracy, uar, honest), fractions.
+        chance: the UAR of guessing.
+        title: heading.
+    """
+    figure = _figure(9, 1.9 + 0.75 * len(rows))
+    axes = figure.add_subplot()
+    places = np.arange(len(rows))
+    colours = [SEX_COLOURS["male"] if honest else GAP for *_, honest in rows]
+    axes.barh(places, [100 * accuracy for _, accuracy, _, _ in rows], height=0.62, color=colours)
+    axes.scatter([100 * uar for _, _, uar, _ in rows], places, s=36, color="white", edgecolor=INK, zorder=3)
+    for place, (_, accuracy, _, honest) in enumerate(rows):
+        word, weight = ("new voices", "bold") if honest else ("leaky", "normal")
+        axes.text(100 * accuracy + 2.2, place, f"{100 * accuracy:.1f}  {word}", va="center", color=INK, weight=weight)
+    axes.axvline(100 * chance, color=MUTED, linewidth=1.2, linestyle=DASHES)
+    _quiet(axes, "x")
+    axes.set(xlim=(0, 122), ylim=(len(rows) - 0.5, -0.5))
+    axes.set_yticks(places, [textwrap.fill(name, 30) for name, *_ in rows], fontsize=10, **PLAIN)
+    axes.set_xticks(range(0, 101, 20))
+    axes.set_xlabel("accuracy on the test part, %", fontsize=11, color=MUTED, labelpad=6)
+    dot = Line2D([], [], marker="o", color="none", markerfacecolor="white", markeredgecolor=INK, label="UAR")
+    line = Line2D([], [], color=MUTED, linewidth=1.2, linestyle=DASHES, label=f"chance {100 * chance:.1f}")
+    _legend(
+        figure,
+        [Patch(color=SEX_COLOURS["male"], label="speaker-independent"), Patch(color=GAP, label="leaky"), dot, line],
+    )
+    _title(figure, title)
+    return figure
+
+
 def spectrogram_figure(features: np.ndarray, title: str = "Features", seconds: float | None = None) -> Figure:
     """A picture of features (F, N), the lowest bin at the bottom.
 

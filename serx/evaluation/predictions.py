@@ -84,7 +84,8 @@ def to_csv(parts: Sequence[tuple[Sequence[object], Predictions]], columns: Seque
         columns: the names of those.
 
     Returns:
-        UTF-8; probabilities are float32 to the bit, and a path that is not text has its odd bytes escaped.
+        UTF-8. Probabilities are kept to the bit of float32, which recognizers give; what is not text in a path is
+        escaped.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -128,6 +129,6 @@ def _from_rows(rows: list[list[str]], labels: tuple[str, ...]) -> Predictions:
         sexes=tuple(sex or None for sex in sexes),
         intensities=tuple(intensity or None for intensity in intensities),
         targets=np.array([labels.index(target) for target in targets]),
-        probabilities=np.array([row[len(KNOWN) :] for row in rows], float),
+        probabilities=np.array([row[len(KNOWN) :] for row in rows], np.float32).astype(float),
         labels=labels,
     )

@@ -9,7 +9,7 @@ from serx.config import Config, load
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split, fold_count, make_split
 from serx.errors import ConfigError, DataError
-from serx.evaluation.cross_validation import TestedFold
+from serx.evaluation.cross_validation import FoldResult
 from serx.evaluation.predictions import from_csv
 from serx.training import checkpoint
 from serx.training.folder import BEST, LAST, PREVIOUS
@@ -86,11 +86,11 @@ def _tree(config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json")
 
 
-def read_fold(fold: Fold) -> TestedFold:
+def read_fold(fold: Fold) -> FoldResult:
     """The predictions of a finished fold.
 
     Raises:
         DataError: they cannot be read.
     """
     [(_, predictions)] = from_csv(fold.folder / TEST / "predictions.csv")
-    return TestedFold(fold.seed, fold.number, fold.stamp, predictions)
+    return FoldResult(fold.seed, fold.number, fold.stamp, predictions)

@@ -59,7 +59,12 @@ def fit(config: Config, folder: Path, resume: bool = False, progress: bool = Tru
             corpus = place(dataset.pack, device, config.data.placement)
             run = take_up(config, dataset, split, device, folder) if resume else None
             run = run or start(config, dataset, split, corpus, device)
-            return _Loop(run, dataset, split, corpus, folder, progress).go()
+            return train(run, dataset, split, corpus, folder, progress)
+
+
+def train(run: Run, dataset: Dataset, split: Split, corpus: Corpus, folder: Path, progress: bool = True) -> Outcome:
+    """All remaining epochs of `run`, on a split as it is: `fit` sees to it that it leaks nothing."""
+    return _Loop(run, dataset, split, corpus, folder, progress).go()
 
 
 def start(config: Config, dataset: Dataset, split: Split, corpus: Corpus, device: torch.device) -> Run:
@@ -72,8 +77,12 @@ def start(config: Config, dataset: Dataset, split: Split, corpus: Corpus, device
     if len(split.train) < 2 or not split.valid or present < 2:
         counts = f"{len(split.train)} training clips of {present} classes and {len(split.valid)} validation clips"
         raise DataError(f"{split.stamp}: {counts}; training needs two clips, two classes and a validation clip")
-    run = Run(config, dataset.labels, device, pretrained=True)
-    if config.features.normalize == "training":
+    return begin(Run(config, dataset.labels, device, pretrained=True), split, corpus)
+
+
+def begin(run: Run, split: Split, corpus: Corpus) -> Run:
+    """Fits the normaliser of a new run on its training clips, and starts the average of its weights."""
+    if run.config.features.normalize == "training":
         run.recognizer.normalizer.fit(_plain_features(run, corpus, np.asarray(split.train)))
     run.start_average()
     return run

@@ -140,11 +140,11 @@ def test_a_fold_without_its_speakers_is_skipped_aloud(workplace):
     folds, skipped = plan_folds(config, dataset, workplace / "new", [0, 1])
     assert {fold.number for fold in folds} == {0, 4}  # of actors 1 to 6: fold 1 has no validation, 2 and 3 no test
     assert [(fold.seed, fold.number) for fold in folds] == sorted((fold.seed, fold.number) for fold in folds)
-    assert len(skipped) == 3 and "fold 2: luna5 fold 2: none of RAVDESS speakers 10 11 12 19 20 is here" in skipped
+    assert len(skipped) == 3 and "fold 2: none of RAVDESS speakers 10 11 12 19 20 is here" in skipped[1]
 
 
 @pytest.mark.parametrize(
-    ("protocol", "count"), [("loso", 6), ("kfold", 2), ("emobox6", 2), ("random", 1), ("cross_corpus", 2)]
+    ("protocol", "count"), [("loso", 6), ("kfold", 2), ("emobox6", 4), ("random", 1), ("cross_corpus", 2)]
 )
 def test_every_protocol_has_its_folds(protocol, count, workplace, tiny_root):
     config = load(workplace / "net.yaml", [f"data.protocol={protocol}"])
