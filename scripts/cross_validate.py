@@ -20,27 +20,25 @@ def main(arguments) -> int:
     from serx.experiments.cross_validation import Workplace, cross_validate
 
     config = load(arguments.config, arguments.overrides)
+    named = Path(arguments.baseline or BASELINE)
+    wanted = arguments.baseline != "none" and (arguments.baseline is not None or named.exists())
+    baseline = load(named).model_copy(update={"data": config.data}) if wanted else None
     out = Path(arguments.out or Path("checkpoints") / Path(arguments.config).stem / "cross_validation")
     devices = tuple(arguments.devices or ())
     place = Workplace(Path(__file__).parent, arguments.processes or max(1, len(devices)), devices)
     seeds = list(dict.fromkeys(arguments.seeds or [config.train.seed]))
-    ended = cross_validate(config, out, seeds, place)
-    codes = [ended.exit_code]
-    baseline = Path(arguments.baseline) if arguments.baseline else BASELINE
-    wanted = arguments.baseline != "none" and (arguments.baseline or BASELINE.exists())
-    beside = None
-    if wanted and ended.exit_code < 128:
-        print(f"\nbaseline {baseline}, on the same folds")
-        same_data = load(baseline).model_copy(update={"data": config.data})
-        beside = cross_validate(same_data, out / "baseline", seeds, place)
-        codes.append(beside.exit_code)
-    if ended.summary:
-        print(f"\n{format_cross_validation(ended.summary)}")
+    net = cross_validate(config, out, seeds, place)
+    if net.summary:
+        print(f"\n{format_cross_validation(net.summary)}")
         print(f"written: {out / 'cross_validation.json'}, predictions.csv, confusion.png, speakers.png beside it")
-    if ended.summary and beside and beside.summary and not any(codes):
+    if baseline is None or net.exit_code >= 128:
+        return net.exit_code
+    print(f"\nbaseline: {named} on the same folds")
+    beside = cross_validate(baseline, out / "baseline", seeds, place)
+    if net.exit_code == beside.exit_code == 0:
         print()
         compare(out, out / "baseline", out / "comparison.json")
-    return next((code for code in codes if code), 0)
+    return net.exit_code or beside.exit_code
 
 
 def compare(a, b, written=None) -> int:

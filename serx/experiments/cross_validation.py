@@ -85,7 +85,7 @@ def cross_validate(config: Config, out: Path, seeds: Sequence[int], place: Workp
         )
 
     jobs = [_job(fold, out, place) for fold in missing.values()]
-    stopped = run_side_by_side(jobs, place.processes, _threads(place), on_end)
+    stopped = run_side_by_side(jobs, place.processes, _threads(config, place), on_end)
     told = [f"{name} (exit code {code}; see {missing[name].folder / LOG})" for name, code in failed.items()]
     extra = {"skipped": skipped, "failed": told, "complete": not missing, "config": config.model_dump(mode="json")}
     tested = [read_fold(fold) for fold in sorted(done, key=lambda fold: (fold.seed, fold.number))]
@@ -97,8 +97,9 @@ def cross_validate(config: Config, out: Path, seeds: Sequence[int], place: Workp
     return Ended(summary, 128 + stopped if stopped is not None else next(iter(failed.values()), 0))
 
 
-def _threads(place: Workplace) -> int:
-    return max(1, len(os.sched_getaffinity(0)) // place.processes)
+def _threads(config: Config, place: Workplace) -> int:
+    """Of each process: as configured, else its share of the cores."""
+    return config.train.threads or max(1, len(os.sched_getaffinity(0)) // place.processes)
 
 
 def _job(fold: Fold, out: Path, place: Workplace) -> Job:
@@ -107,7 +108,7 @@ def _job(fold: Fold, out: Path, place: Workplace) -> Job:
         overrides = {
             "data.fold": fold.number,
             "train.seed": fold.seed,
-            "train.threads": fold.config.train.threads or _threads(place),
+            "train.threads": _threads(fold.config, place),
             "train.device": device,
             "train.output": str(fold.folder),
         }
