@@ -16,7 +16,6 @@ from serx.evaluation.predictions import Predictions
 from serx.inference.predictor import Predictor
 
 Part = Literal["test", "valid", "all"]
-BATCH = 64
 SHOWN = 5
 
 
@@ -71,7 +70,7 @@ def evaluate_checkpoint(
 
 def predict_clips(predictor: Predictor, dataset: Dataset, clips: np.ndarray, corpus: Corpus) -> Predictions:
     """What a checkpoint says of `clips (n,)`, whoever speaks in them, beside what is known of them."""
-    probabilities = classify(predictor.recognizer, corpus, clips, dataset.pack.lengths[clips], BATCH)
+    probabilities = classify(predictor.recognizer, corpus, clips, dataset.pack.lengths[clips])
     chosen = [dataset.utterances[i] for i in clips]
     return Predictions(
         paths=tuple(str(u.path) for u in chosen),
