@@ -11,6 +11,7 @@ from typing import Any
 
 from serx.config import Config, dump
 from serx.data.dataset import load_dataset, split_dataset
+from serx.errors import ConfigError
 from serx.evaluation.cross_validation import write_cross_validation
 from serx.evaluation.report import write_files
 from serx.experiments.folds import TEST, Fold, plan_folds, read_fold
@@ -49,10 +50,12 @@ def cross_validate(config: Config, out: Path, seeds: Sequence[int], place: Workp
     """Trains and evaluates each fold that is not finished, then writes what all of them say into `out`.
 
     Raises:
-        ConfigError: a device that is not there, or a folder with a fold of other settings or clips.
+        ConfigError: no process, a device that is not there, or a folder with a fold of other settings or clips.
         DataError: no fold can be made of the data.
         DiskError: `out` cannot be written.
     """
+    if place.processes < 1:
+        raise ConfigError(f"--processes {place.processes}: give at least one")
     for device in place.devices or (config.train.device,):
         choose_device(device)
     dataset = load_dataset(config.data)  # also decodes, once, what every process will read
@@ -84,7 +87,7 @@ def cross_validate(config: Config, out: Path, seeds: Sequence[int], place: Workp
             f"{seconds / 60:.1f} min   {ended} of {total}, ETA {int(left) // 60}:{int(left) % 60:02d}"
         )
 
-    jobs = [_job(fold, out, place) for fold in missing.values()]
+    jobs = [fold_job(fold, out, place) for fold in missing.values()]
     stopped = run_side_by_side(jobs, place.processes, _threads(config, place), on_end)
     told = [f"{name} (exit code {code}; see {missing[name].folder / LOG})" for name, code in failed.items()]
     extra = {"skipped": skipped, "failed": told, "complete": not missing, "config": config.model_dump(mode="json")}
@@ -102,7 +105,9 @@ def _threads(config: Config, place: Workplace) -> int:
     return config.train.threads or max(1, len(os.sched_getaffinity(0)) // place.processes)
 
 
-def _job(fold: Fold, out: Path, place: Workplace) -> Job:
+def fold_job(fold: Fold, out: Path, place: Workplace) -> Job:
+    """Trains a fold, or goes on with it, then evaluates it: the scripts that a user would call."""
+
     def commands(slot: int) -> list[list[str]]:
         device = place.devices[slot % len(place.devices)] if place.devices else fold.config.train.device
         overrides = {

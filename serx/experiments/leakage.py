@@ -66,9 +66,12 @@ def teach(config: Config, out: Path, copies: int = len(KINDS), progress: bool = 
         The content of leakage.json, and the exit code: 0, or 128 and the signal that stopped it.
 
     Raises:
-        ConfigError: the configuration's own protocol is not speaker-independent, or `out` holds a lesson.
+        ConfigError: the configuration's own protocol is not speaker-independent, there are no copies, or `out` holds
+            a lesson.
         DivergedError: a training had no finite score.
     """
+    if copies < 1:
+        raise ConfigError(f"--copies {copies}: the lesson is about copies; give at least one")
     device = choose_device(config.train.device)
     set_up(config.train.threads, config.train.deterministic)
     dataset = load_dataset(config.data, progress=progress)

@@ -21,6 +21,7 @@ from serx.config import load
 from serx.data.dataset import load_dataset
 from serx.errors import ConfigError
 from serx.evaluation.cross_validation import read_cross_validation
+from serx.experiments.cross_validation import Workplace, fold_job
 from serx.experiments.folds import plan_folds
 
 pytestmark = pytest.mark.slow
@@ -116,6 +117,11 @@ def test_finished_folds_are_kept_and_the_rest_is_done(workplace, tmp_path):
     assert again["confusion"] == before["confusion"]
 
 
+def test_no_process_is_no_cross_validation(workplace):
+    done = cross_validate("--config", "net.yaml", "--processes", -1, cwd=workplace)
+    assert done.returncode == 2 and "--processes" in done.stderr
+
+
 def test_a_folder_of_other_settings_is_refused_with_their_names(workplace):
     done = cross_validate("--config", "net.yaml", "--out", "out", "optim.lr=0.5", "train.ema=0.5", cwd=workplace)
     assert done.returncode == 2
@@ -155,6 +161,20 @@ def test_every_protocol_has_its_folds(protocol, count, workplace, tiny_root):
     folds, _ = plan_folds(config, dataset, workplace / "new", [0])
     assert len(folds) == count
     assert all(("LEAKY" in fold.stamp) == (protocol == "random") for fold in folds)
+
+
+def test_each_process_has_its_device_and_its_share_of_the_cores(workplace, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
+    config = load(workplace / "net.yaml", ["train.threads=null"])
+    out = tmp_path / "odd: #name"
+    folds, _ = plan_folds(config, load_dataset(config.data, progress=False), out, [3])
+    job = fold_job(folds[1], out, Workplace(ROOT / "scripts", 5, ("cuda:0", "cuda:1")))
+    for slot, device in enumerate(["cuda:0", "cuda:1", "cuda:0"]):
+        train, evaluate = job.commands(slot)
+        own = load(workplace / "net.yaml", [setting for setting in train if "." in setting and "=" in setting])
+        assert (own.train.device, own.train.threads, own.train.seed, own.data.fold) == (device, 2, 3, 1)
+        assert own.train.output == str(out / "seed-3/fold-1")
+        assert evaluate[-2:] == ["--device", device] and "--resume" not in train
 
 
 def test_a_fold_that_fails_is_named_and_stops_no_other(workplace, tmp_path):

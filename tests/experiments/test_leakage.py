@@ -87,6 +87,8 @@ def test_the_leak_check_refuses_what_the_lesson_trains(cases):
 def test_a_lesson_needs_an_honest_protocol_to_end_with(tiny_config, tmp_path):
     with pytest.raises(ConfigError, match="LEAKY"):
         teach(tiny_config(*VECTORS, "data.protocol=random"), tmp_path, 1, progress=False)
+    with pytest.raises(ConfigError, match="--copies 0"):
+        teach(tiny_config(*VECTORS), tmp_path, 0, progress=False)
 
 
 def test_copies_are_those_of_their_clips(cases):
