@@ -25,7 +25,8 @@ def main(arguments) -> int:
     baseline = load(named).model_copy(update={"data": config.data}) if wanted else None
     out = Path(arguments.out or Path("checkpoints") / Path(arguments.config).stem / "cross_validation")
     devices = tuple(arguments.devices or ())
-    place = Workplace(Path(__file__).parent, arguments.processes or max(1, len(devices)), devices)
+    processes = max(1, len(devices)) if arguments.processes is None else arguments.processes
+    place = Workplace(Path(__file__).parent, processes, devices)
     seeds = list(dict.fromkeys(arguments.seeds or [config.train.seed]))
     net = cross_validate(config, out, seeds, place)
     if net.summary:
