@@ -36,6 +36,11 @@ def test_a_job_runs_its_commands_in_turn_until_one_fails(tmp_path):
     assert (tmp_path / "after/log.txt").read_text() == "3\n"
 
 
+def test_a_terminals_ctrl_c_reaches_a_job_through_us_alone(tmp_path):
+    run([job("own", tmp_path, "import os; print(os.getsid(0) == os.getpid())")], slots=1)
+    assert (tmp_path / "own/log.txt").read_text() == "True\n"
+
+
 def test_no_more_run_at_a_time_than_there_are_slots_and_each_slot_has_one(tmp_path):
     program = (
         "import os, sys, time\n"
