@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "evaluation": {"errors", "files", "config", "data", "recognizer", "inference"},
     "inference": {"errors", "config", "data", "recognizer", "training"},
     "training": {
-        "errors", "section", "files", "seeding", "config", "data", "transforms", "recognizer", "evaluation", "__init__",
+        "errors", "section", "files", "seeding", "config", "data", "transforms", "models", "recognizer", "evaluation",
+        "__init__",
     },
     "__init__": set(),
 }  # fmt: skip
