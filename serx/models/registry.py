@@ -11,10 +11,12 @@ from serx.models.cnn2d import Cnn2d, Cnn2dConfig
 from serx.models.ensemble import Ensemble
 from serx.models.mlp import Mlp, MlpConfig
 from serx.models.relaxed import Relaxed
+from serx.models.sequential import Sequential, SequentialConfig
 from serx.models.timm_backbone import TimmBackbone, TimmConfig
 
 ModelConfig = Annotated[
-    Cnn1dConfig | Cnn2dConfig | MlpConfig | TimmConfig | ClassicalConfig, Field(discriminator="kind")
+    Cnn1dConfig | Cnn2dConfig | MlpConfig | TimmConfig | ClassicalConfig | SequentialConfig,
+    Field(discriminator="kind"),
 ]
 
 
@@ -34,6 +36,8 @@ def build(config: ModelConfig, bins: int, classes: int, pretrained: bool = False
             return Mlp(config, bins, classes)
         if isinstance(config, ClassicalConfig):
             return Classical(config, bins, classes)
+        if isinstance(config, SequentialConfig):
+            return Sequential(config, bins, classes)
         return Cnn2d(config, bins, classes)
 
     net = one() if config.members == 1 else Ensemble(one, config.members)
