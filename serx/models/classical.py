@@ -155,9 +155,9 @@ def _calibrate(machines: _Machines, x: np.ndarray, targets: np.ndarray, persons:
     from sklearn.model_selection import GroupKFold, KFold  # noqa: PLC0415
 
     speakers = len(set(persons))
-    folds = GroupKFold(min(FOLDS, speakers)) if speakers > 1 else KFold(min(FOLDS, len(x)))
+    by_speaker = GroupKFold(min(FOLDS, speakers)).split(x, targets, persons) if speakers > 1 else None
     left_out = np.empty((len(x), machines.classes))
-    for fitted, held in folds.split(x, targets, persons):
+    for fitted, held in by_speaker or KFold(min(FOLDS, len(x))).split(x):
         weight, bias = machines.fit(x[fitted], targets[fitted])
         left_out[held] = machines.decisions(x[held], x[fitted], weight, bias)
 
