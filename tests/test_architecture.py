@@ -37,7 +37,7 @@ DOORS = {
     "timm": {"models/timm_backbone.py"},
     "safetensors": {"training/checkpoint.py"},
     "yaml": {"yaml_lines.py", "config.py"},
-    "matplotlib": {"evaluation/pictures.py"},
+    "matplotlib": {"evaluation/pictures.py", "evaluation/curves.py", "evaluation/class_report.py"},
 }
 
 
