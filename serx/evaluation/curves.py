@@ -39,6 +39,7 @@ def curves_figure(lines: Sequence[Mapping[str, Any]], title: str = "Learning cur
     lower.set_ylabel("UAR, %", fontsize=11, color=MUTED, labelpad=8)
     lower.set_ylim(0, 102)
     lower.set_xlabel("epoch", fontsize=11, color=MUTED, labelpad=6)
+    lower.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles = [Line2D([], [], color=colour, linewidth=1.8, label=NAMES[part]) for part, colour in COLOURS.items()]
     if kept:
