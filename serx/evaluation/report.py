@@ -161,6 +161,7 @@ def write_report(
         "report.png": report_figure(evaluation, f"Classification report, {uar} [{protocol}]"),
         "calibration.png": pictures.calibration_figure(counts, f"Calibration, {ece} [{protocol}]"),
     }
+    epochs = [line for line in epochs if line.keys() >= {"train", "valid", "best", "protocol"}]  # not by another hand
     if epochs:
         figures["curves.png"] = curves_figure(epochs, f"Learning curves [{epochs[-1]['protocol']}]")
     files = {name: pictures.figure_png(figure) for name, figure in figures.items()}

@@ -45,6 +45,9 @@ class Candidates:
     def _vectors(self) -> Tensor:
         """`(n, F)`: the training clips as the model hears them, the same for every candidate."""
         recognizer, clips = self.run.recognizer, self.part.clips
+        if self.part.vectors is not None:
+            alone = torch.ones(len(clips), device=self.run.device)
+            return self.backbone.average(recognizer.normalizer(self.part.vectors[..., None], alone), alone)
         vectors = []
         with torch.no_grad():
             for batch in np.array_split(clips, -(-len(clips) // BATCH)):

@@ -22,7 +22,14 @@ from serx.evaluation.metrics import confusion_matrix, from_confusion, nll
 from serx.training import checkpoint
 from serx.training.candidates import Candidates
 from serx.training.device import choose_device, environment, set_up
-from serx.training.epoch import TrainingClips, augmented_features, augmented_waveform, plan_epoch, train_epoch
+from serx.training.epoch import (
+    TrainingClips,
+    augmented_features,
+    augmented_waveform,
+    plan_epoch,
+    train_epoch,
+    unchanging_vectors,
+)
 from serx.training.folder import BEST, LAST, PREVIOUS, Metrics, hold, write
 from serx.training.memory import explain_shortage
 from serx.training.narration import epoch_line, introduce, say
@@ -126,7 +133,8 @@ class _Loop:
         clips = np.asarray(split.train)
         targets = dataset.targets[clips]
         weights = class_weights(run.config.train.class_weights, targets, len(dataset.labels))
-        self.part = TrainingClips(clips, targets, weights.to(run.device))
+        vectors = unchanging_vectors(run, corpus, clips) if run.progress.epoch < run.epochs else None
+        self.part = TrainingClips(clips, targets, weights.to(run.device), vectors)
         persons = [dataset.utterances[i].person for i in clips]
         classical = run.config.model.kind == "classical"
         self.candidates = Candidates(run, self.part, corpus, persons) if classical else None
