@@ -24,9 +24,9 @@ from serx.yaml_lines import Place, parse, read
 
 # A classical model is fitted once to the clips as they are: what only an epoch of steps can do is refused.
 _NOT_CLASSICAL = (
-    ("augment", "waveform"), ("augment", "spectrogram"), ("augment", "fused"), ("augment", "mixup"),
-    ("augment", "cutmix"), ("train", "ema"), ("train", "label_smoothing"), ("train", "sampling"),
-)  # fmt: skip
+    *(("augment", key) for key in AugmentConfig.model_fields),
+    *(("train", key) for key in ("ema", "label_smoothing", "sampling")),
+)
 
 
 class Config(Section):
