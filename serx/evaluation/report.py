@@ -11,6 +11,8 @@ import numpy as np
 
 from serx.errors import DiskError
 from serx.evaluation import metrics, pictures
+from serx.evaluation.class_report import report_figure
+from serx.evaluation.curves import curves_figure
 from serx.evaluation.intervals import FEW_SPEAKERS, RESAMPLES, clips_by_name, score_intervals
 from serx.evaluation.predictions import Predictions, to_csv
 from serx.files import free_space, write_atomically
@@ -75,8 +77,14 @@ def _worst_first(per_speaker: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return sorted(per_speaker, key=lambda name: (per_speaker[name]["uar"], per_speaker[name]["accuracy"], name))
 
 
-def write_report(out: Path, predictions: Predictions, protocol: str, extra: Mapping[str, Any]) -> Path:
-    """Writes evaluation.json, predictions.csv, confusion.png, speakers.png and calibration.png into a folder.
+def write_report(
+    out: Path,
+    predictions: Predictions,
+    protocol: str,
+    extra: Mapping[str, Any],
+    epochs: Sequence[Mapping[str, Any]] = (),
+) -> Path:
+    """Writes evaluation.json, predictions.csv and pictures (confusion, report, speakers, calibration) into a folder.
 
     Each file is replaced whole or not at all, evaluation.json last: where it stands, the others stand too.
 
@@ -85,6 +93,7 @@ def write_report(out: Path, predictions: Predictions, protocol: str, extra: Mapp
         predictions: of one part.
         protocol: the stamp of every number.
         extra: what else evaluation.json shall hold, such as checkpoint, part and warnings; NaN becomes null.
+        epochs: the lines of the run's metrics.jsonl; where there are some, curves.png shows them.
 
     Returns:
         The path of evaluation.json, whose content `format_report` prints.
@@ -104,8 +113,12 @@ def write_report(out: Path, predictions: Predictions, protocol: str, extra: Mapp
     figures = {
         "confusion.png": pictures.confusion_figure(confusion, predictions.labels, f"Confusion, {uar} [{protocol}]"),
         "speakers.png": pictures.speakers_figure(evaluation["per_speaker"], chance, f"Speakers, {uar} [{protocol}]"),
+        "report.png": report_figure(evaluation, f"Classification report, {uar} [{protocol}]"),
         "calibration.png": pictures.calibration_figure(counts, f"Calibration, {ece} [{protocol}]"),
     }
+    epochs = [line for line in epochs if line.keys() >= {"train", "valid", "best", "protocol"}]  # not by another hand
+    if epochs:
+        figures["curves.png"] = curves_figure(epochs, f"Learning curves [{epochs[-1]['protocol']}]")
     files = {name: pictures.figure_png(figure) for name, figure in figures.items()}
     files["predictions.csv"] = to_csv([((), predictions)])
     files["evaluation.json"] = (text + "\n").encode()
