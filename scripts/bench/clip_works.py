@@ -53,4 +53,5 @@ def signalsmith(given: Given) -> dict[str, Work]:
     return {
         "pitch_shift": change(given.semitones, still + 1),
         "time_stretch": change(still, given.tempos),
+        "pitch_tempo": change(given.semitones, given.tempos),
     }

@@ -56,10 +56,12 @@ def works(given: Given) -> dict[str, Work]:
         "pitch_shift": each(pitch, given.semitones),
         "time_stretch": each(stretch, given.tempos),
         "speed": each(speed, given.speeds),
+        "pitch_tempo": each(lambda y, *told: stretch(pitch(y, told[0]), told[1]), given.semitones, given.tempos),
         "warp_fused": each(warp, given.semitones, given.tempos),
         "chain_fused": each(chain, given.snr_db, given.shifts, given.semitones, given.tempos),
     }
-    return made | {"warp_waveform": made["warp_fused"], "chain_waveform": made["chain_fused"]}
+    ways = ("one_pass", "waveform")
+    return made | {f"{name}_{way}": made[f"{name}_fused"] for name in ("warp", "chain") for way in ways}
 
 
 def shift(y: Wave, samples: int) -> Wave:

@@ -36,12 +36,13 @@ class Stage:
 
 
 NOISE, SHIFT = A.Noise(p=1.0, snr_db=SNR_DB), A.Shift(p=1.0, seconds=SHIFT_SECONDS)
+BOTH = A.PitchTempo(p=1.0, semitones=SEMITONES, tempo=TEMPO)
 PITCH, STRETCH = A.PitchShift(p=1.0, semitones=SEMITONES), A.TimeStretch(p=1.0, tempo=TEMPO)
 FUSED = FusedWarp(p=1.0, rate=TEMPO, semitones=SEMITONES)
 AUGMENTATIONS = (
     NOISE, A.NoiseFiles(p=1.0, folder="the clips"), A.Gain(p=1.0, gain_db=GAIN_DB), A.Polarity(p=1.0),
-    A.Clipping(p=1.0), A.Crop(), SHIFT, A.Speed(p=1.0, ratio=SPEED), PITCH, STRETCH, A.LowPass(p=1.0),
-    A.HighPass(p=1.0), A.BandPass(p=1.0), A.Equalizer(p=1.0), A.Telephone(p=1.0), A.Reverb(p=1.0),
+    A.Clipping(p=1.0), A.Crop(), SHIFT, A.Speed(p=1.0, ratio=SPEED), PITCH, STRETCH, BOTH,
+    A.LowPass(p=1.0), A.HighPass(p=1.0), A.BandPass(p=1.0), A.Equalizer(p=1.0), A.Telephone(p=1.0), A.Reverb(p=1.0),
     A.RoomFiles(p=1.0, folder="the clips"),
 )  # fmt: skip
 MASKS = (A.TimeMask(), A.FrequencyMask())
@@ -150,7 +151,11 @@ def stages() -> list[Stage]:
         Stage("mfcc_deltas", "features", "MFCC and two derivatives", _features(both)),
         Stage("published", "features", "ZCR, chroma, MFCC, RMS, mel: the published systems' list", _features(listed)),
         Stage("warp_fused", "chains", f"{warp}, fused", _features(LOGMEL, fused=True)),
-        Stage("warp_waveform", "chains", f"{warp}, on waveforms", _features(LOGMEL, (PITCH, STRETCH))),
+        Stage("warp_one_pass", "chains", f"{warp}, waveforms by `pitch_tempo`", _features(LOGMEL, (BOTH,))),
+        Stage("warp_waveform", "chains", f"{warp}, waveforms twice", _features(LOGMEL, (PITCH, STRETCH))),
         Stage("chain_fused", "chains", f"{chain}, fused", _features(MFCC, (NOISE, SHIFT), fused=True)),
-        Stage("chain_waveform", "chains", f"{chain}, on waveforms", _features(MFCC, (NOISE, SHIFT, PITCH, STRETCH))),
+        Stage(
+            "chain_one_pass", "chains", f"{chain}, waveforms by `pitch_tempo`", _features(MFCC, (NOISE, SHIFT, BOTH))
+        ),
+        Stage("chain_waveform", "chains", f"{chain}, waveforms twice", _features(MFCC, (NOISE, SHIFT, PITCH, STRETCH))),
     ]
