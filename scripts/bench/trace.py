@@ -13,9 +13,8 @@ def record(work: Any, folder: Path, device: str) -> None:
 
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")
     handler = tensorboard_trace_handler(str(folder))
-    with profile(
-        activities=activities, schedule=schedule(wait=0, warmup=1, active=STEPS), on_trace_ready=handler
-    ) as profiler:
+    plan = schedule(wait=0, warmup=1, active=STEPS)
+    with profile(activities=activities, schedule=plan, on_trace_ready=handler, acc_events=True) as profiler:
         for _ in range(1 + STEPS):
             work.run(*work.before())
             profiler.step()
