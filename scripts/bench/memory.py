@@ -2,8 +2,14 @@
 
 import multiprocessing
 import os
+from multiprocessing.connection import Connection
 from pathlib import Path
-from queue import Empty
+
+import torch
+
+from .given import Given, give
+from .stages import Stage, stages
+from .training import training_stages
 
 STATUS = Path("/proc/self/status")  # Linux
 PATIENCE_SECONDS = 600
@@ -17,22 +23,21 @@ def peak_megabytes(stage: str, root: str | None, count: int, seconds: float, con
     if not STATUS.exists():
         return None
     context = multiprocessing.get_context("spawn")
-    answers = context.Queue()
-    process = context.Process(target=_child, args=(answers, stage, root, count, seconds, config))
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(there, stage, root, count, seconds, config))
     process.start()
+    there.close()  # so that a child that breaks down ends the wait
     try:
-        return answers.get(timeout=PATIENCE_SECONDS)
-    except Empty:
+        return here.recv() if here.poll(PATIENCE_SECONDS) else None
+    except EOFError:
         return None
     finally:
-        process.kill()
-        process.join()
+        if process.join(timeout=10) is None and process.is_alive():
+            process.kill()
 
 
-def peak_on_gpu(stage, given) -> dict[str, float]:
+def peak_on_gpu(stage: Stage, given: Given) -> dict[str, float]:
     """MB that torch's allocator held at most while the stage ran, corpus and network included."""
-    import torch
-
     work = stage.work(given)
     work.run(*work.before())
     torch.cuda.reset_peak_memory_stats()
@@ -42,13 +47,7 @@ def peak_on_gpu(stage, given) -> dict[str, float]:
     return {"process": peak / 1e6, "batch": (peak - before) / 1e6}
 
 
-def _child(answers, name: str, root: str | None, count: int, seconds: float, config: str) -> None:
-    import torch
-
-    from .given import give
-    from .stages import stages
-    from .training import training_stages
-
+def _child(answer: Connection, name: str, root: str | None, count: int, seconds: float, config: str) -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     given = give(root, count, seconds, torch.device("cpu"))
     stage = next(stage for stage in [*stages(), *training_stages(config)] if stage.name == name)
@@ -58,7 +57,7 @@ def _child(answers, name: str, root: str | None, count: int, seconds: float, con
     for _ in range(2):
         work.run(*work.before())
     peak = _status("VmHWM")
-    answers.put({"process": peak, "batch": peak - before})
+    answer.send({"process": peak, "batch": peak - before})
 
 
 def _status(key: str) -> float:

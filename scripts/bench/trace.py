@@ -1,4 +1,9 @@
-"""A trace of serx's training step by torch's profiler, for TensorBoard and for Perfetto."""
+"""A trace of serx's training step by torch's profiler, for TensorBoard and for Perfetto.
+
+TensorBoard's tab PYTORCH_PROFILER needs the plugin torch-tb-profiler, which is no longer developed; 0.4.3 still loads
+the trace beside TensorBoard 2.21. The table of the dearest operations is plain text, which any TensorBoard shows, and
+https://ui.perfetto.dev opens the JSON file without either.
+"""
 
 from pathlib import Path
 from typing import Any
