@@ -41,6 +41,8 @@ def benchmark(arguments: argparse.Namespace, command: str) -> tuple[Path, Path]:
     """
     device = choose_device(arguments.device)
     torch.set_num_threads(arguments.threads)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # events and memory are the current device's
     count = arguments.clips or (256 if device.type == "cuda" else 64)
     chosen = choose([*stages(), *training_stages(arguments.config)], arguments.only)
     given = give(arguments.root, count, arguments.seconds, device)

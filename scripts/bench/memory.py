@@ -32,7 +32,8 @@ def peak_megabytes(stage: str, root: str | None, count: int, seconds: float, con
     except EOFError:
         return None
     finally:
-        if process.join(timeout=10) is None and process.is_alive():
+        process.join(timeout=10)
+        if process.is_alive():
             process.kill()
 
 

@@ -15,7 +15,7 @@ from .given import GAIN_DB, MORE_MELS, N_FFT, N_MELS, N_MFCC, PITCH_HZ, RATE, SE
 from .timing import Work, elapsed
 
 CHUNKS = (1, 2, 4, 8, 16, 64)
-SHIFT_SAMPLES = 0.2 * RATE
+SHIFT_SAMPLES = round(0.2 * RATE)
 
 
 def torchaudio(given: Given) -> dict[str, Work]:

@@ -67,7 +67,7 @@ def training_stages(path: str, overrides: tuple[str, ...] = ()) -> list[Stage]:
 
     def trainer(given: Given) -> Trainer:
         if id(given) not in made:
-            made[id(given)] = Trainer(load(path, [f"train.device={given.device.type}", *overrides]), given)
+            made[id(given)] = Trainer(load(path, [f"train.device={given.device}", *overrides]), given)
         return made[id(given)]
 
     def stage(name: str, about: str, work: Callable[[Trainer, Given], Work]) -> Stage:
