@@ -186,7 +186,7 @@ def protocols_figure(rows: Sequence[tuple[str, float, float, bool]], chance: flo
         chance: the UAR of guessing.
         title: heading.
     """
-    figure = _figure(9, 1.9 + 0.75 * len(rows))
+    figure = new_figure(9, 1.9 + 0.75 * len(rows))
     axes = figure.add_subplot()
     places = np.arange(len(rows))
     colours = [SEX_COLOURS["male"] if honest else GAP for *_, honest in rows]
@@ -196,18 +196,18 @@ def protocols_figure(rows: Sequence[tuple[str, float, float, bool]], chance: flo
         word, weight = ("new voices", "bold") if honest else ("leaky", "normal")
         axes.text(100 * accuracy + 2.2, place, f"{100 * accuracy:.1f}  {word}", va="center", color=INK, weight=weight)
     axes.axvline(100 * chance, color=MUTED, linewidth=1.2, linestyle=DASHES)
-    _quiet(axes, "x")
+    quieten(axes, "x")
     axes.set(xlim=(0, 122), ylim=(len(rows) - 0.5, -0.5))
     axes.set_yticks(places, [textwrap.fill(name, 30) for name, *_ in rows], fontsize=10, **PLAIN)
     axes.set_xticks(range(0, 101, 20))
     axes.set_xlabel("accuracy on the test part, %", fontsize=11, color=MUTED, labelpad=6)
     dot = Line2D([], [], marker="o", color="none", markerfacecolor="white", markeredgecolor=INK, label="UAR")
     line = Line2D([], [], color=MUTED, linewidth=1.2, linestyle=DASHES, label=f"chance {100 * chance:.1f}")
-    _legend(
+    legend_below(
         figure,
         [Patch(color=SEX_COLOURS["male"], label="speaker-independent"), Patch(color=GAP, label="leaky"), dot, line],
     )
-    _title(figure, title)
+    write_title(figure, title)
     return figure
 
 
