@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from serx.section import Section
 from serx.transforms.resampling import FIRST, LAST, RATIO_STEPS
 
-
 Speed = Annotated[float, Field(ge=FIRST / RATIO_STEPS, le=LAST / RATIO_STEPS)]
 
 
