@@ -9,6 +9,7 @@ from serx.models.classical import Classical
 from serx.models.registry import ModelConfig, build
 from serx.transforms.features import FeaturesConfig, FeatureStack
 from serx.transforms.normalize import Normalizer
+from serx.transforms.resampling import RATIO_STEPS, change_speed
 
 
 class Recognizer(nn.Module):
@@ -32,9 +33,20 @@ class Recognizer(nn.Module):
         self.features = FeatureStack(features, sample_rate)
         self.normalizer = Normalizer(features.bins, features.normalize, features.remove_level)
         self.backbone = build(model, features.bins, len(labels), pretrained)
+        self.speeds = [round(speed * RATIO_STEPS) for speed in model.speeds]
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """`waveform (B, T)` in [-1, 1], zero beyond `lengths (B,)` samples -> `logits (B, C)` float32."""
+        """`waveform (B, T)` in [-1, 1], zero beyond `lengths (B,)` samples -> `logits (B, C)` float32.
+
+        With several `model.speeds` they are the mean of the log-probabilities at each.
+        """
+        if self.speeds == [RATIO_STEPS]:
+            return self._heard(waveform, lengths)
+        steps = [torch.full_like(lengths, speed) for speed in self.speeds]
+        played = [change_speed(waveform, lengths, step, speed) for step, speed in zip(steps, self.speeds, strict=True)]
+        return torch.stack([self._heard(*clip).log_softmax(-1) for clip in played]).mean(0)
+
+    def _heard(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         features, frames = self.features(waveform, lengths)
         return self.backbone(self.normalizer(features, frames), frames).float()
 
