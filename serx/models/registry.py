@@ -7,24 +7,31 @@ from torch import nn
 
 from serx.models.cnn1d import Cnn1d, Cnn1dConfig
 from serx.models.cnn2d import Cnn2d, Cnn2dConfig
+from serx.models.encoders import empty_encoder, pretrained_encoder
 from serx.models.ensemble import Ensemble
 from serx.models.mlp import Mlp, MlpConfig
 from serx.models.relaxed import Relaxed
+from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from serx.models.timm_backbone import TimmBackbone, TimmConfig
 
-ModelConfig = Annotated[Cnn1dConfig | Cnn2dConfig | MlpConfig | TimmConfig, Field(discriminator="kind")]
+ModelConfig = Annotated[
+    Cnn1dConfig | Cnn2dConfig | MlpConfig | TimmConfig | SpeechEncoderConfig, Field(discriminator="kind")
+]
 
 
 def build(config: ModelConfig, bins: int, classes: int, pretrained: bool = False) -> nn.Module:
     """A backbone `features (B, F, N), frames (B,) -> logits (B, C)` for F = `bins`, C = `classes`.
 
-    With several `members` it is an `Ensemble`, which in training gives `(B, members, C)`. `pretrained` lets a timm
-    model that asks for it load published weights; a checkpoint brings its own instead.
+    With several `members` it is an `Ensemble`, which in training gives `(B, members, C)`. `pretrained` lets a
+    speech encoder, and a timm model that asks for it, load published weights; a checkpoint brings its own instead.
     """
 
     def one() -> nn.Module:
         if isinstance(config, TimmConfig):
             return TimmBackbone(config, bins, classes, pretrained and config.pretrained)
+        if isinstance(config, SpeechEncoderConfig):
+            known = pretrained_encoder(config.bundle, config.weights) if pretrained else empty_encoder(config.bundle)
+            return SpeechEncoder(config, known, classes)
         if isinstance(config, Cnn1dConfig):
             return Cnn1d(config, bins, classes)
         if isinstance(config, MlpConfig):

@@ -57,7 +57,7 @@ def train_epoch(
         step = run.progress.epoch * len(steps) + place
         rate = learning_rate(config.optim, step, config.train.epochs * len(steps), run.progress.plateau_scale)
         for group in run.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate_scale"]
         torch.manual_seed(derive(config.train.seed, "dropout", step))
         before = [b.clone() for b in statistics]
         clips_in_step = sum(len(batch) for batch in steps[place])
