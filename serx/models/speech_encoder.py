@@ -74,22 +74,25 @@ class SpeechEncoder(nn.Module):
         self.embed = nn.Conv1d(width, config.embedding, 1)
         self.pool = AttentiveStatistics(config.embedding)
         self.classify = Classifier(2 * config.embedding, classes, config.dropout)
-        levels = _levels(encoder)[: config.top_layers] if config.tune == "full" else []
-        self._tuned = tuple(chain.from_iterable(levels))
-        self._scales: dict[nn.Parameter, float] = {}
-        for depth, level in enumerate(levels):
-            for parameter in chain.from_iterable(module.parameters() for module in level):
-                self._scales[parameter.requires_grad_()] = config.encoder_rate * config.layer_decay**depth
+        self._rate, self._decay = config.encoder_rate, config.layer_decay
+        self._tuned = _levels(encoder)[: config.top_layers] if config.tune == "full" else []
+        for module in chain.from_iterable(self._tuned):
+            module.requires_grad_()
 
     def rate_scales(self) -> dict[nn.Parameter, float]:
         """Each tuned parameter's learning rate as a share of `optim.lr`, less with each layer below the last."""
-        return self._scales
+        return {
+            parameter: self._rate * self._decay**depth
+            for depth, level in enumerate(self._tuned)
+            for module in level
+            for parameter in module.parameters()
+        }
 
     def train(self, mode: bool = True) -> "SpeechEncoder":
         """As any module's, but what is frozen stays in evaluation: without dropout."""
         super().train(mode)
         self.encoder.eval()
-        for module in self._tuned:
+        for module in chain.from_iterable(self._tuned):
             module.train(mode)
         return self
 

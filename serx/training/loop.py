@@ -125,7 +125,8 @@ class _Loop:
         clips = np.asarray(split.train)
         targets = dataset.targets[clips]
         weights = class_weights(run.config.train.class_weights, targets, len(dataset.labels))
-        self.part = TrainingClips(clips, targets, weights.to(run.device))
+        corpora = np.unique([dataset.utterances[i].corpus for i in clips], return_inverse=True)[1]
+        self.part = TrainingClips(clips, targets, weights.to(run.device), corpora)
         self.metrics = Metrics(folder, run.progress.epoch)
         self.board = Board(folder, run.progress.epoch)
         self.begun, self.resumed_at = time.monotonic(), run.progress.epoch

@@ -1,9 +1,11 @@
-"""The loss of a step, against torch's own on each part of it."""
+"""The loss of a step, against torch's own on each part of it; and how often each clip is drawn."""
 
+import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 
-from serx.training.epoch import _losses
+from serx.training.epoch import TrainingClips, _losses, plan_epoch, sampling_shares
 
 
 def test_the_loss_is_cross_entropy_with_weights_and_smoothing():
@@ -25,3 +27,40 @@ def test_each_member_of_an_ensemble_gets_the_gradient_it_would_get_alone():
 def test_half_precision_logits_are_judged_in_float32():
     logits = torch.tensor([[30.0, -30.0]]).half()
     assert _losses(logits, torch.tensor([[0.0, 1.0]]), torch.ones(2), 0.0).dtype == torch.float32
+
+
+TARGETS = np.array([0] * 60 + [1] * 20 + [0] * 3 + [1] * 5 + [2] * 2)
+CORPORA = np.array([0] * 80 + [1] * 10)
+
+
+def drawn(mode: str) -> np.ndarray:
+    """Expected clips of each corpus and class in an epoch of 90."""
+    shares = sampling_shares(mode, TARGETS, CORPORA)
+    table = np.zeros((2, 3))
+    np.add.at(table, (CORPORA, TARGETS), 90 * shares / shares.sum())
+    return table
+
+
+def test_balanced_draws_every_class_equally_often():
+    np.testing.assert_allclose(drawn("balanced").sum(0), [30, 30, 30])
+
+
+def test_corpus_balanced_draws_every_corpus_equally_often_and_its_clips_evenly():
+    table = drawn("corpus_balanced")
+    np.testing.assert_allclose(table.sum(1), [45, 45])
+    np.testing.assert_allclose(table[1], np.array([3, 5, 2]) * 4.5)
+
+
+def test_both_draws_every_class_of_every_corpus_equally_often_where_it_is_there():
+    np.testing.assert_allclose(drawn("both"), [[22.5, 22.5, 0], [15, 15, 15]])
+
+
+@pytest.mark.parametrize("mode", ["corpus_balanced", "both"])
+def test_an_epoch_of_a_joined_corpus_is_drawn_so_and_repeats(mode, tiny_config):
+    part = TrainingClips(np.arange(90), TARGETS, torch.ones(3), CORPORA)
+    config = tiny_config(f"train.sampling={mode}")
+    epochs = [np.concatenate([b for step in plan_epoch(part, config, epoch) for b in step]) for epoch in range(40)]
+    share = np.mean([CORPORA[order].mean() for order in epochs])
+    assert abs(share - 0.5) < 0.03  # three deviations of 3600 draws
+    again = np.concatenate([b for step in plan_epoch(part, config, 3) for b in step])
+    assert np.array_equal(again, epochs[3]) and not np.array_equal(epochs[2], epochs[3])
