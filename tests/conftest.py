@@ -91,6 +91,15 @@ def tiny_root(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def tess_root(tmp_path_factory) -> Path:
+    """A TESS-named folder of 2 speakers, one clip of each of happy, angry and sad."""
+    root = tmp_path_factory.mktemp("tess")
+    for n, (who, emotion) in enumerate((w, e) for w in ("OAF", "YAF") for e in ("happy", "angry", "sad")):
+        soundfile.write(root / f"{who}_back_{emotion}.wav", speechlike(0.4, 150, 50 + n), RATE)
+    return root
+
+
 @pytest.fixture
 def small_encoders(monkeypatch):
     """Every bundle of torchaudio becomes its kind's smallest: 4 layers, no more, and no download to try it with."""

@@ -8,7 +8,7 @@ import soundfile
 from serx.data import dataset as dataset_module
 from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import DataError, LeakError
-from tests.conftest import RATE, speechlike
+from tests.conftest import RATE
 
 
 @pytest.fixture
@@ -90,13 +90,9 @@ def test_a_training_clip_in_the_test_part_is_refused_however_disguised(disguise,
 
 
 @pytest.fixture
-def two_corpora(root, tmp_path, data_of):
+def two_corpora(root, tess_root, data_of):
     """The tiny corpus, which has neutral, happy and angry clips, beside one named as TESS: happy, angry and sad."""
-    tess = tmp_path / "tess"
-    tess.mkdir()
-    for n, (who, emotion) in enumerate((w, e) for w in ("OAF", "YAF") for e in ("happy", "angry", "sad")):
-        soundfile.write(tess / f"{who}_back_{emotion}.wav", speechlike(0.4, 150, 50 + n), RATE)
-    return lambda *overrides: data_of(f"data.root=[{root}, {tess}]", "data.protocol=cross_corpus", *overrides)
+    return lambda *overrides: data_of(f"data.root=[{root}, {tess_root}]", "data.protocol=cross_corpus", *overrides)
 
 
 def test_of_joined_corpora_the_shared_emotions_are_kept_and_the_others_told(two_corpora):

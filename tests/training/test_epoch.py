@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from serx.training import loop
 from serx.training.epoch import TrainingClips, _losses, plan_epoch, sampling_shares
 
 
@@ -64,3 +65,21 @@ def test_an_epoch_of_a_joined_corpus_is_drawn_so_and_repeats(mode, tiny_config):
     assert abs(share - 0.5) < 0.03  # three deviations of 3600 draws
     again = np.concatenate([b for step in plan_epoch(part, config, 3) for b in step])
     assert np.array_equal(again, epochs[3]) and not np.array_equal(epochs[2], epochs[3])
+
+
+@pytest.mark.slow
+def test_a_run_on_joined_corpora_knows_which_clip_is_of_which(tiny_config, tiny_root, tess_root, tmp_path, monkeypatch):
+    drawn = []
+
+    def plan(part, config, epoch):
+        steps = original(part, config, epoch)
+        drawn.append(part.corpora[np.concatenate([batch for step in steps for batch in step])])
+        return steps
+
+    original = loop.plan_epoch
+    monkeypatch.setattr(loop, "plan_epoch", plan)
+    roots = f"data.root=[{tiny_root}, {tess_root}]"
+    config = tiny_config(roots, "data.labels=shared", "train.sampling=both", "train.epochs=10")
+    loop.fit(config, tmp_path / "run", progress=False)
+    # 4 of the 20 training clips are TESS's, and half of those drawn: 3 deviations of 200 draws are 0.11
+    assert abs(np.concatenate(drawn).mean() - 0.5) < 0.11
