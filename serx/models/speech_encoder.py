@@ -2,8 +2,8 @@
 
 Input: waveforms as features `(B, 1, T)` and their `lengths (B,)`; output `(B, C)`. One frame is 20 ms and hears 25 ms,
 and through attention the whole clip. The layers are mixed by learnt weights (Yang et al. 2021, "SUPERB"), since emotion
-is told by the middle ones; the mixture goes through attentive statistics. WAV2VEC2_BASE has 94 M parameters; with 8
-classes 0.23 M are the head's.
+is told by the middle ones; the mixture goes through attentive statistics. WAV2VEC2_BASE has 94.6 M parameters; with 8
+classes 0.24 M are the head's.
 
 torchaudio's own forward lets padding into a clip (the group norm of the base models takes its statistics over it, and
 WavLM takes no lengths): here the same modules run in the same order with every clip's end kept.
