@@ -64,8 +64,8 @@ def from_tree(tree: Mapping[str, Any], places: Mapping[Place, str] | None = None
         mistakes = [_explain(fault, places or {}, source) for fault in deepest]
         raise ConfigError("\n".join(dict.fromkeys(mistakes))) from error
     for place, fault in _clashes(config):
-        near = (place[:n] for n in range(len(place), 0, -1))
-        raise ConfigError(f"{next((places[p] for p in near if p in places), source) if places else source}: {fault}")
+        known = [(places or {}).get(place[:n]) for n in range(len(place), 0, -1)]
+        raise ConfigError(f"{next(filter(None, known), source)}: {fault}")
     return config
 
 
