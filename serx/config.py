@@ -78,6 +78,11 @@ def _clashes(config: Config) -> Iterator[tuple[Place, str]]:
     if hears and config.augment.spectrogram:
         masks = "augment.spectrogram masks frames and rows, but features.stack is [waveform]"
         yield ("augment", "spectrogram"), f"{masks}; leave it empty"
+    if hears and config.augment.mixstyle > 0:
+        yield (
+            ("augment", "mixstyle"),
+            "augment.mixstyle lends a spectrum, but features.stack is [waveform]; leave it at 0",
+        )
     if isinstance(model, SpeechEncoderConfig):
         if not hears:
             yield ("features", "stack"), "model.kind speech_encoder hears waveforms: write features.stack: [waveform]"

@@ -164,6 +164,7 @@ WAVEFORM = "data: {root: x}\nfeatures: {stack: [waveform], normalize: none}\nmod
         ("features={stack: [logmel]}", "command line", "features.stack: [waveform]"),
         ("augment.spectrogram=[{kind: time_mask}]", "command line", "augment.spectrogram"),
         ("augment.fused={p: 0.5}", "command line", "augment.fused"),
+        ("augment.mixstyle=0.5", "command line", "augment.mixstyle"),
         ("data.sample_rate=8000", "command line", "16000 Hz"),
         ("features.normalize=clip", ":2: features", "normalize: none"),
         ("features.stack=[waveform, rms]", ":2: features", "alone"),
