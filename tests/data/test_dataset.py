@@ -103,6 +103,12 @@ def test_of_joined_corpora_the_shared_emotions_are_kept_and_the_others_told(two_
     assert "dropped by data.labels: shared: 2 x sad" in dataset.notes
 
 
+def test_the_labels_of_a_checkpoint_stand_beside_shared(two_corpora):
+    dataset = load_dataset(two_corpora("data.labels=shared"), ("angry", "neutral"), progress=False)
+    assert dataset.labels == ("angry", "neutral")
+    assert {u.emotion for u in dataset.utterances} == {"angry", "neutral"}
+
+
 def test_each_fold_of_cross_corpus_leaves_one_corpus_out(two_corpora):
     for fold, (tested, validated) in enumerate([("ravdess", "tess"), ("tess", "ravdess")]):
         config = two_corpora("data.labels=shared", f"data.fold={fold}")
