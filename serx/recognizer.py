@@ -1,8 +1,11 @@
 """`Recognizer`: waveform to logits in one module, so that no checkpoint can be fed the wrong features."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
+from serx.models.classical import Classical
 from serx.models.registry import ModelConfig, build
 from serx.transforms.features import FeaturesConfig, FeatureStack
 from serx.transforms.normalize import Normalizer
@@ -34,6 +37,12 @@ class Recognizer(nn.Module):
         """`waveform (B, T)` in [-1, 1], zero beyond `lengths (B,)` samples -> `logits (B, C)` float32."""
         features, frames = self.features(waveform, lengths)
         return self.backbone(self.normalizer(features, frames), frames).float()
+
+    def make_room(self, tensors: Mapping[str, Tensor]) -> None:
+        """Prepares for tensors of a checkpoint whose number the configuration does not tell: support vectors."""
+        support = tensors.get("backbone.kernel.support")
+        if isinstance(self.backbone, Classical) and support is not None and support.dim() == 2:
+            self.backbone.make_room(len(support))
 
     @torch.inference_mode()
     def probabilities(self, waveform: Tensor, lengths: Tensor) -> Tensor:

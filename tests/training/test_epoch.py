@@ -1,12 +1,14 @@
-"""The loss of a step, against torch's own on each part of it; and how often each clip is drawn."""
+"""An epoch's parts: the loss of a step against torch's own, and vectors that are kept where nothing changes them."""
 
-import numpy as np
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from serx.training import loop
-from serx.training.epoch import TrainingClips, _losses, plan_epoch, sampling_shares
+from serx.training.epoch import _losses
+from serx.training.folder import METRICS
 
 
 def test_the_loss_is_cross_entropy_with_weights_and_smoothing():
@@ -30,56 +32,39 @@ def test_half_precision_logits_are_judged_in_float32():
     assert _losses(logits, torch.tensor([[0.0, 1.0]]), torch.ones(2), 0.0).dtype == torch.float32
 
 
-TARGETS = np.array([0] * 60 + [1] * 20 + [0] * 3 + [1] * 5 + [2] * 2)
-CORPORA = np.array([0] * 80 + [1] * 10)
-
-
-def drawn(mode: str) -> np.ndarray:
-    """Expected clips of each corpus and class in an epoch of 90."""
-    shares = sampling_shares(mode, TARGETS, CORPORA)
-    table = np.zeros((2, 3))
-    np.add.at(table, (CORPORA, TARGETS), 90 * shares / shares.sum())
-    return table
-
-
-def test_balanced_draws_every_class_equally_often():
-    np.testing.assert_allclose(drawn("balanced").sum(0), [30, 30, 30])
-
-
-def test_corpus_balanced_draws_every_corpus_equally_often_and_its_clips_evenly():
-    table = drawn("corpus_balanced")
-    np.testing.assert_allclose(table.sum(1), [45, 45])
-    np.testing.assert_allclose(table[1], np.array([3, 5, 2]) * 4.5)
-
-
-def test_both_draws_every_class_of_every_corpus_equally_often_where_it_is_there():
-    np.testing.assert_allclose(drawn("both"), [[22.5, 22.5, 0], [15, 15, 15]])
-
-
-@pytest.mark.parametrize("mode", ["corpus_balanced", "both"])
-def test_an_epoch_of_a_joined_corpus_is_drawn_so_and_repeats(mode, tiny_config):
-    part = TrainingClips(np.arange(90), TARGETS, torch.ones(3), CORPORA)
-    config = tiny_config(f"train.sampling={mode}")
-    epochs = [np.concatenate([b for step in plan_epoch(part, config, epoch) for b in step]) for epoch in range(40)]
-    share = np.mean([CORPORA[order].mean() for order in epochs])
-    assert abs(share - 0.5) < 0.03  # three deviations of 3600 draws
-    again = np.concatenate([b for step in plan_epoch(part, config, 3) for b in step])
-    assert np.array_equal(again, epochs[3]) and not np.array_equal(epochs[2], epochs[3])
+VECTORS = ("features={stack: [mfcc, rms], n_fft: 512, statistics: [mean, std]}", "model={kind: mlp, widths: [16]}")
 
 
 @pytest.mark.slow
-def test_a_run_on_joined_corpora_knows_which_clip_is_of_which(tiny_config, tiny_root, tess_root, tmp_path, monkeypatch):
-    drawn = []
+def test_kept_vectors_train_as_if_made_anew_in_every_epoch(tiny_config, tmp_path, monkeypatch):
+    config = tiny_config(*VECTORS, "augment={}", "train.epochs=3")
+    found, kept = loop.unchanging_vectors, []
+    monkeypatch.setattr(loop, "unchanging_vectors", lambda *given: kept.append(found(*given)) or kept[-1])
+    loop.fit(config, tmp_path / "kept", progress=False)
+    monkeypatch.setattr(loop, "unchanging_vectors", lambda *given: None)
+    loop.fit(config, tmp_path / "anew", progress=False)
+    assert kept[0].shape == (24, config.features.bins)
+    one, two = (
+        [json.loads(line) for line in (tmp_path / name / METRICS).read_text().splitlines()] for name in ("kept", "anew")
+    )
+    for a, b in zip(one, two, strict=True):
+        assert a["train"]["loss"] == pytest.approx(b["train"]["loss"], rel=1e-4)
+        assert a["valid"]["loss"] == pytest.approx(b["valid"]["loss"], rel=1e-4)
 
-    def plan(part, config, epoch):
-        steps = original(part, config, epoch)
-        drawn.append(part.corpora[np.concatenate([batch for step in steps for batch in step])])
-        return steps
 
-    original = loop.plan_epoch
-    monkeypatch.setattr(loop, "plan_epoch", plan)
-    roots = f"data.root=[{tiny_root}, {tess_root}]"
-    config = tiny_config(roots, "data.labels=shared", "train.sampling=both", "train.epochs=10")
-    loop.fit(config, tmp_path / "run", progress=False)
-    # 4 of the 20 training clips are TESS's, and half of those drawn: 3 deviations of 200 draws are 0.11
-    assert abs(np.concatenate(drawn).mean() - 0.5) < 0.11
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("augment={waveform: [{kind: gain}]}",),
+        ("augment={fused: {p: 0.5, rate: [0.9, 1.1]}}", "features.stack=[mfcc]"),
+        ("augment={}", "features.statistics=[]"),
+        ("augment={}", "features={stack: [mfcc], statistics: [mean], front_end: nnaudio, trainable: true}"),
+    ],
+    ids=("augmented", "warped", "sequences", "learnt"),
+)
+def test_nothing_is_kept_that_an_epoch_may_change(changes, tiny_config, tmp_path, monkeypatch):
+    found, kept = loop.unchanging_vectors, []
+    monkeypatch.setattr(loop, "unchanging_vectors", lambda *given: kept.append(found(*given)) or kept[-1])
+    loop.fit(tiny_config(*VECTORS, *changes, "train.epochs=1"), tmp_path / "run", progress=False)
+    assert kept == [None]
