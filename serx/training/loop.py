@@ -142,8 +142,9 @@ class _Loop:
         clips = np.asarray(split.train)
         targets = dataset.targets[clips]
         weights = class_weights(run.config.train.class_weights, targets, len(dataset.labels))
+        corpora = np.unique([dataset.utterances[i].corpus for i in clips], return_inverse=True)[1]
         vectors = unchanging_vectors(run, corpus, clips) if run.progress.epoch < run.epochs else None
-        self.part = TrainingClips(clips, targets, weights.to(run.device), vectors)
+        self.part = TrainingClips(clips, targets, weights.to(run.device), vectors, corpora)
         persons = [dataset.utterances[i].person for i in clips]
         classical = run.config.model.kind == "classical"
         self.candidates = Candidates(run, self.part, corpus, persons) if classical else None

@@ -19,7 +19,7 @@ PROMISES = {
     1: [f"{FAULTS}/test_kills.py", f"{FAULTS}/test_signals.py"],
     2: [f"{FAULTS}/test_syscalls.py", f"{FAULTS}/test_folder.py", "-k", "call or rename or links"],
     3: [f"{FAULTS}/test_folder.py", "tests/training/test_checkpoint.py", "-k", "flipped or cut or damaged"],
-    4: [f"{FAULTS}/test_hostile_checkpoints.py", "tests/data/test_archives.py"],
+    4: [f"{FAULTS}/test_hostile_checkpoints.py", "tests/data/test_archives.py", "tests/models/test_encoders.py"],
     5: [f"{FAULTS}/test_fuzz.py", "-k", "audio or unfold"],
     6: [f"{FAULTS}/test_disk_full.py", f"{FAULTS}/test_folder.py", "-k", "disk or written"],
     7: ["tests/training", f"{FAULTS}/test_training_faults.py", "-k", "finite or nan"],
