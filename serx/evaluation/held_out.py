@@ -11,7 +11,9 @@ import torch
 from serx.data.corpus import place
 from serx.data.dataset import Dataset, load_dataset
 from serx.errors import DataError, LeakError
+from serx.evaluation.calibration import tempered
 from serx.evaluation.classify import classify
+from serx.evaluation.metrics import calibration
 from serx.evaluation.report import Predictions
 from serx.inference.predictor import Predictor
 
@@ -69,6 +71,7 @@ def evaluate_checkpoint(
         probabilities=probabilities,
         labels=predictor.labels,
     )
+    temperature = predictor.recognizer.temperature
     extra = {
         "checkpoint": str(path),
         "part": part,
@@ -76,6 +79,8 @@ def evaluate_checkpoint(
         "epoch": facts["progress"]["epoch"],
         "warnings": warnings,
         "environment": facts["environment"],
+        "temperature": temperature,
+        "calibration_before": calibration(predictions.targets, tempered(probabilities, 1 / temperature)),
     }
     return Evaluated(predictions, stamp, extra, dataset.notes)
 
@@ -89,7 +94,7 @@ def _choose(dataset: Dataset, facts: dict[str, Any], part: Part) -> tuple[np.nda
     if len(clips):
         missing = len(facts["digests"][part]) - len(clips)
         short = f"; {missing} of its {missing + len(clips)} clips are not in this root" if missing > 0 else ""
-        used = "; these VALIDATION clips chose the epoch" if part == "valid" else ""
+        used = "; these VALIDATION clips chose the epoch and temperature" if part == "valid" else ""
         return clips, f"{trained_under}{short}{used}"
     met = set(facts["speakers"]["train"]) | set(facts["speakers"]["valid"])
     new = [i for i, utterance in enumerate(dataset.utterances) if utterance.person not in met]

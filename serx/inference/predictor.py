@@ -58,6 +58,7 @@ class Predictor:
         averaged = saved.group("ema")
         fill(recognizer, averaged or saved.group("model"), f"{path}: model")
         self.recognizer = recognizer.to(device).eval()
+        self.recognizer.temperature = _temperature(path, saved.facts)
 
     def predict(self, paths: Sequence[Path]) -> list[Prediction]:
         """One prediction a path, in order; a file that cannot be used gets its reason, and the rest go on."""
@@ -84,3 +85,11 @@ class Predictor:
         for row, waveform in zip(batch, waveforms, strict=True):
             row[: len(waveform)] = torch.from_numpy(waveform)
         return self.recognizer.probabilities(batch.to(self.device), lengths.to(self.device)).cpu().tolist()
+
+
+def _temperature(path: str | Path, facts: dict[str, Any]) -> float:
+    """What `best.safetensors` learnt of its confidence from validation speakers; `last.safetensors` says nothing."""
+    said = facts.get("temperature", 1.0)
+    if not isinstance(said, float) or not 0.01 < said < 100:  # NaN is not either
+        raise CheckpointError(f"{path}: its temperature is {said!r}, not a number near 1; use another checkpoint")
+    return said

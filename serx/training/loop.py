@@ -17,8 +17,9 @@ from serx.data.corpus import Corpus, place
 from serx.data.dataset import Dataset, load_dataset, split_dataset
 from serx.data.protocols import Split
 from serx.errors import DataError, DivergedError
+from serx.evaluation.calibration import fit_temperature
 from serx.evaluation.classify import classify
-from serx.evaluation.metrics import confusion_matrix, from_confusion, nll
+from serx.evaluation.metrics import confusion_matrix, ece, from_confusion, nll
 from serx.training import checkpoint
 from serx.training.device import choose_device, environment, set_up
 from serx.training.epoch import TrainingClips, augmented_features, augmented_waveform, plan_epoch, train_epoch
@@ -165,7 +166,7 @@ class _Loop:
         self.metrics.append(line)
         self.board.epoch(line, self.dataset.labels)
         if line["best"]:
-            told = facts(run, self.dataset, self.split)
+            told = facts(run, self.dataset, self.split) | {"temperature": line["temperature"]}
             checkpoint.save(self.folder / BEST, run.evaluated_tensors(), told)
             title = f"validation, epoch {line['epoch'] + 1}: {self.split.stamp}"
             self.board.confusion(confusion, self.dataset.labels, title, line["epoch"])
@@ -187,7 +188,13 @@ class _Loop:
         line = {
             "epoch": progress.epoch,
             "train": {"loss": train_loss, **_scalars(train)},
-            "valid": {"loss": loss, **_scalars(scores), "recall": scores.recall.tolist()},
+            "valid": {
+                "loss": loss,
+                "ece": ece(targets, probabilities),
+                **_scalars(scores),
+                "recall": scores.recall.tolist(),
+            },
+            "temperature": fit_temperature(targets, probabilities),
             "lr": run.optimizer.param_groups[0]["lr"],
             "grad_norm": float(sums.grad_norm) / max(1, taken),
             "skipped_steps": len(sums.finite) - taken,
