@@ -11,6 +11,7 @@ import torch
 from serx.config import Config, from_tree, tuples
 from serx.data.audio import RefusedAudioError, read
 from serx.errors import CheckpointError, ConfigError
+from serx.models.registry import build
 from serx.recognizer import Recognizer
 from serx.training import checkpoint
 from serx.training.run import fill
@@ -54,9 +55,13 @@ class Predictor:
             raise CheckpointError(f"{path}: not readable by this version of serx: {error}") from error
         self.device = device
         config = self.config
-        recognizer = Recognizer(config.features, config.model, self.labels, config.data.sample_rate)
-        averaged = saved.group("ema")
-        fill(recognizer, averaged or saved.group("model"), f"{path}: model")
+        weights = saved.group("ema") or saved.group("model")
+        try:
+            _refuse_giants(path, config, len(self.labels), weights)
+            recognizer = Recognizer(config.features, config.model, self.labels, config.data.sample_rate)
+        except (ConfigError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+            raise CheckpointError(f"{path}: its configuration cannot be built: {error}".partition("\n")[0]) from error
+        fill(recognizer, weights, f"{path}: model")
         self.recognizer = recognizer.to(device).eval()
         self.recognizer.temperature = _temperature(path, saved.facts)
 
@@ -85,6 +90,19 @@ class Predictor:
         for row, waveform in zip(batch, waveforms, strict=True):
             row[: len(waveform)] = torch.from_numpy(waveform)
         return self.recognizer.probabilities(batch.to(self.device), lengths.to(self.device)).cpu().tolist()
+
+
+def _refuse_giants(path: str | Path, config: Config, classes: int, weights: dict[str, torch.Tensor]) -> None:
+    """Before any memory is taken: a configuration may ask for a model far larger than the weights beside it."""
+    with torch.device("meta"):
+        wanted = build(config.model, config.features.bins, classes).state_dict()
+    for name, tensor in wanted.items():
+        found = weights.get(f"backbone.{name}")
+        if found is None or found.shape != tensor.shape:
+            shape = "missing" if found is None else str(tuple(found.shape))
+            raise CheckpointError(
+                f"{path}: backbone.{name} is {shape}, its own configuration wants {tuple(tensor.shape)}"
+            )
 
 
 def _temperature(path: str | Path, facts: dict[str, Any]) -> float:

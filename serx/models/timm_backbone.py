@@ -23,7 +23,7 @@ class TimmConfig(AnyModelConfig):
     kind: Literal["timm"] = "timm"
     name: str = "resnet10t"
     pretrained: bool = False
-    frames: int = Field(192, ge=32)
+    frames: int = Field(192, ge=32, le=1 << 14)
     dropout: float = Field(0.2, ge=0, lt=1)
 
     @field_validator("name")

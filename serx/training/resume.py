@@ -45,7 +45,10 @@ def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
     Raises:
         ConfigError: lists what differs and may not: settings, labels, or the clips of a part.
     """
-    before, after = _flat(saved["config"]), _flat(now["config"])
+    try:
+        before, after = _flat(saved["config"]), _flat(now["config"])
+    except RecursionError as error:
+        raise CheckpointError("--resume: the saved configuration is nested without end; use another one") from error
     changed = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
     lines = {key: f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed}
     broken = [line for key, line in lines.items() if key not in FREE]
