@@ -27,7 +27,7 @@ class TrainConfig(Section):
 
     seed: int = 0
     epochs: int = Field(30, ge=1)
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=2)  # one clip has no batch to normalise over
     accumulate: int = Field(1, ge=1)  # batches a step
     device: str = "auto"
     threads: int | None = Field(None, ge=1)  # CPU threads; the bits of a run depend on it
