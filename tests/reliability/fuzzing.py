@@ -2,7 +2,7 @@
 
     python -m tests.reliability.fuzzing TARGET FOLDER RUNS SEED
 
-prints `done RUNS` at its end; anything that is neither read nor refused in words ends the process with a traceback.
+libFuzzer prints `Done RUNS runs` at its end; anything that is neither read nor refused in words ends the process with a traceback.
 """
 
 import os
@@ -73,7 +73,7 @@ def main(target: str, folder: Path, runs: int, seed: int) -> None:
         with suppress(SerxError):
             TARGETS[target](content, folder)
 
-    limits = [f"-runs={runs}", f"-seed={seed}", "-max_len=4096", "-rss_limit_mb=4000", "-timeout=20", "-verbosity=0"]
+    limits = [f"-runs={runs}", f"-seed={seed}", "-max_len=4096", "-rss_limit_mb=4000", "-timeout=20"]
     atheris.Setup([sys.argv[0], *limits, f"-artifact_prefix={folder}/", str(folder / "corpus")], once)
     atheris.Fuzz()
 

@@ -29,20 +29,16 @@ def plant_seeds(target: str, corpus: Path) -> None:
     """A few sound inputs for the fuzzer to begin from."""
     corpus.mkdir()
     if target == "names":
-        for i, name in enumerate(
-            ("03-01-05-01-02-01-12.wav", "1001_DFA_ANG_XX.wav", "OAF_back_angry.wav", "DC_a01.wav")
-        ):
-            (corpus / str(i)).write_text(name)
+        for name in ("03-01-05-01-02-01-12.wav", "1001_DFA_ANG_XX.wav", "OAF_back_angry.wav", "DC_a01.wav"):
+            (corpus / name).write_text(name)
     elif target == "manifest":
         (corpus / "0").write_text('a.wav,sad,7\n"b.wav","happy",Anna\n')
     elif target == "config":
         for path in (ROOT / "configs").glob("*.yaml"):
             (corpus / path.stem).write_bytes(path.read_bytes())
     elif target == "audio":
-        for i, (form, subtype) in enumerate(
-            (("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("AIFF", "PCM_24"))
-        ):
-            soundfile.write(corpus / str(i), speechlike(0.1, 200, i), RATE, format=form, subtype=subtype)
+        for form, subtype in (("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("AIFF", "PCM_24")):
+            soundfile.write(corpus / form, speechlike(0.1, 200, 0), RATE, format=form, subtype=subtype)
     elif target == "checkpoint":
         checkpoint.save(corpus / "0", {"model.x": torch.arange(3.0)}, {"labels": ["sad"]})
     else:
