@@ -2,7 +2,7 @@
 
     python -m tests.reliability.fuzzing TARGET FOLDER RUNS SEED
 
-libFuzzer prints `Done RUNS runs` at its end; anything that is neither read nor refused in words ends the process with a traceback.
+libFuzzer prints `Done RUNS runs` at its end; what is neither read nor refused in words ends it with a traceback.
 """
 
 import os
