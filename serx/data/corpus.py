@@ -26,13 +26,13 @@ class DeviceCorpus:
         self._offsets = torch.from_numpy(pack.offsets).to(device)
         self._scales = torch.from_numpy(pack.scales).to(device)
         self._host_lengths = pack.lengths
-        self._device = device
+        self.device = device
 
     def batch(self, clips: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]:
         """Waveforms and lengths of these clips. The sizes come from the host's index: nothing waits for the device."""
-        rows = torch.as_tensor(np.asarray(clips, np.int64)).to(self._device, non_blocking=True)
+        rows = torch.as_tensor(np.asarray(clips, np.int64)).to(self.device, non_blocking=True)
         start, end = self._offsets[rows], self._offsets[rows + 1]
-        time = torch.arange(_width(self._host_lengths[clips]), device=self._device)
+        time = torch.arange(_width(self._host_lengths[clips]), device=self.device)
         index = start[:, None] + time
         valid = index < end[:, None]
         samples = self._samples[torch.where(valid, index, 0)]
@@ -43,7 +43,7 @@ class StreamedCorpus:
     """Audio stays in the mapped file; a batch is copied through (pinned) host memory. Also the fast way on a CPU."""
 
     def __init__(self, pack: Pack, device: torch.device) -> None:
-        self._pack, self._device = pack, device
+        self._pack, self.device = pack, device
         self._lengths = pack.lengths
         self._pin = device.type == "cuda"
 
@@ -54,9 +54,9 @@ class StreamedCorpus:
         for row, (clip, length) in enumerate(zip(clips, lengths, strict=True)):
             start = self._pack.offsets[clip]
             host.numpy()[row, :length] = self._pack.samples[start : start + length]
-        scales = torch.from_numpy(self._pack.scales[clips]).to(self._device, non_blocking=True)
-        waveform = host.to(self._device, non_blocking=True).float().mul_(scales[:, None])
-        return waveform, torch.from_numpy(lengths).to(self._device, non_blocking=True)
+        scales = torch.from_numpy(self._pack.scales[clips]).to(self.device, non_blocking=True)
+        waveform = host.to(self.device, non_blocking=True).float().mul_(scales[:, None])
+        return waveform, torch.from_numpy(lengths).to(self.device, non_blocking=True)
 
 
 Corpus = DeviceCorpus | StreamedCorpus

@@ -18,7 +18,6 @@ from serx.evaluation.report import Predictions
 from serx.inference.predictor import Predictor
 
 Part = Literal["test", "valid", "all"]
-BATCH = 64
 SHOWN = 5
 
 
@@ -60,7 +59,7 @@ def evaluate_checkpoint(
     warnings = [f"CONTAINS TRAINING SPEAKERS OR CLIPS: {', '.join(seen[:SHOWN])}"] if seen else []
     stamp = "; ".join([stamp, *warnings])
     lengths = dataset.pack.lengths[clips]
-    probabilities = classify(predictor.recognizer, place(dataset.pack, device, config.placement), clips, lengths, BATCH)
+    probabilities = classify(predictor.recognizer, place(dataset.pack, device, config.placement), clips, lengths)
     chosen = [dataset.utterances[i] for i in clips]
     predictions = Predictions(
         paths=tuple(str(u.path) for u in chosen),

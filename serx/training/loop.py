@@ -33,7 +33,7 @@ from serx.training.tracking import SOUNDS, Board
 
 MAX_BAD_STEPS = 10  # so many non-finite steps in a row end a run
 CHECK_EVERY = 25  # steps between the reads for which the host waits
-EVAL_BATCH = 64
+FIT_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def facts(run: Run, dataset: Dataset, split: Split) -> dict[str, Any]:
 
 def _plain_features(run: Run, corpus: Corpus, clips: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
     with torch.inference_mode():
-        for batch in np.array_split(clips, -(-len(clips) // EVAL_BATCH)):
+        for batch in np.array_split(clips, -(-len(clips) // FIT_BATCH)):
             yield run.recognizer.features(*corpus.batch(batch))
 
 
@@ -180,7 +180,7 @@ class _Loop:
         run, progress, sums = self.run, self.run.progress, self.run.sums
         valid = np.asarray(self.split.valid)
         targets = self.dataset.targets[valid]
-        probabilities = classify(run.evaluated, self.corpus, valid, self.dataset.pack.lengths[valid], EVAL_BATCH)
+        probabilities = classify(run.evaluated, self.corpus, valid, self.dataset.pack.lengths[valid])
         confusion = confusion_matrix(targets, probabilities.argmax(1), len(self.dataset.labels))
         scores, loss = from_confusion(confusion), nll(targets, probabilities)
         train, taken = from_confusion(sums.confusion.cpu().numpy()), int(sums.finite.sum())

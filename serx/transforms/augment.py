@@ -51,6 +51,7 @@ class AugmentConfig(Section):
     waveform: tuple[WaveformTransform, ...] = ()
     spectrogram: tuple[SpectrogramTransform, ...] = ()
     fused: FusedWarp | None = None  # pitch and stretch within the mel front end, between the two lists
+    mixstyle: float = Field(0.0, ge=0, le=1)  # probability that a clip is lent another's long-term spectrum; 0 is off
     mixup: float = Field(0.0, ge=0)  # alpha of the Beta distribution of mixing weights (Zhang et al. 2018); 0 is off
     cutmix: float = Field(0.0, ge=0)  # the same for stretches of other clips pasted in (Yun et al. 2019)
 

@@ -1,16 +1,20 @@
-"""Mixup and cutmix: each clip of a batch is mixed with another, features and truth alike."""
+"""Mixtures of clips: MixStyle lends a clip another's spectrum, mixup and cutmix mix features and truth alike."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from serx.transforms.augment import AugmentConfig
+from serx.transforms.functional import valid_mask
+
+STYLE_ALPHA = 0.3  # of the Beta distribution of MixStyle's shares: mostly one clip's style or the other's
+STILL = 1e-3  # variance added to a row's, so that the noise of a silent row is not blown up
 
 
 def mix(
     features: Tensor, frames: Tensor, truth: Tensor, config: AugmentConfig, seed: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mixes a batch by `config.mixup` or `config.cutmix`; by a toss of a coin when both are on.
+    """Mixes a batch by `config.mixstyle`, then by `mixup` or `cutmix`; by a toss of a coin when both are on.
 
     Shares and partners are drawn on the host, so that nothing waits for the device.
 
@@ -19,14 +23,19 @@ def mix(
         truth: `(B, C)`, one-hot.
 
     Returns:
-        The mixed features, frames and truth; the very same ones when both are off.
+        The mixed features, frames and truth; the very same ones when all are off.
     """
     random, size = np.random.default_rng(seed), len(frames)
-    if max(config.mixup, config.cutmix) == 0:
-        return features, frames, truth
 
     def on_device(values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(frames.device, non_blocking=True)
+
+    if config.mixstyle > 0:
+        share = random.beta(STYLE_ALPHA, STYLE_ALPHA, size)
+        kept = np.where(random.random(size) < config.mixstyle, share, 1.0).astype(np.float32)
+        features = mixstyle(features, frames, on_device(random.permutation(size)), on_device(kept))
+    if max(config.mixup, config.cutmix) == 0:
+        return features, frames, truth
 
     partner = on_device(random.permutation(size))
     cut = config.cutmix > 0 and (config.mixup == 0 or random.random() < 0.5)
@@ -35,6 +44,24 @@ def mix(
     if not cut:
         return mixup(features, frames, truth, partner, share)
     return cutmix(features, frames, truth, partner, share, on_device(random.random(size, dtype=np.float32)))
+
+
+def mixstyle(features: Tensor, frames: Tensor, partner: Tensor, share: Tensor) -> Tensor:
+    """Each row of each clip takes mean and deviation by `share (B,)` from itself, for the rest from its `partner (B,)`.
+
+    Zhou et al. 2021, "Domain generalization with MixStyle", on the rows of a spectrogram: what is lent is the long-term
+    spectrum, which tells speaker and room, while what moves within the clip stays its own. A share of 1 leaves a clip
+    as it was.
+    """
+    mask = valid_mask(frames, features.shape[-1])[:, None]
+    count = frames[:, None, None]
+    mean = features.sum(-1, keepdim=True) / count
+    deviation = (((features - mean) * mask).square().sum(-1, keepdim=True) / count + STILL).sqrt()
+    share = share[:, None, None]
+    lent_mean = torch.lerp(mean[partner], mean, share)
+    lent_deviation = torch.lerp(deviation[partner], deviation, share)
+    styled = ((features - mean) * (lent_deviation / deviation) + lent_mean) * mask
+    return torch.where(share == 1, features, styled)
 
 
 def mixup(

@@ -29,7 +29,7 @@ def test_files_give_what_the_corpus_gives(run, tiny_config):
     predictor = Predictor(run / BEST, CPU)
     dataset = load_dataset(tiny_config().data, progress=False)
     clips = np.arange(len(dataset.utterances))
-    expected = classify(predictor.recognizer, place(dataset.pack, CPU), clips, dataset.pack.lengths, 7)
+    expected = classify(predictor.recognizer, place(dataset.pack, CPU), clips, dataset.pack.lengths)
     heard = predictor.predict([utterance.path for utterance in dataset.utterances])
     got = np.array([list(prediction.probabilities.values()) for prediction in heard])
     np.testing.assert_allclose(got, expected, atol=1e-5)

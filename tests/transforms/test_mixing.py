@@ -1,9 +1,9 @@
-"""Mixup and cutmix: what is mixed in the features is mixed in the truth."""
+"""MixStyle lends statistics alone; with mixup and cutmix what is mixed in the features is mixed in the truth."""
 
 import torch
 
 from serx.transforms.augment import AugmentConfig
-from serx.transforms.mixing import cutmix, mix, mixup
+from serx.transforms.mixing import STILL, cutmix, mix, mixstyle, mixup
 
 FRAMES = torch.tensor([10, 6, 8, 1])
 PARTNER = torch.tensor([1, 0, 3, 2])
@@ -20,6 +20,40 @@ def test_off_gives_the_very_same_tensors_back():
     batch = a_batch()
     for got, given in zip(mix(*batch, AugmentConfig(), seed=1), batch, strict=True):
         assert got is given
+
+
+def test_a_clip_lent_a_style_has_its_partner_s_statistics_and_its_own_course():
+    torch.manual_seed(0)
+    valid = (torch.arange(12) < torch.tensor([10, 6, 8, 9])[:, None])[:, None]
+    frames = valid.sum((1, 2))
+    clips = (
+        torch.randn(4, 3, 12) * torch.tensor([1.0, 2, 3, 4])[:, None, None] + torch.arange(4.0)[:, None, None]
+    ) * valid
+    styled = mixstyle(clips, frames, PARTNER, torch.tensor([0.0, 1.0, 0.5, 0.0]))
+    for i, kept in ((0, 0.0), (2, 0.5), (3, 0.0)):
+        own, other = clips[i, :, : frames[i]], clips[PARTNER[i], :, : frames[PARTNER[i]]]
+        got = styled[i, :, : frames[i]]
+        torch.testing.assert_close(got.mean(-1), kept * own.mean(-1) + (1 - kept) * other.mean(-1))
+        root = [(x.var(-1, correction=0) + STILL).sqrt() for x in (own, other)]
+        ratio = (kept * root[0] + (1 - kept) * root[1]) / root[0]
+        torch.testing.assert_close(
+            got - got.mean(-1, keepdim=True), (own - own.mean(-1, keepdim=True)) * ratio[:, None]
+        )
+        assert not styled[i, :, frames[i] :].any()
+    assert torch.equal(styled[1], clips[1])
+
+
+def test_styles_are_lent_as_often_as_asked_and_the_truth_stays():
+    lent = AugmentConfig(mixstyle=0.5)
+    features, frames, truth = a_batch()
+    features = features + torch.arange(12) * (features > 0) * torch.tensor([1.0, 2, 3, 4])[:, None, None]
+    changed = []
+    for seed in range(100):
+        styled, same_frames, same_truth = mix(features, frames, truth, lent, seed)
+        assert same_frames is frames and same_truth is truth
+        changed.append((styled != features).flatten(1).any(1))
+    share = torch.stack(changed).float().mean()
+    assert 0.25 < share < 0.5  # half of them, less those that are their own partner
 
 
 def test_mixup_mixes_features_and_truth_by_the_same_share():
