@@ -60,7 +60,10 @@ def load_dataset(config: DataConfig, labels: tuple[str, ...] | None = None, prog
         DataError: nothing usable is there, or an emotion has no label.
         DiskError: the decoded audio cannot be kept.
     """
-    found = scan(config.root, config.styles)
+    try:
+        found = scan(config.root, config.styles)
+    except (OSError, ValueError) as error:  # a name too long, or with a zero byte
+        raise DataError(f"data.root: cannot be looked through: {error}; check the spelling") from error
     labelled = assign_labels(found.utterances, labels or config.labels, config.label_map)
     notes = _tell_set_aside([(item.reason, item.path) for item in found.set_aside])
     notes += [f"dropped by data.label_map: {count} x {emotion}" for emotion, count in labelled.dropped.items()]

@@ -53,8 +53,9 @@ def hold(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("a+")
         TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise DiskError(f"{folder}: cannot write here: {error.strerror}; choose another train.output") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in its name
+        why = getattr(error, "strerror", None) or error
+        raise DiskError(f"{folder}: cannot write here: {why}; choose another train.output") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,7 +93,11 @@ class Metrics:
         self._path = folder / METRICS
         self.lines: list[dict[str, Any]] = []
         if self._path.exists():
-            for text in self._path.read_text(errors="replace").splitlines():
+            try:
+                before = self._path.read_text(errors="replace")
+            except OSError as error:
+                raise DiskError(f"{self._path}: cannot read: {error.strerror}; move it away") from error
+            for text in before.splitlines():
                 try:
                     line = json.loads(text)
                     done = line["epoch"] < epochs_done
