@@ -172,7 +172,7 @@ def _make(folder: Path, paths: Sequence[Path], config: AudioConfig, progress: bo
 
 
 def _digest(clip: np.ndarray) -> str:
-    return hashlib.sha256(clip).hexdigest()[:32]
+    return hashlib.sha256(clip.tobytes()).hexdigest()[:32]
 
 
 def _ordered(pool: ThreadPoolExecutor, work, items: Sequence, ahead: int):

@@ -170,8 +170,8 @@ class Run:
         wrong = [f"scaler.{k}" for k in ("scale", "growth") if k not in scaler or scaler[k].dim()]
         for name, here in self.sums.tensors().items():
             there = sums.get(name)  # `finite` is as long as the epoch under way
-            same = there is not None and there.dtype == here.dtype and there.dim() == here.dim()
-            if not (same and (name == "finite" or there.shape == here.shape)):
+            fits = there is not None and there.dtype == here.dtype and there.dim() == here.dim()
+            if there is None or not fits or (name != "finite" and there.shape != here.shape):
                 wrong.append(f"epoch.{name}")
         if wrong:
             raise CheckpointError(f"checkpoint: missing or of another shape or type: {', '.join(wrong)}")
