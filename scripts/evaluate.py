@@ -11,15 +11,18 @@ def main(arguments) -> int:
     from serx.evaluation.held_out import evaluate_checkpoint
     from serx.evaluation.report import format_report, write_report
     from serx.training.device import choose_device
+    from serx.training.folder import read_metrics
 
     path = Path(arguments.checkpoint)
     device = choose_device(arguments.device)
     result = evaluate_checkpoint(path, arguments.root, arguments.part, device, arguments.allow_seen)
     for note in result.notes:
         print(f"note: {note}")
-    written = write_report(Path(arguments.out or path.parent), result.predictions, result.stamp, result.extra)
+    out, epochs = Path(arguments.out or path.parent), read_metrics(path.parent)
+    written = write_report(out, result.predictions, result.stamp, result.extra, epochs)
     print(format_report(json.loads(written.read_text())))
-    print(f"written: {written}, predictions.csv, confusion.png, speakers.png, calibration.png beside it")
+    pictures = "confusion.png, report.png, speakers.png, calibration.png" + (", curves.png" if epochs else "")
+    print(f"written: {written}, predictions.csv, {pictures} beside it")
     return 0
 
 

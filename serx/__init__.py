@@ -10,7 +10,8 @@ The package in the order of its dependencies:
     config       every section of a run's YAML, checked
     training     the loop, the optimizer, checkpoints, TensorBoard
     inference    a checkpoint -> emotions of audio files
-    evaluation   scores, intervals over speakers, reports
+    evaluation   scores, intervals over speakers, reports, folds taken together, runs compared
+    experiments  many runs that answer one question: cross-validation, the leakage lesson
 """
 
 __version__ = "0.1.0"

@@ -22,6 +22,12 @@ from serx.transforms.augment import AugmentConfig
 from serx.transforms.features import FeaturesConfig, why_not_warpable
 from serx.yaml_lines import Place, parse, read
 
+# A classical model is fitted once to the clips as they are: what only an epoch of steps can do is refused.
+_NOT_CLASSICAL = (
+    *(("augment", key) for key in AugmentConfig.model_fields),
+    *(("train", key) for key in ("ema", "label_smoothing", "sampling")),
+)
+
 
 class Config(Section):
     """data + features + augment + model + optim + train."""
@@ -65,6 +71,10 @@ def from_tree(tree: Mapping[str, Any], places: Mapping[Place, str] | None = None
     fault = why_not_warpable(config.features) if config.augment.fused is not None else None
     if fault:
         raise ConfigError(f"{(places or {}).get(('augment', 'fused'), source)}: {fault}")
+    for section, key in _NOT_CLASSICAL if config.model.kind == "classical" else ():
+        if getattr(getattr(config, section), key) != getattr(Config.model_fields[section].default, key):
+            where = (places or {}).get((section, key), source)
+            raise ConfigError(f"{where}: {section}.{key} means nothing to model.kind classical; leave it out")
     return config
 
 
@@ -127,7 +137,7 @@ def _explain(fault: Mapping[str, Any], places: Mapping[Place, str], source: str)
 
 def _is_written(place: Place, places: Mapping[Place, str]) -> bool:
     """Whether the last part of a location is a key of the file, and not the tag of a union (`cnn2d`, `noise`)."""
-    tags = {"cnn1d", "cnn2d", "mlp", "timm"}
+    tags = {section.model_fields["kind"].default for section in _sections(ModelConfig)}
     return not (place[-1] in tags or (len(place) > 2 and place[0] == "augment" and place[-1] in _transform_kinds()))
 
 

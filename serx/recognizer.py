@@ -1,11 +1,15 @@
 """`Recognizer`: waveform to logits in one module, so that no checkpoint can be fed the wrong features."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
+from serx.models.classical import Classical
 from serx.models.registry import ModelConfig, build
 from serx.transforms.features import FeaturesConfig, FeatureStack
 from serx.transforms.normalize import Normalizer
+from serx.transforms.resampling import RATIO_STEPS, change_speed
 
 
 class Recognizer(nn.Module):
@@ -30,11 +34,28 @@ class Recognizer(nn.Module):
         self.features = FeatureStack(features, sample_rate)
         self.normalizer = Normalizer(features.bins, features.normalize, features.remove_level)
         self.backbone = build(model, features.bins, len(labels), pretrained)
+        self.speeds = [round(speed * RATIO_STEPS) for speed in model.speeds]
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """`waveform (B, T)` in [-1, 1], zero beyond `lengths (B,)` samples -> `logits (B, C)` float32."""
+        """`waveform (B, T)` in [-1, 1], zero beyond `lengths (B,)` samples -> `logits (B, C)` float32.
+
+        With several `model.speeds` they are the mean of the log-probabilities at each.
+        """
+        if self.speeds == [RATIO_STEPS]:
+            return self._heard(waveform, lengths)
+        steps = [torch.full_like(lengths, speed) for speed in self.speeds]
+        played = [change_speed(waveform, lengths, step, speed) for step, speed in zip(steps, self.speeds, strict=True)]
+        return torch.stack([self._heard(*clip).log_softmax(-1) for clip in played]).mean(0)
+
+    def _heard(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         features, frames = self.features(waveform, lengths)
         return self.backbone(self.normalizer(features, frames), frames).float()
+
+    def make_room(self, tensors: Mapping[str, Tensor]) -> None:
+        """Prepares for tensors of a checkpoint whose number the configuration does not tell: support vectors."""
+        support = tensors.get("backbone.kernel.support")
+        if isinstance(self.backbone, Classical) and support is not None and support.dim() == 2:
+            self.backbone.make_room(len(support))
 
     @torch.inference_mode()
     def probabilities(self, waveform: Tensor, lengths: Tensor) -> Tensor:

@@ -23,7 +23,11 @@ MAY_IMPORT = {
     "evaluation": {"errors", "files", "config", "data", "recognizer", "inference"},
     "inference": {"errors", "config", "data", "models", "recognizer", "training"},
     "training": {
-        "errors", "section", "files", "seeding", "config", "data", "transforms", "recognizer", "evaluation", "__init__",
+        "errors", "section", "files", "seeding", "config", "data", "transforms", "models", "recognizer", "evaluation",
+        "__init__",
+    },
+    "experiments": {
+        "errors", "files", "seeding", "config", "data", "transforms", "training", "inference", "evaluation",
     },
     "__init__": set(),
 }  # fmt: skip
@@ -36,7 +40,7 @@ DOORS = {
     "timm": {"models/timm_backbone.py"},
     "safetensors": {"training/checkpoint.py"},
     "yaml": {"yaml_lines.py", "config.py"},
-    "matplotlib": {"evaluation/pictures.py"},
+    "matplotlib": {"evaluation/pictures.py", "evaluation/curves.py", "evaluation/class_report.py"},
 }
 
 

@@ -65,7 +65,8 @@ def test_evaluation_needs_nothing_but_the_checkpoint(workplace):
     rows = list(csv.DictReader((workplace / "run/predictions.csv").open()))
     assert len(rows) == 24
     assert sum(row["target"] == row["prediction"] for row in rows) / 24 == pytest.approx(result["accuracy"])
-    assert (workplace / "run/confusion.png").read_bytes().startswith(b"\x89PNG")
+    for picture in ("confusion", "report", "curves"):
+        assert (workplace / f"run/{picture}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_prediction_prints_a_table_or_json(workplace, tiny_root):

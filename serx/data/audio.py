@@ -28,6 +28,8 @@ class AudioConfig(Section):
     sample_rate: int = Field(16_000, ge=4_000, le=192_000)
     trim_db: float | None = Field(None, gt=0)  # cut the ends that stay this far below the loudest frame
     trim_keep_seconds: float = Field(0.05, ge=0)  # and leave so much of them
+    offset_seconds: float = Field(0.0, ge=0)  # leave out so much of the beginning
+    duration_seconds: float | None = Field(None, gt=0)  # and keep so much of what follows; a shorter clip is kept whole
     min_seconds: float = Field(0.1, ge=0)
     max_seconds: float = Field(60.0, gt=0)
 
@@ -48,6 +50,10 @@ def read(path: Path, config: AudioConfig) -> np.ndarray:
         RefusedAudioError: with one of the reasons above; nothing is returned that a model could choke on.
     """
     mono, rate = _decode(path, config.max_seconds)
+    heard = len(mono) / rate
+    mono = _window(mono, rate, config.offset_seconds, config.duration_seconds)
+    if len(mono) == 0:
+        raise RefusedAudioError(path, "too_short", f"{heard:.3f} s, data.offset_seconds is {config.offset_seconds}")
     if not np.isfinite(mono).all():
         raise RefusedAudioError(path, "nonfinite", "NaN or infinite samples; export it again")
     peak = float(np.abs(mono).max(initial=0.0))
@@ -76,6 +82,12 @@ def trim_silence(waveform: np.ndarray, sample_rate: int, trim_db: float, keep_se
     loud = starts[power >= power.max() * 10 ** (-trim_db / 10)]
     keep = round(keep_seconds * sample_rate)
     return waveform[max(0, loud[0] - keep) : loud[-1] + size + keep]
+
+
+def _window(waveform: np.ndarray, rate: int, offset_seconds: float, duration_seconds: float | None) -> np.ndarray:
+    """`duration_seconds` of `waveform (T,)` from `offset_seconds` on, or what there is of them."""
+    start = round(offset_seconds * rate)
+    return waveform[start : None if duration_seconds is None else start + round(duration_seconds * rate)]
 
 
 def _decode(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:

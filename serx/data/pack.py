@@ -140,7 +140,7 @@ def _make(folder: Path, paths: Sequence[Path], config: AudioConfig, progress: bo
 
     def decode(path: Path) -> tuple[np.ndarray, float] | RefusedAudioError:
         try:
-            return _to_int16(read(path, config))
+            return to_int16(read(path, config))
         except RefusedAudioError as error:
             return error
 
@@ -185,7 +185,7 @@ def _ordered(pool: ThreadPoolExecutor, work, items: Sequence, ahead: int):
         yield done
 
 
-def _to_int16(waveform: np.ndarray) -> tuple[np.ndarray, float]:
+def to_int16(waveform: np.ndarray) -> tuple[np.ndarray, float]:
     """Samples and their scale: full scale is 1, as in the file, unless a float file goes beyond it."""
     peak = max(1.0, float(np.abs(waveform).max()))
     samples = np.round(waveform * (FULL_SCALE / peak))

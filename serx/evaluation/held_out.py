@@ -8,13 +8,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from serx.data.corpus import place
+from serx.data.corpus import Corpus, place
 from serx.data.dataset import Dataset, load_dataset
 from serx.errors import DataError, LeakError
 from serx.evaluation.calibration import tempered
 from serx.evaluation.classify import classify
 from serx.evaluation.metrics import calibration
-from serx.evaluation.report import Predictions
+from serx.evaluation.predictions import Predictions
 from serx.inference.predictor import Predictor
 
 Part = Literal["test", "valid", "all"]
@@ -58,18 +58,7 @@ def evaluate_checkpoint(
         )
     warnings = [f"CONTAINS TRAINING SPEAKERS OR CLIPS: {', '.join(seen[:SHOWN])}"] if seen else []
     stamp = "; ".join([stamp, *warnings])
-    lengths = dataset.pack.lengths[clips]
-    probabilities = classify(predictor.recognizer, place(dataset.pack, device, config.placement), clips, lengths)
-    chosen = [dataset.utterances[i] for i in clips]
-    predictions = Predictions(
-        paths=tuple(str(u.path) for u in chosen),
-        persons=tuple(u.person for u in chosen),
-        sexes=tuple(u.sex for u in chosen),
-        intensities=tuple(u.intensity for u in chosen),
-        targets=dataset.targets[clips],
-        probabilities=probabilities,
-        labels=predictor.labels,
-    )
+    predictions = predict_clips(predictor, dataset, clips, place(dataset.pack, device, config.placement))
     temperature = predictor.recognizer.temperature
     extra = {
         "checkpoint": str(path),
@@ -79,9 +68,24 @@ def evaluate_checkpoint(
         "warnings": warnings,
         "environment": facts["environment"],
         "temperature": temperature,
-        "calibration_before": calibration(predictions.targets, tempered(probabilities, 1 / temperature)),
+        "calibration_before": calibration(predictions.targets, tempered(predictions.probabilities, 1 / temperature)),
     }
     return Evaluated(predictions, stamp, extra, dataset.notes)
+
+
+def predict_clips(predictor: Predictor, dataset: Dataset, clips: np.ndarray, corpus: Corpus) -> Predictions:
+    """What a checkpoint says of `clips (n,)`, whoever speaks in them, beside what is known of them."""
+    probabilities = classify(predictor.recognizer, corpus, clips, dataset.pack.lengths[clips])
+    chosen = [dataset.utterances[i] for i in clips]
+    return Predictions(
+        paths=tuple(str(u.path) for u in chosen),
+        persons=tuple(u.person for u in chosen),
+        sexes=tuple(u.sex for u in chosen),
+        intensities=tuple(u.intensity for u in chosen),
+        targets=dataset.targets[clips],
+        probabilities=probabilities,
+        labels=predictor.labels,
+    )
 
 
 def _choose(dataset: Dataset, facts: dict[str, Any], part: Part) -> tuple[np.ndarray, str]:

@@ -23,7 +23,8 @@ DASHES: Any = (0, (3, 2))
 PLAIN = {"parse_math": False}
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """A blank one, of so many inches, that lays its parts out by itself."""
     figure = Figure(
         figsize=(width, height), dpi=DPI, facecolor="white", layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
     )
@@ -31,17 +32,18 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _title(figure: Figure, title: str) -> None:
+def write_title(figure: Figure, title: str) -> None:
+    """A heading on the left, in as many lines as it takes."""
     lines = textwrap.wrap(title, int(9.6 * figure.get_figwidth()))  # characters that fit at this size
     figure.suptitle("\n".join(lines), x=0.015, ha="left", fontsize=12, color=INK, **PLAIN)
 
 
-def _legend(figure: Figure, handles: Sequence[Any]) -> None:
-    """Below the axes, where it hides no data."""
+def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
+    """A legend below the axes, where it hides no data."""
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9.5)
 
 
-def _quiet(axes: Any, grid: str | None = None) -> None:
+def quieten(axes: Any, grid: str | None = None) -> None:
     """Takes away what carries no information: the frame, tick marks, dark grid lines."""
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
@@ -64,7 +66,7 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str], title: str = 
     share = counts / np.maximum(support, 1)[:, None]
     classes = len(labels)
     side = float(np.clip(3.4 + 0.52 * classes, 4.6, 16))
-    figure = _figure(side + 0.8, side - 0.3)
+    figure = new_figure(side + 0.8, side - 0.3)
     axes = figure.add_subplot()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="equal")
     cell = (side - 1.6) / classes  # inches, about: the rest goes to labels, title and colour bar
@@ -75,7 +77,7 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str], title: str = 
         colour = "white" if part > 0.55 else INK if count else "#b5b5b5"
         weight = "bold" if row == column and count else "normal"
         axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour, fontweight=weight)
-    _quiet(axes)
+    quieten(axes)
     axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=1.5)
@@ -91,7 +93,7 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str], title: str = 
     bar.ax.set_yticklabels(["0", "25", "50", "75", "100 %"], fontsize=9, color=MUTED)
     bar.ax.tick_params(length=0)
     bar.outline.set_visible(False)  # type: ignore[operator]
-    _title(figure, title)
+    write_title(figure, title)
     return figure
 
 
@@ -108,7 +110,7 @@ def speakers_figure(per_speaker: Mapping[str, Mapping[str, Any]], chance: float,
     uars = np.array([100 * scores["uar"] for _, scores in ranked])
     sexes = [scores.get("sex") for _, scores in ranked]
     height = float(np.clip(1.9 + 0.26 * len(names), 2.7, 30))
-    figure = _figure(8, height)
+    figure = new_figure(8, height)
     axes = figure.add_subplot()
     font = float(np.clip(0.55 * 72 * (height - 1.9) / len(names), 4, 10))
     positions = np.arange(len(names))
@@ -120,7 +122,7 @@ def speakers_figure(per_speaker: Mapping[str, Mapping[str, Any]], chance: float,
     mean = float(uars.mean())
     axes.axvline(100 * chance, color=MUTED, linewidth=1.2, linestyle=DASHES)
     axes.axvline(mean, color=INK, linewidth=1.2)
-    _quiet(axes, "x")
+    quieten(axes, "x")
     axes.set(xlim=(0, 106), ylim=(len(names) - 0.4, -0.6))
     axes.set_yticks(positions, names, fontsize=font, **PLAIN)
     axes.set_xticks(range(0, 101, 20))
@@ -129,8 +131,8 @@ def speakers_figure(per_speaker: Mapping[str, Mapping[str, Any]], chance: float,
     handles: list[Any] = [Patch(color=SEX_COLOURS[sex], label=sex or "sex unknown") for sex in seen]
     handles.append(Line2D([], [], color=INK, linewidth=1.2, label=f"mean of speakers {mean:.1f}"))
     handles.append(Line2D([], [], color=MUTED, linewidth=1.2, linestyle=DASHES, label=f"chance {100 * chance:.1f}"))
-    _legend(figure, handles)
-    _title(figure, title)
+    legend_below(figure, handles)
+    write_title(figure, title)
     return figure
 
 
@@ -147,7 +149,7 @@ def calibration_figure(counts: np.ndarray, title: str = "Calibration") -> Figure
     width, left = edges[1], edges[:-1]
     share = 100 * correct[filled] / clips[filled]
     mean = 100 * confidence[filled] / clips[filled]
-    figure = _figure(8, 7)
+    figure = new_figure(8, 7)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     bars = upper.bar(
         left[filled], share, width=width, align="edge", color="#2f6f9f", edgecolor="white", label="accuracy"
@@ -158,7 +160,7 @@ def calibration_figure(counts: np.ndarray, title: str = "Calibration") -> Figure
     (ideal,) = upper.plot([0, 100], [0, 100], color=MUTED, linewidth=1.2, linestyle=DASHES, label="perfect calibration")
     upper.set(xlim=(0, 100), ylim=(0, 102))
     upper.set_ylabel("clips recognised, %", fontsize=11, color=MUTED, labelpad=8)
-    _legend(figure, [bars, gaps, ideal])
+    legend_below(figure, [bars, gaps, ideal])
     lower.bar(left, clips, width=width, align="edge", color="#a9b8c6", edgecolor="white")
     for index in np.flatnonzero(filled):
         place = (left[index] + width / 2, clips[index])
@@ -169,10 +171,43 @@ def calibration_figure(counts: np.ndarray, title: str = "Calibration") -> Figure
     lower.set_yticks([])
     lower.set_ylabel("clips", fontsize=11, color=MUTED, labelpad=8)
     lower.set_xlabel("confidence of the prediction, %", fontsize=11, color=MUTED, labelpad=6)
-    _quiet(upper, "y")
-    _quiet(lower)
+    quieten(upper, "y")
+    quieten(lower)
     lower.axhline(0, color=MUTED, linewidth=0.8)
-    _title(figure, title)
+    write_title(figure, title)
+    return figure
+
+
+def protocols_figure(rows: Sequence[tuple[str, float, float, bool]], chance: float, title: str) -> Figure:
+    """Accuracy of one recipe under several protocols as bars, its UAR as a dot; leaky ones are red and say so.
+
+    Args:
+        rows: (name, accuracy, uar, honest), fractions.
+        chance: the UAR of guessing.
+        title: heading.
+    """
+    figure = new_figure(9, 1.9 + 0.75 * len(rows))
+    axes = figure.add_subplot()
+    places = np.arange(len(rows))
+    colours = [SEX_COLOURS["male"] if honest else GAP for *_, honest in rows]
+    axes.barh(places, [100 * accuracy for _, accuracy, _, _ in rows], height=0.62, color=colours)
+    axes.scatter([100 * uar for _, _, uar, _ in rows], places, s=36, color="white", edgecolor=INK, zorder=3)
+    for place, (_, accuracy, _, honest) in enumerate(rows):
+        word, weight = ("new voices", "bold") if honest else ("leaky", "normal")
+        axes.text(100 * accuracy + 2.2, place, f"{100 * accuracy:.1f}  {word}", va="center", color=INK, weight=weight)
+    axes.axvline(100 * chance, color=MUTED, linewidth=1.2, linestyle=DASHES)
+    quieten(axes, "x")
+    axes.set(xlim=(0, 122), ylim=(len(rows) - 0.5, -0.5))
+    axes.set_yticks(places, [textwrap.fill(name, 30) for name, *_ in rows], fontsize=10, **PLAIN)
+    axes.set_xticks(range(0, 101, 20))
+    axes.set_xlabel("accuracy on the test part, %", fontsize=11, color=MUTED, labelpad=6)
+    dot = Line2D([], [], marker="o", color="none", markerfacecolor="white", markeredgecolor=INK, label="UAR")
+    line = Line2D([], [], color=MUTED, linewidth=1.2, linestyle=DASHES, label=f"chance {100 * chance:.1f}")
+    legend_below(
+        figure,
+        [Patch(color=SEX_COLOURS["male"], label="speaker-independent"), Patch(color=GAP, label="leaky"), dot, line],
+    )
+    write_title(figure, title)
     return figure
 
 
@@ -187,19 +222,19 @@ def spectrogram_figure(features: np.ndarray, title: str = "Features", seconds: f
     values = np.asarray(features, float)
     finite = values[np.isfinite(values)]
     low, high = np.percentile(finite, [1, 99.5]) if finite.size else (0.0, 1.0)
-    figure = _figure(8, 4)
+    figure = new_figure(8, 4)
     axes = figure.add_subplot()
     scale = Normalize(low, high if high > low else low + 1)
     bins, frames = values.shape
     extent = (0, seconds or frames, -0.5, bins - 0.5)
     axes.imshow(values, origin="lower", aspect="auto", cmap="magma", norm=scale, extent=extent, interpolation="nearest")
-    _quiet(axes)
+    quieten(axes)
     axes.set_xlabel("seconds" if seconds else "frame", fontsize=11, color=MUTED, labelpad=6)
     axes.set_ylabel("feature bin", fontsize=11, color=MUTED, labelpad=6)
     bar = figure.colorbar(ScalarMappable(scale, "magma"), ax=axes, pad=0.02, aspect=28, extend="both")
     bar.ax.tick_params(length=0, labelsize=9, labelcolor=MUTED)
     bar.outline.set_visible(False)  # type: ignore[operator]
-    _title(figure, title)
+    write_title(figure, title)
     return figure
 
 

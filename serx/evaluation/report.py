@@ -1,67 +1,24 @@
 """One evaluation as a person reads it: scores by class, speaker, sex and intensity, each under its protocol's name."""
 
-import csv
-import io
 import json
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from serx.errors import DataError, DiskError
+from serx.errors import DiskError
 from serx.evaluation import metrics, pictures
+from serx.evaluation.class_report import report_figure
+from serx.evaluation.curves import curves_figure
 from serx.evaluation.intervals import FEW_SPEAKERS, RESAMPLES, clips_by_name, score_intervals
+from serx.evaluation.predictions import Predictions, to_csv
 from serx.files import free_space, write_atomically
 
 WIDTH = 100  # columns of the terminal
 HEADLINES = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1", "weighted_f1": "weighted F1"}
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a recogniser said about n clips, one entry a clip, beside what is known of them.
-
-    Attributes:
-        paths: the audio files.
-        persons: who speaks, such as `ravdess/07`.
-        sexes: `male`, `female` or None when unknown.
-        intensities: `normal`, `strong`, ... or None when unknown.
-        targets: (n,) int, true class indices into `labels`.
-        probabilities: (n, C), rows sum to 1.
-        labels: the C class names.
-
-    Raises:
-        DataError: no clip, fields that do not fit together, or probabilities that are none.
-    """
-
-    paths: tuple[str, ...]
-    persons: tuple[str, ...]
-    sexes: tuple[str | None, ...]
-    intensities: tuple[str | None, ...]
-    targets: np.ndarray
-    probabilities: np.ndarray
-    labels: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        n, classes = len(self.paths), len(self.labels)
-        if n == 0:
-            raise DataError("no clip to evaluate: the part is empty; choose another part or protocol")
-        lengths = {name: len(getattr(self, name)) for name in ("persons", "sexes", "intensities", "targets")}
-        if set(lengths.values()) != {n} or self.probabilities.shape != (n, classes):
-            shape = self.probabilities.shape
-            raise DataError(f"{n} paths and {classes} labels do not fit {lengths} and probabilities of shape {shape}")
-        if self.targets.min() < 0 or self.targets.max() >= classes:
-            raise DataError(f"targets {self.targets.min()} to {self.targets.max()} do not fit {classes} labels")
-        if len(set(zip(self.persons, self.sexes, strict=True))) != len(set(self.persons)):
-            raise DataError("a speaker has two sexes: give every clip of one speaker the same `sex` in the manifest")
-        sums = self.probabilities.sum(1, dtype=float)
-        bad = np.flatnonzero(~((np.abs(sums - 1) < 1e-3) & (self.probabilities >= 0).all(1)))
-        if bad.size:
-            raise DataError(f"{bad.size} of {n} clips have no probabilities that sum to 1, first {self.paths[bad[0]]}")
 
 
 def evaluate(predictions: Predictions, protocol: str, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
@@ -116,8 +73,14 @@ def _worst_first(per_speaker: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return sorted(per_speaker, key=lambda name: (per_speaker[name]["uar"], per_speaker[name]["accuracy"], name))
 
 
-def write_report(out: Path, predictions: Predictions, protocol: str, extra: Mapping[str, Any]) -> Path:
-    """Writes evaluation.json, predictions.csv, confusion.png, speakers.png and calibration.png into a folder.
+def write_report(
+    out: Path,
+    predictions: Predictions,
+    protocol: str,
+    extra: Mapping[str, Any],
+    epochs: Sequence[Mapping[str, Any]] = (),
+) -> Path:
+    """Writes evaluation.json, predictions.csv and pictures (confusion, report, speakers, calibration) into a folder.
 
     Each file is replaced whole or not at all, evaluation.json last: where it stands, the others stand too.
 
@@ -126,6 +89,7 @@ def write_report(out: Path, predictions: Predictions, protocol: str, extra: Mapp
         predictions: of one part.
         protocol: the stamp of every number.
         extra: what else evaluation.json shall hold, such as checkpoint, part and warnings; NaN becomes null.
+        epochs: the lines of the run's metrics.jsonl; where there are some, curves.png shows them.
 
     Returns:
         The path of evaluation.json, whose content `format_report` prints.
@@ -137,7 +101,7 @@ def write_report(out: Path, predictions: Predictions, protocol: str, extra: Mapp
     evaluation = evaluate(predictions, protocol)
     if taken := sorted(evaluation.keys() & extra.keys()):
         raise ValueError(f"extra would overwrite {taken} of the evaluation")
-    text = json.dumps(_plain({**evaluation, **extra}), indent=2, allow_nan=False)
+    text = json.dumps(plain({**evaluation, **extra}), indent=2, allow_nan=False)
     confusion = np.array(evaluation["confusion"])
     chance = 1 / np.count_nonzero(confusion.sum(1))  # the best UAR of a guess that does not listen
     counts = metrics.calibration_counts(predictions.targets, predictions.probabilities)
@@ -145,42 +109,44 @@ def write_report(out: Path, predictions: Predictions, protocol: str, extra: Mapp
     figures = {
         "confusion.png": pictures.confusion_figure(confusion, predictions.labels, f"Confusion, {uar} [{protocol}]"),
         "speakers.png": pictures.speakers_figure(evaluation["per_speaker"], chance, f"Speakers, {uar} [{protocol}]"),
+        "report.png": report_figure(evaluation, f"Classification report, {uar} [{protocol}]"),
         "calibration.png": pictures.calibration_figure(counts, f"Calibration, {ece} [{protocol}]"),
     }
+    epochs = [line for line in epochs if line.keys() >= {"train", "valid", "best", "protocol"}]  # not by another hand
+    if epochs:
+        figures["curves.png"] = curves_figure(epochs, f"Learning curves [{epochs[-1]['protocol']}]")
     files = {name: pictures.figure_png(figure) for name, figure in figures.items()}
-    files["predictions.csv"] = _csv(predictions).encode(errors="backslashreplace")
+    files["predictions.csv"] = to_csv([((), predictions)])
     files["evaluation.json"] = (text + "\n").encode()
+    write_files(out, files)
+    return out / "evaluation.json"
+
+
+def write_files(out: Path, files: Mapping[str, bytes]) -> None:
+    """Writes files into a folder, in order, each replaced whole or not at all.
+
+    Raises:
+        DiskError: a file cannot be written.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             write_atomically(out / name, content)
     except OSError as error:
         raise DiskError(f"cannot write the report into {out} ({free_space(out)}): {error.strerror or error}") from error
-    return out / "evaluation.json"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value as strict JSON has it: no NaN or infinity, no arrays, no paths."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
-def _csv(p: Predictions) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "speaker", "sex", "target", "prediction", "confidence", *(f"p_{x}" for x in p.labels)])
-    for path, person, sex, target, row in zip(p.paths, p.persons, p.sexes, p.targets, p.probabilities, strict=True):
-        best = row.argmax()
-        values = [f"{value:.6f}" for value in (row[best], *row)]
-        writer.writerow([path, person, sex or "", p.labels[target], p.labels[best], *values])
-    return text.getvalue()
 
 
 def format_report(evaluation: Mapping[str, Any]) -> str:
@@ -191,24 +157,22 @@ def format_report(evaluation: Mapping[str, Any]) -> str:
     clips = f"{_count(e['n_clips'], 'clip')} of {people} {stamp}"
     opening = [f"{', '.join(about)}: {clips}" if about else clips]
     opening += [f"warning: {warning}" for warning in e.get("warnings") or []]
-    lines = [line for entry in opening for line in _wrap(entry)] + ["", "Scores, with 95 % intervals"]
+    lines = [line for entry in opening for line in wrap(entry)] + ["", "Scores, with 95 % intervals"]
     for name, title in HEADLINES.items():
         bounds = e["intervals"][name]
         interval = f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f} over" if bounds else "no interval:"
-        lines += _wrap(f"  {title:<12}{_percent(e[name])} %  ({interval} {people})  {stamp}")
+        lines += wrap(f"  {title:<12}{percent(e[name])} %  ({interval} {people})  {stamp}")
     if 1 < e["n_speakers"] < FEW_SPEAKERS:
         lines += [f"  With {people} the intervals are narrower than they should be (serx/evaluation/intervals.py)."]
     calibration = e["calibration"]
     row = f"  NLL {calibration['nll']:.3f} nats, Brier {calibration['brier']:.3f}, ECE {100 * calibration['ece']:.1f} %"
-    lines += _wrap(f"{row}  {stamp}")
+    lines += wrap(f"{row}  {stamp}")
     if "calibration_before" in e:
         nll, ece = e["calibration_before"]["nll"], 100 * e["calibration_before"]["ece"]
         lines += [f"  before its temperature of {e['temperature']:.2f}: NLL {nll:.3f} nats, ECE {ece:.1f} %"]
 
-    rows = [
-        [x, *map(_percent, (c["precision"], c["recall"], c["f1"])), c["support"]] for x, c in e["per_class"].items()
-    ]
-    lines += _table(f"By emotion, % {stamp}", ["", "precision", "recall", "F1", "clips"], rows)
+    rows = [[x, *map(percent, (c["precision"], c["recall"], c["f1"])), c["support"]] for x, c in e["per_class"].items()]
+    lines += table(f"By emotion, % {stamp}", ["", "precision", "recall", "F1", "clips"], rows)
 
     labels = e["labels"]
     room = WIDTH - 2 - max(len(label[:16]) for label in labels)
@@ -217,30 +181,32 @@ def format_report(evaluation: Mapping[str, Any]) -> str:
         rows = []
         for label, counts in zip(labels, e["confusion"], strict=True):
             total = sum(counts)
-            cells = [_percent(count / total) if total else "-" for count in counts[start : start + shown]]
+            cells = [percent(count / total) if total else "-" for count in counts[start : start + shown]]
             rows.append([label[:16], *cells])
         header = ["", *(label[:9] for label in labels[start : start + shown])]
-        lines += _table(f"Confusion: predictions in columns, % of each true emotion {stamp}", header, rows)
+        lines += table(f"Confusion: predictions in columns, % of each true emotion {stamp}", header, rows)
 
     groups = e["per_speaker"]
     rows = [[name, groups[name]["sex"] or "-", *_scores(groups[name])] for name in _worst_first(groups)]
-    lines += _table(f"By speaker, worst first, % {stamp}", ["", "sex", "UAR", "accuracy", "clips"], rows)
+    lines += table(f"By speaker, worst first, % {stamp}", ["", "sex", "UAR", "accuracy", "clips"], rows)
     if e["per_sex"]:
         rows = [[name, *_scores(group), group["n_speakers"]] for name, group in e["per_sex"].items()]
-        lines += _table(f"By sex, % {stamp}", ["", "UAR", "accuracy", "clips", "speakers"], rows)
+        lines += table(f"By sex, % {stamp}", ["", "UAR", "accuracy", "clips", "speakers"], rows)
     if e["sex_gap_accuracy"] is not None:
         lines += [f"  male minus female: {e['sex_gap_accuracy']:+.1f} points of accuracy"]
     if e["per_intensity"]:
         rows = [[name, *_scores(group)] for name, group in e["per_intensity"].items()]
-        lines += _table(f"By intensity, % {stamp}", ["", "UAR", "accuracy", "clips"], rows)
+        lines += table(f"By intensity, % {stamp}", ["", "UAR", "accuracy", "clips"], rows)
     return "\n".join(lines) + "\n"
 
 
-def _wrap(text: str) -> list[str]:
+def wrap(text: str) -> list[str]:
+    """The text in lines of the terminal."""
     return textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_on_hyphens=False)
 
 
-def _percent(fraction: float) -> str:
+def percent(fraction: float) -> str:
+    """A fraction as a table shows it, with one decimal."""
     return f"{100 * fraction:5.1f}"
 
 
@@ -249,10 +215,10 @@ def _count(number: int, noun: str) -> str:
 
 
 def _scores(group: Mapping[str, Any]) -> list[str]:
-    return [_percent(group["uar"]), _percent(group["accuracy"]), str(group["n_clips"])]
+    return [percent(group["uar"]), percent(group["accuracy"]), str(group["n_clips"])]
 
 
-def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
     """Lines of a titled table after a blank line: the first column flush left, the others flush right."""
     cells = [[str(cell) for cell in row] for row in [header, *rows]]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -260,4 +226,4 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
         "  " + "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
         for row in cells
     ]
-    return ["", *_wrap(title), *body]
+    return ["", *wrap(title), *body]

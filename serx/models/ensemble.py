@@ -6,18 +6,23 @@ network comes to rely on is a matter of luck; the vote evens it out.
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from serx.section import Section
+from serx.transforms.resampling import FIRST, LAST, RATIO_STEPS
+
+Speed = Annotated[float, Field(ge=FIRST / RATIO_STEPS, le=LAST / RATIO_STEPS)]
 
 
 class AnyModelConfig(Section):
     """What every kind of model may add."""
 
     members: int = Field(1, ge=1, le=16)  # how many of it vote
+    speeds: tuple[Speed, ...] = Field((1.0,), min_length=1)  # it is heard at each of them and the verdicts are averaged
     relax: float = Field(0.0, ge=0, le=1)  # share of each row's own statistics that is taken out first
 
 

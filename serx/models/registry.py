@@ -5,14 +5,19 @@ from typing import Annotated
 from pydantic import Field
 from torch import nn
 
+from serx.models.classical import Classical, ClassicalConfig
 from serx.models.cnn1d import Cnn1d, Cnn1dConfig
 from serx.models.cnn2d import Cnn2d, Cnn2dConfig
 from serx.models.ensemble import Ensemble
 from serx.models.mlp import Mlp, MlpConfig
 from serx.models.relaxed import Relaxed
+from serx.models.sequential import Sequential, SequentialConfig
 from serx.models.timm_backbone import TimmBackbone, TimmConfig
 
-ModelConfig = Annotated[Cnn1dConfig | Cnn2dConfig | MlpConfig | TimmConfig, Field(discriminator="kind")]
+ModelConfig = Annotated[
+    Cnn1dConfig | Cnn2dConfig | MlpConfig | TimmConfig | ClassicalConfig | SequentialConfig,
+    Field(discriminator="kind"),
+]
 
 
 def build(config: ModelConfig, bins: int, classes: int, pretrained: bool = False) -> nn.Module:
@@ -29,6 +34,10 @@ def build(config: ModelConfig, bins: int, classes: int, pretrained: bool = False
             return Cnn1d(config, bins, classes)
         if isinstance(config, MlpConfig):
             return Mlp(config, bins, classes)
+        if isinstance(config, ClassicalConfig):
+            return Classical(config, bins, classes)
+        if isinstance(config, SequentialConfig):
+            return Sequential(config, bins, classes)
         return Cnn2d(config, bins, classes)
 
     net = one() if config.members == 1 else Ensemble(one, config.members)

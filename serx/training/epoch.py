@@ -16,6 +16,8 @@ from serx.training.run import Run
 from serx.transforms.augment import augment
 from serx.transforms.mixing import mix
 
+VECTOR_BATCH = 64
+
 
 @dataclass(frozen=True)
 class TrainingClips:
@@ -24,6 +26,7 @@ class TrainingClips:
     clips: np.ndarray  # (n,) int64
     targets: np.ndarray  # (n,) int64
     class_weights: Tensor  # (C,) float32, on the device
+    vectors: Tensor | None = None  # (n, F), on the device: what `unchanging_vectors` found
 
 
 def plan_epoch(part: TrainingClips, config: Config, epoch: int) -> list[list[np.ndarray]]:
@@ -65,9 +68,13 @@ def train_epoch(
         for batch in steps[place]:
             clips = torch.from_numpy(part.clips[batch]).to(device, non_blocking=True)
             targets = torch.from_numpy(part.targets[batch]).to(device, non_blocking=True)
-            waveform, lengths = corpus.batch(part.clips[batch])
-            waveform, lengths = augmented_waveform(run, waveform, lengths, clips)
-            features, frames = augmented_features(run, waveform, lengths, clips)
+            if part.vectors is None:
+                waveform, lengths = corpus.batch(part.clips[batch])
+                waveform, lengths = augmented_waveform(run, waveform, lengths, clips)
+                features, frames = augmented_features(run, waveform, lengths, clips)
+            else:
+                vectors = part.vectors[torch.from_numpy(batch).to(device, non_blocking=True)]
+                features, frames = _normalized_and_masked(run, vectors[..., None], torch.ones_like(clips), clips)
             truth = F.one_hot(targets, len(part.class_weights)).float()
             features, frames, truth = mix(
                 features, frames, truth, config.augment, derive(config.train.seed, "mixup", step)
@@ -107,9 +114,27 @@ def augmented_features(run: Run, waveform: Tensor, lengths: Tensor, clips: Tenso
         random = ClipRandom(clips, derive(config.train.seed, "augment/fused", run.progress.epoch))
         warp = config.augment.fused.draw(lengths, random, run.recognizer.sample_rate)
     features, frames = run.recognizer.features(waveform, lengths, warp)
+    return _normalized_and_masked(run, features, frames, clips)
+
+
+def _normalized_and_masked(run: Run, features: Tensor, frames: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
+    config, rate = run.config, run.recognizer.sample_rate / run.config.features.hop_length
     features = run.recognizer.normalizer(features, frames)
-    rate = run.recognizer.sample_rate / config.features.hop_length
     return augment(config.augment.spectrogram, features, frames, clips, rate, config.train.seed, run.progress.epoch)
+
+
+def unchanging_vectors(run: Run, corpus: Corpus, clips: np.ndarray) -> Tensor | None:
+    """`(n, F)` statistics of the clips where no epoch changes them, so that a hundred epochs cost the features of one.
+
+    None where the waveform is augmented, the filters learn, or the features are sequences, too large to keep.
+    """
+    config = run.config
+    changing = config.augment.waveform or config.augment.fused is not None or config.features.trainable
+    if changing or not config.features.statistics:
+        return None
+    batches = np.array_split(clips, -(-len(clips) // VECTOR_BATCH))
+    with torch.no_grad():
+        return torch.cat([run.recognizer.features(*corpus.batch(batch))[0][..., 0] for batch in batches])
 
 
 def _losses(logits: Tensor, truth: Tensor, class_weights: Tensor, label_smoothing: float) -> Tensor:

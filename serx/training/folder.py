@@ -85,26 +85,30 @@ def write(path: Path, content: bytes) -> None:
         raise DiskError(f"{where}; what was saved before is whole: make room and add --resume") from error
 
 
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl`, as far as they can be read; none where there is no such file."""
+    path, lines = folder / METRICS, []
+    try:
+        written = path.read_text(errors="replace") if path.exists() else ""
+    except OSError as error:
+        raise DiskError(f"{path}: cannot read: {error.strerror}; move it away") from error
+    for text in written.splitlines():
+        try:
+            line = json.loads(text)
+            line["epoch"] + 0
+        except (ValueError, KeyError, TypeError):
+            continue  # a line that somebody's editor broke
+        lines.append(line)
+    return lines
+
+
 class Metrics:
     """`metrics.jsonl`, one object an epoch: the record of which TensorBoard is a view."""
 
     def __init__(self, folder: Path, epochs_done: int) -> None:
         """Keeps the lines of epochs already done and forgets later ones, which a resumed run does again."""
         self._path = folder / METRICS
-        self.lines: list[dict[str, Any]] = []
-        if self._path.exists():
-            try:
-                before = self._path.read_text(errors="replace")
-            except OSError as error:
-                raise DiskError(f"{self._path}: cannot read: {error.strerror}; move it away") from error
-            for text in before.splitlines():
-                try:
-                    line = json.loads(text)
-                    done = line["epoch"] < epochs_done
-                except (ValueError, KeyError, TypeError):
-                    continue  # a line that somebody's editor broke
-                if done:
-                    self.lines.append(line)
+        self.lines = [line for line in read_metrics(folder) if line["epoch"] < epochs_done]
         self._write()
 
     def append(self, line: dict[str, Any]) -> None:

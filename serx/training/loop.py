@@ -21,8 +21,16 @@ from serx.evaluation.calibration import fit_temperature
 from serx.evaluation.classify import classify
 from serx.evaluation.metrics import confusion_matrix, ece, from_confusion, nll
 from serx.training import checkpoint
+from serx.training.candidates import Candidates
 from serx.training.device import choose_device, environment, set_up
-from serx.training.epoch import TrainingClips, augmented_features, augmented_waveform, plan_epoch, train_epoch
+from serx.training.epoch import (
+    TrainingClips,
+    augmented_features,
+    augmented_waveform,
+    plan_epoch,
+    train_epoch,
+    unchanging_vectors,
+)
 from serx.training.folder import BEST, LAST, PREVIOUS, Metrics, hold, write
 from serx.training.memory import explain_shortage
 from serx.training.narration import epoch_line, introduce, say
@@ -60,7 +68,12 @@ def fit(config: Config, folder: Path, resume: bool = False, progress: bool = Tru
             corpus = place(dataset.pack, device, config.data.placement)
             run = take_up(config, dataset, split, device, folder) if resume else None
             run = run or start(config, dataset, split, corpus, device)
-            return _Loop(run, dataset, split, corpus, folder, progress).go()
+            return train(run, dataset, split, corpus, folder, progress)
+
+
+def train(run: Run, dataset: Dataset, split: Split, corpus: Corpus, folder: Path, progress: bool = True) -> Outcome:
+    """All remaining epochs of `run`, on a split as it is: `fit` sees to it that it leaks nothing."""
+    return _Loop(run, dataset, split, corpus, folder, progress).go()
 
 
 def start(config: Config, dataset: Dataset, split: Split, corpus: Corpus, device: torch.device) -> Run:
@@ -73,8 +86,12 @@ def start(config: Config, dataset: Dataset, split: Split, corpus: Corpus, device
     if len(split.train) < 2 or not split.valid or present < 2:
         counts = f"{len(split.train)} training clips of {present} classes and {len(split.valid)} validation clips"
         raise DataError(f"{split.stamp}: {counts}; training needs two clips, two classes and a validation clip")
-    run = Run(config, dataset.labels, device, pretrained=True)
-    if config.features.normalize == "training":
+    return begin(Run(config, dataset.labels, device, pretrained=True), split, corpus)
+
+
+def begin(run: Run, split: Split, corpus: Corpus) -> Run:
+    """Fits the normaliser of a new run on its training clips, and starts the average of its weights."""
+    if run.config.features.normalize == "training":
         run.recognizer.normalizer.fit(_plain_features(run, corpus, np.asarray(split.train)))
     run.start_average()
     return run
@@ -126,7 +143,11 @@ class _Loop:
         clips = np.asarray(split.train)
         targets = dataset.targets[clips]
         weights = class_weights(run.config.train.class_weights, targets, len(dataset.labels))
-        self.part = TrainingClips(clips, targets, weights.to(run.device))
+        vectors = unchanging_vectors(run, corpus, clips) if run.progress.epoch < run.epochs else None
+        self.part = TrainingClips(clips, targets, weights.to(run.device), vectors)
+        persons = [dataset.utterances[i].person for i in clips]
+        classical = run.config.model.kind == "classical"
+        self.candidates = Candidates(run, self.part, corpus, persons) if classical else None
         self.metrics = Metrics(folder, run.progress.epoch)
         self.board = Board(folder, run.progress.epoch)
         self.begun, self.resumed_at = time.monotonic(), run.progress.epoch
@@ -140,7 +161,7 @@ class _Loop:
         if run.progress.epoch == run.progress.place == 0:
             self._show_clips()
         with interruptible() as signals:
-            while run.progress.epoch < config.train.epochs and not self._out_of_patience() and not signals:
+            while run.progress.epoch < run.epochs and not self._out_of_patience() and not signals:
                 self._epoch(signals)
         best = next((line for line in self.metrics.lines if line["epoch"] == run.progress.best_epoch), {})
         if best and not signals:
@@ -151,14 +172,17 @@ class _Loop:
     def _epoch(self, signals: list[int]) -> None:
         """Trains, validates and records one epoch; or as much of it as a signal allows, then saves."""
         run, clips = self.run, len(self.part.clips)
-        steps = plan_epoch(self.part, run.config, run.progress.epoch)
+        steps = [] if self.candidates else plan_epoch(self.part, run.config, run.progress.epoch)
         if run.progress.place == 0:
             run.sums = EpochSums(len(self.dataset.labels), run.device, len(steps))
         started = time.monotonic()
         hidden = None if self.progress_bar else True  # None: shown on a terminal only
         label = f"epoch {run.progress.epoch + 1}"
         with tqdm(total=clips, desc=label, unit="clip", leave=False, disable=hidden) as bar:
-            train_epoch(run, self.part, self.corpus, steps, self._after_step(steps, bar, signals))
+            if self.candidates:
+                self.candidates.fit()
+            else:
+                train_epoch(run, self.part, self.corpus, steps, self._after_step(steps, bar, signals))
         if run.progress.place < len(steps):
             self._save()
             return
@@ -172,8 +196,8 @@ class _Loop:
             self.board.confusion(confusion, self.dataset.labels, title, line["epoch"])
         self._save()
         done = run.progress.epoch - self.resumed_at
-        left = (time.monotonic() - self.begun) / done * (run.config.train.epochs - run.progress.epoch)
-        say(epoch_line(line, run.config.train.epochs, left))
+        left = (time.monotonic() - self.begun) / done * (run.epochs - run.progress.epoch)
+        say(epoch_line(line, run.epochs, left))
 
     def _validate(self, clips_per_second: float) -> tuple[dict[str, Any], np.ndarray]:
         """Scores the finished epoch, moves progress on by one, and returns its line and validation confusion."""
@@ -183,17 +207,13 @@ class _Loop:
         probabilities = classify(run.evaluated, self.corpus, valid, self.dataset.pack.lengths[valid])
         confusion = confusion_matrix(targets, probabilities.argmax(1), len(self.dataset.labels))
         scores, loss = from_confusion(confusion), nll(targets, probabilities)
+        calibration = {"loss": loss, "ece": ece(targets, probabilities)}
         train, taken = from_confusion(sums.confusion.cpu().numpy()), int(sums.finite.sum())
         train_loss = float(sums.loss / sums.clips.clamp(min=1))
         line = {
             "epoch": progress.epoch,
             "train": {"loss": train_loss, **_scalars(train)},
-            "valid": {
-                "loss": loss,
-                "ece": ece(targets, probabilities),
-                **_scalars(scores),
-                "recall": scores.recall.tolist(),
-            },
+            "valid": {**_scalars(scores), **calibration, "recall": scores.recall.tolist()},
             "temperature": fit_temperature(targets, probabilities),
             "lr": run.optimizer.param_groups[0]["lr"],
             "grad_norm": float(sums.grad_norm) / max(1, taken),
@@ -202,6 +222,8 @@ class _Loop:
             "best": self._note_score({"uar": scores.uar, "loss": -loss, "last": float(progress.epoch)}),
             "protocol": self.split.stamp,
         }
+        if self.candidates:
+            line |= {"lr": 0.0, "c": self.candidates.c}
         progress.epoch, progress.place = progress.epoch + 1, 0
         return line, confusion
 

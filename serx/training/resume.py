@@ -46,11 +46,9 @@ def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
         ConfigError: lists what differs and may not: settings, labels, or the clips of a part.
     """
     try:
-        before, after = _flat(saved["config"]), _flat(now["config"])
+        lines = changed(saved["config"], now["config"])
     except RecursionError as error:
         raise CheckpointError("--resume: the saved configuration is nested without end; use another one") from error
-    changed = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
-    lines = {key: f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed}
     broken = [line for key, line in lines.items() if key not in FREE]
     for what in ("labels", "protocol", "digests"):
         if saved[what] != now[what]:
@@ -65,6 +63,13 @@ def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
     old, new = saved["environment"], now["environment"]
     told = [f"{key}: {old.get(key)} -> {new[key]} (bits may differ)" for key in new if old.get(key) != new[key]]
     return [line for key, line in lines.items() if key in FREE] + told
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str]:
+    """The dotted keys in which two configurations, as JSON has them, differ: `key -> "key: before -> after"`."""
+    old, new = _flat(before), _flat(after)
+    keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    return {key: f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys}
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

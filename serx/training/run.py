@@ -110,6 +110,12 @@ class Run:
             self.average = AveragedWeights(self.recognizer, self.config.train.ema)
 
     @property
+    def epochs(self) -> int:
+        """How many the run has: of a classical model no more than there are values of `model.c` to try."""
+        model, epochs = self.config.model, self.config.train.epochs
+        return min(epochs, len(model.c)) if model.kind == "classical" else epochs
+
+    @property
     def evaluated(self) -> Recognizer:
         """What validation, the best checkpoint and predictions use: the averaged weights where there are any."""
         return self.average.module if self.average is not None else self.recognizer
@@ -187,12 +193,13 @@ class Run:
         return {name: p for name, p in self.recognizer.named_parameters() if p.requires_grad}
 
 
-def fill(module: torch.nn.Module, tensors: dict[str, Tensor], what: str) -> None:
-    """Copies tensors into a module, every one and no other.
+def fill(module: Recognizer, tensors: dict[str, Tensor], what: str) -> None:
+    """Copies tensors into a recognizer, every one and no other.
 
     Raises:
         CheckpointError: names the first that is missing, left over, or of another shape or type.
     """
+    module.make_room(tensors)
     expected = module.state_dict()
     for name in expected.keys() ^ tensors.keys():
         raise CheckpointError(f"checkpoint: {what}.{name} is {'missing' if name in expected else 'left over'}")

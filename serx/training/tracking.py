@@ -65,8 +65,9 @@ class Board:
                         self._writer.add_scalar(f"{part}_recall/{label}", recall, step)
                 else:
                     self._writer.add_scalar(f"{part}/{name}", value, step)
-        for name in ("lr", "grad_norm", "clips_per_second", "skipped_steps"):
-            self._writer.add_scalar(f"loop/{name}", line[name], step)
+        for name in ("lr", "grad_norm", "clips_per_second", "skipped_steps", "c"):
+            if name in line:
+                self._writer.add_scalar(f"loop/{name}", line[name], step)
         self._writer.flush()
 
     @_never_fatal

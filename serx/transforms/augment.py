@@ -16,7 +16,7 @@ from serx.transforms.masks import FrequencyMask, TimeMask
 from serx.transforms.noise import Noise, NoiseFiles
 from serx.transforms.reverb import Reverb, RoomFiles
 from serx.transforms.telephone import Telephone
-from serx.transforms.tempo import PitchShift, Speed, TimeStretch
+from serx.transforms.tempo import PitchShift, PitchTempo, Speed, TimeStretch
 from serx.transforms.transform import Transform
 from serx.transforms.warp import FusedWarp
 
@@ -32,6 +32,7 @@ WaveformTransform = Annotated[
     | Speed
     | PitchShift
     | TimeStretch
+    | PitchTempo
     | LowPass
     | HighPass
     | BandPass

@@ -3,12 +3,13 @@
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from serx.section import Section
 from serx.seeding import ClipRandom
-from serx.transforms.functional import valid_mask
+from serx.transforms.functional import read_from, valid_mask
 from serx.transforms.transform import Probability, Range
 
 
@@ -31,9 +32,8 @@ class Crop(Section):
 
     def apply(self, x: Tensor, lengths: Tensor, params: CropParams) -> tuple[Tensor, Tensor]:
         lengths = lengths.clamp(max=params.size)
-        index = params.start[:, None] + torch.arange(min(params.size, x.shape[1]), device=x.device)
-        cropped = x.gather(1, index.clamp(max=x.shape[1] - 1))
-        return cropped * valid_mask(lengths, cropped.shape[1]), lengths
+        cropped = _read_rows(x, params.start, min(params.size, x.shape[1]))
+        return cropped.mul_(valid_mask(lengths, cropped.shape[1])), lengths
 
 
 class Shift(Section):
@@ -52,6 +52,14 @@ class Shift(Section):
         return torch.where(on, offset, 0)
 
     def apply(self, x: Tensor, lengths: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        source = torch.arange(x.shape[1], device=x.device) - params[:, None]
-        heard = (source >= 0) & (source < lengths[:, None]) & valid_mask(lengths, x.shape[1])
-        return x.gather(1, source.clamp(0, x.shape[1] - 1)) * heard, lengths
+        size = x.shape[1]
+        # As far as a clip may be moved; a CPU waits for nothing when it reads how far one is.
+        margin = int(params.abs().max()) if x.device.type == "cpu" else size // 2
+        moved = _read_rows(F.pad(x, (margin, margin)), margin - params, size)
+        return moved.mul_(valid_mask(lengths, size)), lengths
+
+
+def _read_rows(x: Tensor, start: Tensor, size: int) -> Tensor:
+    """`size` samples of each clip of `x (B, T)` from its own `start (B,)` on, at most T - size."""
+    rows = torch.arange(len(x), device=x.device) * x.shape[1]
+    return read_from(x.flatten(), rows + start, size)

@@ -3,6 +3,9 @@
 The three spectra agree to 1e-5; torch's is the fastest on a CPU, nnAudio's can be learnt.
 """
 
+from contextlib import AbstractContextManager
+
+import torch
 import torch.nn.functional as F
 from nnAudio.features.cqt import CQT2010v2
 from nnAudio.features.stft import STFT
@@ -72,7 +75,8 @@ class NnAudioSpectrum(nn.Module):
         _forget_buffers(self.transform)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        return self.transform(waveform).square().sum(-1).transpose(1, 2)
+        with _full_precision():
+            return self.transform(waveform).square().sum(-1).transpose(1, 2)
 
 
 class ConstantQ(nn.Module):
@@ -102,8 +106,15 @@ class ConstantQ(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         frames = 1 + waveform.shape[1] // self.hop_length
         width = -(-(waveform.shape[1] + self.reach) // self.hop_length) * self.hop_length
-        magnitude = self.transform(F.pad(waveform, (0, width - waveform.shape[1])))
+        with _full_precision():
+            magnitude = self.transform(F.pad(waveform, (0, width - waveform.shape[1])))
         return magnitude[..., :frames].transpose(1, 2)
+
+
+def _full_precision() -> AbstractContextManager[None]:
+    """Convolutions in float32: a GPU's would be rounded to TF32, three decimal digits, as torch sets cuDNN."""
+    cudnn = torch.backends.cudnn
+    return cudnn.flags(cudnn.enabled, cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
 
 
 def _forget_buffers(module: nn.Module) -> None:

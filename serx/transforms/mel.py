@@ -57,8 +57,11 @@ def shifted_mel_power(power: Tensor, scale: MelScale, steps: Tensor) -> Tensor:
     """Mel power of clips shifted in pitch by `steps / 128`, `steps (B,)` int64; 128 leaves the clip bit for bit."""
     bands = _shifted_bands(scale, power.device)
     index = steps - FIRST_STEP
-    shifted = _joined([torch.bmm(power[..., b.low : b.high], b.weights[index]) for b in bands])
-    return torch.where((steps == PITCH_STEPS)[:, None, None], mel_power(power, scale), shifted)
+    shifted = _joined([torch.bmm(power[..., b.low : b.high], b.weights.index_select(0, index)) for b in bands])
+    still = steps == PITCH_STEPS
+    if steps.device.type == "cpu" and not still.any():  # a CPU waits for nothing when it reads its own numbers
+        return shifted
+    return torch.where(still[:, None, None], mel_power(power, scale), shifted)
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -31,8 +31,8 @@ def mix(
         return torch.from_numpy(values).to(frames.device, non_blocking=True)
 
     if config.mixstyle > 0:
-        share = random.beta(STYLE_ALPHA, STYLE_ALPHA, size)
-        kept = np.where(random.random(size) < config.mixstyle, share, 1.0).astype(np.float32)
+        kept = random.beta(STYLE_ALPHA, STYLE_ALPHA, size)
+        kept = np.where(random.random(size) < config.mixstyle, kept, 1.0).astype(np.float32)
         features = mixstyle(features, frames, on_device(random.permutation(size)), on_device(kept))
     if max(config.mixup, config.cutmix) == 0:
         return features, frames, truth

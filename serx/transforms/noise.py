@@ -7,11 +7,12 @@ from torch import Tensor
 
 from serx.section import Section
 from serx.seeding import ClipRandom, generator
-from serx.transforms.functional import cached, valid_mask
+from serx.transforms.functional import cached, read_from, valid_mask
 from serx.transforms.recordings import Bank
 from serx.transforms.transform import Probability, Range
 
 NOISE_TABLE = 1 << 21  # samples of noise that clips start anywhere in: 131 s at 16 kHz
+_TAIL = 1 << 17  # samples by which a table is lengthened, so that few sizes are kept
 EXPONENT = {"white": 0, "pink": 1, "brown": 2}  # power falls as 1 / f ** exponent: 0, 3 and 6 dB an octave
 FLAT_BELOW = 1 / 800  # of the sample rate, 20 Hz at 16 kHz: otherwise brown noise would be mostly inaudible
 
@@ -40,7 +41,7 @@ class Noise(Section):
         return NoiseParams(random.chance(self.p), random.uniform(*self.snr_db), random.integers(NOISE_TABLE))
 
     def apply(self, x: Tensor, lengths: Tensor, params: NoiseParams) -> tuple[Tensor, Tensor]:
-        noise = read_table(self.color, params.start, x)
+        noise = read_table(self.color, params.start, x.shape[1])
         return torch.where(params.on[:, None], add_at_snr(x, lengths, noise, params.snr_db), x), lengths
 
 
@@ -81,15 +82,21 @@ def add_at_snr(x: Tensor, lengths: Tensor, noise: Tensor, snr_db: Tensor) -> Ten
     A silent clip, or silent noise, leaves `x` as it is.
     """
     noise = noise * valid_mask(lengths, x.shape[1])
-    power = x.square().sum(1) / noise.square().sum(1).clamp(min=1e-20)
-    gain = (power * 10 ** (-snr_db / 10)).sqrt()
-    return x + gain[:, None] * noise
+    level = torch.linalg.vector_norm(x, dim=1) / torch.linalg.vector_norm(noise, dim=1).clamp(min=1e-10)
+    gain = level * 10 ** (-snr_db / 20)
+    return torch.addcmul(x, gain[:, None], noise)
 
 
-def read_table(color: str, start: Tensor, x: Tensor) -> Tensor:
-    """Noise of unit power shaped as `x (B, T)`, from each clip's own `start (B,)` in the table."""
-    index = (start[:, None] + torch.arange(x.shape[1], device=x.device)) & (NOISE_TABLE - 1)
-    return noise_table(color, x.device)[index]
+def read_table(color: str, start: Tensor, size: int) -> Tensor:
+    """Noise of unit power `(B, size)`, from each clip's own `start (B,)` in the table, round and round."""
+    return read_from(_unrolled(color, start.device, -(-size // _TAIL)), start, size)
+
+
+@cached
+def _unrolled(color: str, device: torch.device, tails: int) -> Tensor:
+    """The table and, after its end, its beginning again for `tails * _TAIL` samples."""
+    size = NOISE_TABLE + tails * _TAIL
+    return noise_table(color, device).repeat(-(-size // NOISE_TABLE))[:size]
 
 
 @cached

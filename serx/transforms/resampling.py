@@ -54,7 +54,7 @@ def read_at(waveform: Tensor, steps: Tensor, size: int) -> Tensor:
     last = padded.shape[1] - taps  # past the end every row is zeros
     start = (torch.arange(blocks, device=steps.device) * steps[:, None]).clamp(max=last)
     rows = padded.unfold(1, taps, 1)[torch.arange(len(steps), device=steps.device)[:, None], start]
-    return torch.bmm(rows, bank[steps - FIRST]).flatten(1)[:, :size]
+    return torch.bmm(rows, bank.index_select(0, steps - FIRST)).flatten(1)[:, :size]
 
 
 @cached

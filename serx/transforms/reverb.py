@@ -10,7 +10,7 @@ from serx.section import Section
 from serx.seeding import ClipRandom
 from serx.transforms.clip_filters import convolve
 from serx.transforms.functional import valid_mask
-from serx.transforms.noise import NOISE_TABLE, noise_table
+from serx.transforms.noise import NOISE_TABLE, read_table
 from serx.transforms.recordings import Bank
 from serx.transforms.transform import PositiveRange, Probability, Range
 
@@ -83,8 +83,7 @@ class RoomFiles(Section):
 def made_up_room(start: Tensor, decay: Tensor, direct_db: Tensor, taps: int) -> Tensor:
     """Impulse responses `(B, taps)`: 1, then a tail of noise under exp(-ln(1000) t / decay)."""
     lag = torch.arange(taps, device=start.device)
-    noise = noise_table("white", start.device)[(start[:, None] + lag) % NOISE_TABLE]
-    tail = noise * torch.exp(-math.log(1000) * lag / decay[:, None])
+    tail = read_table("white", start, taps) * torch.exp(-math.log(1000) * lag / decay[:, None])
     tail = tail * ((lag > 0) & (lag < decay[:, None]))
     level = (10 ** (-direct_db / 10) / tail.square().sum(1).clamp(min=1e-20)).sqrt()
     return torch.where(lag == 0, 1.0, level[:, None] * tail)

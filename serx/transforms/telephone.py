@@ -49,7 +49,7 @@ class Telephone(Section):
         margin = round(_MARGIN_SECONDS * params.rate)
         low, high = (torch.full_like(x[:, 0], hertz / params.rate) for hertz in (LOW_HZ, HIGH_HZ))
         y = shape_spectrum(x, _band, margin, low, high) * valid_mask(lengths, x.shape[1])
-        y = companded(y, read_table("white", params.start, x))
+        y = companded(y, read_table("white", params.start, x.shape[1]))
         y = shape_spectrum(y, _receiver, margin, high) * valid_mask(lengths, x.shape[1])
         return torch.where(params.on[:, None], y, x), lengths
 

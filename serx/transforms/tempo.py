@@ -6,14 +6,16 @@ The defaults stay within what one speaker does within one emotion; wider ranges 
 
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, model_validator
 from torch import Tensor, where
 
 from serx.section import Section
 from serx.seeding import ClipRandom
 from serx.transforms.resampling import FIRST, LAST, RATIO_STEPS, change_speed
 from serx.transforms.transform import Probability, Range, log_uniform
-from serx.transforms.vocoder import change_pitch, change_tempo, window_size
+from serx.transforms.vocoder import change_pitch, change_pitch_and_tempo, change_tempo, window_size
+
+MOST_TEMPO = 1.9  # above 2 the vocoder would leave out two frames at once
 
 
 class StepParams(NamedTuple):
@@ -37,8 +39,12 @@ def _tempos(ratio: tuple[float, float]) -> tuple[float, float]:
 
 
 def _semitones(semitones: tuple[float, float]) -> tuple[float, float]:
-    _speeds((2 ** (semitones[0] / 12), 2 ** (semitones[1] / 12)))
+    _speeds(_ratios(semitones))
     return semitones
+
+
+def _ratios(semitones: tuple[float, float]) -> tuple[float, float]:
+    return 2 ** (semitones[0] / 12), 2 ** (semitones[1] / 12)
 
 
 class Speed(Section):
@@ -52,7 +58,7 @@ class Speed(Section):
     ratio: Annotated[Range, AfterValidator(_speeds)] = (0.88, 1.12)
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> StepParams:
-        return _draw(self.p, self.ratio, random, rate)
+        return _draw(random.chance(self.p), self.ratio, random, rate)
 
     def apply(self, x: Tensor, lengths: Tensor, params: StepParams) -> tuple[Tensor, Tensor]:
         return change_speed(x, lengths, params.steps, params.bounds[0])
@@ -69,7 +75,7 @@ class TimeStretch(Section):
     tempo: Annotated[Range, AfterValidator(_tempos)] = (0.85, 1.15)
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> StepParams:
-        return _draw(self.p, self.tempo, random, rate)
+        return _draw(random.chance(self.p), self.tempo, random, rate)
 
     def apply(self, x: Tensor, lengths: Tensor, params: StepParams) -> tuple[Tensor, Tensor]:
         return change_tempo(x, lengths, params.steps, params.bounds, params.window)
@@ -87,18 +93,47 @@ class PitchShift(Section):
     semitones: Annotated[Range, AfterValidator(_semitones)] = (-2.0, 2.0)
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> StepParams:
-        ratio = (2 ** (self.semitones[0] / 12), 2 ** (self.semitones[1] / 12))
-        return _draw(self.p, ratio, random, rate, logarithmic=True)
+        return _draw(random.chance(self.p), _ratios(self.semitones), random, rate, logarithmic=True)
 
     def apply(self, x: Tensor, lengths: Tensor, params: StepParams) -> tuple[Tensor, Tensor]:
         return change_pitch(x, lengths, params.steps, params.bounds, params.window), lengths
 
 
+class PitchTempo(Section):
+    """Speaks higher or lower and faster or slower, each drawn on its own: both changes for the time of one.
+
+    As `fused` has it within the front end, for features that need the waveform.
+    """
+
+    kind: Literal["pitch_tempo"] = "pitch_tempo"
+    p: Probability = 0.5
+    semitones: Annotated[Range, AfterValidator(_semitones)] = (-2.0, 2.0)
+    tempo: Annotated[Range, AfterValidator(_tempos)] = (0.85, 1.15)
+
+    @model_validator(mode="after")
+    def _in_one_pass(self) -> "PitchTempo":
+        fastest = self.tempo[1] / min(1.0, _ratios(self.semitones)[0])
+        if fastest > MOST_TEMPO:
+            raise ValueError(
+                f"tempo {self.tempo[1]} at {self.semitones[0]} semitones is one pass at {fastest:.2f} times the tempo, "
+                f"more than {MOST_TEMPO}; narrow one of them, or list pitch_shift and time_stretch"
+            )
+        return self
+
+    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> tuple[StepParams, StepParams]:
+        on = random.chance(self.p)
+        pitch = _draw(on, _ratios(self.semitones), random, rate, logarithmic=True)
+        return pitch, _draw(on, self.tempo, random, rate)
+
+    def apply(self, x: Tensor, lengths: Tensor, params: tuple[StepParams, StepParams]) -> tuple[Tensor, Tensor]:
+        pitch, tempo = params
+        return change_pitch_and_tempo(x, lengths, pitch.steps, tempo.steps, pitch.bounds, tempo.bounds, pitch.window)
+
+
 def _draw(
-    p: float, ratio: tuple[float, float], random: ClipRandom, rate: float, logarithmic: bool = False
+    on: Tensor, ratio: tuple[float, float], random: ClipRandom, rate: float, logarithmic: bool = False
 ) -> StepParams:
-    """Steps uniform in the ratio, or in its logarithm."""
-    on = random.chance(p)
+    """Steps uniform in the ratio, or in its logarithm, where a clip is `on (B,)`."""
     drawn = log_uniform(random, ratio) if logarithmic else random.uniform(*ratio)
     ends = [round(end * RATIO_STEPS) for end in ratio]
     steps = (drawn * RATIO_STEPS).round()

@@ -131,3 +131,25 @@ def test_native_and_prepared_ravdess_clips_are_the_same_sound(speech_root):
         size = min(len(one), len(two))
         assert abs(len(one) - len(two)) <= 1
         assert np.abs(one[:size] - two[:size]).max() < 1e-3
+
+
+def test_a_window_is_cut_from_the_file_before_anything_else(tmp_path):
+    """At the file's own rate, and before silence is trimmed: the clip's beginning is not the file's."""
+    path, rate = tmp_path / "a.wav", 8000
+    wave = np.linspace(0.1, 0.9, 2 * rate, dtype=np.float32)
+    soundfile.write(path, wave, rate, subtype="FLOAT")
+    for offset, duration, expected in [
+        (0.5, 1.0, (4000, 12000)),
+        (1.5, 1.0, (12000, 16000)),
+        (0.25, None, (2000, 16000)),
+    ]:
+        heard = read(path, AudioConfig(sample_rate=rate, offset_seconds=offset, duration_seconds=duration))
+        np.testing.assert_array_equal(heard, wave[slice(*expected)])
+
+
+def test_a_file_that_ends_before_its_window_is_too_short(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.full(8000, 0.5), 16000)
+    with pytest.raises(RefusedAudioError, match=r"0\.500 s, data\.offset_seconds is 0\.5") as caught:
+        read(path, AudioConfig(offset_seconds=0.5))
+    assert caught.value.reason == "too_short"

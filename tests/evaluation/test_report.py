@@ -15,7 +15,7 @@ from serx.errors import DataError, DiskError
 from serx.evaluation.report import Predictions, evaluate, format_report, write_report
 
 LABELS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
-FILES = {"evaluation.json", "predictions.csv", "confusion.png", "speakers.png", "calibration.png"}
+FILES = {"evaluation.json", "predictions.csv", "confusion.png", "report.png", "speakers.png", "calibration.png"}
 
 
 def make(speakers=5, labels=LABELS, clips=4, seed=0, **changes):
@@ -120,8 +120,15 @@ def test_the_files_read_back_as_they_were_meant(tmp_path):
         assert row["prediction"] == LABELS[probabilities.argmax()]
         assert float(row["confidence"]) == pytest.approx(probabilities.max(), abs=1e-6)
         assert [float(row[f"p_{label}"]) for label in LABELS] == pytest.approx(probabilities.tolist(), abs=1e-6)
-    assert list(rows[0])[:6] == ["path", "speaker", "sex", "target", "prediction", "confidence"]
+    assert list(rows[0])[:5] == ["path", "speaker", "sex", "intensity", "target"]
     assert (rows[-1]["speaker"], rows[-1]["sex"]) == ("made/04", "male")
+
+
+def test_the_curves_of_a_run_join_the_report_where_its_epochs_are_known(tmp_path):
+    scores = {"loss": 1.0, "uar": 0.5}
+    epochs = [{"epoch": 0, "train": scores, "valid": scores, "best": True, "protocol": "made fold 0"}]
+    path = write_report(tmp_path, make(), "made fold 0", {}, epochs)
+    assert {file.name for file in path.parent.iterdir()} == FILES | {"curves.png"}
 
 
 def test_odd_names_survive_the_files(tmp_path):

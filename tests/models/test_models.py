@@ -9,6 +9,7 @@ from serx.models.layers import AttentiveStatistics, ResidualBlock, SqueezeExcite
 from serx.models.mlp import MlpConfig
 from serx.models.registry import build
 from serx.models.relaxed import Relaxed
+from serx.models.sequential import SequentialConfig
 from serx.models.timm_backbone import TimmConfig
 
 BINS, CLASSES = 40, 5
@@ -16,6 +17,8 @@ CONFIGS = {
     "cnn1d": Cnn1dConfig(stem=16, widths=(16, 24, 24)),
     "cnn2d": Cnn2dConfig(stem=8, widths=(8, 12, 16), embedding=24),
     "mlp": MlpConfig(widths=(16, 24)),
+    "sequential": SequentialConfig(widths=(12, 16), dense=(20,)),
+    "end-to-end": SequentialConfig(frames=50, widths=(6, 8, 8), pools=((5, 2), (4, 4), (1, 1)), dense=(20,)),
     "ensemble": Cnn1dConfig(stem=8, widths=(8, 12, 12), members=3),
     "relaxed": Cnn2dConfig(stem=8, widths=(8, 12, 16), embedding=24, relax=0.5),
     "timm-convolutions": TimmConfig(name="resnet10t", frames=48),
@@ -70,7 +73,7 @@ def test_every_parameter_learns_and_every_gradient_is_finite(name):
         assert parameter.grad.isfinite().all(), parameter_name
 
 
-@pytest.mark.parametrize("name", ["cnn1d", "cnn2d", "mlp"])
+@pytest.mark.parametrize("name", ["cnn1d", "cnn2d", "mlp", "sequential", "end-to-end"])
 def test_half_precision_keeps_the_probabilities(name):
     model = model_of(name).eval()
     features, frames = some_features(BINS, [61, 17, 100], 100)
@@ -81,7 +84,7 @@ def test_half_precision_keeps_the_probabilities(name):
     assert (exact - rough).abs().max() < 0.05
 
 
-@pytest.mark.parametrize("name", ["cnn1d", "cnn2d", "mlp"])
+@pytest.mark.parametrize("name", ["cnn1d", "cnn2d", "mlp", "sequential", "end-to-end"])
 def test_what_a_frame_says_is_heard(name):
     model = model_of(name).eval()
     features, frames = some_features(BINS, [50], 50)

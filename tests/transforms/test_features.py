@@ -211,3 +211,14 @@ def test_features_that_do_not_fit_under_the_sample_rate_are_refused(name, key):
 
 def test_a_bare_list_is_the_stack():
     assert FeaturesConfig.model_validate(["mfcc", "rms"]) == FeaturesConfig(stack=("mfcc", "rms"))
+
+
+@pytest.mark.parametrize("setting", [{"front_end": "nnaudio"}, {"stack": ("chroma_cqt",)}])
+def test_nnaudios_convolutions_are_never_rounded_to_tf32(setting, clips, monkeypatch):
+    stack, seen = FeatureStack(FeaturesConfig(**setting), RATE), []
+    before = torch.backends.cudnn.allow_tf32
+    transform = stack.constant_q.transform if "stack" in setting else stack.spectrum.transform
+    transform.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    stack(*batched(clips))
+    assert seen and not any(seen)
+    assert torch.backends.cudnn.allow_tf32 == before

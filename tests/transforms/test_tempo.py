@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from serx.seeding import ClipRandom, derive
 from serx.transforms import vocoder
-from serx.transforms.tempo import PitchShift, Speed, TimeStretch
+from serx.transforms.tempo import PitchShift, PitchTempo, Speed, TimeStretch
 from tests.conftest import RATE, batched
 
 
@@ -26,6 +26,21 @@ def test_semitones_cover_their_range_evenly_and_half_the_clips():
 def test_tempos_cover_their_range():
     steps = drawn(TimeStretch(p=1.0, tempo=(0.8, 1.25)))
     assert steps.unique().tolist() == list(range(102, 161))
+
+
+def test_pitch_and_tempo_are_drawn_on_their_own_for_the_same_clips():
+    random = ClipRandom(torch.arange(4000), derive(0, "test"))
+    pitch, tempo = PitchTempo(p=0.5).draw(torch.full((4000,), RATE), random, RATE)
+    assert pitch.steps.min() == 114 and pitch.steps.max() == 144 and pitch.bounds == (114, 144)
+    assert tempo.steps.min() == 109 and tempo.steps.max() == 147 and tempo.bounds == (109, 147)
+    moved = (pitch.steps != 128) | (tempo.steps != 128)
+    assert 0.46 < moved.double().mean() < 0.54
+    assert abs(torch.corrcoef(torch.stack([pitch.steps, tempo.steps])[:, moved].double())[0, 1]) < 0.1
+
+
+def test_what_one_pass_cannot_do_is_refused():
+    with pytest.raises(ValidationError, match="narrow one of them, or list pitch_shift and time_stretch"):
+        PitchTempo(semitones=(-4.0, 0.0), tempo=(0.8, 1.6))
 
 
 @pytest.mark.parametrize(

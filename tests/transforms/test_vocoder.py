@@ -9,7 +9,7 @@ import torch
 
 from serx.transforms import vocoder
 from serx.transforms.resampling import RATIO_STEPS
-from serx.transforms.vocoder import change_pitch, change_tempo, window_size
+from serx.transforms.vocoder import change_pitch, change_pitch_and_tempo, change_tempo, window_size
 from tests.conftest import RATE, batched, speechlike
 
 WINDOW = window_size(RATE)
@@ -27,6 +27,12 @@ def stretched(x: torch.Tensor, step: int) -> torch.Tensor:
 
 def shifted(x: torch.Tensor, step: int) -> torch.Tensor:
     return change_pitch(x, torch.tensor([x.shape[1]]), torch.tensor([step]), BOUNDS, WINDOW)[0]
+
+
+def both(x: torch.Tensor, pitch: int, tempo: int) -> torch.Tensor:
+    steps = torch.tensor([pitch]), torch.tensor([tempo])
+    y, lengths = change_pitch_and_tempo(x, torch.tensor([x.shape[1]]), *steps, (114, 144), BOUNDS, WINDOW)
+    return y[0, : int(lengths[0])]
 
 
 def frequency(y: torch.Tensor) -> float:
@@ -62,6 +68,17 @@ def test_time_stretch_changes_the_duration_and_not_the_tone(step):
     assert abs(float(level)) < 0.1
 
 
+@pytest.mark.parametrize(("pitch", "tempo"), [(114, 160), (144, 160), (114, 102), (144, 102), (128, 141), (135, 128)])
+def test_one_pass_moves_a_tone_by_the_ratio_and_changes_the_duration_by_the_tempo(pitch, tempo):
+    x = tone(440.0, 2 * RATE)
+    y = both(x, pitch, tempo)
+    assert len(y) == -(-2 * RATE * RATIO_STEPS // tempo)
+    cents = 1200 * math.log2(frequency(y) / 440.0) - 1200 * math.log2(pitch / RATIO_STEPS)
+    assert abs(cents) < 0.05
+    level = 20 * torch.log10(y[2000:-2000].square().mean().sqrt() / x.square().mean().sqrt())
+    assert abs(float(level)) < 0.1
+
+
 def test_what_happens_in_a_clip_happens_at_its_stretched_time():
     x = torch.zeros(1, 2 * RATE)
     x[0, 20_000:20_800] = tone(1000.0, 800)[0]
@@ -73,14 +90,17 @@ def test_what_happens_in_a_clip_happens_at_its_stretched_time():
     assert abs(float((power * torch.arange(2 * RATE)).sum() / power.sum()) - 20_400) < 160
 
 
-@pytest.mark.parametrize("pitch", [True, False], ids=["pitch_shift", "time_stretch"])
-def test_a_clip_does_not_hear_its_neighbours_its_padding_or_the_bounds(pitch, clips, monkeypatch):
+@pytest.mark.parametrize("kind", ["pitch_shift", "time_stretch", "pitch_tempo"])
+def test_a_clip_does_not_hear_its_neighbours_its_padding_or_the_bounds(kind, clips, monkeypatch):
     steps = torch.tensor([104, 119, 155, 131])
     x, lengths = batched(clips, extra=7777)
 
     def change(x, lengths, steps, bounds):
-        if pitch:
+        if kind == "pitch_shift":
             return change_pitch(x, lengths, steps, bounds, WINDOW), lengths
+        if kind == "pitch_tempo":
+            tempo, tempos = 256 - steps, (256 - bounds[1], 256 - bounds[0])
+            return change_pitch_and_tempo(x, lengths, steps, tempo, bounds, tempos, WINDOW)
         return change_tempo(x, lengths, steps, bounds, WINDOW)
 
     monkeypatch.setattr(vocoder, "_known_bounds", lambda steps, bounds: bounds)  # as on a GPU
@@ -99,8 +119,10 @@ def test_standing_still_is_the_identity_bit_for_bit_beside_moving_clips(clips):
     steps = torch.tensor([128, 110, 128, 150])
     y, new = change_tempo(x, lengths, steps, (110, 150), WINDOW)
     z = change_pitch(x, lengths, steps, (110, 150), WINDOW)
+    w, _ = change_pitch_and_tempo(x, lengths, steps, steps, (110, 150), (110, 150), WINDOW)
     for i in (0, 2):
         assert torch.equal(y[i, : x.shape[1]], x[i]) and torch.equal(z[i], x[i])
+        assert torch.equal(w[i, : x.shape[1]], x[i]) and not w[i, x.shape[1] :].any()
         assert not y[i, x.shape[1] :].any()
         assert new[i] == lengths[i]
 

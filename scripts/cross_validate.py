@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Train and test every fold of a protocol, a baseline beside it, and say what they come to together."""
+
+import json
+from pathlib import Path
+
+from serx import commands
+from serx.errors import ConfigError
+
+BASELINE = Path("configs/baseline.yaml")
+
+
+def main(arguments) -> int:
+    if arguments.compare:
+        return compare(*arguments.compare)
+    if not arguments.config:
+        raise ConfigError("give --config FILE, or --compare DIR_A DIR_B of two that are finished")
+    from serx.config import load
+    from serx.evaluation.cross_validation import format_cross_validation
+    from serx.experiments.cross_validation import Workplace, cross_validate
+
+    config = load(arguments.config, arguments.overrides)
+    named = Path(arguments.baseline or BASELINE)
+    wanted = arguments.baseline != "none" and (arguments.baseline is not None or named.exists())
+    baseline = load(named).model_copy(update={"data": config.data}) if wanted else None
+    out = Path(arguments.out or Path("checkpoints") / Path(arguments.config).stem / "cross_validation")
+    devices = tuple(arguments.devices or ())
+    processes = max(1, len(devices)) if arguments.processes is None else arguments.processes
+    place = Workplace(Path(__file__).parent, processes, devices)
+    seeds = list(dict.fromkeys(arguments.seeds or [config.train.seed]))
+    net = cross_validate(config, out, seeds, place)
+    if net.summary:
+        print(f"\n{format_cross_validation(net.summary)}")
+        print(f"written: {out / 'cross_validation.json'}, predictions.csv, confusion.png, speakers.png beside it")
+    if baseline is None or net.exit_code >= 128:
+        return net.exit_code
+    print(f"\nbaseline: {named} on the same folds")
+    beside = cross_validate(baseline, out / "baseline", seeds, place)
+    if net.exit_code == beside.exit_code == 0:
+        print()
+        compare(out, out / "baseline", out / "comparison.json")
+    return net.exit_code or beside.exit_code
+
+
+def compare(a, b, written=None) -> int:
+    from serx.evaluation.comparison import compare as compare_folds
+    from serx.evaluation.comparison import format_comparison
+    from serx.evaluation.cross_validation import read_cross_validation
+    from serx.evaluation.report import write_files
+
+    result = compare_folds(read_cross_validation(Path(a)), read_cross_validation(Path(b)))
+    if written:
+        write_files(written.parent, {written.name: (json.dumps(result, indent=2) + "\n").encode()})
+    print(format_comparison(result, (str(a), str(b))), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    parser = commands.parser(
+        __doc__,
+        "  python scripts/cross_validate.py --config configs/cnn1d.yaml data.root=/corpora/ravdess data.protocol=loso\n"
+        "  python scripts/cross_validate.py --config configs/cnn2d.yaml --seeds 0 1 2 --devices cuda:0 cuda:1\n"
+        "  python scripts/cross_validate.py --compare runs/cnn1d runs/cnn2d     (two that are finished, clip by clip)",
+    )
+    parser.add_argument("--config", help="a YAML file, such as configs/cnn1d.yaml")
+    parser.add_argument("--out", help="default: checkpoints/<config>/cross_validation; finished folds there are kept")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: train.seed")
+    parser.add_argument("--processes", type=int, metavar="N", help="folds at a time; default: one, or one a device")
+    parser.add_argument("--devices", nargs="+", metavar="DEVICE", help="dealt to the processes, such as cuda:0 cuda:1")
+    parser.add_argument(
+        "--baseline", help="another configuration on the same folds; default: configs/baseline.yaml, or none"
+    )
+    parser.add_argument("--compare", nargs=2, metavar="DIR", help="compare two finished cross-validations clip by clip")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings over those of the file")
+    commands.run(main, parser.parse_intermixed_args())

@@ -1,0 +1,134 @@
+"""`Predictions`: what a recogniser said about clips, and the CSV file that keeps it."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from serx.errors import DataError
+
+KNOWN = ["path", "speaker", "sex", "intensity", "target", "prediction", "confidence"]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a recogniser said about n clips, one entry a clip, beside what is known of them.
+
+    Attributes:
+        paths: the audio files.
+        persons: who speaks, such as `ravdess/07`.
+        sexes: `male`, `female` or None when unknown.
+        intensities: `normal`, `strong`, ... or None when unknown.
+        targets: (n,) int, true class indices into `labels`.
+        probabilities: (n, C), rows sum to 1.
+        labels: the C class names.
+
+    Raises:
+        DataError: no clip, fields that do not fit together, or probabilities that are none.
+    """
+
+    paths: tuple[str, ...]
+    persons: tuple[str, ...]
+    sexes: tuple[str | None, ...]
+    intensities: tuple[str | None, ...]
+    targets: np.ndarray
+    probabilities: np.ndarray
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        n, classes = len(self.paths), len(self.labels)
+        if n == 0:
+            raise DataError("no clip to evaluate: the part is empty; choose another part or protocol")
+        lengths = {name: len(getattr(self, name)) for name in ("persons", "sexes", "intensities", "targets")}
+        if set(lengths.values()) != {n} or self.probabilities.shape != (n, classes):
+            shape = self.probabilities.shape
+            raise DataError(f"{n} paths and {classes} labels do not fit {lengths} and probabilities of shape {shape}")
+        if self.targets.min() < 0 or self.targets.max() >= classes:
+            raise DataError(f"targets {self.targets.min()} to {self.targets.max()} do not fit {classes} labels")
+        if len(set(zip(self.persons, self.sexes, strict=True))) != len(set(self.persons)):
+            raise DataError("a speaker has two sexes: give every clip of one speaker the same `sex` in the manifest")
+        sums = self.probabilities.sum(1, dtype=float)
+        bad = np.flatnonzero(~((np.abs(sums - 1) < 1e-3) & (self.probabilities >= 0).all(1)))
+        if bad.size:
+            raise DataError(f"{bad.size} of {n} clips have no probabilities that sum to 1, first {self.paths[bad[0]]}")
+
+
+def join(parts: Sequence[Predictions]) -> Predictions:
+    """The predictions of several parts, one after the other.
+
+    Raises:
+        DataError: their labels differ.
+    """
+    labels = parts[0].labels
+    if other := next((p.labels for p in parts if p.labels != labels), None):
+        raise DataError(f"labels {', '.join(labels)} and {', '.join(other)} cannot be scored together")
+    return Predictions(
+        paths=tuple(path for p in parts for path in p.paths),
+        persons=tuple(person for p in parts for person in p.persons),
+        sexes=tuple(sex for p in parts for sex in p.sexes),
+        intensities=tuple(intensity for p in parts for intensity in p.intensities),
+        targets=np.concatenate([p.targets for p in parts]),
+        probabilities=np.concatenate([p.probabilities for p in parts]),
+        labels=labels,
+    )
+
+
+def to_csv(parts: Sequence[tuple[Sequence[object], Predictions]], columns: Sequence[str] = ()) -> bytes:
+    """A CSV file of predictions, one row a clip.
+
+    Args:
+        parts: what stands before each row in `columns`, such as seed and fold, and the predictions.
+        columns: the names of those.
+
+    Returns:
+        UTF-8. Probabilities are kept to the bit of float32, which recognizers give; what is not text in a path is
+        escaped.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*columns, *KNOWN, *(f"p_{label}" for label in parts[0][1].labels)])
+    for before, p in parts:
+        clips = zip(p.paths, p.persons, p.sexes, p.intensities, p.targets, p.probabilities, strict=True)
+        for path, person, sex, intensity, target, row in clips:
+            best = row.argmax()
+            values = [f"{value:.9g}" for value in (row[best], *row)]
+            known = [path, person, sex or "", intensity or "", p.labels[target], p.labels[best]]
+            writer.writerow([*before, *known, *values])
+    return text.getvalue().encode(errors="backslashreplace")
+
+
+def from_csv(path: Path, columns: Sequence[str] = ()) -> list[tuple[tuple[str, ...], Predictions]]:
+    """What `to_csv` wrote: for each value of `columns`, in order, its predictions.
+
+    Raises:
+        DataError: the file cannot be read, or is not such a file.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = list(csv.reader(file))
+        names, known = len(columns), len(columns) + len(KNOWN)
+        labels = tuple(name.removeprefix("p_") for name in header[known:])
+        if header != [*columns, *KNOWN, *(f"p_{label}" for label in labels)]:
+            raise ValueError("its columns are others")
+        groups: dict[tuple[str, ...], list[list[str]]] = {}
+        for row in rows:
+            groups.setdefault(tuple(row[:names]), []).append(row[names:])
+        return [(group, _from_rows(members, labels)) for group, members in groups.items()]
+    except (OSError, ValueError, IndexError) as error:
+        raise DataError(f"{path}: not the predictions of this serx ({error}); evaluate again") from error
+
+
+def _from_rows(rows: list[list[str]], labels: tuple[str, ...]) -> Predictions:
+    paths, persons, sexes, intensities, targets = zip(*(row[:5] for row in rows), strict=True)
+    return Predictions(
+        paths=paths,
+        persons=persons,
+        sexes=tuple(sex or None for sex in sexes),
+        intensities=tuple(intensity or None for intensity in intensities),
+        targets=np.array([labels.index(target) for target in targets]),
+        probabilities=np.array([row[len(KNOWN) :] for row in rows], np.float32).astype(float),
+        labels=labels,
+    )

@@ -1,0 +1,198 @@
+"""The leakage lesson: one recipe, the same epochs and the same copies, tested as its test part is chosen.
+
+Published accuracies of 92 to 98 % on acted speech come from test parts that were met in training: the corpus was
+downloaded with every file twice, or augmented before it was split, or split by clips, so that each voice is in every
+part. Here each mistake is made on purpose, beside the same training done without it. No configuration leads here: the
+splits that leak are built in this file, and the leak check refuses them everywhere else.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from serx.config import Config
+from serx.data.copies import with_copies
+from serx.data.corpus import Corpus, place
+from serx.data.dataset import Dataset, load_dataset, split_dataset
+from serx.data.protocols import Split
+from serx.errors import ConfigError, DivergedError
+from serx.evaluation import pictures
+from serx.evaluation.held_out import predict_clips
+from serx.evaluation.report import evaluate, percent, plain, table, wrap, write_files
+from serx.experiments.remembered import Memory, remember
+from serx.inference.predictor import Predictor
+from serx.seeding import generator
+from serx.training.device import choose_device, set_up
+from serx.training.folder import BEST, choose_folder, hold
+from serx.training.loop import begin, train
+from serx.training.narration import say
+from serx.training.run import Run
+from serx.transforms.noise import Noise
+from serx.transforms.tempo import PitchShift, TimeStretch
+from serx.transforms.transform import Transform
+
+# One copy each, about as strong as the systems make them that augment before they split.
+KINDS: tuple[Transform, ...] = (
+    Noise(p=1.0, snr_db=(15.0, 30.0)),
+    TimeStretch(p=1.0, tempo=(0.8, 0.9)),
+    PitchShift(p=1.0, semitones=(0.5, 1.0)),
+)
+TWICE = "LEAKY: every file twice and clips drawn at random, so recordings of the training part are tested"
+BEFORE = "LEAKY: copies made before clips were drawn at random, so copies of training clips are tested"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to choose a test part."""
+
+    name: str
+    title: str
+    split: Split
+    honest: bool = False
+
+
+def teach(config: Config, out: Path, copies: int = len(KINDS), progress: bool = True) -> tuple[dict[str, Any], int]:
+    """Trains and tests `config` four times, and writes leakage.json and leakage.png into `out`.
+
+    `copies` of every clip are made beforehand and take the place of `augment.waveform` and `augment.fused`; but for
+    the first mistake, only those of training clips are used. All test parts have the share of the clips that the
+    speaker-independent one has.
+
+    Returns:
+        The content of leakage.json, and the exit code: 0, or 128 and the signal that stopped it.
+
+    Raises:
+        ConfigError: the configuration's own protocol is not speaker-independent, there are no copies, or `out` holds
+            a lesson.
+        DivergedError: a training had no finite score.
+    """
+    if copies < 1:
+        raise ConfigError(f"--copies {copies}: the lesson is about copies; give at least one")
+    device = choose_device(config.train.device)
+    set_up(config.train.threads, config.train.deterministic)
+    dataset = load_dataset(config.data, progress=progress)
+    cases = make_cases(dataset, config, copies, progress)
+    for case in cases:
+        choose_folder(str(out / case.name), "", resume=False)
+    transforms = [KINDS[number % len(KINDS)] for number in range(copies)]
+    bank = with_copies(dataset, transforms, config.data.sample_rate, config.train.seed, progress)
+    corpus, memory, results = place(bank.pack, device, config.data.placement), Memory(), []
+    plain_augment = config.augment.model_copy(update={"waveform": (), "fused": None})
+    for case in cases:
+        data = config.data if case.honest else config.data.model_copy(update={"protocol": "random", "fold": 0})
+        own = config.model_copy(update={"data": data, "augment": plain_augment})
+        say(f"\n{case.title}: {len(case.split.train)} training and {len(case.split.test)} test clips")
+        stopped = _train(own, bank, case, corpus, out / case.name, memory, device, progress)
+        if stopped is not None:
+            return {}, 128 + stopped
+        results.append(_test(bank, case, corpus, out / case.name, memory, device))
+    told = {"epochs": config.train.epochs, "seed": config.train.seed, "copies": copies, "cases": results}
+    lesson = plain({**told, "config": config.model_dump(mode="json")})
+    rows = [(r["title"], r["accuracy"], r["uar"], r["honest"]) for r in results]
+    title = f"One recipe ({config.model.kind}), {config.train.epochs} epochs each: what its test part makes of it"
+    picture = pictures.figure_png(pictures.protocols_figure(rows, 1 / len(dataset.labels), title))
+    write_files(out, {"leakage.png": picture, "leakage.json": (json.dumps(lesson, indent=2) + "\n").encode()})
+    return lesson, 0
+
+
+def make_cases(dataset: Dataset, config: Config, copies: int, progress: bool = True) -> list[Case]:
+    """The four splits of the n clips and their copies (copy j of clip i being clip `(j + 1) * n + i`).
+
+    Raises:
+        ConfigError: the configuration's own protocol is not speaker-independent.
+        LeakError: the corpus itself leaks: files that are there twice must go first.
+    """
+    honest = split_dataset(dataset, config.data, progress)
+    if not honest.speaker_independent:
+        raise ConfigError(f"data.protocol: {honest.stamp}; the lesson ends with an honest one, such as luna5 or kfold")
+    n = len(dataset.utterances)
+    test = len(honest.test) / n
+    valid = len(honest.valid) / (n - len(honest.test))
+    shares = {"test_share": test, "valid_share": valid}
+    by_clips = split_dataset(
+        dataset, config.data.model_copy(update={"protocol": "random", "fold": 0, **shares}), progress
+    )
+    targets, seed = np.tile(dataset.targets, 1 + copies), config.data.split_seed
+    twice = naive_split(np.tile(np.arange(n), 2), targets, test, valid, seed, TWICE)
+    before = naive_split(np.arange((1 + copies) * n), targets, test, valid, seed, BEFORE)
+    return [
+        Case("0-doubled", "every file twice, clips at random", in_training(twice, n, copies)),
+        Case("1-copies", f"{copies} augmented copies made first, then clips at random", before),
+        Case("2-random", "clips at random, augmented in training only", in_training(by_clips, n, copies)),
+        Case("3-speakers", "speakers apart, augmented in training only", in_training(honest, n, copies), honest=True),
+    ]
+
+
+def naive_split(
+    entries: np.ndarray, targets: np.ndarray, test_share: float, valid_share: float, seed: int, stamp: str
+) -> Split:
+    """Draws entries of each class at random, as if each were a clip of its own: copies and twins go anywhere.
+
+    Args:
+        entries: `(m,)` clips; one that stands twice is drawn twice, and may be in two parts.
+        targets: the class of every clip.
+        test_share: of the entries.
+        valid_share: of those beside the test part.
+        seed: of the draw.
+        stamp: what every number says.
+    """
+    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
+    for label in np.unique(targets):
+        members = entries[targets[entries] == label]
+        order = members[torch.randperm(len(members), generator=generator(seed, "naive split", int(label))).numpy()]
+        tested = round(test_share * len(order))
+        validating = tested + round(valid_share * (len(order) - tested))
+        for part, chosen in zip(parts, np.split(order, [tested, validating]), strict=True):
+            part.extend(chosen.tolist())
+    test, valid, train_ = (tuple(sorted(part)) for part in parts)
+    return Split(train_, valid, test, stamp, speaker_independent=False, validation_independent=False)
+
+
+def in_training(split: Split, n: int, copies: int) -> Split:
+    """The split with the copies of its training clips beside them, and of no others."""
+    copied = [copy * n + clip for copy in range(1 + copies) for clip in split.train]
+    return Split(
+        tuple(copied), split.valid, split.test, split.stamp, split.speaker_independent,
+        split.validation_independent, split.notes,
+    )  # fmt: skip
+
+
+def _train(
+    config: Config, bank: Dataset, case: Case, corpus: Corpus, folder: Path, memory: Memory, device: torch.device,
+    progress: bool,
+) -> int | None:  # fmt: skip
+    with hold(folder):
+        run = Run(config, bank.labels, device, pretrained=True)
+        remember(run.recognizer.features, memory)
+        outcome = train(begin(run, case.split, corpus), bank, case.split, corpus, folder, progress)
+    if outcome.stopped_by is None and not outcome.best:
+        raise DivergedError(f"{case.title}: no epoch had a finite validation score; lower optim.lr")
+    return outcome.stopped_by
+
+
+def _test(
+    bank: Dataset, case: Case, corpus: Corpus, folder: Path, memory: Memory, device: torch.device
+) -> dict[str, Any]:
+    predictor = Predictor(folder / BEST, device)
+    remember(predictor.recognizer.features, memory)
+    scores = evaluate(predict_clips(predictor, bank, np.asarray(case.split.test), corpus), case.split.stamp)
+    kept = {name: scores[name] for name in ("accuracy", "uar", "macro_f1", "n_clips", "n_speakers", "protocol")}
+    sizes = {f"n_{part}": len(getattr(case.split, part)) for part in ("train", "valid", "test")}
+    return {"case": case.name, "title": case.title, "honest": case.honest, **kept, **sizes}
+
+
+def format_lesson(lesson: dict[str, Any]) -> str:
+    """The table of a lesson, and what each number may be called."""
+    rows = [
+        [case["title"], percent(case["accuracy"]), percent(case["uar"]), case["n_train"], case["n_test"]]
+        for case in lesson["cases"]
+    ]
+    title = f"One recipe, {lesson['epochs']} epochs each, tested as its test part was chosen, %"
+    lines = table(title, ["", "accuracy", "UAR", "training", "test clips"], rows)[1:]
+    for case in lesson["cases"]:
+        lines += wrap(f"  {case['case']}: {case['protocol']}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,135 @@
+"""Pooled figures against scikit-learn, seeds as seeds and not as people, stamps that stay said."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from serx.errors import DataError
+from serx.evaluation.cross_validation import (
+    FoldResult,
+    format_cross_validation,
+    pooled_stamp,
+    read_cross_validation,
+    summarise,
+    write_cross_validation,
+)
+from serx.evaluation.predictions import Predictions, from_csv, join, to_csv
+from serx.evaluation.report import evaluate
+from tests.evaluation.test_report import make
+
+
+def part(p: Predictions, persons) -> Predictions:
+    """The clips of some persons."""
+    mine = [i for i, person in enumerate(p.persons) if person in persons]
+    fields = {name: tuple(getattr(p, name)[i] for i in mine) for name in ("paths", "persons", "sexes", "intensities")}
+    return Predictions(**fields, targets=p.targets[mine], probabilities=p.probabilities[mine], labels=p.labels)
+
+
+def folded(p: Predictions, seed=0, folds=((0, 1), (2,), (3, 4)), stamp="made fold {}, speaker-independent"):
+    return [
+        FoldResult(seed, k, stamp.format(k), part(p, {f"made/{person:02d}" for person in persons}))
+        for k, persons in enumerate(folds)
+    ]
+
+
+def test_pooled_figures_are_those_of_all_clips_together():
+    p = make()
+    result = summarise(folded(p))
+    whole = evaluate(p, result["protocol"])
+    for name in ("accuracy", "uar", "macro_f1", "weighted_f1", "per_sex", "per_intensity", "sex_gap_accuracy",
+                 "per_speaker", "confusion", "n_clips", "per_class"):  # fmt: skip
+        assert (
+            result[name] == pytest.approx(whole[name])
+            if isinstance(result[name], float)
+            else (result[name] == whole[name])
+        ), name
+    for name in ("accuracy", "uar", "macro_f1", "weighted_f1"):
+        assert result["intervals"][name] == pytest.approx(whole["intervals"][name])
+    assert result["protocol"] == "made folds 0-2, speaker-independent"
+
+
+def test_every_fold_is_scored_by_itself():
+    p = make()
+    result = summarise(folded(p))
+    for k, persons in enumerate((("made/00", "made/01"), ("made/02",), ("made/03", "made/04"))):
+        mine = part(p, persons)
+        guesses = mine.probabilities.argmax(1)
+        fold = result["folds"][k]
+        assert fold["uar"] == pytest.approx(sk.balanced_accuracy_score(mine.targets, guesses))
+        assert fold["macro_f1"] == pytest.approx(sk.f1_score(mine.targets, guesses, average="macro"))
+        assert fold["speakers"] == list(persons)
+    uars = [fold["uar"] for fold in result["folds"]]
+    assert result["per_fold"]["uar"] == pytest.approx(uars)
+    assert result["fold_mean"]["uar"] == pytest.approx(np.mean(uars))
+    assert result["fold_std"]["uar"] == pytest.approx(np.std(uars, ddof=1))
+
+
+def test_figures_of_several_seeds_are_their_means():
+    runs = [make(seed=seed) for seed in (3, 5)]
+    result = summarise([t for seed, p in zip((3, 5), runs, strict=True) for t in folded(p, seed)])
+    for name in ("accuracy", "uar", "macro_f1"):
+        each = [evaluate(p, "p")[name] for p in runs]
+        assert [s[name] for s in result["seeds"]] == pytest.approx(each)
+        assert result[name] == pytest.approx(np.mean(each))
+    assert result["n_clips"] == 160 and result["n_speakers"] == 5
+    assert result["protocol"].endswith(", 2 seeds")
+    text = format_cross_validation(result)
+    assert "By seed" in text and max(map(len, text.splitlines())) <= 100
+
+
+def test_a_seed_is_no_second_person():
+    """The same predictions under three seeds say no more than once: the interval stays as wide."""
+    p = make()
+    once = summarise(folded(p))
+    thrice = summarise([t for seed in range(3) for t in folded(p, seed)])
+    for name in ("accuracy", "uar", "macro_f1"):
+        assert thrice["intervals"][name] == pytest.approx(once["intervals"][name])
+
+
+def test_a_leak_in_any_fold_stays_said():
+    p = make()
+    tested = folded(p)
+    tested[1] = FoldResult(0, 1, "made fold 1, LEAKY: speakers shared between train and test", tested[1].predictions)
+    assert pooled_stamp(tested) == (
+        "made folds 0-2, speaker-independent, LEAKY: speakers shared between train and test"
+    )
+    text = format_cross_validation(summarise(tested))
+    assert all("LEAKY" in " ".join(text.splitlines()[i : i + 2]) for i in (0,))
+    assert text.count("LEAKY") > 4
+    only = [FoldResult(0, 0, "random, LEAKY: speakers shared between train and test", p)]
+    assert summarise(only)["protocol"] == "random, LEAKY: speakers shared between train and test"
+    assert pooled_stamp([tested[0], tested[2]]).startswith("made folds 0, 2,")
+
+
+def test_a_clip_tested_twice_is_refused():
+    p = make()
+    with pytest.raises(DataError, match="share clips"):
+        summarise([FoldResult(0, 0, "a fold 0", p), FoldResult(0, 1, "a fold 1", part(p, {"made/00"}))])
+    with pytest.raises(DataError, match="no fold"):
+        summarise([])
+    with pytest.raises(DataError, match="cannot be scored together"):
+        join([p, make(2, ("x", "y"))])
+
+
+def test_the_files_read_back_to_the_same_summary(tmp_path):
+    tested = [t for seed in (0, 1) for t in folded(make(seed=seed), seed)]
+    summary = write_cross_validation(tmp_path / "out", tested, {"skipped": ["fold 3: nobody"], "failed": []})
+    again = summarise(read_cross_validation(tmp_path / "out"))
+    assert {name: summary[name] for name in again} == again
+    assert "skipped: fold 3: nobody" in format_cross_validation(summary)
+    with pytest.raises(DataError, match="no finished cross-validation"):
+        read_cross_validation(tmp_path)
+
+
+def test_predictions_survive_their_csv_to_the_bit(tmp_path):
+    p = make(intensities=(None, "strong") * 80, sexes=(None,) * 160)
+    (tmp_path / "p.csv").write_bytes(to_csv([((7,), p)], ["seed"]))
+    [(group, again)] = from_csv(tmp_path / "p.csv", ["seed"])
+    assert group == ("7",)
+    np.testing.assert_array_equal(again.probabilities.astype(np.float32), p.probabilities)
+    np.testing.assert_array_equal(again.targets, p.targets)
+    assert (again.paths, again.persons, again.sexes, again.intensities) == (p.paths, p.persons, p.sexes, p.intensities)
+    for spoilt in ("", "path,emotion\na,b\n", (tmp_path / "p.csv").read_text().replace("happy", "joy", 3)):
+        (tmp_path / "bad.csv").write_text(spoilt)
+        with pytest.raises(DataError, match="evaluate again"):
+            from_csv(tmp_path / "bad.csv", ["seed"])

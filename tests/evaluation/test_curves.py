@@ -1,0 +1,50 @@
+"""Learning curves are asked what they show: both parts, the right axes, and which epoch was kept."""
+
+import numpy as np
+import pytest
+
+from serx.evaluation.curves import COLOURS, curves_figure
+from serx.evaluation.pictures import figure_array
+
+
+def some_lines(count: int, best: tuple[int, ...] = (0,)) -> list[dict]:
+    return [
+        {
+            "epoch": i,
+            "train": {"loss": 2.0 / (i + 1), "uar": 1 - 0.5 / (i + 1)},
+            "valid": {"loss": 2.0 - 0.01 * i, "uar": 0.4 + 0.002 * i},
+            "best": i in best,
+        }
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 3, 100])
+def test_losses_stand_above_and_uars_below_in_the_colours_of_their_part(count):
+    lines = some_lines(count, best=(0, count - 1))
+    figure = curves_figure(lines, "a long title " * 20)
+    for axes, score, scale in zip(figure.axes, ("loss", "uar"), (1, 100), strict=True):
+        drawn = {line.get_color(): line for line in axes.lines}
+        for part, colour in COLOURS.items():
+            np.testing.assert_array_equal(drawn[colour].get_xdata(), np.arange(1, count + 1))
+            expected = [scale * line[part][score] for line in lines]
+            np.testing.assert_allclose(drawn[colour].get_ydata(), expected)
+            assert count > 1 or drawn[colour].get_marker() == "o"  # a line through one point is not seen
+    pixels = figure_array(figure)
+    assert pixels.std() > 0
+    title, top = figure._suptitle.get_window_extent(), figure.axes[0].get_window_extent()
+    assert title.y0 > top.y1
+    assert title.x1 < figure.bbox.x1
+
+
+def test_the_last_best_epoch_is_the_one_marked_and_told():
+    figure = curves_figure(some_lines(9, best=(0, 2, 5)))
+    for axes in figure.axes:
+        assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() != "-"] == [6]
+    assert figure.legends[0].get_texts()[-1].get_text() == "kept: epoch 6, UAR 41.0 %, loss 1.950"
+
+
+def test_a_run_without_a_best_epoch_has_curves_and_no_mark():
+    figure = curves_figure(some_lines(4, best=()))
+    assert len(figure.axes[0].lines) == 2
+    assert len(figure.legends[0].get_texts()) == 2

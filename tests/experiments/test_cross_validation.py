@@ -1,0 +1,223 @@
+"""Cross-validation from the command line: every fold once, what is finished kept, and nothing mixed or hidden."""
+
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from serx.config import load
+from serx.data.dataset import load_dataset
+from serx.errors import ConfigError
+from serx.evaluation.cross_validation import read_cross_validation
+from serx.experiments.cross_validation import Workplace, fold_job
+from serx.experiments.folds import plan_folds
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+NET = (
+    "features: {n_mels: 16, n_fft: 512, statistics: [mean, std]}\n"
+    "model: {kind: mlp, widths: [16]}\n"
+    "optim: {lr: 1e-2}\n"
+    "train: {epochs: 3, batch_size: 8, threads: 1, device: cpu}\n"
+)
+
+
+def run_script(command: list[str]) -> SimpleNamespace:
+    """A script of serx in this process, which has imported everything: what it said and its exit code."""
+    out, err = StringIO(), StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", command[1:])
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(command[1], run_name="__main__")
+    return SimpleNamespace(returncode=left.value.code, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+def one_after_the_other(jobs, slots, threads, on_end) -> None:
+    """`run_side_by_side` without the start of an interpreter for each command."""
+    for slot, job in enumerate(jobs):
+        commands, code = deque(job.commands(slot % slots)), 0
+        while commands and code == 0:
+            done = run_script(commands.popleft())
+            code = done.returncode
+            job.log.parent.mkdir(parents=True, exist_ok=True)
+            job.log.write_text(done.stdout + done.stderr)
+        on_end(job, code, 1.0)
+
+
+def cross_validate(*arguments, cwd: Path) -> SimpleNamespace:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        patch.setattr("serx.experiments.cross_validation.run_side_by_side", one_after_the_other)
+        return run_script([sys.executable, str(ROOT / "scripts/cross_validate.py"), *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory, tiny_root) -> Path:
+    """Two folds of the tiny corpus, finished, with another small network for a baseline."""
+    folder = tmp_path_factory.mktemp("folds")
+    data = f"data: {{root: {tiny_root}, protocol: kfold, folds: 2, cache: {folder / 'cache'}}}\n"
+    (folder / "net.yaml").write_text(data + NET)
+    (folder / "other.yaml").write_text(f"data: {{root: elsewhere}}\n{NET.replace('1e-2', '1e-9')}")
+    done = cross_validate("--config", "net.yaml", "--out", "out", "--baseline", "other.yaml", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "said.txt").write_text(done.stdout)
+    return folder
+
+
+def test_every_clip_is_predicted_once_by_a_model_that_never_met_its_speaker(workplace, tiny_root):
+    result = json.loads((workplace / "out/cross_validation.json").read_text())
+    assert {"accuracy", "uar", "macro_f1", "intervals", "folds", "per_fold", "per_sex", "protocol"} <= result.keys()
+    assert result["complete"] and result["n_clips"] == 72 and result["n_speakers"] == 6
+    assert result["protocol"] == "kfold folds 0-1, speaker-independent"
+    assert result["uar"] > 0.6  # the tiny corpus's emotion is its pitch
+    tested = read_cross_validation(workplace / "out")
+    assert sorted(path for t in tested for path in t.predictions.paths) == sorted(map(str, tiny_root.rglob("*.wav")))
+    for t in tested:
+        folder = workplace / f"out/seed-0/fold-{t.fold}"
+        own = json.loads((folder / "test/evaluation.json").read_text())
+        assert set(own["per_speaker"]) == set(t.predictions.persons)
+        assert result["folds"][t.fold]["uar"] == pytest.approx(own["uar"])
+    for name in ("confusion.png", "speakers.png"):
+        assert (workplace / "out" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_baseline_has_the_nets_data_and_stands_beside_it(workplace):
+    told = (workplace / "said.txt").read_text()
+    theirs = load(workplace / "out/baseline/seed-0/fold-1/config.yaml")
+    ours = load(workplace / "out/seed-0/fold-1/config.yaml")
+    assert theirs.data == ours.data and theirs.optim != ours.optim
+    comparison = json.loads((workplace / "out/comparison.json").read_text())
+    beside = json.loads((workplace / "out/baseline/cross_validation.json").read_text())
+    assert comparison["uar"]["b"] == pytest.approx(beside["uar"])
+    assert "A - B" in told and "Wilcoxon" in told and "kfold folds 0-1" in told
+
+
+def test_finished_folds_are_kept_and_the_rest_is_done(workplace, tmp_path):
+    out = shutil.copytree(workplace / "out", tmp_path / "out")
+    shutil.rmtree(out / "seed-0/fold-1")
+    kept = (out / "seed-0/fold-0/last.safetensors").stat().st_mtime_ns
+    (out / "seed-0/fold-0/test/predictions.csv").touch()
+    done = cross_validate("--config", "net.yaml", "--out", out, "--baseline", "none", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert "1 finished, 1 to do" in done.stdout and "seed 0 fold 0:" not in done.stdout
+    assert (out / "seed-0/fold-0/last.safetensors").stat().st_mtime_ns == kept
+    again, before = (json.loads((p / "cross_validation.json").read_text()) for p in (out, workplace / "out"))
+    assert again["confusion"] == before["confusion"]
+
+
+def test_no_process_is_no_cross_validation(workplace):
+    done = cross_validate("--config", "net.yaml", "--processes", -1, cwd=workplace)
+    assert done.returncode == 2 and "--processes" in done.stderr
+
+
+def test_a_folder_of_other_settings_is_refused_with_their_names(workplace):
+    done = cross_validate("--config", "net.yaml", "--out", "out", "optim.lr=0.5", "train.ema=0.5", cwd=workplace)
+    assert done.returncode == 2
+    assert "optim.lr: 0.01 -> 0.5" in done.stderr and "train.ema: 0.0 -> 0.5" in done.stderr
+    assert "train.threads" not in done.stderr
+
+
+def test_a_clip_that_came_or_went_since_is_noticed(workplace, tiny_root, tmp_path):
+    root = shutil.copytree(tiny_root, tmp_path / "tiny")
+    config = load(workplace / "net.yaml")
+    dataset = load_dataset(config.data, progress=False)
+    assert [fold.state for fold in plan_folds(config, dataset, workplace / "out", [0])[0]] == ["finished"] * 2
+    next((root / "Actor_03").iterdir()).unlink()
+    fewer = load_dataset(config.data.model_copy(update={"root": str(root)}), progress=False)
+    with pytest.raises(ConfigError, match=r"(train|valid|test) clips have changed"):
+        plan_folds(config, fewer, workplace / "out", [0])
+
+
+def test_a_fold_without_its_speakers_is_skipped_aloud(workplace):
+    config = load(workplace / "net.yaml", ["data.protocol=luna5"])
+    dataset = load_dataset(config.data, progress=False)
+    folds, skipped = plan_folds(config, dataset, workplace / "new", [0, 1])
+    assert {fold.number for fold in folds} == {0, 4}  # of actors 1 to 6: fold 1 has no validation, 2 and 3 no test
+    assert [(fold.seed, fold.number) for fold in folds] == sorted((fold.seed, fold.number) for fold in folds)
+    assert len(skipped) == 3 and "fold 2: none of RAVDESS speakers 10 11 12 19 20 is here" in skipped[1]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "count"), [("loso", 6), ("kfold", 2), ("emobox6", 4), ("random", 1), ("cross_corpus", 2)]
+)
+def test_every_protocol_has_its_folds(protocol, count, workplace, tiny_root):
+    config = load(workplace / "net.yaml", [f"data.protocol={protocol}"])
+    dataset = load_dataset(config.data, progress=False)
+    if protocol == "cross_corpus":
+        renamed = [replace(u, corpus="b" if u.speaker in "05 06" else "a") for u in dataset.utterances]
+        dataset = replace(dataset, utterances=tuple(renamed))
+    folds, _ = plan_folds(config, dataset, workplace / "new", [0])
+    assert len(folds) == count
+    assert all(("LEAKY" in fold.stamp) == (protocol == "random") for fold in folds)
+
+
+def test_each_process_has_its_device_and_its_share_of_the_cores(workplace, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
+    config = load(workplace / "net.yaml", ["train.threads=null"])
+    out = tmp_path / "odd: #name"
+    folds, _ = plan_folds(config, load_dataset(config.data, progress=False), out, [3])
+    job = fold_job(folds[1], out, Workplace(ROOT / "scripts", 5, ("cuda:0", "cuda:1")))
+    for slot, device in enumerate(["cuda:0", "cuda:1", "cuda:0"]):
+        train, evaluate = job.commands(slot)
+        own = load(workplace / "net.yaml", [setting for setting in train if "." in setting and "=" in setting])
+        assert (own.train.device, own.train.threads, own.train.seed, own.data.fold) == (device, 2, 3, 1)
+        assert own.train.output == str(out / "seed-3/fold-1")
+        assert evaluate[-2:] == ["--device", device] and "--resume" not in train
+
+
+def test_a_fold_that_fails_is_named_and_stops_no_other(workplace, tmp_path):
+    out = shutil.copytree(workplace / "out", tmp_path / "out")
+    for number in (0, 1):
+        shutil.rmtree(out / f"seed-0/fold-{number}/test")
+    (out / "seed-0/fold-0/last.safetensors").write_bytes(b"spoilt")
+    (out / "seed-0/fold-0/previous.safetensors").write_bytes(b"spoilt")
+    done = cross_validate("--config", "net.yaml", "--out", out, "--baseline", "none", cwd=workplace)
+    assert done.returncode == 7, done.stdout + done.stderr
+    assert "seed 0 fold 0: FAILED with exit code 7: error:" in done.stdout
+    assert "failed: seed 0 fold 0 (exit code 7" in done.stdout
+    result = json.loads((out / "cross_validation.json").read_text())
+    assert not result["complete"] and [fold["fold"] for fold in result["folds"]] == [1]
+    assert result["protocol"] == "kfold fold 1, speaker-independent"
+
+
+def test_a_signal_reaches_the_fold_which_saves_and_the_same_command_goes_on(workplace, tmp_path):
+    settings = ["data.protocol=speakers", "data.test_speakers=[5, 6]", "data.valid_speakers=[3, 4]", "train.epochs=100"]
+    arguments = ["--config", "net.yaml", "--out", str(tmp_path / "out"), "--baseline", "none", *settings]
+    command = [sys.executable, str(ROOT / "scripts/cross_validate.py"), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=workplace)
+    run = tmp_path / "out/seed-0/fold-0"
+    while not (run / "last.safetensors").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    said, complaint = process.communicate(timeout=120)
+    assert process.returncode == 143, said + complaint
+    assert "stopped with 1 of 1 runs to do; the same command goes on" in said
+    assert "stopped; go on with" in (run / "log.txt").read_text()  # it saved and said so
+    assert not _alive(int((run / ".lock").read_text()))
+    done = cross_validate(*arguments, cwd=workplace)
+    assert done.returncode == 0, done.stdout + done.stderr
+    epochs = [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert epochs == list(range(100))
+    result = json.loads((tmp_path / "out/cross_validation.json").read_text())
+    assert result["complete"] and result["protocol"] == "speakers, speaker-independent"
+
+
+def _alive(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    return True

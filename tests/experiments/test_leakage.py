@@ -1,0 +1,152 @@
+"""The leakage lesson: each mistake is made as described, and made nowhere else."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from serx.data.copies import with_copies
+from serx.data.corpus import StreamedCorpus
+from serx.data.dataset import load_dataset
+from serx.data.leaks import check_leaks
+from serx.errors import ConfigError, LeakError
+from serx.evaluation.held_out import evaluate_checkpoint
+from serx.experiments.leakage import KINDS, format_lesson, make_cases, naive_split, teach
+from serx.experiments.remembered import Memory, remember
+from serx.recognizer import Recognizer
+
+VECTORS = (
+    "features={n_mels: 16, n_fft: 512, statistics: [mean, std]}",
+    "model={kind: mlp, widths: [16]}",
+    "augment={}",
+)
+
+
+@pytest.fixture
+def cases(tiny_config):
+    """The tiny corpus, and its four splits with two copies of each clip."""
+    config = tiny_config(*VECTORS)
+    dataset = load_dataset(config.data, progress=False)
+    return dataset, {case.name: case for case in make_cases(dataset, config, 2, progress=False)}
+
+
+def originals(part, n=72) -> set[int]:
+    return {clip % n for clip in part}
+
+
+def test_each_mistake_is_made_and_the_last_case_makes_none(cases):
+    dataset, named = cases
+    speakers = {name: [{dataset.utterances[i].person for i in originals(part)} for part in
+                       (case.split.train, case.split.test)] for name, case in named.items()}  # fmt: skip
+    twice, before, by_clips, _ = (case.split for case in named.values())
+    assert set(twice.train) & set(twice.test)  # the same recordings
+    assert not set(before.train) & set(before.test)
+    assert originals(before.train) & originals(before.test)  # copies of them
+    assert not originals(by_clips.train) & originals(by_clips.test)
+    assert speakers["2-random"][0] & speakers["2-random"][1]  # other clips of the same voices
+    assert not speakers["3-speakers"][0] & speakers["3-speakers"][1]
+    assert ["LEAKY" in case.split.stamp for case in named.values()] == [True, True, True, False]
+    assert [case.honest for case in named.values()] == [False, False, False, True]
+
+
+def test_parts_have_the_same_shares_and_only_training_clips_have_copies(cases):
+    _, named = cases
+    sizes = {name: [len(part) for part in (case.split.train, case.split.valid, case.split.test)]
+             for name, case in named.items()}  # fmt: skip
+    assert sizes["3-speakers"] == [3 * 24, 24, 24]
+    assert sizes["2-random"] == [3 * 24, 24, 24]
+    assert sizes["1-copies"] == [3 * 24, 3 * 24, 3 * 24]
+    assert sizes["0-doubled"] == [3 * 48, 48, 48]
+    for name in ("0-doubled", "2-random", "3-speakers"):
+        split = named[name].split
+        assert max(split.valid + split.test) < 72 <= max(split.train)
+        assert originals(split.train) == {clip for clip in split.train if clip < 72}
+
+
+def test_a_naive_split_is_drawn_in_each_class_and_by_its_seed_alone():
+    targets = np.repeat([0, 1], [30, 10])
+    one, same, other = (naive_split(np.arange(40), targets, 0.2, 0.25, seed, "s") for seed in (0, 0, 1))
+    assert one == same and one != other
+    assert sorted(one.train + one.valid + one.test) == list(range(40))
+    assert [np.bincount(targets[list(part)]).tolist() for part in (one.train, one.valid, one.test)] == [
+        [18, 6], [6, 2], [6, 2],
+    ]  # fmt: skip
+
+
+def test_the_leak_check_refuses_what_the_lesson_trains(cases):
+    dataset, named = cases
+    split = named["0-doubled"].split
+    within = {name: tuple(sorted(originals(getattr(split, name)))) for name in ("train", "valid", "test")}
+    with pytest.raises(LeakError, match="the same audio"):
+        check_leaks(dataset.utterances, type(split)(**within, stamp="", speaker_independent=False,
+                                                    validation_independent=False), dataset.digests)  # fmt: skip
+
+
+def test_a_lesson_needs_an_honest_protocol_to_end_with(tiny_config, tmp_path):
+    with pytest.raises(ConfigError, match="LEAKY"):
+        teach(tiny_config(*VECTORS, "data.protocol=random"), tmp_path, 1, progress=False)
+    with pytest.raises(ConfigError, match="--copies 0"):
+        teach(tiny_config(*VECTORS), tmp_path, 0, progress=False)
+
+
+def test_copies_are_those_of_their_clips(cases):
+    dataset, _ = cases
+    bank = with_copies(dataset, KINDS, 16_000, 0, progress=False)
+    corpus, n = StreamedCorpus(bank.pack, torch.device("cpu")), len(dataset.utterances)
+    assert len(bank.utterances) == len(bank.targets) == len(bank.digests) == len(bank.pack.lengths) == 4 * n
+    clips = np.array([5, n + 5, 2 * n + 5, 3 * n + 5])
+    waveform, lengths = corpus.batch(clips)
+    assert {bank.utterances[i].person for i in clips} == {dataset.utterances[5].person}
+    assert set(bank.targets[clips]) == {dataset.targets[5]}
+    assert lengths[1] == lengths[0] == lengths[3] and 1.1 < lengths[2] / lengths[0] < 1.3  # slower, by tempo 0.8-0.9
+    noise = waveform[1] - waveform[0]
+    snr_db = 10 * torch.log10(waveform[0].square().sum() / noise.square().sum())
+    assert 14.9 < snr_db < 30.1
+    assert [bank.utterances[i].path.stem.partition("+")[2] for i in clips[1:]] == [
+        "noise-0", "time_stretch-1", "pitch_shift-2",
+    ]  # fmt: skip
+    assert len(set(bank.digests)) == 4 * n
+
+
+def test_remembered_features_are_the_computed_ones_in_any_batch(tiny_config, clips):
+    from tests.conftest import batched
+
+    config = tiny_config(*VECTORS)
+    plain, knowing = (Recognizer(config.features, config.model, ("a", "b"), 16_000).features for _ in range(2))
+    memory = Memory()
+    remember(knowing, memory)
+    for waves, extra in ((clips, 0), (clips[::-1], 777), (clips[:1], 0)):
+        ours, our_frames = knowing(*batched(waves, extra))
+        theirs, frames = plain(*batched(waves, extra))
+        assert torch.equal(our_frames, frames)
+        torch.testing.assert_close(ours, theirs[..., : ours.shape[2]], rtol=1e-4, atol=1e-4)
+    assert len(memory) == len(clips)
+    for key in memory:
+        memory[key] = memory[key] + 1
+    assert not torch.allclose(knowing(*batched(clips))[0], plain(*batched(clips))[0])  # it does look there
+
+
+@pytest.mark.slow
+def test_the_lesson_is_written_drawn_and_told(tiny_config, tmp_path):
+    config = tiny_config(*VECTORS, "train.epochs=4", "optim.lr=0.01")
+    lesson, code = teach(config, tmp_path / "lesson", 1, progress=False)
+    assert code == 0
+    assert lesson == json.loads((tmp_path / "lesson/leakage.json").read_text())
+    assert (tmp_path / "lesson/leakage.png").read_bytes().startswith(b"\x89PNG")
+    assert [case["honest"] for case in lesson["cases"]] == [False, False, False, True]
+    assert [case["n_test"] for case in lesson["cases"]] == [48, 48, 24, 24]
+    text = format_lesson(lesson)
+    assert text.count("LEAKY") == 3 and max(map(len, text.splitlines())) <= 100
+    for case in lesson["cases"]:
+        epochs = (tmp_path / "lesson" / case["case"] / "metrics.jsonl").read_text().splitlines()
+        assert len(epochs) == 4 and json.loads(epochs[0])["protocol"] == case["protocol"]
+    best = Path(tmp_path / "lesson/3-speakers/best.safetensors")
+    again = evaluate_checkpoint(best, None, "test", torch.device("cpu"), progress=False)  # it is an ordinary checkpoint
+    hits = again.predictions.probabilities.argmax(1) == again.predictions.targets
+    assert hits.mean() == pytest.approx(lesson["cases"][3]["accuracy"])
+    with pytest.raises(LeakError):
+        evaluate_checkpoint(tmp_path / "lesson/0-doubled/best.safetensors", None, "test", torch.device("cpu"), False)
+    with pytest.raises(ConfigError, match="already holds a run"):
+        teach(config, tmp_path / "lesson", 1, progress=False)

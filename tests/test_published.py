@@ -1,0 +1,97 @@
+"""The recipes of published systems: each trains on a corpus of the right names, and one switch parts the speakers."""
+
+import re
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+
+from serx.config import load
+from serx.data.dataset import load_dataset, split_dataset
+from serx.training import checkpoint
+from serx.training.folder import BEST
+from serx.training.loop import fit
+from tests.conftest import RATE, speechlike
+
+ROOT = Path(__file__).parents[1]
+PUBLISHED = sorted((ROOT / "configs" / "published").glob("*.yaml"))
+CODES = {
+    "ravdess": {"neutral": "01", "calm": "02", "happy": "03", "angry": "05"},
+    "cremad": {"neutral": "NEU", "happy": "HAP", "angry": "ANG"},
+    "tess": {"neutral": "neutral", "happy": "happy", "angry": "angry"},
+    "savee": {"neutral": "n", "happy": "h", "angry": "a"},
+}
+CORPORA = {"savee": ["savee"], "four": ["ravdess", "cremad", "tess", "savee"], "three": ["ravdess", "tess", "cremad"]}
+SMALL = {
+    "sequential": ["model.widths=[8]", "model.kernels=[3]", "model.pools=[[5, 2]]", "model.dropouts=[0.1]"],
+    "mlp": ["model.widths=[16]"],
+}
+
+
+def names(corpus: str) -> list[tuple[str, str, int]]:
+    """File name, emotion and speaker number of a few clips of each of four speakers (TESS has two)."""
+    found = []
+    for speaker in range(2 if corpus == "tess" else 4):
+        for emotion, code in CODES[corpus].items():
+            for take in (1, 2):
+                name = {
+                    "ravdess": f"RAVDESS/Actor_{speaker + 1:02d}/03-01-{code}-01-0{take}-01-{speaker + 1:02d}.wav",
+                    "cremad": f"CREMAD/{1001 + speaker}_{('DFA', 'IEO')[take - 1]}_{code}_XX.wav",
+                    "tess": f"TESS/{('OAF', 'YAF')[speaker % 2]}_{('back', 'bar')[take - 1]}_{code}.wav",
+                    "savee": f"SAVEE/{('DC', 'JE', 'JK', 'KL')[speaker]}_{code}0{take}.wav",
+                }[corpus]
+                found.append((name, emotion, speaker))
+    return found
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory) -> Path:
+    """All four corpora by name, of made-up sounds of 0.8 to 1.2 seconds."""
+    root, seed = tmp_path_factory.mktemp("corpora"), 0
+    for corpus in CODES:
+        for name, emotion, speaker in names(corpus):
+            path, seed = root / name, seed + 1
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pitch = {"neutral": 120, "calm": 100, "happy": 180, "angry": 260}[emotion] * (1 + 0.03 * speaker)
+            soundfile.write(path, speechlike(0.8 + 0.1 * (seed % 5), pitch, seed), RATE, subtype="PCM_16")
+    return root
+
+
+def tiny(path: Path, corpora: Path, *more: str):
+    wanted = CORPORA.get(path.stem.split("_")[0], ["ravdess"])
+    folders = [str(corpora / {"cremad": "CREMAD"}.get(name, name.upper())) for name in wanted]
+    small = SMALL[load(path).model.kind]
+    return load(path, [f"data.root=[{', '.join(folders)}]", "train.epochs=1", "train.batch_size=8", "train.device=cpu",
+                       "train.threads=1", *small, *more])  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_a_published_recipe_trains_on_its_corpora(path, corpora, tmp_path):
+    config = tiny(path, corpora)
+    outcome = fit(config, tmp_path / "run", progress=False)
+    assert outcome.best["valid"]["loss"] < 100
+    saved = checkpoint.load_run(tmp_path / "run" / BEST)
+    assert "LEAKY" in saved.facts["protocol"]
+    assert all(torch.isfinite(tensor).all() for tensor in saved.tensors.values() if tensor.is_floating_point())
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_one_switch_named_in_its_first_lines_parts_the_speakers(path, corpora):
+    opening = path.read_text().split("data:\n")[0]
+    assert "claim" in opening.splitlines()[0].lower()
+    assert f"--config configs/published/{path.stem}.yaml" in opening
+    switch = re.search(r"data\.protocol=\w+", opening).group()
+    for override, independent in ((None, False), (switch, True)):
+        config = tiny(path, corpora, *([override] if override else []))
+        split = split_dataset(load_dataset(config.data, progress=False), config.data, progress=False)
+        assert split.speaker_independent is independent
+        assert ("LEAKY" in split.stamp) is not independent
+
+
+def test_every_published_system_has_its_recipe():
+    assert [path.stem for path in PUBLISHED] == [
+        "four_corpora_cnn1d", "ravdess_mfcc_cnn1d_v1", "ravdess_mfcc_cnn1d_v2", "ravdess_mlp", "savee_cnn1d",
+        "three_corpora_cnn1d",
+    ]  # fmt: skip
