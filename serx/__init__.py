@@ -5,7 +5,7 @@ The package in the order of its dependencies:
     errors, section, files, seeding, yaml_lines     small things that know nothing of each other
     data         audio files -> utterances -> one packed corpus, split by speaker
     transforms   batched DSP, features, normalisation, augmentation
-    models       1-D and 2-D CNNs and timm backbones: features -> logits
+    models       1-D and 2-D CNNs, timm backbones, speech encoders: features -> logits
     recognizer   features + normaliser + backbone: waveform -> logits
     config       every section of a run's YAML, checked
     training     the loop, the optimizer, checkpoints, TensorBoard

@@ -5,7 +5,7 @@ line with file, line number and the nearest right key.
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from serx.data.settings import DataConfig
 from serx.errors import ConfigError
 from serx.models.registry import ModelConfig
+from serx.models.speech_encoder import SpeechEncoderConfig
 from serx.section import Section
 from serx.training.settings import OptimConfig, TrainConfig
 from serx.transforms.augment import AugmentConfig
@@ -68,14 +69,35 @@ def from_tree(tree: Mapping[str, Any], places: Mapping[Place, str] | None = None
         deepest = [fault for fault in faults if not any(_within(other, fault) for other in faults)]
         mistakes = [_explain(fault, places or {}, source) for fault in deepest]
         raise ConfigError("\n".join(dict.fromkeys(mistakes))) from error
+    for place, fault in _clashes(config):
+        known = [(places or {}).get(place[:n]) for n in range(len(place), 0, -1)]
+        raise ConfigError(f"{next(filter(None, known), source)}: {fault}")
+    return config
+
+
+def _clashes(config: Config) -> Iterator[tuple[Place, str]]:
+    """What one section asks and another cannot give: where it stands, and how to mend it."""
+    hears, model = config.features.stack == ("waveform",), config.model
     fault = why_not_warpable(config.features) if config.augment.fused is not None else None
     if fault:
-        raise ConfigError(f"{(places or {}).get(('augment', 'fused'), source)}: {fault}")
-    for section, key in _NOT_CLASSICAL if config.model.kind == "classical" else ():
+        yield ("augment", "fused"), fault
+    for section, key in _NOT_CLASSICAL if model.kind == "classical" else ():
         if getattr(getattr(config, section), key) != getattr(Config.model_fields[section].default, key):
-            where = (places or {}).get((section, key), source)
-            raise ConfigError(f"{where}: {section}.{key} means nothing to model.kind classical; leave it out")
-    return config
+            yield (section, key), f"{section}.{key} means nothing to model.kind classical; leave it out"
+    if hears and config.augment.spectrogram:
+        masks = "augment.spectrogram masks frames and rows, but features.stack is [waveform]"
+        yield ("augment", "spectrogram"), f"{masks}; leave it empty"
+    if hears and config.augment.mixstyle > 0:
+        yield (
+            ("augment", "mixstyle"),
+            "augment.mixstyle lends a spectrum, but features.stack is [waveform]; leave it at 0",
+        )
+    if isinstance(model, SpeechEncoderConfig):
+        if not hears:
+            yield ("features", "stack"), "model.kind speech_encoder hears waveforms: write features.stack: [waveform]"
+        if config.data.sample_rate != model.sample_rate:
+            rates = f"data.sample_rate is {config.data.sample_rate}, but {model.bundle} was trained at"
+            yield ("data", "sample_rate"), f"{rates} {model.sample_rate} Hz; write that"
 
 
 def tuples(value: Any) -> Any:

@@ -91,6 +91,33 @@ def tiny_root(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def tess_root(tmp_path_factory) -> Path:
+    """A TESS-named folder of 2 speakers, one clip of each of happy, angry and sad."""
+    root = tmp_path_factory.mktemp("tess")
+    for n, (who, emotion) in enumerate((w, e) for w in ("OAF", "YAF") for e in ("happy", "angry", "sad")):
+        soundfile.write(root / f"{who}_back_{emotion}.wav", speechlike(0.4, 150, 50 + n), RATE)
+    return root
+
+
+@pytest.fixture
+def small_encoders(monkeypatch):
+    """Every bundle of torchaudio becomes its kind's smallest: 4 layers, no more, and no download to try it with."""
+    from serx.models.encoders import BUNDLES
+
+    small = {
+        "extractor_conv_layer_config": [(8, 10, 5), (8, 3, 2), (8, 3, 2)],
+        "encoder_embed_dim": 16,
+        "encoder_pos_conv_kernel": 8,
+        "encoder_pos_conv_groups": 4,
+        "encoder_num_layers": 4,
+        "encoder_num_heads": 2,
+        "encoder_ff_interm_features": 24,
+    }
+    for bundle in BUNDLES.values():
+        monkeypatch.setattr(bundle, "_params", {**bundle._params, **small})
+
+
 TINY = [
     "data.protocol=speakers",
     "data.test_speakers=[5, 6]",

@@ -155,6 +155,35 @@ def test_fused_warping_of_features_that_cannot_be_warped_is_refused(yaml_file):
     assert "smaller first" in mistakes(path, "augment.fused.rate=[1.1, 0.9]")[0]
 
 
+WAVEFORM = "data: {root: x}\nfeatures: {stack: [waveform], normalize: none}\nmodel: {kind: speech_encoder}\n"
+
+
+@pytest.mark.parametrize(
+    ("override", "place", "told"),
+    [
+        ("features={stack: [logmel]}", "command line", "features.stack: [waveform]"),
+        ("augment.spectrogram=[{kind: time_mask}]", "command line", "augment.spectrogram"),
+        ("augment.fused={p: 0.5}", "command line", "augment.fused"),
+        ("augment.mixstyle=0.5", "command line", "augment.mixstyle"),
+        ("data.sample_rate=8000", "command line", "16000 Hz"),
+        ("features.normalize=clip", ":2: features", "normalize: none"),
+        ("features.stack=[waveform, rms]", ":2: features", "alone"),
+        ("model.bundle=WAV2VEC_BASE", "command line", "did you mean WAV2VEC2_BASE"),
+        ("model.tune=ful", "command line", "'full'"),
+    ],
+)
+def test_what_a_speech_encoder_cannot_hear_is_refused_where_it_stands(override, place, told, yaml_file):
+    assert load(yaml_file(WAVEFORM)).features.bins == 1
+    lines = mistakes(yaml_file(WAVEFORM), override)
+    assert len(lines) == 1 and place in lines[0] and told in lines[0]
+
+
+def test_labels_are_a_list_or_shared(yaml_file):
+    assert load(yaml_file(GOOD), ["data.labels=shared"]).data.labels == "shared"
+    assert load(yaml_file(GOOD), ["data.labels=[happy, sad]"]).data.labels == ("happy", "sad")
+    assert any("shared" in line for line in mistakes(yaml_file(GOOD), "data.labels=shard"))
+
+
 def test_configurations_are_frozen(yaml_file):
     config = load(yaml_file(GOOD))
     with pytest.raises(ValueError, match="frozen"):

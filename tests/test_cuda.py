@@ -9,6 +9,8 @@ import torch
 
 from serx.data.corpus import DeviceCorpus, StreamedCorpus, place
 from serx.data.dataset import load_dataset, split_dataset
+from serx.models.encoders import empty_encoder
+from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from serx.seeding import ClipRandom
 from serx.training.epoch import TrainingClips, plan_epoch, train_epoch
 from serx.training.loop import fit, start
@@ -127,6 +129,22 @@ def test_a_training_step_never_waits_for_the_device(precision, tiny_config):
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert run.sums.finite.all() or precision == "fp16"  # whose scale comes down by skipped steps
+
+
+@pytest.mark.parametrize("bundle", ["WAV2VEC2_BASE", "WAVLM_BASE_PLUS"])
+def test_a_speech_encoder_agrees_with_the_cpu_and_never_waits(bundle, small_encoders, clips):
+    model = SpeechEncoder(SpeechEncoderConfig(bundle=bundle, tune="full"), empty_encoder(bundle), 4).eval()
+    waveform, lengths = batched(clips)
+    there = model(waveform[:, None], lengths)
+    model, features, lengths = model.to(GPU), waveform[:, None].to(GPU), lengths.to(GPU)
+    model(features, lengths)  # fills the caches, and may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        here = model(features, lengths)
+        here.sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(here.cpu(), there, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

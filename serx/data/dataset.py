@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from serx.data.corpora import scan
 from serx.data.corpus import StreamedCorpus
-from serx.data.labels import assign_labels
+from serx.data.labels import assign_labels, only_shared
 from serx.data.leaks import check_copies, check_leaks, thumbnails
 from serx.data.pack import Pack, cache_folder, open_pack
 from serx.data.protocols import Split, make_split
@@ -64,9 +64,16 @@ def load_dataset(config: DataConfig, labels: tuple[str, ...] | None = None, prog
         found = scan(config.root, config.styles)
     except (OSError, ValueError) as error:  # a name too long, or with a zero byte
         raise DataError(f"data.root: cannot be looked through: {error}; check the spelling") from error
-    labelled = assign_labels(found.utterances, labels or config.labels, config.label_map)
+    label_map = config.label_map
+    if config.labels == "shared":
+        labels, label_map = only_shared(found.utterances, labels, label_map)
+    else:
+        labels = labels or config.labels
+    labelled = assign_labels(found.utterances, labels, label_map)
     notes = _tell_set_aside([(item.reason, item.path) for item in found.set_aside])
-    notes += [f"dropped by data.label_map: {count} x {emotion}" for emotion, count in labelled.dropped.items()]
+    for emotion, count in labelled.dropped.items():
+        why = "data.label_map" if emotion in config.label_map else "data.labels: shared"
+        notes.append(f"dropped by {why}: {count} x {emotion}")
     paths = [utterance.path for utterance in labelled.utterances]
     pack = open_pack(paths, config, cache_folder(config.cache), progress)
     notes += _tell_set_aside([(why.partition(":")[0], Path(path)) for path, why in pack.refused.items()])

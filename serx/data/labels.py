@@ -105,6 +105,30 @@ def assign_labels(
     return LabelledCorpus(tuple(kept), targets, tuple(labels), dict(dropped))
 
 
+def only_shared(
+    utterances: Iterable[Utterance], labels: Sequence[str] | None, label_map: Mapping[str, str | None]
+) -> tuple[tuple[str, ...], dict[str, str | None]]:
+    """Labels and a label map that keep, after `label_map`, the emotions every corpus has, and drop the others.
+
+    Where a checkpoint has fixed the `labels`, those are kept instead, whatever the corpora share now.
+
+    Raises:
+        DataError: the corpora share fewer than two emotions; says which each has.
+    """
+    words: dict[str, dict[str, str]] = {}  # corpus -> its emotions, before and after the map
+    for clip in utterances:
+        word = label_map.get(clip.emotion, clip.emotion)
+        if word is not None:
+            words.setdefault(clip.corpus, {})[clip.emotion] = word
+    shared = order_labels(set.intersection(*(set(named.values()) for named in words.values()))) if words else ()
+    if labels is None and len(shared) < 2:
+        each = "; ".join(f"{corpus}: {', '.join(order_labels(named.values()))}" for corpus, named in words.items())
+        raise DataError(f"data.labels is shared, but the corpora share fewer than two emotions ({each}); map some")
+    kept = tuple(labels or shared)
+    strays = {emotion for named in words.values() for emotion, word in named.items() if word not in kept}
+    return kept, {**label_map, **dict.fromkeys(strays, None)}
+
+
 def _refuse_typos(
     clips: Sequence[Utterance], labels: Sequence[str] | None, label_map: Mapping[str, str | None]
 ) -> None:

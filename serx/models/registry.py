@@ -1,6 +1,7 @@
 """The models by name: `model.kind` in a configuration chooses one of these."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from pydantic import Field
 from torch import nn
@@ -8,37 +9,42 @@ from torch import nn
 from serx.models.classical import Classical, ClassicalConfig
 from serx.models.cnn1d import Cnn1d, Cnn1dConfig
 from serx.models.cnn2d import Cnn2d, Cnn2dConfig
-from serx.models.ensemble import Ensemble
+from serx.models.encoders import empty_encoder, pretrained_encoder
+from serx.models.ensemble import AnyModelConfig, Ensemble
 from serx.models.mlp import Mlp, MlpConfig
 from serx.models.relaxed import Relaxed
 from serx.models.sequential import Sequential, SequentialConfig
+from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from serx.models.timm_backbone import TimmBackbone, TimmConfig
 
 ModelConfig = Annotated[
-    Cnn1dConfig | Cnn2dConfig | MlpConfig | TimmConfig | ClassicalConfig | SequentialConfig,
+    Cnn1dConfig | Cnn2dConfig | MlpConfig | TimmConfig | ClassicalConfig | SequentialConfig | SpeechEncoderConfig,
     Field(discriminator="kind"),
 ]
+
+_FROM_SCRATCH: dict[type[AnyModelConfig], Callable[[Any, int, int], nn.Module]] = {
+    Cnn1dConfig: Cnn1d,
+    Cnn2dConfig: Cnn2d,
+    MlpConfig: Mlp,
+    ClassicalConfig: Classical,
+    SequentialConfig: Sequential,
+}
 
 
 def build(config: ModelConfig, bins: int, classes: int, pretrained: bool = False) -> nn.Module:
     """A backbone `features (B, F, N), frames (B,) -> logits (B, C)` for F = `bins`, C = `classes`.
 
-    With several `members` it is an `Ensemble`, which in training gives `(B, members, C)`. `pretrained` lets a timm
-    model that asks for it load published weights; a checkpoint brings its own instead.
+    With several `members` it is an `Ensemble`, which in training gives `(B, members, C)`. `pretrained` lets a
+    speech encoder, and a timm model that asks for it, load published weights; a checkpoint brings its own instead.
     """
 
     def one() -> nn.Module:
         if isinstance(config, TimmConfig):
             return TimmBackbone(config, bins, classes, pretrained and config.pretrained)
-        if isinstance(config, Cnn1dConfig):
-            return Cnn1d(config, bins, classes)
-        if isinstance(config, MlpConfig):
-            return Mlp(config, bins, classes)
-        if isinstance(config, ClassicalConfig):
-            return Classical(config, bins, classes)
-        if isinstance(config, SequentialConfig):
-            return Sequential(config, bins, classes)
-        return Cnn2d(config, bins, classes)
+        if isinstance(config, SpeechEncoderConfig):
+            known = pretrained_encoder(config.bundle, config.weights) if pretrained else empty_encoder(config.bundle)
+            return SpeechEncoder(config, known, classes)
+        return _FROM_SCRATCH[type(config)](config, bins, classes)
 
     net = one() if config.members == 1 else Ensemble(one, config.members)
     return Relaxed(net, config.relax) if config.relax > 0 else net

@@ -11,9 +11,10 @@ from typing import Any, Literal
 import timm
 import torch
 import torch.nn.functional as F
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
+from serx.errors import ConfigError
 from serx.models.ensemble import AnyModelConfig
 
 
@@ -22,7 +23,8 @@ class TimmConfig(AnyModelConfig):
 
     kind: Literal["timm"] = "timm"
     name: str = "resnet10t"
-    pretrained: bool = False
+    pretrained: bool = False  # begin with weights trained on pictures, their colours added up
+    weights: str | None = None  # with pretrained: a .safetensors file of them; default: the hub's, fetched once
     frames: int = Field(192, ge=32, le=1 << 14)
     dropout: float = Field(0.2, ge=0, lt=1)
 
@@ -34,20 +36,41 @@ class TimmConfig(AnyModelConfig):
             raise ValueError(f"timm has no model {name!r}; did you mean {', '.join(near) or 'resnet18'}?")
         return name
 
+    @model_validator(mode="after")
+    def _consistent(self) -> "TimmConfig":
+        if self.weights is not None and not (self.pretrained and self.weights.endswith(".safetensors")):
+            raise ValueError("weights names a .safetensors file, and is for pretrained: true")
+        return self
+
 
 class TimmBackbone(nn.Module):
     """`features (B, F, N)`, `frames (B,)` -> `logits (B, C)`."""
 
     def __init__(self, config: TimmConfig, bins: int, classes: int, pretrained: bool) -> None:
-        """Builds the network; `pretrained` is apart from the config, since a checkpoint brings its own weights."""
+        """Builds the network; `pretrained` is apart from the config, since a checkpoint brings its own weights.
+
+        Raises:
+            ConfigError: the pretrained weights cannot be had.
+        """
         super().__init__()
         self.frames = config.frames
         published = timm.get_pretrained_cfg(config.name)
         fixed = published is not None and published.fixed_input_size  # transformers: tell them the picture's size
-        size: dict[str, Any] = {"img_size": (bins, config.frames)} if fixed else {}
-        self.net = timm.create_model(
-            config.name, pretrained, in_chans=1, num_classes=classes, drop_rate=config.dropout, **size
-        )
+        options: dict[str, Any] = {"img_size": (bins, config.frames)} if fixed else {}
+        if pretrained and config.weights is not None:
+            options["pretrained_cfg_overlay"] = {"file": config.weights}
+        try:
+            self.net = timm.create_model(
+                config.name, pretrained, in_chans=1, num_classes=classes, drop_rate=config.dropout, **options
+            )
+        except Exception as error:  # of the net, the hub's library, safetensors or torch: their classes vary
+            if not pretrained:
+                raise
+            told = "".join([type(error).__name__, *(f": {line}" for line in str(error).splitlines()[:1])])
+            raise ConfigError(
+                f"model.pretrained: cannot load {config.weights or f'published weights of {config.name}'} ({told}); "
+                "set model.weights to a .safetensors file of them, or pretrained: false"
+            ) from error
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
         windows = -(-features.shape[-1] // self.frames)

@@ -21,12 +21,13 @@ VECTOR_BATCH = 64
 
 @dataclass(frozen=True)
 class TrainingClips:
-    """The training part: its clips' numbers in the corpus, their classes, and each class's weight in the loss."""
+    """The training part: its clips' numbers and classes, each class's weight in the loss, the clips' corpora."""
 
     clips: np.ndarray  # (n,) int64
     targets: np.ndarray  # (n,) int64
     class_weights: Tensor  # (C,) float32, on the device
     vectors: Tensor | None = None  # (n, F), on the device: what `unchanging_vectors` found
+    corpora: np.ndarray | None = None  # (n,) int64, which of the corpora a clip is of; None: all of one
 
 
 def plan_epoch(part: TrainingClips, config: Config, epoch: int) -> list[list[np.ndarray]]:
@@ -35,14 +36,33 @@ def plan_epoch(part: TrainingClips, config: Config, epoch: int) -> list[list[np.
     Batches are of one size, give or take one clip, and of two at least, so that none is too small to normalise over.
     """
     random, count = generator(config.train.seed, "order", epoch), len(part.clips)
-    if config.train.sampling == "balanced":
-        frequency = np.bincount(part.targets)[part.targets]
-        order = torch.multinomial(torch.from_numpy(1.0 / frequency), count, replacement=True, generator=random)
+    shares = sampling_shares(config.train.sampling, part.targets, part.corpora)
+    if shares is not None:
+        order = torch.multinomial(torch.from_numpy(shares), count, replacement=True, generator=random)
     else:
         order = torch.randperm(count, generator=random)
     batches = np.array_split(order.numpy(), min(-(-count // config.train.batch_size), count // 2))
     every = config.train.accumulate
     return [batches[i : i + every] for i in range(0, len(batches), every)]
+
+
+def sampling_shares(mode: str, targets: np.ndarray, corpora: np.ndarray | None) -> np.ndarray | None:
+    """How often each of the clips `(n,)` is drawn, up to a factor; None where each is taken once.
+
+    `both` gives every corpus the same, and within it every class: then neither tells the other, as it would where one
+    corpus has more of a class.
+    """
+    if mode == "shuffle":
+        return None
+    if mode == "balanced":
+        return 1.0 / np.bincount(targets)[targets]
+    corpora = np.zeros_like(targets) if corpora is None else corpora
+    if mode == "corpus_balanced":
+        return 1.0 / np.bincount(corpora)[corpora]
+    clips = np.zeros((corpora.max() + 1, targets.max() + 1))
+    np.add.at(clips, (corpora, targets), 1)
+    classes = np.count_nonzero(clips, axis=1)
+    return 1.0 / (classes[corpora] * clips[corpora, targets])
 
 
 def train_epoch(
@@ -60,7 +80,7 @@ def train_epoch(
         step = run.progress.epoch * len(steps) + place
         rate = learning_rate(config.optim, step, config.train.epochs * len(steps), run.progress.plateau_scale)
         for group in run.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate_scale"]
         torch.manual_seed(derive(config.train.seed, "dropout", step))
         before = [b.clone() for b in statistics]
         clips_in_step = sum(len(batch) for batch in steps[place])

@@ -143,8 +143,9 @@ class _Loop:
         clips = np.asarray(split.train)
         targets = dataset.targets[clips]
         weights = class_weights(run.config.train.class_weights, targets, len(dataset.labels))
+        corpora = np.unique([dataset.utterances[i].corpus for i in clips], return_inverse=True)[1]
         vectors = unchanging_vectors(run, corpus, clips) if run.progress.epoch < run.epochs else None
-        self.part = TrainingClips(clips, targets, weights.to(run.device), vectors)
+        self.part = TrainingClips(clips, targets, weights.to(run.device), vectors, corpora)
         persons = [dataset.utterances[i].person for i in clips]
         classical = run.config.model.kind == "classical"
         self.candidates = Candidates(run, self.part, corpus, persons) if classical else None
@@ -209,10 +210,9 @@ class _Loop:
         scores, loss = from_confusion(confusion), nll(targets, probabilities)
         calibration = {"loss": loss, "ece": ece(targets, probabilities)}
         train, taken = from_confusion(sums.confusion.cpu().numpy()), int(sums.finite.sum())
-        train_loss = float(sums.loss / sums.clips.clamp(min=1))
         line = {
             "epoch": progress.epoch,
-            "train": {"loss": train_loss, **_scalars(train)},
+            "train": {"loss": float(sums.loss / sums.clips.clamp(min=1)), **_scalars(train)},
             "valid": {**_scalars(scores), **calibration, "recall": scores.recall.tolist()},
             "temperature": fit_temperature(targets, probabilities),
             "lr": run.optimizer.param_groups[0]["lr"],

@@ -2,7 +2,7 @@
 
 import math
 from copy import deepcopy
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +14,31 @@ M = TypeVar("M", bound=nn.Module)
 ONECYCLE_START = 1 / 25  # the rate of the first step, as a share of the highest
 
 
+@runtime_checkable
+class Layered(Protocol):
+    """A module some of whose parameters learn at a share of the learning rate."""
+
+    def rate_scales(self) -> dict[nn.Parameter, float]: ...
+
+
 def make_optimizer(module: nn.Module, config: OptimConfig) -> AdamW:
     """AdamW that decays matrices and kernels, never norms and biases.
 
-    The fused kind skips a step with non-finite gradients by itself, on a flag that stays on the device.
+    Each group has a `rate_scale`, the share of the learning rate its parameters asked for (`Layered`), 1 by default
+    and for the first groups. The fused kind skips a step with non-finite gradients by itself, on a flag that stays on
+    the device.
     """
-    decayed = [p for p in module.parameters() if p.requires_grad and p.dim() > 1]
-    plain = [p for p in module.parameters() if p.requires_grad and p.dim() <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    scales: dict[nn.Parameter, float] = {}
+    for part in module.modules():
+        if isinstance(part, Layered):
+            scales |= part.rate_scales()
+    trained = [p for p in module.parameters() if p.requires_grad]
+    groups = []
+    for scale in sorted({1.0, *scales.values()}, reverse=True):
+        here = [p for p in trained if scales.get(p, 1.0) == scale]
+        decayed, plain = [p for p in here if p.dim() > 1], [p for p in here if p.dim() <= 1]
+        groups.append({"params": decayed, "weight_decay": config.weight_decay, "rate_scale": scale})
+        groups.append({"params": plain, "weight_decay": 0.0, "rate_scale": scale})
     return AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
 
 

@@ -38,7 +38,8 @@ class TrainConfig(Section):
     ema: float = Field(0.0, ge=0, lt=1)  # decay of the averaged weights that are evaluated; 0 evaluates the raw ones
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] = "none"
-    sampling: Literal["shuffle", "balanced"] = "shuffle"  # balanced: every class equally often in an epoch
+    # balanced: every class equally often in an epoch; corpus_balanced: every corpus; both: every class of every corpus
+    sampling: Literal["shuffle", "balanced", "corpus_balanced", "both"] = "shuffle"
     select: Literal["uar", "loss", "last"] = "uar"  # what makes an epoch the best, on validation speakers
     patience: int | None = Field(None, ge=1)  # stop after so many epochs without a better one
     output: str | None = None  # the run folder; default checkpoints/<config name>/<time>

@@ -32,7 +32,7 @@ FeatureName = Literal[
 class FeaturesConfig(Section):
     """What a model reads. Names and defaults as in torchaudio and librosa; a bare list is its `stack`."""
 
-    stack: tuple[FeatureName, ...] = Field(("logmel",), min_length=1)
+    stack: tuple[Literal[FeatureName, "waveform"], ...] = Field(("logmel",), min_length=1)
     n_fft: int = Field(1024, ge=16, le=1 << 16, multiple_of=2)
     win_length: int | None = Field(None, ge=16)
     hop_length: int = Field(256, ge=1)
@@ -72,6 +72,11 @@ class FeaturesConfig(Section):
             raise ValueError(f"pitch_min {self.pitch_min} is not below pitch_max {self.pitch_max}")
         if "chroma_cqt" in self.stack and self.hop_length % (1 << (CQT_OCTAVES - 1)):
             raise ValueError(f"chroma_cqt needs a hop_length that is a multiple of 32, not {self.hop_length}")
+        if "waveform" in self.stack:
+            if len(self.stack) > 1 or self.deltas or self.statistics:
+                raise ValueError("waveform stands alone: no other features beside it, no deltas, no statistics")
+            if self.normalize != "none" or self.remove_level:
+                raise ValueError("a waveform is levelled by its model: use normalize: none and remove_level: false")
         if self.statistics and (self.normalize == "clip" or self.remove_level):
             raise ValueError("statistics are one vector a clip; use normalize: training and remove_level: false")
         return self
@@ -94,6 +99,8 @@ class FeaturesConfig(Section):
 
 class FeatureStack(nn.Module):
     """`waveform (B, T)`, `lengths (B,)` -> `features (B, F, N)` float32, `frames (B,)`; zero beyond the frames.
+
+    Of a stack of `waveform`, the waveform is the only row and samples are the frames.
 
     Runs in float32 whatever autocast says. Fixed filters are not part of the state; trainable ones are.
     """
@@ -128,6 +135,8 @@ class FeatureStack(nn.Module):
         fault = why_not_warpable(self.config) if warp is not None else None
         if fault:
             raise ConfigError(fault)
+        if self.config.stack == ("waveform",):
+            return waveform.float()[:, None], lengths
         with torch.autocast(waveform.device.type, enabled=False):
             chunk = CPU_CHUNK if waveform.device.type == "cpu" else len(waveform)
             waveforms, counts = waveform.float().split(chunk), lengths.split(chunk)

@@ -96,6 +96,48 @@ def test_a_training_clip_in_the_test_part_is_refused_however_disguised(disguise,
     assert source.name in str(caught.value) and target.stem in str(caught.value)
 
 
+@pytest.fixture
+def two_corpora(root, tess_root, data_of):
+    """The tiny corpus, which has neutral, happy and angry clips, beside one named as TESS: happy, angry and sad."""
+    return lambda *overrides: data_of(f"data.root=[{root}, {tess_root}]", "data.protocol=cross_corpus", *overrides)
+
+
+def test_of_joined_corpora_the_shared_emotions_are_kept_and_the_others_told(two_corpora):
+    dataset = load_dataset(two_corpora("data.labels=shared"), progress=False)
+    assert dataset.labels == ("happy", "angry")
+    assert {u.emotion for u in dataset.utterances} == {"happy", "angry"}
+    assert "dropped by data.labels: shared: 24 x neutral" in dataset.notes
+    assert "dropped by data.labels: shared: 2 x sad" in dataset.notes
+
+
+def test_the_labels_of_a_checkpoint_stand_beside_shared(two_corpora):
+    dataset = load_dataset(two_corpora("data.labels=shared"), ("angry", "neutral"), progress=False)
+    assert dataset.labels == ("angry", "neutral")
+    assert {u.emotion for u in dataset.utterances} == {"angry", "neutral"}
+
+
+def test_each_fold_of_cross_corpus_leaves_one_corpus_out(two_corpora):
+    for fold, (tested, validated) in enumerate([("ravdess", "tess"), ("tess", "ravdess")]):
+        config = two_corpora("data.labels=shared", f"data.fold={fold}")
+        dataset = load_dataset(config, progress=False)
+        split = split_dataset(dataset, config, progress=False)
+        assert {dataset.utterances[i].corpus for i in split.test} == {tested}
+        assert {dataset.utterances[i].corpus for i in (*split.train, *split.valid)} == {validated}
+        # two women of TESS are too few to spare one
+        assert split.validation_independent == (validated == "ravdess")
+
+
+@pytest.mark.speech
+def test_real_corpora_are_tested_on_each_other_on_the_emotions_they_share(speech_root, data_of):
+    roots = f"data.root=[{speech_root}/ravdess16k, {speech_root}/tess16k]"
+    config = data_of(roots, "data.protocol=cross_corpus", "data.labels=shared", "data.fold=1")
+    dataset = load_dataset(config, progress=False)
+    assert dataset.labels == ("neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+    assert any("160 x calm" in note for note in dataset.notes)
+    split = split_dataset(dataset, config, progress=False)
+    assert {dataset.utterances[i].corpus for i in split.test} == {"tess"} and len(split.test) == 1400
+
+
 @pytest.mark.speech
 def test_real_corpora_join_and_split_without_a_false_alarm(speech_root, data_of):
     config = data_of(f"data.root=[{speech_root}/ravdess16k, {speech_root}/tess16k]", "data.protocol=luna5")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serx.data.labels import EMOTIONS, SYNONYMS, assign_labels, normalise_emotion, order_labels
+from serx.data.labels import EMOTIONS, SYNONYMS, assign_labels, normalise_emotion, only_shared, order_labels
 from serx.data.utterance import Utterance
 from serx.errors import DataError
 
@@ -163,3 +163,30 @@ def test_every_clip_is_kept_or_counted_as_dropped(emotions: list[str], label_map
         return
     corpus = assign_labels(clips(*emotions), None, label_map)
     assert len(corpus.utterances) == len(corpus.targets) == len(emotions) - sum(corpus.dropped.values())
+
+
+def test_shared_labels_are_those_of_every_corpus_after_the_map_and_others_are_dropped() -> None:
+    joined = [*clips("neutral", "calm", "sad", "happy"), *clips("boredom", "neutral", "joy", "sad", corpus="other")]
+    labels, label_map = only_shared(joined, None, {"joy": "happy"})
+    assert labels == ("neutral", "happy", "sad")
+    corpus = assign_labels(joined, labels, label_map)
+    assert corpus.dropped == {"calm": 1, "boredom": 1}
+    assert [corpus.labels[target] for target in corpus.targets] == [
+        "neutral", "sad", "happy", "neutral", "happy", "sad",
+    ]  # fmt: skip
+
+
+def test_shared_labels_of_one_corpus_are_all_of_it() -> None:
+    assert only_shared(clips("sad", "calm"), None, {}) == (("calm", "sad"), {})
+
+
+def test_the_labels_of_a_checkpoint_stand_whatever_is_shared_now() -> None:
+    labels, label_map = only_shared(clips("neutral", "calm", "sad"), ("sad", "happy"), {})
+    assert labels == ("sad", "happy")
+    assert label_map == {"neutral": None, "calm": None}
+
+
+def test_corpora_that_share_one_emotion_are_refused_and_told_apart() -> None:
+    with pytest.raises(DataError) as caught:
+        only_shared([*clips("sad", "calm"), *clips("sad", "joy", corpus="other")], None, {})
+    assert "ravdess: calm, sad" in str(caught.value) and "other: sad, joy" in str(caught.value)

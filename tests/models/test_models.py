@@ -1,8 +1,11 @@
 """Every model: shapes, padding, neighbours, gradients, and what half precision does to it."""
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
+from serx.errors import ConfigError
 from serx.models.cnn1d import Cnn1dConfig
 from serx.models.cnn2d import Cnn2dConfig
 from serx.models.layers import AttentiveStatistics, ResidualBlock, SqueezeExcite
@@ -131,6 +134,33 @@ def test_an_mlp_reads_a_vector_as_it_is_and_a_sequence_by_its_mean():
 def test_a_misspelt_timm_name_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match="resnet"):
         TimmConfig(name="resnt18")
+
+
+def test_a_timm_network_begins_with_the_weights_of_a_file_their_colours_added_up(tmp_path):
+    published = timm.create_model("resnet10t", num_classes=1000).state_dict()
+    save_file(published, tmp_path / "resnet10t.safetensors")
+    config = TimmConfig(name="resnet10t", pretrained=True, weights=str(tmp_path / "resnet10t.safetensors"))
+    loaded = build(config, BINS, CLASSES, pretrained=True).net.state_dict()
+    assert torch.equal(loaded["layer1.0.conv1.weight"], published["layer1.0.conv1.weight"])
+    torch.testing.assert_close(loaded["conv1.0.weight"], published["conv1.0.weight"].sum(1, keepdim=True))
+    assert loaded["fc.weight"].shape[0] == CLASSES
+
+
+@pytest.mark.parametrize("content", [None, b"x" * 100])
+def test_pretrained_weights_that_cannot_be_read_are_one_line_and_a_checkpoint_needs_none(content, tmp_path):
+    path = tmp_path / "w.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    config = TimmConfig(name="resnet10t", pretrained=True, weights=str(path))
+    with pytest.raises(ConfigError, match=r"w\.safetensors") as caught:
+        build(config, BINS, CLASSES, pretrained=True)
+    assert "\n" not in str(caught.value)
+    build(config, BINS, CLASSES, pretrained=False)
+
+
+def test_a_timm_weights_file_that_may_be_a_pickle_is_refused():
+    with pytest.raises(ValueError, match="safetensors"):
+        TimmConfig(name="resnet10t", pretrained=True, weights="resnet10t.pth")
 
 
 def test_an_ensemble_answers_with_the_mean_probability_and_trains_each_member_alone():

@@ -1,0 +1,201 @@
+"""Speech encoders: torchaudio's numbers, a clip's own end, what is frozen, and how fast the rest learns."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from serx.config import load
+from serx.data.corpus import place
+from serx.data.dataset import load_dataset, split_dataset
+from serx.inference.predictor import Predictor
+from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig, standardise
+from serx.training import checkpoint
+from serx.training.epoch import TrainingClips, plan_epoch, train_epoch
+from serx.training.folder import BEST
+from serx.training.loop import fit, start
+from serx.training.optim import make_optimizer
+from serx.training.run import EpochSums
+from serx.training.settings import OptimConfig
+from tests.conftest import batched
+from tests.models.test_encoders import woken_encoder
+from tests.training.test_loop import _fit_until, lines, same_state
+
+pytestmark = pytest.mark.usefixtures("small_encoders")
+KINDS = ["WAV2VEC2_BASE", "HUBERT_LARGE", "WAVLM_BASE_PLUS", "WAVLM_LARGE"]  # norms before and after, group and layer
+CLASSES = 5
+
+
+def model_of(bundle: str, **settings) -> SpeechEncoder:
+    config = SpeechEncoderConfig(bundle=bundle, embedding=12, **settings)
+    model = SpeechEncoder(config, woken_encoder(bundle), CLASSES)
+    for layer in (model.embed, model.classify[-1]):  # loud enough that a leak would be heard
+        torch.nn.init.normal_(layer.weight, std=2.0)
+    return model.eval()
+
+
+def some_waveforms(lengths: list[int], width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    counts = torch.tensor(lengths)
+    waveform = torch.randn(len(lengths), width, generator=torch.Generator().manual_seed(1))
+    return (waveform * (torch.arange(width) < counts[:, None]))[:, None], counts
+
+
+@pytest.mark.parametrize("bundle", KINDS)
+def test_the_layers_of_a_clip_alone_are_torchaudios(bundle):
+    model = model_of(bundle)
+    features, lengths = some_waveforms([4000], 4000)
+    waveform = standardise(features[:, 0], lengths)
+    with torch.inference_mode():
+        inner, _ = model.encoder.extract_features(waveform)
+        last, _ = model.encoder(waveform)
+        states = model.hidden(*model._convolve(waveform, lengths))
+    assert len(states) == 5
+    for mine, theirs in zip(states[1:], [*inner[:-1], last], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bundle", KINDS)
+def test_logits_do_not_depend_on_padding_or_neighbours(bundle):
+    model = model_of(bundle)
+    features, lengths = some_waveforms([4000, 1200, 30, 5, 2501, 3999, 800, 801, 802, 4400], 4500)
+    with torch.inference_mode():
+        together = model(features, lengths)
+        for i, length in enumerate(lengths.tolist()):
+            alone = model(features[i : i + 1, :, :length], lengths[i : i + 1])
+            torch.testing.assert_close(alone[0], together[i], rtol=1e-4, atol=1e-4)
+    assert together.std(0).min() > 0.02
+
+
+@pytest.mark.parametrize("bundle", KINDS)
+def test_half_precision_keeps_the_probabilities(bundle):
+    model, (features, lengths) = model_of(bundle), some_waveforms([4000, 1200], 4000)
+    with torch.inference_mode():
+        exact = model(features, lengths).softmax(-1)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = model(features, lengths).float().softmax(-1)
+    assert (exact - rough).abs().max() < 0.02
+
+
+def test_loudness_and_offset_are_not_heard():
+    model, (features, lengths) = model_of("WAVLM_BASE_PLUS"), some_waveforms([4000], 4000)
+    torch.testing.assert_close(model(features, lengths), model(0.01 * features + 0.02, lengths), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("bundle", KINDS)
+def test_every_tuned_parameter_learns_and_the_convolutions_do_not(bundle):
+    model = model_of(bundle, tune="full").train()
+    model(*some_waveforms([4000, 1200, 900], 4000)).log_softmax(-1)[:, 0].sum().backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is None) == name.startswith("encoder.feature_extractor"), name
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+
+
+def test_a_frozen_encoder_keeps_no_graph_and_stays_in_evaluation_while_its_layer_weights_learn():
+    model = model_of("WAV2VEC2_BASE").train()
+    assert not any(module.training for module in model.encoder.modules())
+    features, lengths = some_waveforms([4000, 1200], 4000)
+    assert not any(h.requires_grad for h in model.hidden(*model._convolve(features[:, 0], lengths)))
+    model(features, lengths).log_softmax(-1)[:, 0].sum().backward()
+    assert model.layer_scores.grad.abs().min() > 0
+    assert all(p.grad is None for p in model.encoder.parameters())
+
+
+def test_tuned_layers_train_and_those_below_stay_frozen():
+    model = model_of("WAV2VEC2_BASE", tune="full", top_layers=2).train()
+    layers = model.encoder.encoder.transformer.layers
+    assert [layer.dropout.training for layer in layers] == [False, False, True, True]
+    assert [next(layer.parameters()).requires_grad for layer in layers] == [False, False, True, True]
+    assert not model.encoder.encoder.feature_projection.projection.weight.requires_grad
+    model.eval()
+    assert not any(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("bundle", ["WAV2VEC2_BASE", "HUBERT_LARGE"])
+def test_each_layer_learns_at_a_share_of_the_one_above(bundle):
+    model = model_of(bundle, tune="full", layer_decay=0.5, encoder_rate=0.1)
+    scale = {}
+    for group in make_optimizer(model, OptimConfig(lr=0.01)).param_groups:
+        scale |= dict.fromkeys(group["params"], group["rate_scale"])
+    body = model.encoder.encoder
+    for i, layer in enumerate(body.transformer.layers):
+        assert {scale[p] for p in layer.parameters()} == {0.1 * 0.5 ** (3 - i)}
+    assert scale[body.feature_projection.projection.weight] == 0.1 * 0.5**4
+    assert scale[body.transformer.layer_norm.weight] == (0.1 if bundle == "HUBERT_LARGE" else 0.1 * 0.5**4)
+    assert scale[model.layer_scores] == scale[model.embed.weight] == 1.0
+    assert len(scale) == sum(p.requires_grad for p in model.parameters())
+
+
+@pytest.fixture
+def encoder_config(tiny_root, tmp_path):
+    """A function from overrides to a run of a small encoder, its weights in a file as a user's would be."""
+    save_file(woken_encoder("WAVLM_BASE_PLUS").state_dict(), tmp_path / "weights.safetensors")
+    path = tmp_path / "encoder.yaml"
+    path.write_text(
+        f"data: {{root: {tiny_root}, protocol: speakers, test_speakers: [5, 6], valid_speakers: [3, 4]}}\n"
+        "features: {stack: [waveform], normalize: none}\n"
+        "augment: {waveform: [{kind: noise, p: 0.5}, {kind: crop, seconds: 0.2}]}\n"
+        "model: {kind: speech_encoder, bundle: WAVLM_BASE_PLUS, tune: full, embedding: 12}\n"
+        "train: {epochs: 2, batch_size: 8, device: cpu, threads: 1, ema: 0.9}\n"
+    )
+    return lambda *overrides: load(path, [f"model.weights={tmp_path / 'weights.safetensors'}", *overrides])
+
+
+@pytest.mark.slow
+def test_a_frozen_encoder_is_in_the_checkpoint_as_it_came_and_needs_its_file_no_more(encoder_config, tmp_path):
+    fit(encoder_config("model.tune=frozen"), tmp_path / "run", progress=False)
+    (tmp_path / "weights.safetensors").unlink()
+    kept = Predictor(tmp_path / "run" / BEST, torch.device("cpu")).recognizer.backbone.encoder.state_dict()
+    for name, tensor in woken_encoder("WAVLM_BASE_PLUS").state_dict().items():
+        assert torch.equal(kept[name], tensor), name
+
+
+@pytest.mark.slow
+def test_tuning_moves_the_transformer_and_leaves_the_convolutions(encoder_config, tmp_path):
+    fit(encoder_config(), tmp_path / "run", progress=False)
+    tensors = checkpoint.load(tmp_path / "run" / BEST).group("model.backbone.encoder")
+    for name, tensor in woken_encoder("WAVLM_BASE_PLUS").state_dict().items():
+        assert torch.equal(tensors[name], tensor) == name.startswith("feature_extractor"), name
+
+
+@pytest.mark.slow
+def test_a_tuned_run_interrupted_goes_on_to_the_same_bits(encoder_config, tmp_path, monkeypatch):
+    config = encoder_config()
+    fit(config, tmp_path / "whole", progress=False)
+    _fit_until(2, config, tmp_path / "stopped", monkeypatch)
+    fit(config, tmp_path / "stopped", resume=True, progress=False)
+    same_state(tmp_path / "whole", tmp_path / "stopped")
+    assert lines(tmp_path / "stopped") == lines(tmp_path / "whole")
+
+
+def test_the_loop_moves_each_group_at_its_share_of_the_rate(encoder_config):
+    config, device = encoder_config("optim.schedule=constant", "optim.warmup=0", "optim.lr=0.01"), torch.device("cpu")
+    dataset = load_dataset(config.data, progress=False)
+    split = split_dataset(dataset, config.data, progress=False)
+    corpus = place(dataset.pack, device)
+    run = start(config, dataset, split, corpus, device)
+    run.sums = EpochSums(len(dataset.labels), device, 1)
+    clips = torch.tensor(split.train).numpy()
+    part = TrainingClips(clips, dataset.targets[clips], torch.ones(len(dataset.labels)))
+    train_epoch(run, part, corpus, plan_epoch(part, config, 0)[:1], lambda: True)
+    groups = run.optimizer.param_groups
+    assert groups[0]["lr"] == 0.01
+    assert [group["lr"] for group in groups] == [0.01 * group["rate_scale"] for group in groups]
+    assert len({group["lr"] for group in groups}) == 6  # head, four layers, projection
+
+
+def test_a_bundle_that_is_not_there_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match="did you mean WAV2VEC2_BASE"):
+        SpeechEncoderConfig(bundle="wav2vec2_bass")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [({"members": 3}, "members"), ({"relax": 0.5}, "relax"), ({"top_layers": 2}, "tune: full")],
+)
+def test_settings_that_say_nothing_to_an_encoder_are_refused(settings, told):
+    with pytest.raises(ValueError, match=told):
+        SpeechEncoderConfig(**settings)
+
+
+def test_an_encoder_hears_real_clips_of_any_length(clips):
+    model, (waveform, lengths) = model_of("HUBERT_BASE"), batched(clips)
+    assert model(waveform[:, None], lengths).isfinite().all()
