@@ -6,7 +6,7 @@ BASE := $(firstword $(foreach p,python3.12 python3.11 python3.10 python3 python,
 	$(p) -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $(p))))
 RUN := checkpoints/demo/$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test test-long lint types check clean
+.PHONY: demo test test-long audit lint types check clean
 
 demo: $(VENV)/installed
 	$(PYTHON) scripts/demo.py --root data/demo
@@ -22,6 +22,13 @@ test: $(VENV)/installed-test
 
 test-long: $(VENV)/installed-test
 	$(PYTHON) -m tests.reliability.figures
+
+# Every dependency as installed; --strict: one that cannot be looked up is no pass.
+audit: $(VENV)/installed-test
+	$(PYTHON) -m pip install -q -e '.[audit]'
+	$(PYTHON) -m bandit -q -c pyproject.toml -r serx scripts
+	$(PYTHON) -m pip freeze --exclude-editable > $(VENV)/frozen.txt
+	$(PYTHON) -m pip_audit --strict --no-deps --disable-pip --progress-spinner off -r $(VENV)/frozen.txt
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .

@@ -1,6 +1,7 @@
 """What every script does around its one library call: arguments, the one-line error, the exit code."""
 
 import argparse
+import io
 import sys
 import traceback
 from collections.abc import Callable
@@ -26,6 +27,9 @@ def parser(description: str, examples: str) -> argparse.ArgumentParser:
 
 def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> None:
     """Calls `main` and exits with its number; a `SerxError` becomes its message and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
         code = main(arguments) or 0
     except SerxError as error:

@@ -1,8 +1,12 @@
 """Write a file whole or not at all: a reader sees the old content or the new, whatever is killed in between."""
 
 import errno
+import fcntl
+import hashlib
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Some file systems have no hard links (FAT, a few network ones), and some cannot sync a folder.
@@ -32,6 +36,32 @@ def write_atomically(path: Path, content: bytes, keep: Path | None = None) -> No
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def seal(content: bytes) -> bytes:
+    """The content behind its sha256, for `unseal` to see any change."""
+    return hashlib.sha256(content).digest() + content
+
+
+def unseal(path: Path) -> bytes | None:
+    """What was sealed into a file; None where it is missing or any byte of it has changed."""
+    try:
+        sealed = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return sealed[32:] if hashlib.sha256(sealed[32:]).digest() == sealed[:32] else None
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Waits until no other process holds the lock file; the kernel frees a killed one's. False where none can lock."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            alone = True
+        except OSError:  # a file system without locks: work may be done twice
+            alone = False
+        yield alone
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -18,6 +18,7 @@ class Recognizer(nn.Module):
     Attributes:
         labels: the emotion of each logit, in order.
         sample_rate: what `waveform` must be sampled at, in Hz.
+        temperature: what logits are divided by before they become probabilities (`evaluation/calibration.py`).
     """
 
     def __init__(
@@ -29,7 +30,7 @@ class Recognizer(nn.Module):
         pretrained: bool = False,
     ) -> None:
         super().__init__()
-        self.labels, self.sample_rate = labels, sample_rate
+        self.labels, self.sample_rate, self.temperature = labels, sample_rate, 1.0
         self.features = FeatureStack(features, sample_rate)
         self.normalizer = Normalizer(features.bins, features.normalize, features.remove_level)
         self.backbone = build(model, features.bins, len(labels), pretrained)
@@ -59,4 +60,4 @@ class Recognizer(nn.Module):
     @torch.inference_mode()
     def probabilities(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """`(B, C)` float32 rows that add up to 1."""
-        return self(waveform, lengths).softmax(-1)
+        return (self(waveform, lengths) / self.temperature).softmax(-1)

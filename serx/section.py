@@ -1,6 +1,10 @@
 """`Section`: the one rule every part of a configuration obeys (frozen, typed strictly, unknown keys refused)."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):

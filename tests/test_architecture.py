@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "recognizer": {"models", "transforms"},
     "config": {"errors", "section", "yaml_lines", "data", "models", "training", "transforms"},
     "evaluation": {"errors", "files", "config", "data", "recognizer", "inference"},
-    "inference": {"errors", "config", "data", "recognizer", "training"},
+    "inference": {"errors", "config", "data", "models", "recognizer", "training"},
     "training": {
         "errors", "section", "files", "seeding", "config", "data", "transforms", "models", "recognizer", "evaluation",
         "__init__",

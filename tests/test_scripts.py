@@ -2,11 +2,15 @@
 
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from serx.training.folder import hold
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -100,6 +104,8 @@ def test_resuming_a_finished_run_changes_nothing(workplace):
         (["train", "--config", "tiny.yaml", "train.output=run"], 2, "--resume"),
         (["train", "--config", "tiny.yaml", "data.root=/nowhere"], 6, "/nowhere"),
         (["train", "--config", "tiny.yaml", "train.device=cuda:99", "train.output=x"], 2, "cuda:99"),
+        (["train", "--config", "tiny.yaml", "train.output=/proc/nowhere"], 5, "/proc/nowhere"),
+        (["train", "--config", "tiny.yaml", "train.output=wild", "optim.lr=1e30"], 4, "03-01-0"),
         (["evaluate", "--checkpoint", "tiny.yaml"], 7, "not a checkpoint"),
         (["evaluate", "--checkpoint", "run/best.safetensors", "--part", "all"], 6, "--allow-seen"),
         (["predict", "--checkpoint", "absent.safetensors", "a.wav"], 7, "absent.safetensors"),
@@ -112,6 +118,23 @@ def test_bad_input_gets_one_line_and_its_exit_code(arguments, code, told, workpl
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_run_folder_in_use_is_exit_3_and_names_its_holder(workplace):
+    with hold(workplace / "held"):
+        done = script("train", "--config", "tiny.yaml", "train.output=held", cwd=workplace)
+    assert done.returncode == 3
+    assert f"process {os.getpid()} is training here" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_file_whose_name_is_no_text_is_told_by_its_bytes(workplace, tiny_root):
+    good = next((tiny_root / "Actor_05").iterdir())
+    odd = os.fsencode(workplace / "odd") + b"\xff.wav"
+    shutil.copy(good, os.fsdecode(odd))
+    command = [sys.executable, str(ROOT / "scripts/predict.py"), "--checkpoint", "run/best.safetensors", odd]
+    done = subprocess.run(command, capture_output=True, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert b"odd\\udcff.wav" in done.stdout
 
 
 def test_debug_shows_the_traceback(workplace):

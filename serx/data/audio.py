@@ -4,6 +4,7 @@ The only user of soundfile. Channels are averaged, the rate is changed by soxr (
 both ends may be trimmed; training and prediction go through the same call, so that they hear the same thing.
 """
 
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,9 @@ def _window(waveform: np.ndarray, rate: int, offset_seconds: float, duration_sec
 def _decode(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
     """The mean of a file's channels, `(T,)` float32, and its rate."""
     try:
+        if not path.is_file():
+            status = path.stat()  # raises where there is nothing
+            raise RefusedAudioError(path, "unreadable", f"no plain file ({stat.filemode(status.st_mode)}); name a file")
         if path.stat().st_size == 0:
             raise RefusedAudioError(path, "empty", "0 bytes; download or copy it again")
         with soundfile.SoundFile(path) as file:

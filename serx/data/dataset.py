@@ -19,7 +19,7 @@ from serx.data.protocols import Split, make_split
 from serx.data.settings import DataConfig
 from serx.data.utterance import Utterance
 from serx.errors import DataError, DiskError
-from serx.files import free_space, write_atomically
+from serx.files import free_space, seal, unseal, write_atomically
 
 SHOWN = 5
 THUMBNAIL_BATCH = 8  # clips: more leave a CPU's cache
@@ -60,7 +60,10 @@ def load_dataset(config: DataConfig, labels: tuple[str, ...] | None = None, prog
         DataError: nothing usable is there, or an emotion has no label.
         DiskError: the decoded audio cannot be kept.
     """
-    found = scan(config.root, config.styles)
+    try:
+        found = scan(config.root, config.styles)
+    except (OSError, ValueError) as error:  # a name too long, or with a zero byte
+        raise DataError(f"data.root: cannot be looked through: {error}; check the spelling") from error
     label_map = config.label_map
     if config.labels == "shared":
         labels, label_map = only_shared(found.utterances, labels, label_map)
@@ -101,8 +104,9 @@ def split_dataset(dataset: Dataset, config: DataConfig, progress: bool = True) -
 
 def _thumbnails(pack: Pack, sample_rate: int, progress: bool) -> Tensor:
     """`leaks.thumbnails` of every clip of the pack, made once and kept with it."""
-    path = pack.folder / "thumbnails.npy"
-    if not path.exists():
+    path = pack.folder / "thumbnails.sealed"
+    kept = unseal(path)
+    if kept is None:
         corpus, clips = StreamedCorpus(pack, torch.device("cpu")), np.arange(len(pack.digests))
         made = []
         hidden = None if progress else True  # None: shown on a terminal only
@@ -112,12 +116,13 @@ def _thumbnails(pack: Pack, sample_rate: int, progress: bool) -> Tensor:
                 bar.update(len(batch))
         content = io.BytesIO()
         np.save(content, torch.cat(made).numpy())
+        kept = content.getvalue()
         try:
-            write_atomically(path, content.getvalue())
+            write_atomically(path, seal(kept))
         except OSError as error:
             where = f"{path}: cannot keep what copies are found by: {error.strerror} ({free_space(path)})"
             raise DiskError(f"{where}; choose another place with data.cache=DIR or SERX_CACHE") from error
-    return torch.from_numpy(np.load(path)).float()
+    return torch.from_numpy(np.load(io.BytesIO(kept))).float()
 
 
 def _tell_set_aside(items: list[tuple[str, Path]]) -> list[str]:

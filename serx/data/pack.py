@@ -1,8 +1,9 @@
 """Decode a corpus once into one flat int16 file, and open it in milliseconds ever after.
 
 A pack is a folder in the cache, named by a digest of what it was made from (paths, sizes, modification times and the
-audio settings): change any of those and it is made anew. It holds `audio.int16`, `index.json` and, once they have been
-asked for, `thumbnails.npy`, the small pictures by which copies of a clip are found.
+audio settings): change any of those, or any byte of the pack, and it is made anew. It holds `audio.int16`,
+`index.sealed` (JSON behind its sha256) and, once they have been asked for, `thumbnails.sealed`, the small pictures by
+which copies of a clip are found.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,9 @@ from tqdm import tqdm
 
 from serx.data.audio import AudioConfig, RefusedAudioError, read
 from serx.errors import DiskError
-from serx.files import free_space, write_atomically
+from serx.files import free_space, locked, remove_temporaries, seal, unseal, write_atomically
 
-PACK_VERSION = 3
+PACK_VERSION = 4
 FULL_SCALE = 32768  # as libsndfile has it: 16-bit files at the right rate are kept bit for bit
 
 
@@ -67,19 +68,38 @@ def open_pack(paths: Sequence[Path], config: AudioConfig, cache: Path, progress:
     """
     fingerprint = _fingerprint(paths, config)
     folder = cache / f"pack-{fingerprint[:24]}"
-    if not (folder / "index.json").exists():
-        try:
+    try:
+        pack = _open(folder, fingerprint)
+        if pack is None:
             folder.mkdir(parents=True, exist_ok=True)
-            _make(folder, paths, config, progress)
-        except OSError as error:
-            where = f"{folder}: cannot keep decoded audio: {error.strerror} ({free_space(cache)})"
-            raise DiskError(f"{where}; choose another place with data.cache=DIR or SERX_CACHE") from error
-    index = json.loads((folder / "index.json").read_text())
+            with locked(folder / ".lock") as alone:
+                pack = _open(folder, fingerprint)  # another process may have made it meanwhile
+                if pack is None:
+                    if alone:
+                        _clear(folder)
+                    _make(folder, paths, config, progress)
+                    pack = _open(folder, fingerprint)
+    except OSError as error:
+        where = f"{folder}: cannot keep decoded audio: {error.strerror} ({free_space(cache)})"
+        raise DiskError(f"{where}; choose another place with data.cache=DIR or SERX_CACHE") from error
+    if pack is None:
+        raise DiskError(f"{folder}: what was written there reads otherwise; choose another disk with data.cache=DIR")
+    return pack
+
+
+def _open(folder: Path, fingerprint: str) -> Pack | None:
+    """The pack in a folder; None where there is none, or any byte of it has changed: it is never trusted then."""
+    content = unseal(folder / "index.sealed")
+    if content is None:
+        return None
+    index = json.loads(content)
     offsets = np.concatenate([[0], np.cumsum(np.asarray(index["lengths"], np.int64))]).astype(np.int64)
-    samples = np.memmap(folder / "audio.int16", np.int16, "r") if offsets[-1] else np.zeros(0, np.int16)
-    if len(samples) != offsets[-1]:
-        (folder / "index.json").unlink()  # a damaged cache is made anew, never trusted
-        return open_pack(paths, config, cache, progress)
+    flat = folder / "audio.int16"
+    if not flat.exists() or flat.stat().st_size != 2 * offsets[-1]:
+        return None
+    samples = np.memmap(flat, np.int16, "r") if offsets[-1] else np.zeros(0, np.int16)
+    if [_digest(samples[start:end]) for start, end in pairwise(offsets)] != index["digests"]:
+        return None
     return Pack(
         folder=folder,
         samples=samples,
@@ -90,6 +110,13 @@ def open_pack(paths: Sequence[Path], config: AudioConfig, cache: Path, progress:
         refused=index["refused"],
         fingerprint=fingerprint,
     )
+
+
+def _clear(folder: Path) -> None:
+    """Deletes what processes killed while they decoded have left; only for who holds the folder's lock."""
+    for left in folder.glob("audio.*.partial"):
+        left.unlink(missing_ok=True)
+    remove_temporaries(folder)
 
 
 def _fingerprint(paths: Sequence[Path], config: AudioConfig) -> str:
@@ -133,7 +160,7 @@ def _make(folder: Path, paths: Sequence[Path], config: AudioConfig, progress: bo
                 rows.append(len(lengths))
                 lengths.append(len(clip))
                 scales.append(scale)
-                digests.append(hashlib.sha256(clip.tobytes()).hexdigest()[:32])
+                digests.append(_digest(clip))
             bar.close()
             flat.flush()
             os.fsync(flat.fileno())
@@ -141,7 +168,11 @@ def _make(folder: Path, paths: Sequence[Path], config: AudioConfig, progress: bo
     finally:
         partial.unlink(missing_ok=True)
     index = {"lengths": lengths, "scales": scales, "rows": rows, "digests": digests, "refused": refused}
-    write_atomically(folder / "index.json", json.dumps(index).encode())
+    write_atomically(folder / "index.sealed", seal(json.dumps(index).encode()))
+
+
+def _digest(clip: np.ndarray) -> str:
+    return hashlib.sha256(clip.tobytes()).hexdigest()[:32]
 
 
 def _ordered(pool: ThreadPoolExecutor, work, items: Sequence, ahead: int):

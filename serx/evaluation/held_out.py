@@ -11,7 +11,9 @@ import torch
 from serx.data.corpus import Corpus, place
 from serx.data.dataset import Dataset, load_dataset
 from serx.errors import DataError, LeakError
+from serx.evaluation.calibration import tempered
 from serx.evaluation.classify import classify
+from serx.evaluation.metrics import calibration
 from serx.evaluation.predictions import Predictions
 from serx.inference.predictor import Predictor
 
@@ -57,6 +59,7 @@ def evaluate_checkpoint(
     warnings = [f"CONTAINS TRAINING SPEAKERS OR CLIPS: {', '.join(seen[:SHOWN])}"] if seen else []
     stamp = "; ".join([stamp, *warnings])
     predictions = predict_clips(predictor, dataset, clips, place(dataset.pack, device, config.placement))
+    temperature = predictor.recognizer.temperature
     extra = {
         "checkpoint": str(path),
         "part": part,
@@ -64,6 +67,8 @@ def evaluate_checkpoint(
         "epoch": facts["progress"]["epoch"],
         "warnings": warnings,
         "environment": facts["environment"],
+        "temperature": temperature,
+        "calibration_before": calibration(predictions.targets, tempered(predictions.probabilities, 1 / temperature)),
     }
     return Evaluated(predictions, stamp, extra, dataset.notes)
 
@@ -92,7 +97,7 @@ def _choose(dataset: Dataset, facts: dict[str, Any], part: Part) -> tuple[np.nda
     if len(clips):
         missing = len(facts["digests"][part]) - len(clips)
         short = f"; {missing} of its {missing + len(clips)} clips are not in this root" if missing > 0 else ""
-        used = "; these VALIDATION clips chose the epoch" if part == "valid" else ""
+        used = "; these VALIDATION clips chose the epoch and temperature" if part == "valid" else ""
         return clips, f"{trained_under}{short}{used}"
     met = set(facts["speakers"]["train"]) | set(facts["speakers"]["valid"])
     new = [i for i, utterance in enumerate(dataset.utterances) if utterance.person not in met]

@@ -205,6 +205,11 @@ def ece_from_counts(counts: np.ndarray) -> np.ndarray:
     return _ratio(np.abs(counts[..., 1] - counts[..., 2]).sum(-1), counts[..., 0].sum(-1))
 
 
+def calibration(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """nll, brier and ece of targets (n,) under probabilities (n, C)."""
+    return {score.__name__: score(targets, probabilities) for score in (nll, brier, ece)}
+
+
 def ece(targets: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
     """Expected calibration error of the winning class (Guo et al. 2017, On calibration of modern neural networks)."""
     return float(ece_from_counts(calibration_counts(targets, probabilities, bins)))

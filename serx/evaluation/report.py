@@ -65,11 +65,7 @@ def evaluate(predictions: Predictions, protocol: str, resamples: int = RESAMPLES
         "per_sex": per_sex,
         "sex_gap_accuracy": gap,
         "per_intensity": {name: summary(clips) for name, clips in clips_by_name(p.intensities).items()},
-        "calibration": {
-            "nll": metrics.nll(p.targets, p.probabilities),
-            "brier": metrics.brier(p.targets, p.probabilities),
-            "ece": metrics.ece(p.targets, p.probabilities),
-        },
+        "calibration": metrics.calibration(p.targets, p.probabilities),
     }
 
 
@@ -171,6 +167,9 @@ def format_report(evaluation: Mapping[str, Any]) -> str:
     calibration = e["calibration"]
     row = f"  NLL {calibration['nll']:.3f} nats, Brier {calibration['brier']:.3f}, ECE {100 * calibration['ece']:.1f} %"
     lines += wrap(f"{row}  {stamp}")
+    if "calibration_before" in e:
+        nll, ece = e["calibration_before"]["nll"], 100 * e["calibration_before"]["ece"]
+        lines += [f"  before its temperature of {e['temperature']:.2f}: NLL {nll:.3f} nats, ECE {ece:.1f} %"]
 
     rows = [[x, *map(percent, (c["precision"], c["recall"], c["f1"])), c["support"]] for x, c in e["per_class"].items()]
     lines += table(f"By emotion, % {stamp}", ["", "precision", "recall", "F1", "clips"], rows)

@@ -11,6 +11,7 @@ import torch
 from serx.config import Config, from_tree, tuples
 from serx.data.audio import RefusedAudioError, read
 from serx.errors import CheckpointError, ConfigError
+from serx.models.registry import build
 from serx.recognizer import Recognizer
 from serx.training import checkpoint
 from serx.training.run import fill
@@ -54,10 +55,15 @@ class Predictor:
             raise CheckpointError(f"{path}: not readable by this version of serx: {error}") from error
         self.device = device
         config = self.config
-        recognizer = Recognizer(config.features, config.model, self.labels, config.data.sample_rate)
-        averaged = saved.group("ema")
-        fill(recognizer, averaged or saved.group("model"), f"{path}: model")
+        weights = saved.group("ema") or saved.group("model")
+        try:
+            _refuse_giants(path, config, len(self.labels), weights)
+            recognizer = Recognizer(config.features, config.model, self.labels, config.data.sample_rate)
+        except (ConfigError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+            raise CheckpointError(f"{path}: its configuration cannot be built: {error}".partition("\n")[0]) from error
+        fill(recognizer, weights, f"{path}: model")
         self.recognizer = recognizer.to(device).eval()
+        self.recognizer.temperature = _temperature(path, saved.facts)
 
     def predict(self, paths: Sequence[Path]) -> list[Prediction]:
         """One prediction a path, in order; a file that cannot be used gets its reason, and the rest go on."""
@@ -84,3 +90,24 @@ class Predictor:
         for row, waveform in zip(batch, waveforms, strict=True):
             row[: len(waveform)] = torch.from_numpy(waveform)
         return self.recognizer.probabilities(batch.to(self.device), lengths.to(self.device)).cpu().tolist()
+
+
+def _refuse_giants(path: str | Path, config: Config, classes: int, weights: dict[str, torch.Tensor]) -> None:
+    """Before any memory is taken: a configuration may ask for a model far larger than the weights beside it."""
+    with torch.device("meta"):
+        wanted = build(config.model, config.features.bins, classes).state_dict()
+    for name, tensor in wanted.items():
+        found = weights.get(f"backbone.{name}")
+        if tensor.numel() > (0 if found is None else found.numel()):  # support vectors: as many as the file has
+            shape = "missing" if found is None else str(tuple(found.shape))
+            raise CheckpointError(
+                f"{path}: backbone.{name} is {shape}, its own configuration wants {tuple(tensor.shape)}"
+            )
+
+
+def _temperature(path: str | Path, facts: dict[str, Any]) -> float:
+    """What `best.safetensors` learnt of its confidence from validation speakers; `last.safetensors` says nothing."""
+    said = facts.get("temperature", 1.0)
+    if not isinstance(said, float) or not 0.01 < said < 100:  # NaN is not either
+        raise CheckpointError(f"{path}: its temperature is {said!r}, not a number near 1; use another checkpoint")
+    return said

@@ -7,11 +7,12 @@ Input `(B, F, N)`, output `(B, C)`. As configured here: receptive field 73 frame
 from typing import Literal
 
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from serx.models.ensemble import AnyModelConfig
 from serx.models.layers import AttentiveStatistics, Classifier, ResidualBlock, time_mask
+from serx.section import Positive
 
 
 class Cnn1dConfig(AnyModelConfig):
@@ -19,10 +20,16 @@ class Cnn1dConfig(AnyModelConfig):
 
     kind: Literal["cnn1d"] = "cnn1d"
     stem: int = Field(128, ge=1)
-    widths: tuple[int, ...] = Field((128, 160, 192), min_length=1)
-    strides: tuple[int, ...] = Field((2, 2, 1), min_length=1)
+    widths: tuple[Positive, ...] = Field((128, 160, 192), min_length=1)
+    strides: tuple[Positive, ...] = Field((2, 2, 1), min_length=1)
     kernel: int = Field(5, ge=1)
     dropout: float = Field(0.3, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _one_stride_a_stage(self) -> "Cnn1dConfig":
+        if len(self.strides) != len(self.widths):
+            raise ValueError(f"{len(self.widths)} widths and {len(self.strides)} strides; give each stage one of both")
+        return self
 
 
 class Cnn1d(nn.Module):

@@ -8,11 +8,12 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from serx.models.ensemble import AnyModelConfig
 from serx.models.layers import AttentiveStatistics, Classifier, ResidualBlock, strided, time_mask
+from serx.section import Positive
 
 
 class Cnn2dConfig(AnyModelConfig):
@@ -20,11 +21,17 @@ class Cnn2dConfig(AnyModelConfig):
 
     kind: Literal["cnn2d"] = "cnn2d"
     stem: int = Field(24, ge=1)
-    stem_stride: tuple[int, int] = (2, 2)
-    widths: tuple[int, ...] = Field((32, 64, 128), min_length=1)
-    strides: tuple[tuple[int, int], ...] = Field(((2, 2), (2, 2), (2, 1)), min_length=1)
+    stem_stride: tuple[Positive, Positive] = (2, 2)
+    widths: tuple[Positive, ...] = Field((32, 64, 128), min_length=1)
+    strides: tuple[tuple[Positive, Positive], ...] = Field(((2, 2), (2, 2), (2, 1)), min_length=1)
     embedding: int = Field(192, ge=1)
     dropout: float = Field(0.3, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _one_stride_a_stage(self) -> "Cnn2dConfig":
+        if len(self.strides) != len(self.widths):
+            raise ValueError(f"{len(self.widths)} widths and {len(self.strides)} strides; give each stage one of both")
+        return self
 
 
 class Cnn2d(nn.Module):

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from serx.models.ensemble import AnyModelConfig
 from serx.models.layers import time_mask
+from serx.section import Positive
 
 
 class MlpConfig(AnyModelConfig):
     """Widths of the hidden layers."""
 
     kind: Literal["mlp"] = "mlp"
-    widths: tuple[int, ...] = Field((256, 128), min_length=1)
+    widths: tuple[Positive, ...] = Field((256, 128), min_length=1)
     dropout: float = Field(0.3, ge=0, lt=1)
 
 

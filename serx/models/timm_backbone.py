@@ -25,7 +25,7 @@ class TimmConfig(AnyModelConfig):
     name: str = "resnet10t"
     pretrained: bool = False  # begin with weights trained on pictures, their colours added up
     weights: str | None = None  # with pretrained: a .safetensors file of them; default: the hub's, fetched once
-    frames: int = Field(192, ge=32)
+    frames: int = Field(192, ge=32, le=1 << 14)
     dropout: float = Field(0.2, ge=0, lt=1)
 
     @field_validator("name")

@@ -6,6 +6,7 @@ safetensors 2 of 300, this all of them. Saving is temporary file, fsync, rename,
 
 import hashlib
 import json
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,9 +52,9 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], ke
         DiskError: no room, or no right to write; the checkpoint there is whole, the old one or the new.
     """
     host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    for name, tensor in host.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{path}: not written: {name} holds NaN or infinity")
+    bad = _not_finite(host)
+    if bad:
+        raise CheckpointError(f"{path}: not written: {bad} holds NaN or infinity")
     text = json.dumps({"format": FORMAT, "sha256": _UNSIGNED, **facts}, allow_nan=False)
     unsigned = tensors_to_bytes(host, {"serx": text})
     signed = unsigned.replace(_UNSIGNED.encode(), hashlib.sha256(unsigned).hexdigest().encode(), 1)
@@ -84,8 +85,11 @@ def load(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{path}: damaged: its sha256 does not match; use another checkpoint or train again")
     try:
         tensors = tensors_from_bytes(content)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:  # KeyError: a type that torch has not
         raise CheckpointError(f"{path}: damaged: {error}") from error
+    bad = _not_finite(tensors)
+    if bad:
+        raise CheckpointError(f"{path}: {bad} holds NaN or infinity, which serx never writes; use another checkpoint")
     if facts.get("format") != FORMAT:
         raise CheckpointError(f"{path}: format {facts.get('format')}, this serx reads {FORMAT}; use the serx it names")
     return Checkpoint(tensors, facts)
@@ -107,12 +111,18 @@ def load_run(path: str | Path) -> Checkpoint:
     return saved
 
 
+def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The first tensor with a NaN or an infinity, by name."""
+    wrong = (n for n, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t.float()).all()))
+    return next(wrong, None)
+
+
 def _facts(path: Path, content: bytes) -> dict[str, Any]:
     """The JSON under `serx` in the header of a safetensors file: 8 bytes of length, then the header's own JSON."""
     size = int.from_bytes(content[:8], "little")
     try:
         facts = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["serx"])
-        signed = isinstance(facts["sha256"], str) and len(facts["sha256"]) == len(_UNSIGNED)
+        signed = re.fullmatch("[0-9a-f]{64}", facts["sha256"]) is not None
     except (ValueError, KeyError, TypeError, RecursionError):
         signed = False
     if not signed:

@@ -33,7 +33,7 @@ class TrainingClips:
 def plan_epoch(part: TrainingClips, config: Config, epoch: int) -> list[list[np.ndarray]]:
     """The epoch's optimizer steps, each a list of batches, each an array of positions in `part`.
 
-    Batches are of one size, give or take one clip, so that no last one is too small to normalise over.
+    Batches are of one size, give or take one clip, and of two at least, so that none is too small to normalise over.
     """
     random, count = generator(config.train.seed, "order", epoch), len(part.clips)
     shares = sampling_shares(config.train.sampling, part.targets, part.corpora)
@@ -41,7 +41,7 @@ def plan_epoch(part: TrainingClips, config: Config, epoch: int) -> list[list[np.
         order = torch.multinomial(torch.from_numpy(shares), count, replacement=True, generator=random)
     else:
         order = torch.randperm(count, generator=random)
-    batches = np.array_split(order.numpy(), -(-count // config.train.batch_size))
+    batches = np.array_split(order.numpy(), min(-(-count // config.train.batch_size), count // 2))
     every = config.train.accumulate
     return [batches[i : i + every] for i in range(0, len(batches), every)]
 

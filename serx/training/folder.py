@@ -53,8 +53,9 @@ def hold(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("a+")
         TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise DiskError(f"{folder}: cannot write here: {error.strerror}; choose another train.output") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in its name
+        why = getattr(error, "strerror", None) or error
+        raise DiskError(f"{folder}: cannot write here: {why}; choose another train.output") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,7 +88,11 @@ def write(path: Path, content: bytes) -> None:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's `metrics.jsonl`, as far as they can be read; none where there is no such file."""
     path, lines = folder / METRICS, []
-    for text in path.read_text(errors="replace").splitlines() if path.exists() else ():
+    try:
+        written = path.read_text(errors="replace") if path.exists() else ""
+    except OSError as error:
+        raise DiskError(f"{path}: cannot read: {error.strerror}; move it away") from error
+    for text in written.splitlines():
         try:
             line = json.loads(text)
             line["epoch"] + 0

@@ -17,8 +17,9 @@ from serx.data.corpus import Corpus, place
 from serx.data.dataset import Dataset, load_dataset, split_dataset
 from serx.data.protocols import Split
 from serx.errors import DataError, DivergedError
+from serx.evaluation.calibration import fit_temperature
 from serx.evaluation.classify import classify
-from serx.evaluation.metrics import confusion_matrix, from_confusion, nll
+from serx.evaluation.metrics import confusion_matrix, ece, from_confusion, nll
 from serx.training import checkpoint
 from serx.training.candidates import Candidates
 from serx.training.device import choose_device, environment, set_up
@@ -190,7 +191,7 @@ class _Loop:
         self.metrics.append(line)
         self.board.epoch(line, self.dataset.labels)
         if line["best"]:
-            told = facts(run, self.dataset, self.split)
+            told = facts(run, self.dataset, self.split) | {"temperature": line["temperature"]}
             checkpoint.save(self.folder / BEST, run.evaluated_tensors(), told)
             title = f"validation, epoch {line['epoch'] + 1}: {self.split.stamp}"
             self.board.confusion(confusion, self.dataset.labels, title, line["epoch"])
@@ -207,12 +208,13 @@ class _Loop:
         probabilities = classify(run.evaluated, self.corpus, valid, self.dataset.pack.lengths[valid])
         confusion = confusion_matrix(targets, probabilities.argmax(1), len(self.dataset.labels))
         scores, loss = from_confusion(confusion), nll(targets, probabilities)
+        calibration = {"loss": loss, "ece": ece(targets, probabilities)}
         train, taken = from_confusion(sums.confusion.cpu().numpy()), int(sums.finite.sum())
-        train_loss = float(sums.loss / sums.clips.clamp(min=1))
         line = {
             "epoch": progress.epoch,
-            "train": {"loss": train_loss, **_scalars(train)},
-            "valid": {"loss": loss, **_scalars(scores), "recall": scores.recall.tolist()},
+            "train": {"loss": float(sums.loss / sums.clips.clamp(min=1)), **_scalars(train)},
+            "valid": {**_scalars(scores), **calibration, "recall": scores.recall.tolist()},
+            "temperature": fit_temperature(targets, probabilities),
             "lr": run.optimizer.param_groups[0]["lr"],
             "grad_norm": float(sums.grad_norm) / max(1, taken),
             "skipped_steps": len(sums.finite) - taken,

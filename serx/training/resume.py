@@ -45,7 +45,10 @@ def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
     Raises:
         ConfigError: lists what differs and may not: settings, labels, or the clips of a part.
     """
-    lines = changed(saved["config"], now["config"])
+    try:
+        lines = changed(saved["config"], now["config"])
+    except RecursionError as error:
+        raise CheckpointError("--resume: the saved configuration is nested without end; use another one") from error
     broken = [line for key, line in lines.items() if key not in FREE]
     for what in ("labels", "protocol", "digests"):
         if saved[what] != now[what]:

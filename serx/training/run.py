@@ -1,5 +1,6 @@
 """`Run`: the whole state of a training run, and how it becomes a checkpoint and comes back from one."""
 
+import math
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -29,6 +30,25 @@ class Progress:
     stale: int = 0  # epochs since the best
     plateau_scale: float = 1.0
     plateau_stale: int = 0
+
+
+def read_progress(said: dict[str, Any]) -> Progress:
+    """The progress a checkpoint tells of, every piece of it and no other.
+
+    Raises:
+        CheckpointError: names a piece that is missing, left over, or no sound number.
+    """
+    for name in said.keys() ^ asdict(Progress()).keys():
+        raise CheckpointError(f"checkpoint: progress.{name} is {'left over' if name in said else 'missing'}")
+    for name, value in said.items():
+        whole = type(value) is int and value >= 0
+        real = type(value) in (int, float) and math.isfinite(value)
+        if not ((value is None and name.startswith("best")) or (real if name in _REAL else whole)):
+            raise CheckpointError(f"checkpoint: progress.{name} is {value!r}, no number that serx writes")
+    return Progress(**said)
+
+
+_REAL = ("best", "plateau_scale")
 
 
 class EpochSums:
@@ -141,29 +161,33 @@ class Run:
         if self.average is not None:
             fill(self.average.module, checkpoint.group("ema"), "ema")
         trained, moments = self._trained(), checkpoint.group("optimizer")
-        begun = checkpoint.facts["progress"]["epoch"] + checkpoint.facts["progress"]["place"] > 0
+        progress = read_progress(checkpoint.facts["progress"])
+        begun = progress.epoch + progress.place > 0
         for name, parameter in trained.items() if begun else ():
             state = self.optimizer.state[parameter]
             state["step"] = torch.zeros((), device=self.device)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
             for key, value in state.items():  # copied into place: the moments lie in memory as their parameter does
                 saved = moments.get(f"{key}.{name}")
-                if saved is None or saved.shape != value.shape:
-                    raise CheckpointError(f"checkpoint: optimizer.{key}.{name} is missing or of another shape")
+                if saved is None or saved.shape != value.shape or saved.dtype != value.dtype:
+                    raise CheckpointError(f"checkpoint: optimizer.{key}.{name} is missing or of another shape or type")
                 value.copy_(saved)
-        scaler = checkpoint.group("scaler")
-        sums = checkpoint.group("epoch")
-        missing = [f"scaler.{k}" for k in ("scale", "growth") if k not in scaler]
-        missing += [f"epoch.{k}" for k in self.sums.tensors() if k not in sums]
-        if missing:
-            raise CheckpointError(f"checkpoint: missing {', '.join(missing)}")
+        scaler, sums = checkpoint.group("scaler"), checkpoint.group("epoch")
+        wrong = [f"scaler.{k}" for k in ("scale", "growth") if k not in scaler or scaler[k].dim()]
+        for name, here in self.sums.tensors().items():
+            there = sums.get(name)  # `finite` is as long as the epoch under way
+            fits = there is not None and there.dtype == here.dtype and there.dim() == here.dim()
+            if there is None or not fits or (name != "finite" and there.shape != here.shape):
+                wrong.append(f"epoch.{name}")
+        if wrong:
+            raise CheckpointError(f"checkpoint: missing or of another shape or type: {', '.join(wrong)}")
         state = self.scaler.state_dict()
         self.scaler.load_state_dict(
             {**state, "scale": float(scaler["scale"]), "_growth_tracker": int(scaler["growth"])}
         )
-        for name, value in sums.items():
-            setattr(self.sums, name, value.to(self.device))
-        self.progress = Progress(**checkpoint.facts["progress"])
+        for name in self.sums.tensors():
+            setattr(self.sums, name, sums[name].to(self.device))
+        self.progress = progress
 
     def _trained(self) -> dict[str, torch.nn.Parameter]:
         return {name: p for name, p in self.recognizer.named_parameters() if p.requires_grad}

@@ -1,17 +1,19 @@
 """What the loop and the optimizer obey: the `train` and `optim` sections."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from serx.section import Section
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimConfig(Section):
     """AdamW and its learning rate over time."""
 
     lr: float = Field(1e-3, gt=0)
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[Decay, Decay] = (0.9, 0.98)
     weight_decay: float = Field(0.02, ge=0)  # on matrices and kernels; never on norms and biases
     schedule: Literal["constant", "cosine", "onecycle", "plateau"] = "onecycle"
     warmup: float = Field(0.15, ge=0, lt=1)  # share of all steps over which the rate rises
@@ -25,7 +27,7 @@ class TrainConfig(Section):
 
     seed: int = 0
     epochs: int = Field(30, ge=1)
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=2)  # one clip has no batch to normalise over
     accumulate: int = Field(1, ge=1)  # batches a step
     device: str = "auto"
     threads: int | None = Field(None, ge=1)  # CPU threads; the bits of a run depend on it

@@ -33,16 +33,16 @@ class FeaturesConfig(Section):
     """What a model reads. Names and defaults as in torchaudio and librosa; a bare list is its `stack`."""
 
     stack: tuple[Literal[FeatureName, "waveform"], ...] = Field(("logmel",), min_length=1)
-    n_fft: int = Field(1024, ge=16, multiple_of=2)
+    n_fft: int = Field(1024, ge=16, le=1 << 16, multiple_of=2)
     win_length: int | None = Field(None, ge=16)
     hop_length: int = Field(256, ge=1)
-    n_mels: int = Field(64, ge=1)
+    n_mels: int = Field(64, ge=1, le=4096)
     n_mfcc: int = Field(40, ge=1)
     f_min: float = Field(0.0, ge=0)
     f_max: float | None = Field(None, gt=0)
     amin: float = Field(1e-10, gt=0)
     top_db: float | None = Field(80.0, gt=0)
-    contrast_bands: int = Field(6, ge=1)  # octaves above 200 Hz, and one band below
+    contrast_bands: int = Field(6, ge=1, le=16)  # octaves above 200 Hz, and one band below
     pitch_min: float = Field(65.0, ge=20)  # Hz
     pitch_max: float = Field(800.0, gt=0)
     deltas: int = Field(0, ge=0, le=2)  # append that many time derivatives of the whole stack

@@ -54,6 +54,13 @@ def test_when_no_file_can_be_read_the_reasons_are_told(data_of, root):
         load_dataset(data_of(), progress=False)
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_a_root_that_no_folder_can_be_called_is_one_line(name, data_of):
+    with pytest.raises(DataError, match="check the spelling") as caught:
+        load_dataset(data_of().model_copy(update={"root": name}), progress=False)
+    assert "\n" not in str(caught.value)
+
+
 def test_an_emotion_without_a_label_stops_the_run(data_of):
     with pytest.raises(DataError, match="angry"):
         load_dataset(data_of("data.labels=[neutral, happy]"), progress=False)

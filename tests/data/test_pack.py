@@ -2,6 +2,11 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +18,7 @@ from serx.data.audio import AudioConfig
 from serx.data.corpus import DeviceCorpus, StreamedCorpus, place
 from serx.data.pack import open_pack
 from serx.errors import DiskError
+from serx.files import unseal
 from tests.conftest import RATE, speechlike
 
 CONFIG = AudioConfig()
@@ -86,13 +92,68 @@ def test_float_files_beyond_full_scale_keep_their_level(tmp_path):
     assert np.abs(clip(pack, 0) - wave).max() < 3e-4
 
 
-def test_a_damaged_cache_is_made_anew(files, tmp_path):
+@pytest.mark.parametrize("name", ["audio.int16", "index.sealed"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "missing", "a flipped bit"])
+def test_a_damaged_cache_is_made_anew(name, damage, files, tmp_path):
     paths, waves = files
     open_pack(paths, CONFIG, tmp_path / "cache", progress=False)
-    flat = next((tmp_path / "cache").glob("*/audio.int16"))
-    flat.write_bytes(flat.read_bytes()[:-100])
+    kept = next((tmp_path / "cache").glob(f"*/{name}"))
+    content = bytearray(kept.read_bytes())
+    if damage == "missing":
+        kept.unlink()
+    else:
+        content[len(content) // 2] ^= 4
+        kept.write_bytes(content if damage == "a flipped bit" else content[: -100 if damage == "cut" else 0])
     pack = open_pack(paths, CONFIG, tmp_path / "cache", progress=False)
-    assert np.abs(clip(pack, 3) - waves[3]).max() < 1e-4
+    for i, wave in enumerate(waves):
+        assert np.abs(clip(pack, i) - wave).max() < 1e-4
+    assert len(pack.digests) == 4
+
+
+DECODE = """
+import sys, time
+from pathlib import Path
+from serx.data import pack
+from serx.data.audio import AudioConfig
+
+slow = pack.read
+pack.read = lambda *a: time.sleep(0.05) or slow(*a)
+paths = [Path(p) for p in sys.argv[2:]]
+made = pack.open_pack(paths, AudioConfig(), Path(sys.argv[1]), progress=False)
+print(len(made.digests))
+"""
+
+
+def test_processes_that_decode_the_same_files_at_once_end_with_one_whole_pack_even_if_some_are_killed(files, tmp_path):
+    paths = [shutil.copy(files[0][i % 4], tmp_path / f"copy{i}.wav") for i in range(40)]
+    command = [sys.executable, "-c", DECODE, str(tmp_path / "cache"), *map(str, paths)]
+    root = Path(__file__).parents[2]
+    killed = [subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL) for _ in range(2)]
+    for _ in range(6000):
+        if list(tmp_path.glob("cache/*/audio.*.partial")):
+            break
+        time.sleep(0.01)
+    for process in killed:
+        process.kill()
+        process.wait()
+    assert len(list(tmp_path.glob("cache/*/audio.*.partial"))) == 1  # the other one waited
+    done = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate(timeout=60)[0].split() for process in done] == [["40"], ["40"]]
+    names = {path.name for path in tmp_path.glob("cache/*/*")}
+    assert names == {".lock", "audio.int16", "index.sealed"}
+
+
+def test_a_damaged_pack_in_a_cache_that_cannot_be_written_is_one_line(files, tmp_path, monkeypatch):
+    open_pack(files[0], CONFIG, tmp_path / "cache", progress=False)
+    flat = next((tmp_path / "cache").glob("*/audio.int16"))
+    flat.write_bytes(flat.read_bytes()[:-2])
+
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(type(flat), "open", refuse)
+    with pytest.raises(DiskError, match=r"Read-only.*data\.cache=DIR"):
+        open_pack(files[0], CONFIG, tmp_path / "cache", progress=False)
 
 
 def test_a_killed_decoder_leaves_nothing_that_looks_whole(files, tmp_path, monkeypatch):
@@ -137,5 +198,5 @@ def test_auto_placement_streams_on_a_cpu(files, tmp_path):
 
 def test_the_index_names_every_file_once(files, tmp_path):
     pack = open_pack(files[0], CONFIG, tmp_path / "cache", progress=False)
-    index = json.loads(next((tmp_path / "cache").glob("*/index.json")).read_text())
+    index = json.loads(unseal(next((tmp_path / "cache").glob("*/index.sealed"))))
     assert index["lengths"] == pack.lengths.tolist()

@@ -76,7 +76,7 @@ def main(config_path: str, folder: str, kills: int, seed: int, overrides: list[s
             had = (run / LAST).exists()
             child = train_in_child(config, run)
             if told["kills"] < kills:
-                _wait_for_lock(run, child)
+                wait_for_lock(run, child)
                 time.sleep(choose.uniform(0, 0.8 * alone))
                 os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
@@ -84,14 +84,14 @@ def main(config_path: str, folder: str, kills: int, seed: int, overrides: list[s
             told["kills"] += not finished
             told["failed"] += finished and os.WEXITSTATUS(status) != 0
             told["lost"] += had and not (run / LAST).exists()
-            told["unreadable"] += _unreadable(run)
+            told["unreadable"] += unreadable(run)
         told["differ"] += differences(root / "whole", run)
         told["litter"] = [path.name for path in run.glob(".*.tmp")]
         told["runs"] += 1
     return told | {"seconds": round(time.monotonic() - begun, 1)}
 
 
-def _wait_for_lock(run: Path, child: int) -> None:
+def wait_for_lock(run: Path, child: int) -> None:
     """Until the child has begun to use the folder: most kills should hit training, not what comes before."""
     until = time.monotonic() + 10
     while time.monotonic() < until:
@@ -100,7 +100,7 @@ def _wait_for_lock(run: Path, child: int) -> None:
         time.sleep(0.002)
 
 
-def _unreadable(run: Path) -> int:
+def unreadable(run: Path) -> int:
     """How many of the run's checkpoints cannot be read."""
     bad = 0
     for path in run.glob("*.safetensors"):

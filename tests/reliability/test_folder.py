@@ -190,6 +190,14 @@ def test_metrics_survive_lines_that_are_none_of_theirs(tmp_path):
     assert [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()] == [{"epoch": 0, "v": 1}]
 
 
+def test_metrics_that_cannot_be_read_and_a_name_that_no_folder_can_have_are_disk_errors(tmp_path):
+    (tmp_path / METRICS).mkdir()
+    with pytest.raises(DiskError, match=f"{METRICS}: cannot read: Is a directory"):
+        Metrics(tmp_path, 0)
+    with pytest.raises(DiskError, match="null byte"), hold(tmp_path / "a\0b"):
+        pass
+
+
 def test_metrics_that_cannot_be_written_are_a_disk_error(tmp_path, monkeypatch):
     metrics = Metrics(tmp_path, 0)
 

@@ -16,12 +16,13 @@ import pytest
 import torch
 
 from serx.config import load
-from serx.errors import CheckpointError
+from serx.errors import CheckpointError, SerxError
 from serx.evaluation.held_out import evaluate_checkpoint
 from serx.inference.predictor import Predictor
 from serx.training import checkpoint
 from serx.training.folder import BEST, LAST, PREVIOUS
 from serx.training.loop import fit
+from serx.training.run import Run
 from tests.conftest import TINY
 
 CPU = torch.device("cpu")
@@ -152,6 +153,13 @@ FORGERIES = {
     "a model from the net": lambda facts: facts["config"].update(model={"kind": "timm", "name": "hf-hub:a/b"}),
     "a model from a folder": lambda facts: facts["config"].update(model={"kind": "timm", "name": "local-dir:/tmp"}),
     "a key to import": lambda facts: facts["config"]["model"].update(_target_="os.system"),
+    "a model of terabytes": lambda facts: facts["config"]["model"].update(widths=[10_000_000] * 3),
+    "a spectrum of terabytes": lambda facts: facts["config"]["features"].update(n_fft=1 << 40),
+    "a bank of terabytes": lambda facts: facts["config"]["features"].update(n_mels=1 << 40),
+    "a thousand models": lambda facts: facts["config"]["model"].update(members=1000),
+    "a stage without a stride": lambda facts: facts["config"]["model"].update(strides=[2]),
+    "a temperature of zero": lambda facts: facts.update(temperature=0.0),
+    "a temperature that is text": lambda facts: facts.update(temperature="1"),
 }  # fmt: skip
 
 
@@ -178,3 +186,54 @@ def test_best_in_the_place_of_last_is_refused_by_the_state_it_lacks(trained):
     (trained / "run" / PREVIOUS).unlink()
     with pytest.raises(CheckpointError, match="missing"):
         fit(load(trained / "tiny.yaml", [*TINY, "train.epochs=8"]), trained / "run", resume=True, progress=False)
+
+
+PIECES = ("epoch", "place", "best", "best_epoch", "stale", "plateau_scale", "plateau_stale")
+WRONG = {"missing": None, "text": "1", "negative": -1, "NaN": float("nan"), "a list": [1], "true": True}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_each_piece_of_progress_missing_or_forged_in_turn_is_named(wrong, trained):
+    config = load(trained / "tiny.yaml", [*TINY, "train.epochs=8"])
+    saved = checkpoint.load(trained / "run" / LAST)
+    assert saved.facts["progress"].keys() == set(PIECES)
+    run = Run(config, tuple(saved.facts["labels"]), CPU, pretrained=False)
+    run.start_average()
+    run.restore(saved)
+    for piece in PIECES:
+        if wrong == "negative" and piece in ("best", "plateau_scale"):
+            continue  # a loss is negated
+        progress = {**saved.facts["progress"], piece: WRONG[wrong]}
+        if wrong == "missing":
+            del progress[piece]
+        with pytest.raises(CheckpointError, match=rf"progress\.{piece}"):
+            run.restore(checkpoint.Checkpoint(saved.tensors, {**saved.facts, "progress": progress}))
+    progress = {**saved.facts["progress"], "luck": 1}
+    with pytest.raises(CheckpointError, match=r"progress\.luck is left over"):
+        run.restore(checkpoint.Checkpoint(saved.tensors, {**saved.facts, "progress": progress}))
+
+
+def test_every_tensor_of_a_run_in_another_shape_or_type_is_named(trained):
+    config = load(trained / "tiny.yaml", [*TINY, "train.epochs=8"])
+    saved = checkpoint.load(trained / "run" / LAST)
+    run = Run(config, tuple(saved.facts["labels"]), CPU, pretrained=False)
+    run.start_average()
+    for name, tensor in saved.tensors.items():
+        for forged in (tensor[None].repeat(2, *[1] * tensor.dim()), tensor.to(torch.complex64)):
+            if (name == "scaler.growth" and forged.dim() == 0) or (name == "scaler.scale" and forged.dim() == 0):
+                continue  # read as numbers
+            with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
+                run.restore(checkpoint.Checkpoint({**saved.tensors, name: forged}, saved.facts))
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_no_forged_file_with_a_right_checksum_is_taken_up(name, trained):
+    saved = checkpoint.load(trained / "run" / LAST)
+    facts = {key: value for key, value in saved.facts.items() if key not in ("format", "sha256")}
+    FORGERIES[name](facts)
+    checkpoint.save(trained / "run" / LAST, saved.tensors, facts)
+    (trained / "run" / PREVIOUS).unlink()
+    if name.startswith("a temperature"):
+        return  # which only predictions read
+    with pytest.raises(SerxError, match=r"--resume|last\.safetensors"):
+        fit(load(trained / "tiny.yaml", [*TINY, "train.epochs=9"]), trained / "run", resume=True, progress=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from serx.training import checkpoint, loop
-from serx.training.folder import LAST, METRICS
+from serx.training.folder import BEST, LAST, METRICS
 from serx.training.loop import fit
 from serx.training.signals import interruptible
 from tests.conftest import TINY
@@ -115,3 +115,51 @@ def test_train_exits_143_soon_after_sigterm_and_says_how_to_go_on(tiny_config, t
     epochs = [json.loads(text)["epoch"] for text in (tmp_path / "run" / METRICS).read_text().splitlines()]
     assert epochs == list(range(saved.facts["progress"]["epoch"]))
     assert len(epochs) < 50  # of 500: it did not wait for the end
+
+
+@pytest.mark.slow
+def test_thirty_signals_at_random_moments_save_exit_by_their_number_and_lose_not_a_bit(
+    tiny_config, tmp_path, record_figure
+):
+    tiny_config()
+    command = [sys.executable, "-m", "tests.reliability.signalling", tmp_path / "tiny.yaml", tmp_path, 30, 0, *TINY]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["signals"] == 30
+    assert not (told["wrong"] or told["unreadable"] or told["differ"]), told
+    assert told["saved"] > 5
+    record_figure(f"{told['signals']} SIGTERMs and SIGINTs over {told['runs']} runs: the same bits")
+
+
+EVALUATE = """
+import argparse, sys, time
+from serx import commands
+from serx.evaluation import held_out
+
+def wait(*_):
+    print("evaluating", flush=True)
+    time.sleep(60)
+
+held_out.classify = wait
+sys.argv[0:1] = []
+import runpy
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_an_evaluation_ends_at_once_and_writes_nothing(number, code, trained):
+    """SIGTERM's default ends the process, which a shell reports as 143."""
+    before = sorted((trained / "run").iterdir())
+    command = [sys.executable, "-c", EVALUATE, str(ROOT / "scripts/evaluate.py"), "--checkpoint", "run/" + BEST]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=trained,
+                               env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    assert process.stdout.readline() == "evaluating\n"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "Traceback" not in err
+    assert sorted((trained / "run").iterdir()) == before

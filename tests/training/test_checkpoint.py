@@ -1,6 +1,7 @@
 """Checkpoints: what is written comes back; what was touched is refused by name; what fails leaves the old one."""
 
 import errno
+import hashlib
 import json
 import os
 import pickle
@@ -68,7 +69,7 @@ def test_any_flipped_byte_is_refused_by_name(saved):
 
 def test_any_cut_or_lengthened_file_is_refused_by_name(saved):
     content = saved.read_bytes()
-    for size in [0, 1, 7, 8, 9, 100, len(content) // 2, len(content) - 1]:
+    for size in [*range(10), len(content) - 1, *random.Random(1).sample(range(10, len(content) - 1), 300)]:
         saved.write_bytes(content[:size])
         with pytest.raises(CheckpointError, match="a.safetensors"):
             checkpoint.load(saved)
@@ -128,3 +129,47 @@ def test_another_format_is_refused_with_its_number(saved, tensors, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="99"):
         checkpoint.load(saved)
+
+
+def signed_by_hand(header: dict, data: bytes = b"") -> bytes:
+    """A safetensors file with a right checksum, of a header as it is given."""
+    facts = json.dumps({"format": checkpoint.FORMAT, "sha256": "0" * 64})
+    text = json.dumps({"__metadata__": {"serx": facts}, **header}).encode()
+    unsigned = len(text).to_bytes(8, "little") + text + data
+    return unsigned.replace(b"0" * 64, hashlib.sha256(unsigned).hexdigest().encode(), 1)
+
+
+def entry(dtype: str, shape: list[int], start: int, end: int) -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+FORGED = {
+    "NaN": ({"x": entry("F32", [1], 0, 4)}, b"\x00\x00\xc0\x7f"),
+    "half-precision infinity": ({"x": entry("F16", [1], 0, 2)}, b"\x00\x7c"),
+    "a type of four bits": ({"x": entry("F4", [2], 0, 1)}, b"\x00"),
+    "an unknown type": ({"x": entry("F13", [1], 0, 4)}, bytes(4)),
+    "a shape beyond the file": ({"x": entry("F32", [1 << 40], 0, 4)}, bytes(4)),
+    "a shape beyond all numbers": ({"x": entry("F32", [1 << 40, 1 << 40], 0, 4)}, bytes(4)),
+    "a negative shape": ({"x": entry("F32", [-1], 0, 4)}, bytes(4)),
+    "tensors that overlap": ({"x": entry("F32", [1], 0, 4), "y": entry("F32", [1], 0, 4)}, bytes(4)),
+    "bytes of no tensor": ({"x": entry("F32", [1], 0, 4)}, bytes(8)),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_tensors_that_no_save_writes_are_refused_by_name_though_the_checksum_is_right(name, tmp_path):
+    path = tmp_path / "forged.safetensors"
+    path.write_bytes(signed_by_hand({"x": entry("F32", [1], 0, 4)}, bytes(4)))
+    checkpoint.load(path)  # so the forger knows how
+    path.write_bytes(signed_by_hand(*FORGED[name]))
+    with pytest.raises(CheckpointError, match=r"forged\.safetensors") as caught:
+        checkpoint.load(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("sha256", ["\ud800" * 64, "é" * 64, "0" * 63, 64, None, ["0"] * 64])
+def test_a_checksum_that_is_none_is_refused(sha256, tmp_path):
+    text = json.dumps({"__metadata__": {"serx": json.dumps({"format": 1, "sha256": sha256})}}).encode()
+    (tmp_path / "forged.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        checkpoint.load(tmp_path / "forged.safetensors")

@@ -1,0 +1,79 @@
+"""Send SIGTERM and SIGINT to a training run at random moments, resume it, and compare with one left alone.
+
+    python -m tests.reliability.signalling CONFIG FOLDER SIGNALS SEED [section.key=value ...]
+
+prints one JSON object. As in `killing.py`, children are forked from a process that has imported everything.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from serx.config import Config, load
+from serx.training.folder import LAST, PREVIOUS
+from serx.training.loop import fit
+from tests.reliability.killing import differences, unreadable, wait_for_lock
+
+EXITS = {signal.SIGTERM: 143, signal.SIGINT: 130}
+
+
+def train_in_child(config: Config, folder: Path) -> int:
+    """Forks; the child trains, or resumes, and exits as `scripts/train.py` does."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(1, 2)
+        resume = (folder / LAST).exists() or (folder / PREVIOUS).exists()
+        code = 128 + (fit(config, folder, resume, progress=False).stopped_by or -128)
+    except KeyboardInterrupt:
+        code = 130
+    finally:
+        os._exit(code)
+
+
+def main(config_path: str, folder: str, count: int, seed: int, overrides: list[str]) -> dict[str, Any]:
+    """Signals until `count` have ended a process, over as many runs as that takes; each is then let to finish."""
+    config, root, choose = load(config_path, overrides), Path(folder), random.Random(seed)
+    torch.set_num_threads(1)
+    begun = time.monotonic()
+    os.waitpid(train_in_child(config, root / "whole"), 0)
+    alone = time.monotonic() - begun
+    told: dict[str, Any] = {"signals": 0, "runs": 0, "saved": 0, "wrong": [], "unreadable": 0, "differ": []}
+    slowest = 0.0
+    while told["signals"] < count:
+        run, finished = root / f"run{told['runs']}", False
+        while not finished:
+            child = train_in_child(config, run)
+            number = (signal.SIGTERM, signal.SIGINT)[told["signals"] % 2]
+            if told["signals"] < count:
+                wait_for_lock(run, child)
+                time.sleep(choose.uniform(0, 0.8 * alone))
+                os.kill(child, number)
+            sent = time.monotonic()
+            _, status = os.waitpid(child, 0)
+            code = os.waitstatus_to_exitcode(status)
+            finished = code == 0
+            if not finished:
+                told["signals"] += 1
+                told["saved"] += code == EXITS[number] and (run / LAST).exists()
+                slowest = max(slowest, time.monotonic() - sent)
+                if code not in (EXITS[number], -number):  # -number: before training had begun
+                    told["wrong"].append(code)
+            told["unreadable"] += unreadable(run)
+        told["differ"] += differences(root / "whole", run)
+        told["runs"] += 1
+    return told | {"slowest": round(slowest, 2)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:])))

@@ -1,0 +1,138 @@
+"""Every key of every shipped configuration damaged in turn, and thirty edits between a save and its resume."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from serx.config import load
+from serx.errors import ConfigError
+from serx.training import checkpoint
+from serx.training.folder import LAST
+from serx.training.resume import differences
+from serx.yaml_lines import read
+from tests.conftest import TINY
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
+
+
+def one_key_a_line(path: Path) -> list[str]:
+    """The lines of the same configuration in YAML's block style."""
+    plain = yaml.safe_dump(_lists(read(path)[0]), sort_keys=False, default_flow_style=False, width=10_000)
+    return plain.splitlines()
+
+
+def _lists(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _lists(value) for key, value in tree.items()}
+    return [_lists(item) for item in tree] if isinstance(tree, tuple) else tree
+
+
+def damages(lines: list[str]) -> list[tuple[int, str, list[str]]]:
+    """(line, what was done, the lines thereafter) of every damage to every key and every item."""
+    made = []
+    free = -1  # how far in the keys of a label_map stand, which are anybody's words
+    for i, line in enumerate(lines):
+        depth = len(line) - len(line.lstrip(" -"))
+        if free >= 0 and depth > free:
+            continue
+        key, colon, value = line.partition(":")
+        free = depth if key.strip() == "label_map" else -1
+        start = line[: len(line) - len(line.lstrip(" "))]
+
+        def with_line(*new: str, i: int = i) -> list[str]:
+            return [*lines[:i], *new, *lines[i + 1 :]]
+
+        if not colon:  # an item of a list
+            head = line[: line.index("-") + 1]
+            made += [(i, "a map for an item", with_line(f"{head} {{deep: 1}}")), (i, "NaN", with_line(f"{head} .nan"))]
+            continue
+        made.append((i, "misspelt", with_line(f"{key}x:{value}")))
+        if value:
+            made.append((i, "a map", with_line(f"{key}: {{deep: [1]}}")))
+            made.append((i, "NaN", with_line(f"{key}: .nan")))
+            made.append((i, "a date", with_line(f"{key}: 2001-01-01")))
+            second = f"{start}  {key.strip(' -')}:{value}" if "- " in key else line
+            made.append((i, "twice", with_line(line, second)))
+    return made
+
+
+def refusal(path: Path) -> str:
+    """What is said against a configuration; nothing when it is accepted."""
+    try:
+        load(path)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def is_text(line: str) -> bool:
+    value = yaml.safe_load(line.strip(" -"))
+    return isinstance(next(iter(value.values())) if isinstance(value, dict) else value, str)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_no_damaged_key_of_a_shipped_configuration_is_accepted(path, tmp_path, record_figure):
+    lines, broken = one_key_a_line(path), tmp_path / "broken.yaml"
+    broken.write_text("\n".join(lines))
+    assert load(broken) == load(path)
+    accepted, tried = [], 0
+    for i, damage, text in damages(lines):
+        broken.write_text("\n".join(text))
+        if damage == "a date" and is_text(lines[i]):
+            continue  # a folder or a fold may be called that
+        tried += 1
+        if "broken.yaml:" not in refusal(broken):
+            accepted.append((lines[i], damage))
+    assert not accepted
+    assert tried > 2 * len(lines)
+    record_figure(f"{path.stem}: {tried} damaged keys, {len(accepted)} accepted")
+
+
+def test_settings_that_do_not_fit_together_are_refused_with_their_line(tmp_path):
+    for text, told in (
+        ("{kind: cnn1d, widths: [8, 8], strides: [2]}", "2 widths and 1 strides"),
+        ("{kind: cnn2d, widths: [8, 0]}", "greater than or equal to 1"),
+        ("{kind: cnn2d, stem_stride: [0, 1]}", "greater than or equal to 1"),
+        ("{kind: mlp, widths: [-3]}", "greater than or equal to 1"),
+    ):
+        path = tmp_path / "c.yaml"
+        path.write_text(f"data: {{root: x}}\nmodel: {text}\n")
+        with pytest.raises(ConfigError, match=rf"c\.yaml:2: .*{told}"):
+            load(path)
+    path.write_text("data: {root: x}\nmodel: {kind: mlp}\noptim: {betas: [0.9, 1.5]}\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml:3: optim\.betas\.1"):
+        load(path)
+
+
+BREAKING = [
+    "optim.lr=0.5", "optim.weight_decay=0", "optim.betas=[0.8, 0.9]", "optim.schedule=plateau", "optim.warmup=0",
+    "train.seed=1", "train.epochs=9", "train.batch_size=4", "train.accumulate=2", "train.ema=0.5",
+    "train.label_smoothing=0.2", "train.sampling=balanced", "train.class_weights=balanced", "train.select=loss",
+    "train.clip_norm=null", "train.precision=fp16", "features.n_mels=32", "features.hop_length=128",
+    "features.normalize=clip", "model.dropout=0", "model.widths=[16, 16, 8]", "augment.mixup=0.5",
+    "augment.waveform=[{kind: noise}]", "data.label_map={angry: happy}", "data.sample_rate=8000",
+]  # fmt: skip
+HARMLESS = ["train.threads=2", "train.patience=50", "data.cache=elsewhere", "data.placement=stream", "train.output=x"]
+
+
+def test_of_thirty_edits_between_a_save_and_its_resume_each_is_listed_and_the_breaking_ones_refused(trained):
+    saved = checkpoint.load(trained / "run" / LAST).facts
+    assert len(BREAKING) + len(HARMLESS) == 30
+
+    def compare(*edits: str) -> list[str]:
+        config = load(trained / "tiny.yaml", [*TINY, "train.epochs=8", *edits])
+        return differences(saved, {**saved, "config": config.model_dump(mode="json")})
+
+    assert compare() == []
+    for edit in HARMLESS:
+        assert [line.split(":")[0] for line in compare(edit)] == [edit.split("=")[0]]
+    for edit in BREAKING:
+        with pytest.raises(ConfigError) as caught:
+            compare(edit)
+        assert f"\n  {edit.split('=')[0]}" in str(caught.value), edit
+        assert " -> " in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        compare(*BREAKING)
+    assert str(caught.value).count(" -> ") >= len(BREAKING)

@@ -1,0 +1,98 @@
+"""NaN and infinity planted at four places of a step, in half precision: skipped whole, told, and stopped at ten."""
+
+import pytest
+import torch
+
+from serx.data.dataset import load_dataset
+from serx.errors import DivergedError
+from serx.training import checkpoint, epoch
+from serx.training.folder import BEST, LAST
+from serx.training.loop import fit
+from serx.training.run import Run
+from tests.reliability.killing import records
+
+pytestmark = pytest.mark.slow
+PLACES = ("waveform", "features", "logits", "gradient")
+
+
+def plant(place: str, when, patch) -> list[dict]:
+    """Spoils the `place` of each step for which `when(step)`; returns the states before the spoilt steps and after."""
+    states: list[dict] = []
+    waveform, features, backbone = epoch.augmented_waveform, epoch.augmented_features, Run.autocast
+    begun: list[int] = []
+
+    def spoilt(here: str, run: Run) -> bool:
+        return here == place and when(run.progress.epoch * 1000 + run.progress.place)
+
+    def of_waveform(run, *arguments):
+        if not begun or begun[-1] != run.progress.place:
+            begun.append(run.progress.place)
+            if when(run.progress.epoch * 1000 + run.progress.place) or when(
+                run.progress.epoch * 1000 + run.progress.place - 1
+            ):
+                states.append({name: tensor.clone() for name, tensor in run.tensors().items()})
+        wave, lengths = waveform(run, *arguments)
+        return (wave * float("inf") if spoilt("waveform", run) else wave), lengths
+
+    def of_features(run, *arguments):
+        picture, frames = features(run, *arguments)
+        return (picture + float("nan") if spoilt("features", run) else picture), frames
+
+    def autocast(run):
+        if not getattr(run, "hooked", False):
+            run.hooked = True
+            run.backbone.register_forward_hook(
+                lambda _m, _i, logits: logits * float("nan") if spoilt("logits", run) else logits
+            )
+            first = next(run.backbone.parameters())
+            first.register_hook(lambda grad: grad * float("inf") if spoilt("gradient", run) else grad)
+        return backbone(run)
+
+    patch.setattr(epoch, "augmented_waveform", of_waveform)
+    patch.setattr(epoch, "augmented_features", of_features)
+    patch.setattr(Run, "autocast", autocast)
+    return states
+
+
+PARTS = ("model.", "optimizer.")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_step_spoilt_anywhere_in_half_precision_leaves_no_trace(place, tiny_config, tmp_path, monkeypatch):
+    states = plant(place, lambda step: step == 1, monkeypatch)
+    fit(tiny_config("train.epochs=1", "train.precision=fp16"), tmp_path / "run", progress=False)
+    before, after = states
+    for name in (name for name in before if name.startswith(PARTS) and "num_batches" not in name):
+        assert torch.equal(before[name], after[name]), name
+    assert float(after["scaler.scale"]) == float(before["scaler.scale"]) / 2
+    line = records(tmp_path / "run")[0]
+    assert line["skipped_steps"] == 1
+    assert checkpoint.load(tmp_path / "run" / LAST)  # and so finite
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_ten_spoilt_steps_in_a_row_end_the_run_by_the_names_of_clips_and_the_checkpoints_stay_sound(
+    place, tiny_config, tmp_path, monkeypatch
+):
+    plant(place, lambda step: step >= 1000, monkeypatch)  # from the second epoch on
+    config = tiny_config("train.epochs=2", "train.precision=fp16", "train.batch_size=2")
+    with pytest.raises(DivergedError, match=r"1[0-2] steps in a row .*03-01-0.*\.wav"):
+        fit(config, tmp_path / "run", progress=False)
+    for name in (LAST, BEST):
+        assert checkpoint.load(tmp_path / "run" / name).facts["progress"]["epoch"] == 1
+
+
+def test_two_hundred_overflows_never_bring_the_scale_below_one_and_a_good_step_then_writes_numbers(tiny_config):
+    config = tiny_config("train.precision=fp16")
+    labels = load_dataset(config.data, progress=False).labels
+    run = Run(config, labels, torch.device("cpu"), pretrained=False)
+    weight = next(run.recognizer.parameters())
+    for step in range(201):
+        loss = (weight * (1.0 if step == 200 else float("inf"))).sum()
+        run.scaler.scale(loss).backward()
+        run.scaler.unscale_(run.optimizer)
+        run.scaler.step(run.optimizer)
+        run.update_scale()
+        run.optimizer.zero_grad()
+        assert float(run.scaler.scale(torch.ones(()))) >= 1
+    assert weight.isfinite().all() and all(p.isfinite().all() for p in run.recognizer.parameters())

@@ -1,0 +1,72 @@
+"""Hardly any data: it works, or is refused in one line."""
+
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+
+from serx.errors import ConfigError, DataError
+from serx.training.folder import METRICS
+from serx.training.loop import fit
+from tests.conftest import RATE
+from tests.reliability.killing import records
+
+MODELS = {
+    "cnn1d": "model={kind: cnn1d, stem: 8, widths: [8, 8, 8]}",
+    "cnn2d": "model={kind: cnn2d, stem: 8, widths: [8, 8], strides: [[2, 2], [2, 1]], embedding: 8}",
+    "mlp": "model={kind: mlp, widths: [8]}",
+}
+
+
+@pytest.fixture
+def six(tiny_root, tmp_path):
+    """One clip of two emotions for an actor of each part."""
+    root = tmp_path / "six"
+    for actor in ("01", "03", "05"):
+        (root / actor).mkdir(parents=True)
+        for emotion in ("03", "05"):
+            name = f"03-01-{emotion}-01-01-01-{actor}.wav"
+            shutil.copy(tiny_root / f"Actor_{actor}" / name, root / actor)
+    return root
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_batches_of_two_clips_and_a_clip_left_over_train_and_stay_finite(model, six, tiny_config, tmp_path):
+    shutil.copy(six / "01" / "03-01-03-01-01-01-01.wav", six / "01" / "03-01-03-01-01-02-01.wav")  # a third clip
+    statistics = ["features.statistics=[mean, std]"] if model == "mlp" else []
+    config = tiny_config(f"data.root={six}", "data.test_speakers=[5]", "data.valid_speakers=[3]", MODELS[model],
+                         "train.batch_size=2", "train.epochs=2", *statistics)  # fmt: skip
+    fit(config, tmp_path / "run", progress=False)
+    assert [line["skipped_steps"] for line in records(tmp_path / "run")] == [0, 0]
+
+
+def test_clips_shorter_than_a_window_train_and_stay_finite(six, tiny_config, tmp_path):
+    for i, path in enumerate(sorted(six.rglob("*.wav"))):
+        noise = 0.1 * np.random.default_rng(i).standard_normal(200 + 20 * i)  # 13 ms; a window has 32
+        soundfile.write(path, noise, RATE)
+    config = tiny_config(f"data.root={six}", "data.test_speakers=[5]", "data.valid_speakers=[3]",
+                         "data.min_seconds=0.001", "train.epochs=2")  # fmt: skip
+    fit(config, tmp_path / "run", progress=False)
+    assert [line["skipped_steps"] for line in records(tmp_path / "run")] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["data.label_map={angry: null}"], "two classes"),
+        (["data.valid_speakers=[3, 1]"], "training needs|train"),
+        (["data.test_speakers=[9]"], "9"),
+    ],
+)
+def test_one_class_or_an_empty_part_is_one_line(overrides, told, six, tiny_config, tmp_path):
+    config = tiny_config(f"data.root={six}", "data.test_speakers=[5]", "data.valid_speakers=[3]", *overrides)
+    with pytest.raises(DataError, match=told) as caught:
+        fit(config, tmp_path / "run", progress=False)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / METRICS).exists()
+
+
+def test_a_batch_of_one_clip_is_refused_by_its_key(tiny_config):
+    with pytest.raises(ConfigError, match=r"train\.batch_size.*greater than or equal to 2"):
+        tiny_config("train.batch_size=1")
