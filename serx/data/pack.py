@@ -120,7 +120,7 @@ def _clear(folder: Path) -> None:
 
 
 def _fingerprint(paths: Sequence[Path], config: AudioConfig) -> str:
-    digest = hashlib.sha256(f"{PACK_VERSION}|{config.model_dump_json()}".encode())
+    digest = hashlib.sha256(f"{PACK_VERSION}|{config.model_dump_json(include=set(AudioConfig.model_fields))}".encode())
     for path in paths:
         try:
             status = path.stat()

@@ -17,6 +17,7 @@ from serx.data import pack as pack_module
 from serx.data.audio import AudioConfig
 from serx.data.corpus import DeviceCorpus, StreamedCorpus, place
 from serx.data.pack import open_pack
+from serx.data.settings import DataConfig
 from serx.errors import DiskError
 from serx.files import unseal
 from tests.conftest import RATE, speechlike
@@ -66,6 +67,13 @@ def test_any_change_makes_a_new_pack(change, files, tmp_path):
         soundfile.write(paths[0], waves[3], RATE, subtype="PCM_16")
     second = open_pack(paths[:3] if change == "list" else paths, config, tmp_path / "cache", progress=False)
     assert first.fingerprint != second.fingerprint
+
+
+def test_every_fold_and_protocol_reads_the_same_pack(files, tmp_path):
+    first = DataConfig(root="here", protocol="luna5", fold=0)
+    second = DataConfig(root="there", protocol="random", fold=3, labels=("calm", "sad"), split_seed=4)
+    packs = [open_pack(files[0], config, tmp_path / "cache", progress=False) for config in (first, second)]
+    assert packs[0].fingerprint == packs[1].fingerprint
 
 
 def test_broken_files_are_set_aside_by_name_and_reason(files, tmp_path):
