@@ -28,14 +28,15 @@ def main(arguments) -> int:
     processes = max(1, len(devices)) if arguments.processes is None else arguments.processes
     place = Workplace(Path(__file__).parent, processes, devices)
     seeds = list(dict.fromkeys(arguments.seeds or [config.train.seed]))
-    net = cross_validate(config, out, seeds, place)
+    only = arguments.folds or ()
+    net = cross_validate(config, out, seeds, place, only)
     if net.summary:
         print(f"\n{format_cross_validation(net.summary)}")
         print(f"written: {out / 'cross_validation.json'}, predictions.csv, confusion.png, speakers.png beside it")
     if baseline is None or net.exit_code >= 128:
         return net.exit_code
     print(f"\nbaseline: {named} on the same folds")
-    beside = cross_validate(baseline, out / "baseline", seeds, place)
+    beside = cross_validate(baseline, out / "baseline", seeds, place, only)
     if net.exit_code == beside.exit_code == 0:
         print()
         compare(out, out / "baseline", out / "comparison.json")
@@ -65,6 +66,7 @@ if __name__ == "__main__":
     parser.add_argument("--config", help="a YAML file, such as configs/cnn1d.yaml")
     parser.add_argument("--out", help="default: checkpoints/<config>/cross_validation; finished folds there are kept")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: train.seed")
+    parser.add_argument("--folds", type=int, nargs="+", metavar="N", help="some of them; default: all")
     parser.add_argument("--processes", type=int, metavar="N", help="folds at a time; default: one, or one a device")
     parser.add_argument("--devices", nargs="+", metavar="DEVICE", help="dealt to the processes, such as cuda:0 cuda:1")
     parser.add_argument(

@@ -46,11 +46,13 @@ class Ended:
     exit_code: int
 
 
-def cross_validate(config: Config, out: Path, seeds: Sequence[int], place: Workplace) -> Ended:
-    """Trains and evaluates each fold that is not finished, then writes what all of them say into `out`.
+def cross_validate(
+    config: Config, out: Path, seeds: Sequence[int], place: Workplace, only: Sequence[int] = ()
+) -> Ended:
+    """Trains and evaluates each fold (or `only` those) that is not finished, then writes what they say into `out`.
 
     Raises:
-        ConfigError: no process, a device that is not there, or a folder with a fold of other settings or clips.
+        ConfigError: no process, a fold or device that is not there, or a folder with a fold of other settings or clips.
         DataError: no fold can be made of the data.
         DiskError: `out` cannot be written.
     """
@@ -59,7 +61,7 @@ def cross_validate(config: Config, out: Path, seeds: Sequence[int], place: Workp
     for device in place.devices or (config.train.device,):
         choose_device(device)
     dataset = load_dataset(config.data)  # also decodes, once, what every process will read
-    folds, skipped = plan_folds(config, dataset, out, seeds)
+    folds, skipped = plan_folds(config, dataset, out, seeds, only)
     done = [fold for fold in folds if fold.state == "finished"]
     for note in [*dataset.notes, *(f"skipped: {told}" for told in skipped)]:
         say(f"note: {note}")

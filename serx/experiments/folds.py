@@ -37,15 +37,27 @@ class Fold:
         return f"seed {self.seed} fold {self.number}"
 
 
-def plan_folds(config: Config, dataset: Dataset, out: Path, seeds: Sequence[int]) -> tuple[list[Fold], list[str]]:
-    """Every fold of `config.data.protocol` for every seed, and why others cannot be (their speakers are not there).
+def plan_folds(
+    config: Config, dataset: Dataset, out: Path, seeds: Sequence[int], only: Sequence[int] = ()
+) -> tuple[list[Fold], list[str]]:
+    """Every fold of `config.data.protocol` for every seed, and why others are not (their speakers are not there).
+
+    Args:
+        only: the numbers of the folds that are asked for; none given: all.
 
     Raises:
-        ConfigError: a folder holds a fold of other settings or clips; names what differs.
+        ConfigError: a fold that the protocol has not, or a folder holds a fold of other settings or clips; names what differs.
         DataError: no fold at all can be made.
     """
     folds, skipped, fault = [], [], None
-    for number in range(fold_count(dataset.utterances, config.data)):
+    count = fold_count(dataset.utterances, config.data)
+    unknown = [number for number in only if not 0 <= number < count]
+    if unknown:
+        raise ConfigError(f"--folds {unknown[0]}: on this data {config.data.protocol} has folds 0 to {count - 1}")
+    for number in range(count):
+        if only and number not in only:
+            skipped.append(f"fold {number}: not asked for")
+            continue
         data = config.data.model_copy(update={"fold": number})
         try:
             split = make_split(dataset.utterances, dataset.targets.tolist(), data, dataset.digests)
