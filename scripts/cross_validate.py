@@ -2,6 +2,8 @@
 """Train and test every fold of a protocol, a baseline beside it, and say what they come to together."""
 
 import json
+import re
+import sys
 from pathlib import Path
 
 from serx import commands
@@ -74,4 +76,6 @@ if __name__ == "__main__":
     )
     parser.add_argument("--compare", nargs=2, metavar="DIR", help="compare two finished cross-validations clip by clip")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings over those of the file")
-    commands.run(main, parser.parse_intermixed_args())
+    # Settings first: behind --seeds they would be taken for seeds.
+    given = sorted(sys.argv[1:], key=lambda word: not re.match(r"[a-z_]+\.[a-z_.]+=", word))
+    commands.run(main, parser.parse_intermixed_args(given))

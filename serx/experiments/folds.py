@@ -46,7 +46,8 @@ def plan_folds(
         only: the numbers of the folds that are asked for; none given: all.
 
     Raises:
-        ConfigError: a fold that the protocol has not, or a folder holds a fold of other settings or clips; names what differs.
+        ConfigError: a fold that the protocol has not, or a folder that holds one of other settings or clips; names
+            what differs.
         DataError: no fold at all can be made.
     """
     folds, skipped, fault = [], [], None
