@@ -4,6 +4,7 @@ The only user of soundfile. Channels are averaged, the rate is changed by soxr (
 both ends may be trimmed; training and prediction go through the same call, so that they hear the same thing.
 """
 
+import os
 import stat
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def _decode(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
             raise RefusedAudioError(path, "unreadable", f"no plain file ({stat.filemode(status.st_mode)}); name a file")
         if path.stat().st_size == 0:
             raise RefusedAudioError(path, "empty", "0 bytes; download or copy it again")
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:  # its name need not be text
             _check_header(path, file, max_seconds)
             samples = _average_channels(path, file, max_seconds)
             promised, rate = file.frames, file.samplerate

@@ -58,6 +58,8 @@ def test_a_checkpoint_predicts_what_was_validated_and_holds_tensors_only(classif
     predictor = Predictor(tmp_path / "run" / BEST, CPU)
     dataset = load_dataset(config.data, progress=False)
     valid = np.asarray(split_dataset(dataset, config.data, progress=False).valid)
+    assert predictor.recognizer.temperature == outcome.best["temperature"]
+    predictor.recognizer.temperature = 1.0  # the loss was taken before the temperature was known
     heard = classify(predictor.recognizer, place(dataset.pack, CPU, "auto"), valid, dataset.pack.lengths[valid])
     chosen = heard[np.arange(len(valid)), dataset.targets[valid]]
     assert -np.log(chosen).mean() == pytest.approx(outcome.best["valid"]["loss"], abs=1e-6)
