@@ -37,7 +37,7 @@ PROMISES = {
 def prove(selection: list[str]) -> dict[str, object]:
     """Runs the tests of one promise, long ones too."""
     with tempfile.NamedTemporaryFile("r", suffix=".txt") as told:
-        environment = {**os.environ, "SERX_FIGURES": told.name, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "SERX_FIGURES": told.name, "SERX_FUZZ": "5000", "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "pytest", "-m", "long or not long", *selection]
         begun = time.monotonic()
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

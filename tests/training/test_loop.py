@@ -103,11 +103,28 @@ def test_a_run_interrupted_at_any_step_goes_on_to_the_same_bits(variant, tiny_co
     fit(config, tmp_path / "whole", progress=False)
     steps = len(checkpoint.load(tmp_path / "whole" / LAST).tensors["epoch.finite"])
     for stop_at in {1, steps, steps + 1}:  # inside an epoch, at its end, after its checkpoint
-        folder = tmp_path / f"stopped{stop_at}"
-        _fit_until(stop_at, config, folder, monkeypatch)
-        fit(config, folder, resume=True, progress=False)
-        same_state(tmp_path / "whole", folder)
-        assert lines(folder) == lines(tmp_path / "whole")
+        _stop_and_go_on(stop_at, config, tmp_path, monkeypatch)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_run_interrupted_at_every_step_in_turn_goes_on_to_the_same_bits(
+    variant, tiny_config, tmp_path, monkeypatch, record_figure
+):
+    config = variant_config(tiny_config, variant)
+    fit(config, tmp_path / "whole", progress=False)
+    steps = len(checkpoint.load(tmp_path / "whole" / LAST).tensors["epoch.finite"]) * config.train.epochs
+    for stop_at in range(1, steps):
+        _stop_and_go_on(stop_at, config, tmp_path, monkeypatch)
+    record_figure(f"stopped at each of {steps - 1} steps ({variant}): the same bits")
+
+
+def _stop_and_go_on(stop_at: int, config, tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / f"stopped{stop_at}"
+    _fit_until(stop_at, config, folder, monkeypatch)
+    fit(config, folder, resume=True, progress=False)
+    same_state(tmp_path / "whole", folder)
+    assert lines(folder) == lines(tmp_path / "whole")
 
 
 def _fit_until(step: int, config, folder: Path, monkeypatch) -> None:
