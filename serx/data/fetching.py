@@ -120,7 +120,7 @@ def _copy(read: Callable[[int], bytes], file: IO[bytes], most: int, bar: tqdm) -
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects to https alone."""
 
-    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
         _check(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

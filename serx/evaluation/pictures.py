@@ -92,7 +92,7 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str], title: str = 
     bar = figure.colorbar(image, ax=axes, shrink=0.75, aspect=28, pad=0.03, ticks=[0, 0.25, 0.5, 0.75, 1])
     bar.ax.set_yticklabels(["0", "25", "50", "75", "100 %"], fontsize=9, color=MUTED)
     bar.ax.tick_params(length=0)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     write_title(figure, title)
     return figure
 
@@ -233,7 +233,7 @@ def spectrogram_figure(features: np.ndarray, title: str = "Features", seconds: f
     axes.set_ylabel("feature bin", fontsize=11, color=MUTED, labelpad=6)
     bar = figure.colorbar(ScalarMappable(scale, "magma"), ax=axes, pad=0.02, aspect=28, extend="both")
     bar.ax.tick_params(length=0, labelsize=9, labelcolor=MUTED)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     write_title(figure, title)
     return figure
 
