@@ -24,7 +24,7 @@ def main(arguments) -> int:
     config = load(arguments.config, arguments.overrides)
     named = Path(arguments.baseline or BASELINE)
     wanted = arguments.baseline != "none" and (arguments.baseline is not None or named.exists())
-    baseline = load(named).model_copy(update={"data": config.data}) if wanted else None
+    baseline = _beside(config, load(named)) if wanted else None
     out = Path(arguments.out or Path("checkpoints") / Path(arguments.config).stem / "cross_validation")
     devices = tuple(arguments.devices or ())
     processes = max(1, len(devices)) if arguments.processes is None else arguments.processes
@@ -43,6 +43,12 @@ def main(arguments) -> int:
         print()
         compare(out, out / "baseline", out / "comparison.json")
     return net.exit_code or beside.exit_code
+
+
+def _beside(config, baseline):
+    """The baseline on the folds of `config`; where there nobody validates, its own share does, to choose by."""
+    share = config.data.valid_share or baseline.data.valid_share
+    return baseline.model_copy(update={"data": config.data.model_copy(update={"valid_share": share})})
 
 
 def compare(a, b, written=None) -> int:

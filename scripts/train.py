@@ -19,11 +19,10 @@ def main(arguments) -> int:
         return 128 + outcome.stopped_by
     best = outcome.best
     if not best:
-        print(
-            "no epoch had a finite validation score: there is no best.safetensors; lower optim.lr, or look at the data"
-        )
+        print("no epoch had a finite score: there is no best.safetensors; lower optim.lr, or look at the data")
         return 4
-    print(f"best: epoch {best['epoch'] + 1}, validation UAR {100 * best['valid']['uar']:.1f} ({best['protocol']})")
+    valid = f"validation UAR {100 * best['valid']['uar']:.1f}" if best["valid"] else "the last"
+    print(f"best: epoch {best['epoch'] + 1}, {valid} ({best['protocol']})")
     print(f"evaluate: python scripts/evaluate.py --checkpoint {folder / 'best.safetensors'}")
     return 0
 

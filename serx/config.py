@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from serx.data.settings import DataConfig
 from serx.errors import ConfigError
+from serx.models.classical import ClassicalConfig
 from serx.models.registry import ModelConfig
 from serx.models.speech_encoder import SpeechEncoderConfig
 from serx.section import Section
@@ -78,6 +79,9 @@ def from_tree(tree: Mapping[str, Any], places: Mapping[Place, str] | None = None
 def _clashes(config: Config) -> Iterator[tuple[Place, str]]:
     """What one section asks and another cannot give: where it stands, and how to mend it."""
     hears, model = config.features.stack == ("waveform",), config.model
+    named = config.data.valid_speakers or config.data.protocol == "manifest"
+    if config.data.valid_share == 0 and not named:
+        yield from wants_validation(config)
     fault = why_not_warpable(config.features) if config.augment.fused is not None else None
     if fault:
         yield ("augment", "fused"), fault
@@ -98,6 +102,17 @@ def _clashes(config: Config) -> Iterator[tuple[Place, str]]:
         if config.data.sample_rate != model.sample_rate:
             rates = f"data.sample_rate is {config.data.sample_rate}, but {model.bundle} was trained at"
             yield ("data", "sample_rate"), f"{rates} {model.sample_rate} Hz; write that"
+
+
+def wants_validation(config: Config) -> Iterator[tuple[Place, str]]:
+    """What validation clips are to choose, and cannot where there are none: where it stands, and how to mend it."""
+    nobody, model = "but nobody validates (data.valid_share: 0)", config.model
+    if isinstance(model, ClassicalConfig) and len(model.c) > 1:
+        yield ("model", "c"), f"model.c lists {len(model.c)} values to choose from, {nobody}; give one"
+    if config.train.select != "last":
+        yield ("train", "select"), f"train.select is {config.train.select}, {nobody}; write last"
+    if config.optim.schedule == "plateau":
+        yield ("optim", "schedule"), f"optim.schedule plateau waits for validation, {nobody}; write onecycle"
 
 
 def tuples(value: Any) -> Any:

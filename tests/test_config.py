@@ -178,6 +178,23 @@ def test_what_a_speech_encoder_cannot_hear_is_refused_where_it_stands(override, 
     assert len(lines) == 1 and place in lines[0] and told in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("train.select=uar", "train.select is uar, but nobody validates (data.valid_share: 0); write last"),
+        ("train.select=loss", "train.select is loss"),
+        ("optim.schedule=plateau", "write onecycle"),
+        ("model={kind: classical, c: [0.01, 0.1]}", "lists 2 values"),
+    ],
+)
+def test_what_validation_would_choose_is_refused_where_nobody_validates(override, told, yaml_file):
+    path = yaml_file("data: {root: x, valid_share: 0}\nmodel: {kind: cnn2d}\ntrain: {select: last}\n")
+    assert load(path).data.valid_share == 0
+    lines = mistakes(path, override)
+    assert len(lines) == 1 and lines[0].startswith("command line") and told in lines[0]
+    assert load(path, [override, "data.protocol=speakers", "data.test_speakers=[1]", "data.valid_speakers=[2]"])
+
+
 def test_labels_are_a_list_or_shared(yaml_file):
     assert load(yaml_file(GOOD), ["data.labels=shared"]).data.labels == "shared"
     assert load(yaml_file(GOOD), ["data.labels=[happy, sad]"]).data.labels == ("happy", "sad")

@@ -14,23 +14,12 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from serx.data.manifest import canonical_corpus, canonical_speaker
+from serx.data.published_folds import ACTORS, PUBLISHED
 from serx.data.utterance import Utterance
 from serx.errors import ConfigError, DataError
 from serx.section import Section
 from serx.seeding import derive
 
-# RAVDESS actors of each fold, as test: validation.
-PUBLISHED = {
-    # Luna-Jimenez et al. 2021, "A Proposal for Multimodal Emotion Recognition Using Aural Transformers and Action
-    # Units on RAVDESS Dataset", Applied Sciences 12(1) 327: subject-wise five-fold cross-validation.
-    "luna5": "02 05 14 15 16: 03 06 | 03 06 07 13 18: 10 11 | 10 11 12 19 20: 08 17 | 08 17 21 23 24: 01 14 "
-    "| 01 04 09 22: 02 05",
-    # Ma et al. 2024, "EmoBox: Multilingual Multi-corpus Speech Emotion Recognition Toolkit and Benchmark". It names no
-    # validation actors: here they are the first man and the first woman met in the folds that follow.
-    "emobox6": "01 11 20 21: 04 09 | 04 10 12 14: 08 09 | 08 09 19 23: 03 24 | 03 05 07 24: 02 15 "
-    "| 02 15 16 18: 06 13 | 06 13 17 22: 01 20",
-}
-ACTORS = [f"{actor:02d}" for actor in range(1, 25)]
 # Seeded orders tried for each choice of speakers, of which the one with the most even classes is kept.
 DRAWS = 100
 # Of two speakers (two women of TESS, say), one taken for validation would leave a single voice to train on.
@@ -58,7 +47,8 @@ class ProtocolConfig(Section):
     valid_speakers: Names = ()  # the same; none given: chosen by valid_share
     test_corpora: Names = ()  # for cross_corpus; none given: fold i leaves out the i-th corpus
     test_share: float = Field(0.2, gt=0, lt=1)  # of the speakers (random: of the clips)
-    valid_share: float = Field(0.15, gt=0, lt=1)  # of the speakers, or clips, beside the test part
+    # Of the speakers, or clips, beside the test part; 0, for settings that are settled: they all train, published too.
+    valid_share: float = Field(0.15, ge=0, lt=1)
     split_seed: int = 0  # varies what is left to choose, apart from the training seed
 
 
@@ -120,13 +110,14 @@ def make_split(
     test, valid = _test_and_valid(utterances, targets, config, twins)
     train = set(range(len(utterances))) - test - valid
     trainers, validators, testers = ({utterances[i].person for i in part} for part in (train, valid, test))
-    if not (train and valid and test):
+    if not (train and test and (valid or not config.valid_share)):
         sizes = f"{len(train)} clips to train, {len(valid)} to validate, {len(test)} to test"
         raise DataError(f"protocol {protocol} leaves a part empty: {sizes}; add speakers or choose another protocol")
     # Every protocol but random promises this; the leak check refuses a manifest that breaks the promise.
     independent = protocol != "random" or not testers & (trainers | validators)
-    stamp = [protocol if folds == 1 else f"{protocol} fold {config.fold}"]
-    stamp.append("speaker-independent" if independent else "LEAKY: speakers shared between train and test")
+    promise = "speaker-independent" if independent else "LEAKY: speakers shared between train and test"
+    stamp = [protocol if folds == 1 else f"{protocol} fold {config.fold}", promise]
+    stamp += [] if valid else ["nobody validates"]
     notes = []
     if protocol in PUBLISHED:
         missing = sorted(set(ACTORS) - {u.speaker for u in utterances if u.corpus == "ravdess"})
@@ -159,13 +150,13 @@ def _test_and_valid(
 
 
 def _published(speakers: _Speakers, config: ProtocolConfig) -> _Chosen:
-    fold = PUBLISHED[config.protocol].split("|")[config.fold]
+    fold = PUBLISHED[config.protocol].split("|")[config.fold].split(":")
     ravdess = [s for s in speakers if s.corpus == "ravdess"]
-    test, valid = ([s for s in ravdess if s.name in names.split()] for names in fold.split(":"))
-    if not test or not valid:
-        missing = f"none of RAVDESS speakers {fold.split(':')[bool(test)].strip()} is here"
+    test, valid = ([s for s in ravdess if s.name in names.split()] for names in fold)
+    if not test or (config.valid_share and not valid):
+        missing = f"none of RAVDESS speakers {fold[bool(test)].strip()} is here"
         raise DataError(f"{config.protocol} fold {config.fold}: {missing}; add them or choose another fold")
-    return test, valid
+    return test, valid if config.valid_share else []
 
 
 def _by_name(speakers: _Speakers, config: ProtocolConfig) -> _Chosen:
@@ -267,15 +258,15 @@ def _unevenness(chosen: _Speakers, everyone: _Speakers) -> float:
 
 def _validators(beside: _Speakers, config: ProtocolConfig, orders: list[_Speakers] | None = None) -> _Speakers:
     """Speakers beside the test part who validate; nobody where too few are left."""
-    if len(beside) < MIN_SPEAKERS_TO_VALIDATE:
+    if len(beside) < MIN_SPEAKERS_TO_VALIDATE or not config.valid_share:
         return []
     orders = orders or _orders(beside, config.split_seed, "valid")
     return _pick(beside, config.valid_share, orders, least=MIN_SPEAKERS_TO_VALIDATE)
 
 
 def _quota(share: float, count: int) -> int:
-    """A share of so many, but of two or more never none and never all."""
-    return min(max(1, int(share * count + 0.5)), count - 1)
+    """A share of so many; unless it is 0, of two or more never none and never all."""
+    return min(max(1, int(share * count + 0.5)), count - 1) if share else 0
 
 
 def _pick(speakers: _Speakers, share: float, orders: list[_Speakers], least: int = 2) -> _Speakers:

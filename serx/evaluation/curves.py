@@ -17,8 +17,8 @@ def curves_figure(lines: Sequence[Mapping[str, Any]], title: str = "Learning cur
     """Loss above, UAR in % below, over the epochs counted from 1.
 
     Args:
-        lines: the objects of a run's `metrics.jsonl`, at least one; each has `epoch`, `train`, `valid` and `best`. The
-            last one that is the best so far is the one that was kept.
+        lines: the objects of a run's `metrics.jsonl`, at least one; each has `epoch`, `train`, `valid` (None where
+            nobody validates) and `best`. The last one that is the best so far is the one that was kept.
         title: heading; long ones are wrapped.
     """
     epochs = [line["epoch"] + 1 for line in lines]
@@ -26,7 +26,8 @@ def curves_figure(lines: Sequence[Mapping[str, Any]], title: str = "Learning cur
     figure = new_figure(8, 6.4)
     upper, lower = figure.subplots(2, 1, sharex=True)
     marker = "o" if len(lines) < 12 else ""  # a single epoch makes no line
-    for part, colour in COLOURS.items():
+    colours = {part: colour for part, colour in COLOURS.items() if lines[-1][part]}
+    for part, colour in colours.items():
         shown: dict[str, Any] = {"color": colour, "linewidth": 1.8, "marker": marker, "markersize": 4}
         upper.plot(epochs, [line[part]["loss"] for line in lines], **shown)
         lower.plot(epochs, [100 * line[part]["uar"] for line in lines], **shown)
@@ -41,10 +42,11 @@ def curves_figure(lines: Sequence[Mapping[str, Any]], title: str = "Learning cur
     lower.set_xlabel("epoch", fontsize=11, color=MUTED, labelpad=6)
     lower.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
-    handles = [Line2D([], [], color=colour, linewidth=1.8, label=NAMES[part]) for part, colour in COLOURS.items()]
+    handles = [Line2D([], [], color=colour, linewidth=1.8, label=NAMES[part]) for part, colour in colours.items()]
     if kept:
         best = next(line for line in lines if line["epoch"] + 1 == kept[-1])["valid"]
-        told = f"kept: epoch {kept[-1]}, UAR {100 * best['uar']:.1f} %, loss {best['loss']:.3f}"
+        told = f"kept: epoch {kept[-1]}"
+        told += f", UAR {100 * best['uar']:.1f} %, loss {best['loss']:.3f}" if best else ""
         handles.append(Line2D([], [], color=INK, linewidth=1.2, linestyle=DASHES, label=told))
     legend_below(figure, handles)
     write_title(figure, title)

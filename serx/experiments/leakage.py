@@ -170,7 +170,7 @@ def _train(
         remember(run.recognizer.features, memory)
         outcome = train(begin(run, case.split, corpus), bank, case.split, corpus, folder, progress)
     if outcome.stopped_by is None and not outcome.best:
-        raise DivergedError(f"{case.title}: no epoch had a finite validation score; lower optim.lr")
+        raise DivergedError(f"{case.title}: no epoch had a finite score; lower optim.lr")
     return outcome.stopped_by
 
 

@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from serx.config import Config, dump
+from serx.config import Config, dump, wants_validation
 from serx.data.corpus import Corpus, place
 from serx.data.dataset import Dataset, load_dataset, split_dataset
 from serx.data.protocols import Split
-from serx.errors import DataError, DivergedError
-from serx.evaluation.calibration import fit_temperature
-from serx.evaluation.classify import classify
-from serx.evaluation.metrics import confusion_matrix, ece, from_confusion, nll
+from serx.errors import ConfigError, DataError, DivergedError
+from serx.evaluation.metrics import from_confusion
 from serx.training import checkpoint
 from serx.training.candidates import Candidates
 from serx.training.device import choose_device, environment, set_up
@@ -38,6 +36,7 @@ from serx.training.resume import differences, load_newest
 from serx.training.run import EpochSums, Run
 from serx.training.signals import interruptible
 from serx.training.tracking import SOUNDS, Board
+from serx.training.validation import scalars, validate
 
 MAX_BAD_STEPS = 10  # so many non-finite steps in a row end a run
 CHECK_EVERY = 25  # steps between the reads for which the host waits
@@ -80,12 +79,15 @@ def start(config: Config, dataset: Dataset, split: Split, corpus: Corpus, device
     """A new run, its normaliser fitted on the training clips.
 
     Raises:
+        ConfigError: something is to be chosen by validation clips, and there are none.
         DataError: too few clips or classes to train on.
     """
     present = len(np.unique(dataset.targets[list(split.train)]))
-    if len(split.train) < 2 or not split.valid or present < 2:
-        counts = f"{len(split.train)} training clips of {present} classes and {len(split.valid)} validation clips"
-        raise DataError(f"{split.stamp}: {counts}; training needs two clips, two classes and a validation clip")
+    if len(split.train) < 2 or present < 2:
+        counts = f"{len(split.train)} training clips of {present} classes"
+        raise DataError(f"{split.stamp}: {counts}; training needs two clips of two classes")
+    for _, fault in wants_validation(config) if not split.valid else ():
+        raise ConfigError(fault)
     return begin(Run(config, dataset.labels, device, pretrained=True), split, corpus)
 
 
@@ -171,7 +173,7 @@ class _Loop:
         return Outcome(self.folder, best, signals[0] if signals else None)
 
     def _epoch(self, signals: list[int]) -> None:
-        """Trains, validates and records one epoch; or as much of it as a signal allows, then saves."""
+        """Trains, scores and records one epoch; or as much of it as a signal allows, then saves."""
         run, clips = self.run, len(self.part.clips)
         steps = [] if self.candidates else plan_epoch(self.part, run.config, run.progress.epoch)
         if run.progress.place == 0:
@@ -187,39 +189,40 @@ class _Loop:
         if run.progress.place < len(steps):
             self._save()
             return
-        line, confusion = self._validate(clips / (time.monotonic() - started))
+        line, confusion = self._score(clips / (time.monotonic() - started))
         self.metrics.append(line)
         self.board.epoch(line, self.dataset.labels)
         if line["best"]:
             told = facts(run, self.dataset, self.split) | {"temperature": line["temperature"]}
             checkpoint.save(self.folder / BEST, run.evaluated_tensors(), told)
-            title = f"validation, epoch {line['epoch'] + 1}: {self.split.stamp}"
-            self.board.confusion(confusion, self.dataset.labels, title, line["epoch"])
+            if confusion is not None:
+                title = f"validation, epoch {line['epoch'] + 1}: {self.split.stamp}"
+                self.board.confusion(confusion, self.dataset.labels, title, line["epoch"])
         self._save()
         done = run.progress.epoch - self.resumed_at
         left = (time.monotonic() - self.begun) / done * (run.epochs - run.progress.epoch)
         say(epoch_line(line, run.epochs, left))
 
-    def _validate(self, clips_per_second: float) -> tuple[dict[str, Any], np.ndarray]:
-        """Scores the finished epoch, moves progress on by one, and returns its line and validation confusion."""
+    def _score(self, clips_per_second: float) -> tuple[dict[str, Any], np.ndarray | None]:
+        """The finished epoch's line and validation confusion, None where nobody validates; moves progress on by one."""
         run, progress, sums = self.run, self.run.progress, self.run.sums
-        valid = np.asarray(self.split.valid)
-        targets = self.dataset.targets[valid]
-        probabilities = classify(run.evaluated, self.corpus, valid, self.dataset.pack.lengths[valid])
-        confusion = confusion_matrix(targets, probabilities.argmax(1), len(self.dataset.labels))
-        scores, loss = from_confusion(confusion), nll(targets, probabilities)
-        calibration = {"loss": loss, "ece": ece(targets, probabilities)}
         train, taken = from_confusion(sums.confusion.cpu().numpy()), int(sums.finite.sum())
+        loss = float(sums.loss / sums.clips.clamp(min=1))
+        scores, temperature, confusion = {"loss": -loss}, run.config.train.temperature, None
+        valid: dict[str, Any] | None = None
+        if self.split.valid:
+            valid, temperature, confusion = validate(run.evaluated, self.corpus, self.dataset, self.split.valid)
+            scores = {"uar": valid["uar"], "loss": -valid["loss"]}
         line = {
             "epoch": progress.epoch,
-            "train": {"loss": float(sums.loss / sums.clips.clamp(min=1)), **_scalars(train)},
-            "valid": {**_scalars(scores), **calibration, "recall": scores.recall.tolist()},
-            "temperature": fit_temperature(targets, probabilities),
+            "train": {"loss": loss, **scalars(train)},
+            "valid": valid,
+            "temperature": temperature,
             "lr": run.optimizer.param_groups[0]["lr"],
             "grad_norm": float(sums.grad_norm) / max(1, taken),
             "skipped_steps": len(sums.finite) - taken,
             "clips_per_second": clips_per_second,
-            "best": self._note_score({"uar": scores.uar, "loss": -loss, "last": float(progress.epoch)}),
+            "best": self._note_score(scores | {"last": float(progress.epoch)}),
             "protocol": self.split.stamp,
         }
         if self.candidates:
@@ -294,7 +297,3 @@ def class_weights(mode: str, targets: np.ndarray, classes: int) -> Tensor:
         return torch.ones(classes)
     balanced = len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
     return torch.from_numpy(np.where(counts > 0, balanced, 0.0).astype(np.float32))
-
-
-def _scalars(scores: Any) -> dict[str, float]:
-    return {name: float(getattr(scores, name)) for name in ("accuracy", "uar", "macro_f1", "weighted_f1")}

@@ -32,12 +32,12 @@ def introduce(run: Run, dataset: Dataset, split: Split, folder: Path) -> None:
 
 def epoch_line(line: dict[str, Any], epochs: int, seconds_left: float) -> str:
     """One line of `metrics.jsonl` for people; a star marks the best epoch so far."""
-    train, valid = line["train"], line["valid"]
+    train, valid, star = line["train"], line["valid"], "*" if line["best"] else " "
+    validated = f"  valid loss {valid['loss']:.3f} uar {100 * valid['uar']:4.1f} {star}" if valid else ""
     tried = f"c {line['c']:g}" if "c" in line else f"lr {line['lr']:.1e}"
     return (
         f"epoch {line['epoch'] + 1:>3}/{epochs}"
         f"  train loss {train['loss']:.3f} uar {100 * train['uar']:4.1f}"
-        f"  valid loss {valid['loss']:.3f} uar {100 * valid['uar']:4.1f} {'*' if line['best'] else ' '}"
-        f"  {tried}  {line['clips_per_second']:.0f} clips/s"
+        f"{validated}  {tried}  {line['clips_per_second']:.0f} clips/s"
         f"  ETA {int(seconds_left) // 60}:{int(seconds_left) % 60:02d}"
     )

@@ -59,7 +59,7 @@ class Board:
         """The curves of one line of `metrics.jsonl`."""
         step = line["epoch"] + 1
         for part in ("train", "valid"):
-            for name, value in line[part].items():
+            for name, value in (line[part] or {}).items():  # nobody may validate
                 if name == "recall":
                     for label, recall in zip(labels, value, strict=True):
                         self._writer.add_scalar(f"{part}_recall/{label}", recall, step)
@@ -87,13 +87,14 @@ class Board:
 
     @_never_fatal
     def finish(self, config: Config, best: dict[str, Any]) -> None:
-        """The hparams row of the run: what was chosen, and the selected epoch's validation scores."""
+        """The hparams row of the run: what was chosen, and the selected epoch's scores, validation's if any."""
         chosen = {
             key: value if isinstance(value, int | float | str | bool) else str(value)
             for section in ("data", "features", "model", "optim", "train")
             for key, value in _flat(section, config.model_dump(mode="json")[section])
         }
-        scores = {f"hparam/valid_{name}": best["valid"][name] for name in ("uar", "accuracy", "macro_f1", "loss")}
+        part = "valid" if best["valid"] else "train"
+        scores = {f"hparam/{part}_{name}": best[part][name] for name in ("uar", "accuracy", "macro_f1", "loss")}
         # add_hparams would open a second event file in a folder of its own; these are its three records, here
         for record in hparams(chosen, scores):
             self._writer._get_file_writer().add_summary(record)

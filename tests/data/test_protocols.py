@@ -49,7 +49,8 @@ def split_of(utterances, protocol, digests=None, **keys) -> Split:
     parts = [split.train, split.valid, split.test]
     assert sorted(i for part in parts for i in part) == list(range(len(utterances)))  # disjoint and complete
     assert all(part == tuple(sorted(part)) for part in parts)
-    assert all(parts)
+    somebody_validates = keys.get("valid_share") != 0 or "valid_speakers" in keys
+    assert split.train and split.test and bool(split.valid) == somebody_validates
     return split
 
 
@@ -81,6 +82,27 @@ def test_published_folds_test_every_actor_exactly_once(protocol, tested, validat
         assert train == actors(range(1, 25)) - test - valid
         assert split.stamp == f"{protocol} fold {fold}, speaker-independent"
         assert (split.speaker_independent, split.validation_independent, split.notes) == (True, True, ())
+
+
+@pytest.mark.parametrize("protocol", ["luna5", "emobox6", "holdout", "kfold", "loso", "random"])
+def test_where_nobody_validates_all_but_the_same_test_clips_train(protocol):
+    utterances = ravdess()
+    for fold in (0, 1) if protocol not in ("holdout", "random") else (0,):
+        with_validation = split_of(utterances, protocol, fold=fold)
+        without = split_of(utterances, protocol, fold=fold, valid_share=0)
+        assert without.test == with_validation.test
+        assert set(without.train) == set(with_validation.train) | set(with_validation.valid)
+        assert without.stamp == f"{with_validation.stamp}, nobody validates"
+        assert without.speaker_independent == (protocol != "random")
+    named = split_of(utterances, "speakers", test_speakers=["01"], valid_speakers=["02"], valid_share=0.0)
+    assert people(utterances, named)[1] == actors([2])  # who is named does validate
+
+
+def test_published_validation_speakers_are_not_missed_where_nobody_validates():
+    utterances = ravdess(n for n in range(1, 25) if n not in (3, 6))
+    with pytest.raises(DataError, match="03 06"):
+        split_of(utterances, "luna5", fold=0)
+    assert len(people(utterances, split_of(utterances, "luna5", fold=0, valid_share=0))[0]) == 17
 
 
 def test_absent_actors_are_stamped_and_named():

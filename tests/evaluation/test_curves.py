@@ -44,6 +44,15 @@ def test_the_last_best_epoch_is_the_one_marked_and_told():
     assert figure.legends[0].get_texts()[-1].get_text() == "kept: epoch 6, UAR 41.0 %, loss 1.950"
 
 
+def test_where_nobody_validates_training_is_drawn_alone():
+    figure = curves_figure([line | {"valid": None} for line in some_lines(9, best=(7, 8))])
+    for axes in figure.axes:
+        assert next(line.get_color() for line in axes.lines) == COLOURS["train"]
+        assert COLOURS["valid"] not in [line.get_color() for line in axes.lines]
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(told) == 2 and told[-1] == "kept: epoch 9"
+
+
 def test_a_run_without_a_best_epoch_has_curves_and_no_mark():
     figure = curves_figure(some_lines(4, best=()))
     assert len(figure.axes[0].lines) == 2

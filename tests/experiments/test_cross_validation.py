@@ -104,6 +104,16 @@ def test_the_baseline_has_the_nets_data_and_stands_beside_it(workplace):
     assert "A - B" in told and "Wilcoxon" in told and "kfold folds 0-1" in told
 
 
+def test_where_nobody_validates_the_baseline_still_chooses_by_its_own_share(workplace, tmp_path):
+    arguments = ("--config", "net.yaml", "--baseline", "other.yaml", "--folds", 1, "--out", tmp_path / "out")
+    done = cross_validate(*arguments, "data.valid_share=0", "train.select=last", cwd=workplace)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ours, theirs = (load(tmp_path / name / "seed-0/fold-1/config.yaml").data for name in ("out", "out/baseline"))
+    assert (ours.valid_share, theirs.valid_share) == (0, 0.15)
+    assert theirs.model_copy(update={"valid_share": 0}) == ours
+    assert "[kfold fold 1, speaker-independent, nobody validates]" in done.stdout
+
+
 def test_finished_folds_are_kept_and_the_rest_is_done(workplace, tmp_path):
     out = shutil.copytree(workplace / "out", tmp_path / "out")
     shutil.rmtree(out / "seed-0/fold-1")

@@ -16,6 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from serx.data.dataset import load_dataset
 from serx.errors import ConfigError, DataError, DivergedError, RunInUseError
+from serx.evaluation.held_out import evaluate_checkpoint
+from serx.evaluation.report import write_report
 from serx.training import checkpoint, loop
 from serx.training.folder import BEST, LAST, METRICS, choose_folder, hold
 from serx.training.loop import class_weights, fit
@@ -236,6 +238,47 @@ def test_a_folder_with_a_run_is_not_overwritten_unasked(tiny_config, tmp_path):
         choose_folder(str(tmp_path / "run"), "tiny", resume=False)
     with pytest.raises(ConfigError, match="leave --resume out"):
         choose_folder(str(tmp_path / "other"), "tiny", resume=True)
+
+
+NOBODY = (
+    "data.protocol=holdout",
+    "data.test_speakers=[]",
+    "data.valid_speakers=[]",
+    "data.valid_share=0",
+    "train.select=last",
+)
+
+
+def test_where_nobody_validates_the_last_epoch_is_kept_at_the_temperature_asked_for(tiny_config, tmp_path):
+    config = tiny_config(*NOBODY, "train.temperature=0.8")
+    outcome = fit(config, tmp_path / "run", progress=False)
+    records = lines(tmp_path / "run")
+    assert [r["valid"] for r in records] == [None] * 3 and outcome.best["epoch"] == 2
+    assert [r["best"] for r in records] == [True] * 3
+    best, last = (checkpoint.load(tmp_path / "run" / name) for name in (BEST, LAST))
+    assert best.facts["temperature"] == 0.8 and best.facts["speakers"]["valid"] == []
+    assert all(torch.equal(t, last.tensors[name.replace("model.", "ema.")]) for name, t in best.tensors.items())
+    evaluated = evaluate_checkpoint(tmp_path / "run" / BEST, None, "test", torch.device("cpu"), progress=False)
+    assert set(evaluated.predictions.persons) == set(best.facts["speakers"]["test"])
+    write_report(tmp_path / "out", evaluated.predictions, evaluated.stamp, {}, records)
+    assert (tmp_path / "out" / "curves.png").exists()
+    events = EventAccumulator(str(tmp_path / "run"))
+    tags = events.Reload().Tags()["scalars"]
+    assert {"train/uar", "hparam/train_uar"} <= set(tags) and not [tag for tag in tags if tag.startswith("valid")]
+
+
+def test_a_manifest_without_validation_rows_trains_all_where_the_last_epoch_is_kept(tiny_config, tmp_path, tiny_root):
+    dataset = load_dataset(tiny_config().data, progress=False)
+    rows = ["path,emotion,speaker,split"]
+    for u in dataset.utterances:
+        rows.append(f"{u.path},{u.emotion},{u.speaker},{'test' if u.speaker in ('01', '02') else 'train'}")
+    manifest = tmp_path / "clips.csv"
+    manifest.write_text("\n".join(rows))
+    manifested = (f"data.root={manifest}", "data.protocol=manifest", "data.test_speakers=[]", "data.valid_speakers=[]")
+    with pytest.raises(ConfigError, match=r"train\.select is uar, but nobody validates"):
+        fit(tiny_config(*manifested, "data.valid_share=0"), tmp_path / "refused", progress=False)
+    config = tiny_config(*manifested, "data.valid_share=0", "train.select=last", "train.epochs=1")
+    assert fit(config, tmp_path / "run", progress=False).best["valid"] is None
 
 
 def test_the_event_files_hold_the_curves_pictures_sounds_and_texts(tiny_config, tmp_path):
