@@ -27,7 +27,7 @@ from serx.yaml_lines import Place, parse, read
 # A classical model is fitted once to the clips as they are: what only an epoch of steps can do is refused.
 _NOT_CLASSICAL = (
     *(("augment", key) for key in AugmentConfig.model_fields),
-    *(("train", key) for key in ("ema", "label_smoothing", "sampling")),
+    *(("train", key) for key in ("ema", "label_smoothing", "logit_adjustment", "sampling")),
 )
 
 
@@ -88,6 +88,9 @@ def _clashes(config: Config) -> Iterator[tuple[Place, str]]:
     for section, key in _NOT_CLASSICAL if model.kind == "classical" else ():
         if getattr(getattr(config, section), key) != getattr(Config.model_fields[section].default, key):
             yield (section, key), f"{section}.{key} means nothing to model.kind classical; leave it out"
+    if config.train.logit_adjustment > 0 and config.train.class_weights != "none":
+        both = "train.logit_adjustment and train.class_weights both make up for rare classes"
+        yield ("train", "logit_adjustment"), f"{both}; leave one out"
     if hears and config.augment.spectrogram:
         masks = "augment.spectrogram masks frames and rows, but features.stack is [waveform]"
         yield ("augment", "spectrogram"), f"{masks}; leave it empty"

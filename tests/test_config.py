@@ -195,6 +195,14 @@ def test_what_validation_would_choose_is_refused_where_nobody_validates(override
     assert load(path, [override, "data.protocol=speakers", "data.test_speakers=[1]", "data.valid_speakers=[2]"])
 
 
+def test_rare_classes_are_made_up_for_once(yaml_file):
+    path = yaml_file(GOOD + "train: {logit_adjustment: 1.0}\n")
+    assert load(path).train.logit_adjustment == 1
+    told = mistakes(path, "train.class_weights=balanced")
+    assert len(told) == 1 and told[0].startswith(f"{path}:3: train.logit_adjustment and train.class_weights both")
+    assert "means nothing to model.kind classical" in mistakes(path, "model={kind: classical}")[0]
+
+
 def test_labels_are_a_list_or_shared(yaml_file):
     assert load(yaml_file(GOOD), ["data.labels=shared"]).data.labels == "shared"
     assert load(yaml_file(GOOD), ["data.labels=[happy, sad]"]).data.labels == ("happy", "sad")

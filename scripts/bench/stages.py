@@ -46,6 +46,7 @@ AUGMENTATIONS = (
     A.RoomFiles(p=1.0, folder="the clips"),
 )  # fmt: skip
 MASKS = (A.TimeMask(), A.FrequencyMask())
+MIXTURES = {"mixup": 0.4, "cutmix": 0.4, "mixstyle": 1.0}
 PUBLISHED = ("zcr", "chroma", "mfcc", "rms", "logmel")
 LOGMEL, MFCC = FeaturesConfig(), FeaturesConfig(stack=("mfcc",), n_mels=MORE_MELS)
 
@@ -138,7 +139,7 @@ def stages() -> list[Stage]:
     ]
     made += [Stage(t.kind, "augmentation", f"`{t.kind}` of every clip", _augmentation(t)) for t in AUGMENTATIONS]
     made += [Stage(t.kind, "augmentation", f"`{t.kind}` of log-mels", _masking(t)) for t in MASKS]
-    made += [Stage(m, "augmentation", f"`{m}` of log-mels", _mixing(**{m: 0.4})) for m in ("mixup", "cutmix")]
+    made += [Stage(m, "augmentation", f"`{m}` of log-mels", _mixing(**{m: how})) for m, how in MIXTURES.items()]
     for name in get_args(FeatureName):
         about = {"logmel": "log-mel 64", "mfcc": "MFCC 40 of 128 mels"}.get(name, name)
         config = MFCC if name == "mfcc" else FeaturesConfig(stack=(name,))

@@ -13,6 +13,7 @@ from serx.data.corpus import Corpus
 from serx.seeding import ClipRandom, derive, generator
 from serx.training.optim import learning_rate
 from serx.training.run import Run
+from serx.training.settings import TrainConfig
 from serx.transforms.augment import augment
 from serx.transforms.mixing import mix
 
@@ -21,13 +22,14 @@ VECTOR_BATCH = 64
 
 @dataclass(frozen=True)
 class TrainingClips:
-    """The training part: its clips' numbers and classes, each class's weight in the loss, the clips' corpora."""
+    """The training part: its clips' numbers and classes, what the loss makes of each class, the clips' corpora."""
 
     clips: np.ndarray  # (n,) int64
     targets: np.ndarray  # (n,) int64
     class_weights: Tensor  # (C,) float32, on the device
     vectors: Tensor | None = None  # (n, F), on the device: what `unchanging_vectors` found
     corpora: np.ndarray | None = None  # (n,) int64, which of the corpora a clip is of; None: all of one
+    logit_offsets: Tensor | None = None  # (C,) float32, on the device: what `logit_offsets` makes; None: zeros
 
 
 def plan_epoch(part: TrainingClips, config: Config, epoch: int) -> list[list[np.ndarray]]:
@@ -63,6 +65,29 @@ def sampling_shares(mode: str, targets: np.ndarray, corpora: np.ndarray | None) 
     np.add.at(clips, (corpora, targets), 1)
     classes = np.count_nonzero(clips, axis=1)
     return 1.0 / (classes[corpora] * clips[corpora, targets])
+
+
+def class_weights(mode: str, targets: np.ndarray, classes: int) -> Tensor:
+    """Each class's weight in the loss `(C,)`; `balanced` is n / (classes present * count), as scikit-learn has it."""
+    counts = np.bincount(targets, minlength=classes)
+    if mode == "none":
+        return torch.ones(classes)
+    balanced = len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return torch.from_numpy(np.where(counts > 0, balanced, 0.0).astype(np.float32))
+
+
+def logit_offsets(train: TrainConfig, targets: np.ndarray, corpora: np.ndarray, classes: int) -> Tensor:
+    """What the loss adds to each class's logit `(C,)`: `train.logit_adjustment` times the logarithm of its share.
+
+    The share is that of an epoch's clips, as `train.sampling` draws them. Told it by the loss, the network need not
+    learn which classes are frequent, and predicts as if all were: that is what UAR rewards (Menon et al. 2021,
+    "Long-tail learning via logit adjustment").
+    """
+    shares = sampling_shares(train.sampling, targets, corpora)
+    drawn = np.bincount(targets, shares, minlength=classes)
+    share = np.where(drawn > 0, drawn, 1.0) / drawn.sum()  # a class without a clip has no share to be told of
+    offsets = np.where(drawn > 0, train.logit_adjustment * np.log(share), 0.0)
+    return torch.from_numpy(offsets.astype(np.float32))
 
 
 def train_epoch(
@@ -101,7 +126,7 @@ def train_epoch(
             )
             with run.autocast():
                 logits = run.backbone(features, frames)
-            losses = _losses(logits, truth, part.class_weights, config.train.label_smoothing)
+            losses = _losses(logits, truth, part.class_weights, config.train.label_smoothing, part.logit_offsets)
             run.scaler.scale(losses.sum() / clips_in_step).backward()
             run.sums.add(losses.detach(), logits.detach(), targets)
 
@@ -157,9 +182,15 @@ def unchanging_vectors(run: Run, corpus: Corpus, clips: np.ndarray) -> Tensor | 
         return torch.cat([run.recognizer.features(*corpus.batch(batch))[0][..., 0] for batch in batches])
 
 
-def _losses(logits: Tensor, truth: Tensor, class_weights: Tensor, label_smoothing: float) -> Tensor:
-    """Cross-entropy `(B,)` in float32 of `logits (B, C)`; of an ensemble's `(B, M, C)` the sum over its members."""
+def _losses(
+    logits: Tensor, truth: Tensor, class_weights: Tensor, label_smoothing: float, offsets: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy `(B,)` in float32 of `logits (B, C)`, moved by `offsets (C,)`.
+
+    Of an ensemble's `(B, M, C)` it is the sum over its members.
+    """
     members = logits.float() if logits.dim() == 3 else logits.float()[:, None]
+    members = members if offsets is None else members + offsets
     truth = truth[:, None].expand_as(members)
     losses = F.cross_entropy(
         members.flatten(0, 1), truth.flatten(0, 1), class_weights, label_smoothing=label_smoothing, reduction="none"

@@ -25,6 +25,8 @@ from serx.training.epoch import (
     TrainingClips,
     augmented_features,
     augmented_waveform,
+    class_weights,
+    logit_offsets,
     plan_epoch,
     train_epoch,
     unchanging_vectors,
@@ -144,10 +146,11 @@ class _Loop:
         self.progress_bar = progress
         clips = np.asarray(split.train)
         targets = dataset.targets[clips]
-        weights = class_weights(run.config.train.class_weights, targets, len(dataset.labels))
         corpora = np.unique([dataset.utterances[i].corpus for i in clips], return_inverse=True)[1]
+        weights = class_weights(run.config.train.class_weights, targets, len(dataset.labels))
+        offsets = logit_offsets(run.config.train, targets, corpora, len(dataset.labels))
         vectors = unchanging_vectors(run, corpus, clips) if run.progress.epoch < run.epochs else None
-        self.part = TrainingClips(clips, targets, weights.to(run.device), vectors, corpora)
+        self.part = TrainingClips(clips, targets, weights.to(run.device), vectors, corpora, offsets.to(run.device))
         persons = [dataset.utterances[i].person for i in clips]
         classical = run.config.model.kind == "classical"
         self.candidates = Candidates(run, self.part, corpus, persons) if classical else None
@@ -288,12 +291,3 @@ class _Loop:
         pictures = [picture[:, :count] for picture, count in zip(features, frames.tolist(), strict=True)]
         names = [f"{u.path.stem} ({u.emotion})" for u in (self.dataset.utterances[i] for i in chosen)]
         self.board.clips(sounds, pictures, names, self.run.recognizer.sample_rate)
-
-
-def class_weights(mode: str, targets: np.ndarray, classes: int) -> Tensor:
-    """Each class's weight in the loss `(C,)`; `balanced` is n / (classes present * count), as scikit-learn has it."""
-    counts = np.bincount(targets, minlength=classes)
-    if mode == "none":
-        return torch.ones(classes)
-    balanced = len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
-    return torch.from_numpy(np.where(counts > 0, balanced, 0.0).astype(np.float32))

@@ -38,6 +38,9 @@ class TrainConfig(Section):
     ema: float = Field(0.0, ge=0, lt=1)  # decay of the averaged weights that are evaluated; 0 evaluates the raw ones
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] = "none"
+    logit_adjustment: float = Field(
+        0.0, ge=0, le=2
+    )  # 1: trained as if all classes were equally frequent, as UAR counts
     # balanced: every class equally often in an epoch; corpus_balanced: every corpus; both: every class of every corpus
     sampling: Literal["shuffle", "balanced", "corpus_balanced", "both"] = "shuffle"
     select: Literal["uar", "loss", "last"] = "uar"  # what makes an epoch the best, on validation speakers

@@ -2,13 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from serx.training import loop
-from serx.training.epoch import _losses
+from serx.training import epoch, loop
+from serx.training.epoch import _losses, logit_offsets
 from serx.training.folder import METRICS
+from serx.training.settings import TrainConfig
 
 
 def test_the_loss_is_cross_entropy_with_weights_and_smoothing():
@@ -30,6 +32,50 @@ def test_each_member_of_an_ensemble_gets_the_gradient_it_would_get_alone():
 def test_half_precision_logits_are_judged_in_float32():
     logits = torch.tensor([[30.0, -30.0]]).half()
     assert _losses(logits, torch.tensor([[0.0, 1.0]]), torch.ones(2), 0.0).dtype == torch.float32
+
+
+TRUTH = np.array([0] * 6 + [1] * 3 + [2])
+ONE_CORPUS = np.zeros(10, np.int64)
+
+
+def test_offsets_are_the_logarithms_of_the_shares_in_which_classes_are_drawn():
+    offsets = logit_offsets(TrainConfig(logit_adjustment=1.0), TRUTH, ONE_CORPUS, 4).numpy()
+    np.testing.assert_allclose(offsets, [*np.log([0.6, 0.3, 0.1]), 0.0], rtol=1e-6)  # nobody trains the last class
+    half = logit_offsets(TrainConfig(logit_adjustment=0.5), TRUTH, ONE_CORPUS, 4).numpy()
+    np.testing.assert_allclose(half, offsets / 2, rtol=1e-6)
+    assert not logit_offsets(TrainConfig(), TRUTH, ONE_CORPUS, 4).any()
+    evenly = TrainConfig(logit_adjustment=1.0, sampling="balanced")
+    np.testing.assert_allclose(logit_offsets(evenly, TRUTH, ONE_CORPUS, 3).numpy(), np.log([1 / 3] * 3), rtol=1e-6)
+
+
+def test_what_cannot_be_told_apart_is_held_equally_likely_where_the_loss_knows_the_shares():
+    truth = F.one_hot(torch.from_numpy(TRUTH), 3).float()
+    found = {}
+    for adjustment in (0.0, 1.0):
+        offsets = logit_offsets(TrainConfig(logit_adjustment=adjustment), TRUTH, ONE_CORPUS, 3)
+        logits = torch.zeros(3, requires_grad=True)  # the same for every clip: there is nothing to hear
+        optimizer = torch.optim.LBFGS([logits], max_iter=50, line_search_fn="strong_wolfe")
+
+        def loss(logits=logits, offsets=offsets, optimizer=optimizer):
+            optimizer.zero_grad()
+            total = _losses(logits.expand(10, 2, 3), truth, torch.ones(3), 0.0, offsets).sum()
+            total.backward()
+            return total
+
+        optimizer.step(loss)
+        found[adjustment] = logits.detach().softmax(0).tolist()
+    assert found[0.0] == pytest.approx([0.6, 0.3, 0.1], abs=1e-3)
+    assert found[1.0] == pytest.approx([1 / 3] * 3, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_run_trains_with_the_offsets_of_its_own_clips(tiny_config, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(epoch, "_losses", lambda *them: given.append(them[4]) or _losses(*them))
+    config = tiny_config("train.logit_adjustment=1", "train.epochs=1", "data.label_map={angry: happy}")
+    loop.fit(config, tmp_path / "run", progress=False)
+    for offsets in given:
+        np.testing.assert_allclose(offsets.numpy(), np.log([1 / 3, 2 / 3]), rtol=1e-6)
 
 
 VECTORS = ("features={stack: [mfcc, rms], n_fft: 512, statistics: [mean, std]}", "model={kind: mlp, widths: [16]}")

@@ -19,8 +19,9 @@ from serx.errors import ConfigError, DataError, DivergedError, RunInUseError
 from serx.evaluation.held_out import evaluate_checkpoint
 from serx.evaluation.report import write_report
 from serx.training import checkpoint, loop
+from serx.training.epoch import class_weights
 from serx.training.folder import BEST, LAST, METRICS, choose_folder, hold
-from serx.training.loop import class_weights, fit
+from serx.training.loop import fit
 from serx.training.run import Run
 
 pytestmark = pytest.mark.slow
