@@ -24,6 +24,7 @@ FIRST, LAST = 96, 168  # P: speeds 0.75 to 1.3125
 ZERO_CROSSINGS = 12
 ROLL_OFF = 0.97
 REACH = math.ceil(ZERO_CROSSINGS / ROLL_OFF * LAST / RATIO_STEPS)  # w, input samples a kernel reaches to each side
+_GROUP = 32  # b, outputs of one product
 CPU_CHUNK = 2  # clips at a time on a CPU: more leave the cache
 
 
@@ -48,24 +49,29 @@ def change_speed(waveform: Tensor, lengths: Tensor, steps: Tensor, slowest: int)
 
 def read_at(waveform: Tensor, steps: Tensor, size: int) -> Tensor:
     """The first `size` samples of `waveform (B, T)` read at `steps / 128` of its speed; zeros follow its end."""
-    bank, blocks = _bank(waveform.device), -(-size // RATIO_STEPS)
-    taps = bank.shape[1]
+    bank, count = _bank(waveform.device), -(-size // RATIO_STEPS)
+    groups, taps = bank.shape[1:3]
     padded = F.pad(waveform, (REACH, taps))
-    last = padded.shape[1] - taps  # past the end every row is zeros
-    start = (torch.arange(blocks, device=steps.device) * steps[:, None]).clamp(max=last)
-    rows = padded.unfold(1, taps, 1)[torch.arange(len(steps), device=steps.device)[:, None], start]
-    return torch.bmm(rows, bank.index_select(0, steps - FIRST)).flatten(1)[:, :size]
+    first = torch.arange(groups, device=steps.device) * steps[:, None] // groups
+    start = first[:, :, None] + torch.arange(count, device=steps.device) * steps[:, None, None]
+    start = start.clamp(max=padded.shape[1] - taps)  # past the end every row is zeros
+    start += torch.arange(len(steps), device=steps.device)[:, None, None] * padded.shape[1]
+    rows = padded.flatten().unfold(0, taps, 1).index_select(0, start.flatten()).view(-1, count, taps)
+    read = torch.bmm(rows, bank.index_select(0, steps - FIRST).flatten(0, 1))
+    return read.view(len(steps), groups, count, -1).transpose(1, 2).flatten(1)[:, :size]
 
 
 @cached
 def _bank(device: torch.device) -> Tensor:
-    """`(P, K, Q)` weights; made in float64, each output's weights adding up to 1."""
-    taps = torch.arange(LAST + 2 * REACH, dtype=torch.float64)[:, None] - REACH
-    output = torch.arange(RATIO_STEPS, dtype=torch.float64)
+    """`(P, Q / b, K, b)` weights; made in float64, each output's weights adding up to 1."""
+    first = torch.arange(0, RATIO_STEPS, _GROUP)[:, None, None]
+    taps = torch.arange(-(-_GROUP * LAST // RATIO_STEPS) + 2 * REACH)[:, None] - REACH
     bank = []
     for step in range(FIRST, LAST + 1):
         cut = min(1.0, RATIO_STEPS / step) * ROLL_OFF
-        distance = ((taps - output * step / RATIO_STEPS) * cut).clamp(-ZERO_CROSSINGS, ZERO_CROSSINGS)
+        position = (first + torch.arange(_GROUP)) * step / RATIO_STEPS
+        distance = taps + first * step // RATIO_STEPS - position.double()
+        distance = (distance * cut).clamp(-ZERO_CROSSINGS, ZERO_CROSSINGS)
         weight = torch.sinc(distance) * torch.cos(math.pi * distance / 2 / ZERO_CROSSINGS).square()
-        bank.append((weight / weight.sum(0)).float())
+        bank.append((weight / weight.sum(1, keepdim=True)).float())
     return torch.stack(bank).to(device)

@@ -17,12 +17,12 @@ Tempos are fractions of integers and frames are found by integer division, the s
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from serx.transforms.chunks import by_chunks
 from serx.transforms.functional import valid_mask
 from serx.transforms.resampling import RATIO_STEPS, REACH, read_at
 from serx.transforms.tables import hann_window
@@ -30,7 +30,7 @@ from serx.transforms.tables import hann_window
 CPU_CHUNK = 2  # clips at a time on a CPU: more leave the cache
 OVERLAP = 4  # frames that cover a sample
 _WINDOW_SECONDS = 0.064
-_BLOCK = 8  # slips whose turns are composed before the blocks are joined
+_BLOCK = 4  # slips whose turns are composed before the blocks are joined
 _TINY = 1e-16  # turns silence by nothing; a partial at -140 dB has 1e-11 here
 
 
@@ -52,19 +52,14 @@ def change_tempo(
     Returns:
         `(B, ceil(T * 128 / slowest))` and the new lengths `ceil(length * 128 / steps)`.
     """
-    width = waveform.shape[1]
-    size = _scaled(width, RATIO_STEPS, bounds[0])
-    shorter = torch.div(lengths * RATIO_STEPS + steps - 1, steps, rounding_mode="floor")
+    size = _scaled(waveform.shape[1], RATIO_STEPS, bounds[0])
+    new = torch.div(lengths * RATIO_STEPS + steps - 1, steps, rounding_mode="floor")
+    tempos = (bounds[0] / RATIO_STEPS, bounds[1] / RATIO_STEPS)
 
-    def play(part: Tensor, steps: Tensor, lengths: Tensor) -> Tensor:
-        slow, fast = _known_bounds(steps, bounds)
-        here = _scaled(width, RATIO_STEPS, slow)
-        tempos = (slow / RATIO_STEPS, fast / RATIO_STEPS)
-        played = _stretch(part, steps, torch.full_like(steps, RATIO_STEPS), tempos, here, window)
-        same = F.pad(part, (0, here - width))  # cuts where every clip is faster, and none the same
-        return torch.where((steps == RATIO_STEPS)[:, None], same, played) * valid_mask(lengths, here)
+    def play(part: Tensor, size: int, steps: Tensor) -> Tensor:
+        return _stretch(part, steps, torch.full_like(steps, RATIO_STEPS), tempos, size, window)
 
-    return by_chunks(play, CPU_CHUNK, size, waveform, steps, shorter), shorter
+    return _change(play, steps / RATIO_STEPS, steps == RATIO_STEPS, waveform, lengths, new, size, steps), new
 
 
 def change_pitch(waveform: Tensor, lengths: Tensor, steps: Tensor, bounds: tuple[int, int], window: int) -> Tensor:
@@ -77,16 +72,15 @@ def change_pitch(waveform: Tensor, lengths: Tensor, steps: Tensor, bounds: tuple
         steps: `(B,)` int64 within `bounds`, two host numbers from 96 to 168, least and greatest.
         window: samples of a frame, a multiple of 4.
     """
-    size = waveform.shape[1]
+    tempos = (RATIO_STEPS / bounds[1], RATIO_STEPS / bounds[0])
 
-    def shift(part: Tensor, steps: Tensor, lengths: Tensor) -> Tensor:
-        low, high = _known_bounds(steps, bounds)
-        tempos, longest = (RATIO_STEPS / low, RATIO_STEPS / high), _scaled(size, high, RATIO_STEPS) + REACH
+    def shift(part: Tensor, size: int, steps: Tensor) -> Tensor:
+        longest = _scaled(size, _known_most(steps, bounds[1]), RATIO_STEPS) + REACH
         longer = _stretch(part, torch.full_like(steps, RATIO_STEPS), steps, tempos, longest, window)
-        shifted = read_at(longer, steps, size) * valid_mask(lengths, size)
-        return torch.where((steps == RATIO_STEPS)[:, None], part, shifted)
+        return read_at(longer, steps, size)
 
-    return by_chunks(shift, CPU_CHUNK, size, waveform, steps, lengths)
+    size, still = waveform.shape[1], steps == RATIO_STEPS
+    return _change(shift, RATIO_STEPS / steps, still, waveform, lengths, lengths, size, steps)
 
 
 def change_pitch_and_tempo(
@@ -112,21 +106,16 @@ def change_pitch_and_tempo(
     Returns:
         `(B, ceil(T * 128 / slowest))` and the new lengths `ceil(length * 128 / tempo)`.
     """
-    width = waveform.shape[1]
-    size = _scaled(width, RATIO_STEPS, tempo_bounds[0])
+    size = _scaled(waveform.shape[1], RATIO_STEPS, tempo_bounds[0])
     new = torch.div(lengths * RATIO_STEPS + tempo - 1, tempo, rounding_mode="floor")
+    tempos = (tempo_bounds[0] / pitch_bounds[1], tempo_bounds[1] / pitch_bounds[0])
 
-    def change(part: Tensor, pitch: Tensor, tempo: Tensor, lengths: Tensor) -> Tensor:
-        (low, high), (slow, fast) = _known_bounds(pitch, pitch_bounds), _known_bounds(tempo, tempo_bounds)
-        here = _scaled(width, RATIO_STEPS, slow)
-        longest = _scaled(here, high, RATIO_STEPS) + REACH
-        longer = _stretch(part, tempo, pitch, (slow / high, fast / low), longest, window)
-        same = F.pad(part, (0, here - width))  # cuts where every clip is faster, and none the same
-        still = (pitch == RATIO_STEPS) & (tempo == RATIO_STEPS)
-        changed = read_at(longer, pitch, here) * valid_mask(lengths, here)
-        return torch.where(still[:, None], same, changed)
+    def change(part: Tensor, size: int, pitch: Tensor, tempo: Tensor) -> Tensor:
+        longest = _scaled(size, _known_most(pitch, pitch_bounds[1]), RATIO_STEPS) + REACH
+        return read_at(_stretch(part, tempo, pitch, tempos, longest, window), pitch, size)
 
-    return by_chunks(change, CPU_CHUNK, size, waveform, pitch, tempo, new), new
+    still = (pitch == RATIO_STEPS) & (tempo == RATIO_STEPS)
+    return _change(change, tempo / pitch, still, waveform, lengths, new, size, pitch, tempo), new
 
 
 def _scaled(size: int, over: int, under: int) -> int:
@@ -134,14 +123,47 @@ def _scaled(size: int, over: int, under: int) -> int:
     return -(-size * over // under)
 
 
-def _known_bounds(steps: Tensor, bounds: tuple[int, int]) -> tuple[int, int]:
-    """The range of `steps`, for as few frames and slips as will do: on a CPU their own, elsewhere the setting's.
+def _change(
+    change: Callable[..., Tensor],
+    tempo: Tensor,
+    still: Tensor,
+    waveform: Tensor,
+    lengths: Tensor,
+    new: Tensor,
+    size: int,
+    *per_clip: Tensor,
+) -> Tensor:
+    """`change(waveform, size, *per_clip)`, zero beyond the lengths `new`, as `(B, size)`; `still (B,)` clips as they are.
 
-    A CPU waits for nothing when it reads its own numbers. What a clip becomes does not depend on the range.
+    A CPU leaves out what stays and what is padding, and takes clips together that are stretched alike: they have as
+    many frames and slips. What a clip becomes does not depend on it.
     """
-    if steps.device.type == "cpu":
-        return int(steps.min()), int(steps.max())
-    return bounds
+    if not _knows_its_numbers(waveform):
+        changed = change(waveform, size, *per_clip)
+        same = F.pad(waveform, (0, size - waveform.shape[1]))  # cuts where every clip is faster, and none the same
+        return torch.where(still[:, None], same, changed) * valid_mask(new, size)
+    result, sizes = waveform.new_empty(len(waveform), size), new.tolist()
+    order = tempo.argsort()
+    for clip in still.nonzero().flatten().tolist():
+        result[clip, : sizes[clip]] = waveform[clip, : sizes[clip]]
+    for clips in order[~still[order]].split(CPU_CHUNK):
+        heard, here = (int(numbers[clips].max()) for numbers in (lengths, new))
+        changed = change(waveform.index_select(0, clips)[:, :heard], here, *(numbers[clips] for numbers in per_clip))
+        for clip, samples in zip(clips.tolist(), changed, strict=True):
+            result[clip, : sizes[clip]] = samples[: sizes[clip]]
+    for samples, end in zip(result, sizes, strict=True):
+        samples[end:] = 0
+    return result
+
+
+def _knows_its_numbers(tensor: Tensor) -> bool:
+    """Whether reading its numbers makes nobody wait."""
+    return tensor.device.type == "cpu"
+
+
+def _known_most(numbers: Tensor, bound: int) -> int:
+    """The greatest of `numbers` where it can be read, elsewhere the `bound` that a setting has."""
+    return int(numbers.max()) if _knows_its_numbers(numbers) else bound
 
 
 def _stretch(
@@ -160,7 +182,8 @@ def _stretch(
     source = torch.div(2 * position * over[:, None] + under[:, None], 2 * under[:, None], rounding_mode="floor")
     source = source.clamp(min=-1)
     passed = (source - position).abs()  # the slips before a frame: k(j) - j has moved by one at each
-    slips = 2 + math.ceil(max(min(frames, (last + 2) / tempo) * abs(tempo - 1) for tempo in tempos))
+    most = 2 + math.ceil(max(min(frames, (last + 2) / tempo) * abs(tempo - 1) for tempo in tempos))
+    slips = max(1, _known_most(passed * (source < last), most))
     turned = _turns(spectrum, source, passed, slips)
     rows = _take(spectrum, (source + 1).clamp(max=last + 1)).mul_(_take(turned, passed.clamp(max=slips)))
     return _overlap_add(torch.fft.irfft(rows, n=window), shape)[:, window // 2 + hop :][:, :size]
@@ -173,48 +196,52 @@ def _take(frames: Tensor, index: Tensor) -> Tensor:
 
 
 def _turns(spectrum: Tensor, source: Tensor, passed: Tensor, slips: int) -> Tensor:
-    """`(B, slips + 1, bins)` unit phasors of the stretches between slips; past a clip's last slip they mean nothing."""
+    """`(B, > slips, bins)` unit phasors of the stretches between slips; past a clip's last slip they mean nothing."""
     wanted = torch.arange(1, slips + 1, device=spectrum.device).expand(len(spectrum), slips).contiguous()
     after = torch.searchsorted(passed, wanted).clamp(1, passed.shape[1] - 1)  # the first frame after each slip
     most = spectrum.shape[1] - 1
     would = _take(spectrum, (source.gather(1, after - 1) + 2).clamp(max=most))
     does = _take(spectrum, (source.gather(1, after) + 1).clamp(max=most))
     turn = would.mul_(does.conj()).add_(_TINY)
-    power = turn.real.square().addcmul_(turn.imag, turn.imag)
-    source = _nearest_peak(power)
-    return F.pad(_compose(turn.mul_(power.rsqrt_()).gather(2, source), source), (0, 0, 1, 0), value=1.0)
+    squares = torch.view_as_real(turn).square()
+    power = squares[..., 0] + squares[..., 1]
+    source = _nearest_peak(power.detach())
+    return _compose(turn.mul_(power.rsqrt_()).gather(2, source), source)
 
 
 def _compose(turn: Tensor, source: Tensor) -> Tensor:
-    """The phasors `(B, S, bins)` after each of S slips E'[f] = E[source(f)] turn[f], beginning with E = 1.
+    """The phasors `(B, > S, bins)` before the first and after each of S slips E'[f] = E[source(f)] turn[f]; E = 1 first.
 
     In blocks: first all maps from a block's start to each of its slips, for all blocks at once, then the phasors from
     block to block. The blocks are of one size, so a result does not depend on how many slips follow it.
     """
-    count = turn.shape[1]
-    blocks = -(-count // _BLOCK)
-    missing = blocks * _BLOCK - count
-    turns = list(F.pad(turn, (0, 0, 0, missing)).unflatten(1, (blocks, _BLOCK)).unbind(2))
-    sources = list(F.pad(source, (0, 0, 0, missing)).unflatten(1, (blocks, _BLOCK)).unbind(2))
+    blocks = 1 + turn.shape[1] // _BLOCK
+    missing = blocks * _BLOCK - 1 - turn.shape[1]  # a slip that leaves E = 1 as it is comes first
+    turns = list(F.pad(turn, (0, 0, 1, missing), value=1.0).unflatten(1, (blocks, _BLOCK)).unbind(2))
+    sources = list(F.pad(source, (0, 0, 1, missing)).unflatten(1, (blocks, _BLOCK)).unbind(2))
     for i in range(1, _BLOCK):
         turns[i] = turns[i - 1].gather(2, sources[i]).mul_(turns[i])
         sources[i] = sources[i - 1].gather(2, sources[i])
     phasors = [torch.ones_like(turn[:, 0])]
     for i in range(blocks - 1):
-        phasors.append(phasors[-1].gather(1, sources[-1][:, i]) * turns[-1][:, i])
+        phasors.append(phasors[-1].gather(1, sources[-1][:, i]).mul_(turns[-1][:, i]))
     before = torch.stack(phasors, 1)
-    after = [before.gather(2, source) * turn for source, turn in zip(sources, turns, strict=True)]
-    return torch.stack(after, 2).flatten(1, 2)[:, :count]
+    after = [before.gather(2, source).mul_(turn) for source, turn in zip(sources, turns, strict=True)]
+    return torch.stack(after, 2).flatten(1, 2)
 
 
 def _nearest_peak(power: Tensor) -> Tensor:
-    """`(..., bins)` -> int64, for each bin the nearest one that is the largest of its five neighbours."""
+    """`(..., bins)` -> int64, for each bin the nearest one that is the largest of its five neighbours.
+
+    In floats throughout: a CPU compares and selects several times slower than it adds.
+    """
     bins = power.shape[-1]
-    index = torch.arange(bins, device=power.device, dtype=torch.int16)
-    peak = F.max_pool1d(power, 5, 1, 2) == power
-    left = torch.where(peak, index, -bins).cummax(-1).values
-    right = torch.where(peak, index, 2 * bins).flip(-1).cummin(-1).values.flip(-1)
-    return torch.where(2 * index <= left + right, left, right).clamp_(0, bins - 1).long()
+    index = torch.arange(bins, device=power.device, dtype=power.dtype)
+    away = F.max_pool1d(power, 5, 1, 2).sub_(power).sign_().mul_(2 * bins)  # 0 at peaks
+    left = (index - away).cummax(-1).values
+    right = away.add_(index).flip(-1).cummin(-1).values.flip(-1)
+    nearer_right = (2 * index - left).sub_(right).clamp_(0, 1)
+    return left.lerp(right, nearer_right).long().clamp_(0, bins - 1)
 
 
 def _overlap_add(frames: Tensor, shape: Tensor) -> Tensor:

@@ -103,7 +103,7 @@ def test_a_clip_does_not_hear_its_neighbours_its_padding_or_the_bounds(kind, cli
             return change_pitch_and_tempo(x, lengths, steps, tempo, bounds, tempos, WINDOW)
         return change_tempo(x, lengths, steps, bounds, WINDOW)
 
-    monkeypatch.setattr(vocoder, "_known_bounds", lambda steps, bounds: bounds)  # as on a GPU
+    monkeypatch.setattr(vocoder, "_knows_its_numbers", lambda tensor: False)  # as on a GPU
     together, new = change(x, lengths, steps, (96, 168))
     monkeypatch.undo()
     for i, wave in enumerate(clips):
@@ -154,11 +154,12 @@ def test_composing_in_blocks_is_composing_one_by_one():
     random = torch.Generator().manual_seed(0)
     turn = torch.polar(torch.ones(2, 21, 6), 6 * torch.rand(2, 21, 6, generator=random))
     source = torch.randint(6, (2, 21, 6), generator=random)
-    phasor, expected = torch.ones(2, 6, dtype=torch.complex64), []
+    phasor = torch.ones(2, 6, dtype=torch.complex64)
+    expected = [phasor]
     for i in range(21):
         phasor = phasor.gather(1, source[:, i]) * turn[:, i]
         expected.append(phasor)
-    torch.testing.assert_close(vocoder._compose(turn, source), torch.stack(expected, 1))
+    torch.testing.assert_close(vocoder._compose(turn, source)[:, :22], torch.stack(expected, 1))
 
 
 def _convergence(y: np.ndarray, x: np.ndarray, tempo: float) -> float:
