@@ -52,9 +52,9 @@ def read_at(waveform: Tensor, steps: Tensor, size: int) -> Tensor:
     bank, count = _bank(waveform.device), -(-size // RATIO_STEPS)
     groups, taps = bank.shape[1:3]
     padded = F.pad(waveform, (REACH, taps))
-    first = torch.arange(groups, device=steps.device) * steps[:, None] // groups
-    start = first[:, :, None] + torch.arange(count, device=steps.device) * steps[:, None, None]
-    start = start.clamp(max=padded.shape[1] - taps)  # past the end every row is zeros
+    output = torch.arange(0, count * RATIO_STEPS, _GROUP, device=steps.device).view(count, groups).T
+    start = (output * steps[:, None, None]).bitwise_right_shift_(7)
+    start = start.clamp_(max=padded.shape[1] - taps)  # past the end every row is zeros
     start += torch.arange(len(steps), device=steps.device)[:, None, None] * padded.shape[1]
     rows = padded.flatten().unfold(0, taps, 1).index_select(0, start.flatten()).view(-1, count, taps)
     read = torch.bmm(rows, bank.index_select(0, steps - FIRST).flatten(0, 1))

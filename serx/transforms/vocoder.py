@@ -56,10 +56,11 @@ def change_tempo(
     new = torch.div(lengths * RATIO_STEPS + steps - 1, steps, rounding_mode="floor")
     tempos = (bounds[0] / RATIO_STEPS, bounds[1] / RATIO_STEPS)
 
-    def play(part: Tensor, size: int, steps: Tensor) -> Tensor:
+    def play(part: Tensor, tempos: tuple[float, float], size: int, steps: Tensor) -> Tensor:
         return _stretch(part, steps, torch.full_like(steps, RATIO_STEPS), tempos, size, window)
 
-    return _change(play, steps / RATIO_STEPS, steps == RATIO_STEPS, waveform, lengths, new, size, steps), new
+    still = steps == RATIO_STEPS
+    return _change(play, steps / RATIO_STEPS, tempos, still, waveform, lengths, new, size, steps), new
 
 
 def change_pitch(waveform: Tensor, lengths: Tensor, steps: Tensor, bounds: tuple[int, int], window: int) -> Tensor:
@@ -74,13 +75,12 @@ def change_pitch(waveform: Tensor, lengths: Tensor, steps: Tensor, bounds: tuple
     """
     tempos = (RATIO_STEPS / bounds[1], RATIO_STEPS / bounds[0])
 
-    def shift(part: Tensor, size: int, steps: Tensor) -> Tensor:
-        longest = _scaled(size, _known_most(steps, bounds[1]), RATIO_STEPS) + REACH
-        longer = _stretch(part, torch.full_like(steps, RATIO_STEPS), steps, tempos, longest, window)
-        return read_at(longer, steps, size)
+    def shift(part: Tensor, tempos: tuple[float, float], size: int, steps: Tensor) -> Tensor:
+        over = torch.full_like(steps, RATIO_STEPS)
+        return read_at(_stretch(part, over, steps, tempos, _to_be_read(part, tempos), window), steps, size)
 
     size, still = waveform.shape[1], steps == RATIO_STEPS
-    return _change(shift, RATIO_STEPS / steps, still, waveform, lengths, lengths, size, steps)
+    return _change(shift, RATIO_STEPS / steps, tempos, still, waveform, lengths, lengths, size, steps)
 
 
 def change_pitch_and_tempo(
@@ -110,12 +110,11 @@ def change_pitch_and_tempo(
     new = torch.div(lengths * RATIO_STEPS + tempo - 1, tempo, rounding_mode="floor")
     tempos = (tempo_bounds[0] / pitch_bounds[1], tempo_bounds[1] / pitch_bounds[0])
 
-    def change(part: Tensor, size: int, pitch: Tensor, tempo: Tensor) -> Tensor:
-        longest = _scaled(size, _known_most(pitch, pitch_bounds[1]), RATIO_STEPS) + REACH
-        return read_at(_stretch(part, tempo, pitch, tempos, longest, window), pitch, size)
+    def change(part: Tensor, tempos: tuple[float, float], size: int, pitch: Tensor, tempo: Tensor) -> Tensor:
+        return read_at(_stretch(part, tempo, pitch, tempos, _to_be_read(part, tempos), window), pitch, size)
 
     still = (pitch == RATIO_STEPS) & (tempo == RATIO_STEPS)
-    return _change(change, tempo / pitch, still, waveform, lengths, new, size, pitch, tempo), new
+    return _change(change, tempo / pitch, tempos, still, waveform, lengths, new, size, pitch, tempo), new
 
 
 def _scaled(size: int, over: int, under: int) -> int:
@@ -123,9 +122,15 @@ def _scaled(size: int, over: int, under: int) -> int:
     return -(-size * over // under)
 
 
+def _to_be_read(waveform: Tensor, tempos: tuple[float, float]) -> int:
+    """Samples of the stretched clips that `read_at` may hear: its kernel reaches beyond the last one."""
+    return math.ceil(waveform.shape[1] / tempos[0]) + 1 + REACH
+
+
 def _change(
     change: Callable[..., Tensor],
     tempo: Tensor,
+    tempos: tuple[float, float],
     still: Tensor,
     waveform: Tensor,
     lengths: Tensor,
@@ -133,25 +138,28 @@ def _change(
     size: int,
     *per_clip: Tensor,
 ) -> Tensor:
-    """`change(waveform, size, *per_clip)`, zero beyond the lengths `new`, as `(B, size)`; `still (B,)` clips as they are.
+    """`change(waveform, tempos, size, *per_clip)`, zero beyond the lengths `new`: `(B, size)`; `still` clips stay.
 
-    A CPU leaves out what stays and what is padding, and takes clips together that are stretched alike: they have as
-    many frames and slips. What a clip becomes does not depend on it.
+    A CPU reads its own numbers: it leaves out what stays and what is padding, and takes clips of like `tempo` together,
+    which have as many frames and slips. What a clip becomes does not depend on it.
     """
     if not _knows_its_numbers(waveform):
-        changed = change(waveform, size, *per_clip)
+        changed = change(waveform, tempos, size, *per_clip)
         same = F.pad(waveform, (0, size - waveform.shape[1]))  # cuts where every clip is faster, and none the same
         return torch.where(still[:, None], same, changed) * valid_mask(new, size)
-    result, sizes = waveform.new_empty(len(waveform), size), new.tolist()
-    order = tempo.argsort()
+    result = waveform.new_empty(len(waveform), size)
+    rates, heard, ends = tempo.tolist(), lengths.tolist(), new.tolist()
     for clip in still.nonzero().flatten().tolist():
-        result[clip, : sizes[clip]] = waveform[clip, : sizes[clip]]
-    for clips in order[~still[order]].split(CPU_CHUNK):
-        heard, here = (int(numbers[clips].max()) for numbers in (lengths, new))
-        changed = change(waveform.index_select(0, clips)[:, :heard], here, *(numbers[clips] for numbers in per_clip))
-        for clip, samples in zip(clips.tolist(), changed, strict=True):
-            result[clip, : sizes[clip]] = samples[: sizes[clip]]
-    for samples, end in zip(result, sizes, strict=True):
+        result[clip, : ends[clip]] = waveform[clip, : ends[clip]]
+    order = tempo.argsort()
+    for index in order[~still[order]].split(CPU_CHUNK):
+        clips = index.tolist()
+        part = waveform.index_select(0, index)[:, : max(heard[clip] for clip in clips)]
+        tempos, most = (rates[clips[0]], rates[clips[-1]]), max(ends[clip] for clip in clips)
+        changed = change(part, tempos, most, *(numbers[index] for numbers in per_clip))
+        for clip, samples in zip(clips, changed, strict=True):
+            result[clip, : ends[clip]] = samples[: ends[clip]]
+    for samples, end in zip(result, ends, strict=True):
         samples[end:] = 0
     return result
 
@@ -159,11 +167,6 @@ def _change(
 def _knows_its_numbers(tensor: Tensor) -> bool:
     """Whether reading its numbers makes nobody wait."""
     return tensor.device.type == "cpu"
-
-
-def _known_most(numbers: Tensor, bound: int) -> int:
-    """The greatest of `numbers` where it can be read, elsewhere the `bound` that a setting has."""
-    return int(numbers.max()) if _knows_its_numbers(numbers) else bound
 
 
 def _stretch(
@@ -174,56 +177,57 @@ def _stretch(
     shape = hann_window(window, waveform.device)
     # Frames -1, 0, 1 ... are centred on multiples of hop; -1 and those past the end make the overlap complete
     # everywhere, so that its sum of squared windows is the constant 1.5 * OVERLAP / 4.
-    last = -(-(waveform.shape[1] + window // 2) // hop)  # the first frame that hears nothing of the clip
-    padded = F.pad(waveform, (window // 2 + hop, window // 2 + last * hop - waveform.shape[1]))
+    last = -(-(waveform.shape[1] + window // 2) // hop)  # this frame and the next hear nothing of the clip
+    padded = F.pad(waveform, (window // 2 + hop, window // 2 + (last + 1) * hop - waveform.shape[1]))
     spectrum = torch.fft.rfft(padded.unfold(1, window, hop) * shape)
     frames = 1 - (-(size + window // 2) // hop)
     position = torch.arange(-1, frames - 1, device=waveform.device)
     source = torch.div(2 * position * over[:, None] + under[:, None], 2 * under[:, None], rounding_mode="floor")
     source = source.clamp(min=-1)
     passed = (source - position).abs()  # the slips before a frame: k(j) - j has moved by one at each
-    most = 2 + math.ceil(max(min(frames, (last + 2) / tempo) * abs(tempo - 1) for tempo in tempos))
-    slips = max(1, _known_most(passed * (source < last), most))
+    slips = math.ceil(max(min(frames, (last + 1) / tempo) * abs(tempo - 1) for tempo in tempos))
+    source = 1 + _in_row(source.clamp(max=last), spectrum)
     turned = _turns(spectrum, source, passed, slips)
-    rows = _take(spectrum, (source + 1).clamp(max=last + 1)).mul_(_take(turned, passed.clamp(max=slips)))
+    rows = _take(spectrum, source).mul_(_take(turned, _in_row(passed.clamp(max=slips), turned)))
     return _overlap_add(torch.fft.irfft(rows, n=window), shape)[:, window // 2 + hop :][:, :size]
 
 
+def _in_row(index: Tensor, frames: Tensor) -> Tensor:
+    """Each clip's `index (B, M)` of its own frames, in all clips' `frames (B, N, bins)` laid end to end."""
+    return index + torch.arange(len(frames), device=frames.device)[:, None] * frames.shape[1]
+
+
 def _take(frames: Tensor, index: Tensor) -> Tensor:
-    """`frames (B, N, bins)` at each clip's own `index (B, M)`; one flat gather, twice as fast as two indices."""
-    first = torch.arange(len(frames), device=frames.device)[:, None] * frames.shape[1]
-    return frames.flatten(0, 1).index_select(0, (index + first).flatten()).unflatten(0, index.shape)
+    """`frames (B, N, bins)` at an `index (B, M)` of `_in_row`; one flat gather, twice as fast as two indices."""
+    return frames.flatten(0, 1).index_select(0, index.flatten()).unflatten(0, index.shape)
 
 
 def _turns(spectrum: Tensor, source: Tensor, passed: Tensor, slips: int) -> Tensor:
     """`(B, > slips, bins)` unit phasors of the stretches between slips; past a clip's last slip they mean nothing."""
-    wanted = torch.arange(1, slips + 1, device=spectrum.device).expand(len(spectrum), slips).contiguous()
+    # Slip 0 is none: the frame that would follow frame -1 does, and its turn is 1.
+    count = (slips // _BLOCK + 1) * _BLOCK
+    wanted = torch.arange(count, device=spectrum.device).repeat(len(spectrum), 1)
     after = torch.searchsorted(passed, wanted).clamp(1, passed.shape[1] - 1)  # the first frame after each slip
-    most = spectrum.shape[1] - 1
-    would = _take(spectrum, (source.gather(1, after - 1) + 2).clamp(max=most))
-    does = _take(spectrum, (source.gather(1, after) + 1).clamp(max=most))
+    would, does = _take(spectrum, source.gather(1, after - 1) + 1), _take(spectrum, source.gather(1, after))
     turn = would.mul_(does.conj()).add_(_TINY)
     squares = torch.view_as_real(turn).square()
     power = squares[..., 0] + squares[..., 1]
-    source = _nearest_peak(power.detach())
-    return _compose(turn.mul_(power.rsqrt_()).gather(2, source), source)
+    peak = _nearest_peak(power.detach())
+    return _compose(turn.mul_(power.rsqrt_()).gather(2, peak), peak)
 
 
 def _compose(turn: Tensor, source: Tensor) -> Tensor:
-    """The phasors `(B, > S, bins)` before the first and after each of S slips E'[f] = E[source(f)] turn[f]; E = 1 first.
+    """The phasors `(B, S, bins)` after each of S slips E'[f] = E[source(f)] turn[f], beginning with E = 1.
 
-    In blocks: first all maps from a block's start to each of its slips, for all blocks at once, then the phasors from
+    In blocks of which S is a multiple: first all maps from a block's start to each of its slips, for all blocks at once, then the phasors from
     block to block. The blocks are of one size, so a result does not depend on how many slips follow it.
     """
-    blocks = 1 + turn.shape[1] // _BLOCK
-    missing = blocks * _BLOCK - 1 - turn.shape[1]  # a slip that leaves E = 1 as it is comes first
-    turns = list(F.pad(turn, (0, 0, 1, missing), value=1.0).unflatten(1, (blocks, _BLOCK)).unbind(2))
-    sources = list(F.pad(source, (0, 0, 1, missing)).unflatten(1, (blocks, _BLOCK)).unbind(2))
+    turns, sources = (list(each.unflatten(1, (-1, _BLOCK)).unbind(2)) for each in (turn, source))
     for i in range(1, _BLOCK):
         turns[i] = turns[i - 1].gather(2, sources[i]).mul_(turns[i])
         sources[i] = sources[i - 1].gather(2, sources[i])
     phasors = [torch.ones_like(turn[:, 0])]
-    for i in range(blocks - 1):
+    for i in range(turns[0].shape[1] - 1):
         phasors.append(phasors[-1].gather(1, sources[-1][:, i]).mul_(turns[-1][:, i]))
     before = torch.stack(phasors, 1)
     after = [before.gather(2, source).mul_(turn) for source, turn in zip(sources, turns, strict=True)]

@@ -152,14 +152,13 @@ def test_every_bin_takes_the_nearest_peak():
 
 def test_composing_in_blocks_is_composing_one_by_one():
     random = torch.Generator().manual_seed(0)
-    turn = torch.polar(torch.ones(2, 21, 6), 6 * torch.rand(2, 21, 6, generator=random))
-    source = torch.randint(6, (2, 21, 6), generator=random)
-    phasor = torch.ones(2, 6, dtype=torch.complex64)
-    expected = [phasor]
-    for i in range(21):
+    turn = torch.polar(torch.ones(2, 20, 6), 6 * torch.rand(2, 20, 6, generator=random))
+    source = torch.randint(6, (2, 20, 6), generator=random)
+    phasor, expected = torch.ones(2, 6, dtype=torch.complex64), []
+    for i in range(20):
         phasor = phasor.gather(1, source[:, i]) * turn[:, i]
         expected.append(phasor)
-    torch.testing.assert_close(vocoder._compose(turn, source)[:, :22], torch.stack(expected, 1))
+    torch.testing.assert_close(vocoder._compose(turn, source), torch.stack(expected, 1))
 
 
 def _convergence(y: np.ndarray, x: np.ndarray, tempo: float) -> float:
