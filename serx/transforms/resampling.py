@@ -56,9 +56,9 @@ def read_at(waveform: Tensor, steps: Tensor, size: int) -> Tensor:
     start = (output * steps[:, None, None]).bitwise_right_shift_(7)
     start = start.clamp_(max=padded.shape[1] - taps)  # past the end every row is zeros
     start += torch.arange(len(steps), device=steps.device)[:, None, None] * padded.shape[1]
-    rows = padded.flatten().unfold(0, taps, 1).index_select(0, start.flatten()).view(-1, count, taps)
+    rows = padded.flatten().unfold(0, taps, 1).index_select(0, start.flatten()).view(len(steps) * groups, count, taps)
     read = torch.bmm(rows, bank.index_select(0, steps - FIRST).flatten(0, 1))
-    return read.view(len(steps), groups, count, -1).transpose(1, 2).flatten(1)[:, :size]
+    return read.view(len(steps), groups, count, _GROUP).transpose(1, 2).flatten(1)[:, :size]
 
 
 @cached

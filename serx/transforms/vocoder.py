@@ -17,13 +17,12 @@ Tempos are fractions of integers and frames are found by integer division, the s
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from serx.transforms.functional import valid_mask
+from serx.transforms.chunks import change_alike
 from serx.transforms.resampling import RATIO_STEPS, REACH, read_at
 from serx.transforms.tables import hann_window
 
@@ -60,7 +59,7 @@ def change_tempo(
         return _stretch(part, steps, torch.full_like(steps, RATIO_STEPS), tempos, size, window)
 
     still = steps == RATIO_STEPS
-    return _change(play, steps / RATIO_STEPS, tempos, still, waveform, lengths, new, size, steps), new
+    return change_alike(play, CPU_CHUNK, steps / RATIO_STEPS, tempos, still, waveform, lengths, new, size, steps), new
 
 
 def change_pitch(waveform: Tensor, lengths: Tensor, steps: Tensor, bounds: tuple[int, int], window: int) -> Tensor:
@@ -80,7 +79,7 @@ def change_pitch(waveform: Tensor, lengths: Tensor, steps: Tensor, bounds: tuple
         return read_at(_stretch(part, over, steps, tempos, _to_be_read(part, tempos), window), steps, size)
 
     size, still = waveform.shape[1], steps == RATIO_STEPS
-    return _change(shift, RATIO_STEPS / steps, tempos, still, waveform, lengths, lengths, size, steps)
+    return change_alike(shift, CPU_CHUNK, RATIO_STEPS / steps, tempos, still, waveform, lengths, lengths, size, steps)
 
 
 def change_pitch_and_tempo(
@@ -114,7 +113,9 @@ def change_pitch_and_tempo(
         return read_at(_stretch(part, tempo, pitch, tempos, _to_be_read(part, tempos), window), pitch, size)
 
     still = (pitch == RATIO_STEPS) & (tempo == RATIO_STEPS)
-    return _change(change, tempo / pitch, tempos, still, waveform, lengths, new, size, pitch, tempo), new
+    return change_alike(
+        change, CPU_CHUNK, tempo / pitch, tempos, still, waveform, lengths, new, size, pitch, tempo
+    ), new
 
 
 def _scaled(size: int, over: int, under: int) -> int:
@@ -125,48 +126,6 @@ def _scaled(size: int, over: int, under: int) -> int:
 def _to_be_read(waveform: Tensor, tempos: tuple[float, float]) -> int:
     """Samples of the stretched clips that `read_at` may hear: its kernel reaches beyond the last one."""
     return math.ceil(waveform.shape[1] / tempos[0]) + 1 + REACH
-
-
-def _change(
-    change: Callable[..., Tensor],
-    tempo: Tensor,
-    tempos: tuple[float, float],
-    still: Tensor,
-    waveform: Tensor,
-    lengths: Tensor,
-    new: Tensor,
-    size: int,
-    *per_clip: Tensor,
-) -> Tensor:
-    """`change(waveform, tempos, size, *per_clip)`, zero beyond the lengths `new`: `(B, size)`; `still` clips stay.
-
-    A CPU reads its own numbers: it leaves out what stays and what is padding, and takes clips of like `tempo` together,
-    which have as many frames and slips. What a clip becomes does not depend on it.
-    """
-    if not _knows_its_numbers(waveform):
-        changed = change(waveform, tempos, size, *per_clip)
-        same = F.pad(waveform, (0, size - waveform.shape[1]))  # cuts where every clip is faster, and none the same
-        return torch.where(still[:, None], same, changed) * valid_mask(new, size)
-    result = waveform.new_empty(len(waveform), size)
-    rates, heard, ends = tempo.tolist(), lengths.tolist(), new.tolist()
-    for clip in still.nonzero().flatten().tolist():
-        result[clip, : ends[clip]] = waveform[clip, : ends[clip]]
-    order = tempo.argsort()
-    for index in order[~still[order]].split(CPU_CHUNK):
-        clips = index.tolist()
-        part = waveform.index_select(0, index)[:, : max(heard[clip] for clip in clips)]
-        tempos, most = (rates[clips[0]], rates[clips[-1]]), max(ends[clip] for clip in clips)
-        changed = change(part, tempos, most, *(numbers[index] for numbers in per_clip))
-        for clip, samples in zip(clips, changed, strict=True):
-            result[clip, : ends[clip]] = samples[: ends[clip]]
-    for samples, end in zip(result, ends, strict=True):
-        samples[end:] = 0
-    return result
-
-
-def _knows_its_numbers(tensor: Tensor) -> bool:
-    """Whether reading its numbers makes nobody wait."""
-    return tensor.device.type == "cpu"
 
 
 def _stretch(
@@ -183,7 +142,7 @@ def _stretch(
     frames = 1 - (-(size + window // 2) // hop)
     position = torch.arange(-1, frames - 1, device=waveform.device)
     source = torch.div(2 * position * over[:, None] + under[:, None], 2 * under[:, None], rounding_mode="floor")
-    source = source.clamp(min=-1)
+    source[:, 0] = -1  # at every tempo, so that none slips before frame 0
     passed = (source - position).abs()  # the slips before a frame: k(j) - j has moved by one at each
     slips = math.ceil(max(min(frames, (last + 1) / tempo) * abs(tempo - 1) for tempo in tempos))
     source = 1 + _in_row(source.clamp(max=last), spectrum)
@@ -206,7 +165,7 @@ def _turns(spectrum: Tensor, source: Tensor, passed: Tensor, slips: int) -> Tens
     """`(B, > slips, bins)` unit phasors of the stretches between slips; past a clip's last slip they mean nothing."""
     # Slip 0 is none: the frame that would follow frame -1 does, and its turn is 1.
     count = (slips // _BLOCK + 1) * _BLOCK
-    wanted = torch.arange(count, device=spectrum.device).repeat(len(spectrum), 1)
+    wanted = torch.arange(count, device=spectrum.device).expand(len(spectrum), count).contiguous()
     after = torch.searchsorted(passed, wanted).clamp(1, passed.shape[1] - 1)  # the first frame after each slip
     would, does = _take(spectrum, source.gather(1, after - 1) + 1), _take(spectrum, source.gather(1, after))
     turn = would.mul_(does.conj()).add_(_TINY)
@@ -219,8 +178,8 @@ def _turns(spectrum: Tensor, source: Tensor, passed: Tensor, slips: int) -> Tens
 def _compose(turn: Tensor, source: Tensor) -> Tensor:
     """The phasors `(B, S, bins)` after each of S slips E'[f] = E[source(f)] turn[f], beginning with E = 1.
 
-    In blocks of which S is a multiple: first all maps from a block's start to each of its slips, for all blocks at once, then the phasors from
-    block to block. The blocks are of one size, so a result does not depend on how many slips follow it.
+    In blocks, of which S is a multiple: first all maps from a block's start to each of its slips, for all blocks at
+    once, then the phasors from block to block. The blocks are of one size, so a result does not depend on S.
     """
     turns, sources = (list(each.unflatten(1, (-1, _BLOCK)).unbind(2)) for each in (turn, source))
     for i in range(1, _BLOCK):
