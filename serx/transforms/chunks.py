@@ -40,7 +40,7 @@ def change_alike(
     size: int,
     *per_clip: Tensor,
 ) -> Tensor:
-    """`change(waveform, bounds, size, *per_clip)` as `(B, size)`, zero beyond `new`, with the `still` clips as they are.
+    """`change(waveform, bounds, size, *per_clip)` as `(B, size)`, zero beyond `new`, the `still` clips as they are.
 
     A CPU reads its own numbers: it leaves out what stays and what is padding, and takes clips of like ratio together,
     which have as much to be done. What a clip becomes may not depend on its company.

@@ -113,9 +113,8 @@ def change_pitch_and_tempo(
         return read_at(_stretch(part, tempo, pitch, tempos, _to_be_read(part, tempos), window), pitch, size)
 
     still = (pitch == RATIO_STEPS) & (tempo == RATIO_STEPS)
-    return change_alike(
-        change, CPU_CHUNK, tempo / pitch, tempos, still, waveform, lengths, new, size, pitch, tempo
-    ), new
+    ratio = tempo / pitch
+    return change_alike(change, CPU_CHUNK, ratio, tempos, still, waveform, lengths, new, size, pitch, tempo), new
 
 
 def _scaled(size: int, over: int, under: int) -> int:
@@ -168,7 +167,7 @@ def _turns(spectrum: Tensor, source: Tensor, passed: Tensor, slips: int) -> Tens
     wanted = torch.arange(count, device=spectrum.device).expand(len(spectrum), count).contiguous()
     after = torch.searchsorted(passed, wanted).clamp(1, passed.shape[1] - 1)  # the first frame after each slip
     would, does = _take(spectrum, source.gather(1, after - 1) + 1), _take(spectrum, source.gather(1, after))
-    turn = would.mul_(does.conj()).add_(_TINY)
+    turn = would.mul_(does.conj_physical_()).add_(_TINY)
     squares = torch.view_as_real(turn).square()
     power = squares[..., 0] + squares[..., 1]
     peak = _nearest_peak(power.detach())
