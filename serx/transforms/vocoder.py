@@ -185,8 +185,8 @@ def _compose(turn: Tensor, source: Tensor) -> Tensor:
         turns[i] = turns[i - 1].gather(2, sources[i]).mul_(turns[i])
         sources[i] = sources[i - 1].gather(2, sources[i])
     phasors = [torch.ones_like(turn[:, 0])]
-    for i in range(turns[0].shape[1] - 1):
-        phasors.append(phasors[-1].gather(1, sources[-1][:, i]).mul_(turns[-1][:, i]))
+    for last_turn, last_source in zip(turns[-1].unbind(1)[:-1], sources[-1].unbind(1)[:-1], strict=True):
+        phasors.append(phasors[-1].gather(1, last_source).mul_(last_turn))
     before = torch.stack(phasors, 1)
     after = [before.gather(2, source).mul_(turn) for source, turn in zip(sources, turns, strict=True)]
     return torch.stack(after, 2).flatten(1, 2)
