@@ -2,8 +2,11 @@
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from serx.transforms.functional import valid_mask
 
 
 def by_chunks(function: Callable[..., Tensor], chunk: int, size: int, waveform: Tensor, *per_clip: Tensor) -> Tensor:
@@ -23,3 +26,53 @@ def by_chunks(function: Callable[..., Tensor], chunk: int, size: int, waveform: 
         result[part, : piece.shape[1]] = piece
         result[part, piece.shape[1] :] = 0
     return result
+
+
+def change_alike(
+    change: Callable[..., Tensor],
+    chunk: int,
+    ratio: Tensor,
+    bounds: tuple[float, float],
+    still: Tensor,
+    waveform: Tensor,
+    lengths: Tensor,
+    new: Tensor,
+    size: int,
+    *per_clip: Tensor,
+) -> Tensor:
+    """`change(waveform, bounds, size, *per_clip)` as `(B, size)`, zero beyond `new`, the `still` clips as they are.
+
+    A CPU reads its own numbers: it leaves out what stays and what is padding, and takes clips of like ratio together,
+    which have as much to be done. What a clip becomes may not depend on its company.
+
+    Args:
+        change: maps `(b, T)`, the bounds of the ratios in it, the samples wanted and any number of `(b, ...)` to
+            `(b, samples)`.
+        ratio: `(B,)` by how much each clip is changed, within `bounds`, two host numbers.
+        still: `(B,)` bool, clips that stay as they are.
+        lengths, new: `(B,)` samples before and after, at most `T` and `size`.
+    """
+    if not _knows_its_numbers(waveform):
+        changed = change(waveform, bounds, size, *per_clip)
+        same = F.pad(waveform, (0, size - waveform.shape[1]))  # cuts where every clip is faster, and none the same
+        return torch.where(still[:, None], same, changed) * valid_mask(new, size)
+    result = waveform.new_empty(len(waveform), size)
+    ratios, heard, ends, stays = (numbers.tolist() for numbers in (ratio, lengths, new, still))
+    for clip, end in enumerate(ends):
+        result[clip, end:] = 0
+        if stays[clip]:
+            result[clip, :end] = waveform[clip, :end]
+    moving = sorted((clip for clip, stay in enumerate(stays) if not stay), key=lambda clip: ratios[clip])
+    for start in range(0, len(moving), chunk):
+        clips = moving[start : start + chunk]
+        index, span = torch.tensor(clips), (ratios[clips[0]], ratios[clips[-1]])
+        part = waveform.index_select(0, index)[:, : max(heard[clip] for clip in clips)]
+        told = (numbers.index_select(0, index) for numbers in per_clip)
+        for clip, samples in zip(clips, change(part, span, max(ends[clip] for clip in clips), *told), strict=True):
+            result[clip, : ends[clip]] = samples[: ends[clip]]
+    return result
+
+
+def _knows_its_numbers(tensor: Tensor) -> bool:
+    """Whether reading its numbers makes nobody wait."""
+    return tensor.device.type == "cpu"

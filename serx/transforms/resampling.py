@@ -1,13 +1,15 @@
 """Play each clip of a batch at its own speed: one batched matrix product, no kernel built per ratio.
 
-At speed P / Q (Q = 128 steps) output sample m reads the input at m P / Q. Write m = a Q + r: the position is
-a P + r P / Q, so the fraction depends on r alone, and a block of Q outputs is one product of the K input samples from
-a P onwards with a `(K, Q)` matrix of windowed-sinc weights:
+At speed P / Q (Q = 128 steps) output sample m reads the input at m P / Q, whose fraction depends on m mod Q alone. Of
+every Q outputs, b = 32 at a time are one product of the K input samples around where the first of them reads with a
+`(K, b)` matrix of windowed-sinc weights:
 
-    y[a Q + r] = sum_k x[a P + k - w] h(k - w - r P / Q),    h(t) = c sinc(c t) cos^2(pi c t / 2 W)
+    y[m + r] = sum_k x[s + k - w] h(s + k - w - (m + r) P / Q),    s = floor(m P / Q),    r < b
+    h(t) = c sinc(c t) cos^2(pi c t / 2 W)
 
 with the cut-off c = min(1, Q / P) * 0.97 below the lower of the two Nyquist frequencies (Smith, "Digital audio
-resampling"). The matrices of all P are one small bank, and each clip picks its own.
+resampling"). The Q / b matrices of every P are one small bank, and each clip picks its own. With
+a larger b they would be zeros for the most part: each output hears only 2 w of the K samples.
 """
 
 import math
@@ -24,6 +26,8 @@ FIRST, LAST = 96, 168  # P: speeds 0.75 to 1.3125
 ZERO_CROSSINGS = 12
 ROLL_OFF = 0.97
 REACH = math.ceil(ZERO_CROSSINGS / ROLL_OFF * LAST / RATIO_STEPS)  # w, input samples a kernel reaches to each side
+_GROUP = 32  # b, outputs of one product
+_LOG_STEPS = 7  # RATIO_STEPS is 2 to this; a CPU shifts many times faster than it divides
 CPU_CHUNK = 2  # clips at a time on a CPU: more leave the cache
 
 
@@ -48,24 +52,28 @@ def change_speed(waveform: Tensor, lengths: Tensor, steps: Tensor, slowest: int)
 
 def read_at(waveform: Tensor, steps: Tensor, size: int) -> Tensor:
     """The first `size` samples of `waveform (B, T)` read at `steps / 128` of its speed; zeros follow its end."""
-    bank, blocks = _bank(waveform.device), -(-size // RATIO_STEPS)
-    taps = bank.shape[1]
+    bank, count = _bank(waveform.device), -(-size // RATIO_STEPS)
+    groups, taps = bank.shape[1:3]
     padded = F.pad(waveform, (REACH, taps))
-    last = padded.shape[1] - taps  # past the end every row is zeros
-    start = (torch.arange(blocks, device=steps.device) * steps[:, None]).clamp(max=last)
-    rows = padded.unfold(1, taps, 1)[torch.arange(len(steps), device=steps.device)[:, None], start]
-    return torch.bmm(rows, bank.index_select(0, steps - FIRST)).flatten(1)[:, :size]
+    output = torch.arange(0, count * RATIO_STEPS, _GROUP, device=steps.device).view(count, groups).T
+    start = (output * steps[:, None, None]).bitwise_right_shift_(_LOG_STEPS)
+    start = start.clamp_(max=padded.shape[1] - taps)  # past the end every row is zeros
+    start += torch.arange(len(steps), device=steps.device)[:, None, None] * padded.shape[1]
+    rows = padded.flatten().unfold(0, taps, 1).index_select(0, start.flatten()).view(len(steps) * groups, count, taps)
+    read = torch.bmm(rows, bank.index_select(0, steps - FIRST).flatten(0, 1))
+    return read.view(len(steps), groups, count, _GROUP).transpose(1, 2).flatten(1)[:, :size]
 
 
 @cached
 def _bank(device: torch.device) -> Tensor:
-    """`(P, K, Q)` weights; made in float64, each output's weights adding up to 1."""
-    taps = torch.arange(LAST + 2 * REACH, dtype=torch.float64)[:, None] - REACH
-    output = torch.arange(RATIO_STEPS, dtype=torch.float64)
+    """`(P, Q / b, K, b)` weights; made in float64, each output's weights adding up to 1."""
+    first = torch.arange(0, RATIO_STEPS, _GROUP)[:, None, None]
+    taps = torch.arange(-(-_GROUP * LAST // RATIO_STEPS) + 2 * REACH)[:, None] - REACH
     bank = []
     for step in range(FIRST, LAST + 1):
         cut = min(1.0, RATIO_STEPS / step) * ROLL_OFF
-        distance = ((taps - output * step / RATIO_STEPS) * cut).clamp(-ZERO_CROSSINGS, ZERO_CROSSINGS)
+        position = (first + torch.arange(_GROUP)).double() * step / RATIO_STEPS
+        distance = ((taps + first * step // RATIO_STEPS - position) * cut).clamp(-ZERO_CROSSINGS, ZERO_CROSSINGS)
         weight = torch.sinc(distance) * torch.cos(math.pi * distance / 2 / ZERO_CROSSINGS).square()
-        bank.append((weight / weight.sum(0)).float())
+        bank.append((weight / weight.sum(1, keepdim=True)).float())
     return torch.stack(bank).to(device)

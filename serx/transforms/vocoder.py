@@ -22,15 +22,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from serx.transforms.chunks import by_chunks
-from serx.transforms.functional import valid_mask
+from serx.transforms.chunks import change_alike
 from serx.transforms.resampling import RATIO_STEPS, REACH, read_at
 from serx.transforms.tables import hann_window
 
 CPU_CHUNK = 2  # clips at a time on a CPU: more leave the cache
 OVERLAP = 4  # frames that cover a sample
 _WINDOW_SECONDS = 0.064
-_BLOCK = 8  # slips whose turns are composed before the blocks are joined
+_BLOCK = 4  # slips whose turns are composed before the blocks are joined
 _TINY = 1e-16  # turns silence by nothing; a partial at -140 dB has 1e-11 here
 
 
@@ -52,19 +51,15 @@ def change_tempo(
     Returns:
         `(B, ceil(T * 128 / slowest))` and the new lengths `ceil(length * 128 / steps)`.
     """
-    width = waveform.shape[1]
-    size = _scaled(width, RATIO_STEPS, bounds[0])
-    shorter = torch.div(lengths * RATIO_STEPS + steps - 1, steps, rounding_mode="floor")
+    size = _scaled(waveform.shape[1], RATIO_STEPS, bounds[0])
+    new = torch.div(lengths * RATIO_STEPS + steps - 1, steps, rounding_mode="floor")
+    tempos = (bounds[0] / RATIO_STEPS, bounds[1] / RATIO_STEPS)
 
-    def play(part: Tensor, steps: Tensor, lengths: Tensor) -> Tensor:
-        slow, fast = _known_bounds(steps, bounds)
-        here = _scaled(width, RATIO_STEPS, slow)
-        tempos = (slow / RATIO_STEPS, fast / RATIO_STEPS)
-        played = _stretch(part, steps, torch.full_like(steps, RATIO_STEPS), tempos, here, window)
-        same = F.pad(part, (0, here - width))  # cuts where every clip is faster, and none the same
-        return torch.where((steps == RATIO_STEPS)[:, None], same, played) * valid_mask(lengths, here)
+    def play(part: Tensor, tempos: tuple[float, float], size: int, steps: Tensor) -> Tensor:
+        return _stretch(part, steps, torch.full_like(steps, RATIO_STEPS), tempos, size, window)
 
-    return by_chunks(play, CPU_CHUNK, size, waveform, steps, shorter), shorter
+    still = steps == RATIO_STEPS
+    return change_alike(play, CPU_CHUNK, steps / RATIO_STEPS, tempos, still, waveform, lengths, new, size, steps), new
 
 
 def change_pitch(waveform: Tensor, lengths: Tensor, steps: Tensor, bounds: tuple[int, int], window: int) -> Tensor:
@@ -77,16 +72,14 @@ def change_pitch(waveform: Tensor, lengths: Tensor, steps: Tensor, bounds: tuple
         steps: `(B,)` int64 within `bounds`, two host numbers from 96 to 168, least and greatest.
         window: samples of a frame, a multiple of 4.
     """
-    size = waveform.shape[1]
+    tempos = (RATIO_STEPS / bounds[1], RATIO_STEPS / bounds[0])
 
-    def shift(part: Tensor, steps: Tensor, lengths: Tensor) -> Tensor:
-        low, high = _known_bounds(steps, bounds)
-        tempos, longest = (RATIO_STEPS / low, RATIO_STEPS / high), _scaled(size, high, RATIO_STEPS) + REACH
-        longer = _stretch(part, torch.full_like(steps, RATIO_STEPS), steps, tempos, longest, window)
-        shifted = read_at(longer, steps, size) * valid_mask(lengths, size)
-        return torch.where((steps == RATIO_STEPS)[:, None], part, shifted)
+    def shift(part: Tensor, tempos: tuple[float, float], size: int, steps: Tensor) -> Tensor:
+        over = torch.full_like(steps, RATIO_STEPS)
+        return read_at(_stretch(part, over, steps, tempos, _to_be_read(part, tempos), window), steps, size)
 
-    return by_chunks(shift, CPU_CHUNK, size, waveform, steps, lengths)
+    size, still = waveform.shape[1], steps == RATIO_STEPS
+    return change_alike(shift, CPU_CHUNK, RATIO_STEPS / steps, tempos, still, waveform, lengths, lengths, size, steps)
 
 
 def change_pitch_and_tempo(
@@ -112,21 +105,16 @@ def change_pitch_and_tempo(
     Returns:
         `(B, ceil(T * 128 / slowest))` and the new lengths `ceil(length * 128 / tempo)`.
     """
-    width = waveform.shape[1]
-    size = _scaled(width, RATIO_STEPS, tempo_bounds[0])
+    size = _scaled(waveform.shape[1], RATIO_STEPS, tempo_bounds[0])
     new = torch.div(lengths * RATIO_STEPS + tempo - 1, tempo, rounding_mode="floor")
+    tempos = (tempo_bounds[0] / pitch_bounds[1], tempo_bounds[1] / pitch_bounds[0])
 
-    def change(part: Tensor, pitch: Tensor, tempo: Tensor, lengths: Tensor) -> Tensor:
-        (low, high), (slow, fast) = _known_bounds(pitch, pitch_bounds), _known_bounds(tempo, tempo_bounds)
-        here = _scaled(width, RATIO_STEPS, slow)
-        longest = _scaled(here, high, RATIO_STEPS) + REACH
-        longer = _stretch(part, tempo, pitch, (slow / high, fast / low), longest, window)
-        same = F.pad(part, (0, here - width))  # cuts where every clip is faster, and none the same
-        still = (pitch == RATIO_STEPS) & (tempo == RATIO_STEPS)
-        changed = read_at(longer, pitch, here) * valid_mask(lengths, here)
-        return torch.where(still[:, None], same, changed)
+    def change(part: Tensor, tempos: tuple[float, float], size: int, pitch: Tensor, tempo: Tensor) -> Tensor:
+        return read_at(_stretch(part, tempo, pitch, tempos, _to_be_read(part, tempos), window), pitch, size)
 
-    return by_chunks(change, CPU_CHUNK, size, waveform, pitch, tempo, new), new
+    still = (pitch == RATIO_STEPS) & (tempo == RATIO_STEPS)
+    ratio = tempo / pitch
+    return change_alike(change, CPU_CHUNK, ratio, tempos, still, waveform, lengths, new, size, pitch, tempo), new
 
 
 def _scaled(size: int, over: int, under: int) -> int:
@@ -134,14 +122,9 @@ def _scaled(size: int, over: int, under: int) -> int:
     return -(-size * over // under)
 
 
-def _known_bounds(steps: Tensor, bounds: tuple[int, int]) -> tuple[int, int]:
-    """The range of `steps`, for as few frames and slips as will do: on a CPU their own, elsewhere the setting's.
-
-    A CPU waits for nothing when it reads its own numbers. What a clip becomes does not depend on the range.
-    """
-    if steps.device.type == "cpu":
-        return int(steps.min()), int(steps.max())
-    return bounds
+def _to_be_read(waveform: Tensor, tempos: tuple[float, float]) -> int:
+    """Samples of the stretched clips that `read_at` may hear: its kernel reaches beyond the last one."""
+    return math.ceil(waveform.shape[1] / tempos[0]) + 1 + REACH
 
 
 def _stretch(
@@ -152,69 +135,75 @@ def _stretch(
     shape = hann_window(window, waveform.device)
     # Frames -1, 0, 1 ... are centred on multiples of hop; -1 and those past the end make the overlap complete
     # everywhere, so that its sum of squared windows is the constant 1.5 * OVERLAP / 4.
-    last = -(-(waveform.shape[1] + window // 2) // hop)  # the first frame that hears nothing of the clip
-    padded = F.pad(waveform, (window // 2 + hop, window // 2 + last * hop - waveform.shape[1]))
+    last = -(-(waveform.shape[1] + window // 2) // hop)  # this frame and the next hear nothing of the clip
+    padded = F.pad(waveform, (window // 2 + hop, window // 2 + (last + 1) * hop - waveform.shape[1]))
     spectrum = torch.fft.rfft(padded.unfold(1, window, hop) * shape)
     frames = 1 - (-(size + window // 2) // hop)
     position = torch.arange(-1, frames - 1, device=waveform.device)
     source = torch.div(2 * position * over[:, None] + under[:, None], 2 * under[:, None], rounding_mode="floor")
-    source = source.clamp(min=-1)
+    source[:, 0] = -1  # at every tempo, so that none slips before frame 0
     passed = (source - position).abs()  # the slips before a frame: k(j) - j has moved by one at each
-    slips = 2 + math.ceil(max(min(frames, (last + 2) / tempo) * abs(tempo - 1) for tempo in tempos))
+    slips = math.ceil(max(min(frames, (last + 1) / tempo) * abs(tempo - 1) for tempo in tempos))
+    source = 1 + _in_row(source.clamp(max=last), spectrum)
     turned = _turns(spectrum, source, passed, slips)
-    rows = _take(spectrum, (source + 1).clamp(max=last + 1)).mul_(_take(turned, passed.clamp(max=slips)))
+    rows = _take(spectrum, source).mul_(_take(turned, _in_row(passed.clamp(max=slips), turned)))
     return _overlap_add(torch.fft.irfft(rows, n=window), shape)[:, window // 2 + hop :][:, :size]
 
 
+def _in_row(index: Tensor, frames: Tensor) -> Tensor:
+    """Each clip's `index (B, M)` of its own frames, in all clips' `frames (B, N, bins)` laid end to end."""
+    return index + torch.arange(len(frames), device=frames.device)[:, None] * frames.shape[1]
+
+
 def _take(frames: Tensor, index: Tensor) -> Tensor:
-    """`frames (B, N, bins)` at each clip's own `index (B, M)`; one flat gather, twice as fast as two indices."""
-    first = torch.arange(len(frames), device=frames.device)[:, None] * frames.shape[1]
-    return frames.flatten(0, 1).index_select(0, (index + first).flatten()).unflatten(0, index.shape)
+    """`frames (B, N, bins)` at an `index (B, M)` of `_in_row`; one flat gather, twice as fast as two indices."""
+    return frames.flatten(0, 1).index_select(0, index.flatten()).unflatten(0, index.shape)
 
 
 def _turns(spectrum: Tensor, source: Tensor, passed: Tensor, slips: int) -> Tensor:
-    """`(B, slips + 1, bins)` unit phasors of the stretches between slips; past a clip's last slip they mean nothing."""
-    wanted = torch.arange(1, slips + 1, device=spectrum.device).expand(len(spectrum), slips).contiguous()
+    """`(B, > slips, bins)` unit phasors of the stretches between slips; past a clip's last slip they mean nothing."""
+    # Slip 0 is none: the frame that would follow frame -1 does, and its turn is 1.
+    count = (slips // _BLOCK + 1) * _BLOCK
+    wanted = torch.arange(count, device=spectrum.device).expand(len(spectrum), count).contiguous()
     after = torch.searchsorted(passed, wanted).clamp(1, passed.shape[1] - 1)  # the first frame after each slip
-    most = spectrum.shape[1] - 1
-    would = _take(spectrum, (source.gather(1, after - 1) + 2).clamp(max=most))
-    does = _take(spectrum, (source.gather(1, after) + 1).clamp(max=most))
-    turn = would.mul_(does.conj()).add_(_TINY)
-    power = turn.real.square().addcmul_(turn.imag, turn.imag)
-    source = _nearest_peak(power)
-    return F.pad(_compose(turn.mul_(power.rsqrt_()).gather(2, source), source), (0, 0, 1, 0), value=1.0)
+    would, does = _take(spectrum, source.gather(1, after - 1) + 1), _take(spectrum, source.gather(1, after))
+    turn = would.mul_(does.conj_physical_()).add_(_TINY)
+    squares = torch.view_as_real(turn).square()
+    power = squares[..., 0] + squares[..., 1]
+    peak = _nearest_peak(power.detach())
+    return _compose(turn.mul_(power.rsqrt_()).gather(2, peak), peak)
 
 
 def _compose(turn: Tensor, source: Tensor) -> Tensor:
     """The phasors `(B, S, bins)` after each of S slips E'[f] = E[source(f)] turn[f], beginning with E = 1.
 
-    In blocks: first all maps from a block's start to each of its slips, for all blocks at once, then the phasors from
-    block to block. The blocks are of one size, so a result does not depend on how many slips follow it.
+    In blocks, of which S is a multiple: first all maps from a block's start to each of its slips, for all blocks at
+    once, then the phasors from block to block. The blocks are of one size, so a result does not depend on S.
     """
-    count = turn.shape[1]
-    blocks = -(-count // _BLOCK)
-    missing = blocks * _BLOCK - count
-    turns = list(F.pad(turn, (0, 0, 0, missing)).unflatten(1, (blocks, _BLOCK)).unbind(2))
-    sources = list(F.pad(source, (0, 0, 0, missing)).unflatten(1, (blocks, _BLOCK)).unbind(2))
+    turns, sources = (list(each.unflatten(1, (-1, _BLOCK)).unbind(2)) for each in (turn, source))
     for i in range(1, _BLOCK):
         turns[i] = turns[i - 1].gather(2, sources[i]).mul_(turns[i])
         sources[i] = sources[i - 1].gather(2, sources[i])
     phasors = [torch.ones_like(turn[:, 0])]
-    for i in range(blocks - 1):
-        phasors.append(phasors[-1].gather(1, sources[-1][:, i]) * turns[-1][:, i])
+    for last_turn, last_source in zip(turns[-1].unbind(1)[:-1], sources[-1].unbind(1)[:-1], strict=True):
+        phasors.append(phasors[-1].gather(1, last_source).mul_(last_turn))
     before = torch.stack(phasors, 1)
-    after = [before.gather(2, source) * turn for source, turn in zip(sources, turns, strict=True)]
-    return torch.stack(after, 2).flatten(1, 2)[:, :count]
+    after = [before.gather(2, source).mul_(turn) for source, turn in zip(sources, turns, strict=True)]
+    return torch.stack(after, 2).flatten(1, 2)
 
 
 def _nearest_peak(power: Tensor) -> Tensor:
-    """`(..., bins)` -> int64, for each bin the nearest one that is the largest of its five neighbours."""
+    """`(..., bins)` -> int64, for each bin the nearest one that is the largest of its five neighbours.
+
+    In floats throughout: a CPU compares and selects several times slower than it adds.
+    """
     bins = power.shape[-1]
-    index = torch.arange(bins, device=power.device, dtype=torch.int16)
-    peak = F.max_pool1d(power, 5, 1, 2) == power
-    left = torch.where(peak, index, -bins).cummax(-1).values
-    right = torch.where(peak, index, 2 * bins).flip(-1).cummin(-1).values.flip(-1)
-    return torch.where(2 * index <= left + right, left, right).clamp_(0, bins - 1).long()
+    index = torch.arange(bins, device=power.device, dtype=power.dtype)
+    away = F.max_pool1d(power, 5, 1, 2).sub_(power).sign_().mul_(2 * bins)  # 0 at peaks
+    left = (index - away).cummax(-1).values
+    right = away.add_(index).flip(-1).cummin(-1).values.flip(-1)
+    nearer_right = (2 * index - left).sub_(right).clamp_(0, 1)
+    return left.lerp(right, nearer_right).long().clamp_(0, bins - 1)
 
 
 def _overlap_add(frames: Tensor, shape: Tensor) -> Tensor:

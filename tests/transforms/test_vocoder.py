@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 
-from serx.transforms import vocoder
+from serx.transforms import chunks, vocoder
 from serx.transforms.resampling import RATIO_STEPS
 from serx.transforms.vocoder import change_pitch, change_pitch_and_tempo, change_tempo, window_size
 from tests.conftest import RATE, batched, speechlike
@@ -20,8 +20,8 @@ def tone(hertz: float, samples: int = RATE, level: float = 0.5) -> torch.Tensor:
     return level * torch.from_numpy(np.sin(2 * np.pi * hertz * np.arange(samples) / RATE)).float()[None]
 
 
-def stretched(x: torch.Tensor, step: int) -> torch.Tensor:
-    y, lengths = change_tempo(x, torch.tensor([x.shape[1]]), torch.tensor([step]), BOUNDS, WINDOW)
+def stretched(x: torch.Tensor, step: int, bounds: tuple[int, int] = BOUNDS) -> torch.Tensor:
+    y, lengths = change_tempo(x, torch.tensor([x.shape[1]]), torch.tensor([step]), bounds, WINDOW)
     return y[0, : int(lengths[0])]
 
 
@@ -91,7 +91,8 @@ def test_what_happens_in_a_clip_happens_at_its_stretched_time():
 
 
 @pytest.mark.parametrize("kind", ["pitch_shift", "time_stretch", "pitch_tempo"])
-def test_a_clip_does_not_hear_its_neighbours_its_padding_or_the_bounds(kind, clips, monkeypatch):
+@pytest.mark.parametrize("device", ["cpu", "as on a gpu"])
+def test_a_clip_does_not_hear_its_neighbours_its_padding_or_the_bounds(kind, device, clips, monkeypatch):
     steps = torch.tensor([104, 119, 155, 131])
     x, lengths = batched(clips, extra=7777)
 
@@ -103,7 +104,7 @@ def test_a_clip_does_not_hear_its_neighbours_its_padding_or_the_bounds(kind, cli
             return change_pitch_and_tempo(x, lengths, steps, tempo, bounds, tempos, WINDOW)
         return change_tempo(x, lengths, steps, bounds, WINDOW)
 
-    monkeypatch.setattr(vocoder, "_known_bounds", lambda steps, bounds: bounds)  # as on a GPU
+    monkeypatch.setattr(chunks, "_knows_its_numbers", lambda tensor: device == "cpu")
     together, new = change(x, lengths, steps, (96, 168))
     monkeypatch.undo()
     for i, wave in enumerate(clips):
@@ -125,6 +126,25 @@ def test_standing_still_is_the_identity_bit_for_bit_beside_moving_clips(clips):
         assert torch.equal(w[i, : x.shape[1]], x[i]) and not w[i, x.shape[1] :].any()
         assert not y[i, x.shape[1] :].any()
         assert new[i] == lengths[i]
+
+
+def test_a_batch_in_which_nothing_moves_or_nothing_sounds_comes_out_as_it_is():
+    x = torch.from_numpy(speechlike(0.5, 200, 3))[None].repeat(3, 1)
+    lengths, still = torch.tensor([x.shape[1], 0, 100]), torch.full((3,), 128)
+    x = x * (torch.arange(x.shape[1]) < lengths[:, None])
+    assert torch.equal(change_pitch(x, lengths, still, BOUNDS, WINDOW), x)
+    moving = torch.tensor([128, 110, 128])  # the clip that is empty
+    assert torch.equal(change_pitch(x, lengths, moving, BOUNDS, WINDOW), x)
+    y, new = change_tempo(x, lengths, moving, BOUNDS, WINDOW)
+    assert torch.equal(y[:, : x.shape[1]], x) and not y[:, x.shape[1] :].any() and torch.equal(new, lengths)
+
+
+def test_a_clip_is_what_it_was_until_its_first_slip():
+    x = torch.from_numpy(speechlike(0.5, 200, 3))[None] + tone(300.0, RATE // 2)
+    for step in (120, 136):  # which is frame 8
+        torch.testing.assert_close(stretched(x, step)[:1000], x[0, :1000], rtol=0, atol=2e-6)
+    slowest, nearly = stretched(x, 64, (64, 65)), stretched(x, 65, (64, 65))
+    torch.testing.assert_close(slowest[:256], nearly[:256], rtol=0, atol=2e-6)  # of the same frames
 
 
 @pytest.mark.parametrize("size", [1, 2, 100, 300, 1023])
@@ -152,10 +172,10 @@ def test_every_bin_takes_the_nearest_peak():
 
 def test_composing_in_blocks_is_composing_one_by_one():
     random = torch.Generator().manual_seed(0)
-    turn = torch.polar(torch.ones(2, 21, 6), 6 * torch.rand(2, 21, 6, generator=random))
-    source = torch.randint(6, (2, 21, 6), generator=random)
+    turn = torch.polar(torch.ones(2, 20, 6), 6 * torch.rand(2, 20, 6, generator=random))
+    source = torch.randint(6, (2, 20, 6), generator=random)
     phasor, expected = torch.ones(2, 6, dtype=torch.complex64), []
-    for i in range(21):
+    for i in range(20):
         phasor = phasor.gather(1, source[:, i]) * turn[:, i]
         expected.append(phasor)
     torch.testing.assert_close(vocoder._compose(turn, source), torch.stack(expected, 1))
