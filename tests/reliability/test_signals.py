@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from serx.training import checkpoint, loop
+from serx.training import checkpoint, validation
 from serx.training.folder import BEST, LAST, METRICS
 from serx.training.loop import fit
 from serx.training.signals import interruptible
@@ -79,7 +79,7 @@ def test_signals_are_left_alone_outside_the_main_thread():
 def test_a_signal_during_validation_is_obeyed_after_it_and_loses_nothing(tiny_config, tmp_path, monkeypatch):
     config = tiny_config("train.epochs=4")
     fit(config, tmp_path / "whole", progress=False)
-    original, validated = loop.classify, []
+    original, validated = validation.classify, []
 
     def interrupted(*arguments):
         validated.append(1)
@@ -87,7 +87,7 @@ def test_a_signal_during_validation_is_obeyed_after_it_and_loses_nothing(tiny_co
             os.kill(os.getpid(), signal.SIGTERM)
         return original(*arguments)
 
-    monkeypatch.setattr(loop, "classify", interrupted)
+    monkeypatch.setattr(validation, "classify", interrupted)
     outcome = fit(config, tmp_path / "run", progress=False)
     assert outcome.stopped_by == signal.SIGTERM
     assert checkpoint.load(tmp_path / "run" / LAST).facts["progress"]["epoch"] == 2

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from serx.errors import ConfigError
-from serx.training import checkpoint, loop, tracking
+from serx.training import checkpoint, loop, tracking, validation
 from serx.training.folder import BEST, LAST, METRICS
 from serx.training.loop import fit
 from serx.training.narration import say
@@ -60,14 +60,14 @@ def test_training_into_a_pipe_that_closes_goes_on_to_its_end(tiny_config, tmp_pa
 
 
 def test_an_epoch_whose_validation_is_nan_is_never_the_best(tiny_config, tmp_path, monkeypatch):
-    original, epochs = loop.classify, []
+    original, epochs = validation.classify, []
 
     def poisoned(*arguments):
         probabilities = original(*arguments)
         epochs.append(1)
         return probabilities * float("nan") if len(epochs) == 1 else probabilities
 
-    monkeypatch.setattr(loop, "classify", poisoned)
+    monkeypatch.setattr(validation, "classify", poisoned)
     for select in ("uar", "loss", "last"):
         epochs.clear()
         outcome = fit(tiny_config(f"train.select={select}"), tmp_path / select, progress=False)
@@ -78,7 +78,7 @@ def test_an_epoch_whose_validation_is_nan_is_never_the_best(tiny_config, tmp_pat
 
 
 def test_a_run_without_a_finite_validation_ends_in_words(tiny_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "classify", lambda *a: np.full((24, 3), np.nan))
+    monkeypatch.setattr(validation, "classify", lambda *a: np.full((24, 3), np.nan))
     outcome = fit(tiny_config("train.epochs=2"), tmp_path / "run", progress=False)
     assert outcome.best == {} and not (tmp_path / "run" / BEST).exists()
 
