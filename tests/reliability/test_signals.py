@@ -134,9 +134,11 @@ def test_thirty_signals_at_random_moments_save_exit_by_their_number_and_lose_not
 
 
 EVALUATE = """
-import argparse, sys, time
+import argparse, signal, sys, time
 from serx import commands
 from serx.evaluation import held_out
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests begun in the background inherit that it is ignored
 
 def wait(*_):
     print("evaluating", flush=True)
