@@ -2,6 +2,7 @@
 """Evaluate a checkpoint on the held-out speakers of its own protocol."""
 
 import json
+from argparse import BooleanOptionalAction
 from pathlib import Path
 
 from serx import commands
@@ -15,7 +16,9 @@ def main(arguments) -> int:
 
     path = Path(arguments.checkpoint)
     device = choose_device(arguments.device)
-    result = evaluate_checkpoint(path, arguments.root, arguments.part, device, arguments.allow_seen)
+    result = evaluate_checkpoint(
+        path, arguments.root, arguments.part, device, arguments.allow_seen, enrol=arguments.enrol
+    )
     for note in result.notes:
         print(f"note: {note}")
     out, epochs = Path(arguments.out or path.parent), read_metrics(path.parent)
@@ -38,4 +41,9 @@ if __name__ == "__main__":
     parser.add_argument("--out", help="where evaluation.json and pictures go; default: beside the checkpoint")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: auto")
     parser.add_argument("--allow-seen", action="store_true", help="evaluate training speakers too, marked as such")
+    parser.add_argument(
+        "--enrol",
+        action=BooleanOptionalAction,
+        help="each speaker's clips, unlabelled, make the voice known first; default: the recipe's model.enrol",
+    )
     commands.run(main, parser.parse_args())

@@ -14,7 +14,7 @@ def main(arguments) -> int:
 
     paths = audio_files(arguments.audio)
     predictor = Predictor(arguments.checkpoint, choose_device(arguments.device))
-    predictions = predictor.predict(paths)
+    predictions = predictor.predict(paths, audio_files(arguments.voice or []))
     if arguments.json:
         rows = [
             {"path": str(p.path), "label": p.label, "probabilities": p.probabilities, "error": p.refused}
@@ -43,9 +43,16 @@ if __name__ == "__main__":
     parser = commands.parser(
         __doc__,
         "  python scripts/predict.py --checkpoint checkpoints/cnn1d/RUN/best.safetensors me.wav\n"
-        "  python scripts/predict.py --checkpoint best.safetensors --json recordings/ > emotions.json",
+        "  python scripts/predict.py --checkpoint best.safetensors --json recordings/ > emotions.json\n"
+        "  python scripts/predict.py --checkpoint best.safetensors --voice my_recordings/ me.wav",
     )
     parser.add_argument("--checkpoint", required=True, help="best.safetensors or last.safetensors of a run")
+    parser.add_argument(
+        "--voice",
+        action="append",
+        metavar="AUDIO_OR_FOLDER",
+        help="other recordings of the same speaker, in many moods, ten or more: the model gets used to the voice",
+    )
     parser.add_argument("--json", action="store_true", help="a list of objects: path, label, probabilities, error")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: auto")
     parser.add_argument("audio", nargs="+", metavar="AUDIO_OR_FOLDER", help="audio files, or folders of them")

@@ -69,6 +69,21 @@ def test_evaluation_needs_nothing_but_the_checkpoint(workplace):
         assert (workplace / f"run/{picture}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_voice_may_be_enrolled_for_evaluation_and_prediction(workplace, tiny_root):
+    done = script("evaluate", "--checkpoint", "run/best.safetensors", "--enrol", "--out", "known", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((workplace / "known/evaluation.json").read_text())
+    assert "ENROLLED by its own 12 unlabelled clips" in result["protocol"] and result["alone"]["uar"] > 0.6
+    assert "each clip heard by itself: UAR" in done.stdout
+    mine, other = tiny_root / "Actor_05", tiny_root / "Actor_06"
+    file = str(sorted(mine.iterdir())[0])
+    runs = [["--voice", str(mine), file], ["--voice", str(other), file], [file]]
+    said = [script("predict", "--checkpoint", "run/best.safetensors", "--json", *run, cwd=workplace) for run in runs]
+    assert len({run.stdout for run in said}) == 3
+    few = script("predict", "--checkpoint", "run/best.safetensors", "--voice", file, file, cwd=workplace)
+    assert few.returncode == 6 and "give two or more" in few.stderr
+
+
 def test_prediction_prints_a_table_or_json(workplace, tiny_root):
     files = [str(path) for path in sorted((tiny_root / "Actor_05").iterdir())[:2]]
     table = script("predict", "--checkpoint", "run/best.safetensors", *files, cwd=workplace)

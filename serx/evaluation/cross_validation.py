@@ -26,12 +26,16 @@ COLUMNS = ("seed", "fold")
 
 @dataclass(frozen=True)
 class FoldResult:
-    """What the model of one seed said about the test part of one fold; `stamp` is that of its evaluation."""
+    """What the model of one seed said about the test part of one fold; `stamp` is that of its evaluation.
+
+    `alone` are UAR and accuracy of the same clips heard by themselves, where voices were enrolled.
+    """
 
     seed: int
     fold: int
     stamp: str
     predictions: Predictions
+    alone: Mapping[str, float] | None = None
 
 
 def summarise(tested: Sequence[FoldResult], resamples: int = RESAMPLES) -> dict[str, Any]:
@@ -55,7 +59,10 @@ def summarise(tested: Sequence[FoldResult], resamples: int = RESAMPLES) -> dict[
     everything = join(list(seeds.values()))
     stamp = pooled_stamp(tested)
     confusions = speaker_confusions(list(seeds.values()))  # (S, seeds, C, C)
-    folds = [{"seed": t.seed, "fold": t.fold, "protocol": t.stamp, **_scores(t.predictions)} for t in tested]
+    folds = [
+        {"seed": t.seed, "fold": t.fold, "protocol": t.stamp, **_scores(t.predictions), "alone": t.alone}
+        for t in tested
+    ]
     numbers = _in_order(t.fold for t in tested)
     per_fold = {
         name: [float(np.mean([f[name] for f in folds if f["fold"] == number])) for number in numbers]
@@ -163,6 +170,10 @@ def format_cross_validation(summary: Mapping[str, Any]) -> str:
     if several:
         rows = [[f"seed {s['seed']}", *_row(s)] for s in summary["seeds"]]
         lines += table(f"By seed, folds pooled, % [{stamp}]", ["", "UAR", "accuracy", "macro F1", "clips"], rows)
+    if alone := [fold["alone"] for fold in summary["folds"] if fold.get("alone")]:
+        uar, accuracy = (float(np.mean([scores[name] for scores in alone])) for name in ("uar", "accuracy"))
+        heard = f"UAR {100 * uar:.1f} %, accuracy {100 * accuracy:.1f} %, mean of the folds"
+        lines += wrap(f"  of voices that are not enrolled, each clip heard by itself: {heard}")
     for key in ("skipped", "failed"):
         lines += [line for told in summary.get(key) or [] for line in wrap(f"{key}: {told}")]
     lines += [

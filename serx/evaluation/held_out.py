@@ -13,8 +13,10 @@ from serx.data.dataset import Dataset, load_dataset
 from serx.errors import DataError, LeakError
 from serx.evaluation.calibration import tempered
 from serx.evaluation.classify import classify
-from serx.evaluation.metrics import calibration
+from serx.evaluation.intervals import clips_by_name
+from serx.evaluation.metrics import calibration, score
 from serx.evaluation.predictions import Predictions
+from serx.inference.enrolment import enrolled
 from serx.inference.predictor import Predictor
 
 Part = Literal["test", "valid", "all"]
@@ -32,12 +34,20 @@ class Evaluated:
 
 
 def evaluate_checkpoint(
-    path: Path, root: str | None, part: Part, device: torch.device, allow_seen: bool = False, progress: bool = True
+    path: Path,
+    root: str | None,
+    part: Part,
+    device: torch.device,
+    allow_seen: bool = False,
+    progress: bool = True,
+    enrol: bool | None = None,
 ) -> Evaluated:
     """Predicts the clips of `part` in `root` (default: where the checkpoint was trained).
 
     `test` are the protocol's held-out speakers; in a root that holds none of them, every speaker the checkpoint never
-    met. Clips are known by the digest of their audio, so that moved or renamed files do not slip through.
+    met. Clips are known by the digest of their audio, so that moved or renamed files do not slip through. With `enrol`
+    (default: what the checkpoint's configuration says) the clips of each speaker, unlabelled, make the voice known;
+    the stamp says so, and `extra["alone"]` has the scores of clips heard by themselves.
 
     Raises:
         LeakError: the part holds speakers or audio of the training part, and `allow_seen` is False.
@@ -58,7 +68,16 @@ def evaluate_checkpoint(
         )
     warnings = [f"CONTAINS TRAINING SPEAKERS OR CLIPS: {', '.join(seen[:SHOWN])}"] if seen else []
     stamp = "; ".join([stamp, *warnings])
-    predictions = predict_clips(predictor, dataset, clips, place(dataset.pack, device, config.placement))
+    enrol = predictor.config.model.enrol if enrol is None else enrol
+    corpus = place(dataset.pack, device, config.placement)
+    predictions = predict_clips(predictor, dataset, clips, corpus, enrol)
+    about_voices: dict[str, Any] = {}
+    if enrol:
+        counts = [len(of_one) for of_one in clips_by_name(predictions.persons).values()]
+        stamp += f"; each voice ENROLLED by its own {_range(counts)} unlabelled clips"
+        alone = predict_clips(predictor, dataset, clips, corpus)
+        scores = score(alone.targets, alone.probabilities.argmax(1), alone.labels)
+        about_voices = {"alone": {"uar": scores.uar, "accuracy": scores.accuracy}}
     temperature = predictor.recognizer.temperature
     extra = {
         "checkpoint": str(path),
@@ -69,14 +88,34 @@ def evaluate_checkpoint(
         "environment": facts["environment"],
         "temperature": temperature,
         "calibration_before": calibration(predictions.targets, tempered(predictions.probabilities, 1 / temperature)),
+        **about_voices,
     }
     return Evaluated(predictions, stamp, extra, dataset.notes)
 
 
-def predict_clips(predictor: Predictor, dataset: Dataset, clips: np.ndarray, corpus: Corpus) -> Predictions:
-    """What a checkpoint says of `clips (n,)`, whoever speaks in them, beside what is known of them."""
-    probabilities = classify(predictor.recognizer, corpus, clips, dataset.pack.lengths[clips])
+def predict_clips(
+    predictor: Predictor, dataset: Dataset, clips: np.ndarray, corpus: Corpus, enrol: bool = False
+) -> Predictions:
+    """What a checkpoint says of `clips (n,)`, whoever speaks in them, beside what is known of them.
+
+    With `enrol`, each speaker's clips among them make the voice known first.
+
+    Raises:
+        DataError: a speaker has too few of them for that.
+    """
     chosen = [dataset.utterances[i] for i in clips]
+    if enrol:
+        probabilities = np.empty((len(clips), len(predictor.labels)))
+        for person, rows in clips_by_name([u.person for u in chosen]).items():
+            waveform, lengths = corpus.batch(clips[rows])
+            try:
+                with enrolled(predictor.recognizer, [row[:n] for row, n in zip(waveform, lengths, strict=True)]):
+                    heard = classify(predictor.recognizer, corpus, clips[rows], dataset.pack.lengths[clips[rows]])
+            except DataError as error:
+                raise DataError(f"{person}: {error}; --no-enrol hears each clip by itself") from error
+            probabilities[rows] = heard
+    else:
+        probabilities = classify(predictor.recognizer, corpus, clips, dataset.pack.lengths[clips])
     return Predictions(
         paths=tuple(str(u.path) for u in chosen),
         persons=tuple(u.person for u in chosen),
@@ -86,6 +125,11 @@ def predict_clips(predictor: Predictor, dataset: Dataset, clips: np.ndarray, cor
         probabilities=probabilities,
         labels=predictor.labels,
     )
+
+
+def _range(counts: list[int]) -> str:
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _choose(dataset: Dataset, facts: dict[str, Any], part: Part) -> tuple[np.ndarray, str]:

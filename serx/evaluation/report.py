@@ -164,6 +164,9 @@ def format_report(evaluation: Mapping[str, Any]) -> str:
         lines += wrap(f"  {title:<12}{percent(e[name])} %  ({interval} {people})  {stamp}")
     if 1 < e["n_speakers"] < FEW_SPEAKERS:
         lines += [f"  With {people} the intervals are narrower than they should be (serx/evaluation/intervals.py)."]
+    if alone := e.get("alone"):
+        heard = f"UAR {percent(alone['uar']).strip()} %, accuracy {percent(alone['accuracy']).strip()} %"
+        lines += wrap(f"  of voices that are not enrolled, each clip heard by itself: {heard}")
     calibration = e["calibration"]
     row = f"  NLL {calibration['nll']:.3f} nats, Brier {calibration['brier']:.3f}, ECE {100 * calibration['ece']:.1f} %"
     lines += wrap(f"{row}  {stamp}")

@@ -1,5 +1,6 @@
 """The folds of a protocol as run folders: which there are, what was asked of each, and how far each has come."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,10 +101,16 @@ def _tree(config: Config) -> dict[str, Any]:
 
 
 def read_fold(fold: Fold) -> FoldResult:
-    """The predictions of a finished fold.
+    """The predictions of a finished fold, under the stamp of their evaluation.
 
     Raises:
         DataError: they cannot be read.
     """
     [(_, predictions)] = from_csv(fold.folder / TEST / "predictions.csv")
-    return FoldResult(fold.seed, fold.number, fold.stamp, predictions)
+    try:
+        evaluation = json.loads((fold.folder / TEST / "evaluation.json").read_text())
+        return FoldResult(fold.seed, fold.number, evaluation["protocol"], predictions, evaluation.get("alone"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{fold.folder / TEST}: no whole evaluation ({error}); delete it and run the fold again"
+        ) from error

@@ -179,7 +179,8 @@ def _test(
 ) -> dict[str, Any]:
     predictor = Predictor(folder / BEST, device)
     remember(predictor.recognizer.features, memory)
-    scores = evaluate(predict_clips(predictor, bank, np.asarray(case.split.test), corpus), case.split.stamp)
+    clips, enrol = np.asarray(case.split.test), predictor.config.model.enrol
+    scores = evaluate(predict_clips(predictor, bank, clips, corpus, enrol), case.split.stamp)
     kept = {name: scores[name] for name in ("accuracy", "uar", "macro_f1", "n_clips", "n_speakers", "protocol")}
     sizes = {f"n_{part}": len(getattr(case.split, part)) for part in ("train", "valid", "test")}
     return {"case": case.name, "title": case.title, "honest": case.honest, **kept, **sizes}

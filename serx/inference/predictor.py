@@ -10,7 +10,8 @@ import torch
 
 from serx.config import Config, from_tree, tuples
 from serx.data.audio import RefusedAudioError, read
-from serx.errors import CheckpointError, ConfigError
+from serx.errors import CheckpointError, ConfigError, DataError
+from serx.inference.enrolment import enrolled
 from serx.models.registry import build
 from serx.recognizer import Recognizer
 from serx.training import checkpoint
@@ -65,12 +66,28 @@ class Predictor:
         self.recognizer = recognizer.to(device).eval()
         self.recognizer.temperature = _temperature(path, saved.facts)
 
-    def predict(self, paths: Sequence[Path]) -> list[Prediction]:
-        """One prediction a path, in order; a file that cannot be used gets its reason, and the rest go on."""
+    def predict(self, paths: Sequence[Path], voice: Sequence[Path] = ()) -> list[Prediction]:
+        """One prediction a path, in order; a file that cannot be used gets its reason, and the rest go on.
+
+        `voice` are recordings of the speaker of all `paths`, of many moods: they enrol the voice (enrolment.py).
+
+        Raises:
+            DataError: a recording of `voice` cannot be used, or there are too few.
+            ConfigError: the model cannot enrol a voice.
+        """
+        if voice:
+            with enrolled(self.recognizer, [self._recording(path) for path in voice]):
+                return self.predict(paths)
         predictions: list[Prediction] = []
         for start in range(0, len(paths), BATCH):
             predictions += self._batch(paths[start : start + BATCH])
         return predictions
+
+    def _recording(self, path: Path) -> torch.Tensor:
+        try:
+            return torch.from_numpy(read(path, self.config.data)).to(self.device)
+        except RefusedAudioError as error:
+            raise DataError(f"{path}: no voice can be enrolled by it: {error.reason}: {error.detail}") from error
 
     def _batch(self, paths: Sequence[Path]) -> list[Prediction]:
         heard: dict[Path, np.ndarray] = {}

@@ -24,6 +24,7 @@ class AnyModelConfig(Section):
     members: int = Field(1, ge=1, le=16)  # how many of it vote
     speeds: tuple[Speed, ...] = Field((1.0,), min_length=1)  # it is heard at each of them and the verdicts are averaged
     relax: float = Field(0.0, ge=0, le=1)  # share of each row's own statistics that is taken out first
+    enrol: bool = False  # evaluated on voices that are known by their clips, not by labels: inference/enrolment.py
 
 
 class Ensemble(nn.Module):

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from torch import nn
 
+from serx.errors import ConfigError
 from serx.models.classical import Classical, ClassicalConfig
 from serx.models.cnn1d import Cnn1d, Cnn1dConfig
 from serx.models.cnn2d import Cnn2d, Cnn2dConfig
@@ -47,4 +48,20 @@ def build(config: ModelConfig, bins: int, classes: int, pretrained: bool = False
         return _FROM_SCRATCH[type(config)](config, bins, classes)
 
     net = one() if config.members == 1 else Ensemble(one, config.members)
+    if config.enrol:
+        batch_norms(net)
     return Relaxed(net, config.relax) if config.relax > 0 else net
+
+
+def batch_norms(net: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
+    """The layers that hold statistics of the training voices, which `inference/enrolment.py` replaces by a voice's own.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
+    if not norms:
+        raise ConfigError(
+            "a voice is enrolled in batch norms, and this model has none: leave model.enrol and --voice out"
+        )
+    return norms

@@ -133,3 +133,17 @@ def test_predictions_survive_their_csv_to_the_bit(tmp_path):
         (tmp_path / "bad.csv").write_text(spoilt)
         with pytest.raises(DataError, match="evaluate again"):
             from_csv(tmp_path / "bad.csv", ["seed"])
+
+
+def test_where_voices_are_enrolled_the_figures_without_stand_beside():
+    stamp = "made fold {}, speaker-independent; each voice ENROLLED by its own 40 unlabelled clips"
+    tested = [
+        FoldResult(t.seed, t.fold, t.stamp, t.predictions, {"uar": 0.1 * k, "accuracy": 0.5})
+        for k, t in enumerate(folded(make(), stamp=stamp))
+    ]
+    result = summarise(tested)
+    assert "each voice ENROLLED by its own 40 unlabelled clips" in result["protocol"]
+    assert [fold["alone"]["uar"] for fold in result["folds"]] == [0, 0.1, 0.2]
+    text = format_cross_validation(result)
+    assert "heard by itself: UAR 10.0 %, accuracy 50.0 %" in " ".join(text.split())
+    assert "heard by itself" not in format_cross_validation(summarise(folded(make())))

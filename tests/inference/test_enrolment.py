@@ -1,0 +1,189 @@
+"""A voice is known by its own clips for as long as it is enrolled, and to the bit forgotten afterwards."""
+
+import numpy as np
+import pytest
+import torch
+
+from serx.data.corpus import place
+from serx.data.dataset import load_dataset
+from serx.errors import ConfigError, DataError
+from serx.evaluation.classify import classify
+from serx.evaluation.held_out import evaluate_checkpoint
+from serx.inference.enrolment import PRIOR, enrolled
+from serx.inference.predictor import Predictor
+from serx.models.cnn2d import Cnn2dConfig
+from serx.models.mlp import MlpConfig
+from serx.models.registry import batch_norms, build
+from serx.models.timm_backbone import TimmConfig
+from serx.recognizer import Recognizer
+from serx.training.folder import BEST
+from serx.training.loop import fit
+from serx.transforms.features import FeaturesConfig
+from tests.conftest import RATE, batched, speechlike
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def checkpoint(tiny_config, tmp_path):
+    fit(tiny_config("train.epochs=4", "model.members=2"), tmp_path / "run", progress=False)
+    return tmp_path / "run" / BEST
+
+
+@pytest.fixture
+def recognizer(checkpoint):
+    return Predictor(checkpoint, CPU).recognizer
+
+
+def voice(count: int, pitch: float = 150, seconds: float = 0.6) -> list[torch.Tensor]:
+    return [torch.from_numpy(speechlike(seconds, pitch + 7 * i, i)) for i in range(count)]
+
+
+def state(recognizer) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in recognizer.state_dict().items()}
+
+
+def first_norm(recognizer) -> torch.nn.Module:
+    return batch_norms(recognizer.backbone)[0]
+
+
+def test_a_norm_holds_the_voice_and_the_training_voices_by_their_number(recognizer):
+    clips, norm = voice(4), first_norm(recognizer)
+    before = norm.running_mean.clone(), norm.running_var.clone()
+    seen = []
+    hook = norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].transpose(0, 1).flatten(1)))
+    with enrolled(recognizer, clips):
+        hook.remove()
+        share = 4 / (4 + PRIOR)
+        mean, var = seen[0].mean(1), seen[0].var(1)
+        torch.testing.assert_close(norm.running_mean, share * mean + (1 - share) * before[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(norm.running_var, share * var + (1 - share) * before[1], atol=1e-5, rtol=1e-4)
+    assert len(seen) == 1
+
+
+def test_afterwards_nothing_is_left_of_the_voice(recognizer):
+    before, momentum = state(recognizer), first_norm(recognizer).momentum
+    with enrolled(recognizer, voice(3)):
+        assert not torch.equal(first_norm(recognizer).running_mean, before["backbone.members.0.norm.running_mean"])
+    with pytest.raises(ZeroDivisionError), enrolled(recognizer, voice(3)):
+        raise ZeroDivisionError
+    after = recognizer.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert first_norm(recognizer).momentum == momentum
+    assert not any(module.training for module in recognizer.modules())
+
+
+def test_an_enrolled_voice_is_heard_clip_by_clip_as_in_a_batch(recognizer):
+    clips = voice(5)
+    with enrolled(recognizer, clips):
+        together = recognizer.probabilities(*batched([clip.numpy() for clip in clips], extra=3000))
+        for row, clip in zip(together, clips, strict=True):
+            alone = recognizer.probabilities(clip[None], torch.tensor([len(clip)]))[0]
+            torch.testing.assert_close(alone, row, atol=1e-5, rtol=0)
+
+
+def test_a_long_recording_is_as_good_as_its_stretches(recognizer):
+    whole = torch.from_numpy(speechlike(12.0, 140, 5))
+    with enrolled(recognizer, [whole]):
+        expected = state(recognizer)
+    with enrolled(recognizer, list(whole.split(4 * RATE))):
+        for name, tensor in recognizer.state_dict().items():
+            torch.testing.assert_close(tensor, expected[name], atol=1e-6, rtol=1e-6)
+
+
+def test_more_clips_than_a_batch_holds_count_all(recognizer, monkeypatch):
+    clips, norm = voice(6), first_norm(recognizer)
+    monkeypatch.setattr("serx.inference.enrolment.BATCH", 3)
+    before = norm.running_mean.clone()
+    with torch.inference_mode():
+        means = []
+        hook = norm.register_forward_pre_hook(lambda _, inputs: means.append(inputs[0].mean((0, 2, 3))))
+        for part in (clips[0::2], clips[1::2]):
+            recognizer(*batched([clip.numpy() for clip in part]))
+        hook.remove()
+    with enrolled(recognizer, clips):
+        expected = (6 * torch.stack(means).mean(0) + PRIOR * before) / (6 + PRIOR)
+        torch.testing.assert_close(norm.running_mean, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_quieter_voice_is_the_same_voice_once_it_is_known(monkeypatch):
+    """20 dB less is the same number off every row of a log-mel, and off every mean: batch norms take it out."""
+    monkeypatch.setattr("serx.inference.enrolment.PRIOR", 0)
+    features = FeaturesConfig(statistics=("mean", "std"), normalize="none", remove_level=False, amin=1e-12, top_db=None)
+    recognizer = Recognizer(features, MlpConfig(), ("calm", "angry", "sad"), RATE).eval()
+    near = voice(10)
+    far = [clip / 10 for clip in near]
+
+    def heard(clips: list[torch.Tensor]) -> torch.Tensor:
+        return recognizer.probabilities(*batched([clip.numpy() for clip in clips]))
+
+    assert (heard(far) - heard(near)).abs().max() > 0.05
+    with enrolled(recognizer, near):
+        expected = heard(near)
+    with enrolled(recognizer, far):
+        torch.testing.assert_close(heard(far), expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("clips", [[], voice(1)])
+def test_a_single_clip_has_no_variance(recognizer, clips):
+    with pytest.raises(DataError, match=f"{len(clips)} clips of a voice are too few"), enrolled(recognizer, clips):
+        pass
+
+
+def test_a_model_without_batch_norms_says_so_before_it_is_trained():
+    build(Cnn2dConfig(enrol=True), 64, 8)
+    build(TimmConfig(enrol=True, name="resnet10t"), 64, 8)
+    build(MlpConfig(enrol=True), 64, 8)
+    with pytest.raises(ConfigError, match="leave model.enrol"):
+        build(TimmConfig(enrol=True, name="test_vit"), 64, 8)
+
+
+def test_evaluation_enrols_each_voice_by_itself_and_says_so(checkpoint, tiny_config):
+    plain = evaluate_checkpoint(checkpoint, None, "test", CPU, progress=False)
+    known = evaluate_checkpoint(checkpoint, None, "test", CPU, progress=False, enrol=True)
+    assert "ENROLLED" not in plain.stamp and "alone" not in plain.extra
+    assert "each voice ENROLLED by its own 12 unlabelled clips" in known.stamp
+    guesses = plain.predictions.probabilities.argmax(1)
+    assert known.extra["alone"]["accuracy"] == pytest.approx(np.mean(guesses == plain.predictions.targets))
+    predictor, dataset = Predictor(checkpoint, CPU), load_dataset(tiny_config().data, progress=False)
+    corpus = place(dataset.pack, CPU)
+    for person in ("ravdess/05", "ravdess/06"):
+        mine = np.array([i for i, u in enumerate(dataset.utterances) if u.person == person])
+        waveform, lengths = corpus.batch(mine)
+        with enrolled(predictor.recognizer, [row[:n] for row, n in zip(waveform, lengths, strict=True)]):
+            expected = classify(predictor.recognizer, corpus, mine, dataset.pack.lengths[mine])
+        rows = [i for i, who in enumerate(known.predictions.persons) if who == person]
+        np.testing.assert_allclose(known.predictions.probabilities[rows], expected, atol=1e-6)
+
+
+def test_a_recipe_may_ask_for_it_and_the_command_line_may_not_want_it(tiny_config, tmp_path):
+    fit(tiny_config("train.epochs=1", "model.enrol=true"), tmp_path / "run", progress=False)
+    path = tmp_path / "run" / BEST
+    assert "ENROLLED" in evaluate_checkpoint(path, None, "test", CPU, progress=False).stamp
+    assert "ENROLLED" not in evaluate_checkpoint(path, None, "test", CPU, progress=False, enrol=False).stamp
+
+
+def test_a_speaker_of_one_clip_is_named(checkpoint, tmp_path):
+    import soundfile
+
+    for actor, takes in ((7, 3), (8, 1)):
+        for take in range(takes):
+            name = tmp_path / "few" / f"03-01-03-01-01-0{take + 1}-0{actor}.wav"
+            name.parent.mkdir(exist_ok=True)
+            soundfile.write(name, speechlike(0.5, 170 + 9 * actor + 31 * take, 90 + 10 * actor + take), RATE)
+    with pytest.raises(DataError, match=r"ravdess/08: 1 clips of a voice are too few.*--no-enrol"):
+        evaluate_checkpoint(checkpoint, str(tmp_path / "few"), "test", CPU, progress=False, enrol=True)
+
+
+def test_files_are_predicted_as_by_one_who_knows_the_voice(checkpoint, tiny_root, tmp_path):
+    predictor = Predictor(checkpoint, CPU)
+    mine = sorted((tiny_root / "Actor_05").iterdir())
+    plain, known = predictor.predict(mine[:3]), predictor.predict(mine[:3], voice=mine[3:])
+    again = predictor.predict(mine[:3])
+    assert [p.probabilities for p in plain] == [p.probabilities for p in again]
+    assert all(
+        max(abs(a.probabilities[label] - b.probabilities[label]) for label in a.probabilities) > 1e-4
+        for a, b in zip(plain, known, strict=True)
+    )
+    with pytest.raises(DataError, match="absent.wav: no voice can be enrolled by it"):
+        predictor.predict(mine[:3], voice=[mine[4], tmp_path / "absent.wav"])
