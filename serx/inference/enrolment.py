@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -22,6 +23,7 @@ from serx.recognizer import Recognizer
 
 PRIOR = 8  # stretches of speech that the training voices' statistics are worth beside the voice's own
 STRETCH_SECONDS = 4.0  # long recordings are cut: beside them short clips would be mostly padding
+PADDING = 0.3  # share of zeros, at least: in training, batch norms count those behind short clips too
 BATCH = 64
 
 
@@ -46,8 +48,7 @@ def enrolled(recognizer: Recognizer, clips: Sequence[Tensor]) -> Iterator[None]:
             norm.train()
         with torch.inference_mode():
             for batch in _batches(stretches):
-                lengths = torch.tensor([len(part) for part in batch], device=batch[0].device)
-                recognizer(pad_sequence(batch, batch_first=True), lengths)
+                recognizer(*_padded(batch))
             for norm, before in zip(norms, kept, strict=True):
                 for name in ("running_mean", "running_var"):
                     norm.get_buffer(name).lerp_(before[name], PRIOR / (len(stretches) + PRIOR))
@@ -64,6 +65,14 @@ def enrolled(recognizer: Recognizer, clips: Sequence[Tensor]) -> Iterator[None]:
 def _stretches(clip: Tensor, sample_rate: int) -> Sequence[Tensor]:
     """The clip in equal parts, as few as are no longer than `STRETCH_SECONDS`."""
     return clip.tensor_split(max(1, -(-len(clip) // round(STRETCH_SECONDS * sample_rate))))
+
+
+def _padded(batch: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """`(B, T)` and lengths `(B,)`; T is that of the longest, or more, so that `PADDING` of all samples are zeros."""
+    lengths = torch.tensor([len(part) for part in batch], device=batch[0].device)
+    waveform = pad_sequence(batch, batch_first=True)
+    width = round(sum(map(len, batch)) / len(batch) / (1 - PADDING))
+    return F.pad(waveform, (0, max(0, width - waveform.shape[1]))), lengths
 
 
 def _batches(stretches: Sequence[Tensor]) -> list[list[Tensor]]:

@@ -94,16 +94,23 @@ def test_a_long_recording_is_as_good_as_its_stretches(recognizer):
 def test_more_clips_than_a_batch_holds_count_all(recognizer, monkeypatch):
     clips, norm = voice(6), first_norm(recognizer)
     monkeypatch.setattr("serx.inference.enrolment.BATCH", 3)
-    before = norm.running_mean.clone()
-    with torch.inference_mode():
-        means = []
-        hook = norm.register_forward_pre_hook(lambda _, inputs: means.append(inputs[0].mean((0, 2, 3))))
-        for part in (clips[0::2], clips[1::2]):
-            recognizer(*batched([clip.numpy() for clip in part]))
-        hook.remove()
+    before, heard = norm.running_mean.clone(), []
+    hook = norm.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
     with enrolled(recognizer, clips):
-        expected = (6 * torch.stack(means).mean(0) + PRIOR * before) / (6 + PRIOR)
+        hook.remove()
+        mean = torch.stack([x.mean((0, 2, 3)) for x in heard]).mean(0)
+        expected = (6 * mean + PRIOR * before) / (6 + PRIOR)
         torch.testing.assert_close(norm.running_mean, expected, atol=1e-5, rtol=1e-4)
+    assert [len(x) for x in heard] == [3, 3]
+    assert not torch.equal(heard[0], heard[1])
+
+
+def test_clips_of_one_length_get_some_padding_as_in_training(recognizer):
+    widths = []
+    hook = recognizer.features.register_forward_pre_hook(lambda _, inputs: widths.append(inputs[0].shape[1]))
+    with enrolled(recognizer, voice(3, seconds=0.7)):
+        hook.remove()
+    assert widths == [RATE]  # of which 0.7 are speech
 
 
 def test_a_quieter_voice_is_the_same_voice_once_it_is_known(monkeypatch):
