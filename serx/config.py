@@ -27,7 +27,7 @@ from serx.yaml_lines import Place, parse, read
 # A classical model is fitted once to the clips as they are: what only an epoch of steps can do is refused.
 _NOT_CLASSICAL = (
     *(("augment", key) for key in AugmentConfig.model_fields),
-    *(("train", key) for key in ("ema", "label_smoothing", "logit_adjustment", "sampling", "batches")),
+    *(("train", key) for key in ("ema", "label_smoothing", "logit_adjustment", "sampling")),
 )
 
 

@@ -12,9 +12,8 @@ from serx.data.dataset import load_dataset, split_dataset
 from serx.models.encoders import empty_encoder
 from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from serx.seeding import ClipRandom
-from serx.training.epoch import train_epoch
+from serx.training.epoch import TrainingClips, plan_epoch, train_epoch
 from serx.training.loop import fit, start
-from serx.training.plan import TrainingClips, plan_epoch
 from serx.training.run import EpochSums
 from serx.transforms.augment import (
     BandPass,

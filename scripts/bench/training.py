@@ -9,8 +9,7 @@ from torch import Tensor
 
 from serx.config import Config, load
 from serx.data.corpus import Corpus, place
-from serx.training.epoch import augmented_features, augmented_waveform, train_epoch
-from serx.training.plan import TrainingClips
+from serx.training.epoch import TrainingClips, augmented_features, augmented_waveform, train_epoch
 from serx.training.run import EpochSums, Run
 
 from .given import Given

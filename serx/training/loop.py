@@ -22,17 +22,18 @@ from serx.training import checkpoint
 from serx.training.candidates import Candidates
 from serx.training.device import choose_device, environment, set_up
 from serx.training.epoch import (
+    TrainingClips,
     augmented_features,
     augmented_waveform,
     class_weights,
     logit_offsets,
+    plan_epoch,
     train_epoch,
     unchanging_vectors,
 )
 from serx.training.folder import BEST, LAST, PREVIOUS, Metrics, hold, write
 from serx.training.memory import explain_shortage
 from serx.training.narration import epoch_line, introduce, say
-from serx.training.plan import TrainingClips, plan_epoch
 from serx.training.resume import differences, load_newest
 from serx.training.run import EpochSums, Run
 from serx.training.signals import interruptible
@@ -149,16 +150,8 @@ class _Loop:
         weights = class_weights(run.config.train.class_weights, targets, len(dataset.labels))
         offsets = logit_offsets(run.config.train, targets, corpora, len(dataset.labels))
         vectors = unchanging_vectors(run, corpus, clips) if run.progress.epoch < run.epochs else None
+        self.part = TrainingClips(clips, targets, weights.to(run.device), vectors, corpora, offsets.to(run.device))
         persons = [dataset.utterances[i].person for i in clips]
-        self.part = TrainingClips(
-            clips,
-            targets,
-            weights.to(run.device),
-            vectors,
-            corpora,
-            np.unique(persons, return_inverse=True)[1],
-            offsets.to(run.device),
-        )
         classical = run.config.model.kind == "classical"
         self.candidates = Candidates(run, self.part, corpus, persons) if classical else None
         self.metrics = Metrics(folder, run.progress.epoch)

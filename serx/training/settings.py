@@ -43,7 +43,6 @@ class TrainConfig(Section):
     )  # 1: trained as if all classes were equally frequent, as UAR counts
     # balanced: every class equally often in an epoch; corpus_balanced: every corpus; both: every class of every corpus
     sampling: Literal["shuffle", "balanced", "corpus_balanced", "both"] = "shuffle"
-    batches: Literal["mixed", "voice"] = "mixed"  # voice: of one speaker each, for a model whose users enrol theirs
     select: Literal["uar", "loss", "last"] = "uar"  # what makes an epoch the best, on validation speakers
     temperature: float = Field(1.0, gt=0)  # of the probabilities, where nobody validates and it cannot be fitted
     patience: int | None = Field(None, ge=1)  # stop after so many epochs without a better one

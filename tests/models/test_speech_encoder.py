@@ -10,11 +10,10 @@ from serx.data.dataset import load_dataset, split_dataset
 from serx.inference.predictor import Predictor
 from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig, standardise
 from serx.training import checkpoint
-from serx.training.epoch import train_epoch
+from serx.training.epoch import TrainingClips, plan_epoch, train_epoch
 from serx.training.folder import BEST
 from serx.training.loop import fit, start
 from serx.training.optim import make_optimizer
-from serx.training.plan import TrainingClips, plan_epoch
 from serx.training.run import EpochSums
 from serx.training.settings import OptimConfig
 from tests.conftest import batched

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from serx.training import loop
-from serx.training.plan import TrainingClips, plan_epoch, sampling_shares, voice_batches
+from serx.training.epoch import TrainingClips, plan_epoch, sampling_shares
 
 TARGETS = np.array([0] * 60 + [1] * 20 + [0] * 3 + [1] * 5 + [2] * 2)
 CORPORA = np.array([0] * 80 + [1] * 10)
@@ -42,41 +42,6 @@ def test_an_epoch_of_a_joined_corpus_is_drawn_so_and_repeats(mode, tiny_config):
     assert abs(share - 0.5) < 0.03  # three deviations of 3600 draws
     again = np.concatenate([b for step in plan_epoch(part, config, 3) for b in step])
     assert np.array_equal(again, epochs[3]) and not np.array_equal(epochs[2], epochs[3])
-
-
-PERSONS = np.array([0] * 40 + [1] * 41 + [2] * 7 + [3] * 2)
-
-
-def by_voice(sampling: str, epoch: int, tiny_config) -> list[np.ndarray]:
-    part = TrainingClips(np.arange(90), TARGETS, torch.ones(3), corpora=CORPORA, persons=PERSONS)
-    steps = plan_epoch(part, tiny_config(f"train.sampling={sampling}", "train.batches=voice"), epoch)
-    return [batch for step in steps for batch in step]
-
-
-def test_batches_of_one_voice_take_each_clip_once_and_come_in_random_order(tiny_config):
-    batches = by_voice("shuffle", 0, tiny_config)
-    assert sorted(np.concatenate(batches)) == list(range(90))
-    whose = [sorted({int(person) for person in PERSONS[batch]}) for batch in batches]
-    assert whose.count([0]) == 5 and whose.count([1]) == 6  # 40 and 41 clips in batches of 8 and 7
-    assert whose.count([2]) == 1 and all(len(batch) >= 2 for batch in batches)
-    assert whose != sorted(whose)
-    assert [list(b) for b in batches] == [list(b) for b in by_voice("shuffle", 0, tiny_config)]
-    assert [list(b) for b in batches] != [list(b) for b in by_voice("shuffle", 1, tiny_config)]
-
-
-def test_batches_of_one_voice_are_drawn_by_corpus_and_as_many_in_every_epoch(tiny_config):
-    epochs = [by_voice("both", epoch, tiny_config) for epoch in range(20)]
-    assert len({len(batches) for batches in epochs}) == 1  # the learning rate counts steps
-    assert abs(np.mean([CORPORA[np.concatenate(batches)].mean() for batches in epochs]) - 0.5) < 0.06
-    assert all(len(set(PERSONS[batch])) == 1 for batches in epochs for batch in batches if max(PERSONS[batch]) < 2)
-
-
-def test_voices_of_few_clips_share_their_batches_and_none_is_lost():
-    random = torch.Generator().manual_seed(0)
-    for persons in (np.arange(30), np.array([0] * 16 + [1]), np.array([0, 0, 0, 1, 1]), np.array([0, 1])):
-        batches = voice_batches(None, persons, 16, random)
-        assert sorted(np.concatenate(batches)) == list(range(len(persons)))
-        assert all(len(batch) >= 2 for batch in batches)
 
 
 @pytest.mark.slow
