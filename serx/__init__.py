@@ -9,7 +9,7 @@ The package in the order of its dependencies:
     recognizer   features + normaliser + backbone: waveform -> logits
     config       every section of a run's YAML, checked
     training     the loop, the optimizer, checkpoints, TensorBoard
-    inference    a checkpoint -> emotions of audio files
+    inference    a checkpoint -> emotions of audio files, of a voice it was made to know
     evaluation   scores, intervals over speakers, reports, folds taken together, runs compared
     experiments  many runs that answer one question: cross-validation, the leakage lesson
 """
