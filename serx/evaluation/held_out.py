@@ -77,7 +77,8 @@ def evaluate_checkpoint(
         stamp += f"; each voice ENROLLED by its own {_range(counts)} unlabelled clips"
         alone = predict_clips(predictor, dataset, clips, corpus)
         scores = score(alone.targets, alone.probabilities.argmax(1), alone.labels)
-        about_voices = {"alone": {"uar": scores.uar, "accuracy": scores.accuracy}}
+        nll = calibration(alone.targets, alone.probabilities)["nll"]
+        about_voices = {"alone": {"uar": scores.uar, "accuracy": scores.accuracy, "nll": nll}}
     temperature = predictor.recognizer.temperature
     extra = {
         "checkpoint": str(path),

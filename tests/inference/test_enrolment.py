@@ -67,6 +67,11 @@ def test_afterwards_nothing_is_left_of_the_voice(recognizer):
         assert not torch.equal(first_norm(recognizer).running_mean, before["backbone.members.0.norm.running_mean"])
     with pytest.raises(ZeroDivisionError), enrolled(recognizer, voice(3)):
         raise ZeroDivisionError
+    with (
+        pytest.raises(RuntimeError),
+        enrolled(recognizer, [*voice(1), torch.zeros(RATE, dtype=torch.int16, device="meta")]),
+    ):
+        pass
     after = recognizer.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert first_norm(recognizer).momentum == momentum
@@ -102,7 +107,10 @@ def test_more_clips_than_a_batch_holds_count_all(recognizer, monkeypatch):
         expected = (6 * mean + PRIOR * before) / (6 + PRIOR)
         torch.testing.assert_close(norm.running_mean, expected, atol=1e-5, rtol=1e-4)
     assert [len(x) for x in heard] == [3, 3]
-    assert not torch.equal(heard[0], heard[1])
+    hook = norm.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
+    with enrolled(recognizer, clips[::2]):  # neighbours are spread over batches
+        hook.remove()
+    torch.testing.assert_close(heard[2], heard[0], atol=1e-6, rtol=0)
 
 
 def test_clips_of_one_length_get_some_padding_as_in_training(recognizer):
@@ -150,8 +158,10 @@ def test_evaluation_enrols_each_voice_by_itself_and_says_so(checkpoint, tiny_con
     known = evaluate_checkpoint(checkpoint, None, "test", CPU, progress=False, enrol=True)
     assert "ENROLLED" not in plain.stamp and "alone" not in plain.extra
     assert "each voice ENROLLED by its own 12 unlabelled clips" in known.stamp
-    guesses = plain.predictions.probabilities.argmax(1)
-    assert known.extra["alone"]["accuracy"] == pytest.approx(np.mean(guesses == plain.predictions.targets))
+    by_itself = plain.predictions.probabilities
+    hit = by_itself.argmax(1) == plain.predictions.targets
+    nll = -np.log(by_itself[np.arange(len(hit)), plain.predictions.targets]).mean()
+    assert known.extra["alone"] == pytest.approx({"uar": hit.mean(), "accuracy": hit.mean(), "nll": nll}, abs=1e-6)
     predictor, dataset = Predictor(checkpoint, CPU), load_dataset(tiny_config().data, progress=False)
     corpus = place(dataset.pack, CPU)
     for person in ("ravdess/05", "ravdess/06"):
