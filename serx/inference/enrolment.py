@@ -33,6 +33,7 @@ def enrolled(recognizer: Recognizer, clips: Sequence[Tensor]) -> Iterator[None]:
 
     Raises:
         DataError: less than two stretches of speech, which have no variance.
+        ConfigError: the model has no batch norms.
     """
     stretches = [part for clip in clips for part in _stretches(clip, recognizer.sample_rate)]
     if len(stretches) < 2:
