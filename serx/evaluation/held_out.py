@@ -73,8 +73,7 @@ def evaluate_checkpoint(
     predictions = predict_clips(predictor, dataset, clips, corpus, enrol)
     about_voices: dict[str, Any] = {}
     if enrol:
-        counts = [len(of_one) for of_one in clips_by_name(predictions.persons).values()]
-        stamp += f"; each voice ENROLLED by its own {_range(counts)} unlabelled clips"
+        stamp = enrolled_stamp(stamp, predictions)
         alone = predict_clips(predictor, dataset, clips, corpus)
         scores = score(alone.targets, alone.probabilities.argmax(1), alone.labels)
         nll = calibration(alone.targets, alone.probabilities)["nll"]
@@ -128,9 +127,12 @@ def predict_clips(
     )
 
 
-def _range(counts: list[int]) -> str:
+def enrolled_stamp(stamp: str, predictions: Predictions) -> str:
+    """The stamp of predictions for which each voice was enrolled by the clips of its own among them."""
+    counts = [len(of_one) for of_one in clips_by_name(predictions.persons).values()]
     low, high = min(counts), max(counts)
-    return str(low) if low == high else f"{low} to {high}"
+    number = str(low) if low == high else f"{low} to {high}"
+    return f"{stamp}; each voice ENROLLED by its own {number} unlabelled clips"
 
 
 def _choose(dataset: Dataset, facts: dict[str, Any], part: Part) -> tuple[np.ndarray, str]:

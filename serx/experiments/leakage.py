@@ -21,7 +21,7 @@ from serx.data.dataset import Dataset, load_dataset, split_dataset
 from serx.data.protocols import Split
 from serx.errors import ConfigError, DivergedError
 from serx.evaluation import pictures
-from serx.evaluation.held_out import predict_clips
+from serx.evaluation.held_out import enrolled_stamp, predict_clips
 from serx.evaluation.report import evaluate, percent, plain, table, wrap, write_files
 from serx.experiments.remembered import Memory, remember
 from serx.inference.predictor import Predictor
@@ -180,7 +180,8 @@ def _test(
     predictor = Predictor(folder / BEST, device)
     remember(predictor.recognizer.features, memory)
     clips, enrol = np.asarray(case.split.test), predictor.config.model.enrol
-    scores = evaluate(predict_clips(predictor, bank, clips, corpus, enrol), case.split.stamp)
+    predictions = predict_clips(predictor, bank, clips, corpus, enrol)
+    scores = evaluate(predictions, enrolled_stamp(case.split.stamp, predictions) if enrol else case.split.stamp)
     kept = {name: scores[name] for name in ("accuracy", "uar", "macro_f1", "n_clips", "n_speakers", "protocol")}
     sizes = {f"n_{part}": len(getattr(case.split, part)) for part in ("train", "valid", "test")}
     return {"case": case.name, "title": case.title, "honest": case.honest, **kept, **sizes}

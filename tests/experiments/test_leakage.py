@@ -129,6 +129,13 @@ def test_remembered_features_are_the_computed_ones_in_any_batch(tiny_config, cli
 
 
 @pytest.mark.slow
+def test_a_lesson_with_enrolled_voices_says_so(tiny_config, tmp_path):
+    config = tiny_config(*VECTORS, "train.epochs=1", "model.enrol=true")
+    lesson, _ = teach(config, tmp_path / "lesson", 1, progress=False)
+    assert all("each voice ENROLLED by its own" in case["protocol"] for case in lesson["cases"])
+
+
+@pytest.mark.slow
 def test_the_lesson_is_written_drawn_and_told(tiny_config, tmp_path):
     config = tiny_config(*VECTORS, "train.epochs=4", "optim.lr=0.01")
     lesson, code = teach(config, tmp_path / "lesson", 1, progress=False)
