@@ -29,6 +29,8 @@ _NOT_CLASSICAL = (
     *(("augment", key) for key in AugmentConfig.model_fields),
     *(("train", key) for key in ("ema", "label_smoothing", "logit_adjustment", "sampling")),
 )
+# Read by one protocol alone: under another, a speaker who is named to test would train.
+_OF_PROTOCOL = {"test_speakers": "speakers", "valid_speakers": "speakers", "test_corpora": "cross_corpus"}
 
 
 class Config(Section):
@@ -79,9 +81,7 @@ def from_tree(tree: Mapping[str, Any], places: Mapping[Place, str] | None = None
 def _clashes(config: Config) -> Iterator[tuple[Place, str]]:
     """What one section asks and another cannot give: where it stands, and how to mend it."""
     hears, model = config.features.stack == ("waveform",), config.model
-    named = config.data.valid_speakers or config.data.protocol == "manifest"
-    if config.data.valid_share == 0 and not named:
-        yield from wants_validation(config)
+    yield from _about_speakers(config)
     fault = why_not_warpable(config.features) if config.augment.fused is not None else None
     if fault:
         yield ("augment", "fused"), fault
@@ -105,6 +105,24 @@ def _clashes(config: Config) -> Iterator[tuple[Place, str]]:
         if config.data.sample_rate != model.sample_rate:
             rates = f"data.sample_rate is {config.data.sample_rate}, but {model.bundle} was trained at"
             yield ("data", "sample_rate"), f"{rates} {model.sample_rate} Hz; write that"
+
+
+def _about_speakers(config: Config) -> Iterator[tuple[Place, str]]:
+    """Speakers who are named and not asked for, and what validation is to choose and cannot."""
+    for key, reader in _OF_PROTOCOL.items():
+        if getattr(config.data, key) and config.data.protocol != reader:
+            told = f"data.{key} is for protocol {reader}, and data.protocol is {config.data.protocol}"
+            yield ("data", key), f"{told}, which chooses otherwise: write protocol: {reader}, or {key}: []"
+    named = config.data.valid_speakers or config.data.protocol == "manifest"
+    if config.data.valid_share == 0 and not named:
+        yield from wants_validation(config)
+    if config.train.select != "last":
+        return
+    last = "but train.select last takes every epoch for the best so far; select uar or loss"
+    if config.train.patience is not None:
+        yield ("train", "patience"), f"train.patience waits for a better epoch, {last}, or leave patience out"
+    if config.optim.schedule == "plateau":
+        yield ("optim", "schedule"), f"optim.schedule plateau waits for a better epoch, {last}, or another schedule"
 
 
 def wants_validation(config: Config) -> Iterator[tuple[Place, str]]:

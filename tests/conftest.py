@@ -144,4 +144,9 @@ def tiny_config(tiny_root, tmp_path):
         "model: {kind: cnn2d, stem: 8, widths: [8, 16], strides: [[2, 2], [2, 1]], embedding: 24}\n"
         "train: {ema: 0.9}\n"
     )
-    return lambda *overrides: load(path, [*TINY, *overrides])
+
+    def configure(*overrides: str):
+        other = any(o.startswith("data.protocol=") and not o.endswith("=speakers") for o in overrides)
+        return load(path, [*(o for o in TINY if not (other and "_speakers=" in o)), *overrides])
+
+    return configure

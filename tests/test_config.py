@@ -66,7 +66,8 @@ def test_numbers_in_scientific_notation_are_numbers(yaml_file):
 
 
 def test_scalars_are_what_they_look_like(yaml_file):
-    config = load(yaml_file(GOOD), ["data.test_speakers=[01, 010, 7, 08]", "data.label_map={calm: no, sad: null}"])
+    names = ["data.protocol=speakers", "data.test_speakers=[01, 010, 7, 08]"]
+    config = load(yaml_file(GOOD), [*names, "data.label_map={calm: no, sad: null}"])
     assert config.data.test_speakers == ("01", "010", "7", "08")
     assert config.data.label_map == {"calm": "no", "sad": None}
 
@@ -192,7 +193,35 @@ def test_what_validation_would_choose_is_refused_where_nobody_validates(override
     assert load(path).data.valid_share == 0
     lines = mistakes(path, override)
     assert len(lines) == 1 and lines[0].startswith("command line") and told in lines[0]
-    assert load(path, [override, "data.protocol=speakers", "data.test_speakers=[1]", "data.valid_speakers=[2]"])
+    somebody = ["data.protocol=speakers", "data.test_speakers=[1]", "data.valid_speakers=[2]"]
+    assert load(path, ["train.select=uar", override, *somebody])
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [("train.patience=3", "or leave patience out"), ("optim.schedule=plateau", "or another schedule")],
+)
+def test_what_waits_for_a_better_epoch_is_refused_where_each_is_better(override, told, yaml_file):
+    path = yaml_file("data: {root: x}\nmodel: {kind: cnn2d}\ntrain: {select: loss}\n")
+    assert load(path, [override])
+    [line] = mistakes(path, "train.select=last", override)
+    assert line.startswith(f"command line: {override}") and "select uar or loss" in line and line.endswith(told)
+
+
+@pytest.mark.parametrize(
+    ("override", "right"),
+    [
+        ("data.test_speakers=[7]", "speakers"),
+        ("data.valid_speakers=[7]", "speakers"),
+        ("data.test_corpora=[tess]", "cross_corpus"),
+    ],
+)
+def test_speakers_named_for_another_protocol_are_refused_lest_they_train(override, right, yaml_file):
+    path = yaml_file(GOOD)
+    for protocol in {"luna5", "kfold", "random", "manifest", "speakers", "cross_corpus"} - {right}:
+        [line] = mistakes(path, override, f"data.protocol={protocol}")
+        assert line.startswith(f"command line: {override}") and f"write protocol: {right}" in line
+    assert load(path, [override, f"data.protocol={right}"])
 
 
 def test_rare_classes_are_made_up_for_once(yaml_file):

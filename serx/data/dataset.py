@@ -2,6 +2,7 @@
 
 import io
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from tqdm import tqdm
 from serx.data.corpora import scan
 from serx.data.corpus import StreamedCorpus
 from serx.data.labels import assign_labels, only_shared
-from serx.data.leaks import check_copies, check_leaks, thumbnails
+from serx.data.leaks import ALIGNED, alignment, check_copies, check_leaks, near_duplicates, thumbnails
+from serx.data.manifest import same_voice
 from serx.data.pack import Pack, cache_folder, open_pack
 from serx.data.protocols import Split, make_split
 from serx.data.settings import DataConfig
@@ -64,6 +66,7 @@ def load_dataset(config: DataConfig, labels: tuple[str, ...] | None = None, prog
         found = scan(config.root, config.styles)
     except (OSError, ValueError) as error:  # a name too long, or with a zero byte
         raise DataError(f"data.root: cannot be looked through: {error}; check the spelling") from error
+    _refuse_doubtful_voices(found.utterances)
     label_map = config.label_map
     if config.labels == "shared":
         labels, label_map = only_shared(found.utterances, labels, label_map)
@@ -97,9 +100,23 @@ def split_dataset(dataset: Dataset, config: DataConfig, progress: bool = True) -
     """
     split = make_split(dataset.utterances, dataset.targets.tolist(), config, dataset.digests)
     check_leaks(dataset.utterances, split, dataset.digests)
-    pictures, pack = _thumbnails(dataset.pack, config.sample_rate, progress), dataset.pack
-    check_copies(dataset.utterances, split, pictures, lambda i: pack.samples[pack.offsets[i] : pack.offsets[i + 1]])
+    pictures = _thumbnails(dataset.pack, config.sample_rate, progress)
+    check_copies(dataset.utterances, split, pictures, dataset.pack.clip)
     return split
+
+
+def copies_between(
+    one: Dataset, clips: Sequence[int], other: Dataset, others: Sequence[int], sample_rate: int, progress: bool = True
+) -> list[tuple[int, int]]:
+    """Which of the `clips` of one dataset are among `others` of another, however encoded: pairs of their numbers.
+
+    Both are decoded at `sample_rate`; copies are those of `leaks.check_copies`.
+    """
+    chosen = ((one, clips), (other, others))
+    pictures = torch.cat([_thumbnails(d.pack, sample_rate, progress)[list(numbers)] for d, numbers in chosen])
+    nominated = near_duplicates(pictures, [range(len(clips)), range(len(clips), len(pictures))])
+    pairs = [(clips[near.first], others[near.second - len(clips)]) for near in nominated]
+    return [(i, j) for i, j in pairs if alignment(one.pack.clip(i), other.pack.clip(j)) > ALIGNED]
 
 
 def _thumbnails(pack: Pack, sample_rate: int, progress: bool) -> Tensor:
@@ -123,6 +140,19 @@ def _thumbnails(pack: Pack, sample_rate: int, progress: bool) -> Tensor:
             where = f"{path}: cannot keep what copies are found by: {error.strerror} ({free_space(path)})"
             raise DiskError(f"{where}; choose another place with data.cache=DIR or SERX_CACHE") from error
     return torch.from_numpy(np.load(io.BytesIO(kept))).float()
+
+
+def _refuse_doubtful_voices(utterances: tuple[Utterance, ...]) -> None:
+    persons = {utterance.person: utterance for utterance in utterances}
+    nameless = {person: clip for person, clip in persons.items() if not clip.corpus_named}
+    pairs = [(a, b) for a, clip in nameless.items() for b in persons if a != b and same_voice(clip, b)]
+    if pairs:
+        named = list(dict.fromkeys(" and ".join(sorted(pair)) for pair in pairs))
+        more = f", and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
+        raise DataError(
+            f"data.root: one person or two? {'; '.join(named[:SHOWN])}{more}: a manifest without a corpus goes by its "
+            "file's name. Give the manifests a column corpus: the same word for the same people, else different ones"
+        )
 
 
 def _tell_set_aside(items: list[tuple[str, Path]]) -> list[str]:

@@ -80,11 +80,24 @@ def canonical_corpus(text: str) -> str:
     return squeezed if squeezed in _CORPORA else name
 
 
+def same_voice(clip: Utterance, person: str) -> bool:
+    """Whether the speaker of `clip` must be taken for `person` (`corpus/speaker`).
+
+    Also where a manifest named no corpus and they share a name: its file's name says nothing of who speaks, and one
+    voice that counts as two would stand on both sides of a split. The speakers of published corpora are nobody else.
+    """
+    if clip.person.casefold() == person.casefold():
+        return True
+    namesake = person.casefold().endswith(f"/{clip.speaker.casefold()}")
+    return not clip.corpus_named and namesake and person.partition("/")[0] not in _CORPORA
+
+
 def read_manifest(path: str | Path) -> Manifest:
     """Read a CSV with the columns path, emotion, speaker and, optionally, sex, corpus, split, style, intensity.
 
     Comma, semicolon, tab or bar separate the cells; UTF-8 with or without a byte-order mark, or UTF-16 with one.
-    Audio paths are relative to the CSV's folder; an empty `corpus` is the CSV's own name; other columns are ignored.
+    Audio paths are relative to the CSV's folder; an empty `corpus` is the CSV's own name (a speaker who stands in two
+    such manifests is refused where they are put together: `same_voice`); other columns are ignored.
     A speaker whose sex stands on some rows has it on all.
 
     Raises:
@@ -157,6 +170,7 @@ class _Reader:
             style=cast(Literal["speech", "song"], chosen["style"]),
             intensity=row.get("intensity", "").casefold() or None,
             part=cast(Literal["train", "valid", "test"] | None, chosen["split"]),
+            corpus_named=bool(row.get("corpus")),
         )
         fault = self._contradiction(line, clip)
         if fault is None:

@@ -54,6 +54,10 @@ class Pack:
         """`(clips,)` int64 samples."""
         return np.diff(self.offsets)
 
+    def clip(self, i: int) -> np.ndarray:
+        """Clip i, `(T,)` int16."""
+        return self.samples[self.offsets[i] : self.offsets[i + 1]]
+
 
 def cache_folder(configured: str | None = None) -> Path:
     """Where packs are kept: the configured folder, else `SERX_CACHE`, else `~/.cache/serx`."""

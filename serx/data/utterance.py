@@ -21,6 +21,7 @@ class Utterance:
         intensity: `"normal"`, `"strong"`, `"low"`, ... or None when the corpus does not say.
         statement: which sentence was spoken, or None.
         part: the manifest's own `train` / `valid` / `test`, or None.
+        corpus_named: False where a manifest names no corpus and `corpus` is only the name of its file.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class Utterance:
     intensity: str | None = None
     statement: str | None = None
     part: Literal["train", "valid", "test"] | None = None
+    corpus_named: bool = True
 
     @property
     def person(self) -> str:

@@ -1,6 +1,5 @@
 """Evaluate a checkpoint on speakers it never heard, and refuse those it did."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,9 +9,11 @@ import torch
 
 from serx.data.corpus import Corpus, place
 from serx.data.dataset import Dataset, load_dataset
+from serx.data.manifest import same_voice
 from serx.errors import DataError, LeakError
 from serx.evaluation.calibration import tempered
 from serx.evaluation.classify import classify
+from serx.evaluation.heard import already_heard
 from serx.evaluation.intervals import clips_by_name
 from serx.evaluation.metrics import calibration, score
 from serx.evaluation.predictions import Predictions
@@ -45,12 +46,14 @@ def evaluate_checkpoint(
     """Predicts the clips of `part` in `root` (default: where the checkpoint was trained).
 
     `test` are the protocol's held-out speakers; in a root that holds none of them, every speaker the checkpoint never
-    met. Clips are known by the digest of their audio, so that moved or renamed files do not slip through. With `enrol`
+    met. Clips are known by the digest of their audio, so that moved or renamed files do not slip through, and those
+    that the training's own check has not seen are compared with the training clips, where these are still there: a
+    copy that was made louder or encoded anew is found too, whoever it is said to speak. With `enrol`
     (default: what the checkpoint's configuration says) the clips of each speaker, unlabelled, make the voice known;
     the stamp says so, and `extra["alone"]` has the scores of clips heard by themselves.
 
     Raises:
-        LeakError: the part holds speakers or audio of the training part, and `allow_seen` is False.
+        LeakError: the part holds speakers, audio or copies of audio of the training part, and `allow_seen` is False.
         DataError: the part is empty.
     """
     predictor = Predictor(path, device)
@@ -59,7 +62,7 @@ def evaluate_checkpoint(
     config = predictor.config.data.model_copy(update=updates)
     dataset = load_dataset(config, predictor.labels, progress)
     clips, stamp = _choose(dataset, facts, part)
-    seen = _seen(dataset, facts, clips)
+    seen, notes = already_heard(dataset, facts, clips, predictor.config.data, progress)
     if seen and not allow_seen:
         names = ", ".join(seen[:SHOWN]) + (f" and {len(seen) - SHOWN} more" if len(seen) > SHOWN else "")
         raise LeakError(
@@ -90,7 +93,7 @@ def evaluate_checkpoint(
         "calibration_before": calibration(predictions.targets, tempered(predictions.probabilities, 1 / temperature)),
         **about_voices,
     }
-    return Evaluated(predictions, stamp, extra, dataset.notes)
+    return Evaluated(predictions, stamp, extra, (*dataset.notes, *notes))
 
 
 def predict_clips(
@@ -139,18 +142,25 @@ def _choose(dataset: Dataset, facts: dict[str, Any], part: Part) -> tuple[np.nda
     """The clips of the part and the protocol stamp that goes with them."""
     trained_under = facts["protocol"]
     if part == "all":
-        return np.arange(len(dataset.utterances)), f"all clips of the root; trained under {trained_under}"
+        validators = set(facts["speakers"]["valid"])
+        count = sum(u.person in validators for u in dataset.utterances)
+        told = f"; {count} VALIDATION clips among them chose the epoch and temperature" if count else ""
+        return np.arange(len(dataset.utterances)), f"all clips of the root; trained under {trained_under}{told}"
     clips = _recorded(dataset, facts, part)
     if len(clips):
         missing = len(facts["digests"][part]) - len(clips)
         short = f"; {missing} of its {missing + len(clips)} clips are not in this root" if missing > 0 else ""
         used = "; these VALIDATION clips chose the epoch and temperature" if part == "valid" else ""
         return clips, f"{trained_under}{short}{used}"
-    met = set(facts["speakers"]["train"]) | set(facts["speakers"]["valid"])
-    new = [i for i, utterance in enumerate(dataset.utterances) if utterance.person not in met]
+    met = [*facts["speakers"]["train"], *facts["speakers"]["valid"]]
+    new = [i for i, clip in enumerate(dataset.utterances) if not any(same_voice(clip, person) for person in met)]
     if part == "valid" or not new:
         speakers = ", ".join(facts["speakers"][part]) or "none"
-        raise DataError(f"no clip of part {part} (speakers {speakers}) is in this root; give the right one with --root")
+        nameless = not all(clip.corpus_named for clip in dataset.utterances)
+        hint = "; if these are other people than it was trained on, say so in a column corpus" if nameless else ""
+        raise DataError(
+            f"no clip of part {part} (speakers {speakers}) is in this root; give the right one with --root{hint}"
+        )
     corpora = " + ".join(sorted({dataset.utterances[i].corpus for i in new}))
     return np.asarray(new), f"speakers of {corpora} never met in training; trained under {trained_under}"
 
@@ -163,14 +173,3 @@ def _recorded(dataset: Dataset, facts: dict[str, Any], part: Part) -> np.ndarray
         return np.asarray([i for i, u in enumerate(dataset.utterances) if u.person in speakers], np.int64)
     digests = set(facts["digests"][part])
     return np.asarray([i for i, digest in enumerate(dataset.digests) if digest in digests], np.int64)
-
-
-def _seen(dataset: Dataset, facts: dict[str, Any], clips: Collection[int]) -> list[str]:
-    """Speakers of these clips the checkpoint was trained on; under a random split, clips."""
-    if facts["speaker_independent"]:
-        persons = set(facts["speakers"]["train"])
-        seen = {dataset.utterances[i].person for i in clips if dataset.utterances[i].person in persons}
-        if seen:
-            return sorted(seen)
-    digests = set(facts["digests"]["train"])
-    return sorted(str(dataset.utterances[i].path) for i in clips if dataset.digests[i] in digests)

@@ -19,6 +19,7 @@ from serx.data.copies import with_copies
 from serx.data.corpus import Corpus, place
 from serx.data.dataset import Dataset, load_dataset, split_dataset
 from serx.data.protocols import Split
+from serx.data.settings import DataConfig
 from serx.errors import ConfigError, DivergedError
 from serx.evaluation import pictures
 from serx.evaluation.held_out import enrolled_stamp, predict_clips
@@ -83,7 +84,7 @@ def teach(config: Config, out: Path, copies: int = len(KINDS), progress: bool = 
     corpus, memory, results = place(bank.pack, device, config.data.placement), Memory(), []
     plain_augment = config.augment.model_copy(update={"waveform": (), "fused": None})
     for case in cases:
-        data = config.data if case.honest else config.data.model_copy(update={"protocol": "random", "fold": 0})
+        data = config.data if case.honest else _at_random(config.data)
         own = config.model_copy(update={"data": data, "augment": plain_augment})
         say(f"\n{case.title}: {len(case.split.train)} training and {len(case.split.test)} test clips")
         stopped = _train(own, bank, case, corpus, out / case.name, memory, device, progress)
@@ -113,9 +114,7 @@ def make_cases(dataset: Dataset, config: Config, copies: int, progress: bool = T
     test = len(honest.test) / n
     valid = len(honest.valid) / (n - len(honest.test))
     shares = {"test_share": test, "valid_share": valid}
-    by_clips = split_dataset(
-        dataset, config.data.model_copy(update={"protocol": "random", "fold": 0, **shares}), progress
-    )
+    by_clips = split_dataset(dataset, _at_random(config.data).model_copy(update=shares), progress)
     targets, seed = np.tile(dataset.targets, 1 + copies), config.data.split_seed
     twice = naive_split(np.tile(np.arange(n), 2), targets, test, valid, seed, TWICE)
     before = naive_split(np.arange((1 + copies) * n), targets, test, valid, seed, BEFORE)
@@ -125,6 +124,12 @@ def make_cases(dataset: Dataset, config: Config, copies: int, progress: bool = T
         Case("2-random", "clips at random, augmented in training only", in_training(by_clips, n, copies)),
         Case("3-speakers", "speakers apart, augmented in training only", in_training(honest, n, copies), honest=True),
     ]
+
+
+def _at_random(data: DataConfig) -> DataConfig:
+    """The same data with clips drawn at random, nobody named."""
+    drawn = {"protocol": "random", "fold": 0, "test_speakers": (), "valid_speakers": (), "test_corpora": ()}
+    return data.model_copy(update=drawn)
 
 
 def naive_split(

@@ -68,6 +68,8 @@ class FeaturesConfig(Section):
             raise ValueError("trainable needs front_end: nnaudio")
         if self.trainable and not WARPABLE.issuperset(self.stack):
             raise ValueError("trainable needs a stack of mel, logmel and mfcc alone")
+        if self.f_max is not None and self.f_min >= self.f_max:
+            raise ValueError(f"f_min {self.f_min} is not below f_max {self.f_max}")
         if self.pitch_min >= self.pitch_max:
             raise ValueError(f"pitch_min {self.pitch_min} is not below pitch_max {self.pitch_max}")
         if "chroma_cqt" in self.stack and self.hop_length % (1 << (CQT_OCTAVES - 1)):
@@ -232,6 +234,12 @@ def why_not_warpable(config: FeaturesConfig) -> str | None:
 
 
 def _check_rate(config: FeaturesConfig, sample_rate: int) -> None:
+    top = sample_rate / 2
+    if WARPABLE & set(config.stack) and not (config.f_min < top and (config.f_max or top) <= top):
+        raise ConfigError(
+            f"features.f_min, f_max: {config.f_min} to {config.f_max or top} Hz, but sound at {sample_rate} Hz ends at "
+            f"{top:.0f} Hz: lower them, or raise data.sample_rate"
+        )
     if "contrast" in config.stack:
         spectral.contrast_bands(sample_rate, config.n_fft // 2 + 1, config.contrast_bands)
     if "chroma_cqt" in config.stack and sample_rate / 2 < CQT_LOWEST * 2**CQT_OCTAVES:

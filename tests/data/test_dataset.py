@@ -54,6 +54,25 @@ def test_when_no_file_can_be_read_the_reasons_are_told(data_of, root):
         load_dataset(data_of(), progress=False)
 
 
+def test_one_name_in_two_manifests_without_a_corpus_is_asked_about(data_of, root):
+    def write(name: str, actor: int, speaker: str, corpus: str = "") -> str:
+        clip = sorted((root / f"Actor_{actor:02d}").iterdir())[0]
+        (root / name).write_text(f"path,emotion,speaker,corpus\n{clip},happy,{speaker},{corpus}\n")
+        return str(root / name)
+
+    monday, tuesday = write("monday.csv", 1, "Ann"), write("tuesday.csv", 2, "ann")
+    both = data_of().model_copy(update={"root": (monday, tuesday)})
+    with pytest.raises(DataError, match="one person or two.*monday/Ann and tuesday/ann.*column corpus"):
+        load_dataset(both, progress=False)
+    for corpus in ("lab", "monday"):  # said to be somebody else, then the same
+        write("monday.csv", 1, "Ann", corpus), write("tuesday.csv", 2, "Ann", "monday")
+        persons = {u.person for u in load_dataset(both, progress=False).utterances}
+        assert persons == {f"{corpus}/Ann", "monday/Ann"}
+    write("tuesday.csv", 2, "1")  # a number that stands for another person in a published corpus
+    beside = data_of().model_copy(update={"root": (str(root), tuesday)})
+    assert {"ravdess/01", "tuesday/01"} <= {u.person for u in load_dataset(beside, progress=False).utterances}
+
+
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
 def test_a_root_that_no_folder_can_be_called_is_one_line(name, data_of):
     with pytest.raises(DataError, match="check the spelling") as caught:

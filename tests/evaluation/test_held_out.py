@@ -50,7 +50,7 @@ def test_training_speakers_are_refused_and_marked_when_allowed(trained):
     with pytest.raises(LeakError, match="ravdess/01, ravdess/02"):
         evaluate_checkpoint(path, None, "all", CPU, progress=False)
     result = evaluate_checkpoint(path, None, "all", CPU, allow_seen=True, progress=False)
-    assert "TRAINING SPEAKERS" in result.stamp
+    assert "TRAINING SPEAKERS" in result.stamp and "24 VALIDATION clips among them" in result.stamp
     assert len(persons(result)) == 6
 
 
@@ -75,6 +75,58 @@ def test_new_speakers_in_another_root_are_evaluated_under_their_own_stamp(traine
     assert "never met in training" in result.stamp
     with pytest.raises(DataError, match="ravdess/03"):
         evaluate_checkpoint(path, str(tmp_path), "valid", CPU, progress=False)
+
+
+def manifest(folder, name: str, files, speaker: str, corpus: str = "") -> str:
+    rows = [f"{file},{emotion},{speaker},{corpus}" for file, emotion in files]
+    (folder / name).write_text("\n".join(["path,emotion,speaker,corpus", *rows]))
+    return str(folder / name)
+
+
+def test_copies_of_training_clips_under_another_name_are_refused(trained, tiny_root, tmp_path):
+    path, files = trained(), []
+    for emotion, code in (("neutral", "01"), ("happy", "03"), ("angry", "05")):
+        source = next((tiny_root / "Actor_01").glob(f"03-01-{code}-*.wav"))
+        soundfile.write(tmp_path / f"{emotion}.wav", 0.5 * soundfile.read(source)[0], RATE, "FLOAT")
+        files.append((f"{emotion}.wav", emotion))
+    root = manifest(tmp_path, "new.csv", files, "voice01", "mine")
+    with pytest.raises(LeakError, match=r"happy.wav \(a copy of 03-01-03"):
+        evaluate_checkpoint(path, root, "test", CPU, progress=False)
+    result = evaluate_checkpoint(path, root, "test", CPU, allow_seen=True, progress=False)
+    assert "CONTAINS TRAINING" in result.stamp and result.extra["warnings"]
+
+
+def test_where_training_clips_are_gone_it_says_that_copies_would_go_unnoticed(trained, tiny_root, tmp_path):
+    moved = shutil.copytree(tiny_root, tmp_path / "moved")
+    path = trained(f"data.root={moved}")
+    shutil.rmtree(moved / "Actor_01")
+    (tmp_path / "new").mkdir()
+    soundfile.write(tmp_path / "new/03-01-03-01-01-01-11.wav", speechlike(0.5, 200, 1), RATE)
+    result = evaluate_checkpoint(path, str(tmp_path / "new"), "test", CPU, progress=False)
+    assert [note for note in result.notes if note.startswith("12 of 24 training clips are not at")]
+    shutil.rmtree(moved)
+    result = evaluate_checkpoint(path, str(tmp_path / "new"), "test", CPU, progress=False)
+    assert [note for note in result.notes if note.startswith("24 of 24 training clips are not at")]
+
+
+def test_one_speaker_in_two_manifests_without_a_corpus_is_one_voice(trained, tmp_path):
+    files = {}
+    for i, (emotion, speaker) in enumerate([(e, s) for s in "abcdef" for e in ("neutral", "happy", "angry")]):
+        soundfile.write(tmp_path / f"{i}.wav", speechlike(0.5, 150 + 40 * (i % 3), i), RATE)
+        files.setdefault(speaker, []).append((f"{i}.wav", emotion))
+    rows = [f"{file},{emotion},{speaker}" for speaker, clips in files.items() for file, emotion in clips]
+    (tmp_path / "monday.csv").write_text("\n".join(["path,emotion,speaker", *rows]))
+    for name in ("neutral", "happy", "angry"):
+        soundfile.write(tmp_path / f"{name}.wav", speechlike(0.5, 260, 90), RATE)
+    again = [(f"{name}.wav", name) for name in ("neutral", "happy", "angry")]
+    speakers = ("data.test_speakers=[a]", "data.valid_speakers=[b]")
+    path = trained(f"data.root={tmp_path / 'monday.csv'}", *speakers)
+    with pytest.raises(DataError, match="say so in a column corpus"):
+        evaluate_checkpoint(path, manifest(tmp_path, "tuesday.csv", again, "C"), "test", CPU, progress=False)
+    with pytest.raises(LeakError, match="tuesday/C"):
+        evaluate_checkpoint(path, manifest(tmp_path, "tuesday.csv", again, "C"), "all", CPU, progress=False)
+    others = manifest(tmp_path, "tuesday.csv", again, "c", "tuesday")
+    assert persons(evaluate_checkpoint(path, others, "test", CPU, progress=False)) == {"tuesday/c"}
 
 
 def test_held_out_clips_that_are_missing_are_counted_aloud(trained, tiny_root, tmp_path):

@@ -195,6 +195,8 @@ def test_settings_that_contradict_each_other_are_refused():
         FeaturesConfig(trainable=True, front_end="nnaudio", stack=("logmel", "rms"))
     with pytest.raises(ValueError, match="pitch_max"):
         FeaturesConfig(pitch_min=500.0, pitch_max=300.0)
+    with pytest.raises(ValueError, match="f_min 5000.0 is not below f_max 3000.0"):
+        FeaturesConfig(f_min=5000.0, f_max=3000.0)
     with pytest.raises(ValueError, match="multiple of 32"):
         FeaturesConfig(stack=("chroma_cqt",), hop_length=250)
     with pytest.raises(ValueError, match="normalize: training"):
@@ -207,6 +209,14 @@ def test_settings_that_contradict_each_other_are_refused():
 def test_features_that_do_not_fit_under_the_sample_rate_are_refused(name, key):
     with pytest.raises(ConfigError, match=key):
         FeatureStack(FeaturesConfig(stack=(name,), pitch_max=1500.0), 4000)
+
+
+@pytest.mark.parametrize("edges", [{"f_min": 4000.0}, {"f_min": 9000.0}, {"f_max": 4001.0}])
+def test_mel_bands_above_half_the_sample_rate_are_refused(edges):
+    with pytest.raises(ConfigError, match="sound at 8000 Hz ends at 4000 Hz"):
+        FeatureStack(FeaturesConfig(**edges), 8000)
+    assert FeatureStack(FeaturesConfig(stack=("zcr",), **edges), 8000)  # has no mel bands
+    assert FeatureStack(FeaturesConfig(f_max=4000.0), 8000)
 
 
 def test_a_bare_list_is_the_stack():
