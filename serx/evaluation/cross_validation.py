@@ -38,6 +38,18 @@ class FoldResult:
     alone: Mapping[str, float] | None = None
 
 
+def even_seeds(tested: Sequence[FoldResult]) -> tuple[list[FoldResult], list[str]]:
+    """The folds of the seeds that can be pooled side by side, and a line on each seed that must wait.
+
+    Those are the seeds with the most folds (among equals, with the first seed's): a mean over seeds of which one has
+    tested half of the speakers would be a mean over other people.
+    """
+    folds = {seed: sorted(t.fold for t in tested if t.seed == seed) for seed in _in_order(t.seed for t in tested)}
+    most = max(folds.values(), key=len, default=[])
+    waiting = [f"seed {seed}, which has only {named(own)} yet" for seed, own in folds.items() if own != most]
+    return [t for t in tested if folds[t.seed] == most], waiting
+
+
 def summarise(tested: Sequence[FoldResult], resamples: int = RESAMPLES) -> dict[str, Any]:
     """Every score of the folds, ready for JSON: what `report.evaluate` says of all clips, and more.
 
@@ -46,10 +58,13 @@ def summarise(tested: Sequence[FoldResult], resamples: int = RESAMPLES) -> dict[
     (n - 1) of those; `intervals` are over speakers.
 
     Raises:
-        DataError: no fold, other labels in one of them, or a clip that two folds of one seed tested.
+        DataError: no fold, other labels in one of them, a clip that two folds of one seed tested, or seeds that tested
+            different folds.
     """
     if not tested:
         raise DataError("no fold has been tested yet")
+    if even_seeds(tested)[1]:
+        raise DataError("seeds have tested different folds; take those of even_seeds")
     seeds = {
         seed: join([t.predictions for t in tested if t.seed == seed]) for seed in _in_order(t.seed for t in tested)
     }
@@ -110,7 +125,7 @@ def pooled_stamp(tested: Sequence[FoldResult]) -> str:
     told = [part for part in dict.fromkeys(parts) if part.split(" fold ")[0] != protocol]
     folds, seeds = _in_order(t.fold for t in tested), _in_order(t.seed for t in tested)
     if len(folds) > 1 or any(" fold " in t.stamp.split(",")[0] for t in tested):
-        protocol += f" fold{'s' * (len(folds) > 1)} {_ranges(folds)}"
+        protocol += f" {named(folds)}"
     return ", ".join([protocol, *told, *([f"{len(seeds)} seeds"] if len(seeds) > 1 else [])])
 
 
@@ -174,7 +189,7 @@ def format_cross_validation(summary: Mapping[str, Any]) -> str:
         uar, accuracy = (float(np.mean([scores[name] for scores in alone])) for name in ("uar", "accuracy"))
         heard = f"UAR {100 * uar:.1f} %, accuracy {100 * accuracy:.1f} %, mean of the folds"
         lines += wrap(f"  of voices that are not enrolled, each clip heard by itself: {heard}")
-    for key in ("skipped", "failed"):
+    for key in ("skipped", "failed", "missing", "uncounted"):
         lines += [line for told in summary.get(key) or [] for line in wrap(f"{key}: {told}")]
     lines += [
         "",
@@ -195,6 +210,11 @@ def _scores(p: Predictions) -> dict[str, Any]:
 
 def _in_order(numbers: Any) -> list[int]:
     return sorted(set(numbers))
+
+
+def named(folds: Sequence[int]) -> str:
+    """`fold 2`, `folds 0-2, 4`: ascending numbers for people."""
+    return f"fold{'s' * (len(folds) > 1)} {_ranges(folds)}"
 
 
 def _ranges(numbers: Sequence[int]) -> str:

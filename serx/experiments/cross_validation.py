@@ -12,12 +12,12 @@ from typing import Any
 from serx.config import Config, dump
 from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import ConfigError
-from serx.evaluation.cross_validation import write_cross_validation
+from serx.evaluation.cross_validation import even_seeds, named, write_cross_validation
 from serx.evaluation.report import write_files
 from serx.experiments.folds import TEST, Fold, plan_folds, read_fold
 from serx.experiments.processes import Job, run_side_by_side
 from serx.training.device import choose_device
-from serx.training.folder import BEST
+from serx.training.folder import BEST, hold
 from serx.training.narration import say
 
 LOG = "log.txt"
@@ -49,19 +49,28 @@ class Ended:
 def cross_validate(
     config: Config, out: Path, seeds: Sequence[int], place: Workplace, only: Sequence[int] = ()
 ) -> Ended:
-    """Trains and evaluates each fold (or `only` those) that is not finished, then writes what they say into `out`.
+    """Trains and evaluates each fold (or `only` those) that is not finished, then writes what `out` holds into it.
+
+    All seeds there with the most finished folds are pooled, whichever visit they are from.
 
     Raises:
         ConfigError: no process, a fold or device that is not there, or a folder with a fold of other settings or clips.
         DataError: no fold can be made of the data.
         DiskError: `out` cannot be written.
+        RunInUseError: another cross-validation is at work there.
     """
     if place.processes < 1:
         raise ConfigError(f"--processes {place.processes}: give at least one")
     for device in place.devices or (config.train.device,):
         choose_device(device)
+    with hold(out, "--out"):
+        return _cross_validate(config, out, seeds, place, only)
+
+
+def _cross_validate(config: Config, out: Path, seeds: Sequence[int], place: Workplace, only: Sequence[int]) -> Ended:
     dataset = load_dataset(config.data)  # also decodes, once, what every process will read
-    folds, skipped = plan_folds(config, dataset, out, seeds, only)
+    planned, skipped = plan_folds(config, dataset, out, seeds, only)
+    folds = [fold for fold in planned if fold.asked]
     done = [fold for fold in folds if fold.state == "finished"]
     for note in [*dataset.notes, *(f"skipped: {told}" for told in skipped)]:
         say(f"note: {note}")
@@ -77,7 +86,7 @@ def cross_validate(
         fold = missing[job.name]
         if code:
             failed[job.name] = code if code > 0 else 128 - code
-            say(f"{job.name}: FAILED with exit code {failed[job.name]}: {_last_line(job.log)}")
+            say(f"{job.name}: FAILED with exit code {failed[job.name]}: {_complaint(job.log, logged[job.name])}")
             return
         del missing[job.name]
         done.append(fold)
@@ -90,10 +99,21 @@ def cross_validate(
         )
 
     jobs = [fold_job(fold, out, place) for fold in missing.values()]
+    logged = {job.name: job.log.stat().st_size if job.log.exists() else 0 for job in jobs}
     stopped = run_side_by_side(jobs, place.processes, _threads(config, place), on_end)
     told = [f"{name} (exit code {code}; see {missing[name].folder / LOG})" for name, code in failed.items()]
-    extra = {"skipped": skipped, "failed": told, "complete": not missing, "config": config.model_dump(mode="json")}
-    tested = [read_fold(fold) for fold in sorted(done, key=lambda fold: (fold.seed, fold.number))]
+    beside = [fold for fold in planned if not fold.asked]
+    done += [fold for fold in beside if fold.state == "finished"]
+    to_do = [*missing.values(), *(fold for fold in beside if fold.state != "finished")]
+    tested, uneven = even_seeds([read_fold(fold) for fold in sorted(done, key=lambda fold: (fold.seed, fold.number))])
+    extra = {
+        "skipped": skipped,
+        "failed": told,
+        "missing": _by_seed(to_do),
+        "uncounted": uneven,
+        "complete": not to_do,
+        "config": config.model_dump(mode="json"),
+    }
     summary = write_cross_validation(out, tested, extra) if tested else None
     if stopped is not None:
         say(f"stopped with {len(missing)} of {len(folds)} runs to do; the same command goes on")
@@ -136,6 +156,17 @@ def fold_job(fold: Fold, out: Path, place: Workplace) -> Job:
     return Job(fold.name, commands, fold.folder / LOG)
 
 
-def _last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else f"{log} is empty"
+def _by_seed(folds: Sequence[Fold]) -> list[str]:
+    """`seed 0, folds 1-3` of each seed."""
+    return [
+        f"seed {seed}, {named(sorted(fold.number for fold in folds if fold.seed == seed))}"
+        for seed in sorted({fold.seed for fold in folds})
+    ]
+
+
+def _complaint(log: Path, start: int) -> str:
+    """The last error of what was logged from byte `start` on; without one the last line."""
+    written = log.read_bytes()[start:].decode(errors="replace")
+    lines = [line for line in written.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error:")]
+    return (errors or lines or [f"nothing new in {log}"])[-1]

@@ -1,6 +1,7 @@
 """The folds of a protocol as run folders: which there are, what was asked of each, and how far each has come."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import Any, Literal
 from serx.config import Config, load
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split, fold_count, make_split
-from serx.errors import ConfigError, DataError
+from serx.errors import CheckpointError, ConfigError, DataError
 from serx.evaluation.cross_validation import FoldResult
-from serx.evaluation.predictions import from_csv
+from serx.evaluation.metrics import score
+from serx.evaluation.predictions import Predictions, from_csv
 from serx.training import checkpoint
 from serx.training.folder import BEST, LAST, PREVIOUS
 from serx.training.resume import changed
 
+ROUNDING = 1e-9  # of a UAR
 TEST = "test"  # the folder, within that of the run, of its evaluation
 # Where a fold is trained, which may change between two visits; whatever else changes would mix two experiments.
 FREE = {"data.cache", "data.placement", "train.device", "train.threads", "train.output"}
@@ -23,7 +26,10 @@ FREE = {"data.cache", "data.placement", "train.device", "train.threads", "train.
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold under one seed: its run folder, the configuration it is trained by, and its split's stamp."""
+    """One fold under one seed: its run folder, the configuration it is trained by, and its split's stamp.
+
+    `asked` is False of those that only stand in the same folder, from another visit.
+    """
 
     seed: int
     number: int
@@ -31,6 +37,7 @@ class Fold:
     config: Config
     stamp: str
     state: Literal["new", "begun", "finished"]
+    asked: bool = True
 
     @property
     def name(self) -> str:
@@ -42,6 +49,8 @@ def plan_folds(
     config: Config, dataset: Dataset, out: Path, seeds: Sequence[int], only: Sequence[int] = ()
 ) -> tuple[list[Fold], list[str]]:
     """Every fold of `config.data.protocol` for every seed, and why others are not (their speakers are not there).
+
+    Seeds that `out` holds from another visit are among them.
 
     Args:
         only: the numbers of the folds that are asked for; none given: all.
@@ -56,23 +65,23 @@ def plan_folds(
     unknown = [number for number in only if not 0 <= number < count]
     if unknown:
         raise ConfigError(f"--folds {unknown[0]}: on this data {config.data.protocol} has folds 0 to {count - 1}")
+    there = {int(path.name[5:]) for path in out.glob("seed-*") if re.fullmatch("seed--?[0-9]+", path.name)}
     for number in range(count):
-        if only and number not in only:
-            skipped.append(f"fold {number}: not asked for")
-            continue
         data = config.data.model_copy(update={"fold": number})
         try:
             split = make_split(dataset.utterances, dataset.targets.tolist(), data, dataset.digests)
         except DataError as error:
-            fault = error
+            if not only or number in only:
+                fault = error
             skipped.append(f"fold {number}: {error}")
             continue
-        for seed in seeds:
+        for seed in sorted({*seeds, *there}):
             folder = out / f"seed-{seed}" / f"fold-{number}"
             train = config.train.model_copy(update={"seed": seed, "output": str(folder)})
             own = config.model_copy(update={"data": data, "train": train})
-            folds.append(Fold(seed, number, folder, own, split.stamp, _state(folder, own, dataset, split)))
-    if not folds and fault is not None:
+            asked = seed in seeds and (not only or number in only)
+            folds.append(Fold(seed, number, folder, own, split.stamp, _state(folder, own, dataset, split), asked))
+    if not any(fold.asked for fold in folds) and fault is not None:
         raise fault
     return sorted(folds, key=lambda fold: (fold.seed, fold.number)), skipped
 
@@ -87,9 +96,11 @@ def _state(folder: Path, config: Config, dataset: Dataset, split: Split) -> Lite
             f"{folder} holds a run of other settings; put them back, or name another folder with --out:\n  "
             + "\n  ".join(told)
         )
-    if not (folder / TEST / "evaluation.json").exists():
-        return "begun"  # --resume compares the clips
-    digests = checkpoint.load_run(folder / BEST).facts["digests"]
+    try:
+        _read(folder / TEST)
+        digests = checkpoint.load_run(folder / BEST).facts["digests"]
+    except (DataError, CheckpointError):  # not evaluated, or damaged since: --resume compares the clips
+        return "begun"
     for part in checkpoint.PARTS:
         if sorted(digests[part]) != sorted(dataset.digests[i] for i in getattr(split, part)):
             raise ConfigError(f"{folder}: the {part} clips have changed since; name another folder with --out")
@@ -104,13 +115,21 @@ def read_fold(fold: Fold) -> FoldResult:
     """The predictions of a finished fold, under the stamp of their evaluation.
 
     Raises:
-        DataError: they cannot be read.
+        DataError: they cannot be read, or are not those that the evaluation was made of.
     """
-    [(_, predictions)] = from_csv(fold.folder / TEST / "predictions.csv")
+    stamp, predictions, alone = _read(fold.folder / TEST)
+    return FoldResult(fold.seed, fold.number, stamp, predictions, alone)
+
+
+def _read(test: Path) -> tuple[str, Predictions, dict[str, float] | None]:
     try:
-        evaluation = json.loads((fold.folder / TEST / "evaluation.json").read_text())
-        return FoldResult(fold.seed, fold.number, evaluation["protocol"], predictions, evaluation.get("alone"))
+        evaluation = json.loads((test / "evaluation.json").read_text())
+        [(_, predictions)] = from_csv(test / "predictions.csv")
+        made_of = score(predictions.targets, predictions.probabilities.argmax(1), predictions.labels)
+        whole = len(predictions.paths) == evaluation["n_clips"] and abs(made_of.uar - evaluation["uar"]) < ROUNDING
+        result = evaluation["protocol"], predictions, evaluation.get("alone")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{fold.folder / TEST}: no whole evaluation ({error}); delete it and run the fold again"
-        ) from error
+        raise DataError(f"{test}: no whole evaluation ({error}); run the fold again") from error
+    if not whole:
+        raise DataError(f"{test}: predictions.csv is not what evaluation.json was made of; run the fold again")
+    return result

@@ -42,7 +42,7 @@ def choose_folder(output: str | None, name: str, resume: bool) -> Path:
 
 
 @contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def hold(folder: Path, setting: str = "train.output") -> Iterator[None]:
     """Makes the folder, tries to write in it, and keeps other processes out; the kernel frees a killed one's lock.
 
     Raises:
@@ -55,7 +55,7 @@ def hold(folder: Path) -> Iterator[None]:
         TemporaryFile(dir=folder).close()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in its name
         why = getattr(error, "strerror", None) or error
-        raise DiskError(f"{folder}: cannot write here: {why}; choose another train.output") from error
+        raise DiskError(f"{folder}: cannot write here: {why}; choose another {setting}") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

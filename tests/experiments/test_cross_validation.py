@@ -23,6 +23,7 @@ from serx.errors import ConfigError
 from serx.evaluation.cross_validation import read_cross_validation
 from serx.experiments.cross_validation import Workplace, fold_job
 from serx.experiments.folds import plan_folds
+from serx.training.folder import hold
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -52,7 +53,8 @@ def one_after_the_other(jobs, slots, threads, on_end) -> None:
             done = run_script(commands.popleft())
             code = done.returncode
             job.log.parent.mkdir(parents=True, exist_ok=True)
-            job.log.write_text(done.stdout + done.stderr)
+            with job.log.open("a") as log:
+                log.write(done.stdout + done.stderr)
         on_end(job, code, 1.0)
 
 
@@ -125,6 +127,67 @@ def test_finished_folds_are_kept_and_the_rest_is_done(workplace, tmp_path):
     assert (out / "seed-0/fold-0/last.safetensors").stat().st_mtime_ns == kept
     again, before = (json.loads((p / "cross_validation.json").read_text()) for p in (out, workplace / "out"))
     assert again["confusion"] == before["confusion"]
+
+
+def test_what_another_visit_finished_is_counted_and_what_it_did_not_is_named(workplace, tmp_path):
+    out = shutil.copytree(workplace / "out", tmp_path / "out")
+    shutil.rmtree(out / "seed-0/fold-1")
+    arguments = ("--config", "net.yaml", "--out", out, "--baseline", "none")
+    one = cross_validate(*arguments, "--folds", 0, cwd=workplace)
+    result = json.loads((out / "cross_validation.json").read_text())
+    assert one.returncode == 0 and result["missing"] == ["seed 0, fold 1"] and not result["complete"]
+    assert result["n_clips"] == 36 and "missing: seed 0, fold 1" in one.stdout
+    cross_validate(*arguments, "--folds", 1, cwd=workplace)
+    result = json.loads((out / "cross_validation.json").read_text())
+    assert result["complete"] and result["n_clips"] == 72 and not result["missing"]
+    # A second seed with one fold is not yet averaged with the first.
+    two = cross_validate(*arguments, "--seeds", 1, "--folds", 1, cwd=workplace)
+    result = json.loads((out / "cross_validation.json").read_text())
+    assert [seed["seed"] for seed in result["seeds"]] == [0] and not result["complete"]
+    assert result["missing"] == ["seed 1, fold 0"] and result["uncounted"] == ["seed 1, which has only fold 1 yet"]
+    assert "uncounted: seed 1, which has only fold 1 yet" in two.stdout
+    both = cross_validate(*arguments, "--seeds", 1, cwd=workplace)
+    result = json.loads((out / "cross_validation.json").read_text())
+    assert [seed["seed"] for seed in result["seeds"]] == [0, 1] and result["complete"], both.stderr
+
+
+def test_two_at_once_in_one_folder_are_one_too_many(workplace):
+    with hold(workplace / "out"):
+        done = cross_validate("--config", "net.yaml", "--out", "out", "--baseline", "none", cwd=workplace)
+    assert done.returncode == 3 and f"process {os.getpid()}" in done.stderr
+
+
+def test_settings_of_folds_that_are_not_asked_for_are_kept_too(workplace):
+    arguments = ("--config", "net.yaml", "--out", "out", "--baseline", "none", "train.epochs=7")
+    for others in (("--seeds", 5), ("--folds", 0)):
+        done = cross_validate(*arguments, *others, cwd=workplace)
+        assert done.returncode == 2 and "train.epochs: 3 -> 7" in done.stderr
+
+
+@pytest.mark.parametrize("damage", ["rows", "evaluation"])
+def test_an_evaluation_that_is_not_whole_is_made_again(damage, workplace, tmp_path):
+    out = shutil.copytree(workplace / "out", tmp_path / "out")
+    before = json.loads((out / "cross_validation.json").read_text())
+    table = out / "seed-0/fold-1/test/predictions.csv"
+    if damage == "rows":
+        table.write_text("\n".join(table.read_text().splitlines()[:20]) + "\n")
+    else:
+        (table.parent / "evaluation.json").write_text("garbage")
+    done = cross_validate("--config", "net.yaml", "--out", out, "--baseline", "none", cwd=workplace)
+    assert done.returncode == 0 and "1 finished, 1 to do" in done.stdout, done.stderr
+    after = json.loads((out / "cross_validation.json").read_text())
+    assert after["confusion"] == before["confusion"] and after["complete"]
+
+
+def test_a_damaged_checkpoint_stops_no_other_fold(workplace, tmp_path):
+    out = shutil.copytree(workplace / "out", tmp_path / "out")
+    (out / "seed-0/fold-1/best.safetensors").write_bytes(b"noise" * 600)
+    shutil.rmtree(out / "seed-0/fold-0")
+    done = cross_validate("--config", "net.yaml", "--out", out, "--baseline", "none", cwd=workplace)
+    assert done.returncode == 7, done.stdout + done.stderr
+    assert "seed 0 fold 1: FAILED with exit code 7: error:" in done.stdout and "damaged" in done.stdout
+    result = json.loads((out / "cross_validation.json").read_text())
+    assert [fold["fold"] for fold in result["folds"]] == [0] and result["missing"] == ["seed 0, fold 1"]
 
 
 def test_no_process_is_no_cross_validation(workplace):
