@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Train and test every fold of a protocol, a baseline beside it, and say what they come to together."""
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -14,17 +13,21 @@ BASELINE = Path("configs/baseline.yaml")
 
 def main(arguments) -> int:
     if arguments.compare:
-        return compare(*arguments.compare)
+        from serx.experiments.beside import compare_folders
+
+        print(compare_folders(*map(Path, arguments.compare)), end="")
+        return 0
     if not arguments.config:
         raise ConfigError("give --config FILE, or --compare DIR_A DIR_B of two that are finished")
     from serx.config import load
     from serx.evaluation.cross_validation import format_cross_validation
+    from serx.experiments.beside import beside, compare_folders
     from serx.experiments.cross_validation import Workplace, cross_validate
 
     config = load(arguments.config, arguments.overrides)
     named = Path(arguments.baseline or BASELINE)
     wanted = arguments.baseline != "none" and (arguments.baseline is not None or named.exists())
-    baseline = _beside(config, load(named)) if wanted else None
+    baseline = beside(config, load(named)) if wanted else None
     out = Path(arguments.out or Path("checkpoints") / Path(arguments.config).stem / "cross_validation")
     devices = tuple(arguments.devices or ())
     processes = max(1, len(devices)) if arguments.processes is None else arguments.processes
@@ -38,30 +41,10 @@ def main(arguments) -> int:
     if baseline is None or net.exit_code >= 128:
         return net.exit_code
     print(f"\nbaseline: {named} on the same folds")
-    beside = cross_validate(baseline, out / "baseline", seeds, place, only)
-    if net.exit_code == beside.exit_code == 0:
-        print()
-        compare(out, out / "baseline", out / "comparison.json")
-    return net.exit_code or beside.exit_code
-
-
-def _beside(config, baseline):
-    """The baseline on the folds of `config`; where there nobody validates, its own share does, to choose by."""
-    share = config.data.valid_share or baseline.data.valid_share
-    return baseline.model_copy(update={"data": config.data.model_copy(update={"valid_share": share})})
-
-
-def compare(a, b, written=None) -> int:
-    from serx.evaluation.comparison import compare as compare_folds
-    from serx.evaluation.comparison import format_comparison
-    from serx.evaluation.cross_validation import read_cross_validation
-    from serx.evaluation.report import write_files
-
-    result = compare_folds(read_cross_validation(Path(a)), read_cross_validation(Path(b)))
-    if written:
-        write_files(written.parent, {written.name: (json.dumps(result, indent=2) + "\n").encode()})
-    print(format_comparison(result, (str(a), str(b))), end="")
-    return 0
+    other = cross_validate(baseline, out / "baseline", seeds, place, only)
+    if net.exit_code == other.exit_code == 0:
+        print(f"\n{compare_folders(out, out / 'baseline', out)}", end="")
+    return net.exit_code or other.exit_code
 
 
 if __name__ == "__main__":
@@ -69,7 +52,7 @@ if __name__ == "__main__":
         __doc__,
         "  python scripts/cross_validate.py --config configs/cnn1d.yaml data.root=/corpora/ravdess data.protocol=loso\n"
         "  python scripts/cross_validate.py --config configs/cnn2d.yaml --seeds 0 1 2 --devices cuda:0 cuda:1\n"
-        "  python scripts/cross_validate.py --compare runs/cnn1d runs/cnn2d     (two that are finished, clip by clip)",
+        "  python scripts/cross_validate.py --compare runs/cnn1d runs/cnn2d     (two that are finished)",
     )
     parser.add_argument("--config", help="a YAML file, such as configs/cnn1d.yaml")
     parser.add_argument("--out", help="default: checkpoints/<config>/cross_validation; finished folds there are kept")
@@ -80,7 +63,9 @@ if __name__ == "__main__":
     parser.add_argument(
         "--baseline", help="another configuration on the same folds; default: configs/baseline.yaml, or none"
     )
-    parser.add_argument("--compare", nargs=2, metavar="DIR", help="compare two finished cross-validations clip by clip")
+    parser.add_argument(
+        "--compare", nargs=2, metavar="DIR", help="compare two finished cross-validations, speaker by speaker"
+    )
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings over those of the file")
     # Settings first: behind --seeds they would be taken for seeds.
     given = sorted(sys.argv[1:], key=lambda word: not re.match(r"[a-z_]+\.[a-z_.]+=", word))

@@ -118,6 +118,8 @@ def make_split(
     promise = "speaker-independent" if independent else "LEAKY: speakers shared between train and test"
     stamp = [protocol if folds == 1 else f"{protocol} fold {config.fold}", promise]
     stamp += [] if valid else ["nobody validates"]
+    if protocol == "cross_corpus":
+        stamp.append(f"{' and '.join(sorted({utterances[i].corpus for i in test}))} left out")
     notes = []
     if protocol in PUBLISHED:
         missing = sorted(set(ACTORS) - {u.speaker for u in utterances if u.corpus == "ravdess"})

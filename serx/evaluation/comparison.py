@@ -14,10 +14,11 @@ import numpy as np
 
 from serx.errors import DataError
 from serx.evaluation import metrics
-from serx.evaluation.cross_validation import FoldResult, pooled_stamp, speaker_confusions
+from serx.evaluation.cross_validation import FoldResult, speaker_confusions, stamp_of
 from serx.evaluation.intervals import RESAMPLES, speaker_interval
 from serx.evaluation.predictions import Predictions, join
 from serx.evaluation.report import percent, table, wrap
+from serx.evaluation.stamps import is_enrolled
 
 COMPARED = {"uar": "UAR", "accuracy": "accuracy"}
 
@@ -37,7 +38,7 @@ def compare(a: Sequence[FoldResult], b: Sequence[FoldResult], resamples: int = R
     _refuse_others(runs_a, runs_b)
     counts = speaker_confusions([*runs_a, *runs_b])  # (S, seeds of A + seeds of B, C, C)
     persons, split = sorted(set(runs_a[0].persons)), len(runs_a)
-    result: dict[str, Any] = {"protocol": {"a": pooled_stamp(a), "b": pooled_stamp(b)}, "n_speakers": len(persons)}
+    result: dict[str, Any] = {"protocol": {"a": stamp_of(a), "b": stamp_of(b)}, "n_speakers": len(persons)}
     per_speaker: dict[str, dict[str, float]] = {person: {} for person in persons}
     for name in COMPARED:
         difference = _difference(metrics.CONFUSION_METRICS[name], split)
@@ -61,6 +62,9 @@ def format_comparison(result: Mapping[str, Any], names: tuple[str, str]) -> str:
     """Tables for a terminal of 100 columns; `names` are those of A and B."""
     stamps = result["protocol"]
     lines = wrap(f"A: {names[0]} [{stamps['a']}]") + wrap(f"B: {names[1]} [{stamps['b']}]")
+    if is_enrolled(stamps["a"]) != is_enrolled(stamps["b"]):
+        known = "A" if is_enrolled(stamps["a"]) else "B"
+        lines += wrap(f"NOT ONE PROTOCOL: only {known} has heard each voice before; part of the difference is that")
     for name, title in COMPARED.items():
         r = result[name]
         interval = f"{100 * r['interval'][0]:+.1f} to {100 * r['interval'][1]:+.1f}" if r["interval"] else "no interval"

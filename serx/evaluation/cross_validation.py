@@ -6,7 +6,6 @@ is no second person.
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from serx.evaluation import metrics, pictures
 from serx.evaluation.intervals import RESAMPLES, clips_by_name, speaker_interval
 from serx.evaluation.predictions import Predictions, from_csv, join, to_csv
 from serx.evaluation.report import evaluate, format_report, percent, plain, table, wrap, write_files
+from serx.evaluation.stamps import named, pooled_stamp
 
 RESULT, ROWS = "cross_validation.json", "predictions.csv"
 COLUMNS = ("seed", "fold")
@@ -72,7 +72,7 @@ def summarise(tested: Sequence[FoldResult], resamples: int = RESAMPLES) -> dict[
         if len(set(pooled.paths)) < len(pooled.paths):
             raise DataError(f"seed {seed}: folds share clips of their test parts; keep one protocol in one folder")
     everything = join(list(seeds.values()))
-    stamp = pooled_stamp(tested)
+    stamp = stamp_of(tested)
     confusions = speaker_confusions(list(seeds.values()))  # (S, seeds, C, C)
     folds = [
         {"seed": t.seed, "fold": t.fold, "protocol": t.stamp, **_scores(t.predictions), "alone": t.alone}
@@ -118,15 +118,9 @@ def over_seeds(metric: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarr
     return lambda counts: metric(counts).mean(-1)
 
 
-def pooled_stamp(tested: Sequence[FoldResult]) -> str:
-    """The stamps of the folds in one: what any of them warns of stays said."""
-    protocol = tested[0].stamp.split(",")[0].split(" fold ")[0]
-    parts = [part for t in tested for clause in t.stamp.split("; ") for part in clause.split(", ")]
-    told = [part for part in dict.fromkeys(parts) if part.split(" fold ")[0] != protocol]
-    folds, seeds = _in_order(t.fold for t in tested), _in_order(t.seed for t in tested)
-    if len(folds) > 1 or any(" fold " in t.stamp.split(",")[0] for t in tested):
-        protocol += f" {named(folds)}"
-    return ", ".join([protocol, *told, *([f"{len(seeds)} seeds"] if len(seeds) > 1 else [])])
+def stamp_of(tested: Sequence[FoldResult]) -> str:
+    """The stamp of the folds together."""
+    return pooled_stamp([t.stamp for t in tested], {t.fold for t in tested}, {t.seed for t in tested})
 
 
 def write_cross_validation(out: Path, tested: Sequence[FoldResult], extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,7 +170,7 @@ def read_cross_validation(out: Path) -> list[FoldResult]:
 def format_cross_validation(summary: Mapping[str, Any]) -> str:
     """Tables for a terminal of 100 columns: fold by fold, then the pooled clips as a report of one evaluation."""
     stamp, several = summary["protocol"], len(summary["seeds"]) > 1
-    rows = [[f"fold {f['fold']}", f["seed"], *_row(f), len(f["speakers"])] for f in summary["folds"]]
+    rows = [[f"fold {f['fold']}{_left_out(f)}", f["seed"], *_row(f), len(f["speakers"])] for f in summary["folds"]]
     lines = table(f"By fold, % [{stamp}]", ["", "seed", "UAR", "accuracy", "macro F1", "clips", "speakers"], rows)[1:]
     if len(summary["per_fold"]["fold"]) > 1:
         mean, std = summary["fold_mean"], summary["fold_std"]
@@ -198,6 +192,12 @@ def format_cross_validation(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n" + format_report(summary)
 
 
+def _left_out(fold: Mapping[str, Any]) -> str:
+    """Which corpus a fold of cross_corpus has left out: its number does not tell."""
+    corpora = sorted({speaker.partition("/")[0] for speaker in fold["speakers"]})
+    return f" ({', '.join(corpora)})" if fold["protocol"].startswith("cross_corpus") else ""
+
+
 def _row(scores: Mapping[str, Any]) -> list[str]:
     return [*(percent(scores[name]) for name in ("uar", "accuracy", "macro_f1")), str(scores["n_clips"])]
 
@@ -210,16 +210,3 @@ def _scores(p: Predictions) -> dict[str, Any]:
 
 def _in_order(numbers: Any) -> list[int]:
     return sorted(set(numbers))
-
-
-def named(folds: Sequence[int]) -> str:
-    """`fold 2`, `folds 0-2, 4`: ascending numbers for people."""
-    return f"fold{'s' * (len(folds) > 1)} {_ranges(folds)}"
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """`0-2, 4`: consecutive numbers as ranges."""
-    runs: dict[int, list[int]] = defaultdict(list)
-    for place, number in enumerate(numbers):
-        runs[number - place].append(number)
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs.values())

@@ -17,6 +17,7 @@ from serx.evaluation.heard import already_heard
 from serx.evaluation.intervals import clips_by_name
 from serx.evaluation.metrics import calibration, score
 from serx.evaluation.predictions import Predictions
+from serx.evaluation.stamps import enrolled_stamp
 from serx.inference.enrolment import enrolled
 from serx.inference.predictor import Predictor
 
@@ -76,7 +77,7 @@ def evaluate_checkpoint(
     predictions = predict_clips(predictor, dataset, clips, corpus, enrol)
     about_voices: dict[str, Any] = {}
     if enrol:
-        stamp = enrolled_stamp(stamp, predictions)
+        stamp = enrolled_stamp(stamp, predictions.persons)
         alone = predict_clips(predictor, dataset, clips, corpus)
         scores = score(alone.targets, alone.probabilities.argmax(1), alone.labels)
         nll = calibration(alone.targets, alone.probabilities)["nll"]
@@ -128,14 +129,6 @@ def predict_clips(
         probabilities=probabilities,
         labels=predictor.labels,
     )
-
-
-def enrolled_stamp(stamp: str, predictions: Predictions) -> str:
-    """The stamp of predictions for which each voice was enrolled by the clips of its own among them."""
-    counts = [len(of_one) for of_one in clips_by_name(predictions.persons).values()]
-    low, high = min(counts), max(counts)
-    number = str(low) if low == high else f"{low} to {high}"
-    return f"{stamp}; each voice ENROLLED by its own {number} unlabelled clips"
 
 
 def _choose(dataset: Dataset, facts: dict[str, Any], part: Part) -> tuple[np.ndarray, str]:

@@ -12,8 +12,9 @@ from typing import Any
 from serx.config import Config, dump
 from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import ConfigError
-from serx.evaluation.cross_validation import even_seeds, named, write_cross_validation
+from serx.evaluation.cross_validation import even_seeds, write_cross_validation
 from serx.evaluation.report import write_files
+from serx.evaluation.stamps import named
 from serx.experiments.folds import TEST, Fold, plan_folds, read_fold
 from serx.experiments.processes import Job, run_side_by_side
 from serx.training.device import choose_device

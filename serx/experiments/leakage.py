@@ -22,8 +22,9 @@ from serx.data.protocols import Split
 from serx.data.settings import DataConfig
 from serx.errors import ConfigError, DivergedError
 from serx.evaluation import pictures
-from serx.evaluation.held_out import enrolled_stamp, predict_clips
+from serx.evaluation.held_out import predict_clips
 from serx.evaluation.report import evaluate, percent, plain, table, wrap, write_files
+from serx.evaluation.stamps import enrolled_stamp
 from serx.experiments.remembered import Memory, remember
 from serx.inference.predictor import Predictor
 from serx.seeding import generator
@@ -186,7 +187,7 @@ def _test(
     remember(predictor.recognizer.features, memory)
     clips, enrol = np.asarray(case.split.test), predictor.config.model.enrol
     predictions = predict_clips(predictor, bank, clips, corpus, enrol)
-    scores = evaluate(predictions, enrolled_stamp(case.split.stamp, predictions) if enrol else case.split.stamp)
+    scores = evaluate(predictions, enrolled_stamp(case.split.stamp, predictions.persons) if enrol else case.split.stamp)
     kept = {name: scores[name] for name in ("accuracy", "uar", "macro_f1", "n_clips", "n_speakers", "protocol")}
     sizes = {f"n_{part}": len(getattr(case.split, part)) for part in ("train", "valid", "test")}
     return {"case": case.name, "title": case.title, "honest": case.honest, **kept, **sizes}

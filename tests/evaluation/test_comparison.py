@@ -1,5 +1,6 @@
 """Two runs compared speaker by speaker: by hand, against scipy, and refused when they cannot be."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,9 @@ from scipy import stats
 
 from serx.errors import DataError
 from serx.evaluation.comparison import compare, format_comparison
+from serx.evaluation.cross_validation import write_cross_validation
 from serx.evaluation.report import evaluate
+from serx.experiments.beside import compare_folders
 from tests.evaluation.test_cross_validation import folded
 from tests.evaluation.test_report import make
 
@@ -91,3 +94,25 @@ def test_the_terminal_sees_both_names_both_stamps_and_every_speaker():
     assert "A: runs/net [made folds 0-2, speaker-independent]" in text and "B: runs/baseline" in text
     assert text.count("\n  made/") == 5
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_a_difference_between_two_protocols_is_no_gain_of_one_recipe():
+    stamp = "made fold {}, speaker-independent; each voice ENROLLED by its own 40 unlabelled clips"
+    known, strange = folded(make(), stamp=stamp), folded(make())
+    assert "NOT ONE PROTOCOL: only B has heard each voice before" in format_comparison(
+        compare(strange, known), ("net", "known")
+    )
+    assert "NOT ONE PROTOCOL" not in format_comparison(compare(known, known), ("a", "b"))
+
+
+def test_two_folders_are_compared_on_the_folds_that_both_have(tmp_path):
+    a, b = folded(make(seed=1)), folded(make(seed=2))
+    write_cross_validation(tmp_path / "a", a, {})
+    write_cross_validation(tmp_path / "b", b[:2], {})
+    told = compare_folders(tmp_path / "a", tmp_path / "b", tmp_path / "a")
+    assert "made folds 0-1, speaker-independent" in told and "folds 0-2" not in told
+    written = json.loads((tmp_path / "a/comparison.json").read_text())
+    assert written["uar"] == compare(a[:2], b[:2])["uar"]
+    write_cross_validation(tmp_path / "c", b[2:], {})
+    with pytest.raises(DataError, match="different clips"):
+        compare_folders(tmp_path / "b", tmp_path / "c")

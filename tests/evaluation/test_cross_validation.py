@@ -7,9 +7,10 @@ from sklearn import metrics as sk
 from serx.errors import DataError
 from serx.evaluation.cross_validation import (
     FoldResult,
+    even_seeds,
     format_cross_validation,
-    pooled_stamp,
     read_cross_validation,
+    stamp_of,
     summarise,
     write_cross_validation,
 )
@@ -90,15 +91,13 @@ def test_a_leak_in_any_fold_stays_said():
     p = make()
     tested = folded(p)
     tested[1] = FoldResult(0, 1, "made fold 1, LEAKY: speakers shared between train and test", tested[1].predictions)
-    assert pooled_stamp(tested) == (
-        "made folds 0-2, speaker-independent, LEAKY: speakers shared between train and test"
-    )
+    assert stamp_of(tested) == ("made folds 0-2, speaker-independent, LEAKY: speakers shared between train and test")
     text = format_cross_validation(summarise(tested))
     assert all("LEAKY" in " ".join(text.splitlines()[i : i + 2]) for i in (0,))
     assert text.count("LEAKY") > 4
     only = [FoldResult(0, 0, "random, LEAKY: speakers shared between train and test", p)]
     assert summarise(only)["protocol"] == "random, LEAKY: speakers shared between train and test"
-    assert pooled_stamp([tested[0], tested[2]]).startswith("made folds 0, 2,")
+    assert stamp_of([tested[0], tested[2]]).startswith("made folds 0, 2,")
 
 
 def test_a_clip_tested_twice_is_refused():
@@ -147,3 +146,30 @@ def test_where_voices_are_enrolled_the_figures_without_stand_beside():
     text = format_cross_validation(result)
     assert "heard by itself: UAR 10.0 %, accuracy 50.0 %" in " ".join(text.split())
     assert "heard by itself" not in format_cross_validation(summarise(folded(make())))
+
+
+def test_what_differs_from_fold_to_fold_is_said_once_of_all():
+    p, clause = make(), "each voice ENROLLED by its own"
+    enrolled = [
+        f"cross_corpus fold 0, speaker-independent, cremad left out; {clause} 24 unlabelled clips",
+        f"cross_corpus fold 1, speaker-independent, tess left out; {clause} 5 to 12 unlabelled clips",
+    ]
+    tested = [
+        FoldResult(0, 0, enrolled[0], part(p, {"made/00", "made/01"})),
+        FoldResult(0, 1, enrolled[1], part(p, {"made/02", "made/03", "made/04"})),
+    ]
+    together = "cross_corpus folds 0-1, speaker-independent, cremad, tess left out in turn"
+    assert stamp_of(tested) == f"{together}, {clause} 5 to 24 unlabelled clips"
+    assert "fold 1 (made)" in format_cross_validation(summarise(tested))
+    assert stamp_of(tested[:1]) == (
+        f"cross_corpus fold 0, speaker-independent, cremad left out, {clause} 24 unlabelled clips"
+    )
+
+
+def test_only_seeds_of_the_same_folds_are_averaged():
+    whole, begun = folded(make()), folded(make(seed=1), 1)[:1]
+    even, waiting = even_seeds([*whole, *begun])
+    assert even == whole and waiting == ["seed 1, which has only fold 0 yet"]
+    assert even_seeds([*whole, *folded(make(seed=1), 1)])[1] == [] and even_seeds([]) == ([], [])
+    with pytest.raises(DataError, match="different folds"):
+        summarise([*whole, *begun])

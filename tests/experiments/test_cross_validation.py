@@ -100,6 +100,7 @@ def test_the_baseline_has_the_nets_data_and_stands_beside_it(workplace):
     theirs = load(workplace / "out/baseline/seed-0/fold-1/config.yaml")
     ours = load(workplace / "out/seed-0/fold-1/config.yaml")
     assert theirs.data == ours.data and theirs.optim != ours.optim
+    assert (theirs.train.threads, theirs.train.device) == (1, "cpu")
     comparison = json.loads((workplace / "out/comparison.json").read_text())
     beside = json.loads((workplace / "out/baseline/cross_validation.json").read_text())
     assert comparison["uar"]["b"] == pytest.approx(beside["uar"])
