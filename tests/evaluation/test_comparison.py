@@ -109,7 +109,7 @@ def test_two_folders_are_compared_on_the_folds_that_both_have(tmp_path):
     a, b = folded(make(seed=1)), folded(make(seed=2))
     write_cross_validation(tmp_path / "a", a, {})
     write_cross_validation(tmp_path / "b", b[:2], {})
-    told = compare_folders(tmp_path / "a", tmp_path / "b", tmp_path / "a")
+    told = " ".join(compare_folders(tmp_path / "a", tmp_path / "b", tmp_path / "a").split())
     assert "made folds 0-1, speaker-independent" in told and "folds 0-2" not in told
     written = json.loads((tmp_path / "a/comparison.json").read_text())
     assert written["uar"] == compare(a[:2], b[:2])["uar"]
