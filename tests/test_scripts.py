@@ -152,6 +152,22 @@ def test_a_file_whose_name_is_no_text_is_told_by_its_bytes(workplace, tiny_root)
     assert b"odd\\udcff.wav" in done.stdout
 
 
+def test_a_corpus_in_a_folder_whose_name_is_no_text_is_trained_on_and_evaluated(workplace, tiny_root):
+    corpus = workplace / "corpus"
+    shutil.copytree(tiny_root, corpus / os.fsdecode(b"n\xff"))
+    (corpus / os.fsdecode(b"n\xff/Actor_01") / "03-01-01-02-02-01-01.wav").write_text("x")  # set aside by its name
+    done = script(
+        "train", "--config", "tiny.yaml", f"data.root={corpus}", "train.epochs=1", "train.output=odd", cwd=workplace
+    )
+    assert done.returncode == 0, done.stderr
+    assert "n\\udcff/Actor_01/03-01-01-02-02-01-01.wav" in done.stdout and "TensorBoard stops" not in done.stdout
+    done = script("evaluate", "--checkpoint", "odd/best.safetensors", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    paths = [row["path"] for row in csv.DictReader((workplace / "odd/predictions.csv").open())]
+    assert len(paths) == 24 and all("corpus/n\\udcff/Actor_0" in path for path in paths)
+    assert len(json.loads((workplace / "odd/evaluation.json").read_text())["per_speaker"]) == 2
+
+
 def test_debug_shows_the_traceback(workplace):
     done = script("train", "--config", "tiny.yaml", "optim.rl=3", "--debug", cwd=workplace)
     assert done.returncode == 2
