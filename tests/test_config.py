@@ -93,6 +93,8 @@ def test_all_mistakes_are_told_at_once_with_their_lines(yaml_file):
         ("optim.lr=.inf", "optim.lr"),
         ("optim.lr=-1", "optim.lr"),
         ("model.kind=cnn3d", "model"),
+        ("model.kernel=4", "model.kernel: a kernel must be odd"),
+        ("model={kind: sequential, kernels: [5, 4]}", "model.kernels.1: a kernel must be odd"),
         ("features.stack=[logmell]", "logmel"),
         ("train.epochz=3", "did you mean train.epochs"),
         ("epochs", "section.key=value"),
