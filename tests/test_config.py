@@ -136,6 +136,21 @@ def test_a_transforms_unknown_key_is_refused_at_its_line(yaml_file):
     assert "augment.waveform.snr_db" in told[0]
 
 
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("model={kind: timm, widths: [8]}", "model.widths"),
+        ("model={kind: cnn1d, kernels: [3]}", "model.kernels"),
+        ("augment.waveform=[{kind: noise, ratio: 2}]", "augment.waveform.0.ratio"),
+    ],
+)
+def test_no_key_of_another_kind_is_suggested(override, key, yaml_file):
+    told = mistakes(yaml_file(GOOD), override)
+    assert len(told) == 1 and f"unknown key {key}; " in told[0]
+    assert not told[0].endswith(key.replace(".0", "") + "?")
+    assert ("did you mean model.kernel?" in told[0]) == ("kernels" in key)
+
+
 def test_a_list_of_features_is_short_for_their_stack(yaml_file):
     config = load(yaml_file(GOOD + "features: [mfcc, chroma]\n"), ["features.hop_length=160"])
     assert (config.features.stack, config.features.hop_length) == (("mfcc", "chroma"), 160)
@@ -208,7 +223,10 @@ def test_rare_classes_are_made_up_for_once(yaml_file):
 def test_labels_are_a_list_or_shared(yaml_file):
     assert load(yaml_file(GOOD), ["data.labels=shared"]).data.labels == "shared"
     assert load(yaml_file(GOOD), ["data.labels=[happy, sad]"]).data.labels == ("happy", "sad")
-    assert any("shared" in line for line in mistakes(yaml_file(GOOD), "data.labels=shard"))
+    told = mistakes(yaml_file(GOOD), "data.labels=happy")
+    start = "command line: data.labels=happy: data.labels: input should be "
+    assert told == [start + "a list, such as [a, b], got 'happy'", start + "'shared', got 'happy'"]
+    assert "data.labels.1: input should be a valid string" in mistakes(yaml_file(GOOD), "data.labels=[a, 2]")[0]
 
 
 def test_configurations_are_frozen(yaml_file):
