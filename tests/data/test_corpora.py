@@ -134,9 +134,11 @@ def test_song_is_found_only_when_asked_for_and_sung_by_the_same_people(tmp_path:
     assert len(scan(root, styles="song").utterances) == 88
     both = scan(root, styles=("speech", "song"))
     assert (len(both.utterances), len({clip.person for clip in both.utterances})) == (208, 2)
-    with pytest.raises(DataError, match=r"styles \['songs'\]: choose from speech and song"):
+    with pytest.raises(DataError, match=r"data\.styles \['songs'\]: choose from speech and song"):
         scan(root, styles=("songs",))
-    with pytest.raises(DataError, match="all 88 clips are song: add that to the styles asked for"):
+    with pytest.raises(
+        DataError, match=r"all 88 clips are song: add song to data\.styles, such as data\.styles=\[song\]"
+    ):
         scan(root / "song")
 
 
