@@ -135,13 +135,8 @@ class _Found:
     place: tuple[int, int, str]  # root's number, folders below the root, path from the root
 
 
-def recognise(path: str | Path) -> Utterance | None:
-    """What the file's name (and its folder's) says of corpus, speaker and emotion; None when no grammar fits."""
-    found = _parse(Path(os.path.abspath(path)), (0, 0, ""))
-    return found.utterance if found else None
-
-
 def _parse(path: Path, place: tuple[int, int, str]) -> _Found | None:
+    """What the file's name (and its folder's) says of corpus, speaker and emotion; None when no grammar fits."""
     for grammar in GRAMMARS:
         match = grammar.pattern.fullmatch(path.stem) or grammar.pattern.fullmatch(f"{path.parent.name}/{path.stem}")
         if match is None:
