@@ -15,7 +15,7 @@ def main(arguments) -> int:
     from serx.training.folder import read_metrics
 
     path = Path(arguments.checkpoint)
-    device = choose_device(arguments.device)
+    device = choose_device(arguments.device, "--device")
     result = evaluate_checkpoint(
         path, arguments.root, arguments.part, device, arguments.allow_seen, enrol=arguments.enrol
     )

@@ -13,7 +13,7 @@ def main(arguments) -> int:
     from serx.training.device import choose_device
 
     paths = audio_files(arguments.audio)
-    predictor = Predictor(arguments.checkpoint, choose_device(arguments.device))
+    predictor = Predictor(arguments.checkpoint, choose_device(arguments.device, "--device"))
     predictions = predictor.predict(paths, audio_files(arguments.voice or []))
     if arguments.json:
         rows = [

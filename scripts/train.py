@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Train an emotion classifier from a configuration."""
 
+import shlex
 from pathlib import Path
 
 from serx import commands
@@ -15,7 +16,8 @@ def main(arguments) -> int:
     folder = choose_folder(config.train.output, Path(arguments.config).stem, arguments.resume)
     outcome = fit(config, folder, arguments.resume)
     if outcome.stopped_by is not None:
-        print(f"stopped; go on with: {Path(__file__).name} --config {arguments.config} train.output={folder} --resume")
+        again = ["python", "scripts/train.py", "--config", str(folder / "config.yaml"), f"train.output={folder}"]
+        print(f"stopped; go on with: {shlex.join(again)} --resume")
         return 128 + outcome.stopped_by
     best = outcome.best
     if not best:

@@ -31,6 +31,8 @@ _NOT_CLASSICAL = (
 )
 # Read by one protocol alone: under another, a speaker who is named to test would train.
 _OF_PROTOCOL = {"test_speakers": "speakers", "valid_speakers": "speakers", "test_corpora": "cross_corpus"}
+# What is a list or one word: behind these pydantic names the type that it tried.
+_LISTS_OR_TEXT = (("data", "root"), ("data", "labels"))
 
 
 class Config(Section):
@@ -188,27 +190,34 @@ def _explain(fault: Mapping[str, Any], places: Mapping[Place, str], source: str)
     if fault["type"] == "missing":
         return f"{where}: {'.'.join(map(str, place))} is missing; add it"
     if fault["type"] == "extra_forbidden":
-        return f"{where}: unknown key {name}{_suggest(name)}"
+        return f"{where}: unknown key {name}{_suggest(name, place)}"
+    if fault["type"] == "tuple_type":
+        message = "input should be a list, such as [a, b]"
     given = "" if fault["type"] in ("value_error", "union_tag_invalid") else f", got {fault['input']!r}"
     return f"{where}: {name}: {message[0].lower()}{message[1:]}{given}"
 
 
 def _is_written(place: Place, places: Mapping[Place, str]) -> bool:
-    """Whether the last part of a location is a key of the file, and not the tag of a union (`cnn2d`, `noise`)."""
-    tags = {section.model_fields["kind"].default for section in _sections(ModelConfig)}
+    """Whether the last part of a location is a key of the file, and not what a union adds (`cnn2d`, `noise`, `str`)."""
+    if place[:-1] in _LISTS_OR_TEXT:
+        return False
+    tags = {_kind(section) for section in _sections(ModelConfig)}
     return not (place[-1] in tags or (len(place) > 2 and place[0] == "augment" and place[-1] in _transform_kinds()))
 
 
 def _transform_kinds() -> set[str]:
     kinds = set()
     for name in ("waveform", "spectrogram"):
-        for section in _sections(AugmentConfig.model_fields[name].annotation):
-            kinds.add(section.model_fields["kind"].default)
+        kinds |= {_kind(section) for section in _sections(AugmentConfig.model_fields[name].annotation)}
     return kinds
 
 
-def _suggest(name: str) -> str:
-    keys = dotted_keys(Config)
+def _kind(section: type[Section]) -> str:
+    return section.model_fields["kind"].default
+
+
+def _suggest(name: str, place: Place) -> str:
+    keys = dotted_keys(Config, kinds=place)
     plain = ".".join(part for part in name.split(".") if not part.isdigit())
     near = difflib.get_close_matches(plain, keys, n=1, cutoff=0.6)
     same_end = [key for key in keys if key.split(".")[-1] == plain.split(".")[-1]]
@@ -216,13 +225,15 @@ def _suggest(name: str) -> str:
     return f"; did you mean {best[0]}?" if best else f"; known sections are {', '.join(Config.model_fields)}"
 
 
-def dotted_keys(section: type[Section], prefix: str = "") -> list[str]:
-    """Every key of a section and of those within it, such as `optim.lr`."""
+def dotted_keys(section: type[Section], prefix: str = "", kinds: Place = ()) -> list[str]:
+    """Every key of a section and of those within it, such as `optim.lr`; where one of `kinds` stands, of it alone."""
     keys: list[str] = []
     for name, field in section.model_fields.items():
         keys.append(f"{prefix}{name}")
-        for inner in _sections(field.annotation):
-            keys += dotted_keys(inner, f"{prefix}{name}.")
+        sections = _sections(field.annotation)
+        asked = [inner for inner in sections if "kind" in inner.model_fields and _kind(inner) in kinds]
+        for inner in asked or sections:
+            keys += dotted_keys(inner, f"{prefix}{name}.", kinds)
     return list(dict.fromkeys(keys))
 
 

@@ -94,6 +94,8 @@ def test_all_mistakes_are_told_at_once_with_their_lines(yaml_file):
         ("optim.lr=.inf", "optim.lr"),
         ("optim.lr=-1", "optim.lr"),
         ("model.kind=cnn3d", "model"),
+        ("model.kernel=4", "model.kernel: a kernel must be odd"),
+        ("model={kind: sequential, kernels: [5, 4]}", "model.kernels.1: a kernel must be odd"),
         ("features.stack=[logmell]", "logmel"),
         ("train.epochz=3", "did you mean train.epochs"),
         ("epochs", "section.key=value"),
@@ -133,6 +135,21 @@ def test_a_transforms_unknown_key_is_refused_at_its_line(yaml_file):
     told = mistakes(path)
     assert told[0].startswith(f"{path}:6: unknown key augment.waveform.1.snr")
     assert "augment.waveform.snr_db" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("model={kind: timm, widths: [8]}", "model.widths"),
+        ("model={kind: cnn1d, kernels: [3]}", "model.kernels"),
+        ("augment.waveform=[{kind: noise, ratio: 2}]", "augment.waveform.0.ratio"),
+    ],
+)
+def test_no_key_of_another_kind_is_suggested(override, key, yaml_file):
+    told = mistakes(yaml_file(GOOD), override)
+    assert len(told) == 1 and f"unknown key {key}; " in told[0]
+    assert not told[0].endswith(key.replace(".0", "") + "?")
+    assert ("did you mean model.kernel?" in told[0]) == ("kernels" in key)
 
 
 def test_a_list_of_features_is_short_for_their_stack(yaml_file):
@@ -235,7 +252,10 @@ def test_rare_classes_are_made_up_for_once(yaml_file):
 def test_labels_are_a_list_or_shared(yaml_file):
     assert load(yaml_file(GOOD), ["data.labels=shared"]).data.labels == "shared"
     assert load(yaml_file(GOOD), ["data.labels=[happy, sad]"]).data.labels == ("happy", "sad")
-    assert any("shared" in line for line in mistakes(yaml_file(GOOD), "data.labels=shard"))
+    told = mistakes(yaml_file(GOOD), "data.labels=happy")
+    start = "command line: data.labels=happy: data.labels: input should be "
+    assert told == [start + "a list, such as [a, b], got 'happy'", start + "'shared', got 'happy'"]
+    assert "data.labels.1: input should be a valid string" in mistakes(yaml_file(GOOD), "data.labels=[a, 2]")[0]
 
 
 def test_configurations_are_frozen(yaml_file):

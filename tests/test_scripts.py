@@ -118,7 +118,14 @@ def test_resuming_a_finished_run_changes_nothing(workplace):
         (["train", "--config", "tiny.yaml", "optim.rl=3"], 2, "did you mean optim.lr"),
         (["train", "--config", "tiny.yaml", "train.output=run"], 2, "--resume"),
         (["train", "--config", "tiny.yaml", "data.root=/nowhere"], 6, "/nowhere"),
-        (["train", "--config", "tiny.yaml", "train.device=cuda:99", "train.output=x"], 2, "cuda:99"),
+        (["train", "--config", "tiny.yaml", "train.device=cuda:99", "train.output=x"], 2, "train.device cuda:99"),
+        (["evaluate", "--checkpoint", "run/best.safetensors", "--device", "cudaa"], 2, "error: --device cudaa: "),
+        (
+            ["predict", "--checkpoint", "run/best.safetensors", "--device", "cudaa", "a.wav"],
+            2,
+            "error: --device cudaa: ",
+        ),
+        (["leakage", "--config", "tiny.yaml", "--out", "."], 2, "error: --out .: a lesson is there already"),
         (["train", "--config", "tiny.yaml", "train.output=/proc/nowhere"], 5, "/proc/nowhere"),
         (["train", "--config", "tiny.yaml", "train.output=wild", "optim.lr=1e30"], 4, "03-01-0"),
         (["evaluate", "--checkpoint", "tiny.yaml"], 7, "not a checkpoint"),
@@ -150,6 +157,22 @@ def test_a_file_whose_name_is_no_text_is_told_by_its_bytes(workplace, tiny_root)
     done = subprocess.run(command, capture_output=True, cwd=workplace)
     assert done.returncode == 0, done.stderr
     assert b"odd\\udcff.wav" in done.stdout
+
+
+def test_a_corpus_in_a_folder_whose_name_is_no_text_is_trained_on_and_evaluated(workplace, tiny_root):
+    corpus = workplace / "corpus"
+    shutil.copytree(tiny_root, corpus / os.fsdecode(b"n\xff"))
+    (corpus / os.fsdecode(b"n\xff/Actor_01") / "03-01-01-02-02-01-01.wav").write_text("x")  # set aside by its name
+    done = script(
+        "train", "--config", "tiny.yaml", f"data.root={corpus}", "train.epochs=1", "train.output=odd", cwd=workplace
+    )
+    assert done.returncode == 0, done.stderr
+    assert "n\\udcff/Actor_01/03-01-01-02-02-01-01.wav" in done.stdout and "TensorBoard stops" not in done.stdout
+    done = script("evaluate", "--checkpoint", "odd/best.safetensors", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    paths = [row["path"] for row in csv.DictReader((workplace / "odd/predictions.csv").open())]
+    assert len(paths) == 24 and all("corpus/n\\udcff/Actor_0" in path for path in paths)
+    assert len(json.loads((workplace / "odd/evaluation.json").read_text())["per_speaker"]) == 2
 
 
 def test_debug_shows_the_traceback(workplace):

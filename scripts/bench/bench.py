@@ -39,7 +39,7 @@ def benchmark(arguments: argparse.Namespace, command: str) -> tuple[Path, Path]:
         ConfigError: a stage of `--only` is unknown, or the device is not there.
         DataError: there is no audio where `--root` points.
     """
-    device = choose_device(arguments.device)
+    device = choose_device(arguments.device, "--device")
     torch.set_num_threads(arguments.threads)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # events and memory are the current device's

@@ -106,8 +106,11 @@ def _decode(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
     except OSError as error:
         raise RefusedAudioError(path, "unreadable", error.strerror or str(error)) from error
     except soundfile.LibsndfileError as error:
-        reason = "not_audio" if "format" in str(error).lower() else "decode_error"
-        raise RefusedAudioError(path, reason, str(error.error_string)) from error
+        told = str(error.error_string)
+        if "format" not in told.lower():
+            raise RefusedAudioError(path, "decode_error", told) from error
+        advice = "convert it to WAV or FLAC, or copy it again"
+        raise RefusedAudioError(path, "not_audio", f"{told.rstrip('.')}; {advice}") from error
     if len(samples) < promised or _riff_is_cut(path):
         raise RefusedAudioError(path, "truncated", "the file is shorter than its header says; copy it again")
     if len(samples) == 0:

@@ -135,13 +135,8 @@ class _Found:
     place: tuple[int, int, str]  # root's number, folders below the root, path from the root
 
 
-def recognise(path: str | Path) -> Utterance | None:
-    """What the file's name (and its folder's) says of corpus, speaker and emotion; None when no grammar fits."""
-    found = _parse(Path(os.path.abspath(path)), (0, 0, ""))
-    return found.utterance if found else None
-
-
 def _parse(path: Path, place: tuple[int, int, str]) -> _Found | None:
+    """What the file's name (and its folder's) says of corpus, speaker and emotion; None when no grammar fits."""
     for grammar in GRAMMARS:
         match = grammar.pattern.fullmatch(path.stem) or grammar.pattern.fullmatch(f"{path.parent.name}/{path.stem}")
         if match is None:
@@ -186,7 +181,7 @@ def scan(
     """
     wanted = {styles} if isinstance(styles, str) else set(styles)
     if not wanted or not wanted <= {"speech", "song"}:
-        raise DataError(f"styles {sorted(wanted)}: choose from speech and song")
+        raise DataError(f"data.styles {sorted(wanted)}: choose from speech and song")
     roots = [root] if isinstance(root, str | os.PathLike) else list(root)
     if not roots:
         raise DataError("no data was named: give a corpus folder, a folder of corpora or a CSV manifest")
@@ -210,7 +205,10 @@ def scan(
     clips.sort(key=lambda clip: (clip.utterance.corpus, clip.utterance.speaker, clip.codes))
     chosen = tuple(clip.utterance for clip in clips if clip.utterance.style in wanted)
     if not chosen:
-        raise DataError(f"all {len(clips)} clips are {clips[0].utterance.style}: add that to the styles asked for")
+        style = clips[0].utterance.style
+        raise DataError(
+            f"all {len(clips)} clips are {style}: add {style} to data.styles, such as data.styles=[{style}]"
+        )
     unused = (aside[path] for path in sorted(aside) if path not in listed or aside[path].reason == "style")
     return Scan(chosen, tuple(unused))
 

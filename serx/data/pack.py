@@ -128,9 +128,10 @@ def _fingerprint(paths: Sequence[Path], config: AudioConfig) -> str:
     for path in paths:
         try:
             status = path.stat()
-            digest.update(f"|{path}|{status.st_size}|{status.st_mtime_ns}".encode())
+            state = f"{status.st_size}|{status.st_mtime_ns}"
         except OSError:
-            digest.update(f"|{path}|missing".encode())
+            state = "missing"
+        digest.update(f"|{path}|{state}".encode(errors="surrogateescape"))  # a name need not be text
     return digest.hexdigest()
 
 

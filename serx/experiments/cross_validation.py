@@ -63,7 +63,7 @@ def cross_validate(
     if place.processes < 1:
         raise ConfigError(f"--processes {place.processes}: give at least one")
     for device in place.devices or (config.train.device,):
-        choose_device(device)
+        choose_device(device, "--devices" if place.devices else "train.device")
     with hold(out, "--out"):
         return _cross_validate(config, out, seeds, place, only)
 

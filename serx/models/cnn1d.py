@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from serx.models.ensemble import AnyModelConfig
-from serx.models.layers import AttentiveStatistics, Classifier, ResidualBlock, time_mask
+from serx.models.layers import AttentiveStatistics, Classifier, Kernel, ResidualBlock, time_mask
 from serx.section import Positive
 
 
@@ -22,7 +22,7 @@ class Cnn1dConfig(AnyModelConfig):
     stem: int = Field(128, ge=1)
     widths: tuple[Positive, ...] = Field((128, 160, 192), min_length=1)
     strides: tuple[Positive, ...] = Field((2, 2, 1), min_length=1)
-    kernel: int = Field(5, ge=1)
+    kernel: Kernel = 5
     dropout: float = Field(0.3, ge=0, lt=1)
 
     @model_validator(mode="after")

@@ -4,14 +4,24 @@ A zero-padded convolution at a clip's end sees zeros; so must one in the middle 
 here therefore reads a masked input, and each pooling is masked. Frames shrink as `ceil(frames / stride)`.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from serx.transforms.functional import valid_mask
 
 STD_FLOOR = 1e-5  # variance under the root: keeps its gradient finite on one frame
+
+
+def _odd(kernel: int) -> int:
+    if kernel % 2 == 0:
+        raise ValueError(f"a kernel must be odd, so that it has a centre, not {kernel}")
+    return kernel
+
+
+Kernel = Annotated[int, Field(ge=1), AfterValidator(_odd)]
 
 
 def strided(frames: Tensor, stride: int) -> Tensor:

@@ -62,6 +62,6 @@ def batch_norms(net: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
     norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
     if not norms:
         raise ConfigError(
-            "a voice is enrolled in batch norms, and this model has none: leave model.enrol and --voice out"
+            "a voice is enrolled in batch norms, and this model has none: leave model.enrol, --enrol and --voice out"
         )
     return norms

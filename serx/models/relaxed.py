@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from serx.models.layers import time_mask
-
-STILL = 1e-3  # variance added to a row's, so that the noise of a silent row is not blown up
+from serx.transforms.normalize import row_statistics
 
 
 class Relaxed(nn.Module):
@@ -26,8 +25,6 @@ class Relaxed(nn.Module):
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
         mask = time_mask(frames, features)
-        count = mask.sum(-1, keepdim=True)
-        mean = features.sum(-1, keepdim=True) / count
-        variance = ((features - mean) * mask).square().sum(-1, keepdim=True) / count
-        normalised = (features - mean) * (variance + STILL).rsqrt() * mask
+        mean, variance = row_statistics(features, mask)
+        normalised = (features - mean) * variance.rsqrt() * mask
         return self.net(torch.lerp(features, normalised, self.share), frames)

@@ -15,9 +15,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from serx.models.ensemble import AnyModelConfig
-from serx.models.layers import strided, time_mask
+from serx.models.layers import Kernel, strided, time_mask
+from serx.section import Positive
 
-Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -27,7 +27,7 @@ class SequentialConfig(AnyModelConfig):
     kind: Literal["sequential"] = "sequential"
     frames: int | None = Field(None, ge=1)
     widths: tuple[Positive, ...] = Field((128, 128), min_length=1)
-    kernels: tuple[Positive, ...] = Field((5,), min_length=1)  # odd
+    kernels: tuple[Kernel, ...] = Field((5,), min_length=1)
     pools: tuple[tuple[Positive, Positive], ...] = Field(((5, 2),), min_length=1)  # size and stride; [1, 1] is none
     dropouts: tuple[Share, ...] = Field((0.2,), min_length=1)  # behind each stage
     dense: tuple[Positive, ...] = ()  # widths of the hidden dense layers
@@ -39,8 +39,6 @@ class SequentialConfig(AnyModelConfig):
         for name in ("kernels", "pools", "dropouts"):
             if len(getattr(self, name)) not in (1, len(self.widths)):
                 raise ValueError(f"{name} has {len(getattr(self, name))} items for {len(self.widths)} widths; give one")
-        if even := [kernel for kernel in self.kernels if kernel % 2 == 0]:
-            raise ValueError(f"kernels must be odd, so that they have a centre, not {even[0]}")
         return self
 
 

@@ -1,4 +1,4 @@
-"""`TimmBackbone`: any image network of timm by name, reading the spectrogram as a picture of fixed width.
+"""`TimmBackbone`: most image networks of timm by name, reading the spectrogram as a picture of fixed width.
 
 Image networks have no masks, so a clip's picture must not depend on its batch: clips are cut into windows of
 `frames` frames (zeros fill the last), each window is classified alone, and a clip's logits are the mean over its own
@@ -50,7 +50,7 @@ class TimmBackbone(nn.Module):
         """Builds the network; `pretrained` is apart from the config, since a checkpoint brings its own weights.
 
         Raises:
-            ConfigError: the pretrained weights cannot be had.
+            ConfigError: the pretrained weights cannot be had, or the network cannot read pictures of this size.
         """
         super().__init__()
         self.frames = config.frames
@@ -65,12 +65,23 @@ class TimmBackbone(nn.Module):
             )
         except Exception as error:  # of the net, the hub's library, safetensors or torch: their classes vary
             if not pretrained:
-                raise
-            told = "".join([type(error).__name__, *(f": {line}" for line in str(error).splitlines()[:1])])
+                raise _misfit(config, bins, error) from error
             raise ConfigError(
-                f"model.pretrained: cannot load {config.weights or f'published weights of {config.name}'} ({told}); "
-                "set model.weights to a .safetensors file of them, or pretrained: false"
+                f"model.pretrained: cannot load {config.weights or f'published weights of {config.name}'} "
+                f"({_told(error)}); set model.weights to a .safetensors file of them, or pretrained: false"
             ) from error
+        if next(self.net.parameters()).device.type != "meta":  # where only shapes are wanted
+            self._try(config, bins)
+
+    @torch.no_grad()
+    def _try(self, config: TimmConfig, bins: int) -> None:
+        """Shows the network a picture of zeros, in evaluation, which draws nothing and changes no statistics."""
+        self.net.eval()
+        try:
+            self.net(torch.zeros(1, 1, bins, config.frames))
+        except Exception as error:  # networks refuse sizes in many ways
+            raise _misfit(config, bins, error) from error
+        self.net.train()
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
         windows = -(-features.shape[-1] // self.frames)
@@ -80,3 +91,15 @@ class TimmBackbone(nn.Module):
         start = torch.arange(windows, device=frames.device) * self.frames
         filled = (frames[:, None] - start).clamp(0, self.frames).to(logits.dtype)[..., None]
         return (logits * filled).sum(1) / filled.sum(1)
+
+
+def _misfit(config: TimmConfig, bins: int, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"model.name: {config.name} cannot read pictures of {bins} rows and {config.frames} frames ({_told(error)}); "
+        "make both (features.n_mels, model.frames) multiples of 32 and 96 or more, or name another network"
+    )
+
+
+def _told(error: Exception) -> str:
+    """Its kind and its first line."""
+    return "".join([type(error).__name__, *(f": {line}" for line in str(error).splitlines()[:1])])

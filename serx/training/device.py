@@ -10,8 +10,8 @@ import serx
 from serx.errors import ConfigError
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` is the first CUDA GPU, else the CPU; anything else is torch's own name.
+def choose_device(name: str, asked_by: str = "train.device") -> torch.device:
+    """`auto` is the first CUDA GPU, else the CPU; anything else is torch's own name. `asked_by` is told in errors.
 
     Raises:
         ConfigError: the name is unknown or the device is not there.
@@ -23,7 +23,7 @@ def choose_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         first = str(error).splitlines()[0]
-        raise ConfigError(f"train.device={name}: not usable here ({first}); use auto or cpu") from error
+        raise ConfigError(f"{asked_by} {name}: not usable here ({first}); use auto or cpu") from error
     return device
 
 

@@ -18,7 +18,7 @@ PREVIOUS = "previous.safetensors"  # the `last` before the last, for the day on 
 
 
 def choose_folder(output: str | None, name: str, resume: bool) -> Path:
-    """`output`, or `checkpoints/<name>/<time>`; resuming without an output takes the newest run of that name.
+    """`output`, or `checkpoints/<name>/<time>`; resuming without an output takes the run of that name saved last.
 
     Raises:
         ConfigError: there is nothing to resume, or a run is already there and `resume` was not asked for.
@@ -27,10 +27,10 @@ def choose_folder(output: str | None, name: str, resume: bool) -> Path:
     if output is not None:
         folder = Path(output)
     elif resume:
-        begun = sorted({path.parent for name in (LAST, PREVIOUS) for path in runs.glob(f"*/{name}")})
+        begun = {path.parent: path.stat().st_mtime for name in (PREVIOUS, LAST) for path in runs.glob(f"*/{name}")}
         if not begun:
             raise ConfigError(f"--resume: no run in {runs}; name its folder with train.output=DIR")
-        folder = begun[-1]
+        folder = max(begun, key=lambda run: (begun[run], run))
     else:
         folder = runs / time.strftime("%Y%m%d-%H%M%S")
     begun_here = any((folder / name).exists() for name in (LAST, PREVIOUS))

@@ -52,7 +52,8 @@ class Board:
         """The texts: configuration, protocol stamp and what the data had to say."""
         self._writer.add_text("config", f"```yaml\n{dump(config)}```")
         self._writer.add_text("protocol", protocol)
-        self._writer.add_text("data", "\n\n".join(notes) or "nothing set aside")
+        told = "\n\n".join(notes).encode(errors="backslashreplace").decode()  # file names need not be text
+        self._writer.add_text("data", told or "nothing set aside")
 
     @_never_fatal
     def epoch(self, line: dict[str, Any], labels: tuple[str, ...]) -> None:

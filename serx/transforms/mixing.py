@@ -6,9 +6,9 @@ from torch import Tensor
 
 from serx.transforms.augment import AugmentConfig
 from serx.transforms.functional import valid_mask
+from serx.transforms.normalize import row_statistics
 
 STYLE_ALPHA = 0.3  # of the Beta distribution of MixStyle's shares: mostly one clip's style or the other's
-STILL = 1e-3  # variance added to a row's, so that the noise of a silent row is not blown up
 
 
 def mix(
@@ -54,10 +54,8 @@ def mixstyle(features: Tensor, frames: Tensor, partner: Tensor, share: Tensor) -
     as it was.
     """
     mask = valid_mask(frames, features.shape[-1])[:, None]
-    count = frames[:, None, None]
-    mean = features.sum(-1, keepdim=True) / count
-    deviation = (((features - mean) * mask).square().sum(-1, keepdim=True) / count + STILL).sqrt()
-    share = share[:, None, None]
+    mean, variance = row_statistics(features, mask)
+    deviation, share = variance.sqrt(), share[:, None, None]
     lent_mean = torch.lerp(mean[partner], mean, share)
     lent_deviation = torch.lerp(deviation[partner], deviation, share)
     styled = ((features - mean) * (lent_deviation / deviation) + lent_mean) * mask

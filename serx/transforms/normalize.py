@@ -33,7 +33,8 @@ class Normalizer(nn.Module):
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
         mask = valid_mask(frames, features.shape[-1])[:, None]
         if self.mode == "clip":
-            features = _by_clip(features, mask)
+            mean, variance = row_statistics(features, mask)
+            features = (features - mean) / variance.sqrt()
         elif self.mode == "training":
             features = (features - self.mean) / self.deviation
         features = features * mask
@@ -56,9 +57,8 @@ class Normalizer(nn.Module):
         self.deviation.copy_(variance.clamp(min=EPSILON**2).sqrt())
 
 
-def _by_clip(features: Tensor, mask: Tensor) -> Tensor:
-    """Each row of each clip to mean 0 and deviation 1 over its valid frames; a row that hardly moves stays small."""
+def row_statistics(features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (with `STILL`) `(B, F, 1)` of each clip's rows over its valid frames, 1 in `mask (B, 1, N)`."""
     count = mask.sum(-1, keepdim=True)
     mean = features.sum(-1, keepdim=True) / count
-    variance = ((features - mean) * mask).square().sum(-1, keepdim=True) / count
-    return (features - mean) / (variance + STILL).sqrt()
+    return mean, ((features - mean) * mask).square().sum(-1, keepdim=True) / count + STILL

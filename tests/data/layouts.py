@@ -3,6 +3,20 @@
 from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from serx.data.corpora import scan
+from serx.data.utterance import Utterance
+from serx.errors import DataError
+
+
+def found_as(name: str) -> Utterance | None:
+    """The clip that a scan makes of a file of this name, alone in a folder; None for no clip."""
+    with TemporaryDirectory() as folder:
+        try:
+            return scan(touch(Path(folder), [name]), styles=("speech", "song")).utterances[0]
+        except DataError:
+            return None
 
 
 def touch(root: Path, names: Iterable[str]) -> Path:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serx.data.corpora import GRAMMARS, LOSSLESS, LOSSY, Scan, recognise, scan
+from serx.data.corpora import GRAMMARS, LOSSLESS, LOSSY, Scan, scan
 from serx.data.labels import EMOTIONS
 from serx.data.utterance import Utterance
 from serx.errors import DataError
 from tests.data import layouts
-from tests.data.layouts import inside, touch
+from tests.data.layouts import found_as, inside, touch
 
 FILMED = "01-01-05-01-02-01-07.wav"
 SOUND = "03-01-05-01-02-01-07.wav"
@@ -52,7 +52,9 @@ def kept(found: Scan, root: Path) -> list[str]:
     ],
 )
 def test_a_published_name_says_who_spoke_how(name: str, expected: tuple[str | None, ...]) -> None:
-    assert recognise(f"/data/{name}") == Utterance(Path(f"/data/{name}"), *expected)  # type: ignore[arg-type]
+    clip = found_as(name)
+    assert clip
+    assert clip == Utterance(clip.path, *expected)  # type: ignore[arg-type]
 
 
 RESEMBLING = (
@@ -65,14 +67,10 @@ RESEMBLING = (
 
 @pytest.mark.parametrize("stem", [*RESEMBLING.split(), SOUND[:-4] + " (1)", SOUND[:-4] + "\n", ""])
 def test_a_name_that_only_resembles_a_published_one_is_not_taken(stem: str) -> None:
-    assert recognise(f"/data/{stem}.wav") is None
+    assert found_as(f"{stem}.wav") is None
 
 
-@given(st.text())
-def test_any_text_as_a_name_is_read_or_refused_without_an_error(name: str) -> None:
-    recognise(name)
-
-
+@settings(deadline=None)
 @given(st.sampled_from(EXAMPLES), st.data())
 def test_a_mutated_name_is_refused_or_read_as_a_speaker_and_an_emotion_that_exist(
     name: str, data: st.DataObject
@@ -80,18 +78,18 @@ def test_a_mutated_name_is_refused_or_read_as_a_speaker_and_an_emotion_that_exis
     for _ in range(data.draw(st.integers(1, 3))):
         at, cut = data.draw(st.integers(0, len(name))), data.draw(st.integers(0, 1))
         name = name[:at] + data.draw(st.sampled_from("0123456789aADWx_-/. ")) + name[at + cut :]
-    clip = recognise(f"/data/{name}")
+    clip = found_as(name.replace("..", ".").strip("/"))
     if clip is not None:
         speakers = {grammar.corpus: grammar.speakers for grammar in GRAMMARS}[clip.corpus]
         assert clip.emotion in EMOTIONS
         assert speakers[clip.speaker] == clip.sex
 
 
-def test_letter_case_does_not_matter(tmp_path: Path) -> None:
+def test_letter_case_does_not_matter() -> None:
     for name in EXAMPLES:
-        lower, upper = recognise(tmp_path / name.lower()), recognise(tmp_path / name.upper())
-        assert lower
-        assert replace(lower, path=tmp_path) == replace(upper, path=tmp_path)
+        lower, upper = found_as(name.lower()), found_as(name.upper())
+        assert lower and upper
+        assert replace(lower, path=upper.path) == upper
 
 
 @pytest.mark.parametrize(
@@ -107,10 +105,12 @@ def test_letter_case_does_not_matter(tmp_path: Path) -> None:
     ],
     ids=["ravdess", "ravdess-song", "cremad", "tess", "savee-flat", "savee-folders", "emodb"],
 )
-def test_all_the_names_of_a_corpus_are_read(names: list[str], speakers: int, counts: dict[str, int]) -> None:
-    clips = [recognise(f"/data/{name}") for name in names]
-    assert Counter(clip.emotion for clip in clips if clip) == counts
-    assert len({clip.person for clip in clips if clip}) == speakers
+def test_all_the_names_of_a_corpus_are_read(
+    names: list[str], speakers: int, counts: dict[str, int], tmp_path: Path
+) -> None:
+    clips = scan(touch(tmp_path, names), styles=("speech", "song")).utterances
+    assert Counter(clip.emotion for clip in clips) == counts
+    assert len({clip.person for clip in clips}) == speakers
     assert sum(counts.values()) == len(names)
 
 
@@ -134,9 +134,11 @@ def test_song_is_found_only_when_asked_for_and_sung_by_the_same_people(tmp_path:
     assert len(scan(root, styles="song").utterances) == 88
     both = scan(root, styles=("speech", "song"))
     assert (len(both.utterances), len({clip.person for clip in both.utterances})) == (208, 2)
-    with pytest.raises(DataError, match=r"styles \['songs'\]: choose from speech and song"):
+    with pytest.raises(DataError, match=r"data\.styles \['songs'\]: choose from speech and song"):
         scan(root, styles=("songs",))
-    with pytest.raises(DataError, match="all 88 clips are song: add that to the styles asked for"):
+    with pytest.raises(
+        DataError, match=r"all 88 clips are song: add song to data\.styles, such as data\.styles=\[song\]"
+    ):
         scan(root / "song")
 
 

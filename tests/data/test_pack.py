@@ -86,6 +86,18 @@ def test_broken_files_are_set_aside_by_name_and_reason(files, tmp_path):
     assert reasons == {"1.wav": "empty", "2.wav": "truncated", "absent.wav": "unreadable"}
 
 
+def test_names_that_are_no_text_are_decoded_and_refused_like_others(files, tmp_path):
+    paths, waves = files
+    odd = tmp_path / os.fsdecode(b"n\xff")
+    odd.mkdir()
+    paths = [paths[0].rename(odd / "0.wav"), paths[1], odd / "absent.wav"]
+    for _ in range(2):  # made, then opened
+        pack = open_pack(paths, CONFIG, tmp_path / "cache", progress=False)
+        assert pack.rows == (0, 1, -1)
+        assert np.abs(clip(pack, 0) - waves[0]).max() < 1e-4
+        assert list(pack.refused) == [str(odd / "absent.wav")]
+
+
 def test_equal_audio_has_equal_digests_in_any_file_format(files, tmp_path):
     paths, _ = files
     soundfile.write(tmp_path / "copy.flac", soundfile.read(paths[0], dtype="int16")[0], RATE, subtype="PCM_16")

@@ -149,7 +149,7 @@ def test_a_model_without_batch_norms_says_so_before_it_is_trained():
     build(Cnn2dConfig(enrol=True), 64, 8)
     build(TimmConfig(enrol=True, name="resnet10t"), 64, 8)
     build(MlpConfig(enrol=True), 64, 8)
-    with pytest.raises(ConfigError, match="leave model.enrol"):
+    with pytest.raises(ConfigError, match="leave model.enrol, --enrol and --voice out"):
         build(TimmConfig(enrol=True, name="test_vit"), 64, 8)
 
 

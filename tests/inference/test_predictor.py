@@ -74,6 +74,19 @@ def test_a_bad_file_gets_its_reason_and_the_others_their_emotions(run, tiny_root
     assert abs(sum(predictions[1].probabilities.values()) - 1) < 1e-5
 
 
+def test_recordings_that_cannot_be_decoded_are_refused_by_name_and_not_passed_over(run, tiny_root, tmp_path):
+    good = sorted(tiny_root.rglob("*.wav"))[:2]
+    for path in good:
+        (tmp_path / "mine" / path.name).parent.mkdir(exist_ok=True)
+        (tmp_path / "mine" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "mine/phone.M4A").write_bytes(b"\0\0\0\x20ftypM4A \0\0\0\0M4A mp42isom" * 20)
+    mine, predictor = audio_files([str(tmp_path / "mine")]), Predictor(run / BEST, CPU)
+    refused = {p.path.name: p.refused for p in predictor.predict(mine) if p.refused}
+    assert list(refused) == ["phone.M4A"] and "convert it to WAV or FLAC" in refused["phone.M4A"]
+    with pytest.raises(DataError, match=r"phone\.M4A: no voice .*convert it to WAV or FLAC"):
+        predictor.predict(good, voice=mine)
+
+
 def test_last_and_best_both_predict_with_the_averaged_weights(run):
     saved = checkpoint.load(run / LAST)
     predictor = Predictor(run / LAST, CPU)

@@ -136,6 +136,25 @@ def test_a_misspelt_timm_name_is_refused_with_the_nearest():
         TimmConfig(name="resnt18")
 
 
+@pytest.mark.parametrize(("name", "frames"), [("inception_v3", 64), ("hrnet_w18_small", 96), ("coat_tiny", 48)])
+def test_a_timm_network_that_cannot_read_the_picture_is_refused_with_what_would_fit(name, frames):
+    with pytest.raises(ConfigError, match=rf"{name} cannot read pictures of {BINS} rows and {frames} frames") as caught:
+        build(TimmConfig(name=name, frames=frames), BINS, CLASSES)
+    assert "multiples of 32 and 96 or more" in str(caught.value) and "\n" not in str(caught.value)
+    build(TimmConfig(name=name, frames=96), 96, CLASSES)
+
+
+def test_a_timm_network_is_tried_without_a_trace():
+    torch.manual_seed(0)
+    built = build(TimmConfig(name="resnet10t", dropout=0.5), BINS, CLASSES)
+    state = torch.get_rng_state()
+    torch.manual_seed(0)
+    plain = timm.create_model("resnet10t", in_chans=1, num_classes=CLASSES, drop_rate=0.5)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(tensor, plain.state_dict()[name]) for name, tensor in built.net.state_dict().items())
+    assert all(module.training for module in built.modules())
+
+
 def test_a_timm_network_begins_with_the_weights_of_a_file_their_colours_added_up(tmp_path):
     published = timm.create_model("resnet10t", num_classes=1000).state_dict()
     save_file(published, tmp_path / "resnet10t.safetensors")

@@ -29,7 +29,7 @@ def plant_seeds(target: str, corpus: Path) -> None:
     """A few sound inputs for the fuzzer to begin from."""
     corpus.mkdir()
     if target == "names":
-        for name in ("03-01-05-01-02-01-12.wav", "1001_DFA_ANG_XX.wav", "OAF_back_angry.wav", "DC_a01.wav"):
+        for name in ("03-01-05-01-02-01-12", "1001_DFA_ANG_XX", "OAF_back_angry", "DC_a01"):
             (corpus / name).write_text(name)
     elif target == "manifest":
         (corpus / "0").write_text('a.wav,sad,7\n"b.wav","happy",Anna\n')

@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from serx.config import load
-from serx.data.corpora import GRAMMARS, recognise
+from serx.data.corpora import GRAMMARS
 from serx.data.manifest import read_manifest
 from serx.errors import SerxError
 from serx.yaml_lines import parse
+from tests.data.layouts import found_as
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = [path.read_text() for path in sorted((ROOT / "configs").rglob("*.yaml"))]
@@ -107,7 +108,7 @@ def test_any_override_is_obeyed_or_refused_as_one(tmp_path_factory, override):
 names = st.one_of(
     st.text(max_size=60),
     st.text(alphabet="0123456789-_/ .wavWLEAFTNabXHIOYDFAGR" + string.ascii_lowercase, max_size=40),
-    st.tuples(st.sampled_from([g.example.split()[0] for g in GRAMMARS]), st.floats(0, 1), st.characters()).map(
+    st.tuples(st.sampled_from([g.example.split(".")[0] for g in GRAMMARS]), st.floats(0, 1), st.characters()).map(
         lambda x: x[0][: int(x[1] * len(x[0]))] + x[2] + x[0][int(x[1] * len(x[0])) + 1 :]
     ),
 )
@@ -116,7 +117,7 @@ names = st.one_of(
 @examples(500)
 @given(names)
 def test_any_file_name_is_a_known_clip_or_none(name):
-    clip = recognise(f"/corpus/{name}")
+    clip = found_as(os.fsdecode(name.replace("\0", "").replace("..", ".").strip("/").encode(errors="replace")) + ".wav")
     if clip is not None:
         grammar = next(g for g in GRAMMARS if g.corpus == clip.corpus)
         assert clip.speaker in grammar.speakers
@@ -125,12 +126,12 @@ def test_any_file_name_is_a_known_clip_or_none(name):
 
 @pytest.mark.parametrize(
     ("name", "speaker"),
-    [("1076_MTI_SAD_XX.wav", "1076"), ("1040_ITH_SAD_X.wav", "1040"), ("01-01-03-01-01-01-07.mp4", "07"),
+    [("1076_MTI_SAD_XX.wav", "1076"), ("1040_ITH_SAD_X.wav", "1040"), ("01-01-03-01-01-01-07.wav", "07"),
      ("03-02-03-01-01-01-07.wav", "07"), ("03-01-09-01-01-01-07.wav", None), ("03-01-03-01-01-01-25.wav", None),
      ("1092_MTI_SAD_XX.wav", None), ("03-01-03-01-01-01-07 (1).wav", None)],
 )  # fmt: skip
 def test_the_odd_names_of_real_corpora_are_known_or_none(name, speaker):
-    clip = recognise(f"/corpus/{name}")
+    clip = found_as(name)
     assert (clip.speaker if clip else None) == speaker
 
 

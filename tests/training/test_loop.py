@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -239,6 +240,23 @@ def test_a_folder_with_a_run_is_not_overwritten_unasked(tiny_config, tmp_path):
         choose_folder(str(tmp_path / "run"), "tiny", resume=False)
     with pytest.raises(ConfigError, match="leave --resume out"):
         choose_folder(str(tmp_path / "other"), "tiny", resume=True)
+
+
+def test_resuming_without_an_output_takes_the_run_saved_last_whatever_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved = {"z/last": 10, "20260101-120000/last": 30, "20260101-120000/previous": 20, "b/last": 25, "c/previous": 40}
+    for name, seconds in saved.items():
+        path = tmp_path / f"checkpoints/tiny/{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (seconds, seconds))
+    chosen = []
+    for _ in range(4):
+        chosen.append(choose_folder(None, "tiny", resume=True))
+        shutil.rmtree(chosen[-1])
+    assert [folder.name for folder in chosen] == ["c", "20260101-120000", "b", "z"]
+    with pytest.raises(ConfigError, match="no run in"):
+        choose_folder(None, "tiny", resume=True)
 
 
 NOBODY = (

@@ -3,7 +3,8 @@
 import torch
 
 from serx.transforms.augment import AugmentConfig
-from serx.transforms.mixing import STILL, cutmix, mix, mixstyle, mixup
+from serx.transforms.mixing import cutmix, mix, mixstyle, mixup
+from serx.transforms.normalize import STILL
 
 FRAMES = torch.tensor([10, 6, 8, 1])
 PARTNER = torch.tensor([1, 0, 3, 2])
