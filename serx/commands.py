@@ -10,7 +10,7 @@ from serx.errors import SerxError
 
 EXIT_CODES = (
     "exit codes: 0 ok, 1 some inputs failed, 2 configuration or usage, 3 run folder in use, 4 training diverged, "
-    "5 disk, 6 data, 7 checkpoint, 130/143 stopped by SIGINT/SIGTERM"
+    "5 disk, 6 data, 7 checkpoint, 129/130/143 stopped by SIGHUP/SIGINT/SIGTERM"
 )
 
 

@@ -57,8 +57,8 @@ def run_side_by_side(
 ) -> int | None:
     """Runs the jobs, at most `slots` at a time; one that fails stops no other.
 
-    The first SIGINT or SIGTERM is passed on to all that run, which may save and stop; no other job begins. A second
-    one ends them at once.
+    The first SIGINT, SIGTERM or SIGHUP is passed on to all that run, which may save and stop; no other job begins. A
+    second one ends them at once.
 
     Args:
         jobs: in the order in which they begin.

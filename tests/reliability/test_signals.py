@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import shlex
 import signal
 import subprocess
@@ -125,6 +126,35 @@ def test_train_exits_143_soon_after_sigterm_and_says_how_to_go_on(tiny_config, t
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 143, err
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_stops_a_run_that_saves(tiny_config, tmp_path):
+    tiny_config()
+    command = [sys.executable, str(ROOT / "scripts/train.py"), "--config", "tiny.yaml", *TINY, "train.epochs=500",
+               "train.output=run"]  # fmt: skip
+    child, terminal = pty.fork()
+    if not child:
+        os.chdir(tmp_path)
+        os.execv(command[0], command)
+    seen = b""
+    while b"epoch   3/" not in seen:
+        seen += os.read(terminal, 1000)
+    os.close(terminal)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 129
+    saved = checkpoint.load(tmp_path / "run" / LAST).facts["progress"]
+    assert 3 <= saved["epoch"] < 500
+
+
+def test_who_ignores_a_hang_up_goes_on_ignoring_it():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with interruptible() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert received == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.slow
