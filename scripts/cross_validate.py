@@ -17,8 +17,13 @@ def main(arguments) -> int:
 
         print(compare_folders(*map(Path, arguments.compare)), end="")
         return 0
+    if arguments.table:
+        from serx.experiments.beside import table_of
+
+        print(table_of([Path(folder) for folder in arguments.table]), end="")
+        return 0
     if not arguments.config:
-        raise ConfigError("give --config FILE, or --compare DIR_A DIR_B of two that are finished")
+        raise ConfigError("give --config FILE, or --compare or --table with folders of those that are finished")
     from serx.config import load
     from serx.evaluation.cross_validation import format_cross_validation
     from serx.experiments.beside import beside, compare_folders
@@ -52,7 +57,8 @@ if __name__ == "__main__":
         __doc__,
         "  python scripts/cross_validate.py --config configs/cnn1d.yaml data.root=/corpora/ravdess data.protocol=loso\n"
         "  python scripts/cross_validate.py --config configs/cnn2d.yaml --seeds 0 1 2 --devices cuda:0 cuda:1\n"
-        "  python scripts/cross_validate.py --compare runs/cnn1d runs/cnn2d     (two that are finished)",
+        "  python scripts/cross_validate.py --compare runs/cnn1d runs/cnn2d     (two that are finished)\n"
+        "  python scripts/cross_validate.py --table runs/whole runs/no_relax runs/no_masks     (an ablation)",
     )
     parser.add_argument("--config", help="a YAML file, such as configs/cnn1d.yaml")
     parser.add_argument("--out", help="default: checkpoints/<config>/cross_validation; finished folds there are kept")
@@ -66,6 +72,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--compare", nargs=2, metavar="DIR", help="compare two finished cross-validations, speaker by speaker"
     )
+    parser.add_argument("--table", nargs="+", metavar="DIR", help="Markdown, a row each of several that are finished")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings over those of the file")
     # Settings first: behind --seeds they would be taken for seeds.
     given = sorted(sys.argv[1:], key=lambda word: not re.match(r"[a-z_]+\.[a-z_.]+=", word))

@@ -1,13 +1,17 @@
-"""Two cross-validations beside each other: a baseline on a net's folds, and what lies between the two."""
+"""Cross-validations beside each other: a baseline on a net's folds, what lies between two, and a table of many."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from serx.config import Config
+from serx.errors import DataError
 from serx.evaluation.comparison import compare, format_comparison
-from serx.evaluation.cross_validation import read_cross_validation
-from serx.evaluation.report import write_files
+from serx.evaluation.cross_validation import FoldResult, read_cross_validation, stamp_of, summarise
+from serx.evaluation.report import percent, write_files
+from serx.evaluation.stamps import is_enrolled
 
+COLUMNS = ("run", "UAR of each fold", "UAR", "accuracy", "men less women", "UAR less the first")
 COMPARISON = "comparison.json"
 
 
@@ -34,3 +38,45 @@ def compare_folders(a: Path, b: Path, written: Path | None = None) -> str:
     if written:
         write_files(written, {COMPARISON: (json.dumps(result, indent=2) + "\n").encode()})
     return format_comparison(result, (str(a), str(b)))
+
+
+def table_of(folders: Sequence[Path]) -> str:
+    """Markdown with a row for each finished cross-validation, in %: of an ablation, the first being the recipe whole.
+
+    Intervals (95 %) are over speakers. Where a row tested other clips than the first, no difference is given; where it
+    stands under another protocol, the row says so.
+
+    Raises:
+        DataError: one of them holds no cross-validation.
+    """
+    read = [read_cross_validation(folder) for folder in folders]
+    stamp = stamp_of(read[0])
+    rows = [_row(folder, tested, read[0], stamp) for folder, tested in zip(folders, read, strict=True)]
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
+    return "\n".join([f"{stamp}:", "", *(f"| {' | '.join(cells)} |" for cells in lines)]) + "\n"
+
+
+def _row(folder: Path, tested: Sequence[FoldResult], first: Sequence[FoldResult], stamp: str) -> list[str]:
+    summary = summarise(tested)
+    name, other = f"`{folder}`", summary["protocol"]
+    difference = "another protocol" if is_enrolled(other) != is_enrolled(stamp) else ""
+    if tested is first:
+        difference = "-"
+    elif not difference:
+        try:
+            uar = compare(tested, first)["uar"]
+            difference = f"{100 * uar['difference']:+.1f}{_interval(uar['interval'], '+.1f')}"
+        except DataError:
+            difference = "other clips"
+    return [
+        name if other == stamp else f"{name} [{other}]",
+        ", ".join(percent(uar).strip() for uar in summary["per_fold"]["uar"]),
+        f"{percent(summary['uar']).strip()}{_interval(summary['intervals']['uar'], '.1f')}",
+        percent(summary["accuracy"]).strip(),
+        "" if summary["sex_gap_accuracy"] is None else f"{summary['sex_gap_accuracy']:+.1f}",
+        difference,
+    ]
+
+
+def _interval(bounds: Sequence[float] | None, form: str) -> str:
+    return f" ({100 * bounds[0]:{form}} to {100 * bounds[1]:{form}})" if bounds else ""

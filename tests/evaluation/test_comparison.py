@@ -11,7 +11,7 @@ from serx.errors import DataError
 from serx.evaluation.comparison import compare, format_comparison
 from serx.evaluation.cross_validation import write_cross_validation
 from serx.evaluation.report import evaluate
-from serx.experiments.beside import compare_folders
+from serx.experiments.beside import compare_folders, table_of
 from tests.evaluation.test_cross_validation import folded
 from tests.evaluation.test_report import make
 
@@ -116,3 +116,24 @@ def test_two_folders_are_compared_on_the_folds_that_both_have(tmp_path):
     write_cross_validation(tmp_path / "c", b[2:], {})
     with pytest.raises(DataError, match="different clips"):
         compare_folders(tmp_path / "b", tmp_path / "c")
+
+
+def test_a_table_has_a_row_for_each_run_and_compares_what_can_be_compared(tmp_path):
+    known = "made fold {}, speaker-independent; each voice ENROLLED by its own 40 unlabelled clips"
+    runs = {
+        "whole": folded(make(seed=1)),
+        "less": folded(make(seed=2)),
+        "part": folded(make(seed=2))[:2],
+        "known": folded(make(seed=1), stamp=known),
+    }
+    for name, tested in runs.items():
+        write_cross_validation(tmp_path / name, tested, {})
+    title, _, head, _, whole, less, fewer, enrolled = table_of([tmp_path / name for name in runs]).splitlines()
+    assert title == "made folds 0-2, speaker-independent:"
+    assert len({line.count("|") for line in (head, whole, less, fewer, enrolled)}) == 1
+    assert whole.endswith("| - |") and f"{100 * evaluate(make(seed=1), 'p')['accuracy']:.1f} |" in whole
+    uar = compare(runs["less"], runs["whole"])["uar"]
+    low, high = (100 * bound for bound in uar["interval"])
+    assert less.endswith(f"| {100 * uar['difference']:+.1f} ({low:+.1f} to {high:+.1f}) |")
+    assert fewer.endswith("| other clips |") and "[made folds 0-1, speaker-independent]" in fewer
+    assert enrolled.endswith("| another protocol |") and "ENROLLED" in enrolled
