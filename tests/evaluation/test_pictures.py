@@ -94,6 +94,21 @@ def test_speakers_stand_worst_on_top_in_the_colour_of_their_sex(count):
     assert figure.legends[0].get_window_extent().y1 < axes.xaxis.label.get_window_extent().y0
 
 
+@pytest.mark.parametrize("ahead", [0.4, 0.8, 1.6, 3.0])
+def test_no_line_touches_the_number_of_a_speaker(ahead):
+    """The mean lies `ahead` points beyond the end of a bar: just before its number, or within."""
+    figure = speakers_figure(
+        {str(i): {"uar": uar, "sex": None} for i, uar in enumerate((0.62, 0.62 + ahead / 50))}, 0.5
+    )
+    pixels = figure_array(figure)
+    axes = figure.axes[0]
+    box, line = axes.texts[0].get_window_extent(), int(axes.transData.transform((62 + ahead, 0))[0])
+    assert box.x0 - 4 < line < box.x1
+    rows = slice(round(len(pixels) - box.y1), round(len(pixels) - box.y0))
+    assert pixels[rows, round(box.x0) - 3 : round(box.x0)].min() == 255
+    assert pixels[rows, line].max() == 255  # where no digit is
+
+
 def test_the_calibration_diagram_shows_accuracy_and_clips_by_bin():
     counts = np.zeros((15, 3))
     counts[10] = [4, 2.8, 2]
