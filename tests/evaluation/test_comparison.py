@@ -116,3 +116,11 @@ def test_two_folders_are_compared_on_the_folds_that_both_have(tmp_path):
     write_cross_validation(tmp_path / "c", b[2:], {})
     with pytest.raises(DataError, match="different clips"):
         compare_folders(tmp_path / "b", tmp_path / "c")
+
+
+def test_a_chance_too_small_for_three_digits_is_told_as_a_bound():
+    result = compare(folded(make(seed=1)), folded(make(seed=2)))
+    for p, told in ((0.00043, "< 0.001"), (0.001, "0.001"), (0.0625, "0.062")):
+        scores = {name: {**result[name], "wilcoxon_p": p, "sign_p": p} for name in ("uar", "accuracy")}
+        text = format_comparison({**result, **scores}, ("a", "b"))
+        assert text.count(f"Wilcoxon p {told}, sign test p {told}\n") == 2
