@@ -206,3 +206,8 @@ def test_help_has_examples_and_exit_codes(name, tmp_path):
     assert done.returncode == 0
     assert "examples:" in done.stdout
     assert "exit codes:" in done.stdout
+
+
+def test_the_leakage_lesson_shows_how_a_random_recipe_is_taught(tmp_path):
+    told = script("leakage", "--help", cwd=tmp_path).stdout
+    assert "--config configs/published/ravdess_mlp.yaml data.root=DIR data.protocol=luna5" in told
