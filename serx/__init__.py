@@ -1,4 +1,4 @@
-"""serx: train speech-emotion classifiers honestly, fast, and all the way to a microphone.
+"""serx: train speech-emotion classifiers honestly, fast, and all the way to predictions on one's own recordings.
 
 The package in the order of its dependencies:
 
