@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from serx.errors import DataError
-from serx.evaluation import metrics
 from serx.evaluation.cross_validation import FoldResult, speaker_confusions, stamp_of
 from serx.evaluation.intervals import RESAMPLES, speaker_interval
 from serx.evaluation.predictions import Predictions, join
 from serx.evaluation.report import percent, table, wrap
 from serx.evaluation.stamps import is_enrolled
+from serx.scoring import metrics
 
 COMPARED = {"uar": "UAR", "accuracy": "accuracy"}
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from serx.evaluation.pictures import DASHES, INK, MUTED, legend_below, new_figure, quieten, write_title
+from serx.scoring.pictures import DASHES, INK, MUTED, legend_below, new_figure, quieten, write_title
 
 COLOURS = {"train": "#2f6f9f", "valid": "#d9822b"}
 NAMES = {"train": "training", "valid": "validation"}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from serx.evaluation.curves import COLOURS, curves_figure
-from serx.evaluation.pictures import figure_array
+from serx.scoring.pictures import figure_array
 
 
 def some_lines(count: int, best: tuple[int, ...] = (0,)) -> list[dict]:

@@ -7,7 +7,6 @@ import torch
 from serx.data.corpus import place
 from serx.data.dataset import load_dataset
 from serx.errors import ConfigError, DataError
-from serx.evaluation.classify import classify
 from serx.evaluation.held_out import evaluate_checkpoint
 from serx.inference.enrolment import PRIOR, enrolled
 from serx.inference.predictor import Predictor
@@ -16,6 +15,7 @@ from serx.models.mlp import MlpConfig
 from serx.models.registry import batch_norms, build
 from serx.models.timm_backbone import TimmConfig
 from serx.recognizer import Recognizer
+from serx.scoring.classify import classify
 from serx.training.folder import BEST
 from serx.training.loop import fit
 from serx.transforms.features import FeaturesConfig

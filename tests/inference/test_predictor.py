@@ -8,9 +8,9 @@ import torch
 from serx.data.corpus import place
 from serx.data.dataset import load_dataset
 from serx.errors import CheckpointError, DataError
-from serx.evaluation.classify import classify
 from serx.inference.files import audio_files
 from serx.inference.predictor import Predictor
+from serx.scoring.classify import classify
 from serx.training import checkpoint
 from serx.training.folder import BEST, LAST
 from serx.training.loop import fit

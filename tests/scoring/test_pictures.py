@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from serx.evaluation.pictures import (
+from serx.scoring.pictures import (
     SEX_COLOURS,
     calibration_figure,
     confusion_figure,
@@ -153,7 +153,7 @@ def test_png_and_array_are_the_same_picture(tmp_path):
 def test_drawing_leaves_no_state_behind():
     program = (
         "import sys, numpy as np, matplotlib\n"
-        "from serx.evaluation import pictures as p\n"
+        "from serx.scoring import pictures as p\n"
         "before = dict(matplotlib.rcParams)\n"
         "p.figure_png(p.confusion_figure(np.eye(3, dtype=int), list('abc')))\n"
         "p.figure_array(p.speakers_figure({'a': {'uar': 1.0, 'sex': 'male'}}, 0.5))\n"
