@@ -28,9 +28,10 @@ if __name__ == "__main__":
     parser = commands.parser(
         __doc__,
         "  python scripts/leakage.py --config configs/mlp.yaml data.root=/corpora/ravdess\n"
-        "  python scripts/leakage.py --config configs/mlp.yaml --copies 6 data.root=/corpora/ravdess train.epochs=30",
+        "  python scripts/leakage.py --config configs/mlp.yaml --copies 6 data.root=/corpora/ravdess train.epochs=30\n"
+        "  python scripts/leakage.py --config configs/published/ravdess_mlp.yaml data.root=DIR data.protocol=luna5",
     )
-    parser.add_argument("--config", required=True, help="a YAML file whose own protocol keeps speakers apart")
+    parser.add_argument("--config", required=True, help="a YAML file; data.protocol must keep speakers apart")
     parser.add_argument("--out", help="default: checkpoints/<config>/leakage-<time>")
     parser.add_argument("--copies", type=int, default=3, metavar="K", help="of each clip: noise, stretch, pitch, again")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings over those of the file")

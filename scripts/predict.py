@@ -14,7 +14,10 @@ def main(arguments) -> int:
 
     paths = audio_files(arguments.audio)
     predictor = Predictor(arguments.checkpoint, choose_device(arguments.device, "--device"))
-    predictions = predictor.predict(paths, audio_files(arguments.voice or []))
+    voice, unused = predictor.recordings(audio_files(arguments.voice or []))
+    for path, reason in unused.items():
+        print(f"{path}: not used for the voice: {reason}", file=sys.stderr)
+    predictions = predictor.predict(paths, voice if arguments.voice else None)
     if arguments.json:
         rows = [
             {"path": str(p.path), "label": p.label, "probabilities": p.probabilities, "error": p.refused}
@@ -27,7 +30,7 @@ def main(arguments) -> int:
     failed = [p for p in predictions if p.refused]
     for prediction in failed if arguments.json else ():
         print(f"{prediction.path}: {prediction.refused}", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if failed or unused else 0
 
 
 def row(prediction) -> str:

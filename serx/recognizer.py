@@ -18,7 +18,7 @@ class Recognizer(nn.Module):
     Attributes:
         labels: the emotion of each logit, in order.
         sample_rate: what `waveform` must be sampled at, in Hz.
-        temperature: what logits are divided by before they become probabilities (`evaluation/calibration.py`).
+        temperature: what logits are divided by before they become probabilities (`scoring/calibration.py`).
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """The house keeps its order: imports run one way, and each library has one door."""
 
 import ast
+import re
 from pathlib import Path
 
 import serx
@@ -19,15 +20,18 @@ MAY_IMPORT = {
     "transforms": {"errors", "section", "seeding"},
     "models": {"errors", "section", "transforms"},
     "recognizer": {"models", "transforms"},
-    "config": {"errors", "section", "yaml_lines", "data", "models", "training", "transforms"},
-    "evaluation": {"errors", "files", "config", "data", "recognizer", "inference"},
+    "training.settings": {"section"},
+    "config": {"errors", "section", "yaml_lines", "data", "models", "training.settings", "transforms"},
+    "scoring": {"errors", "data", "recognizer"},
+    "evaluation": {"errors", "files", "config", "data", "inference", "scoring"},
     "inference": {"errors", "config", "data", "models", "recognizer", "training"},
     "training": {
-        "errors", "section", "files", "seeding", "config", "data", "transforms", "models", "recognizer", "evaluation",
-        "__init__",
+        "errors", "section", "files", "seeding", "config", "data", "transforms", "models", "recognizer", "scoring",
+        "training.settings", "__init__",
     },
     "experiments": {
         "errors", "files", "seeding", "config", "data", "transforms", "training", "inference", "evaluation",
+        "scoring",
     },
     "__init__": set(),
 }  # fmt: skip
@@ -40,7 +44,7 @@ DOORS = {
     "timm": {"models/timm_backbone.py"},
     "safetensors": {"training/checkpoint.py", "models/encoders.py"},  # a run's checkpoints, and an encoder's weights
     "yaml": {"yaml_lines.py", "config.py"},
-    "matplotlib": {"evaluation/pictures.py", "evaluation/curves.py", "evaluation/class_report.py"},
+    "matplotlib": {"scoring/pictures.py", "evaluation/curves.py", "evaluation/class_report.py"},
 }
 
 
@@ -58,13 +62,27 @@ def sources() -> list[tuple[str, Path]]:
     return [(path.relative_to(PACKAGE).as_posix(), path) for path in sorted(PACKAGE.rglob("*.py"))]
 
 
-def test_imports_run_one_way():
+def part_of(module: str) -> str:
+    """The part that `serx.a.b.c` or `a/b.py` belongs to."""
+    names = module.removesuffix(".py").replace("/", ".").removeprefix("serx").strip(".").split(".")
+    return "training.settings" if names[:2] == ["training", "settings"] else names[0] or "__init__"
+
+
+def test_each_part_imports_what_it_may():
     for name, path in sources():
-        part = name.split("/")[0].removesuffix(".py")
         for imported in imports(path):
             if imported == "serx" or imported.startswith("serx."):
-                target = [*imported.split("."), "__init__"][1]
+                part, target = part_of(name), part_of(imported)
                 assert target == part or target in MAY_IMPORT[part], f"{name} imports {imported}"
+
+
+def test_imports_run_one_way_along_the_map_of_the_package():
+    lines = re.findall(r"^    (\S.*?)  ", serx.__doc__, re.MULTILINE)
+    listed = ["__init__", *(part for line in lines for part in line.split(", "))]
+    assert sorted(listed) == sorted(MAY_IMPORT)
+    for part, others in MAY_IMPORT.items():
+        for other in others:
+            assert listed.index(other) < listed.index(part), f"{part} may import {other}, which the map lists later"
 
 
 def test_each_library_has_one_door():

@@ -84,6 +84,25 @@ def test_a_voice_may_be_enrolled_for_evaluation_and_prediction(workplace, tiny_r
     assert few.returncode == 6 and "give two or more" in few.stderr
 
 
+def test_a_broken_file_of_a_voice_is_named_and_the_others_enrol_it(workplace, tiny_root):
+    mine = sorted((tiny_root / "Actor_05").iterdir())
+    for name, clips in (("whole", mine[:4]), ("mixed", mine[:4]), ("poor", mine[:1])):
+        (workplace / name).mkdir()
+        for clip in clips:
+            shutil.copy(clip, workplace / name)
+        if name != "whole":
+            (workplace / name / "b.wav").write_text("no audio")
+    whole, mixed, poor = (
+        script("predict", "--checkpoint", "run/best.safetensors", "--json", "--voice", voice, mine[5], cwd=workplace)
+        for voice in ("whole", "mixed", "poor")
+    )
+    assert (whole.returncode, mixed.returncode, poor.returncode) == (0, 1, 6)
+    assert mixed.stdout == whole.stdout
+    assert mixed.stderr.startswith("mixed/b.wav: not used for the voice: not_audio: ")
+    assert mixed.stderr.count("\n") == 1
+    assert "poor/b.wav: not used" in poor.stderr and "give two or more" in poor.stderr
+
+
 def test_prediction_prints_a_table_or_json(workplace, tiny_root):
     files = [str(path) for path in sorted((tiny_root / "Actor_05").iterdir())[:2]]
     table = script("predict", "--checkpoint", "run/best.safetensors", *files, cwd=workplace)
@@ -187,3 +206,8 @@ def test_help_has_examples_and_exit_codes(name, tmp_path):
     assert done.returncode == 0
     assert "examples:" in done.stdout
     assert "exit codes:" in done.stdout
+
+
+def test_the_leakage_lesson_shows_how_a_random_recipe_is_taught(tmp_path):
+    told = script("leakage", "--help", cwd=tmp_path).stdout
+    assert "--config configs/published/ravdess_mlp.yaml data.root=DIR data.protocol=luna5" in told

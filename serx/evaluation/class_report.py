@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from serx.evaluation.pictures import INK, MUTED, PLAIN, new_figure, quieten, write_title
+from serx.scoring.pictures import INK, MUTED, PLAIN, new_figure, quieten, write_title
 
 SCORES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from serx.errors import DataError
-from serx.evaluation import metrics
 from serx.evaluation.cross_validation import FoldResult, speaker_confusions, stamp_of
 from serx.evaluation.intervals import RESAMPLES, speaker_interval
 from serx.evaluation.predictions import Predictions, join
 from serx.evaluation.report import percent, table, wrap
 from serx.evaluation.stamps import is_enrolled
+from serx.scoring import metrics
 
 COMPARED = {"uar": "UAR", "accuracy": "accuracy"}
 
@@ -73,12 +73,17 @@ def format_comparison(result: Mapping[str, Any], names: tuple[str, str]) -> str:
             f"(95 %: {interval}, over {result['n_speakers']} speakers)"
         )
         lines += wrap(
-            f"    better for {r['better']}, worse for {r['worse']} speakers; Wilcoxon p {r['wilcoxon_p']:.3f}, "
-            f"sign test p {r['sign_p']:.3f}"
+            f"    better for {r['better']}, worse for {r['worse']} speakers; "
+            f"Wilcoxon p {_small(r['wilcoxon_p'])}, sign test p {_small(r['sign_p'])}"
         )
     ranked = sorted(result["per_speaker"].items(), key=lambda item: (item[1]["uar"], item[0]))
     rows = [[name, *(percent(s[key]) for key in ("uar_a", "uar_b")), f"{100 * s['uar']:+.1f}"] for name, s in ranked]
     return "\n".join(lines + table("By speaker, UAR in %", ["", "A", "B", "A - B"], rows)) + "\n"
+
+
+def _small(p: float) -> str:
+    """To three digits; no chance is none at all."""
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def _by_seed(tested: Sequence[FoldResult]) -> list[Predictions]:

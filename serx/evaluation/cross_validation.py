@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from serx.errors import DataError
-from serx.evaluation import metrics, pictures
 from serx.evaluation.intervals import RESAMPLES, clips_by_name, speaker_interval
 from serx.evaluation.predictions import Predictions, from_csv, join, to_csv
 from serx.evaluation.report import evaluate, format_report, percent, plain, table, wrap, write_files
 from serx.evaluation.stamps import named, pooled_stamp
+from serx.scoring import metrics, pictures
 
 RESULT, ROWS = "cross_validation.json", "predictions.csv"
 COLUMNS = ("seed", "fold")

@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from serx.evaluation.pictures import DASHES, INK, MUTED, legend_below, new_figure, quieten, write_title
+from serx.scoring.pictures import DASHES, INK, MUTED, legend_below, new_figure, quieten, write_title
 
 COLOURS = {"train": "#2f6f9f", "valid": "#d9822b"}
-NAMES = {"train": "training (augmented, with dropout)", "valid": "validation"}
+NAMES = {"train": "training", "valid": "validation"}
 
 
 def curves_figure(lines: Sequence[Mapping[str, Any]], title: str = "Learning curves") -> Figure:
@@ -36,6 +36,8 @@ def curves_figure(lines: Sequence[Mapping[str, Any]], title: str = "Learning cur
         if kept:
             axes.axvline(kept[-1], color=INK, linewidth=1.2, linestyle=DASHES)
     upper.set_ylabel("loss, nats", fontsize=11, color=MUTED, labelpad=8)
+    upper.update_datalim([(epochs[0], 0)])  # the margin is a share of the whole height, and markers stand within it
+    upper.autoscale_view()
     upper.set_ylim(bottom=0)
     lower.set_ylabel("UAR, %", fontsize=11, color=MUTED, labelpad=8)
     lower.set_ylim(0, 102)

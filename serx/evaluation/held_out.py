@@ -11,15 +11,15 @@ from serx.data.corpus import Corpus, place
 from serx.data.dataset import Dataset, load_dataset
 from serx.data.manifest import same_voice
 from serx.errors import DataError, LeakError
-from serx.evaluation.calibration import tempered
-from serx.evaluation.classify import classify
 from serx.evaluation.heard import already_heard
 from serx.evaluation.intervals import clips_by_name
-from serx.evaluation.metrics import calibration, score
 from serx.evaluation.predictions import Predictions
 from serx.evaluation.stamps import enrolled_stamp
 from serx.inference.enrolment import enrolled
 from serx.inference.predictor import Predictor
+from serx.scoring.calibration import tempered
+from serx.scoring.classify import classify
+from serx.scoring.metrics import calibration, score
 
 Part = Literal["test", "valid", "all"]
 SHOWN = 5

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from serx.evaluation import metrics
+from serx.scoring import metrics
 
 RESAMPLES = 2000
 FEW_SPEAKERS = 15  # below this the interval is narrower than it says

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from serx.errors import DiskError
-from serx.evaluation import metrics, pictures
 from serx.evaluation.class_report import report_figure
 from serx.evaluation.curves import curves_figure
 from serx.evaluation.intervals import FEW_SPEAKERS, RESAMPLES, clips_by_name, score_intervals
 from serx.evaluation.predictions import Predictions, to_csv
 from serx.files import free_space, write_atomically
+from serx.scoring import metrics, pictures
 
 WIDTH = 100  # columns of the terminal
 HEADLINES = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1", "weighted_f1": "weighted F1"}

@@ -12,8 +12,8 @@ from serx.data.dataset import Dataset
 from serx.data.protocols import Split, fold_count, make_split
 from serx.errors import CheckpointError, ConfigError, DataError
 from serx.evaluation.cross_validation import FoldResult
-from serx.evaluation.metrics import score
 from serx.evaluation.predictions import Predictions, from_csv
+from serx.scoring.metrics import score
 from serx.training import checkpoint
 from serx.training.folder import BEST, LAST, PREVIOUS
 from serx.training.resume import changed

@@ -21,12 +21,12 @@ from serx.data.dataset import Dataset, load_dataset, split_dataset
 from serx.data.protocols import Split
 from serx.data.settings import DataConfig
 from serx.errors import ConfigError, DivergedError
-from serx.evaluation import pictures
 from serx.evaluation.held_out import predict_clips
 from serx.evaluation.report import evaluate, percent, plain, table, wrap, write_files
 from serx.evaluation.stamps import enrolled_stamp
 from serx.experiments.remembered import Memory, remember
 from serx.inference.predictor import Predictor
+from serx.scoring import pictures
 from serx.seeding import generator
 from serx.training.device import choose_device, set_up
 from serx.training.folder import BEST, choose_folder, hold

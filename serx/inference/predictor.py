@@ -10,7 +10,7 @@ import torch
 
 from serx.config import Config, from_tree, tuples
 from serx.data.audio import RefusedAudioError, read
-from serx.errors import CheckpointError, ConfigError, DataError
+from serx.errors import CheckpointError, ConfigError
 from serx.inference.enrolment import enrolled
 from serx.models.registry import build
 from serx.recognizer import Recognizer
@@ -66,30 +66,29 @@ class Predictor:
         self.recognizer = recognizer.to(device).eval()
         self.recognizer.temperature = _temperature(path, saved.facts)
 
-    def predict(self, paths: Sequence[Path], voice: Sequence[Path] = ()) -> list[Prediction]:
+    def predict(self, paths: Sequence[Path], voice: Sequence[torch.Tensor] | None = None) -> list[Prediction]:
         """One prediction a path, in order; a file that cannot be used gets its reason, and the rest go on.
 
-        `voice` are recordings of the speaker of all `paths`, of many moods: they enrol the voice (enrolment.py).
+        `voice` are `recordings` of the speaker of all `paths`, of many moods: they enrol the voice (enrolment.py).
 
         Raises:
-            DataError: a recording of `voice` cannot be used, or there are too few.
+            DataError: `voice` is too little to be enrolled by.
             ConfigError: the model cannot enrol a voice.
         """
-        if voice:
-            with enrolled(self.recognizer, [self._recording(path) for path in voice]):
+        if voice is not None:
+            with enrolled(self.recognizer, voice):
                 return self.predict(paths)
         predictions: list[Prediction] = []
         for start in range(0, len(paths), BATCH):
             predictions += self._batch(paths[start : start + BATCH])
         return predictions
 
-    def _recording(self, path: Path) -> torch.Tensor:
-        try:
-            return torch.from_numpy(read(path, self.config.data)).to(self.device)
-        except RefusedAudioError as error:
-            raise DataError(f"{path}: no voice can be enrolled by it: {error.reason}: {error.detail}") from error
+    def recordings(self, paths: Sequence[Path]) -> tuple[list[torch.Tensor], dict[Path, str]]:
+        """The waveforms `(T,)` of a voice to enrol, and the reasons of the files that cannot be used."""
+        heard, refused = self._read(paths)
+        return [torch.from_numpy(waveform).to(self.device) for waveform in heard.values()], refused
 
-    def _batch(self, paths: Sequence[Path]) -> list[Prediction]:
+    def _read(self, paths: Sequence[Path]) -> tuple[dict[Path, np.ndarray], dict[Path, str]]:
         heard: dict[Path, np.ndarray] = {}
         refused: dict[Path, str] = {}
         for path in paths:
@@ -97,6 +96,10 @@ class Predictor:
                 heard[path] = read(path, self.config.data)
             except RefusedAudioError as error:
                 refused[path] = f"{error.reason}: {error.detail}"
+        return heard, refused
+
+    def _batch(self, paths: Sequence[Path]) -> list[Prediction]:
+        heard, refused = self._read(paths)
         rows = self._probabilities(list(heard.values())) if heard else []
         named = {path: dict(zip(self.labels, row, strict=True)) for path, row in zip(heard, rows, strict=True)}
         return [Prediction(path, named.get(path), refused.get(path)) for path in paths]

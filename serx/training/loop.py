@@ -17,7 +17,7 @@ from serx.data.corpus import Corpus, place
 from serx.data.dataset import Dataset, load_dataset, split_dataset
 from serx.data.protocols import Split
 from serx.errors import ConfigError, DataError, DivergedError
-from serx.evaluation.metrics import from_confusion
+from serx.scoring.metrics import from_confusion
 from serx.training import checkpoint
 from serx.training.candidates import Candidates
 from serx.training.device import choose_device, environment, set_up

@@ -4,6 +4,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from torch.nn import Module
+
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split
 from serx.training.run import Run
@@ -19,15 +21,24 @@ def introduce(run: Run, dataset: Dataset, split: Split, folder: Path) -> None:
     """Protocol, clips and speakers of each part, model, device and where the run is kept."""
     parts = (("train", split.train), ("valid", split.valid), ("test", split.test))
     sizes = ", ".join(f"{len(clips)} {name} ({len(dataset.persons(clips))} speakers)" for name, clips in parts)
-    trained = sum(p.numel() for p in run.recognizer.parameters() if p.requires_grad)
     for note in [*dataset.notes, *split.notes]:
         say(f"note: {note}")
     say(f"protocol: {split.stamp}")
     say(f"clips: {sizes}")
     say(f"classes: {', '.join(dataset.labels)}")
     precision = str(run.dtype).removeprefix("torch.")
-    say(f"model: {run.config.model.kind}, {trained / 1e6:.2f} M parameters, on {run.device} in {precision}")
+    say(f"model: {run.config.model.kind}, {_size(run.recognizer)}, on {run.device} in {precision}")
     say(f"run: {folder}   (curves: tensorboard --logdir {folder})")
+
+
+def _size(module: Module) -> str:
+    """Its parameters; where some are frozen, how many are not."""
+    learnt, held = (
+        sum(p.numel() for p in module.parameters() if p.requires_grad is wanted) for wanted in (True, False)
+    )
+    if held:
+        return f"{learnt / 1e6:.2f} M trainable parameters of {(learnt + held) / 1e6:.2f} M"
+    return f"{learnt / 1e6:.2f} M parameters"
 
 
 def epoch_line(line: dict[str, Any], epochs: int, seconds_left: float) -> str:

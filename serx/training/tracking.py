@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from serx.config import Config, dump
-from serx.evaluation.pictures import confusion_figure, figure_array, spectrogram_figure
+from serx.scoring.pictures import confusion_figure, figure_array, spectrogram_figure
 from serx.training.folder import METRICS
 from serx.training.narration import say
 

@@ -7,10 +7,10 @@ import numpy as np
 
 from serx.data.corpus import Corpus
 from serx.data.dataset import Dataset
-from serx.evaluation.calibration import fit_temperature
-from serx.evaluation.classify import classify
-from serx.evaluation.metrics import Scores, confusion_matrix, ece, from_confusion, nll
 from serx.recognizer import Recognizer
+from serx.scoring.calibration import fit_temperature
+from serx.scoring.classify import classify
+from serx.scoring.metrics import Scores, confusion_matrix, ece, from_confusion, nll
 
 
 def validate(

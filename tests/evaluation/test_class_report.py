@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import classification_report
 
 from serx.evaluation.class_report import report_figure
-from serx.evaluation.metrics import score
-from serx.evaluation.pictures import figure_array
+from serx.scoring.metrics import score
+from serx.scoring.pictures import figure_array
 
 
 def an_evaluation(classes: int, clips: int = 200) -> tuple[dict, np.ndarray, np.ndarray]:

@@ -137,3 +137,11 @@ def test_a_table_has_a_row_for_each_run_and_compares_what_can_be_compared(tmp_pa
     assert less.endswith(f"| {100 * uar['difference']:+.1f} ({low:+.1f} to {high:+.1f}) |")
     assert fewer.endswith("| other clips |") and "[made folds 0-1, speaker-independent]" in fewer
     assert enrolled.endswith("| another protocol |") and "ENROLLED" in enrolled
+
+
+def test_a_chance_too_small_for_three_digits_is_told_as_a_bound():
+    result = compare(folded(make(seed=1)), folded(make(seed=2)))
+    for p, told in ((0.00043, "< 0.001"), (0.001, "0.001"), (0.0625, "0.062")):
+        scores = {name: {**result[name], "wilcoxon_p": p, "sign_p": p} for name in ("uar", "accuracy")}
+        text = format_comparison({**result, **scores}, ("a", "b"))
+        assert text.count(f"Wilcoxon p {told}, sign test p {told}\n") == 2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from serx.evaluation.curves import COLOURS, curves_figure
-from serx.evaluation.pictures import figure_array
+from serx.scoring.pictures import figure_array
 
 
 def some_lines(count: int, best: tuple[int, ...] = (0,)) -> list[dict]:
@@ -35,6 +35,23 @@ def test_losses_stand_above_and_uars_below_in_the_colours_of_their_part(count):
     title, top = figure._suptitle.get_window_extent(), figure.axes[0].get_window_extent()
     assert title.y0 > top.y1
     assert title.x1 < figure.bbox.x1
+
+
+@pytest.mark.parametrize("losses", [[2.08, 2.05, 2.0], [2.0, 1.2, 0.1], [2.08]])
+def test_the_highest_loss_stands_below_the_edge_with_its_whole_marker(losses):
+    lines = some_lines(len(losses))
+    lines = [line | {"train": {"loss": x, "uar": 0.2}, "valid": None} for line, x in zip(lines, losses, strict=True)]
+    figure = curves_figure(lines)
+    figure_array(figure)
+    upper = figure.axes[0]
+    room = upper.get_window_extent().y1 - upper.transData.transform((1, max(losses)))[1]
+    assert room > upper.lines[0].get_markersize() / 72 * figure.dpi
+    assert upper.get_ylim()[0] == 0
+
+
+def test_training_is_called_no_more_than_it_is():
+    told = [text.get_text() for text in curves_figure(some_lines(3)).legends[0].get_texts()]
+    assert told[:2] == ["training", "validation"]  # a baseline has no dropout, nor every recipe augmentation
 
 
 def test_the_last_best_epoch_is_the_one_marked_and_told():

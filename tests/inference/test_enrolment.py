@@ -7,7 +7,6 @@ import torch
 from serx.data.corpus import place
 from serx.data.dataset import load_dataset
 from serx.errors import ConfigError, DataError
-from serx.evaluation.classify import classify
 from serx.evaluation.held_out import evaluate_checkpoint
 from serx.inference.enrolment import PRIOR, enrolled
 from serx.inference.predictor import Predictor
@@ -16,6 +15,7 @@ from serx.models.mlp import MlpConfig
 from serx.models.registry import batch_norms, build
 from serx.models.timm_backbone import TimmConfig
 from serx.recognizer import Recognizer
+from serx.scoring.classify import classify
 from serx.training.folder import BEST
 from serx.training.loop import fit
 from serx.transforms.features import FeaturesConfig
@@ -192,15 +192,29 @@ def test_a_speaker_of_one_clip_is_named(checkpoint, tmp_path):
         evaluate_checkpoint(checkpoint, str(tmp_path / "few"), "test", CPU, progress=False, enrol=True)
 
 
-def test_files_are_predicted_as_by_one_who_knows_the_voice(checkpoint, tiny_root, tmp_path):
+def test_files_are_predicted_as_by_one_who_knows_the_voice(checkpoint, tiny_root):
     predictor = Predictor(checkpoint, CPU)
     mine = sorted((tiny_root / "Actor_05").iterdir())
-    plain, known = predictor.predict(mine[:3]), predictor.predict(mine[:3], voice=mine[3:])
+    heard, refused = predictor.recordings(mine[3:])
+    assert len(heard) == 9 and not refused
+    plain, known = predictor.predict(mine[:3]), predictor.predict(mine[:3], voice=heard)
     again = predictor.predict(mine[:3])
     assert [p.probabilities for p in plain] == [p.probabilities for p in again]
     assert all(
         max(abs(a.probabilities[label] - b.probabilities[label]) for label in a.probabilities) > 1e-4
         for a, b in zip(plain, known, strict=True)
     )
-    with pytest.raises(DataError, match="absent.wav: no voice can be enrolled by it"):
-        predictor.predict(mine[:3], voice=[mine[4], tmp_path / "absent.wav"])
+
+
+def test_a_voice_goes_on_without_the_files_that_cannot_be_used(checkpoint, tiny_root, tmp_path):
+    predictor = Predictor(checkpoint, CPU)
+    mine = sorted((tiny_root / "Actor_05").iterdir())
+    bad, absent = tmp_path / "b.wav", tmp_path / "absent.wav"
+    bad.write_text("no audio")
+    heard, refused = predictor.recordings([mine[3], bad, *mine[4:], absent])
+    assert list(refused) == [bad, absent]
+    assert refused[bad].startswith("not_audio") and refused[absent].startswith("unreadable")
+    for clip, expected in zip(heard, predictor.recordings(mine[3:])[0], strict=True):
+        assert torch.equal(clip, expected)
+    with pytest.raises(DataError, match="0 clips of a voice are too few"):  # and no prediction by itself instead
+        predictor.predict(mine[:3], voice=predictor.recordings([bad])[0])

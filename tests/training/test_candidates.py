@@ -9,8 +9,8 @@ import torch
 from serx.data.corpus import place
 from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import CheckpointError, ConfigError
-from serx.evaluation.classify import classify
 from serx.inference.predictor import Predictor
+from serx.scoring.classify import classify
 from serx.training import checkpoint
 from serx.training.candidates import Candidates
 from serx.training.folder import BEST, LAST, METRICS

@@ -15,14 +15,16 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from serx.data.dataset import load_dataset
+from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import ConfigError, DataError, DivergedError, RunInUseError
 from serx.evaluation.held_out import evaluate_checkpoint
 from serx.evaluation.report import write_report
+from serx.models.encoders import empty_encoder
 from serx.training import checkpoint, loop
 from serx.training.epoch import class_weights
 from serx.training.folder import BEST, LAST, METRICS, choose_folder, hold
 from serx.training.loop import fit
+from serx.training.narration import introduce
 from serx.training.run import Run
 
 pytestmark = pytest.mark.slow
@@ -48,6 +50,25 @@ def test_a_run_learns_what_can_be_learnt(tiny_config, tmp_path):
     assert outcome.best["valid"]["uar"] > 0.9
     first, last = lines(tmp_path / "run")[0], lines(tmp_path / "run")[-1]
     assert last["train"]["loss"] < first["train"]["loss"]
+
+
+@pytest.mark.parametrize("tune", ["frozen", "full", None])
+def test_a_run_tells_its_parameters_and_how_many_of_them_learn(
+    tune, tiny_config, tmp_path, monkeypatch, small_encoders, capsys
+):
+    monkeypatch.setattr("serx.models.registry.pretrained_encoder", lambda bundle, weights: empty_encoder(bundle))
+    encoder = ("augment={}", "features={stack: [waveform], normalize: none}")
+    config = tiny_config(*encoder, f"model={{kind: speech_encoder, tune: {tune}}}") if tune else tiny_config()
+    dataset = load_dataset(config.data, progress=False)
+    run = Run(config, dataset.labels, torch.device("cpu"), pretrained=True)
+    introduce(run, dataset, split_dataset(dataset, config.data, progress=False), tmp_path)
+    held, learnt = (sum(p.numel() for p in run.recognizer.parameters() if p.requires_grad is w) for w in (False, True))
+    every = f"{(held + learnt) / 1e6:.2f} M"
+    told = (
+        f", {learnt / 1e6:.2f} M trainable parameters of {every}, on cpu" if held else f", {every} parameters, on cpu"
+    )
+    assert (held > 0) == bool(tune)
+    assert told in capsys.readouterr().out
 
 
 def test_statistics_and_an_mlp_learn_what_can_be_learnt(tiny_config, tmp_path):

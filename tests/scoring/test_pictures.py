@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from serx.evaluation.pictures import (
+from serx.scoring.pictures import (
     SEX_COLOURS,
     calibration_figure,
     confusion_figure,
@@ -94,6 +94,21 @@ def test_speakers_stand_worst_on_top_in_the_colour_of_their_sex(count):
     assert figure.legends[0].get_window_extent().y1 < axes.xaxis.label.get_window_extent().y0
 
 
+@pytest.mark.parametrize("ahead", [0.4, 0.8, 1.6, 3.0])
+def test_no_line_touches_the_number_of_a_speaker(ahead):
+    """The mean lies `ahead` points beyond the end of a bar: just before its number, or within."""
+    figure = speakers_figure(
+        {str(i): {"uar": uar, "sex": None} for i, uar in enumerate((0.62, 0.62 + ahead / 50))}, 0.5
+    )
+    pixels = figure_array(figure)
+    axes = figure.axes[0]
+    box, line = axes.texts[0].get_window_extent(), int(axes.transData.transform((62 + ahead, 0))[0])
+    assert box.x0 - 4 < line < box.x1
+    rows = slice(round(len(pixels) - box.y1), round(len(pixels) - box.y0))
+    assert pixels[rows, round(box.x0) - 3 : round(box.x0)].min() == 255
+    assert pixels[rows, line].max() == 255  # where no digit is
+
+
 def test_the_calibration_diagram_shows_accuracy_and_clips_by_bin():
     counts = np.zeros((15, 3))
     counts[10] = [4, 2.8, 2]
@@ -138,7 +153,7 @@ def test_png_and_array_are_the_same_picture(tmp_path):
 def test_drawing_leaves_no_state_behind():
     program = (
         "import sys, numpy as np, matplotlib\n"
-        "from serx.evaluation import pictures as p\n"
+        "from serx.scoring import pictures as p\n"
         "before = dict(matplotlib.rcParams)\n"
         "p.figure_png(p.confusion_figure(np.eye(3, dtype=int), list('abc')))\n"
         "p.figure_array(p.speakers_figure({'a': {'uar': 1.0, 'sex': 'male'}}, 0.5))\n"

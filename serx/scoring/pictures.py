@@ -116,8 +116,8 @@ def speakers_figure(per_speaker: Mapping[str, Mapping[str, Any]], chance: float,
     positions = np.arange(len(names))
     axes.barh(positions, uars, height=0.68, color=[SEX_COLOURS.get(sex, SEX_COLOURS[None]) for sex in sexes])
     for position, value in enumerate(uars):
-        # On white, so that the number stays readable where the mean line crosses it.
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        # On white, so that the number stays readable where the mean line crosses it or runs close by, like a digit 1.
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.25 * font}
         axes.text(value + 0.8, position, f"{value:.1f}", va="center", fontsize=font, color=INK, bbox=box)
     mean = float(uars.mean())
     axes.axvline(100 * chance, color=MUTED, linewidth=1.2, linestyle=DASHES)

@@ -8,8 +8,8 @@ import pytest
 from sklearn import metrics as sk
 
 from serx.errors import DataError
-from serx.evaluation import metrics
 from serx.evaluation.intervals import clips_by_name, score_intervals, speaker_interval
+from serx.scoring import metrics
 
 LABELS = ("neutral", "calm", "happy", "sad")
 CASES = {

@@ -9,10 +9,10 @@ import soundfile
 import torch
 from scipy.optimize import minimize_scalar
 
-from serx.evaluation import metrics
-from serx.evaluation.calibration import COLDEST, HOTTEST, fit_temperature, tempered
 from serx.evaluation.held_out import evaluate_checkpoint
 from serx.evaluation.report import format_report, write_report
+from serx.scoring import metrics
+from serx.scoring.calibration import COLDEST, HOTTEST, fit_temperature, tempered
 from serx.training import checkpoint
 from serx.training.folder import BEST, LAST
 from serx.training.loop import fit
