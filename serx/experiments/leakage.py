@@ -7,7 +7,7 @@ splits that leak are built in this file, and the leak check refuses them everywh
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,9 @@ def teach(config: Config, out: Path, copies: int = len(KINDS), progress: bool = 
     for case in cases:
         choose_folder(str(out / case.name), "", resume=False)
     transforms = [KINDS[number % len(KINDS)] for number in range(copies)]
+    for note in dataset.notes:
+        say(f"note: {note}")
+    dataset = replace(dataset, notes=())  # else each of the four trainings would tell them again
     bank = with_copies(dataset, transforms, config.data.sample_rate, config.train.seed, progress)
     corpus, memory, results = place(bank.pack, device, config.data.placement), Memory(), []
     plain_augment = config.augment.model_copy(update={"waveform": (), "fused": None})
@@ -95,7 +98,7 @@ def teach(config: Config, out: Path, copies: int = len(KINDS), progress: bool = 
     told = {"epochs": config.train.epochs, "seed": config.train.seed, "copies": copies, "cases": results}
     lesson = plain({**told, "config": config.model_dump(mode="json")})
     rows = [(r["title"], r["accuracy"], r["uar"], r["honest"]) for r in results]
-    title = f"One recipe ({config.model.kind}), {config.train.epochs} epochs each: what its test part makes of it"
+    title = f"One recipe ({config.model.kind}), {_epochs(config.train.epochs)} each: what its test part makes of it"
     picture = pictures.figure_png(pictures.protocols_figure(rows, 1 / len(dataset.labels), title))
     write_files(out, {"leakage.png": picture, "leakage.json": (json.dumps(lesson, indent=2) + "\n").encode()})
     return lesson, 0
@@ -110,7 +113,10 @@ def make_cases(dataset: Dataset, config: Config, copies: int, progress: bool = T
     """
     honest = split_dataset(dataset, config.data, progress)
     if not honest.speaker_independent:
-        raise ConfigError(f"data.protocol: {honest.stamp}; the lesson ends with an honest one, such as luna5 or kfold")
+        apart = "luna5" if {u.corpus for u in dataset.utterances} == {"ravdess"} else "kfold"
+        raise ConfigError(
+            f"data.protocol: {honest.stamp}; the lesson ends with speakers apart: add data.protocol={apart}"
+        )
     n = len(dataset.utterances)
     test = len(honest.test) / n
     valid = len(honest.valid) / (n - len(honest.test))
@@ -119,9 +125,10 @@ def make_cases(dataset: Dataset, config: Config, copies: int, progress: bool = T
     targets, seed = np.tile(dataset.targets, 1 + copies), config.data.split_seed
     twice = naive_split(np.tile(np.arange(n), 2), targets, test, valid, seed, TWICE)
     before = naive_split(np.arange((1 + copies) * n), targets, test, valid, seed, BEFORE)
+    made = "1 augmented copy" if copies == 1 else f"{copies} augmented copies"
     return [
         Case("0-doubled", "every file twice, clips at random", in_training(twice, n, copies)),
-        Case("1-copies", f"{copies} augmented copies made first, then clips at random", before),
+        Case("1-copies", f"{made} made first, then clips at random", before),
         Case("2-random", "clips at random, augmented in training only", in_training(by_clips, n, copies)),
         Case("3-speakers", "speakers apart, augmented in training only", in_training(honest, n, copies), honest=True),
     ]
@@ -193,13 +200,17 @@ def _test(
     return {"case": case.name, "title": case.title, "honest": case.honest, **kept, **sizes}
 
 
+def _epochs(count: int) -> str:
+    return f"{count} epoch" if count == 1 else f"{count} epochs"
+
+
 def format_lesson(lesson: dict[str, Any]) -> str:
     """The table of a lesson, and what each number may be called."""
     rows = [
         [case["title"], percent(case["accuracy"]), percent(case["uar"]), case["n_train"], case["n_test"]]
         for case in lesson["cases"]
     ]
-    title = f"One recipe, {lesson['epochs']} epochs each, tested as its test part was chosen, %"
+    title = f"One recipe, {_epochs(lesson['epochs'])} each, tested as its test part was chosen, %"
     lines = table(title, ["", "accuracy", "UAR", "training", "test clips"], rows)[1:]
     for case in lesson["cases"]:
         lines += wrap(f"  {case['case']}: {case['protocol']}")

@@ -1,6 +1,7 @@
 """The leakage lesson: each mistake is made as described, and made nowhere else."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -84,9 +85,12 @@ def test_the_leak_check_refuses_what_the_lesson_trains(cases):
                                                     validation_independent=False), dataset.digests)  # fmt: skip
 
 
-def test_a_lesson_needs_an_honest_protocol_to_end_with(tiny_config, tmp_path):
-    with pytest.raises(ConfigError, match="LEAKY"):
+def test_a_lesson_needs_an_honest_protocol_to_end_with(tiny_config, tiny_root, tess_root, tmp_path):
+    with pytest.raises(ConfigError, match="LEAKY.*add data.protocol=luna5$"):
         teach(tiny_config(*VECTORS, "data.protocol=random"), tmp_path, 1, progress=False)
+    several = f"data.root=[{tiny_root}, {tess_root}]"
+    with pytest.raises(ConfigError, match="LEAKY.*add data.protocol=kfold$"):
+        teach(tiny_config(*VECTORS, "data.protocol=random", several), tmp_path, 1, progress=False)
     with pytest.raises(ConfigError, match="--copies 0"):
         teach(tiny_config(*VECTORS), tmp_path, 0, progress=False)
 
@@ -129,9 +133,15 @@ def test_remembered_features_are_the_computed_ones_in_any_batch(tiny_config, cli
 
 
 @pytest.mark.slow
-def test_a_lesson_with_enrolled_voices_says_so(tiny_config, tmp_path):
-    config = tiny_config(*VECTORS, "train.epochs=1", "model.enrol=true")
+def test_a_short_lesson_with_enrolled_voices_says_so_and_each_note_once(tiny_config, tiny_root, tmp_path, capsys):
+    shutil.copytree(tiny_root, tmp_path / "root")
+    (tmp_path / "root/03-01-05-01-01-01-01.wav").write_text("no audio")
+    config = tiny_config(*VECTORS, "train.epochs=1", "model.enrol=true", f"data.root={tmp_path / 'root'}")
     lesson, _ = teach(config, tmp_path / "lesson", 1, progress=False)
+    said = capsys.readouterr().out
+    notes = [line for line in said.splitlines() if line.startswith("note: ")]
+    assert notes and len(set(notes)) == len(notes)
+    assert "One recipe, 1 epoch each" in format_lesson(lesson) and "1 augmented copy made first" in said
     assert all("each voice ENROLLED by its own" in case["protocol"] for case in lesson["cases"])
 
 
@@ -145,7 +155,7 @@ def test_the_lesson_is_written_drawn_and_told(tiny_config, tmp_path):
     assert [case["honest"] for case in lesson["cases"]] == [False, False, False, True]
     assert [case["n_test"] for case in lesson["cases"]] == [48, 48, 24, 24]
     text = format_lesson(lesson)
-    assert text.count("LEAKY") == 3 and max(map(len, text.splitlines())) <= 100
+    assert "One recipe, 4 epochs each" in text and text.count("LEAKY") == 3 and max(map(len, text.splitlines())) <= 100
     for case in lesson["cases"]:
         epochs = (tmp_path / "lesson" / case["case"] / "metrics.jsonl").read_text().splitlines()
         assert len(epochs) == 4 and json.loads(epochs[0])["protocol"] == case["protocol"]
