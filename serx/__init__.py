@@ -7,7 +7,7 @@ The package in the order of its dependencies:
     data         audio files -> utterances -> one packed corpus, split by speaker
     models       1-D and 2-D CNNs, timm backbones, speech encoders: features -> logits
     recognizer   features + normaliser + backbone: waveform -> logits
-    training.settings     two sections of the YAML, by themselves
+    settings     two sections of the YAML, of training alone
     config       every section of a run's YAML, checked
     scoring      probabilities of clips, what they are worth, and pictures of it: for validation and test alike
     training     the loop, the optimizer, checkpoints, TensorBoard

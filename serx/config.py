@@ -19,7 +19,7 @@ from serx.models.classical import ClassicalConfig
 from serx.models.registry import ModelConfig
 from serx.models.speech_encoder import SpeechEncoderConfig
 from serx.section import Section
-from serx.training.settings import OptimConfig, TrainConfig
+from serx.settings import OptimConfig, TrainConfig
 from serx.transforms.augment import AugmentConfig
 from serx.transforms.features import FeaturesConfig, why_not_warpable
 from serx.yaml_lines import Place, parse, read

@@ -20,14 +20,14 @@ MAY_IMPORT = {
     "transforms": {"errors", "section", "seeding"},
     "models": {"errors", "section", "transforms"},
     "recognizer": {"models", "transforms"},
-    "training.settings": {"section"},
-    "config": {"errors", "section", "yaml_lines", "data", "models", "training.settings", "transforms"},
+    "settings": {"section"},
+    "config": {"errors", "section", "yaml_lines", "data", "models", "settings", "transforms"},
     "scoring": {"errors", "data", "recognizer"},
     "evaluation": {"errors", "files", "config", "data", "inference", "scoring"},
     "inference": {"errors", "config", "data", "models", "recognizer", "training"},
     "training": {
         "errors", "section", "files", "seeding", "config", "data", "transforms", "models", "recognizer", "scoring",
-        "training.settings", "__init__",
+        "settings", "__init__",
     },
     "experiments": {
         "errors", "files", "seeding", "config", "data", "transforms", "training", "inference", "evaluation",
@@ -64,8 +64,7 @@ def sources() -> list[tuple[str, Path]]:
 
 def part_of(module: str) -> str:
     """The part that `serx.a.b.c` or `a/b.py` belongs to."""
-    names = module.removesuffix(".py").replace("/", ".").removeprefix("serx").strip(".").split(".")
-    return "training.settings" if names[:2] == ["training", "settings"] else names[0] or "__init__"
+    return module.removesuffix(".py").replace("/", ".").removeprefix("serx").strip(".").split(".")[0] or "__init__"
 
 
 def test_each_part_imports_what_it_may():

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from serx.config import Config
 from serx.data.corpus import Corpus
 from serx.seeding import ClipRandom, derive, generator
+from serx.settings import TrainConfig
 from serx.training.optim import learning_rate
 from serx.training.run import Run
-from serx.training.settings import TrainConfig
 from serx.transforms.augment import augment
 from serx.transforms.mixing import mix
 

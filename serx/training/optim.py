@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from serx.training.settings import OptimConfig
+from serx.settings import OptimConfig
 
 M = TypeVar("M", bound=nn.Module)
 ONECYCLE_START = 1 / 25  # the rate of the first step, as a share of the highest

@@ -9,13 +9,13 @@ from serx.data.corpus import place
 from serx.data.dataset import load_dataset, split_dataset
 from serx.inference.predictor import Predictor
 from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig, standardise
+from serx.settings import OptimConfig
 from serx.training import checkpoint
 from serx.training.epoch import TrainingClips, plan_epoch, train_epoch
 from serx.training.folder import BEST
 from serx.training.loop import fit, start
 from serx.training.optim import make_optimizer
 from serx.training.run import EpochSums
-from serx.training.settings import OptimConfig
 from tests.conftest import batched
 from tests.models.test_encoders import woken_encoder
 from tests.training.test_loop import _fit_until, lines, same_state

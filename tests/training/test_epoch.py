@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from serx.settings import TrainConfig
 from serx.training import epoch, loop
 from serx.training.epoch import _losses, logit_offsets
 from serx.training.folder import METRICS
-from serx.training.settings import TrainConfig
 
 
 def test_the_loss_is_cross_entropy_with_weights_and_smoothing():
