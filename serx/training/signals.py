@@ -3,12 +3,16 @@
 SIGHUP comes when a terminal is closed or a connection lost, and asks nothing of who ignores it, as under nohup.
 """
 
+import errno
 import os
 import signal
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+
+BEHIND = 0.5  # seconds: a closed terminal refuses what is printed a moment before it says that it is closed
 
 
 @contextmanager
@@ -34,6 +38,12 @@ def interruptible() -> Iterator[list[int]]:
         before = {}
     try:
         yield received
+    except OSError as error:
+        if error.errno == errno.EIO:
+            time.sleep(BEHIND)
+        if signal.SIGHUP not in received:
+            raise
+        raise SystemExit(128 + signal.SIGHUP) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
