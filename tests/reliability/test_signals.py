@@ -136,6 +136,7 @@ def test_a_closed_terminal_stops_a_run_that_saves(tiny_config, tmp_path):
     child, terminal = pty.fork()
     if not child:
         os.chdir(tmp_path)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
         os.execv(command[0], command)
     seen = b""
     while b"epoch   3/" not in seen:
