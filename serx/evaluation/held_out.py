@@ -66,9 +66,10 @@ def evaluate_checkpoint(
     seen, notes = already_heard(dataset, facts, clips, predictor.config.data, progress)
     if seen and not allow_seen:
         names = ", ".join(seen[:SHOWN]) + (f" and {len(seen) - SHOWN} more" if len(seen) > SHOWN else "")
+        way = "Take them out" if part == "test" else "Use --part test"
         raise LeakError(
             f"{path}: trained on {names}, which --part {part} would evaluate; such a number says nothing about new "
-            "voices. Use --part test, or --allow-seen to print it with that warning"
+            f"voices. {way}, or add --allow-seen to print it with that warning"
         )
     warnings = [f"CONTAINS TRAINING SPEAKERS OR CLIPS: {', '.join(seen[:SHOWN])}"] if seen else []
     stamp = "; ".join([stamp, *warnings])
