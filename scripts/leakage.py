@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 from serx import commands
-from serx.errors import ConfigError
 
 
 def main(arguments) -> int:
@@ -15,8 +14,6 @@ def main(arguments) -> int:
     config = load(arguments.config, arguments.overrides)
     stem = Path(arguments.config).stem
     out = Path(arguments.out or Path("checkpoints") / stem / f"leakage-{time.strftime('%Y%m%d-%H%M%S')}")
-    if any(out.glob("*/last.safetensors")):
-        raise ConfigError(f"--out {out}: a lesson is there already, and lessons do not go on; name another folder")
     lesson, code = teach(config, out, arguments.copies)
     if code:
         return code

@@ -29,7 +29,7 @@ from serx.inference.predictor import Predictor
 from serx.scoring import pictures
 from serx.seeding import generator
 from serx.training.device import choose_device, set_up
-from serx.training.folder import BEST, choose_folder, hold
+from serx.training.folder import BEST, LAST, hold
 from serx.training.loop import begin, train
 from serx.training.narration import say
 from serx.training.run import Run
@@ -74,12 +74,12 @@ def teach(config: Config, out: Path, copies: int = len(KINDS), progress: bool = 
     """
     if copies < 1:
         raise ConfigError(f"--copies {copies}: the lesson is about copies; give at least one")
+    if any(out.glob(f"*/{LAST}")):
+        raise ConfigError(f"--out {out}: a lesson is there already, and lessons do not go on; name another folder")
     device = choose_device(config.train.device)
     set_up(config.train.threads, config.train.deterministic)
     dataset = load_dataset(config.data, progress=progress)
     cases = make_cases(dataset, config, copies, progress)
-    for case in cases:
-        choose_folder(str(out / case.name), "", resume=False)
     transforms = [KINDS[number % len(KINDS)] for number in range(copies)]
     for note in dataset.notes:
         say(f"note: {note}")

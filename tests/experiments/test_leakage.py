@@ -165,5 +165,5 @@ def test_the_lesson_is_written_drawn_and_told(tiny_config, tmp_path):
     assert hits.mean() == pytest.approx(lesson["cases"][3]["accuracy"])
     with pytest.raises(LeakError):
         evaluate_checkpoint(tmp_path / "lesson/0-doubled/best.safetensors", None, "test", torch.device("cpu"), False)
-    with pytest.raises(ConfigError, match="already holds a run"):
+    with pytest.raises(ConfigError, match="a lesson is there already"):
         teach(config, tmp_path / "lesson", 1, progress=False)
