@@ -6,7 +6,6 @@ Input `(B, F, N)`, output `(B, C)`. As configured here: receptive field 73 frame
 
 from typing import Literal
 
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -48,8 +47,8 @@ class Cnn1d(nn.Module):
         self.classify = Classifier(2 * config.widths[-1], classes, config.dropout)
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
-        x = F.relu(self.norm(self.stem(features)))
-        x = x * time_mask(frames, x)
+        x = self.norm(self.stem(features))
+        x = x.mul_(time_mask(frames, x)).relu_()
         for block in self.blocks:
             x, frames = block(x, frames)
         return self.classify(self.pool(x, frames))

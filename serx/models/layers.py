@@ -78,10 +78,11 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """`x` zero beyond `frames (B,)` -> the same promise, and the frames left."""
         frames = strided(frames, self.time_stride)
-        inner = self.norm1(self.conv1(x)).relu()
-        mask = time_mask(frames, inner)
-        inner = self.norm2(self.conv2(self.dropout(inner) * mask)) * mask
-        return (self.excite(inner, mask) + self.shortcut(x)).relu() * mask, frames
+        inner = self.norm1(self.conv1(x))
+        mask = time_mask(frames, inner)  # applied in place, as the ReLUs are: new tensors cost a CPU as much again
+        inner = self.dropout(inner.mul_(mask).relu_())
+        inner = self.norm2(self.conv2(inner)).mul_(mask)
+        return (self.excite(inner, mask) + self.shortcut(x)).mul_(mask).relu_(), frames
 
 
 class AttentiveStatistics(nn.Module):
