@@ -4,7 +4,8 @@ A batch norm holds the mean and variance of each channel over the training voice
 another kind they lie elsewhere, and what is common there is taken for an emotion. For as long as a voice is enrolled,
 its own clips say what is common: adaptive batch normalisation (Li et al. 2018, "Adaptive batch normalization for
 practical domain adaptation"), the training voices keeping the weight of a few clips (Schneider et al. 2020, "Improving
-robustness against common corruptions by covariate shift adaptation"), so that two clips do no harm.
+robustness against common corruptions by covariate shift adaptation"), so that two clips do no harm. Then the clips say
+what each emotion sounds like in this voice (prototypes.py).
 
 A clip's result depends on the voice's other clips then, which nowhere else it does; hence a number made so says so.
 """
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from serx.errors import DataError
+from serx.inference.prototypes import drawn_to_prototypes
 from serx.models.registry import batch_norms
 from serx.recognizer import Recognizer
 
@@ -25,6 +27,7 @@ PRIOR = 8  # stretches of speech that the training voices' statistics are worth 
 STRETCH_SECONDS = 4.0  # long recordings are cut: beside them short clips would be mostly padding
 PADDING = 0.3  # share of zeros, at least: in training, batch norms count those behind short clips too
 BATCH = 64
+EVALUATED = 16  # where no statistics are wanted: more clips at once leave a CPU's cache
 
 
 @contextmanager
@@ -48,13 +51,14 @@ def enrolled(recognizer: Recognizer, clips: Sequence[Tensor]) -> Iterator[None]:
             norm.momentum = None  # a plain mean over batches
             norm.train()
         with torch.inference_mode():
-            for batch in _batches(stretches):
+            for batch in _batches(stretches, BATCH):
                 recognizer(*_padded(batch))
             for norm, before in zip(norms, kept, strict=True):
                 for name in ("running_mean", "running_var"):
                     norm.get_buffer(name).lerp_(before[name], PRIOR / (len(stretches) + PRIOR))
         recognizer.eval()
-        yield
+        with drawn_to_prototypes(recognizer, [_padded(batch) for batch in _batches(stretches, EVALUATED)]):
+            yield
     finally:
         for norm, before, momentum in zip(norms, kept, momenta, strict=True):
             norm.momentum = momentum
@@ -76,7 +80,7 @@ def _padded(batch: list[Tensor]) -> tuple[Tensor, Tensor]:
     return F.pad(waveform, (0, max(0, width - waveform.shape[1]))), lengths
 
 
-def _batches(stretches: Sequence[Tensor]) -> list[list[Tensor]]:
+def _batches(stretches: Sequence[Tensor], size: int) -> list[list[Tensor]]:
     """Every n-th stretch together: moods that follow each other in a folder are spread over the batches."""
-    count = -(-len(stretches) // BATCH)
+    count = -(-len(stretches) // size)
     return [list(stretches[start::count]) for start in range(count)]

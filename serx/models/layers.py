@@ -104,8 +104,12 @@ class AttentiveStatistics(nn.Module):
         return torch.cat([mean, (variance + STD_FLOOR).sqrt()], dim=1)
 
 
+class Verdict(nn.Linear):
+    """The last layer of a network, from a clip's embedding `(B, D)` to logits `(B, C)`."""
+
+
 class Classifier(nn.Sequential):
-    """Batch norm, dropout and a linear layer from a clip's embedding `(B, D)` to logits `(B, C)`."""
+    """Batch norm, dropout and the verdict on a clip's embedding `(B, D)`: logits `(B, C)`."""
 
     def __init__(self, inputs: int, classes: int, dropout: float) -> None:
-        super().__init__(nn.BatchNorm1d(inputs), nn.Dropout(dropout), nn.Linear(inputs, classes))
+        super().__init__(nn.BatchNorm1d(inputs), nn.Dropout(dropout), Verdict(inputs, classes))

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from serx.models.ensemble import AnyModelConfig
-from serx.models.layers import time_mask
+from serx.models.layers import Verdict, time_mask
 from serx.section import Positive
 
 
@@ -35,7 +35,7 @@ class Mlp(nn.Module):
                 nn.ReLU(),
                 nn.Dropout(config.dropout),
             ]
-        self.net = nn.Sequential(*layers, nn.Linear(config.widths[-1], classes))
+        self.net = nn.Sequential(*layers, Verdict(config.widths[-1], classes))
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
         return self.net((features * time_mask(frames, features)).sum(-1) / frames[:, None])

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from serx.models.ensemble import AnyModelConfig
-from serx.models.layers import Kernel, strided, time_mask
+from serx.models.layers import Kernel, Verdict, strided, time_mask
 from serx.section import Positive
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -67,7 +67,7 @@ class Sequential(nn.Module):
             layers += [nn.BatchNorm1d(width)] if config.batch_norm else []
             layers += [nn.ReLU(), nn.Dropout(config.dense_dropout)]
             inputs = width
-        self.classify = nn.Sequential(*layers, nn.Linear(inputs, classes))
+        self.classify = nn.Sequential(*layers, Verdict(inputs, classes))
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
         x, places = self.read(features, frames)
