@@ -18,9 +18,9 @@ from torch import Tensor
 from serx.models.layers import Verdict
 from serx.recognizer import Recognizer
 
-CONCENTRATION = 3.0  # what a cosine of 1 to an emotion's prototype adds to the emotion's log-probability
-DOUBT = 2.0  # clips that a prototype must outweigh: one of a single clip counts a third
-OVERLAP = 1.5  # verdict and resemblance rest on the same clip: their sum is that much too sure
+CONCENTRATION = 4.0  # what a cosine of 1 to an emotion's prototype adds to the emotion's log-probability
+DOUBT = 20.0  # a voice of that many clips has half of its prototypes' weight: few clips resemble each other by chance
+OVERLAP = 0.7  # verdict and resemblance rest on the same clip: a sum of both is by so much too sure
 ROUNDS = 20
 
 Listener = Callable[[], Tensor]  # -> the embeddings `(B, D)` of the clips last heard, of unit length
@@ -54,19 +54,27 @@ def listening(recognizer: Recognizer) -> Iterator[Listener]:
             hook.remove()
 
 
-def prototypes(log_probabilities: Tensor, embeddings: Tensor) -> Tensor:
-    """`(n, C)` and `(n, D)` of unit length -> `(C, D)`: each emotion's direction, shorter the fewer clips it has."""
-    share = log_probabilities.softmax(1)
-    for _ in range(ROUNDS):
-        count = share.sum(0)[:, None]
-        means = F.normalize(share.T @ embeddings) * count / (count + DOUBT)
-        share = resembling(log_probabilities, embeddings, means).softmax(1)
-    return means
+class Prototypes:
+    """Each emotion's direction among the embeddings of one voice.
 
+    Attributes:
+        directions: `(C, D)`, of unit length.
+    """
 
-def resembling(log_probabilities: Tensor, embeddings: Tensor, means: Tensor) -> Tensor:
-    """The verdicts `(B, C)`, moved towards the prototypes that the clips resemble; unnormalised."""
-    return log_probabilities + CONCENTRATION * embeddings @ means.T
+    def __init__(self, log_probabilities: Tensor, embeddings: Tensor) -> None:
+        """From `(n, C)` and `(n, D)`, embeddings of unit length."""
+        self._weight = len(embeddings) / (len(embeddings) + DOUBT)
+        share = log_probabilities.softmax(1)
+        for _ in range(ROUNDS):
+            self.directions = F.normalize(share.T @ embeddings)
+            share = self._summed(log_probabilities, embeddings).softmax(1)
+
+    def draw(self, log_probabilities: Tensor, embeddings: Tensor) -> Tensor:
+        """Verdicts `(B, C)` moved towards the prototypes that the clips resemble, as logits."""
+        return self._summed(log_probabilities, embeddings) / (1 + OVERLAP * self._weight)
+
+    def _summed(self, log_probabilities: Tensor, embeddings: Tensor) -> Tensor:
+        return log_probabilities + self._weight * CONCENTRATION * embeddings @ self.directions.T
 
 
 @contextmanager
@@ -82,10 +90,10 @@ def drawn_to_prototypes(recognizer: Recognizer, batches: Sequence[tuple[Tensor, 
     with listening(recognizer) as embeddings:
         with torch.inference_mode():
             told = [(recognizer(*batch).log_softmax(1), embeddings()) for batch in batches]
-            means = prototypes(*(torch.cat(parts) for parts in zip(*told, strict=True)))
+            prototypes = Prototypes(*(torch.cat(parts) for parts in zip(*told, strict=True)))
 
         def draw(_module: Recognizer, _inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
-            return resembling(logits.log_softmax(1), embeddings(), means) / OVERLAP
+            return prototypes.draw(logits.log_softmax(1), embeddings())
 
         hook = recognizer.register_forward_hook(draw)
         try:

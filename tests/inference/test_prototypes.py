@@ -10,10 +10,9 @@ from serx.inference.prototypes import (
     CONCENTRATION,
     DOUBT,
     OVERLAP,
+    Prototypes,
     drawn_to_prototypes,
     listening,
-    prototypes,
-    resembling,
     verdicts,
 )
 from serx.models.cnn1d import Cnn1dConfig
@@ -53,34 +52,45 @@ def test_a_guess_yields_to_its_neighbours():
     truth = [c for c in range(3) for _ in range(10)]
     guessed = [(c + 1) % 3 if place % 10 < 2 else c for place, c in enumerate(truth)]
     verdict, embedding = guesses(guessed), around(truth)
-    drawn = resembling(verdict, embedding, prototypes(verdict, embedding))
+    drawn = Prototypes(verdict, embedding).draw(verdict, embedding)
     assert drawn.argmax(1).tolist() == truth
     assert verdict.argmax(1).tolist() == guessed
 
 
 def test_where_no_clip_resembles_another_the_guesses_stand():
     verdict, embedding = guesses([0, 1, 2, 0, 1, 2]), torch.eye(6)
-    drawn = resembling(verdict, embedding, prototypes(verdict, embedding))
+    drawn = Prototypes(verdict, embedding).draw(verdict, embedding)
     assert drawn.argmax(1).tolist() == [0, 1, 2, 0, 1, 2]
 
 
 def test_one_round_is_the_mean_of_the_clips_by_their_guesses(monkeypatch):
     monkeypatch.setattr("serx.inference.prototypes.ROUNDS", 1)
     verdict, embedding = guesses([0, 0, 1, 2]), around([0, 1, 2, 3])
-    share = verdict.exp().double().numpy()
-    sums = share.T @ embedding.double().numpy()
-    count = share.sum(0)[:, None]
-    expected = sums / np.linalg.norm(sums, axis=1, keepdims=True) * count / (count + DOUBT)
-    np.testing.assert_allclose(prototypes(verdict, embedding), expected, atol=1e-6)
+    sums = verdict.exp().double().numpy().T @ embedding.double().numpy()
+    expected = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    np.testing.assert_allclose(Prototypes(verdict, embedding).directions, expected, atol=1e-6)
 
 
 def test_the_last_round_changes_nothing_any_more():
     truth = [0] * 8 + [1] * 8 + [2] * 8
     verdict, embedding = guesses(truth, sure=0.5), around(truth, spread=0.3)
-    means = prototypes(verdict, embedding)
-    share = resembling(verdict, embedding, means).softmax(1)
-    count = share.sum(0)[:, None]
-    torch.testing.assert_close(means, F.normalize(share.T @ embedding) * count / (count + DOUBT), atol=1e-5, rtol=0)
+    made = Prototypes(verdict, embedding)
+    weight = 24 / (24 + DOUBT)
+    share = (verdict + weight * CONCENTRATION * embedding @ made.directions.T).softmax(1)
+    torch.testing.assert_close(made.directions, F.normalize(share.T @ embedding), atol=1e-5, rtol=0)
+
+
+def test_the_fewer_clips_the_less_they_weigh():
+    """Copies of one voice have its prototypes; what they add to a verdict, and take off its sureness, grows."""
+    verdict, embedding = guesses([0, 1, 2]), around([0, 1, 2])
+    added = []
+    for copies in (1, 10, 1000):
+        made = Prototypes(verdict.repeat(copies, 1), embedding.repeat(copies, 1))
+        weight = 3 * copies / (3 * copies + DOUBT)
+        expected = (verdict + weight * CONCENTRATION * embedding @ made.directions.T) / (1 + OVERLAP * weight)
+        torch.testing.assert_close(made.draw(verdict, embedding), expected, atol=1e-5, rtol=0)
+        added.append(weight)
+    assert added == sorted(added) and added[0] < 0.15 and added[-1] > 0.99
 
 
 def test_heaps_are_found_as_a_mixture_of_gaussians_finds_them():
@@ -90,16 +100,15 @@ def test_heaps_are_found_as_a_mixture_of_gaussians_finds_them():
     verdict = guesses([int(c) if place % 3 else (int(c) + 1) % 3 for place, c in enumerate(truth)], sure=0.6)
     begun = np.stack([embedding[verdict.argmax(1) == c].mean(0) for c in range(3)])
     oracle = GaussianMixture(3, covariance_type="spherical", means_init=begun, random_state=0).fit(embedding)
-    drawn = resembling(verdict, embedding, prototypes(verdict, embedding)).argmax(1)
+    drawn = Prototypes(verdict, embedding).draw(verdict, embedding).argmax(1)
     assert drawn.tolist() == oracle.predict(embedding.numpy()).tolist() == truth.tolist()
 
 
 def test_the_order_of_the_clips_does_not_matter():
     verdict, embedding = guesses([0, 0, 1, 1, 2, 2, 0]), around([0, 0, 1, 1, 2, 2, 3])
     order = torch.tensor([4, 0, 6, 2, 1, 5, 3])
-    torch.testing.assert_close(
-        prototypes(verdict[order], embedding[order]), prototypes(verdict, embedding), atol=1e-6, rtol=0
-    )
+    shuffled, plain = Prototypes(verdict[order], embedding[order]), Prototypes(verdict, embedding)
+    torch.testing.assert_close(shuffled.directions, plain.directions, atol=1e-6, rtol=0)
 
 
 def test_embeddings_are_what_the_last_layers_are_given():
@@ -140,8 +149,7 @@ def test_within_it_logits_are_drawn_and_afterwards_they_are_not():
             pass
         with drawn_to_prototypes(recognizer, [batch]):
             drawn = recognizer(*batch)
-        means = prototypes(verdict, heard)
-        torch.testing.assert_close(drawn, (verdict + CONCENTRATION * heard @ means.T) / OVERLAP, atol=1e-5, rtol=0)
+        torch.testing.assert_close(drawn, Prototypes(verdict, heard).draw(verdict, heard), atol=1e-5, rtol=0)
         assert torch.equal(recognizer(*batch), before)
         with pytest.raises(ZeroDivisionError), drawn_to_prototypes(recognizer, [batch]):
             raise ZeroDivisionError
