@@ -9,8 +9,11 @@ import torch
 
 from serx.data.corpus import DeviceCorpus, StreamedCorpus, place
 from serx.data.dataset import load_dataset, split_dataset
+from serx.inference.enrolment import enrolled
+from serx.models.cnn2d import Cnn2dConfig
 from serx.models.encoders import empty_encoder
 from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
+from serx.recognizer import Recognizer
 from serx.seeding import ClipRandom
 from serx.training.epoch import TrainingClips, plan_epoch, train_epoch
 from serx.training.loop import fit, start
@@ -145,6 +148,20 @@ def test_a_speech_encoder_agrees_with_the_cpu_and_never_waits(bundle, small_enco
     finally:
         torch.cuda.set_sync_debug_mode("default")
     torch.testing.assert_close(here.cpu(), there, rtol=1e-3, atol=1e-3)
+
+
+def test_an_enrolled_voice_is_heard_as_on_the_cpu(clips):
+    torch.manual_seed(0)
+    model = Cnn2dConfig(members=2, stem=4, widths=(8, 16), strides=((2, 2), (2, 2)), embedding=8)
+    recognizer = Recognizer(FeaturesConfig(), model, ("calm", "angry", "sad"), RATE).eval()
+    waveform, lengths = batched(clips)
+    told = []
+    for device in (torch.device("cpu"), GPU):
+        recognizer.to(device)
+        mine = [row[:end].to(device) for row, end in zip(waveform, lengths, strict=True)]
+        with enrolled(recognizer, mine):
+            told.append(recognizer.probabilities(waveform.to(device), lengths.to(device)).cpu())
+    torch.testing.assert_close(told[1], told[0], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

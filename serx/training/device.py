@@ -30,8 +30,8 @@ def choose_device(name: str, asked_by: str = "train.device") -> torch.device:
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
     """`auto` is bf16 where a GPU's matrix units have it, else float32.
 
-    On CPUs it is float32 even where they multiply in bf16: there oneDNN's convolutions are a third faster, but end the
-    process at some shapes (torch 2.14, backward of a narrow 2-D convolution).
+    On CPUs it is float32 even where they multiply in bf16: there oneDNN's convolutions are a third faster, but some
+    corrupt the heap (torch 2.14, channels-last 1x1 convolutions with a stride and fewer than 16 input channels).
     """
     if precision == "auto":
         fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
