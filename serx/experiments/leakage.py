@@ -113,7 +113,8 @@ def make_cases(dataset: Dataset, config: Config, copies: int, progress: bool = T
     """
     honest = split_dataset(dataset, config.data, progress)
     if not honest.speaker_independent:
-        apart = "luna5" if {u.corpus for u in dataset.utterances} == {"ravdess"} else "kfold"
+        few = len({u.person for u in dataset.utterances}) < config.data.folds
+        apart = "luna5" if {u.corpus for u in dataset.utterances} == {"ravdess"} else "loso" if few else "kfold"
         raise ConfigError(
             f"data.protocol: {honest.stamp}; the lesson ends with speakers apart: add data.protocol={apart}"
         )

@@ -91,6 +91,8 @@ def test_a_lesson_needs_an_honest_protocol_to_end_with(tiny_config, tiny_root, t
     several = f"data.root=[{tiny_root}, {tess_root}]"
     with pytest.raises(ConfigError, match="LEAKY.*add data.protocol=kfold$"):
         teach(tiny_config(*VECTORS, "data.protocol=random", several), tmp_path, 1, progress=False)
+    with pytest.raises(ConfigError, match="LEAKY.*add data.protocol=loso$"):  # eight speakers make no nine folds
+        teach(tiny_config(*VECTORS, "data.protocol=random", several, "data.folds=9"), tmp_path, 1, progress=False)
     with pytest.raises(ConfigError, match="--copies 0"):
         teach(tiny_config(*VECTORS), tmp_path, 0, progress=False)
 
