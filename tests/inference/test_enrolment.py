@@ -10,6 +10,7 @@ from serx.errors import ConfigError, DataError
 from serx.evaluation.held_out import evaluate_checkpoint
 from serx.inference.enrolment import PRIOR, enrolled
 from serx.inference.predictor import Predictor
+from serx.inference.prototypes import Prototypes, listening
 from serx.models.cnn2d import Cnn2dConfig
 from serx.models.mlp import MlpConfig
 from serx.models.registry import batch_norms, build
@@ -91,6 +92,21 @@ def test_an_enrolled_voice_is_heard_clip_by_clip_as_in_a_batch(recognizer):
         for row, clip in zip(together, clips, strict=True):
             alone = recognizer.probabilities(clip[None], torch.tensor([len(clip)]))[0]
             torch.testing.assert_close(alone, row, atol=1e-5, rtol=0)
+
+
+def test_a_known_voice_is_drawn_to_its_own_prototypes(recognizer, monkeypatch):
+    clips = voice(6)
+    batch = batched([clip.numpy() for clip in clips])
+    with enrolled(recognizer, clips), torch.inference_mode():
+        drawn = recognizer(*batch)
+    with monkeypatch.context() as plainly:
+        plainly.setattr("serx.inference.prototypes.CONCENTRATION", 0.0)
+        plainly.setattr("serx.inference.prototypes.OVERLAP", 0.0)
+        with enrolled(recognizer, clips), listening(recognizer) as embeddings, torch.inference_mode():
+            verdict = recognizer(*batch).log_softmax(1)
+            heard = embeddings()
+    torch.testing.assert_close(drawn, Prototypes(verdict, heard).draw(verdict, heard), atol=1e-4, rtol=0)
+    assert (drawn - verdict).abs().max() > 0.05
 
 
 def test_a_long_recording_is_as_good_as_its_stretches(recognizer):
