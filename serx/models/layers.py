@@ -79,7 +79,7 @@ class ResidualBlock(nn.Module):
         """`x` zero beyond `frames (B,)` -> the same promise, and the frames left."""
         frames = strided(frames, self.time_stride)
         inner = self.norm1(self.conv1(x))
-        mask = time_mask(frames, inner)  # applied in place, as the ReLUs are: new tensors cost a CPU as much again
+        mask = time_mask(frames, inner)  # applied in place, as the ReLUs are: fewer new tensors
         inner = self.dropout(inner.mul_(mask).relu_())
         inner = self.norm2(self.conv2(inner)).mul_(mask)
         return (self.excite(inner, mask) + self.shortcut(x)).mul_(mask).relu_(), frames
