@@ -2,7 +2,11 @@
 
 import argparse
 import io
+import os
+import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable
 
@@ -12,6 +16,9 @@ EXIT_CODES = (
     "exit codes: 0 ok, 1 some inputs failed, 2 configuration or usage, 3 run folder in use, 4 training diverged, "
     "5 disk, 6 data, 7 checkpoint, 129/130/143 stopped by SIGHUP/SIGINT/SIGTERM"
 )
+
+ASKED_BY = "SERX_ASKED_BY"  # in the environment: the process that started this one, and reads what comes of it
+WATCH_SECONDS = 0.5
 
 
 def parser(description: str, examples: str) -> argparse.ArgumentParser:
@@ -26,7 +33,13 @@ def parser(description: str, examples: str) -> argparse.ArgumentParser:
 
 
 def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> None:
-    """Calls `main` and exits with its number; a `SerxError` becomes its message and its exit code."""
+    """Calls `main` and exits with its number; a `SerxError` becomes its message and its exit code.
+
+    Where `ASKED_BY` names a process that is no longer there (killed, so that it could tell nobody), it is as if SIGTERM
+    had come: training saves and ends, and its run folder is free for who comes next.
+    """
+    if asked_by := os.environ.pop(ASKED_BY, None):
+        threading.Thread(target=_end_with, args=(int(asked_by),), daemon=True).start()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be text
@@ -43,3 +56,9 @@ def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Na
         sys.stderr.close()
         code = 0
     sys.exit(code)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(WATCH_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)

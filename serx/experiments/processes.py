@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from serx.commands import ASKED_BY
 from serx.errors import DiskError
 from serx.files import free_space
 from serx.training.signals import interruptible
@@ -58,7 +59,7 @@ def run_side_by_side(
     """Runs the jobs, at most `slots` at a time; one that fails stops no other.
 
     The first SIGINT, SIGTERM or SIGHUP is passed on to all that run, which may save and stop; no other job begins. A
-    second one ends them at once.
+    second one ends them at once. Where we are killed outright, scripts of serx among them stop as if told to.
 
     Args:
         jobs: in the order in which they begin.
@@ -69,7 +70,7 @@ def run_side_by_side(
     Returns:
         The signal that stopped it, or None.
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), ASKED_BY: str(os.getpid())}
     waiting, running = deque(jobs), dict[int, _Running]()
     with interruptible() as signals:
         passed_on = False

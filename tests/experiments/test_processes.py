@@ -2,12 +2,15 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+import serx
 from serx.errors import DiskError
 from serx.experiments.processes import Job, run_side_by_side
 
@@ -92,3 +95,36 @@ def test_an_error_leaves_no_process_behind(tmp_path):
         run(jobs, slots=2)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_a_script_stops_as_if_told_to_when_who_asked_for_it_is_killed(tmp_path):
+    script = (
+        "import time\n"
+        "from serx import commands\n"
+        "from serx.training.signals import interruptible\n"
+        "def main(arguments):\n"
+        "    with interruptible() as signals:\n"
+        "        print('ready', flush=True)\n"
+        "        while not signals: time.sleep(0.02)\n"
+        "    print('saved', signals[0], flush=True)\n"
+        "commands.run(main, None)\n"
+    )
+    log = tmp_path / "log.txt"
+    asking = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from serx.experiments.processes import Job, run_side_by_side\n"
+        f"job = Job('one', lambda slot: [[sys.executable, '-c', {script!r}]], Path({str(log)!r}))\n"
+        "run_side_by_side([job], 1, 1, print)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", asking], cwd=Path(serx.__file__).parents[1]) as parent:
+        wait_for(log, "ready")
+        parent.kill()
+    wait_for(log, f"saved {int(signal.SIGTERM)}")
+
+
+def wait_for(log, words, seconds=60):
+    end = time.monotonic() + seconds
+    while not (log.exists() and words in log.read_text()):
+        assert time.monotonic() < end, f"{log} never said {words!r}"
+        time.sleep(0.02)
