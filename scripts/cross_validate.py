@@ -27,7 +27,9 @@ def main(arguments) -> int:
     from serx.config import load
     from serx.evaluation.cross_validation import format_cross_validation
     from serx.experiments.beside import beside, compare_folders
-    from serx.experiments.cross_validation import Workplace, cross_validate
+    from serx.experiments.cross_validation import cross_validate
+    from serx.experiments.enrolled import ENROLLED, enrol_folds, refuse_unenrollable
+    from serx.experiments.visit import Workplace
 
     config = load(arguments.config, arguments.overrides)
     named = Path(arguments.baseline or BASELINE)
@@ -39,10 +41,20 @@ def main(arguments) -> int:
     place = Workplace(Path(__file__).parent, processes, devices)
     seeds = list(dict.fromkeys(arguments.seeds or [config.train.seed]))
     only = arguments.folds or ()
+    if arguments.enrol:
+        refuse_unenrollable(config)
     net = cross_validate(config, out, seeds, place, only)
     if net.summary:
         print(f"\n{format_cross_validation(net.summary)}")
         print(f"written: {out / 'cross_validation.json'}, predictions.csv, confusion.png, speakers.png beside it")
+    if arguments.enrol and net.summary and net.exit_code < 128:
+        print()
+        known = enrol_folds(config, out, place)
+        if known.summary:
+            print(f"\n{format_cross_validation(known.summary)}")
+            print(compare_folders(out / ENROLLED, out, out / ENROLLED), end="")
+        if known.exit_code:
+            return net.exit_code or known.exit_code
     if baseline is None or net.exit_code >= 128:
         return net.exit_code
     print(f"\nbaseline: {named} on the same folds")
@@ -68,6 +80,11 @@ if __name__ == "__main__":
     parser.add_argument("--devices", nargs="+", metavar="DEVICE", help="dealt to the processes, such as cuda:0 cuda:1")
     parser.add_argument(
         "--baseline", help="another configuration on the same folds; default: configs/baseline.yaml, or none"
+    )
+    parser.add_argument(
+        "--enrol",
+        action="store_true",
+        help="then hear the test speakers once more, each voice made known by its clips: into OUT/enrolled",
     )
     parser.add_argument(
         "--compare", nargs=2, metavar="DIR", help="compare two finished cross-validations, speaker by speaker"

@@ -30,8 +30,8 @@ MAY_IMPORT = {
         "settings", "__init__",
     },
     "experiments": {
-        "commands", "errors", "files", "seeding", "config", "data", "transforms", "training", "inference",
-        "evaluation", "scoring",
+        "commands", "errors", "files", "seeding", "config", "data", "recognizer", "transforms", "training",
+        "inference", "evaluation", "scoring",
     },
     "__init__": set(),
 }  # fmt: skip

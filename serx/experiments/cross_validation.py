@@ -1,9 +1,7 @@
 """Cross-validation: every fold an ordinary run in a process of its own, whatever is finished left alone."""
 
 import json
-import os
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,27 +14,10 @@ from serx.evaluation.cross_validation import even_seeds, write_cross_validation
 from serx.evaluation.report import write_files
 from serx.evaluation.stamps import named
 from serx.experiments.folds import TEST, Fold, plan_folds, read_fold
-from serx.experiments.processes import Job, run_side_by_side
+from serx.experiments.visit import LOG, Visit, Workplace, visit_folds
 from serx.training.device import choose_device
 from serx.training.folder import BEST, hold
 from serx.training.narration import say
-
-LOG = "log.txt"
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """Where folds are trained.
-
-    Attributes:
-        scripts: the folder of train.py and evaluate.py.
-        processes: how many folds at a time.
-        devices: of the processes in turn, such as cuda:0 and cuda:1; none given: the configuration's.
-    """
-
-    scripts: Path
-    processes: int = 1
-    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,84 +58,57 @@ def _cross_validate(config: Config, out: Path, seeds: Sequence[int], place: Work
         say(f"note: {note}")
     say(f"{len(folds)} runs of {config.data.protocol}: {len(done)} finished, {len(folds) - len(done)} to do, in {out}")
     write_files(out, {"config.yaml": dump(config).encode()})
-    missing = {fold.name: fold for fold in folds if fold.state != "finished"}
-    failed: dict[str, int] = {}
-    begun, total = time.monotonic(), len(missing)
-    if missing:
-        split_dataset(dataset, next(iter(missing.values())).config.data)  # keeps what every process will look for
-
-    def on_end(job: Job, code: int, seconds: float) -> None:
-        fold = missing[job.name]
-        if code:
-            failed[job.name] = code if code > 0 else 128 - code
-            say(f"{job.name}: FAILED with exit code {failed[job.name]}: {_complaint(job.log, logged[job.name])}")
-            return
-        del missing[job.name]
-        done.append(fold)
-        result = json.loads((fold.folder / TEST / "evaluation.json").read_text())
-        ended = total - len(missing)
-        left = (time.monotonic() - begun) / (ended + len(failed)) * (len(missing) - len(failed))
-        say(
-            f"{job.name}: UAR {100 * result['uar']:.1f}, accuracy {100 * result['accuracy']:.1f}, "
-            f"{seconds / 60:.1f} min   {ended} of {total}, ETA {int(left) // 60}:{int(left) % 60:02d}"
-        )
-
-    jobs = [fold_job(fold, out, place) for fold in missing.values()]
-    logged = {job.name: job.log.stat().st_size if job.log.exists() else 0 for job in jobs}
-    stopped = run_side_by_side(jobs, place.processes, _threads(config, place), on_end)
-    told = [f"{name} (exit code {code}; see {missing[name].folder / LOG})" for name, code in failed.items()]
+    to_do = [fold for fold in folds if fold.state != "finished"]
+    if to_do:
+        split_dataset(dataset, to_do[0].config.data)  # keeps what every process will look for
+    visit = visit_folds(to_do, lambda fold, slot: fold_commands(fold, out, place, slot), TEST, place)
     beside = [fold for fold in planned if not fold.asked]
-    done += [fold for fold in beside if fold.state == "finished"]
-    to_do = [*missing.values(), *(fold for fold in beside if fold.state != "finished")]
-    tested, uneven = even_seeds([read_fold(fold) for fold in sorted(done, key=lambda fold: (fold.seed, fold.number))])
-    extra = {
-        "skipped": skipped,
-        "failed": told,
-        "missing": _by_seed(to_do),
-        "uncounted": uneven,
-        "complete": not to_do,
-        "config": config.model_dump(mode="json"),
-    }
-    summary = write_cross_validation(out, tested, extra) if tested else None
-    if stopped is not None:
-        say(f"stopped with {len(missing)} of {len(folds)} runs to do; the same command goes on")
-    elif told:
+    done += [*visit.done, *(fold for fold in beside if fold.state == "finished")]
+    missing = [*visit.missing, *(fold for fold in beside if fold.state != "finished")]
+    ended = conclude(out, TEST, done, missing, visit, {"skipped": skipped, "config": config.model_dump(mode="json")})
+    if visit.stopped is not None:
+        say(f"stopped with {len(visit.missing)} of {len(folds)} runs to do; the same command goes on")
+    return ended
+
+
+def conclude(
+    out: Path, evaluation: str, done: Sequence[Fold], missing: Sequence[Fold], visit: Visit, extra: dict[str, Any]
+) -> Ended:
+    """Writes into `out` what the folds that are done come to, by their evaluations of this name, and what is not."""
+    told = [
+        f"{fold.name} (exit code {visit.failed[fold.name]}; see {fold.folder / LOG})"
+        for fold in visit.missing
+        if fold.name in visit.failed
+    ]
+    in_order = sorted(done, key=lambda fold: (fold.seed, fold.number))
+    tested, uneven = even_seeds([read_fold(fold, evaluation) for fold in in_order])
+    known = {"failed": told, "missing": _by_seed(missing), "uncounted": uneven, "complete": not missing}
+    summary = write_cross_validation(out, tested, {**extra, **known}) if tested else None
+    if told and visit.stopped is None:
         say(f"failed: {'; '.join(told)}; the same command tries again")
-    return Ended(summary, 128 + stopped if stopped is not None else next(iter(failed.values()), 0))
+    return Ended(summary, visit.exit_code)
 
 
-def _threads(config: Config, place: Workplace) -> int:
-    """Of each process: as configured, else its share of the cores."""
-    return config.train.threads or max(1, len(os.sched_getaffinity(0)) // place.processes)
-
-
-def fold_job(fold: Fold, out: Path, place: Workplace) -> Job:
+def fold_commands(fold: Fold, out: Path, place: Workplace, slot: int) -> list[list[str]]:
     """Trains a fold, or goes on with it, then evaluates it: the scripts that a user would call."""
+    overrides = {
+        "data.fold": fold.number,
+        "train.seed": fold.seed,
+        "train.threads": place.threads(fold.config),
+        "train.device": place.device(slot, fold.config),
+        "train.output": str(fold.folder),
+    }
+    settings = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]  # JSON is YAML
+    resume = ["--resume"] if fold.state == "begun" else []
+    train = [sys.executable, str(place.scripts / "train.py"), "--config", str(out / "config.yaml"), *resume, *settings]
+    return [train, evaluate_command(fold, TEST, place, slot)]
 
-    def commands(slot: int) -> list[list[str]]:
-        device = place.devices[slot % len(place.devices)] if place.devices else fold.config.train.device
-        overrides = {
-            "data.fold": fold.number,
-            "train.seed": fold.seed,
-            "train.threads": _threads(fold.config, place),
-            "train.device": device,
-            "train.output": str(fold.folder),
-        }
-        settings = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]  # JSON is YAML
-        resume = ["--resume"] if fold.state == "begun" else []
-        train = [
-            sys.executable,
-            str(place.scripts / "train.py"),
-            "--config",
-            str(out / "config.yaml"),
-            *resume,
-            *settings,
-        ]
-        best, test = fold.folder / BEST, fold.folder / TEST
-        evaluate = ["--checkpoint", str(best), "--out", str(test), "--device", device]
-        return [train, [sys.executable, str(place.scripts / "evaluate.py"), *evaluate]]
 
-    return Job(fold.name, commands, fold.folder / LOG)
+def evaluate_command(fold: Fold, evaluation: str, place: Workplace, slot: int) -> list[str]:
+    """Evaluates what a fold has learnt, into this folder within its own."""
+    script, device = str(place.scripts / "evaluate.py"), place.device(slot, fold.config)
+    best, out = str(fold.folder / BEST), str(fold.folder / evaluation)
+    return [sys.executable, script, "--checkpoint", best, "--out", out, "--device", device]
 
 
 def _by_seed(folds: Sequence[Fold]) -> list[str]:
@@ -163,11 +117,3 @@ def _by_seed(folds: Sequence[Fold]) -> list[str]:
         f"seed {seed}, {named(sorted(fold.number for fold in folds if fold.seed == seed))}"
         for seed in sorted({fold.seed for fold in folds})
     ]
-
-
-def _complaint(log: Path, start: int) -> str:
-    """The last error of what was logged from byte `start` on; without one the last line."""
-    written = log.read_bytes()[start:].decode(errors="replace")
-    lines = [line for line in written.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("error:")]
-    return (errors or lines or [f"nothing new in {log}"])[-1]

@@ -111,13 +111,13 @@ def _tree(config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json")
 
 
-def read_fold(fold: Fold) -> FoldResult:
-    """The predictions of a finished fold, under the stamp of their evaluation.
+def read_fold(fold: Fold, evaluation: str = TEST) -> FoldResult:
+    """The predictions of a finished fold, under the stamp of their evaluation, which is in the folder of this name.
 
     Raises:
         DataError: they cannot be read, or are not those that the evaluation was made of.
     """
-    stamp, predictions, alone = _read(fold.folder / TEST)
+    stamp, predictions, alone = _read(fold.folder / evaluation)
     return FoldResult(fold.seed, fold.number, stamp, predictions, alone)
 
 

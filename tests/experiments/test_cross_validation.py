@@ -21,8 +21,9 @@ from serx.config import load
 from serx.data.dataset import load_dataset
 from serx.errors import ConfigError
 from serx.evaluation.cross_validation import read_cross_validation
-from serx.experiments.cross_validation import Workplace, fold_job
+from serx.experiments.cross_validation import fold_commands
 from serx.experiments.folds import plan_folds
+from serx.experiments.visit import Workplace
 from serx.training.folder import hold
 
 pytestmark = pytest.mark.slow
@@ -61,7 +62,7 @@ def one_after_the_other(jobs, slots, threads, on_end) -> None:
 def cross_validate(*arguments, cwd: Path) -> SimpleNamespace:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(cwd)
-        patch.setattr("serx.experiments.cross_validation.run_side_by_side", one_after_the_other)
+        patch.setattr("serx.experiments.visit.run_side_by_side", one_after_the_other)
         return run_script([sys.executable, str(ROOT / "scripts/cross_validate.py"), *map(str, arguments)])
 
 
@@ -191,6 +192,43 @@ def test_a_damaged_checkpoint_stops_no_other_fold(workplace, tmp_path):
     assert [fold["fold"] for fold in result["folds"]] == [0] and result["missing"] == ["seed 0, fold 1"]
 
 
+def test_the_same_checkpoints_hear_voices_that_are_enrolled(workplace, tmp_path):
+    out = shutil.copytree(workplace / "out", tmp_path / "out")
+    arguments = ("--config", "net.yaml", "--out", out, "--baseline", "none", "--enrol")
+    weights = [(out / f"seed-0/fold-{fold}/best.safetensors").read_bytes() for fold in (0, 1)]
+    done = cross_validate(*arguments, cwd=workplace)
+    assert done.returncode == 0 and "2 folds, 0 heard, 2 to do" in done.stdout, done.stdout + done.stderr
+    assert "NOT ONE PROTOCOL: only A has heard each voice before" in done.stdout
+    assert weights == [(out / f"seed-0/fold-{fold}/best.safetensors").read_bytes() for fold in (0, 1)]
+    alone, known = (json.loads((folder / "cross_validation.json").read_text()) for folder in (out, out / "enrolled"))
+    assert known["complete"] and "ENROLLED" in known["protocol"] and "ENROLLED" not in alone["protocol"]
+    assert [fold["alone"]["uar"] for fold in known["folds"]] == pytest.approx(alone["per_fold"]["uar"])
+    before, after = (read_cross_validation(folder) for folder in (out, out / "enrolled"))
+    for one, other in zip(before, after, strict=True):
+        assert one.predictions.paths == other.predictions.paths
+        assert abs(one.predictions.probabilities - other.predictions.probabilities).max() > 1e-3
+    comparison = json.loads((out / "enrolled/comparison.json").read_text())
+    assert (comparison["uar"]["a"], comparison["uar"]["b"]) == pytest.approx((known["uar"], alone["uar"]))
+
+    later = (out / "seed-0/fold-1/enrolled/evaluation.json").stat().st_mtime + 1
+    os.utime(out / "seed-0/fold-1/best.safetensors", (later, later))  # trained anew since
+    (out / "seed-0/fold-0/enrolled/evaluation.json").write_text("garbage")
+    done = cross_validate(*arguments, cwd=workplace)
+    assert "2 folds, 0 heard, 2 to do" in done.stdout
+    os.utime(out / "seed-0/fold-1/best.safetensors", (later - 9, later - 9))
+    assert "2 folds, 2 heard, 0 to do" in cross_validate(*arguments, cwd=workplace).stdout
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [("model.enrol=true", "every voice is enrolled already"), ("model={kind: classical}", "this model has none")],
+)
+def test_what_cannot_be_enrolled_is_refused_before_anything_is_trained(setting, told, workplace, tmp_path):
+    arguments = ("--config", "net.yaml", "--out", tmp_path / "new", "--baseline", "none", "--enrol", setting)
+    done = cross_validate(*arguments, cwd=workplace)
+    assert done.returncode == 2 and told in done.stderr and not (tmp_path / "new").exists()
+
+
 def test_no_process_is_no_cross_validation(workplace):
     done = cross_validate("--config", "net.yaml", "--processes", -1, cwd=workplace)
     assert done.returncode == 2 and "--processes" in done.stderr
@@ -242,9 +280,9 @@ def test_each_process_has_its_device_and_its_share_of_the_cores(workplace, tmp_p
     config = load(workplace / "net.yaml", ["train.threads=null"])
     out = tmp_path / "odd: #name"
     folds, _ = plan_folds(config, load_dataset(config.data, progress=False), out, [3])
-    job = fold_job(folds[1], out, Workplace(ROOT / "scripts", 5, ("cuda:0", "cuda:1")))
+    place = Workplace(ROOT / "scripts", 5, ("cuda:0", "cuda:1"))
     for slot, device in enumerate(["cuda:0", "cuda:1", "cuda:0"]):
-        train, evaluate = job.commands(slot)
+        train, evaluate = fold_commands(folds[1], out, place, slot)
         own = load(workplace / "net.yaml", [setting for setting in train if "." in setting and "=" in setting])
         assert (own.train.device, own.train.threads, own.train.seed, own.data.fold) == (device, 2, 3, 1)
         assert own.train.output == str(out / "seed-3/fold-1")
