@@ -1,13 +1,18 @@
 """Which device, precision and threads a run uses, and what is recorded of them."""
 
+import ctypes
 import os
 import platform
+from contextlib import suppress
 from typing import Any
 
 import torch
 
 import serx
 from serx.errors import ConfigError
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+KEPT = 2**30  # bytes
 
 
 def choose_device(name: str, asked_by: str = "train.device") -> torch.device:
@@ -40,13 +45,26 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def set_up(threads: int | None, deterministic: bool) -> None:
-    """Threads and determinism of this process. The bits of a CPU run depend on the number of threads."""
+    """Threads, determinism and memory of this process. The bits of a CPU run depend on the number of threads."""
+    keep_freed()
     if threads is not None:
         torch.set_num_threads(threads)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(deterministic)
+
+
+def keep_freed() -> None:
+    """Has glibc keep what a step frees for the next step; by default it gives large tensors back to the system.
+
+    What comes anew from the system is zeroed page by page: some 5 % of a CPU's training step. Nothing is done where the
+    C library is another one.
+    """
+    with suppress(AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_TRIM_THRESHOLD, KEPT)
+        mallopt(M_MMAP_THRESHOLD, KEPT)
 
 
 def environment(device: torch.device) -> dict[str, Any]:
