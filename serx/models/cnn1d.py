@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from serx.models.ensemble import AnyModelConfig
-from serx.models.layers import AttentiveStatistics, Classifier, Kernel, ResidualBlock, time_mask
+from serx.models.layers import AttentiveStatistics, Classifier, Kernel, ResidualBlock, relu_within, time_mask
 from serx.section import Positive
 
 
@@ -48,7 +48,7 @@ class Cnn1d(nn.Module):
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
         x = self.norm(self.stem(features))
-        x = x.mul_(time_mask(frames, x)).relu_()
+        x = relu_within(x, time_mask(frames, x))
         for block in self.blocks:
             x, frames = block(x, frames)
         return self.classify(self.pool(x, frames))

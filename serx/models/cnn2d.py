@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from serx.models.ensemble import AnyModelConfig
-from serx.models.layers import AttentiveStatistics, Classifier, ResidualBlock, strided, time_mask
+from serx.models.layers import AttentiveStatistics, Classifier, ResidualBlock, relu_within, strided, time_mask
 from serx.section import Positive
 
 
@@ -59,7 +59,7 @@ class Cnn2d(nn.Module):
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
         x = self.norm(self.stem(features[:, None]))
         frames = strided(frames, self.stem_time_stride)
-        x = x.mul_(time_mask(frames, x)).relu_()
+        x = relu_within(x, time_mask(frames, x))
         for block in self.blocks:
             x, frames = block(x, frames)
         x = F.relu(self.embed_norm(self.embed(x.flatten(1, 2))))

@@ -35,6 +35,17 @@ def time_mask(frames: Tensor, like: Tensor) -> Tensor:
     return mask.view(len(frames), *[1] * (like.dim() - 2), like.shape[-1])
 
 
+def relu_within(x: Tensor, mask: Tensor) -> Tensor:
+    """In place: the ReLU of `x (B, ..., N)`, zero where `mask` is.
+
+    The mask needs no gradient of its own, which would be another pass over the tensor: that of a ReLU is zero wherever
+    its result is.
+    """
+    with torch.no_grad():
+        x.mul_(mask)
+    return x.relu_()
+
+
 class SqueezeExcite(nn.Module):
     """Scales each channel by what the whole clip holds (Hu et al. 2018); the mean is over valid positions."""
 
@@ -79,10 +90,10 @@ class ResidualBlock(nn.Module):
         """`x` zero beyond `frames (B,)` -> the same promise, and the frames left."""
         frames = strided(frames, self.time_stride)
         inner = self.norm1(self.conv1(x))
-        mask = time_mask(frames, inner)  # applied in place, as the ReLUs are: fewer new tensors
-        inner = self.dropout(inner.mul_(mask).relu_())
+        mask = time_mask(frames, inner)
+        inner = self.dropout(relu_within(inner, mask))
         inner = self.norm2(self.conv2(inner)).mul_(mask)
-        return (self.excite(inner, mask) + self.shortcut(x)).mul_(mask).relu_(), frames
+        return relu_within(self.excite(inner, mask) + self.shortcut(x), mask), frames
 
 
 class AttentiveStatistics(nn.Module):

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from serx.errors import ConfigError
 from serx.models.cnn1d import Cnn1dConfig
 from serx.models.cnn2d import Cnn2dConfig
-from serx.models.layers import AttentiveStatistics, ResidualBlock, SqueezeExcite
+from serx.models.layers import AttentiveStatistics, ResidualBlock, SqueezeExcite, relu_within, time_mask
 from serx.models.mlp import MlpConfig
 from serx.models.registry import build
 from serx.models.relaxed import Relaxed
@@ -207,3 +207,15 @@ def test_a_relaxed_network_hears_a_mixture_of_the_clip_and_its_rows_normalised()
 class _Echo(torch.nn.Module):
     def forward(self, features: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
         return features
+
+
+def test_a_relu_within_a_mask_has_the_gradients_of_one_behind_it():
+    torch.manual_seed(0)
+    x, norm, frames = torch.randn(3, 4, 6, 9), torch.nn.BatchNorm2d(4), torch.tensor([9, 5, 1])
+    torch.nn.init.normal_(norm.bias)
+    ways = []
+    for way in (relu_within, lambda x, mask: torch.relu(x * mask)):
+        inputs = x.clone().requires_grad_()
+        result = way(norm(inputs), time_mask(frames, x))
+        ways.append([result, *torch.autograd.grad(result.square().sum(), [inputs, *norm.parameters()])])
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*ways, strict=True))
