@@ -20,7 +20,7 @@ from serx.transforms.tempo import PitchShift, PitchTempo, Speed, TimeStretch
 from serx.transforms.transform import Transform
 from serx.transforms.warp import FusedWarp
 
-CPU_CHUNK = 8  # clips at a time on a CPU: a whole batch leaves the cache with every transform
+CPU_NUMBERS = 1 << 20  # at a time on a CPU: a whole batch of waveforms leaves the cache with every transform
 
 WaveformTransform = Annotated[
     Noise
@@ -74,7 +74,7 @@ def augment(
         clips: `(B,)` int64, the clips' numbers in the corpus.
         rate: samples or frames a second.
     """
-    chunk = CPU_CHUNK if x.device.type == "cpu" else len(x)
+    chunk = max(1, CPU_NUMBERS // x.shape[1:].numel()) if x.device.type == "cpu" else len(x)
     parts = zip(x.split(chunk), lengths.split(chunk), clips.split(chunk), strict=True)
     augmented = [_in_turn(transforms, *part, rate, seed, epoch) for part in parts]
     return torch.cat([x for x, _ in augmented]), torch.cat([lengths for _, lengths in augmented])

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from serx.transforms.chunks import by_chunks
-from serx.transforms.functional import cached, valid_mask
+from serx.transforms.chunks import change_alike
+from serx.transforms.functional import cached
 
 RATIO_STEPS = 128  # Q: speeds are multiples of 1 / 128, about 13 cents apart
 FIRST, LAST = 96, 168  # P: speeds 0.75 to 1.3125
@@ -43,11 +43,14 @@ def change_speed(waveform: Tensor, lengths: Tensor, steps: Tensor, slowest: int)
         `(B, ceil(T * 128 / slowest))` and the new lengths `ceil(length * 128 / steps)`.
     """
     size = math.ceil(waveform.shape[1] / min(slowest, RATIO_STEPS)) * RATIO_STEPS
-    played = by_chunks(lambda part, step: read_at(part, step, size), CPU_CHUNK, size, waveform, steps)
-    same = F.pad(waveform, (0, played.shape[1] - waveform.shape[1]))
-    played = torch.where((steps == RATIO_STEPS)[:, None], same, played)
-    lengths = torch.div(lengths * RATIO_STEPS + steps - 1, steps, rounding_mode="floor")
-    return played * valid_mask(lengths, played.shape[1]), lengths
+    new = torch.div(lengths * RATIO_STEPS + steps - 1, steps, rounding_mode="floor")
+    still, bounds = steps == RATIO_STEPS, (slowest, LAST)
+    played = change_alike(_read, CPU_CHUNK, steps, bounds, still, waveform, lengths, new, size, steps)
+    return played, new
+
+
+def _read(waveform: Tensor, bounds: tuple[float, float], size: int, steps: Tensor) -> Tensor:
+    return read_at(waveform, steps, size)
 
 
 def read_at(waveform: Tensor, steps: Tensor, size: int) -> Tensor:
