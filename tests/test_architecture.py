@@ -44,6 +44,8 @@ DOORS = {
     "timm": {"models/timm_backbone.py"},
     "safetensors": {"training/checkpoint.py", "models/encoders.py"},  # a run's checkpoints, and an encoder's weights
     "yaml": {"yaml_lines.py", "config.py"},
+    "silero_vad": {"inference/utterances.py"},
+    "sounddevice": {"inference/sources.py"},
     "matplotlib": {"scoring/pictures.py", "evaluation/curves.py", "evaluation/class_report.py"},
 }
 

@@ -7,18 +7,24 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
+import numpy as np
 import pytest
+import soundfile
+import soxr
 
+from serx.data.synthetic import make_corpus
 from serx.training.folder import hold
+from tests.conftest import RATE
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 
 
-def script(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+def script(name: str, *arguments: str, cwd: Path, stdin: IO | None = None) -> subprocess.CompletedProcess:
     command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, stdin=stdin)
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +120,56 @@ def test_prediction_prints_a_table_or_json(workplace, tiny_root):
     assert all(set(row["probabilities"]) == {"neutral", "happy", "angry"} for row in rows)
 
 
+@pytest.fixture(scope="module")
+def recording(workplace) -> Path:
+    """Three made-up utterances with pauses, at another rate than the model's."""
+    make_corpus(workplace / "voices", 1, 1, 0)
+    clips = [soundfile.read(path)[0] for path in sorted((workplace / "voices").rglob("*.wav"))[:3]]
+    quiet = 1e-4 * np.random.default_rng(0).standard_normal(RATE)
+    parts = [part for clip in clips for part in (quiet, clip)]
+    path = workplace / "talk.flac"
+    soundfile.write(path, soxr.resample(np.concatenate([*parts, quiet]), RATE, 44_100), 44_100)
+    return path
+
+
+def test_every_utterance_of_a_recording_is_told_with_its_time(workplace, recording):
+    table = script("listen", "--checkpoint", "run/best.safetensors", recording, cwd=workplace)
+    assert table.returncode == 0, table.stderr
+    assert [line.split()[0] for line in table.stdout.splitlines()] == ["1.0", "3.0", "5.2"]
+    objects = script("listen", "--checkpoint", "run/best.safetensors", "--json", recording, cwd=workplace)
+    rows = [json.loads(line) for line in objects.stdout.splitlines()]
+    for row, line in zip(rows, table.stdout.splitlines(), strict=True):
+        assert 0.7 < row["end"] - row["start"] < 1.7
+        assert set(row["probabilities"]) == {"neutral", "happy", "angry"}
+        assert row["label"] == max(row["probabilities"], key=row["probabilities"].get) == line.split()[4]
+
+
+def test_what_another_program_pipes_in_is_heard_like_a_file(workplace, recording, tiny_root):
+    samples, rate = soundfile.read(recording, dtype="int16")
+    raw = workplace / "talk.raw"
+    raw.write_bytes(samples.astype("<i2").tobytes())
+    arguments = ["--checkpoint", "run/best.safetensors", "--voice", str(tiny_root / "Actor_05")]
+    with raw.open("rb") as pipe:
+        piped = script("listen", *arguments, "--rate", str(rate), "-", cwd=workplace, stdin=pipe)
+    file = script("listen", *arguments, recording, cwd=workplace)
+    assert piped.returncode == file.returncode == 0, piped.stderr
+    assert piped.stdout == file.stdout
+    assert file.stdout != script("listen", *arguments[:2], recording, cwd=workplace).stdout  # the voice counts
+
+
+def test_a_recording_without_speech_or_cut_short_says_so(workplace, recording):
+    soundfile.write(workplace / "still.wav", np.zeros(3 * RATE), RATE)
+    still = script("listen", "--checkpoint", "run/best.safetensors", "still.wav", cwd=workplace)
+    assert (still.returncode, still.stdout, still.stderr) == (1, "", "still.wav: no speech was found\n")
+    samples, rate = soundfile.read(recording)
+    soundfile.write(workplace / "whole.wav", samples, rate)
+    (workplace / "cut.wav").write_bytes((workplace / "whole.wav").read_bytes()[: 2 * 6 * rate])
+    cut = script("listen", "--checkpoint", "run/best.safetensors", "cut.wav", cwd=workplace)
+    assert cut.returncode == 6
+    assert "cut.wav: truncated" in cut.stderr
+    assert len(cut.stdout.splitlines()) == 2  # what was heard before is told
+
+
 def test_one_bad_file_is_reported_and_the_exit_code_says_so(workplace, tiny_root):
     (workplace / "bad.wav").write_text("x")
     good = str(next((tiny_root / "Actor_05").iterdir()))
@@ -150,6 +206,7 @@ def test_resuming_a_finished_run_changes_nothing(workplace):
         (["evaluate", "--checkpoint", "tiny.yaml"], 7, "not a checkpoint"),
         (["evaluate", "--checkpoint", "run/best.safetensors", "--part", "all"], 6, "--allow-seen"),
         (["predict", "--checkpoint", "absent.safetensors", "a.wav"], 7, "absent.safetensors"),
+        (["listen", "--checkpoint", "run/best.safetensors", "absent.wav"], 6, "absent.wav: unreadable"),
     ],
     ids=lambda value: " ".join(value[:1] + value[-1:]) if isinstance(value, list) else "",
 )

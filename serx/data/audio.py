@@ -4,8 +4,11 @@ The only user of soundfile. Channels are averaged, the rate is changed by soxr (
 both ends may be trimmed; training and prediction go through the same call, so that they hear the same thing.
 """
 
+import math
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -62,14 +65,50 @@ def read(path: Path, config: AudioConfig) -> np.ndarray:
         raise RefusedAudioError(path, "silent", "every sample is zero")
     if peak > MAX_LEVEL:
         raise RefusedAudioError(path, "absurd_level", f"peak {peak:.3g} where full scale is 1")
-    if rate != config.sample_rate:
-        mono = soxr.resample(mono, rate, config.sample_rate, quality="HQ")
-    if config.trim_db is not None:
-        mono = trim_silence(mono, config.sample_rate, config.trim_db, config.trim_keep_seconds)
+    mono = as_clip(mono, rate, config)
     if len(mono) < max(1, config.min_seconds * config.sample_rate):
         seconds = len(mono) / config.sample_rate
         raise RefusedAudioError(path, "too_short", f"{seconds:.3f} s, data.min_seconds is {config.min_seconds}")
-    return np.ascontiguousarray(mono, dtype=np.float32)
+    return mono
+
+
+def as_clip(waveform: np.ndarray, rate: int, config: AudioConfig) -> np.ndarray:
+    """`waveform (T,)` at `rate`, decoded already, as training hears clips: `config.sample_rate`, ends trimmed."""
+    if rate != config.sample_rate:
+        waveform = soxr.resample(waveform, rate, config.sample_rate, quality="HQ")
+    if config.trim_db is not None:
+        waveform = trim_silence(waveform, config.sample_rate, config.trim_db, config.trim_keep_seconds)
+    return np.ascontiguousarray(waveform, dtype=np.float32)
+
+
+def blocks(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
+    """A recording of any length, `(t,)` float32 at a time at `sample_rate`: it is never in memory whole.
+
+    Raises:
+        RefusedAudioError: as `read` does. What goes wrong behind a good beginning is told after that beginning.
+    """
+    with _opened(path, math.inf) as file:
+        heard, resampler = 0, resampler_to(sample_rate, file.samplerate)
+        while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+            heard += len(block)
+            with np.errstate(invalid="ignore", over="ignore"):
+                mono = block.mean(axis=1)
+            place = f"before {heard / file.samplerate:.1f} s"
+            if not np.isfinite(mono).all():
+                raise RefusedAudioError(path, "nonfinite", f"NaN or infinite samples {place}; export it again")
+            if np.abs(mono).max() > MAX_LEVEL:
+                raise RefusedAudioError(path, "absurd_level", f"peak {np.abs(mono).max():.3g} {place}; full scale is 1")
+            yield resampler.resample_chunk(mono)
+        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        if heard < file.frames or _riff_is_cut(path):
+            raise RefusedAudioError(path, "truncated", "the file is shorter than its header says; copy it again")
+        if heard == 0:
+            raise RefusedAudioError(path, "empty", "a header without samples")
+
+
+def resampler_to(sample_rate: int, rate: int) -> soxr.ResampleStream:
+    """Takes blocks of mono float32 at `rate` and gives them at `sample_rate`, whatever the blocks' sizes."""
+    return soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
 
 
 def trim_silence(waveform: np.ndarray, sample_rate: int, trim_db: float, keep_seconds: float) -> np.ndarray:
@@ -93,6 +132,19 @@ def _window(waveform: np.ndarray, rate: int, offset_seconds: float, duration_sec
 
 def _decode(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
     """The mean of a file's channels, `(T,)` float32, and its rate."""
+    with _opened(path, max_seconds) as file:
+        samples = _average_channels(path, file, max_seconds)
+        promised, rate = file.frames, file.samplerate
+    if len(samples) < promised or _riff_is_cut(path):
+        raise RefusedAudioError(path, "truncated", "the file is shorter than its header says; copy it again")
+    if len(samples) == 0:
+        raise RefusedAudioError(path, "empty", "a header without samples")
+    return samples, rate
+
+
+@contextmanager
+def _opened(path: Path, max_seconds: float) -> Iterator[soundfile.SoundFile]:
+    """The open file, its header checked; what soundfile and the system say against it, then or later, by name."""
     try:
         if not path.is_file():
             status = path.stat()  # raises where there is nothing
@@ -101,8 +153,7 @@ def _decode(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
             raise RefusedAudioError(path, "empty", "0 bytes; download or copy it again")
         with soundfile.SoundFile(os.fsencode(path)) as file:  # its name need not be text
             _check_header(path, file, max_seconds)
-            samples = _average_channels(path, file, max_seconds)
-            promised, rate = file.frames, file.samplerate
+            yield file
     except OSError as error:
         raise RefusedAudioError(path, "unreadable", error.strerror or str(error)) from error
     except soundfile.LibsndfileError as error:
@@ -111,11 +162,6 @@ def _decode(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
             raise RefusedAudioError(path, "decode_error", told) from error
         advice = "convert it to WAV or FLAC, or copy it again"
         raise RefusedAudioError(path, "not_audio", f"{told.rstrip('.')}; {advice}") from error
-    if len(samples) < promised or _riff_is_cut(path):
-        raise RefusedAudioError(path, "truncated", "the file is shorter than its header says; copy it again")
-    if len(samples) == 0:
-        raise RefusedAudioError(path, "empty", "a header without samples")
-    return samples, rate
 
 
 def _average_channels(path: Path, file: soundfile.SoundFile, max_seconds: float) -> np.ndarray:

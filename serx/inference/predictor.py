@@ -100,16 +100,18 @@ class Predictor:
 
     def _batch(self, paths: Sequence[Path]) -> list[Prediction]:
         heard, refused = self._read(paths)
-        rows = self._probabilities(list(heard.values())) if heard else []
-        named = {path: dict(zip(self.labels, row, strict=True)) for path, row in zip(heard, rows, strict=True)}
+        rows = self.probabilities(list(heard.values())) if heard else []
+        named = dict(zip(heard, rows, strict=True))
         return [Prediction(path, named.get(path), refused.get(path)) for path in paths]
 
-    def _probabilities(self, waveforms: list[np.ndarray]) -> list[list[float]]:
+    def probabilities(self, waveforms: Sequence[np.ndarray]) -> list[dict[str, float]]:
+        """Of each clip `(T,)`, as `read` or `as_clip` of data/audio.py leave it: its emotions' probabilities."""
         lengths = torch.tensor([len(waveform) for waveform in waveforms])
         batch = torch.zeros(len(waveforms), int(lengths.max()))
         for row, waveform in zip(batch, waveforms, strict=True):
             row[: len(waveform)] = torch.from_numpy(waveform)
-        return self.recognizer.probabilities(batch.to(self.device), lengths.to(self.device)).cpu().tolist()
+        rows = self.recognizer.probabilities(batch.to(self.device), lengths.to(self.device)).cpu().tolist()
+        return [dict(zip(self.labels, row, strict=True)) for row in rows]
 
 
 def _refuse_giants(path: str | Path, config: Config, classes: int, weights: dict[str, torch.Tensor]) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from serx.data.audio import AudioConfig, RefusedAudioError, read, trim_silence
+from serx.data.audio import AudioConfig, RefusedAudioError, blocks, read, trim_silence
 from tests.conftest import RATE, speechlike
 
 PLAIN = AudioConfig()
@@ -153,3 +153,43 @@ def test_a_file_that_ends_before_its_window_is_too_short(tmp_path):
     with pytest.raises(RefusedAudioError, match=r"0\.500 s, data\.offset_seconds is 0\.5") as caught:
         read(path, AudioConfig(offset_seconds=0.5))
     assert caught.value.reason == "too_short"
+
+
+@pytest.mark.parametrize("rate", [8_000, RATE, 44_100])
+def test_blocks_of_a_long_recording_are_what_a_clip_of_it_is(rate, tmp_path):
+    time = np.arange(15 * rate) / rate
+    wave = (0.3 * np.sin(2 * np.pi * 300 * time) + 0.2 * np.sin(2 * np.pi * 1234 * time)).astype(np.float32)
+    path = write(tmp_path / "long.wav", np.stack([wave, 0.5 * wave], axis=1), rate)
+    parts = list(blocks(path, RATE))
+    assert len(parts) > 2
+    assert max(map(len, parts)) <= 140_000
+    whole = read(path, AudioConfig(sample_rate=RATE))
+    np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-4)
+
+
+def test_a_recording_longer_than_any_clip_is_given_in_blocks(tmp_path):
+    path = write(tmp_path / "hour.flac", np.full(RATE * 90, 100, np.int16))
+    assert refusal(path) == "too_long"
+    assert sum(map(len, blocks(path, RATE))) == RATE * 90
+
+
+def test_what_is_wrong_with_a_long_recording_is_told_behind_its_good_beginning(tmp_path):
+    def heard_until(path) -> tuple[float, str]:
+        given = []
+        with pytest.raises(RefusedAudioError) as caught:
+            given.extend(blocks(path, RATE))
+        return sum(map(len, given)) / RATE, caught.value.reason
+
+    wave = np.full(20 * RATE, 0.1, np.float32)
+    whole = write(tmp_path / "whole.wav", wave)
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes(whole.read_bytes()[: 2 * 12 * RATE])
+    assert heard_until(cut) == (pytest.approx(12, abs=0.01), "truncated")
+    for value, reason in [(np.nan, "nonfinite"), (1e6, "absurd_level")]:
+        bad = wave.copy()
+        bad[10 * RATE] = value
+        seconds, told = heard_until(write(tmp_path / "bad.wav", bad, subtype="FLOAT"))
+        assert told == reason
+        assert 5 < seconds < 10
+    assert heard_until(write(tmp_path / "none.wav", np.zeros(0, np.float32))) == (0, "empty")
+    assert heard_until(tmp_path / "absent.wav") == (0, "unreadable")

@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""Tell the emotion of every utterance as it ends: from a microphone, a recording of any length, or another program."""
+
+import json
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+from serx import commands
+
+
+def main(arguments) -> int:
+    from serx.data.audio import as_clip, blocks
+    from serx.inference.enrolment import enrolled
+    from serx.inference.files import audio_files
+    from serx.inference.predictor import Predictor
+    from serx.inference.sources import from_microphone, from_stream
+    from serx.inference.utterances import RATE, utterances
+    from serx.training.device import choose_device
+
+    predictor = Predictor(arguments.checkpoint, choose_device(arguments.device, "--device"))
+    voice, unused = predictor.recordings(audio_files(arguments.voice or []))
+    for path, reason in unused.items():
+        print(f"{path}: not used for the voice: {reason}", file=sys.stderr)
+    if arguments.audio is None:
+        source = from_microphone(arguments.microphone, RATE)
+        print("listening; an utterance is told when a pause follows; Ctrl-C ends", file=sys.stderr)
+    elif arguments.audio == "-":
+        source = from_stream(sys.stdin.buffer, arguments.rate, RATE)
+    else:
+        source = blocks(Path(arguments.audio), RATE)
+    heard = 0
+    try:
+        with enrolled(predictor.recognizer, voice) if arguments.voice else nullcontext():
+            for utterance in utterances(source):
+                [shares] = predictor.probabilities([as_clip(utterance.waveform, RATE, predictor.config.data)])
+                print(told(utterance, shares, arguments.json), flush=True)
+                heard += 1
+    except KeyboardInterrupt:
+        if arguments.audio is not None:
+            raise
+        return 0
+    if not heard:
+        print(f"{arguments.audio}: no speech was found", file=sys.stderr)
+    return 0 if heard and not unused else 1
+
+
+def told(utterance, shares, as_json: bool) -> str:
+    """One line: from when to when, the likeliest emotion, then every one from the likeliest down."""
+    ranked = sorted(shares.items(), key=lambda item: -item[1])
+    if as_json:
+        times = {"start": round(utterance.start, 2), "end": round(utterance.end, 2)}
+        return json.dumps({**times, "label": ranked[0][0], "probabilities": shares})
+    rest = "  ".join(f"{label} {100 * share:.0f}%" for label, share in ranked)
+    return f"{utterance.start:7.1f} to {utterance.end:5.1f} s   {ranked[0][0]:<10} {rest}"
+
+
+if __name__ == "__main__":
+    parser = commands.parser(
+        __doc__,
+        "  python scripts/listen.py --checkpoint best.safetensors                   # the microphone\n"
+        "  python scripts/listen.py --checkpoint best.safetensors --voice mine/     # and it knows the voice\n"
+        "  python scripts/listen.py --checkpoint best.safetensors --json talk.wav > talk.jsonl\n"
+        "  ffmpeg -i film.mkv -f s16le -ac 1 -ar 16000 - | python scripts/listen.py --checkpoint best.safetensors -\n\n"
+        "needs the extra `live`: pip install -e '.[live]'",
+    )
+    parser.add_argument("--checkpoint", required=True, help="best.safetensors or last.safetensors of a run")
+    parser.add_argument(
+        "--voice",
+        action="append",
+        metavar="AUDIO_OR_FOLDER",
+        help="other recordings of the same speaker, in many moods, ten or more: the model gets used to the voice",
+    )
+    parser.add_argument("--microphone", metavar="N_OR_NAME", help="which input; default: the system's own choice")
+    parser.add_argument("--rate", type=int, default=16_000, help="samples a second of what `-` reads; default: 16000")
+    parser.add_argument("--json", action="store_true", help="an object a line: start, end, label, probabilities")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: auto")
+    parser.add_argument(
+        "audio",
+        nargs="?",
+        metavar="AUDIO",
+        help="a recording; `-` reads raw signed 16-bit mono samples; default: the microphone",
+    )
+    commands.run(main, parser.parse_args())
