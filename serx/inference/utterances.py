@@ -86,10 +86,9 @@ class Cutter:
     def _cut(self, end: int) -> Iterator[Utterance]:
         """What was spoken up to sample `end`, unless it is too little."""
         assert self._start is not None
-        end = max(end, self._start)  # a pause may have begun before a cut that was due
-        waveform = self._kept[self._start - self._first : end - self._first].copy()
-        if len(waveform) >= (LEAST_SECONDS + 2 * MARGIN_SECONDS) * RATE:
-            yield Utterance(self._start / RATE, waveform)
+        if end - self._start >= (LEAST_SECONDS + 2 * MARGIN_SECONDS) * RATE:
+            waveform = self._kept[self._start - self._first : end - self._first]
+            yield Utterance(self._start / RATE, waveform.copy())
         self._forget(end)
 
     def _forget(self, before: int) -> None:

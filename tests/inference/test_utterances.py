@@ -104,6 +104,12 @@ def test_silence_noise_and_clicks_hold_no_utterance():
     assert list(utterances([np.zeros(5 * RATE, np.float32), clicks, steps, quiet(5)])) == []
 
 
+def test_a_syllable_alone_is_no_utterance(spoken):
+    syllable = spoken[4][2000 : 2000 + round(0.15 * RATE)]
+    recording, _ = talk([spoken[0], syllable, spoken[1]])
+    assert len(list(utterances([recording]))) == 2
+
+
 def test_an_hour_of_silence_is_not_kept_in_memory():
     cutter = Cutter()
     for _ in range(300):
