@@ -62,7 +62,7 @@ if __name__ == "__main__":
         "  python scripts/listen.py --checkpoint best.safetensors --voice mine/     # and it knows the voice\n"
         "  python scripts/listen.py --checkpoint best.safetensors --json talk.wav > talk.jsonl\n"
         "  ffmpeg -i film.mkv -f s16le -ac 1 -ar 16000 - | python scripts/listen.py --checkpoint best.safetensors -\n\n"
-        "needs the extra `live`: pip install -e '.[live]'",
+        "microphones need one package more: pip install -e '.[microphone]'",
     )
     parser.add_argument("--checkpoint", required=True, help="best.safetensors or last.safetensors of a run")
     parser.add_argument(

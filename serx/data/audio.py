@@ -106,6 +106,16 @@ def blocks(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
             raise RefusedAudioError(path, "empty", "a header without samples")
 
 
+def seconds(path: Path) -> float:
+    """How long a recording is, by its header.
+
+    Raises:
+        RefusedAudioError: it is no audio, or absurd.
+    """
+    with _opened(path, math.inf) as file:
+        return file.frames / file.samplerate
+
+
 def resampler_to(sample_rate: int, rate: int) -> soxr.ResampleStream:
     """Takes blocks of mono float32 at `rate` and gives them at `sample_rate`, whatever the blocks' sizes."""
     return soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from serx.config import Config, from_tree, tuples
-from serx.data.audio import RefusedAudioError, read
+from serx.data.audio import RefusedAudioError, as_clip, blocks, read, seconds
 from serx.errors import CheckpointError, ConfigError
 from serx.inference.enrolment import enrolled
+from serx.inference.utterances import MOST_SECONDS, RATE, utterances
 from serx.models.registry import build
 from serx.recognizer import Recognizer
 from serx.training import checkpoint
@@ -84,9 +85,27 @@ class Predictor:
         return predictions
 
     def recordings(self, paths: Sequence[Path]) -> tuple[list[torch.Tensor], dict[Path, str]]:
-        """The waveforms `(T,)` of a voice to enrol, and the reasons of the files that cannot be used."""
-        heard, refused = self._read(paths)
-        return [torch.from_numpy(waveform).to(self.device) for waveform in heard.values()], refused
+        """The waveforms `(T,)` of a voice to enrol, and the reasons of the files that cannot be used.
+
+        What is longer than an utterance is cut at its pauses, since the voice is to be heard in clips like those to be
+        predicted.
+        """
+        found: list[np.ndarray] = []
+        refused: dict[Path, str] = {}
+        for path in paths:
+            try:
+                clips = self._utterances(path) if seconds(path) > MOST_SECONDS else [read(path, self.config.data)]
+            except RefusedAudioError as error:
+                refused[path] = f"{error.reason}: {error.detail}"
+                continue
+            if not clips:
+                refused[path] = "no speech was found"
+            found += clips
+        return [torch.from_numpy(clip).to(self.device) for clip in found], refused
+
+    def _utterances(self, path: Path) -> list[np.ndarray]:
+        cut = utterances(blocks(path, RATE))
+        return [as_clip(utterance.waveform, RATE, self.config.data) for utterance in cut]
 
     def _read(self, paths: Sequence[Path]) -> tuple[dict[Path, np.ndarray], dict[Path, str]]:
         heard: dict[Path, np.ndarray] = {}

@@ -45,7 +45,7 @@ def from_microphone(name: str | None, rate: int) -> Iterator[np.ndarray]:
     try:
         import sounddevice  # noqa: PLC0415 (for those who have a microphone)
     except ImportError as error:
-        raise ConfigError("sounddevice, which reads microphones, is missing: pip install -e '.[live]'") from error
+        raise ConfigError("sounddevice, which reads microphones, is missing: pip install -e '.[microphone]'") from error
     except OSError as error:
         raise ConfigError(f"{error}; install it (Debian, Ubuntu: apt install libportaudio2)") from error
     wanted = int(name) if name is not None and name.isdigit() else name

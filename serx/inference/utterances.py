@@ -1,8 +1,8 @@
 """Running speech, cut at its pauses into utterances: what the models were trained on, and all they can judge.
 
-Silero VAD (Silero Team 2021, of the extra `live`) tells speech from silence in windows of 32 ms. An utterance ends with
-a pause of `PAUSE_SECONDS`; who speaks on without one is cut at `MOST_SECONDS`. It starts and ends `MARGIN_SECONDS`
-outside of what was taken for speech, since quiet ends belong to it.
+Silero VAD (Silero Team 2021) tells speech from silence in windows of 32 ms. An utterance ends with a pause of
+`PAUSE_SECONDS`; who speaks on without one is cut at `MOST_SECONDS`. It starts and ends `MARGIN_SECONDS` outside of what
+was taken for speech, since quiet ends belong to it.
 """
 
 import warnings
@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-
-from serx.errors import ConfigError
 
 RATE = 16_000  # Hz, of what is heard here
 WINDOW = 512  # samples, what Silero VAD takes at this rate
@@ -37,15 +35,10 @@ class Cutter:
     """Takes blocks of a recording as they come, and gives each utterance as soon as it is over."""
 
     def __init__(self) -> None:
-        """Loads the detector.
+        threads = torch.get_num_threads()
+        from silero_vad import VADIterator, load_silero_vad  # noqa: PLC0415 (for those who need it)
 
-        Raises:
-            ConfigError: Silero VAD is not installed.
-        """
-        try:
-            from silero_vad import VADIterator, load_silero_vad  # noqa: PLC0415 (an extra)
-        except ImportError as error:
-            raise ConfigError("Silero VAD, which finds the pauses, is missing: pip install -e '.[live]'") from error
+        torch.set_num_threads(threads)  # whoever imports it finds torch on one
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # it is kept as TorchScript, which torch calls deprecated
             self._detector = VADIterator(
@@ -97,11 +90,7 @@ class Cutter:
 
 
 def utterances(blocks: Iterable[np.ndarray]) -> Iterator[Utterance]:
-    """Each utterance of a recording, as soon as it is over.
-
-    Raises:
-        ConfigError: Silero VAD is not installed.
-    """
+    """Each utterance of a recording, as soon as it is over."""
     cutter = Cutter()
     for block in blocks:
         yield from cutter.hear(block)

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from serx.data.corpus import place
 from serx.data.dataset import load_dataset
+from serx.data.synthetic import make_corpus
 from serx.errors import ConfigError, DataError
 from serx.evaluation.held_out import evaluate_checkpoint
 from serx.inference.enrolment import PRIOR, enrolled
@@ -200,8 +202,6 @@ def test_a_recipe_may_ask_for_it_and_the_command_line_may_not_want_it(tiny_confi
 
 
 def test_a_speaker_of_one_clip_is_named(checkpoint, tmp_path):
-    import soundfile
-
     for actor, takes in ((7, 3), (8, 1)):
         for take in range(takes):
             name = tmp_path / "few" / f"03-01-03-01-01-0{take + 1}-0{actor}.wav"
@@ -223,6 +223,27 @@ def test_files_are_predicted_as_by_one_who_knows_the_voice(checkpoint, tiny_root
         max(abs(a.probabilities[label] - b.probabilities[label]) for label in a.probabilities) > 1e-4
         for a, b in zip(plain, known, strict=True)
     )
+
+
+def test_a_long_recording_of_a_voice_is_cut_into_what_was_said(checkpoint, tmp_path):
+    make_corpus(tmp_path / "voices", 1, 1, 0)
+    paths = sorted((tmp_path / "voices").rglob("*.wav"))
+    clips = [soundfile.read(path, dtype="float32")[0] for path in paths]
+    quiet = 1e-4 * np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
+    long, still = tmp_path / "long.flac", tmp_path / "still.flac"
+    soundfile.write(long, np.concatenate([part for clip in clips for part in (quiet, clip)]), RATE)
+    soundfile.write(still, np.tile(quiet, 80), RATE)
+    predictor = Predictor(checkpoint, CPU)
+    heard, refused = predictor.recordings([long, still])
+    assert refused == {still: "no speech was found"}
+    assert len(heard) == len(clips)
+    for one, clip in zip(heard, clips, strict=True):
+        assert len(one) == pytest.approx(len(clip), abs=0.2 * RATE)
+    apart, _ = predictor.recordings(paths)
+    unknown, known, alike = (
+        [*predictor.predict(paths[:1], voice=voice)[0].probabilities.values()] for voice in (None, heard, apart)
+    )
+    assert np.abs(np.subtract(known, alike)).max() < 0.1 * np.abs(np.subtract(unknown, alike)).max()
 
 
 def test_a_voice_goes_on_without_the_files_that_cannot_be_used(checkpoint, tiny_root, tmp_path):

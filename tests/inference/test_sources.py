@@ -126,7 +126,7 @@ def test_a_microphone_that_is_not_there_is_refused_with_those_that_are(sounddevi
 
 def test_a_missing_library_is_told_with_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    with pytest.raises(ConfigError, match=r"pip install -e '\.\[live\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[microphone\]'"):
         from_microphone(None, RATE)
     monkeypatch.delitem(sys.modules, "sounddevice")
     (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')\n")

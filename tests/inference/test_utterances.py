@@ -1,5 +1,6 @@
 """Running speech is cut at its pauses, where they are and as soon as they come, and nothing of it is lost."""
 
+import subprocess
 import sys
 from itertools import pairwise
 
@@ -8,7 +9,6 @@ import pytest
 import soundfile
 
 from serx.data.synthetic import make_corpus
-from serx.errors import ConfigError
 from serx.inference.utterances import MARGIN_SECONDS, MOST_SECONDS, PAUSE_SECONDS, RATE, Cutter, utterances
 
 PAUSE = 0.8  # seconds between clips, here
@@ -117,10 +117,10 @@ def test_an_hour_of_silence_is_not_kept_in_memory():
     assert len(cutter._kept) < RATE
 
 
-def test_without_the_detector_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "silero_vad", None)
-    with pytest.raises(ConfigError, match=r"pip install -e '\.\[live\]'"):
-        Cutter()
+def test_the_detector_leaves_the_number_of_threads_alone():
+    program = "import torch; torch.set_num_threads(2); from serx.inference.utterances import Cutter; Cutter()"
+    told = [sys.executable, "-c", f"{program}; print(torch.get_num_threads())"]
+    assert subprocess.run(told, capture_output=True, text=True, check=True).stdout == "2\n"
 
 
 @pytest.mark.speech
