@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 
 
-def script(name: str, *arguments: str, cwd: Path, stdin: IO | None = None) -> subprocess.CompletedProcess:
+def script(name: str, *arguments: str, cwd: Path, **how: Any) -> subprocess.CompletedProcess:
     command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, stdin=stdin)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, **how)
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +155,38 @@ def test_what_another_program_pipes_in_is_heard_like_a_file(workplace, recording
     assert piped.returncode == file.returncode == 0, piped.stderr
     assert piped.stdout == file.stdout
     assert file.stdout != script("listen", *arguments[:2], recording, cwd=workplace).stdout  # the voice counts
+
+
+PLAYER = """
+import os, signal, threading
+import soundfile
+wave, rate = soundfile.read("talk.flac", dtype="float32")
+PortAudioError = OSError
+def query_devices(device=None, kind=None):
+    return {"default_samplerate": float(rate)}
+class InputStream:
+    def __init__(self, samplerate, blocksize, device, channels, dtype, callback):
+        self.size, self.callback = blocksize, callback
+    def __enter__(self):
+        threading.Thread(target=self.play).start()
+    def __exit__(self, *_):
+        pass
+    def play(self):
+        for start in range(0, len(wave), self.size):
+            self.callback(wave[start : start + self.size, None], self.size, None, None)
+        threading.Event().wait(15)
+        os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_a_microphone_is_listened_to_until_ctrl_c(workplace, recording):
+    (workplace / "fake").mkdir()
+    (workplace / "fake/sounddevice.py").write_text(PLAYER)
+    environment = {**os.environ, "PYTHONPATH": f"{workplace / 'fake'}:{ROOT}"}
+    live = script("listen", "--checkpoint", "run/best.safetensors", cwd=workplace, env=environment)
+    assert live.returncode == 0, live.stderr
+    assert live.stderr == "listening; an utterance is told when a pause follows; Ctrl-C ends\n"
+    assert live.stdout == script("listen", "--checkpoint", "run/best.safetensors", recording, cwd=workplace).stdout
 
 
 def test_a_recording_without_speech_or_cut_short_says_so(workplace, recording):
