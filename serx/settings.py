@@ -31,7 +31,8 @@ class TrainConfig(Section):
     accumulate: int = Field(1, ge=1)  # batches a step
     device: str = "auto"
     threads: int | None = Field(None, ge=1)  # CPU threads; the bits of a run depend on it
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    # auto: bf16 on GPUs that have it; native: on CPUs that multiply in it, too
+    precision: Literal["auto", "native", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = False
     deterministic: bool = False
     clip_norm: float | None = Field(5.0, gt=0)

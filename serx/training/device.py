@@ -7,12 +7,14 @@ from contextlib import suppress
 from typing import Any
 
 import torch
+from torch import nn
 
 import serx
 from serx.errors import ConfigError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 KEPT = 2**30  # bytes
+SAFE_CHANNELS = 16
 
 
 def choose_device(name: str, asked_by: str = "train.device") -> torch.device:
@@ -32,16 +34,41 @@ def choose_device(name: str, asked_by: str = "train.device") -> torch.device:
     return device
 
 
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """`auto` is bf16 where a GPU's matrix units have it, else float32.
+def autocast_dtype(precision: str, device: torch.device, backbone: nn.Module) -> torch.dtype:
+    """What `backbone` computes in.
 
-    On CPUs it is float32 even where they multiply in bf16: there oneDNN's convolutions are a third faster, but some
-    corrupt the heap (torch 2.14, channels-last 1x1 convolutions with a stride and fewer than 16 input channels).
+    `auto` is bf16 where a GPU's matrix units have it, else float32; `native` is bf16 on a CPU that multiplies in it as
+    well, which is up to a third faster there, where it is safe.
+
+    Raises:
+        ConfigError: bf16 is asked for where it is not safe.
     """
-    if precision == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float32
+    layer = unsafe_in_bf16(backbone) if device.type == "cpu" else None
+    if precision == "bf16" and layer:
+        raise ConfigError(
+            f"train.precision bf16: on a CPU, torch writes beyond its memory at {layer} (a 1x1 convolution with a "
+            f"stride, of fewer than {SAFE_CHANNELS} channels); use fp32, or a wider layer before it"
+        )
+    if precision in ("auto", "native"):
+        on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        on_cpu = device.type == "cpu" and precision == "native" and multiplies_bf16() and layer is None
+        return torch.bfloat16 if on_gpu or on_cpu else torch.float32
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def unsafe_in_bf16(backbone: nn.Module) -> str | None:
+    """The name of a layer at which oneDNN's bf16 corrupts the heap (torch 2.14; channels-last, 5 to 15 channels)."""
+    for name, layer in backbone.named_modules():
+        pointwise = isinstance(layer, nn.Conv1d | nn.Conv2d) and set(layer.kernel_size) == {1}
+        if pointwise and max(layer.stride) > 1 and layer.in_channels // layer.groups < SAFE_CHANNELS:
+            return name
+    return None
+
+
+def multiplies_bf16() -> bool:
+    """Whether this CPU has instructions for it; without them it is emulated, and many times slower."""
+    told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not tell
+    return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
 
 
 def set_up(threads: int | None, deterministic: bool) -> None:

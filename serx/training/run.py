@@ -98,7 +98,7 @@ class Run:
         self.backbone = torch.compile(recognizer.backbone) if config.train.compile else recognizer.backbone
         self.average: AveragedWeights[Recognizer] | None = None
         self.optimizer = make_optimizer(self.recognizer, config.optim)
-        self.dtype = autocast_dtype(config.train.precision, device)
+        self.dtype = autocast_dtype(config.train.precision, device, recognizer.backbone)
         half = self.dtype == torch.float16
         self.scaler = GradScaler(device.type, init_scale=2.0**14 if half else 1.0, growth_interval=500)
         self.progress = Progress()
