@@ -94,7 +94,7 @@ def keep_freed() -> None:
         mallopt(M_MMAP_THRESHOLD, KEPT)
 
 
-def environment(device: torch.device) -> dict[str, Any]:
+def environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     """What the bits of a run depend on, beside seed and configuration."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
@@ -103,5 +103,6 @@ def environment(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "device": str(device),
         "hardware": name,
+        "precision": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
     }

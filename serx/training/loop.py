@@ -128,7 +128,7 @@ def facts(run: Run, dataset: Dataset, split: Split) -> dict[str, Any]:
         "speaker_independent": split.speaker_independent,
         "speakers": {name: dataset.persons(part) for name, part in parts.items()},
         "digests": {name: sorted(dataset.digests[i] for i in part) for name, part in parts.items()},
-        "environment": environment(run.device),
+        "environment": environment(run.device, run.dtype),
     }
 
 

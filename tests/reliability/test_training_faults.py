@@ -117,6 +117,14 @@ def test_another_environment_is_announced_on_resume(trained, monkeypatch, capsys
     assert f"python: {sys.version.split()[0]} -> 3.99 (bits may differ)" in capsys.readouterr().out
 
 
+def test_a_cpu_that_computes_otherwise_is_announced_on_resume(tiny_config, tmp_path, monkeypatch, capsys):
+    config = tiny_config("train.epochs=1", "train.precision=native", "model.stem=16", "model.widths=[16, 16]")
+    for able in (False, True):
+        monkeypatch.setattr("serx.training.device.multiplies_bf16", lambda able=able: able)
+        fit(config, tmp_path / "run", resume=able, progress=False)
+    assert "precision: float32 -> bfloat16 (bits may differ)" in capsys.readouterr().out
+
+
 def test_no_event_stands_twice_after_a_resume(tiny_config, tmp_path, monkeypatch):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
