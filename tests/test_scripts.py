@@ -160,6 +160,7 @@ def test_what_another_program_pipes_in_is_heard_like_a_file(workplace, recording
 PLAYER = """
 import os, signal, threading
 import soundfile
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
 wave, rate = soundfile.read("talk.flac", dtype="float32")
 PortAudioError = OSError
 def query_devices(device=None, kind=None):
@@ -174,7 +175,7 @@ class InputStream:
     def play(self):
         for start in range(0, len(wave), self.size):
             self.callback(wave[start : start + self.size, None], self.size, None, None)
-        threading.Event().wait(15)
+        threading.Event().wait(8)
         os.kill(os.getpid(), signal.SIGINT)
 """
 
