@@ -64,17 +64,10 @@ if __name__ == "__main__":
         "  ffmpeg -i film.mkv -f s16le -ac 1 -ar 16000 - | python scripts/listen.py --checkpoint best.safetensors -\n\n"
         "microphones need one package more: pip install -e '.[microphone]'",
     )
-    parser.add_argument("--checkpoint", required=True, help="best.safetensors or last.safetensors of a run")
-    parser.add_argument(
-        "--voice",
-        action="append",
-        metavar="AUDIO_OR_FOLDER",
-        help="other recordings of the same speaker, in many moods, ten or more: the model gets used to the voice",
-    )
+    commands.add_model(parser)
     parser.add_argument("--microphone", metavar="N_OR_NAME", help="which input; default: the system's own choice")
     parser.add_argument("--rate", type=int, default=16_000, help="samples a second of what `-` reads; default: 16000")
     parser.add_argument("--json", action="store_true", help="an object a line: start, end, label, probabilities")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: auto")
     parser.add_argument(
         "audio",
         nargs="?",

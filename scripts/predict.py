@@ -49,14 +49,7 @@ if __name__ == "__main__":
         "  python scripts/predict.py --checkpoint best.safetensors --json recordings/ > emotions.json\n"
         "  python scripts/predict.py --checkpoint best.safetensors --voice my_recordings/ me.wav",
     )
-    parser.add_argument("--checkpoint", required=True, help="best.safetensors or last.safetensors of a run")
-    parser.add_argument(
-        "--voice",
-        action="append",
-        metavar="AUDIO_OR_FOLDER",
-        help="other recordings of the same speaker, in many moods, ten or more: the model gets used to the voice",
-    )
+    commands.add_model(parser)
     parser.add_argument("--json", action="store_true", help="a list of objects: path, label, probabilities, error")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: auto")
     parser.add_argument("audio", nargs="+", metavar="AUDIO_OR_FOLDER", help="audio files, or folders of them")
     commands.run(main, parser.parse_args())

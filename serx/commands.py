@@ -32,6 +32,18 @@ def parser(description: str, examples: str) -> argparse.ArgumentParser:
     return made
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """What everybody who predicts is told: a checkpoint, the voice it is to know, the device."""
+    parser.add_argument("--checkpoint", required=True, help="best.safetensors or last.safetensors of a run")
+    parser.add_argument(
+        "--voice",
+        action="append",
+        metavar="AUDIO_OR_FOLDER",
+        help="other recordings of the same speaker, in many moods, ten or more: the model gets used to the voice",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: auto")
+
+
 def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> None:
     """Calls `main` and exits with its number; a `SerxError` becomes its message and its exit code.
 
