@@ -65,6 +65,7 @@ if __name__ == "__main__":
         "microphones need one package more: pip install -e '.[microphone]'",
     )
     commands.add_model(parser)
+    commands.add_device(parser)
     parser.add_argument("--microphone", metavar="N_OR_NAME", help="which input; default: the system's own choice")
     parser.add_argument("--rate", type=int, default=16_000, help="samples a second of what `-` reads; default: 16000")
     parser.add_argument("--json", action="store_true", help="an object a line: start, end, label, probabilities")

@@ -50,6 +50,7 @@ if __name__ == "__main__":
         "  python scripts/predict.py --checkpoint best.safetensors --voice my_recordings/ me.wav",
     )
     commands.add_model(parser)
+    commands.add_device(parser)
     parser.add_argument("--json", action="store_true", help="a list of objects: path, label, probabilities, error")
     parser.add_argument("audio", nargs="+", metavar="AUDIO_OR_FOLDER", help="audio files, or folders of them")
     commands.run(main, parser.parse_args())

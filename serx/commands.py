@@ -33,7 +33,7 @@ def parser(description: str, examples: str) -> argparse.ArgumentParser:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """What everybody who predicts is told: a checkpoint, the voice it is to know, the device."""
+    """What everybody who predicts is told: a checkpoint, and the voice it is to know."""
     parser.add_argument("--checkpoint", required=True, help="best.safetensors or last.safetensors of a run")
     parser.add_argument(
         "--voice",
@@ -41,6 +41,10 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         metavar="AUDIO_OR_FOLDER",
         help="other recordings of the same speaker, in many moods, ten or more: the model gets used to the voice",
     )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Where to predict."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: auto")
 
 

@@ -9,7 +9,7 @@ from serx.models.classical import Classical
 from serx.models.registry import ModelConfig, build
 from serx.transforms.features import FeaturesConfig, FeatureStack
 from serx.transforms.normalize import Normalizer
-from serx.transforms.resampling import RATIO_STEPS, change_speed
+from serx.transforms.resampling import RATIO_STEPS, play
 
 
 class Recognizer(nn.Module):
@@ -43,8 +43,7 @@ class Recognizer(nn.Module):
         """
         if self.speeds == [RATIO_STEPS]:
             return self._heard(waveform, lengths)
-        steps = [torch.full_like(lengths, speed) for speed in self.speeds]
-        played = [change_speed(waveform, lengths, step, speed) for step, speed in zip(steps, self.speeds, strict=True)]
+        played = [play(waveform, lengths, speed) for speed in self.speeds]
         return torch.stack([self._heard(*clip).log_softmax(-1) for clip in played]).mean(0)
 
     def _heard(self, waveform: Tensor, lengths: Tensor) -> Tensor:

@@ -24,7 +24,9 @@ MAY_IMPORT = {
     "config": {"errors", "section", "yaml_lines", "data", "models", "settings", "transforms"},
     "scoring": {"errors", "data", "recognizer"},
     "evaluation": {"errors", "files", "config", "data", "inference", "scoring"},
-    "inference": {"errors", "config", "data", "models", "recognizer", "training"},
+    "inference": {
+        "errors", "files", "seeding", "config", "data", "models", "recognizer", "training", "transforms", "__init__",
+    },
     "training": {
         "errors", "section", "files", "seeding", "config", "data", "transforms", "models", "recognizer", "scoring",
         "settings", "__init__",

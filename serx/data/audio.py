@@ -23,7 +23,7 @@ MAX_RATE, MIN_RATE = 384_000, 4_000
 MAX_CHANNELS = 32
 MAX_LEVEL = 1e4  # a float file may exceed full scale; beyond this it is not audio
 _BLOCK = 1 << 16  # frames
-_FRAME_SECONDS, _STEP_SECONDS = 0.025, 0.010
+FRAME_SECONDS, STEP_SECONDS = 0.025, 0.010
 
 
 class AudioConfig(Section):
@@ -55,7 +55,7 @@ def read(path: Path, config: AudioConfig) -> np.ndarray:
     """
     mono, rate = _decode(path, config.max_seconds)
     heard = len(mono) / rate
-    mono = _window(mono, rate, config.offset_seconds, config.duration_seconds)
+    mono = window(mono, rate, config.offset_seconds, config.duration_seconds)
     if len(mono) == 0:
         raise RefusedAudioError(path, "too_short", f"{heard:.3f} s, data.offset_seconds is {config.offset_seconds}")
     if not np.isfinite(mono).all():
@@ -79,6 +79,12 @@ def as_clip(waveform: np.ndarray, rate: int, config: AudioConfig) -> np.ndarray:
     if config.trim_db is not None:
         waveform = trim_silence(waveform, config.sample_rate, config.trim_db, config.trim_keep_seconds)
     return np.ascontiguousarray(waveform, dtype=np.float32)
+
+
+def window(waveform: np.ndarray, rate: int, offset_seconds: float, duration_seconds: float | None) -> np.ndarray:
+    """`duration_seconds` of `waveform (T,)` from `offset_seconds` on, or what there is of them."""
+    start = round(offset_seconds * rate)
+    return waveform[start : None if duration_seconds is None else start + round(duration_seconds * rate)]
 
 
 def blocks(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
@@ -123,7 +129,7 @@ def resampler_to(sample_rate: int, rate: int) -> soxr.ResampleStream:
 
 def trim_silence(waveform: np.ndarray, sample_rate: int, trim_db: float, keep_seconds: float) -> np.ndarray:
     """Cuts both ends of `waveform (T,)` where 25 ms frames stay `trim_db` below the loudest one, but `keep_seconds`."""
-    size, step = round(_FRAME_SECONDS * sample_rate), round(_STEP_SECONDS * sample_rate)
+    size, step = round(FRAME_SECONDS * sample_rate), round(STEP_SECONDS * sample_rate)
     if len(waveform) <= size:
         return waveform
     energy = np.concatenate([[0.0], np.cumsum(np.square(waveform, dtype=np.float64))])
@@ -132,12 +138,6 @@ def trim_silence(waveform: np.ndarray, sample_rate: int, trim_db: float, keep_se
     loud = starts[power >= power.max() * 10 ** (-trim_db / 10)]
     keep = round(keep_seconds * sample_rate)
     return waveform[max(0, loud[0] - keep) : loud[-1] + size + keep]
-
-
-def _window(waveform: np.ndarray, rate: int, offset_seconds: float, duration_seconds: float | None) -> np.ndarray:
-    """`duration_seconds` of `waveform (T,)` from `offset_seconds` on, or what there is of them."""
-    start = round(offset_seconds * rate)
-    return waveform[start : None if duration_seconds is None else start + round(duration_seconds * rate)]
 
 
 def _decode(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:

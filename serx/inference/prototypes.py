@@ -88,7 +88,7 @@ def drawn_to_prototypes(recognizer: Recognizer, batches: Sequence[tuple[Tensor, 
         yield
         return
     with listening(recognizer) as embeddings:
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference mode, whose tensors could not be exported
             told = [(recognizer(*batch).log_softmax(1), embeddings()) for batch in batches]
             prototypes = Prototypes(*(torch.cat(parts) for parts in zip(*told, strict=True)))
 

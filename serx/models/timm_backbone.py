@@ -84,7 +84,7 @@ class TimmBackbone(nn.Module):
         self.net.train()
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
-        windows = -(-features.shape[-1] // self.frames)
+        windows = (features.shape[-1] + self.frames - 1) // self.frames  # rounded up, and in ONNX, too
         padded = F.pad(features, (0, windows * self.frames - features.shape[-1]))
         pictures = padded.unflatten(-1, (windows, self.frames)).transpose(1, 2)
         logits = self.net(pictures.flatten(0, 1)[:, None]).unflatten(0, (-1, windows))

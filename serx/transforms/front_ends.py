@@ -105,7 +105,7 @@ class ConstantQ(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         frames = 1 + waveform.shape[1] // self.hop_length
-        width = -(-(waveform.shape[1] + self.reach) // self.hop_length) * self.hop_length
+        width = (waveform.shape[1] + self.reach + self.hop_length - 1) // self.hop_length * self.hop_length
         with _full_precision():
             magnitude = self.transform(F.pad(waveform, (0, width - waveform.shape[1])))
         return magnitude[..., :frames].transpose(1, 2)

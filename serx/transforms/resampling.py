@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from serx.transforms.chunks import change_alike
-from serx.transforms.functional import cached
+from serx.transforms.functional import cached, valid_mask
 
 RATIO_STEPS = 128  # Q: speeds are multiples of 1 / 128, about 13 cents apart
 FIRST, LAST = 96, 168  # P: speeds 0.75 to 1.3125
@@ -42,11 +42,29 @@ def change_speed(waveform: Tensor, lengths: Tensor, steps: Tensor, slowest: int)
     Returns:
         `(B, ceil(T * 128 / slowest))` and the new lengths `ceil(length * 128 / steps)`.
     """
-    size = math.ceil(waveform.shape[1] / min(slowest, RATIO_STEPS)) * RATIO_STEPS
+    size = _up(waveform.shape[1], min(slowest, RATIO_STEPS)) * RATIO_STEPS
     new = torch.div(lengths * RATIO_STEPS + steps - 1, steps, rounding_mode="floor")
     still, bounds = steps == RATIO_STEPS, (slowest, LAST)
     played = change_alike(_read, CPU_CHUNK, steps, bounds, still, waveform, lengths, new, size, steps)
     return played, new
+
+
+def play(waveform: Tensor, lengths: Tensor, speed: int) -> tuple[Tensor, Tensor]:
+    """What `change_speed` gives, bit for bit, where all clips are played at the one `speed / 128`.
+
+    Nothing here reads a tensor's numbers, so that it can be exported.
+    """
+    if speed == RATIO_STEPS:
+        return waveform, lengths
+    size = _up(waveform.shape[1], min(speed, RATIO_STEPS)) * RATIO_STEPS
+    chunk = CPU_CHUNK if waveform.device.type == "cpu" else len(waveform)
+    weights = _weights(waveform.device, speed)
+    played = [
+        _read_with(weights.expand(len(part), -1, -1, -1), part, steps, size)
+        for part, steps in zip(waveform.split(chunk), torch.full_like(lengths, speed).split(chunk), strict=True)
+    ]
+    new = torch.div(lengths * RATIO_STEPS + speed - 1, speed, rounding_mode="floor")
+    return torch.cat(played) * valid_mask(new, size), new
 
 
 def _read(waveform: Tensor, bounds: tuple[float, float], size: int, steps: Tensor) -> Tensor:
@@ -55,28 +73,41 @@ def _read(waveform: Tensor, bounds: tuple[float, float], size: int, steps: Tenso
 
 def read_at(waveform: Tensor, steps: Tensor, size: int) -> Tensor:
     """The first `size` samples of `waveform (B, T)` read at `steps / 128` of its speed; zeros follow its end."""
-    bank, count = _bank(waveform.device), -(-size // RATIO_STEPS)
-    groups, taps = bank.shape[1:3]
+    return _read_with(_bank(waveform.device).index_select(0, steps - FIRST), waveform, steps, size)
+
+
+def _read_with(weights: Tensor, waveform: Tensor, steps: Tensor, size: int) -> Tensor:
+    """`read_at` by the clips' matrices, `(B, Q / b, K, b)`."""
+    count = _up(size, RATIO_STEPS)
+    groups, taps = weights.shape[1:3]
     padded = F.pad(waveform, (REACH, taps))
     output = torch.arange(0, count * RATIO_STEPS, _GROUP, device=steps.device).view(count, groups).T
     start = (output * steps[:, None, None]).bitwise_right_shift_(_LOG_STEPS)
     start = start.clamp_(max=padded.shape[1] - taps)  # past the end every row is zeros
     start += torch.arange(len(steps), device=steps.device)[:, None, None] * padded.shape[1]
     rows = padded.flatten().unfold(0, taps, 1).index_select(0, start.flatten()).view(len(steps) * groups, count, taps)
-    read = torch.bmm(rows, bank.index_select(0, steps - FIRST).flatten(0, 1))
+    read = torch.bmm(rows, weights.flatten(0, 1))
     return read.view(len(steps), groups, count, _GROUP).transpose(1, 2).flatten(1)[:, :size]
+
+
+def _up(size: int, step: int) -> int:
+    """`size / step`, rounded up; not by `-(-size // step)`, since ONNX divides towards zero."""
+    return (size + step - 1) // step
 
 
 @cached
 def _bank(device: torch.device) -> Tensor:
-    """`(P, Q / b, K, b)` weights; made in float64, each output's weights adding up to 1."""
+    """`(P, Q / b, K, b)`, the weights of every speed."""
+    return torch.stack([_weights(device, step) for step in range(FIRST, LAST + 1)])
+
+
+@cached
+def _weights(device: torch.device, step: int) -> Tensor:
+    """`(Q / b, K, b)` of the speed `step / 128`; made in float64, each output's weights adding up to 1."""
     first = torch.arange(0, RATIO_STEPS, _GROUP)[:, None, None]
     taps = torch.arange(-(-_GROUP * LAST // RATIO_STEPS) + 2 * REACH)[:, None] - REACH
-    bank = []
-    for step in range(FIRST, LAST + 1):
-        cut = min(1.0, RATIO_STEPS / step) * ROLL_OFF
-        position = (first + torch.arange(_GROUP)).double() * step / RATIO_STEPS
-        distance = ((taps + first * step // RATIO_STEPS - position) * cut).clamp(-ZERO_CROSSINGS, ZERO_CROSSINGS)
-        weight = torch.sinc(distance) * torch.cos(math.pi * distance / 2 / ZERO_CROSSINGS).square()
-        bank.append((weight / weight.sum(1, keepdim=True)).float())
-    return torch.stack(bank).to(device)
+    cut = min(1.0, RATIO_STEPS / step) * ROLL_OFF
+    position = (first + torch.arange(_GROUP)).double() * step / RATIO_STEPS
+    distance = ((taps + first * step // RATIO_STEPS - position) * cut).clamp(-ZERO_CROSSINGS, ZERO_CROSSINGS)
+    weight = torch.sinc(distance) * torch.cos(math.pi * distance / 2 / ZERO_CROSSINGS).square()
+    return (weight / weight.sum(1, keepdim=True)).float().to(device)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from serx.transforms.resampling import RATIO_STEPS, change_speed
+from serx.transforms.resampling import RATIO_STEPS, change_speed, play
+from tests.conftest import batched
 
 RATE = 16_000
 
@@ -59,3 +60,12 @@ def test_a_clip_does_not_hear_its_neighbours_or_the_bound_on_speed():
         alone, count = change_speed(x[i : i + 1, : lengths[i]], lengths[i : i + 1], steps[i : i + 1], int(steps[i]))
         assert count[0] == new[i]
         torch.testing.assert_close(alone[0, : int(count[0])], together[i, : int(count[0])], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("speed", [104, RATIO_STEPS, 150])
+def test_a_batch_at_one_speed_is_what_each_clip_is_at_that_speed_to_the_bit(clips, speed):
+    waveform, lengths = batched(clips, extra=77)
+    expected, counts = change_speed(waveform, lengths, torch.full_like(lengths, speed), speed)
+    played, new = play(waveform, lengths, speed)
+    assert torch.equal(new, counts)
+    assert torch.equal(played, expected[:, : played.shape[1]]) and not expected[:, played.shape[1] :].any()
