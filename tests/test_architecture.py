@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "settings": {"section"},
     "config": {"errors", "section", "yaml_lines", "data", "models", "settings", "transforms"},
     "scoring": {"errors", "data", "recognizer"},
-    "evaluation": {"errors", "files", "config", "data", "inference", "scoring"},
+    "evaluation": {"errors", "files", "config", "data", "inference", "scoring", "transforms"},
     "inference": {
         "errors", "files", "seeding", "config", "data", "models", "recognizer", "training", "transforms", "__init__",
     },
@@ -48,7 +48,12 @@ DOORS = {
     "yaml": {"yaml_lines.py", "config.py"},
     "silero_vad": {"inference/utterances.py"},
     "sounddevice": {"inference/sources.py"},
-    "matplotlib": {"scoring/pictures.py", "evaluation/curves.py", "evaluation/class_report.py"},
+    "matplotlib": {
+        "scoring/pictures.py",
+        "evaluation/curves.py",
+        "evaluation/class_report.py",
+        "evaluation/stress_picture.py",
+    },
 }
 
 

@@ -75,6 +75,33 @@ def test_evaluation_needs_nothing_but_the_checkpoint(workplace):
         assert (workplace / f"run/{picture}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_what_noise_and_rooms_leave_of_a_figure_stands_in_a_table_a_file_and_a_picture(workplace):
+    done = script("stress", "--checkpoint", "run/best.safetensors", "--out", "stressed", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((workplace / "stressed/stress.json").read_text())
+    assert result["protocol"].startswith("speakers, speaker-independent") and result["part"] == "test"
+    assert all(row["disturbance"] in done.stdout for row in result["conditions"])
+    assert "written: stressed/stress.json" in done.stdout
+    assert (workplace / "stressed/stress.png").read_bytes().startswith(b"\x89PNG")
+    refused = script("stress", "--checkpoint", "run/best.safetensors", "--noise", "absent", cwd=workplace)
+    assert refused.returncode == 6 and "absent is no folder" in refused.stderr
+
+
+def test_a_checkpoint_becomes_a_file_for_other_programs(workplace, tiny_root):
+    import onnxruntime
+
+    file = sorted((tiny_root / "Actor_05").iterdir())[0]
+    done = script("export", "--checkpoint", "run/best.safetensors", file, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("run/best.onnx: ") and "on 7 clips" in done.stdout
+    waveform, _ = soundfile.read(file, dtype="float32")
+    [found] = onnxruntime.InferenceSession(workplace / "run/best.onnx").run(None, {"waveform": waveform[None]})
+    said = script("predict", "--checkpoint", "run/best.safetensors", "--json", file, cwd=workplace)
+    np.testing.assert_allclose(found[0], [*json.loads(said.stdout)[0]["probabilities"].values()], atol=1e-5)
+    refused = script("export", "--checkpoint", "run/best.safetensors", "--out", "absent/m.onnx", cwd=workplace)
+    assert refused.returncode == 5 and "absent/m.onnx: cannot write" in refused.stderr
+
+
 def test_a_voice_may_be_enrolled_for_evaluation_and_prediction(workplace, tiny_root):
     done = script("evaluate", "--checkpoint", "run/best.safetensors", "--enrol", "--out", "known", cwd=workplace)
     assert done.returncode == 0, done.stderr

@@ -5,7 +5,7 @@ Both give `waveform (B, T)` float32, zero beyond `lengths (B,)`; T is the longes
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +16,16 @@ from serx.data.pack import Pack
 T_MULTIPLE = 2048
 DEVICE_SHARE = 0.5  # of the free device memory that `auto` gives to audio
 Placement = Literal["auto", "device", "stream"]
+
+
+class Corpus(Protocol):
+    """Clips by their numbers."""
+
+    device: torch.device
+
+    def batch(self, clips: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]:
+        """Waveforms `(B, T)`, zero beyond `lengths (B,)`, of these clips."""
+        ...
 
 
 class DeviceCorpus:
@@ -57,9 +67,6 @@ class StreamedCorpus:
         scales = torch.from_numpy(self._pack.scales[clips]).to(self.device, non_blocking=True)
         waveform = host.to(self.device, non_blocking=True).float().mul_(scales[:, None])
         return waveform, torch.from_numpy(lengths).to(self.device, non_blocking=True)
-
-
-Corpus = DeviceCorpus | StreamedCorpus
 
 
 def place(pack: Pack, device: torch.device, placement: Placement = "auto") -> Corpus:

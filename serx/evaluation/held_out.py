@@ -35,23 +35,28 @@ class Evaluated:
     notes: tuple[str, ...]
 
 
-def evaluate_checkpoint(
-    path: Path,
-    root: str | None,
-    part: Part,
-    device: torch.device,
-    allow_seen: bool = False,
-    progress: bool = True,
-    enrol: bool | None = None,
-) -> Evaluated:
-    """Predicts the clips of `part` in `root` (default: where the checkpoint was trained).
+@dataclass(frozen=True)
+class HeldOut:
+    """A checkpoint and the clips it may be judged by, with the stamp to print beside every number."""
+
+    predictor: Predictor
+    dataset: Dataset
+    clips: np.ndarray
+    corpus: Corpus
+    stamp: str
+    warnings: list[str]
+    notes: tuple[str, ...]
+
+
+def held_out(
+    path: Path, root: str | None, part: Part, device: torch.device, allow_seen: bool = False, progress: bool = True
+) -> HeldOut:
+    """The clips of `part` in `root` (default: where the checkpoint was trained).
 
     `test` are the protocol's held-out speakers; in a root that holds none of them, every speaker the checkpoint never
     met. Clips are known by the digest of their audio, so that moved or renamed files do not slip through, and those
     that the training's own check has not seen are compared with the training clips, where these are still there: a
-    copy that was made louder or encoded anew is found too, whoever it is said to speak. With `enrol`
-    (default: what the checkpoint's configuration says) the clips of each speaker, unlabelled, make the voice known;
-    the stamp says so, and `extra["alone"]` has the scores of clips heard by themselves.
+    copy that was made louder or encoded anew is found too, whoever it is said to speak.
 
     Raises:
         LeakError: the part holds speakers, audio or copies of audio of the training part, and `allow_seen` is False.
@@ -73,8 +78,30 @@ def evaluate_checkpoint(
         )
     warnings = [f"CONTAINS TRAINING SPEAKERS OR CLIPS: {', '.join(seen[:SHOWN])}"] if seen else []
     stamp = "; ".join([stamp, *warnings])
-    enrol = predictor.config.model.enrol if enrol is None else enrol
     corpus = place(dataset.pack, device, config.placement)
+    return HeldOut(predictor, dataset, clips, corpus, stamp, warnings, (*dataset.notes, *notes))
+
+
+def evaluate_checkpoint(
+    path: Path,
+    root: str | None,
+    part: Part,
+    device: torch.device,
+    allow_seen: bool = False,
+    progress: bool = True,
+    enrol: bool | None = None,
+) -> Evaluated:
+    """Predicts the clips of `held_out`.
+
+    With `enrol` (default: what the checkpoint's configuration says) the clips of each speaker, unlabelled, make the
+    voice known; the stamp says so, and `extra["alone"]` has the scores of clips heard by themselves.
+
+    Raises:
+        LeakError, DataError: as `held_out` does.
+    """
+    held = held_out(path, root, part, device, allow_seen, progress)
+    predictor, dataset, clips, corpus, stamp = held.predictor, held.dataset, held.clips, held.corpus, held.stamp
+    enrol = predictor.config.model.enrol if enrol is None else enrol
     predictions = predict_clips(predictor, dataset, clips, corpus, enrol)
     about_voices: dict[str, Any] = {}
     if enrol:
@@ -87,15 +114,15 @@ def evaluate_checkpoint(
     extra = {
         "checkpoint": str(path),
         "part": part,
-        "root": str(config.root),
-        "epoch": facts["progress"]["epoch"],
-        "warnings": warnings,
-        "environment": facts["environment"],
+        "root": str(root or predictor.config.data.root),
+        "epoch": predictor.facts["progress"]["epoch"],
+        "warnings": held.warnings,
+        "environment": predictor.facts["environment"],
         "temperature": temperature,
         "calibration_before": calibration(predictions.targets, tempered(predictions.probabilities, 1 / temperature)),
         **about_voices,
     }
-    return Evaluated(predictions, stamp, extra, (*dataset.notes, *notes))
+    return Evaluated(predictions, stamp, extra, held.notes)
 
 
 def predict_clips(
