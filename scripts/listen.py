@@ -13,7 +13,7 @@ def main(arguments) -> int:
     from serx.data.audio import as_clip, blocks
     from serx.inference.enrolment import enrolled
     from serx.inference.files import audio_files
-    from serx.inference.predictor import Predictor
+    from serx.inference.predictor import Predictor, verdict
     from serx.inference.sources import from_microphone, from_stream
     from serx.inference.utterances import RATE, utterances
     from serx.training.device import choose_device
@@ -34,7 +34,7 @@ def main(arguments) -> int:
         with enrolled(predictor.recognizer, voice) if arguments.voice else nullcontext():
             for utterance in utterances(source):
                 [shares] = predictor.probabilities([as_clip(utterance.waveform, RATE, predictor.config.data)])
-                print(told(utterance, shares, arguments.json), flush=True)
+                print(told(utterance, verdict(shares, arguments.sure), shares, arguments.json), flush=True)
                 heard += 1
     except KeyboardInterrupt:
         if arguments.audio is not None:
@@ -45,14 +45,13 @@ def main(arguments) -> int:
     return 0 if heard and not unused else 1
 
 
-def told(utterance, shares, as_json: bool) -> str:
-    """One line: from when to when, the likeliest emotion, then every one from the likeliest down."""
-    ranked = sorted(shares.items(), key=lambda item: -item[1])
+def told(utterance, label, shares, as_json: bool) -> str:
+    """One line: from when to when, the verdict, then every emotion from the likeliest down."""
     if as_json:
         times = {"start": round(utterance.start, 2), "end": round(utterance.end, 2)}
-        return json.dumps({**times, "label": ranked[0][0], "probabilities": shares})
-    rest = "  ".join(f"{label} {100 * share:.0f}%" for label, share in ranked)
-    return f"{utterance.start:7.1f} to {utterance.end:5.1f} s   {ranked[0][0]:<10} {rest}"
+        return json.dumps({**times, "label": label, "probabilities": shares})
+    rest = "  ".join(f"{name} {100 * share:.0f}%" for name, share in sorted(shares.items(), key=lambda item: -item[1]))
+    return f"{utterance.start:7.1f} to {utterance.end:5.1f} s   {label:<10} {rest}"
 
 
 if __name__ == "__main__":
@@ -65,6 +64,7 @@ if __name__ == "__main__":
         "microphones need one package more: pip install -e '.[microphone]'",
     )
     commands.add_model(parser)
+    commands.add_sure(parser)
     commands.add_device(parser)
     parser.add_argument("--microphone", metavar="N_OR_NAME", help="which input; default: the system's own choice")
     parser.add_argument("--rate", type=int, default=16_000, help="samples a second of what `-` reads; default: 16000")

@@ -20,26 +20,26 @@ def main(arguments) -> int:
     predictions = predictor.predict(paths, voice if arguments.voice else None)
     if arguments.json:
         rows = [
-            {"path": str(p.path), "label": p.label, "probabilities": p.probabilities, "error": p.refused}
+            {"path": str(p.path), "label": p.told(arguments.sure), "probabilities": p.probabilities, "error": p.refused}
             for p in predictions
         ]
         print(json.dumps(rows, indent=2))
     else:
         for prediction in predictions:
-            print(row(prediction))
+            print(row(prediction, arguments.sure))
     failed = [p for p in predictions if p.refused]
     for prediction in failed if arguments.json else ():
         print(f"{prediction.path}: {prediction.refused}", file=sys.stderr)
     return 1 if failed or unused else 0
 
 
-def row(prediction) -> str:
-    """One line of the table: the label, then every class from the likeliest down."""
+def row(prediction, sure: float) -> str:
+    """Two lines of the table: the file; what is told of it, then every class from the likeliest down."""
     if prediction.refused:
         return f"{prediction.path}\n    not used: {prediction.refused}"
     ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
     shares = "  ".join(f"{label} {100 * share:.0f}%" for label, share in ranked)
-    return f"{prediction.path}\n    {prediction.label:<10} {shares}"
+    return f"{prediction.path}\n    {prediction.told(sure):<10} {shares}"
 
 
 if __name__ == "__main__":
@@ -50,6 +50,7 @@ if __name__ == "__main__":
         "  python scripts/predict.py --checkpoint best.safetensors --voice my_recordings/ me.wav",
     )
     commands.add_model(parser)
+    commands.add_sure(parser)
     commands.add_device(parser)
     parser.add_argument("--json", action="store_true", help="a list of objects: path, label, probabilities, error")
     parser.add_argument("audio", nargs="+", metavar="AUDIO_OR_FOLDER", help="audio files, or folders of them")

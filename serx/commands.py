@@ -43,6 +43,24 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_sure(parser: argparse.ArgumentParser) -> None:
+    """From which probability on an emotion is told."""
+    parser.add_argument(
+        "--sure",
+        type=_probability,
+        default=0.0,
+        metavar="P",
+        help="say `unsure` where no emotion has this probability; evaluate.py tells how often, and what is right then",
+    )
+
+
+def _probability(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no probability; give one between 0 and 1, such as 0.6")
+    return value
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Where to predict."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: auto")

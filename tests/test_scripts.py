@@ -147,6 +147,25 @@ def test_prediction_prints_a_table_or_json(workplace, tiny_root):
     assert all(set(row["probabilities"]) == {"neutral", "happy", "angry"} for row in rows)
 
 
+def test_a_verdict_below_the_asked_probability_is_told_as_unsure(workplace, tiny_root):
+    files = sorted(tiny_root.glob("Actor_0[56]/*"))
+    plain, careful = (
+        json.loads(
+            script("predict", "--checkpoint", "run/best.safetensors", "--json", *how, *files, cwd=workplace).stdout
+        )
+        for how in ([], ["--sure", "0.8"])
+    )
+    for a, b in zip(plain, careful, strict=True):
+        assert a["probabilities"] == b["probabilities"]
+        assert b["label"] == (a["label"] if max(a["probabilities"].values()) >= 0.8 else "unsure")
+    assert 0 < sum(row["label"] == "unsure" for row in careful) < len(files)
+    table = script("predict", "--checkpoint", "run/best.safetensors", "--sure", "1", files[0], cwd=workplace)
+    assert "\n    unsure" in table.stdout
+    for wrong in ("2", "often"):
+        refused = script("predict", "--checkpoint", "run/best.safetensors", "--sure", wrong, files[0], cwd=workplace)
+        assert refused.returncode == 2 and "argument --sure" in refused.stderr
+
+
 @pytest.fixture(scope="module")
 def recording(workplace) -> Path:
     """Three made-up utterances with pauses, at another rate than the model's."""

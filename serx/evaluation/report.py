@@ -66,6 +66,7 @@ def evaluate(predictions: Predictions, protocol: str, resamples: int = RESAMPLES
         "sex_gap_accuracy": gap,
         "per_intensity": {name: summary(clips) for name, clips in clips_by_name(p.intensities).items()},
         "calibration": metrics.calibration(p.targets, p.probabilities),
+        "selective": plain(metrics.selective(p.targets, p.probabilities)),
     }
 
 
@@ -188,6 +189,15 @@ def format_report(evaluation: Mapping[str, Any]) -> str:
             rows.append([label[:16], *cells])
         header = ["", *(label[:9] for label in labels[start : start + shown])]
         lines += table(f"Confusion: predictions in columns, % of each true emotion {stamp}", header, rows)
+
+    rows = [
+        [f"{row['confidence']:.0%}", percent(row["coverage"]), percent(row["accuracy"])]
+        for row in e["selective"]
+        if row["accuracy"] is not None
+    ]
+    if rows:
+        title = f"Where its confidence is so high or higher, as predict.py --sure asks for, % {stamp}"
+        lines += table(title, ["", "clips", "right"], rows)
 
     groups = e["per_speaker"]
     rows = [[name, groups[name]["sex"] or "-", *_scores(groups[name])] for name in _worst_first(groups)]

@@ -19,6 +19,13 @@ from serx.training import checkpoint
 from serx.training.run import fill
 
 BATCH = 16
+UNSURE = "unsure"  # told in the place of an emotion
+
+
+def verdict(probabilities: dict[str, float], sure: float = 0.0) -> str:
+    """The most probable emotion, or `unsure` where its probability is below `sure`."""
+    label = max(probabilities, key=probabilities.__getitem__)
+    return label if probabilities[label] >= sure else UNSURE
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,11 @@ class Prediction:
     @property
     def label(self) -> str | None:
         """The most probable emotion."""
-        return max(self.probabilities, key=self.probabilities.__getitem__) if self.probabilities else None
+        return self.told()
+
+    def told(self, sure: float = 0.0) -> str | None:
+        """`verdict` on the file; None where it could not be used."""
+        return verdict(self.probabilities, sure) if self.probabilities else None
 
 
 class Predictor:

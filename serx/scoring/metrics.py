@@ -4,7 +4,7 @@ Every score is a function of sums over clips (a confusion matrix, calibration co
 leading axes: the sums of 2,000 resamples of the speakers are scored in one call (`intervals.speaker_interval`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from serx.errors import DataError
 
 CALIBRATION_BINS = 15
+SURE = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True)
@@ -213,3 +214,29 @@ def calibration(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, flo
 def ece(targets: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
     """Expected calibration error of the winning class (Guo et al. 2017, On calibration of modern neural networks)."""
     return float(ece_from_counts(calibration_counts(targets, probabilities, bins)))
+
+
+def selective(
+    targets: np.ndarray, probabilities: np.ndarray, thresholds: Sequence[float] = SURE
+) -> list[dict[str, float]]:
+    """What becomes of the clips where verdicts are told only when sure (El-Yaniv & Wiener 2010, selective prediction).
+
+    Args:
+        targets: (n,) class indices.
+        probabilities: (n, C).
+        thresholds: of the confidence, the largest probability.
+
+    Returns:
+        For each threshold: `confidence` itself, `coverage`, the share of clips at or above it, and `accuracy`, the
+        share of those that is right, NaN where there are none.
+    """
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == targets
+    told = [(threshold, confidence >= threshold) for threshold in thresholds]
+    return [
+        {
+            "confidence": threshold,
+            "coverage": float(kept.mean()),
+            "accuracy": float(right[kept].mean()) if kept.any() else float("nan"),
+        }
+        for threshold, kept in told
+    ]

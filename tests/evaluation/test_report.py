@@ -177,7 +177,7 @@ def test_the_terminal_sees_the_uar_first_under_its_protocol():
     assert scores[0].strip() == headline
     assert len(scores) == 4
     titles = [after for before, after in pairwise(lines) if not before]
-    assert len(titles) == 6
+    assert len(titles) == 7
     assert all("[luna5 fold 0]" in line for line in [lines[0], *scores, *titles[1:]])
     assert "narrower" not in text
     speakers = [line.split() for line in lines if line.startswith("  made/")]
@@ -240,3 +240,17 @@ def test_a_failure_leaves_the_earlier_evaluation_whole(tmp_path, monkeypatch):
         write_report(tmp_path, make(seed=1), "q", {})
     assert path.read_bytes() == before
     assert {file.name for file in tmp_path.iterdir()} == FILES
+
+
+def test_what_sure_verdicts_are_worth_is_told_and_a_confidence_that_nobody_has_is_not():
+    pairs = np.array([[0.95, 0.03, 0.02], [0.3, 0.65, 0.05]] * 30, np.float32)
+    p = make(5, ("calm", "happy", "sad"), 4, probabilities=pairs)
+    e = strict(json.dumps(evaluate(p, "made fold 0")))
+    rows = {row["confidence"]: row for row in e["selective"]}
+    assert rows[0.6]["coverage"] == 1 and rows[0.7]["coverage"] == 0.5
+    right = np.mean([target == 0 for target in p.targets[::2]])
+    assert rows[0.9]["accuracy"] == pytest.approx(right)
+    told = format_report(e)
+    assert ["90%", "50.0", f"{100 * right:.1f}"] in [line.split() for line in told.splitlines()]
+    less = {**e, "selective": [{"confidence": 0.9, "coverage": 0.0, "accuracy": None}]}
+    assert "--sure" in told and "--sure" not in format_report(less)

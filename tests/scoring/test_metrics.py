@@ -234,3 +234,18 @@ def test_clips_are_grouped_by_name_with_the_unknown_last():
     assert {name: clips.tolist() for name, clips in groups.items()} == {"a": [2], "b": [0, 3], "unknown": [1]}
     assert list(groups) == ["a", "b", "unknown"]
     assert clips_by_name([None, None]) == {}
+
+
+def test_sure_verdicts_are_counted_as_plain_loops_count_them():
+    random = np.random.default_rng(3)
+    probabilities = random.dirichlet([0.5] * 4, 300)
+    targets = random.integers(0, 4, 300)
+    for row in metrics.selective(targets, probabilities, [0.0, 0.5, 0.8, 1.1]):
+        kept = [(p, t) for p, t in zip(probabilities, targets, strict=True) if p.max() >= row["confidence"]]
+        assert row["coverage"] == pytest.approx(len(kept) / 300)
+        if kept:
+            assert row["accuracy"] == pytest.approx(sum(p.argmax() == t for p, t in kept) / len(kept))
+        else:
+            assert np.isnan(row["accuracy"])
+    everything = metrics.selective(targets, probabilities, [0.0])[0]
+    assert everything == {"confidence": 0.0, "coverage": 1.0, "accuracy": (probabilities.argmax(1) == targets).mean()}
