@@ -15,6 +15,7 @@ from serx.transforms import spectral
 from serx.transforms.chroma import CLASSES, chroma, fold_octaves, tonnetz
 from serx.transforms.front_ends import CQT_BINS, CQT_LOWEST, CQT_OCTAVES, ConstantQ, front_end
 from serx.transforms.mel import MelScale, mel_filters, mel_power, shifted_mel_power
+from serx.transforms.normalize import RemoveLevel
 from serx.transforms.pitch import Pitch, track_pitch
 from serx.transforms.statistics import Statistic, summarize
 from serx.transforms.temporal import root_mean_square, zero_crossing_rate
@@ -50,7 +51,7 @@ class FeaturesConfig(Section):
     front_end: Literal["torch", "torchaudio", "nnaudio"] = "torch"
     trainable: bool = False  # learn the STFT kernels and mel filters (nnaudio only)
     normalize: Literal["none", "clip", "training"] = "training"
-    remove_level: bool = False  # then subtract each clip's own scalar mean
+    remove_level: RemoveLevel = False  # subtract each clip's own scalar mean, `true` after that or `first`, before
 
     @model_validator(mode="before")
     @classmethod

@@ -34,7 +34,7 @@ def test_training_statistics_are_those_of_the_valid_frames_in_any_batches():
 
 
 @pytest.mark.parametrize("mode", ["none", "clip", "training"])
-@pytest.mark.parametrize("remove_level", [False, True])
+@pytest.mark.parametrize("remove_level", [False, True, "first"])
 def test_padding_stays_zero_and_changes_nothing(mode, remove_level):
     features, frames = some_features()
     normalizer = Normalizer(5, mode, remove_level)
@@ -51,6 +51,30 @@ def test_removing_the_level_makes_a_clip_deaf_to_gain():
     normalizer = Normalizer(5, "none", True)
     louder = (features + 12.0) * (torch.arange(24) < frames[:, None])[:, None]
     torch.testing.assert_close(normalizer(features, frames), normalizer(louder, frames), atol=1e-5, rtol=0)
+
+
+def test_a_level_removed_first_is_not_heard_behind_the_statistics_of_training_either():
+    features, frames = some_features()
+    features[:, 0] *= 5  # rows of unlike deviation: what is removed behind them leaves a trace
+    mask = (torch.arange(24) < frames[:, None])[:, None]
+    heard = {}
+    for remove_level in (True, "first"):
+        normalizer = Normalizer(5, "training", remove_level)
+        normalizer.fit([(features, frames)])
+        soft, loud = normalizer(features, frames), normalizer((features + 12.0) * mask, frames)
+        heard[remove_level] = float((soft - loud).abs().max())
+        assert not (soft * ~mask).any()
+    assert heard["first"] < 1e-4
+    assert heard[True] > 0.1
+
+
+def test_training_statistics_are_of_levelled_clips_where_the_level_goes_first():
+    features, frames = some_features()
+    normalizer = Normalizer(5, "training", "first")
+    normalizer.fit([(features[:2], frames[:2]), (features[2:], frames[2:])])
+    rows = [clip[:, : int(n)] - clip[:, : int(n)].mean() for clip, n in zip(features, frames, strict=True)]
+    torch.testing.assert_close(normalizer.mean[:, 0], torch.cat(rows, 1).mean(1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(normalizer.deviation[:, 0], torch.cat(rows, 1).std(1, correction=0))
 
 
 def test_a_constant_row_does_not_blow_up():
