@@ -52,7 +52,7 @@ def test_clips_as_recorded_score_as_in_the_evaluation_and_every_change_is_from_t
     for row in others:
         assert row["change"] == pytest.approx(row["uar"] - first["uar"])
         low, high = row["interval"]
-        assert low <= high and low >= -1 and high <= 1
+        assert low <= row["change"] <= high  # both speakers once is one of the draws
     assert len({row["uar"] for row in others}) > 3  # an emotion that is a pitch is lost in noise, and at other pitches
 
 

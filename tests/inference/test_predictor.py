@@ -9,7 +9,7 @@ from serx.data.corpus import place
 from serx.data.dataset import load_dataset
 from serx.errors import CheckpointError, DataError
 from serx.inference.files import audio_files
-from serx.inference.predictor import Predictor
+from serx.inference.predictor import Predictor, verdict
 from serx.scoring.classify import classify
 from serx.training import checkpoint
 from serx.training.folder import BEST, LAST
@@ -124,3 +124,8 @@ def test_native_and_prepared_clips_are_predicted_alike(run, speech_root):
     for one, two in zip(predictor.predict(natives), predictor.predict(prepared), strict=True):
         assert one.label == two.label
         np.testing.assert_allclose([*one.probabilities.values()], [*two.probabilities.values()], atol=5e-3)
+
+
+def test_a_verdict_needs_the_probability_that_is_asked_for():
+    shares = {"calm": 0.25, "happy": 0.75}
+    assert [verdict(shares, sure) for sure in (0.0, 0.5, 0.75, 0.76)] == ["happy", "happy", "happy", "unsure"]

@@ -249,3 +249,5 @@ def test_sure_verdicts_are_counted_as_plain_loops_count_them():
             assert np.isnan(row["accuracy"])
     everything = metrics.selective(targets, probabilities, [0.0])[0]
     assert everything == {"confidence": 0.0, "coverage": 1.0, "accuracy": (probabilities.argmax(1) == targets).mean()}
+    exactly = metrics.selective(np.array([0]), np.array([[0.75, 0.25]]), [0.75])[0]
+    assert exactly["coverage"] == 1  # as sure as that is sure

@@ -75,6 +75,8 @@ def test_training_statistics_are_of_levelled_clips_where_the_level_goes_first():
     rows = [clip[:, : int(n)] - clip[:, : int(n)].mean() for clip, n in zip(features, frames, strict=True)]
     torch.testing.assert_close(normalizer.mean[:, 0], torch.cat(rows, 1).mean(1), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(normalizer.deviation[:, 0], torch.cat(rows, 1).std(1, correction=0))
+    expected = (rows[1] - normalizer.mean) / normalizer.deviation  # and no mean goes a second time
+    torch.testing.assert_close(normalizer(features, frames)[1, :, :20], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_constant_row_does_not_blow_up():
