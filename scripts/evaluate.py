@@ -35,11 +35,7 @@ if __name__ == "__main__":
         "  python scripts/evaluate.py --checkpoint checkpoints/cnn1d/RUN/best.safetensors\n"
         "  python scripts/evaluate.py --checkpoint best.safetensors --root /corpora/emodb --out results/emodb",
     )
-    parser.add_argument("--checkpoint", required=True, help="best.safetensors or last.safetensors of a run")
-    parser.add_argument("--root", help="another corpus folder or manifest; default: where it was trained")
-    parser.add_argument("--part", choices=["test", "valid", "all"], default="test", help="default: test")
-    parser.add_argument("--out", help="where evaluation.json and pictures go; default: beside the checkpoint")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: auto")
+    commands.add_held_out(parser, ["test", "valid", "all"], "evaluation.json and pictures")
     parser.add_argument("--allow-seen", action="store_true", help="evaluate training speakers too, marked as such")
     parser.add_argument(
         "--enrol",

@@ -38,10 +38,6 @@ if __name__ == "__main__":
         "  python scripts/stress.py --checkpoint checkpoints/cnn1d/RUN/best.safetensors\n"
         "  python scripts/stress.py --checkpoint best.safetensors --noise /sounds/streets --out results/stress",
     )
-    parser.add_argument("--checkpoint", required=True, help="best.safetensors or last.safetensors of a run")
-    parser.add_argument("--root", help="another corpus folder or manifest; default: where it was trained")
-    parser.add_argument("--part", choices=["test", "valid"], default="test", help="default: test")
+    commands.add_held_out(parser, ["test", "valid"], "stress.json and stress.png")
     parser.add_argument("--noise", metavar="FOLDER", help="recordings of noises to be mixed in as well")
-    parser.add_argument("--out", help="where stress.json and stress.png go; default: beside the checkpoint")
-    commands.add_device(parser)
     commands.run(main, parser.parse_args())

@@ -43,6 +43,15 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_held_out(parser: argparse.ArgumentParser, parts: list[str], written: str) -> None:
+    """What everybody who judges a checkpoint is told: which, by what clips, and where `written` goes."""
+    parser.add_argument("--checkpoint", required=True, help="best.safetensors or last.safetensors of a run")
+    parser.add_argument("--root", help="another corpus folder or manifest; default: where it was trained")
+    parser.add_argument("--part", choices=parts, default="test", help="default: test")
+    parser.add_argument("--out", help=f"where {written} go; default: beside the checkpoint")
+    add_device(parser)
+
+
 def add_sure(parser: argparse.ArgumentParser) -> None:
     """From which probability on an emotion is told."""
     parser.add_argument(

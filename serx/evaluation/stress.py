@@ -7,6 +7,7 @@ noise would hide has been cut already.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -43,10 +44,6 @@ class Condition:
     disturbance: str
     amount: str
     transform: Transform | FromFiles | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.disturbance}, {self.amount}" if self.amount else self.disturbance
 
 
 def conditions(noise: str | None = None) -> list[Condition]:
@@ -86,11 +83,12 @@ def stress(held: HeldOut, noise: str | None = None, progress: bool = True) -> di
     enrol, rate, stamp = config.model.enrol, config.data.sample_rate, held.stamp
     counts: list[np.ndarray] = []
     rows: list[dict[str, Any]] = []
-    for condition in tqdm(conditions(noise), unit="condition", leave=False, disable=None if progress else True):
-        corpus = held.corpus
-        if condition.transform is not None:
-            ready = bind([condition.transform], lambda folder: read_folder(folder, rate), device)
-            corpus = Disturbed(held.corpus, ready, rate)
+    load = cache(lambda folder: read_folder(folder, rate))
+    planned = conditions(noise)
+    ready = [bind([each.transform] if each.transform else [], load, device) for each in planned]  # or refused at once
+    bar = tqdm(planned, unit="condition", leave=False, disable=None if progress else True)
+    for condition, transforms in zip(bar, ready, strict=True):
+        corpus = Disturbed(held.corpus, transforms, rate) if transforms else held.corpus
         heard = predict_clips(held.predictor, held.dataset, held.clips, corpus, enrol)
         counts.append(_by_speaker(heard))
         total = counts[-1].sum(0)

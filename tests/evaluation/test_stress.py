@@ -36,7 +36,7 @@ def clean(tiny_config):
 
 
 def condition(name: str):
-    return next(each for each in conditions() if each.name == name)
+    return next(each for each in conditions() if f"{each.disturbance}, {each.amount}" == name)
 
 
 def test_clips_as_recorded_score_as_in_the_evaluation_and_every_change_is_from_there(trained):
@@ -141,4 +141,4 @@ def test_a_transform_without_chance_is_what_every_condition_has(tiny_config):
         if each.transform is not None:
             y, _ = augment([each.transform], x, lengths, torch.from_numpy(clips), float(RATE), 0, 0)
             same = [torch.equal(a[: x.shape[1]], b[: y.shape[1]]) for a, b in zip(y, x, strict=True)]
-            assert not any(same), each.name
+            assert not any(same), each
