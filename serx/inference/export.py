@@ -25,6 +25,7 @@ import serx
 from serx.data.audio import FRAME_SECONDS, STEP_SECONDS, AudioConfig, as_clip, window
 from serx.errors import ConfigError, DiskError
 from serx.files import free_space, write_atomically
+from serx.inference.onnx_gru import as_onnx
 from serx.inference.predictor import Predictor
 from serx.recognizer import Recognizer
 from serx.seeding import derive
@@ -124,7 +125,7 @@ def _translated(whole: Utterance, path: Path) -> Any:
     with torch.no_grad():
         whole(example)  # so that no constant is first made, and kept, while the exporter's stand-ins run
     try:
-        with _quiet():
+        with _quiet(), as_onnx(whole):
             return torch.onnx.export(
                 whole,
                 (example,),

@@ -96,6 +96,27 @@ class ResidualBlock(nn.Module):
         return relu_within(self.excite(inner, mask) + self.shortcut(x), mask), frames
 
 
+class BothWays(nn.Module):
+    """Two GRUs over time, one from the first frame on and one from the last back: `(B, C, N)` -> `(B, 2 units, N)`.
+
+    The second reads each clip's own frames in reverse, so that neither meets padding before a frame; packed sequences
+    would do the same, but ask the host for the lengths. Zero beyond the frames.
+    """
+
+    def __init__(self, channels: int, units: int) -> None:
+        super().__init__()
+        self.onward = nn.GRU(channels, units, batch_first=True)
+        self.back = nn.GRU(channels, units, batch_first=True)
+
+    def forward(self, x: Tensor, frames: Tensor) -> Tensor:
+        position = torch.arange(x.shape[-1], device=x.device)
+        mirrored = (frames[:, None] - 1 - position).clamp(min=0)[..., None]  # (B, N, 1)
+        x = x.transpose(1, 2)
+        reverse = self.back(x.gather(1, mirrored.expand(x.shape)))[0]
+        both = torch.cat([self.onward(x)[0], reverse.gather(1, mirrored.expand(reverse.shape))], dim=-1).transpose(1, 2)
+        return both * time_mask(frames, both)
+
+
 class AttentiveStatistics(nn.Module):
     """Weighted mean and deviation over valid frames, `(B, C, N)` -> `(B, 2 C)` (Okabe et al. 2018).
 

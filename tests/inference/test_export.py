@@ -120,6 +120,11 @@ KINDS = {
         SMALL,
         {"offset_seconds": 0.2, "duration_seconds": 0.7, "trim_db": 25.0},
     ),
+    "frames one after the other": (
+        {"n_mels": 24},
+        {"kind": "cnn2d", "stem": 8, "widths": (8, 16), "strides": ((2, 2), (2, 1)), "gru": 12},
+        {},
+    ),
     "frames laid end to end": ({"stack": ("mfcc",), "n_mfcc": 20}, {"kind": "sequential", "frames": 80}, {}),
 }  # fmt: skip
 
@@ -134,6 +139,8 @@ def test_every_kind_of_feature_and_model_can_be_exported(kind, tmp_path):
     )
     assert np.abs(first - second).max() > 1e-4  # else whatever a file says would be near enough
     assert export(made, tmp_path / "m.onnx", clips).difference < 1e-4
+    again = [*made.probabilities([speechlike(1, 120, 1)])[0].values()]
+    np.testing.assert_allclose(again, first, atol=1e-6)  # what stood in for a layer is gone
 
 
 def test_a_speech_encoder_can_be_exported(small_encoders, tmp_path):

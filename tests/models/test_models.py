@@ -4,11 +4,12 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from serx.errors import ConfigError
 from serx.models.cnn1d import Cnn1dConfig
 from serx.models.cnn2d import Cnn2dConfig
-from serx.models.layers import AttentiveStatistics, ResidualBlock, SqueezeExcite, relu_within, time_mask
+from serx.models.layers import AttentiveStatistics, BothWays, ResidualBlock, SqueezeExcite, relu_within, time_mask
 from serx.models.mlp import MlpConfig
 from serx.models.registry import build
 from serx.models.relaxed import Relaxed
@@ -19,6 +20,7 @@ BINS, CLASSES = 40, 5
 CONFIGS = {
     "cnn1d": Cnn1dConfig(stem=16, widths=(16, 24, 24)),
     "cnn2d": Cnn2dConfig(stem=8, widths=(8, 12, 16), embedding=24),
+    "crnn": Cnn2dConfig(stem=8, widths=(8, 12, 16), embedding=24, gru=12),
     "mlp": MlpConfig(widths=(16, 24)),
     "sequential": SequentialConfig(widths=(12, 16), dense=(20,)),
     "end-to-end": SequentialConfig(frames=50, widths=(6, 8, 8), pools=((5, 2), (4, 4), (1, 1)), dense=(20,)),
@@ -76,7 +78,7 @@ def test_every_parameter_learns_and_every_gradient_is_finite(name):
         assert parameter.grad.isfinite().all(), parameter_name
 
 
-@pytest.mark.parametrize("name", ["cnn1d", "cnn2d", "mlp", "sequential", "end-to-end"])
+@pytest.mark.parametrize("name", ["cnn1d", "cnn2d", "crnn", "mlp", "sequential", "end-to-end"])
 def test_half_precision_keeps_the_probabilities(name):
     model = model_of(name).eval()
     features, frames = some_features(BINS, [61, 17, 100], 100)
@@ -87,7 +89,7 @@ def test_half_precision_keeps_the_probabilities(name):
     assert (exact - rough).abs().max() < 0.05
 
 
-@pytest.mark.parametrize("name", ["cnn1d", "cnn2d", "mlp", "sequential", "end-to-end"])
+@pytest.mark.parametrize("name", ["cnn1d", "cnn2d", "crnn", "mlp", "sequential", "end-to-end"])
 def test_what_a_frame_says_is_heard(name):
     model = model_of(name).eval()
     features, frames = some_features(BINS, [50], 50)
@@ -103,6 +105,17 @@ def test_attentive_statistics_of_constant_frames_are_the_constant_and_no_deviati
     pooled = pool(x, torch.tensor([6]))[0]
     torch.testing.assert_close(pooled[:3], torch.tensor([1.0, -2.0, 5.0]))
     assert pooled[3:].max() < 0.01
+
+
+def test_both_ways_is_the_two_way_gru_over_packed_sequences():
+    torch.manual_seed(0)
+    ours, theirs = BothWays(6, 5), torch.nn.GRU(6, 5, batch_first=True, bidirectional=True)
+    known = {f"{name}_reverse": tensor for name, tensor in ours.back.state_dict().items()}
+    theirs.load_state_dict({**ours.onward.state_dict(), **known})
+    x, frames = some_features(6, [9, 1, 6], 9)
+    packed = pack_padded_sequence(x.transpose(1, 2), frames, batch_first=True, enforce_sorted=False)
+    expected = pad_packed_sequence(theirs(packed)[0], batch_first=True)[0].transpose(1, 2)
+    torch.testing.assert_close(ours(x, frames), expected)
 
 
 def test_squeeze_excite_averages_over_valid_positions_only():
