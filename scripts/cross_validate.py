@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Train and test every fold of a protocol, a baseline beside it, and say what they come to together."""
 
-import re
 import sys
 from pathlib import Path
 
@@ -74,10 +73,8 @@ if __name__ == "__main__":
     )
     parser.add_argument("--config", help="a YAML file, such as configs/cnn1d.yaml")
     parser.add_argument("--out", help="default: checkpoints/<config>/cross_validation; finished folds there are kept")
-    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: train.seed")
     parser.add_argument("--folds", type=int, nargs="+", metavar="N", help="some of them; default: all")
-    parser.add_argument("--processes", type=int, metavar="N", help="folds at a time; default: one, or one a device")
-    parser.add_argument("--devices", nargs="+", metavar="DEVICE", help="dealt to the processes, such as cuda:0 cuda:1")
+    commands.add_processes(parser, "folds")
     parser.add_argument(
         "--baseline", help="another configuration on the same folds; default: configs/baseline.yaml, or none"
     )
@@ -91,6 +88,4 @@ if __name__ == "__main__":
     )
     parser.add_argument("--table", nargs="+", metavar="DIR", help="Markdown, a row each of several that are finished")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings over those of the file")
-    # Settings first: behind --seeds they would be taken for seeds.
-    given = sorted(sys.argv[1:], key=lambda word: not re.match(r"[a-z_]+\.[a-z_.]+=", word))
-    commands.run(main, parser.parse_intermixed_args(given))
+    commands.run(main, parser.parse_intermixed_args(commands.settings_first(sys.argv[1:])))

@@ -12,8 +12,8 @@ The package in the order of its dependencies:
     scoring      probabilities of clips, what they are worth, and pictures of it: for validation and test alike
     training     the loop, the optimizer, checkpoints, TensorBoard
     inference    a checkpoint -> emotions of audio files, of running speech, of a voice it was made to know; ONNX
-    evaluation   test speakers, intervals over them, reports, stress, folds taken together, runs compared
-    experiments  many runs that answer one question: cross-validation, the leakage lesson
+    evaluation   test speakers, intervals over them, reports, stress, folds taken together, runs compared and ranked
+    experiments  many runs that answer one question: cross-validation, a sweep of settings, the leakage lesson
 """
 
 __version__ = "0.1.0"

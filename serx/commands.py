@@ -3,12 +3,13 @@
 import argparse
 import io
 import os
+import re
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from serx.errors import SerxError
 
@@ -19,6 +20,7 @@ EXIT_CODES = (
 
 ASKED_BY = "SERX_ASKED_BY"  # in the environment: the process that started this one, and reads what comes of it
 WATCH_SECONDS = 0.5
+_SETTING = re.compile(r"[a-z_]+\.[a-z_.]+=")
 
 
 def parser(description: str, examples: str) -> argparse.ArgumentParser:
@@ -30,6 +32,20 @@ def parser(description: str, examples: str) -> argparse.ArgumentParser:
     )
     made.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return made
+
+
+def settings_first(words: Sequence[str]) -> list[str]:
+    """The command line with its `section.key=value` in front: behind --seeds they would be taken for seeds."""
+    told_by = dict(enumerate(["", *words]))
+    settings = {i for i, word in enumerate(words) if _SETTING.match(word) and told_by[i] != "--try"}
+    return [words[i] for i in sorted(range(len(words)), key=lambda i: i not in settings)]
+
+
+def add_processes(parser: argparse.ArgumentParser, runs: str) -> None:
+    """Where many `runs` are trained, and under which seeds."""
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: train.seed")
+    parser.add_argument("--processes", type=int, metavar="N", help=f"{runs} at a time; default: one, or one a device")
+    parser.add_argument("--devices", nargs="+", metavar="DEVICE", help="dealt to the processes, such as cuda:0 cuda:1")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,8 +91,14 @@ def conclude(
 
 def fold_commands(fold: Fold, out: Path, place: Workplace, slot: int) -> list[list[str]]:
     """Trains a fold, or goes on with it, then evaluates it: the scripts that a user would call."""
+    train = train_command(fold, out / "config.yaml", {"data.fold": fold.number}, place, slot)
+    return [train, evaluate_command(fold, TEST, place, slot)]
+
+
+def train_command(fold: Fold, config: Path, changes: Mapping[str, Any], place: Workplace, slot: int) -> list[str]:
+    """Trains a fold by the configuration in a file with these changes, or goes on with it."""
     overrides = {
-        "data.fold": fold.number,
+        **changes,
         "train.seed": fold.seed,
         "train.threads": place.threads(fold.config),
         "train.device": place.device(slot, fold.config),
@@ -100,15 +106,14 @@ def fold_commands(fold: Fold, out: Path, place: Workplace, slot: int) -> list[li
     }
     settings = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]  # JSON is YAML
     resume = ["--resume"] if fold.state == "begun" else []
-    train = [sys.executable, str(place.scripts / "train.py"), "--config", str(out / "config.yaml"), *resume, *settings]
-    return [train, evaluate_command(fold, TEST, place, slot)]
+    return [sys.executable, str(place.scripts / "train.py"), "--config", str(config), *resume, *settings]
 
 
-def evaluate_command(fold: Fold, evaluation: str, place: Workplace, slot: int) -> list[str]:
-    """Evaluates what a fold has learnt, into this folder within its own."""
+def evaluate_command(fold: Fold, evaluation: str, place: Workplace, slot: int, part: str = "test") -> list[str]:
+    """Evaluates what a fold has learnt on a part of its clips, into this folder within its own."""
     script, device = str(place.scripts / "evaluate.py"), place.device(slot, fold.config)
     best, out = str(fold.folder / BEST), str(fold.folder / evaluation)
-    return [sys.executable, script, "--checkpoint", best, "--out", out, "--device", device]
+    return [sys.executable, script, "--checkpoint", best, "--out", out, "--device", device, "--part", part]
 
 
 def _by_seed(folds: Sequence[Fold]) -> list[str]:

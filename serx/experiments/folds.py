@@ -80,13 +80,20 @@ def plan_folds(
             train = config.train.model_copy(update={"seed": seed, "output": str(folder)})
             own = config.model_copy(update={"data": data, "train": train})
             asked = seed in seeds and (not only or number in only)
-            folds.append(Fold(seed, number, folder, own, split.stamp, _state(folder, own, dataset, split), asked))
+            folds.append(Fold(seed, number, folder, own, split.stamp, state_of(folder, own, dataset, split), asked))
     if not any(fold.asked for fold in folds) and fault is not None:
         raise fault
     return sorted(folds, key=lambda fold: (fold.seed, fold.number)), skipped
 
 
-def _state(folder: Path, config: Config, dataset: Dataset, split: Split) -> Literal["new", "begun", "finished"]:
+def state_of(
+    folder: Path, config: Config, dataset: Dataset, split: Split, evaluation: str = TEST
+) -> Literal["new", "begun", "finished"]:
+    """How far the run of `config` in a folder has come, which is finished once it holds this evaluation.
+
+    Raises:
+        ConfigError: the run there is one of other settings or clips.
+    """
     if not any((folder / name).exists() for name in (LAST, PREVIOUS)):
         return "new"
     before, after = (_tree(some) for some in (load(folder / "config.yaml"), config))
@@ -97,7 +104,7 @@ def _state(folder: Path, config: Config, dataset: Dataset, split: Split) -> Lite
             + "\n  ".join(told)
         )
     try:
-        _read(folder / TEST)
+        _read(folder / evaluation)
         digests = checkpoint.load_run(folder / BEST).facts["digests"]
     except (DataError, CheckpointError):  # not evaluated, or damaged since: --resume compares the clips
         return "begun"

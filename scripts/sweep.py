@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""Try settings of a recipe on validation speakers; the test speakers are not heard."""
+
+import sys
+from pathlib import Path
+
+from serx import commands
+
+
+def main(arguments) -> int:
+    from serx.evaluation.ranking import format_ranking
+    from serx.experiments.sweep import plan_settings, sweep
+    from serx.experiments.visit import Workplace
+
+    settings = plan_settings(arguments.config, arguments.overrides, arguments.tried, arguments.sample)
+    out = Path(arguments.out or Path("checkpoints") / Path(arguments.config).stem / "sweep")
+    devices = tuple(arguments.devices or ())
+    processes = max(1, len(devices)) if arguments.processes is None else arguments.processes
+    place = Workplace(Path(__file__).parent, processes, devices)
+    seeds = list(dict.fromkeys(arguments.seeds or [settings[0].config.train.seed]))
+    ranking, code = sweep(settings, out, arguments.groups, seeds, place)
+    if ranking:
+        print(f"\n{format_ranking(ranking)}")
+        print(f"written: {out / 'sweep.json'}, sweep.png and best.yaml, the best of them, beside it")
+        print(f"to test it: python scripts/cross_validate.py --config {out / 'best.yaml'}")
+    return code
+
+
+if __name__ == "__main__":
+    parser = commands.parser(
+        __doc__,
+        "  python scripts/sweep.py --config configs/cnn1d.yaml data.root=DIR --try optim.lr=[1e-3,3e-3]\n"
+        "  python scripts/sweep.py --config configs/cnn1d.yaml data.root=DIR --seeds 0 1 --groups 5 \\\n"
+        "      --try optim.lr=[1e-3,2e-3,4e-3] --try model.dropout=[0.2,0.4]      (each with each)\n"
+        "  python scripts/sweep.py --config configs/cnn2d.yaml data.root=DIR --devices cuda:0 cuda:1 --sample 20 \\\n"
+        "      --try model.relax=[0,0.5,1] --try train.epochs=[20,40,80] --try optim.weight_decay=[0.01,0.1]",
+    )
+    parser.add_argument("--config", required=True, help="a YAML file, such as configs/cnn1d.yaml")
+    parser.add_argument(
+        "--try",
+        dest="tried",
+        action="append",
+        required=True,
+        metavar="KEY=[A,B]",
+        help="values of a setting; of several settings each with each; the recipe as it is runs beside them",
+    )
+    parser.add_argument("--sample", type=int, metavar="N", help="only so many of the combinations, drawn at random")
+    parser.add_argument(
+        "--groups", type=int, default=3, metavar="K", help="of speakers, which validate in turn; default: 3"
+    )
+    parser.add_argument("--out", help="default: checkpoints/<config>/sweep; finished runs there are kept")
+    commands.add_processes(parser, "runs")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings over those of the file")
+    commands.run(main, parser.parse_intermixed_args(commands.settings_first(sys.argv[1:])))
