@@ -33,8 +33,9 @@ def main(arguments) -> int:
     try:
         with enrolled(predictor.recognizer, voice) if arguments.voice else nullcontext():
             for utterance in utterances(source):
-                [shares] = predictor.probabilities([as_clip(utterance.waveform, RATE, predictor.config.data)])
-                print(told(utterance, verdict(shares, arguments.sure), shares, arguments.json), flush=True)
+                clip = as_clip(utterance.waveform, RATE, predictor.config.data)
+                [shares], [unlike] = predictor.probabilities([clip]), predictor.unlike([clip])
+                print(told(utterance, verdict(shares, arguments.sure), shares, unlike, arguments.json), flush=True)
                 heard += 1
     except KeyboardInterrupt:
         if arguments.audio is not None:
@@ -45,13 +46,17 @@ def main(arguments) -> int:
     return 0 if heard and not unused else 1
 
 
-def told(utterance, label, shares, as_json: bool) -> str:
-    """One line: from when to when, the verdict, then every emotion from the likeliest down."""
+def told(utterance, label, shares, unlike, as_json: bool) -> str:
+    """One line: from when to when, the verdict, then every emotion from the likeliest down.
+
+    A second where the recording is unlike training's.
+    """
     if as_json:
         times = {"start": round(utterance.start, 2), "end": round(utterance.end, 2)}
-        return json.dumps({**times, "label": label, "probabilities": shares})
+        return json.dumps({**times, "label": label, "probabilities": shares, "unlike": unlike})
     rest = "  ".join(f"{name} {100 * share:.0f}%" for name, share in sorted(shares.items(), key=lambda item: -item[1]))
-    return f"{utterance.start:7.1f} to {utterance.end:5.1f} s   {label:<10} {rest}"
+    strange = f"\n{'':22}UNLIKE the recordings it was trained on: {unlike}" if unlike else ""
+    return f"{utterance.start:7.1f} to {utterance.end:5.1f} s   {label:<10} {rest}{strange}"
 
 
 if __name__ == "__main__":
@@ -68,7 +73,9 @@ if __name__ == "__main__":
     commands.add_device(parser)
     parser.add_argument("--microphone", metavar="N_OR_NAME", help="which input; default: the system's own choice")
     parser.add_argument("--rate", type=int, default=16_000, help="samples a second of what `-` reads; default: 16000")
-    parser.add_argument("--json", action="store_true", help="an object a line: start, end, label, probabilities")
+    parser.add_argument(
+        "--json", action="store_true", help="an object a line: start, end, label, probabilities, unlike"
+    )
     parser.add_argument(
         "audio",
         nargs="?",

@@ -20,7 +20,13 @@ def main(arguments) -> int:
     predictions = predictor.predict(paths, voice if arguments.voice else None)
     if arguments.json:
         rows = [
-            {"path": str(p.path), "label": p.told(arguments.sure), "probabilities": p.probabilities, "error": p.refused}
+            {
+                "path": str(p.path),
+                "label": p.told(arguments.sure),
+                "probabilities": p.probabilities,
+                "unlike": p.unlike,
+                "error": p.refused,
+            }
             for p in predictions
         ]
         print(json.dumps(rows, indent=2))
@@ -34,12 +40,16 @@ def main(arguments) -> int:
 
 
 def row(prediction, sure: float) -> str:
-    """Two lines of the table: the file; what is told of it, then every class from the likeliest down."""
+    """Two lines of the table: the file; what is told of it, then every class from the likeliest down.
+
+    A third where the recording is unlike training's.
+    """
     if prediction.refused:
         return f"{prediction.path}\n    not used: {prediction.refused}"
     ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
     shares = "  ".join(f"{label} {100 * share:.0f}%" for label, share in ranked)
-    return f"{prediction.path}\n    {prediction.told(sure):<10} {shares}"
+    strange = f"\n    UNLIKE the recordings it was trained on: {prediction.unlike}" if prediction.unlike else ""
+    return f"{prediction.path}\n    {prediction.told(sure):<10} {shares}{strange}"
 
 
 if __name__ == "__main__":
@@ -52,6 +62,8 @@ if __name__ == "__main__":
     commands.add_model(parser)
     commands.add_sure(parser)
     commands.add_device(parser)
-    parser.add_argument("--json", action="store_true", help="a list of objects: path, label, probabilities, error")
+    parser.add_argument(
+        "--json", action="store_true", help="a list of objects: path, label, probabilities, unlike, error"
+    )
     parser.add_argument("audio", nargs="+", metavar="AUDIO_OR_FOLDER", help="audio files, or folders of them")
     commands.run(main, parser.parse_args())

@@ -111,7 +111,9 @@ def evaluate_checkpoint(
         nll = calibration(alone.targets, alone.probabilities)["nll"]
         about_voices = {"alone": {"uar": scores.uar, "accuracy": scores.accuracy, "nll": nll}}
     temperature = predictor.recognizer.temperature
+    known = predictor.familiar
     extra = {
+        "unlike_training": known.share_unlike(corpus, clips, predictor.config.data.sample_rate) if known else None,
         "checkpoint": str(path),
         "part": part,
         "root": str(root or predictor.config.data.root),

@@ -175,6 +175,9 @@ def format_report(evaluation: Mapping[str, Any]) -> str:
         nll, ece = e["calibration_before"]["nll"], 100 * e["calibration_before"]["ece"]
         lines += [f"  before its temperature of {e['temperature']:.2f}: NLL {nll:.3f} nats, ECE {ece:.1f} %"]
 
+    if e.get("unlike_training") is not None:
+        lines += [f"  clips unlike the recordings it was trained on:{percent(e['unlike_training'])} %"]
+
     rows = [[x, *map(percent, (c["precision"], c["recall"], c["f1"])), c["support"]] for x, c in e["per_class"].items()]
     lines += table(f"By emotion, % {stamp}", ["", "precision", "recall", "F1", "clips"], rows)
 

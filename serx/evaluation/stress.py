@@ -73,14 +73,15 @@ def stress(held: HeldOut, noise: str | None = None, progress: bool = True) -> di
 
     Returns:
         `protocol`, `n_clips`, `n_speakers`, and of each of `conditions` its `disturbance` and `amount`, `uar` and
-        `accuracy`, and the `change` of the UAR from clips as recorded with its 95 % `interval` over speakers (None for
-        a single one).
+        `accuracy`, the `change` of the UAR from clips as recorded with its 95 % `interval` over speakers (None for a
+        single one), and the share of clips that are `unlike` training's (None where the checkpoint cannot tell).
 
     Raises:
         DataError: the folder `noise` holds nothing to be used.
     """
     config, device = held.predictor.config, held.corpus.device
     enrol, rate, stamp = config.model.enrol, config.data.sample_rate, held.stamp
+    known = held.predictor.familiar
     counts: list[np.ndarray] = []
     rows: list[dict[str, Any]] = []
     load = cache(lambda folder: read_folder(folder, rate))
@@ -101,6 +102,7 @@ def stress(held: HeldOut, noise: str | None = None, progress: bool = True) -> di
                 "accuracy": float(metrics.accuracy(total)),
                 "change": float(metrics.uar(total) - metrics.uar(counts[0].sum(0))),
                 "interval": None if change is None else list(change),
+                "unlike": known.share_unlike(corpus, held.clips, rate) if known else None,
             }
         )
         if enrol:
@@ -128,9 +130,10 @@ def format_stress(result: dict[str, Any]) -> str:
         bounds = row["interval"]
         sure = f"{100 * bounds[0]:+.1f} to {100 * bounds[1]:+.1f}" if bounds else ""
         moved = "" if (row["disturbance"], row["amount"]) == ALONE else f"{100 * row['change']:+.1f}"
-        rows.append([row["disturbance"], row["amount"], percent(row["uar"]), moved, sure])
+        told = "" if row["unlike"] is None else f"{100 * row['unlike']:.0f}"
+        rows.append([row["disturbance"], row["amount"], percent(row["uar"]), moved, sure, told])
     title = f"{result['n_clips']} clips of {result['n_speakers']} speakers [{result['protocol']}]"
-    header = ["UAR, %", "", "", "change", "95 % over speakers"]
+    header = ["UAR, %", "", "", "change", "95 % over speakers", "told unlike, %"]
     return "\n".join(table(title, header, rows)[1:]) + "\n"
 
 

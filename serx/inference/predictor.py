@@ -10,6 +10,7 @@ import torch
 
 from serx.config import Config, from_tree, tuples
 from serx.data.audio import RefusedAudioError, as_clip, blocks, read, seconds
+from serx.data.familiar import from_tensors
 from serx.errors import CheckpointError, ConfigError
 from serx.inference.enrolment import enrolled
 from serx.inference.utterances import MOST_SECONDS, RATE, utterances
@@ -35,6 +36,7 @@ class Prediction:
     path: Path
     probabilities: dict[str, float] | None
     refused: str | None = None
+    unlike: str | None = None  # in what the recording is unlike those of training, where it is
 
     @property
     def label(self) -> str | None:
@@ -77,6 +79,7 @@ class Predictor:
         fill(recognizer, weights, f"{path}: model")
         self.recognizer = recognizer.to(device).eval()
         self.recognizer.temperature = _temperature(path, saved.facts)
+        self.familiar = from_tensors(saved.group("familiar"), config.data.sample_rate)
 
     def predict(self, paths: Sequence[Path], voice: Sequence[torch.Tensor] | None = None) -> list[Prediction]:
         """One prediction a path, in order; a file that cannot be used gets its reason, and the rest go on.
@@ -132,16 +135,32 @@ class Predictor:
         heard, refused = self._read(paths)
         rows = self.probabilities(list(heard.values())) if heard else []
         named = dict(zip(heard, rows, strict=True))
-        return [Prediction(path, named.get(path), refused.get(path)) for path in paths]
+        strange = dict(zip(heard, self.unlike(list(heard.values())), strict=True)) if heard else {}
+        return [Prediction(path, named.get(path), refused.get(path), strange.get(path)) for path in paths]
 
     def probabilities(self, waveforms: Sequence[np.ndarray]) -> list[dict[str, float]]:
         """Of each clip `(T,)`, as `read` or `as_clip` of data/audio.py leave it: its emotions' probabilities."""
-        lengths = torch.tensor([len(waveform) for waveform in waveforms])
-        batch = torch.zeros(len(waveforms), int(lengths.max()))
-        for row, waveform in zip(batch, waveforms, strict=True):
-            row[: len(waveform)] = torch.from_numpy(waveform)
+        batch, lengths = _padded(waveforms)
         rows = self.recognizer.probabilities(batch.to(self.device), lengths.to(self.device)).cpu().tolist()
         return [dict(zip(self.labels, row, strict=True)) for row in rows]
+
+    def unlike(self, waveforms: Sequence[np.ndarray]) -> list[str | None]:
+        """Of each such clip: in what its recording is unlike all that the model was trained on, or None.
+
+        None as well where the checkpoint does not know: trained on two speakers or fewer, or by an earlier serx.
+        """
+        if self.familiar is None:
+            return [None] * len(waveforms)
+        return self.familiar.unlike(*_padded(waveforms), self.config.data.sample_rate)
+
+
+def _padded(waveforms: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clips `(T,)` as one batch `(B, T)`, zero beyond their lengths `(B,)`."""
+    lengths = torch.tensor([len(waveform) for waveform in waveforms])
+    batch = torch.zeros(len(waveforms), int(lengths.max()))
+    for row, waveform in zip(batch, waveforms, strict=True):
+        row[: len(waveform)] = torch.from_numpy(waveform)
+    return batch, lengths
 
 
 def _refuse_giants(path: str | Path, config: Config, classes: int, weights: dict[str, torch.Tensor]) -> None:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from serx.config import Config, dump, wants_validation
 from serx.data.corpus import Corpus, place
 from serx.data.dataset import Dataset, load_dataset, split_dataset
+from serx.data.familiar import familiar_with
 from serx.data.protocols import Split
 from serx.errors import ConfigError, DataError, DivergedError
 from serx.scoring.metrics import from_confusion
@@ -154,6 +155,8 @@ class _Loop:
         persons = [dataset.utterances[i].person for i in clips]
         classical = run.config.model.kind == "classical"
         self.candidates = Candidates(run, self.part, corpus, persons) if classical else None
+        if run.progress.epoch == run.progress.place == 0:
+            run.familiar = familiar_with(corpus, clips, persons, run.config.data.sample_rate)
         self.metrics = Metrics(folder, run.progress.epoch)
         self.board = Board(folder, run.progress.epoch)
         self.begun, self.resumed_at = time.monotonic(), run.progress.epoch

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 from serx.config import Config
+from serx.data.familiar import Familiar, from_tensors
 from serx.data.recordings import read_folder
 from serx.errors import CheckpointError
 from serx.recognizer import Recognizer
@@ -101,6 +102,7 @@ class Run:
         self.dtype = autocast_dtype(config.train.precision, device, recognizer.backbone)
         half = self.dtype == torch.float16
         self.scaler = GradScaler(device.type, init_scale=2.0**14 if half else 1.0, growth_interval=500)
+        self.familiar: Familiar | None = None  # which recordings it is trained on; once the loop has heard them
         self.progress = Progress()
         self.sums = EpochSums(len(labels), device)
 
@@ -141,11 +143,15 @@ class Run:
         named |= {f"epoch.{name}": t for name, t in self.sums.tensors().items()}
         named["scaler.scale"] = self.scaler.scale(torch.ones((), device=self.device))
         named["scaler.growth"] = torch.tensor(self.scaler.state_dict()["_growth_tracker"])
-        return named
+        return named | self._familiar()
+
+    def _familiar(self) -> dict[str, Tensor]:
+        known = self.familiar.tensors() if self.familiar is not None else {}
+        return {f"familiar.{name}": t for name, t in known.items()}
 
     def evaluated_tensors(self) -> dict[str, Tensor]:
-        """The weights to predict with, alone."""
-        return {f"model.{name}": t for name, t in self.evaluated.state_dict().items()}
+        """The weights to predict with, and the recordings they know, alone."""
+        return {f"model.{name}": t for name, t in self.evaluated.state_dict().items()} | self._familiar()
 
     def facts(self) -> dict[str, Any]:
         """The progress, as JSON."""
@@ -187,6 +193,7 @@ class Run:
         )
         for name in self.sums.tensors():
             setattr(self.sums, name, sums[name].to(self.device))
+        self.familiar = from_tensors(checkpoint.group("familiar"), self.config.data.sample_rate)
         self.progress = progress
 
     def _trained(self) -> dict[str, torch.nn.Parameter]:
