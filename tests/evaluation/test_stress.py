@@ -112,16 +112,18 @@ def test_a_recipe_that_enrols_voices_does_so_under_every_disturbance(trained):
 
 def test_the_table_names_every_condition_with_its_change():
     rows = [
-        {"disturbance": "as recorded", "amount": "", "uar": 0.725, "accuracy": 0.7, "change": 0.0, "interval": None},
-        {"disturbance": "telephone", "amount": "", "uar": 0.4, "accuracy": 0.4, "change": -0.325, "interval": None},
+        {"disturbance": "as recorded", "amount": "", "uar": 0.725, "accuracy": 0.7, "change": 0.0, "interval": None,
+         "unlike": None},
+        {"disturbance": "telephone", "amount": "", "uar": 0.4, "accuracy": 0.4, "change": -0.325, "interval": None,
+         "unlike": 0.95},
         {"disturbance": "level", "amount": "-20 dB", "uar": 0.7, "accuracy": 0.7, "change": -0.025,
-         "interval": [-0.05, 0.01]},
+         "interval": [-0.05, 0.01], "unlike": 0.0},
     ]  # fmt: skip
     told = format_stress({"protocol": "luna5 fold 0", "n_clips": 60, "n_speakers": 2, "conditions": rows})
     assert "60 clips of 2 speakers [luna5 fold 0]" in told
     lines = told.splitlines()
-    assert any(line.split() == ["telephone", "40.0", "-32.5"] for line in lines)
-    assert any(line.split() == ["level", "-20", "dB", "70.0", "-2.5", "-5.0", "to", "+1.0"] for line in lines)
+    assert any(line.split() == ["telephone", "40.0", "-32.5", "95"] for line in lines)
+    assert any(line.split() == ["level", "-20", "dB", "70.0", "-2.5", "-5.0", "to", "+1.0", "0"] for line in lines)
     assert max(map(len, lines)) <= 100
     figure = stress_figure({"conditions": rows}, 0.125, "a title")
     bars = figure.axes[0].patches
