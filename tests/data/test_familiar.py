@@ -59,6 +59,12 @@ def test_a_lower_sample_rate_has_the_bands_it_can_have():
     assert channel(torch.randn(2, 8000), torch.tensor([8000, 5000]), 8000).shape == (2, len(names(8000)))
 
 
+def test_digital_silence_within_a_clip_is_a_number():
+    silent = bursts(0)
+    silent[3000:9000] = 0
+    assert np.isfinite(described(silent)).all()
+
+
 def test_too_short_a_clip_tells_nothing_and_is_not_called_unlike():
     known = fit(described(*(bursts(n) for n in range(12))), [str(n % 4) for n in range(12)])
     waveform, lengths = torch.randn(2, 4000), torch.tensor([700, 4000])
