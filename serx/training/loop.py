@@ -21,6 +21,7 @@ from serx.errors import ConfigError, DataError, DivergedError
 from serx.scoring.metrics import from_confusion
 from serx.training import checkpoint
 from serx.training.candidates import Candidates
+from serx.training.closing import close
 from serx.training.device import choose_device, environment, set_up
 from serx.training.epoch import (
     TrainingClips,
@@ -174,6 +175,8 @@ class _Loop:
                 self._epoch(signals)
         best = next((line for line in self.metrics.lines if line["epoch"] == run.progress.best_epoch), {})
         if best and not signals:
+            if self.split.valid:
+                self._show_best(best["epoch"])
             self.board.finish(config, best)
         self.board.close()
         return Outcome(self.folder, best, signals[0] if signals else None)
@@ -281,6 +284,12 @@ class _Loop:
     def _save(self) -> None:
         told = facts(self.run, self.dataset, self.split)
         checkpoint.save(self.folder / LAST, self.run.tensors(), told, keep=self.folder / PREVIOUS)
+
+    def _show_best(self, epoch: int) -> None:
+        """Puts what the best epoch says of the validation clips on the board."""
+        clips, path = np.asarray(self.split.valid), self.folder / BEST
+        rate, labels = self.run.config.data.sample_rate, self.dataset.labels
+        self.board.closing(lambda: close(self.run, path, self.corpus, self.dataset, clips), labels, rate, epoch)
 
     @torch.no_grad()
     def _show_clips(self) -> None:

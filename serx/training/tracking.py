@@ -12,6 +12,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from serx.config import Config, dump
 from serx.scoring.pictures import confusion_figure, figure_array, spectrogram_figure
+from serx.training.closing import COLUMNS, Closing
 from serx.training.folder import METRICS
 from serx.training.narration import say
 
@@ -81,10 +82,25 @@ class Board:
     def clips(self, sounds: list[Tensor], features: list[Tensor], names: list[str], sample_rate: int) -> None:
         """Augmented clips, each `(T,)`, to listen to, and the `(F, N)` features the model is given of them."""
         for i, (sound, picture, name) in enumerate(zip(sounds, features, names, strict=True)):
-            loudest = sound.abs().max().clamp(min=1.0)
-            self._writer.add_audio(f"augmented/{i}", (sound / loudest)[None].cpu(), 1, sample_rate)
-            pixels = figure_array(spectrogram_figure(picture.cpu().numpy(), name))
-            self._writer.add_image(f"augmented/{i}", pixels, 1, dataformats="HWC")
+            self._clip(f"augmented/{i}", sound, picture, name, sample_rate, 1)
+
+    def _clip(self, tag: str, sound: Tensor, picture: Tensor, name: str, sample_rate: int, step: int) -> None:
+        loudest = sound.abs().max().clamp(min=1.0)
+        self._writer.add_audio(tag, (sound / loudest)[None].cpu(), step, sample_rate)
+        pixels = figure_array(spectrogram_figure(picture.cpu().numpy(), name))
+        self._writer.add_image(tag, pixels, step, dataformats="HWC")
+
+    @_never_fatal
+    def closing(self, make: Callable[[], Closing], labels: tuple[str, ...], sample_rate: int, epoch: int) -> None:
+        """The best epoch's mistakes, precision-recall curves and points, made only now: a fault in it is the view's."""
+        told = make()
+        for i, wrong in enumerate(told.mistakes):
+            self._clip(f"mistakes/{i}", wrong.sound, wrong.picture, wrong.name, sample_rate, epoch + 1)
+        for number, label in enumerate(labels):
+            truth = told.targets == number
+            if truth.any():
+                self._writer.add_pr_curve(f"precision_recall/{label}", truth, told.probabilities[:, number], epoch + 1)
+        self._writer.add_embedding(told.points, told.rows, global_step=epoch + 1, tag="valid", metadata_header=COLUMNS)
 
     @_never_fatal
     def finish(self, config: Config, best: dict[str, Any]) -> None:
