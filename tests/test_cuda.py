@@ -12,6 +12,7 @@ from serx.data.dataset import load_dataset, split_dataset
 from serx.inference.enrolment import enrolled
 from serx.models.cnn2d import Cnn2dConfig
 from serx.models.encoders import empty_encoder
+from serx.models.layers import BothWays
 from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from serx.recognizer import Recognizer
 from serx.seeding import ClipRandom
@@ -35,6 +36,7 @@ from serx.transforms.augment import (
     TimeStretch,
     augment,
 )
+from serx.transforms.channel import channel
 from serx.transforms.features import FeatureName, FeaturesConfig, FeatureStack
 from serx.transforms.warp import FusedWarp, Warp
 from tests.conftest import RATE, batched
@@ -101,6 +103,26 @@ def test_augmentation_is_the_cpus(clips):
     here, gpu_counts = augment(chain, waveform.to(GPU), lengths.to(GPU), ids.to(GPU), RATE, seed=0, epoch=1)
     assert torch.equal(gpu_counts.cpu(), counts)
     torch.testing.assert_close(here.cpu(), there, rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_recording_is_like_is_the_cpus(clips):
+    waveform, lengths = batched(clips)
+    here = channel(waveform.to(GPU), lengths.to(GPU), RATE).cpu()
+    torch.testing.assert_close(here, channel(waveform, lengths, RATE), atol=1e-2, rtol=1e-4, equal_nan=True)
+
+
+def test_a_gru_over_time_is_the_cpus_and_never_waits():
+    torch.manual_seed(0)
+    layer, x, frames = BothWays(24, 16), torch.randn(3, 24, 40), torch.tensor([40, 7, 23])
+    there = layer(x, frames)
+    layer, x, frames = layer.to(GPU), x.to(GPU), frames.to(GPU)
+    layer(x, frames)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        here = layer(x, frames)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(here.cpu(), there, atol=1e-4, rtol=1e-4)
 
 
 def test_device_and_streamed_corpora_give_the_same_batches(tiny_config):

@@ -94,12 +94,19 @@ def fit(rows: np.ndarray, persons: Sequence[str]) -> Familiar | None:
     """What recordings `rows (n, K)` of `persons (n,)` have in common; None of fewer than three speakers."""
     told = np.isfinite(rows).all(1)
     rows, speakers = rows[told].astype(np.float64), np.asarray(persons)[told]
-    people = np.unique(speakers)
-    if len(people) < FEWEST_SPEAKERS:
+    if len(np.unique(speakers)) < FEWEST_SPEAKERS:
         return None
-    left_out = [_fit(rows[speakers != person]).distances(rows[speakers == person]) for person in people]
     found = _fit(rows)
-    return Familiar(found.mean, found.covariance, float(np.quantile(np.concatenate(left_out), WITHIN)))
+    return Familiar(found.mean, found.covariance, float(np.quantile(left_out(rows, speakers), WITHIN)))
+
+
+def left_out(rows: np.ndarray, persons: np.ndarray) -> np.ndarray:
+    """`(n,)` distances of `rows (n, K)` from what the clips of all other `persons (n,)` have in common."""
+    found = np.empty(len(rows))
+    for person in np.unique(persons):
+        own = persons == person
+        found[own] = _fit(rows[~own]).distances(rows[own])
+    return found
 
 
 def describe(corpus: Corpus, clips: np.ndarray, sample_rate: int) -> np.ndarray:

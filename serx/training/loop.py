@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,8 @@ class _Loop:
         best = next((line for line in self.metrics.lines if line["epoch"] == run.progress.best_epoch), {})
         if best and not signals:
             if self.split.valid:
-                self._show_best(best["epoch"])
+                view = partial(close, run, self.folder / BEST, self.corpus, self.dataset, np.asarray(self.split.valid))
+                self.board.closing(view, self.dataset.labels, config.data.sample_rate, best["epoch"])
             self.board.finish(config, best)
         self.board.close()
         return Outcome(self.folder, best, signals[0] if signals else None)
@@ -284,12 +286,6 @@ class _Loop:
     def _save(self) -> None:
         told = facts(self.run, self.dataset, self.split)
         checkpoint.save(self.folder / LAST, self.run.tensors(), told, keep=self.folder / PREVIOUS)
-
-    def _show_best(self, epoch: int) -> None:
-        """Puts what the best epoch says of the validation clips on the board."""
-        clips, path = np.asarray(self.split.valid), self.folder / BEST
-        rate, labels = self.run.config.data.sample_rate, self.dataset.labels
-        self.board.closing(lambda: close(self.run, path, self.corpus, self.dataset, clips), labels, rate, epoch)
 
     @torch.no_grad()
     def _show_clips(self) -> None:
