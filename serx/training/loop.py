@@ -22,12 +22,9 @@ from serx.errors import ConfigError, DataError, DivergedError
 from serx.scoring.metrics import from_confusion
 from serx.training import checkpoint
 from serx.training.candidates import Candidates
-from serx.training.closing import close
 from serx.training.device import choose_device, environment, set_up
 from serx.training.epoch import (
     TrainingClips,
-    augmented_features,
-    augmented_waveform,
     class_weights,
     logit_offsets,
     plan_epoch,
@@ -39,8 +36,9 @@ from serx.training.memory import explain_shortage
 from serx.training.narration import epoch_line, introduce, say
 from serx.training.resume import differences, load_newest
 from serx.training.run import EpochSums, Run
+from serx.training.showing import augmented_clips, close
 from serx.training.signals import interruptible
-from serx.training.tracking import SOUNDS, Board
+from serx.training.tracking import Board
 from serx.training.validation import scalars, validate
 
 MAX_BAD_STEPS = 10  # so many non-finite steps in a row end a run
@@ -170,15 +168,16 @@ class _Loop:
         introduce(run, self.dataset, self.split, self.folder)
         self.board.start(config, self.split.stamp, [*self.dataset.notes, *self.split.notes])
         if run.progress.epoch == run.progress.place == 0:
-            self._show_clips()
+            some = partial(augmented_clips, run, self.corpus, self.dataset, self.part)
+            self.board.clips(some, config.data.sample_rate)
         with interruptible() as signals:
             while run.progress.epoch < run.epochs and not self._out_of_patience() and not signals:
                 self._epoch(signals)
         best = next((line for line in self.metrics.lines if line["epoch"] == run.progress.best_epoch), {})
         if best and not signals:
             if self.split.valid:
-                view = partial(close, run, self.folder / BEST, self.corpus, self.dataset, np.asarray(self.split.valid))
-                self.board.closing(view, self.dataset.labels, config.data.sample_rate, best["epoch"])
+                last = partial(close, run, self.folder / BEST, self.corpus, self.dataset, np.asarray(self.split.valid))
+                self.board.closing(last, self.dataset.labels, config.data.sample_rate, best["epoch"])
             self.board.finish(config, best)
         self.board.close()
         return Outcome(self.folder, best, signals[0] if signals else None)
@@ -286,16 +285,3 @@ class _Loop:
     def _save(self) -> None:
         told = facts(self.run, self.dataset, self.split)
         checkpoint.save(self.folder / LAST, self.run.tensors(), told, keep=self.folder / PREVIOUS)
-
-    @torch.no_grad()
-    def _show_clips(self) -> None:
-        """Puts an augmented training clip of each of the first emotions on the board, to hear and to see."""
-        _, first = np.unique(self.part.targets, return_index=True)
-        chosen = self.part.clips[first[:SOUNDS]]
-        clips = torch.from_numpy(chosen).to(self.run.device)
-        waveform, lengths = augmented_waveform(self.run, *self.corpus.batch(chosen), clips)
-        features, frames = augmented_features(self.run, waveform, lengths, clips)
-        sounds = [sound[:length] for sound, length in zip(waveform, lengths.tolist(), strict=True)]
-        pictures = [picture[:, :count] for picture, count in zip(features, frames.tolist(), strict=True)]
-        names = [f"{u.path.stem} ({u.emotion})" for u in (self.dataset.utterances[i] for i in chosen)]
-        self.board.clips(sounds, pictures, names, self.run.recognizer.sample_rate)

@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from serx.config import Config, dump
 from serx.scoring.pictures import confusion_figure, figure_array, spectrogram_figure
-from serx.training.closing import COLUMNS, Closing
 from serx.training.folder import METRICS
 from serx.training.narration import say
+from serx.training.showing import COLUMNS, Closing, Shown
 
-SOUNDS = 4  # clips shown as audio and picture
 Method = TypeVar("Method", bound=Callable[..., None])
 
 
@@ -79,15 +77,15 @@ class Board:
         self._writer.add_image("valid/confusion", picture, epoch + 1, dataformats="HWC")
 
     @_never_fatal
-    def clips(self, sounds: list[Tensor], features: list[Tensor], names: list[str], sample_rate: int) -> None:
-        """Augmented clips, each `(T,)`, to listen to, and the `(F, N)` features the model is given of them."""
-        for i, (sound, picture, name) in enumerate(zip(sounds, features, names, strict=True)):
-            self._clip(f"augmented/{i}", sound, picture, name, sample_rate, 1)
+    def clips(self, make: Callable[[], list[Shown]], sample_rate: int) -> None:
+        """Augmented clips to listen to, and the features that the model is given of them."""
+        for i, shown in enumerate(make()):
+            self._clip(f"augmented/{i}", shown, sample_rate, 1)
 
-    def _clip(self, tag: str, sound: Tensor, picture: Tensor, name: str, sample_rate: int, step: int) -> None:
-        loudest = sound.abs().max().clamp(min=1.0)
-        self._writer.add_audio(tag, (sound / loudest)[None].cpu(), step, sample_rate)
-        pixels = figure_array(spectrogram_figure(picture.cpu().numpy(), name))
+    def _clip(self, tag: str, shown: Shown, sample_rate: int, step: int) -> None:
+        loudest = shown.sound.abs().max().clamp(min=1.0)
+        self._writer.add_audio(tag, (shown.sound / loudest)[None].cpu(), step, sample_rate)
+        pixels = figure_array(spectrogram_figure(shown.picture.cpu().numpy(), shown.name))
         self._writer.add_image(tag, pixels, step, dataformats="HWC")
 
     @_never_fatal
@@ -95,7 +93,7 @@ class Board:
         """The best epoch's mistakes, precision-recall curves and points, made only now: a fault in it is the view's."""
         told = make()
         for i, wrong in enumerate(told.mistakes):
-            self._clip(f"mistakes/{i}", wrong.sound, wrong.picture, wrong.name, sample_rate, epoch + 1)
+            self._clip(f"mistakes/{i}", wrong, sample_rate, epoch + 1)
         for number, label in enumerate(labels):
             truth = told.targets == number
             if truth.any():

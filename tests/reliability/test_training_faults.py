@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from serx.errors import ConfigError
-from serx.training import checkpoint, loop, tracking, validation
+from serx.training import checkpoint, epoch, loop, tracking, validation
 from serx.training.folder import BEST, LAST, METRICS
 from serx.training.loop import fit
 from serx.training.narration import say
@@ -89,7 +89,7 @@ def test_out_of_memory_is_one_line_that_says_what_to_lower_and_leaves_the_state_
 ):
     config = tiny_config("train.epochs=3")
     fit(config, tmp_path / "whole", progress=False)
-    original, steps = loop.augmented_features, []
+    original, steps = epoch.augmented_features, []
 
     def exhausted(*arguments):
         steps.append(1)

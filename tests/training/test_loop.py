@@ -20,7 +20,7 @@ from serx.errors import ConfigError, DataError, DivergedError, RunInUseError
 from serx.evaluation.held_out import evaluate_checkpoint
 from serx.evaluation.report import write_report
 from serx.models.encoders import empty_encoder
-from serx.training import checkpoint, loop
+from serx.training import checkpoint, epoch, loop
 from serx.training.epoch import class_weights
 from serx.training.folder import BEST, LAST, METRICS, choose_folder, hold
 from serx.training.loop import fit
@@ -230,7 +230,7 @@ def test_a_step_with_a_gradient_that_is_not_finite_leaves_no_trace(tiny_config, 
                 assert tensor.dtype == torch.int64 or torch.equal(tensor, poisoned[0][name]), name
         return features, frames
 
-    original = loop.augmented_features
+    original = epoch.augmented_features
     monkeypatch.setattr("serx.training.epoch.augmented_features", poison)
     fit(config, tmp_path / "run", progress=False)
     assert poisoned
@@ -239,7 +239,7 @@ def test_a_step_with_a_gradient_that_is_not_finite_leaves_no_trace(tiny_config, 
 
 
 def test_a_run_that_stays_non_finite_stops_and_names_clips(tiny_config, tmp_path, monkeypatch):
-    original = loop.augmented_features
+    original = epoch.augmented_features
 
     def poison(*arguments):
         features, frames = original(*arguments)

@@ -11,10 +11,10 @@ from serx.data.corpus import place
 from serx.data.dataset import load_dataset, split_dataset
 from serx.evaluation.held_out import evaluate_checkpoint
 from serx.training import checkpoint, loop
-from serx.training.closing import COLUMNS, MISTAKES, close
 from serx.training.folder import BEST
 from serx.training.loop import fit
 from serx.training.run import Run
+from serx.training.showing import COLUMNS, MISTAKES, close
 
 CPU = torch.device("cpu")
 

@@ -1,7 +1,8 @@
-"""The end of a run on TensorBoard: what the best epoch says of the validation clips, one by one.
+"""The clips that TensorBoard shows: a few as training hears them, and at the end what the best epoch says of others.
 
-Its most confident mistakes, to hear and to see; how each emotion trades precision for recall; and the clips as points
-of the projector, by what the network says of them, to be coloured by emotion, speaker, sex or corpus.
+That is its most confident mistakes on the validation clips, to hear and to see; how each emotion trades precision for
+recall; and the clips as points of the projector, by what the network says of them, to be coloured by emotion, speaker,
+sex or corpus.
 """
 
 from copy import deepcopy
@@ -17,16 +18,17 @@ from serx.data.dataset import Dataset
 from serx.recognizer import Recognizer
 from serx.scoring.classify import classify
 from serx.training import checkpoint
+from serx.training.epoch import TrainingClips, augmented_features, augmented_waveform
 from serx.training.run import Run, fill
 
-MISTAKES = 8
+SOUNDS, MISTAKES = 4, 8
 LEAST = 1e-6  # of a probability whose logarithm places a point
 COLUMNS = ("emotion", "told", "speaker", "sex", "corpus", "file")
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """A clip `sound (T,)`, the `picture (F, N)` that the network hears, and what it is and was told to be."""
+class Shown:
+    """A clip `sound (T,)`, the `picture (F, N)` that the network hears, and what is to be said of it."""
 
     sound: Tensor
     picture: Tensor
@@ -40,12 +42,28 @@ class Closing:
     probabilities: np.ndarray
     targets: np.ndarray
     rows: list[list[str]]
-    mistakes: list[Mistake]
+    mistakes: list[Shown]
 
     @property
     def points(self) -> np.ndarray:
         """`(n, C)` float32 log-probabilities."""
         return np.log(self.probabilities.clip(min=LEAST)).astype(np.float32)
+
+
+@torch.no_grad()
+def augmented_clips(run: Run, corpus: Corpus, dataset: Dataset, part: TrainingClips) -> list[Shown]:
+    """A training clip of each of the first emotions, augmented."""
+    _, first = np.unique(part.targets, return_index=True)
+    chosen = part.clips[first[:SOUNDS]]
+    clips = torch.from_numpy(chosen).to(run.device)
+    waveform, lengths = augmented_waveform(run, *corpus.batch(chosen), clips)
+    features, frames = augmented_features(run, waveform, lengths, clips)
+    return [
+        Shown(sound[:length], picture[:, :count], f"{u.path.stem} ({u.emotion})")
+        for sound, length, picture, count, u in zip(
+            waveform, lengths.tolist(), features, frames.tolist(), (dataset.utterances[i] for i in chosen), strict=True
+        )
+    ]
 
 
 def close(run: Run, best: Path, corpus: Corpus, dataset: Dataset, clips: np.ndarray) -> Closing:
@@ -72,12 +90,12 @@ def close(run: Run, best: Path, corpus: Corpus, dataset: Dataset, clips: np.ndar
 
 
 @torch.no_grad()
-def _mistake(recognizer: Recognizer, corpus: Corpus, clip: int, row: list[str], sure: float) -> Mistake:
+def _mistake(recognizer: Recognizer, corpus: Corpus, clip: int, row: list[str], sure: float) -> Shown:
     waveform, lengths = corpus.batch([clip])
     features, frames = recognizer.features(waveform, lengths)
     picture = recognizer.normalizer(features, frames)[0, :, : int(frames[0])]
     emotion, told, *_, file = row
-    return Mistake(waveform[0, : int(lengths[0])], picture, f"{file}: {emotion}, told {told} {100 * sure:.0f} %")
+    return Shown(waveform[0, : int(lengths[0])], picture, f"{file}: {emotion}, told {told} {100 * sure:.0f} %")
 
 
 def _printable(row: list[str]) -> list[str]:
