@@ -113,7 +113,7 @@ def evaluate_command(fold: Fold, evaluation: str, place: Workplace, slot: int, p
     """Evaluates what a fold has learnt on a part of its clips, into this folder within its own."""
     script, device = str(place.scripts / "evaluate.py"), place.device(slot, fold.config)
     best, out = str(fold.folder / BEST), str(fold.folder / evaluation)
-    return [sys.executable, script, "--checkpoint", best, "--out", out, "--device", device, "--part", part]
+    return [sys.executable, script, "--checkpoint", best, "--out", out, "--part", part, "--device", device]
 
 
 def _by_seed(folds: Sequence[Fold]) -> list[str]:

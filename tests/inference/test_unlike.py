@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from serx.config import load
+from serx.config import from_tree, load
 from serx.data.synthetic import make_corpus
 from serx.inference.predictor import Predictor
 from serx.seeding import ClipRandom
@@ -22,14 +22,21 @@ from tests.experiments.test_cross_validation import ROOT, run_script
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
-FOUR_SPEAKERS = ("data.test_speakers=[5, 6]", "data.valid_speakers=[]", "data.valid_share=0", "train.select=last")
 
 
-@pytest.fixture
-def run(tiny_config, tmp_path):
+@pytest.fixture(scope="module")
+def run(tiny_root, tmp_path_factory):
     """A network trained on four speakers; two others are its test part."""
-    fit(tiny_config(*FOUR_SPEAKERS, "train.epochs=2", "train.temperature=1"), tmp_path / "run", progress=False)
-    return tmp_path / "run"
+    folder = tmp_path_factory.mktemp("unlike")
+    tree = {
+        "data": {"root": str(tiny_root), "protocol": "speakers", "test_speakers": ("5", "6"), "valid_share": 0.0,
+                 "cache": str(folder / "cache")},
+        "features": {"n_mels": 24, "n_fft": 512},
+        "model": {"kind": "cnn2d", "stem": 8, "widths": (8, 16), "strides": ((2, 2), (2, 1)), "embedding": 24},
+        "train": {"epochs": 2, "batch_size": 8, "select": "last", "device": "cpu", "threads": 1, "ema": 0.9},
+    }  # fmt: skip
+    fit(from_tree(tree, source="test"), folder / "run", progress=False)
+    return folder / "run"
 
 
 def script(name: str, *arguments) -> str:
@@ -82,7 +89,7 @@ def test_evaluation_and_stress_tell_how_many_clips_are(run, tmp_path):
     assert "told unlike, %" in said
 
 
-def test_a_resumed_run_knows_the_recordings_it_began_with(run, tiny_config):
+def test_a_resumed_run_knows_the_recordings_it_began_with(run):
     saved = checkpoint.load_run(run / LAST)
     again = Run(load(run / "config.yaml"), tuple(saved.facts["labels"]), CPU, pretrained=False)
     again.start_average()
