@@ -55,11 +55,8 @@ class Survey:
                     f"{one.person} is at {one.level_db:.0f} dB of full scale, where speech is mostly at -50 to -15"
                 )
         for label, corpora in self.counts.items():
-            people = sum(speakers for _, speakers in corpora.values())
-            if 0 < people < FEWEST_SPEAKERS:
-                told.append(
-                    f"{label} is told by {people} speaker{'s' * (people > 1)} alone: no fold can learn and test it"
-                )
+            if sum(speakers for _, speakers in corpora.values()) == 1:
+                told.append(f"{label} is told by one speaker alone: whoever learns it cannot be tested on it")
         return told
 
 

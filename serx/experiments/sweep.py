@@ -53,9 +53,11 @@ class Setting:
     @property
     def folder(self) -> str:
         """A folder's name that is the same in every sweep, so that a larger one finds what a smaller one has done."""
-        plain = re.sub(r"[^A-Za-z0-9.,=+-]+", "_", ",".join(self.overrides)) or "as_it_is"
+        told = ",".join(self.overrides) or "as_it_is"
+        plain = re.sub(r"[^A-Za-z0-9.,=+-]+", "_", told)[:LONGEST_NAME]
+        # What had to be changed could be another setting's name as well.
         known = hashlib.sha256(self.name.encode()).hexdigest()[:8]
-        return plain if len(plain) <= LONGEST_NAME else f"{plain[:LONGEST_NAME]}-{known}"
+        return plain if plain.replace("_", "") == told.replace("_", "") else f"{plain}-{known}"
 
 
 @dataclass(frozen=True)

@@ -67,22 +67,38 @@ def test_whoever_is_recorded_otherwise_or_lacks_an_emotion_is_named(odd_root, tm
     assert told[2].startswith("ravdess/05 is at -") and "of full scale" in told[2]
 
 
-def test_the_script_tells_counts_folds_and_warnings_and_trains_nothing(odd_root, tmp_path):
+def test_an_emotion_of_one_speaker_is_named_and_one_of_two_is_not(odd_root, tess_root, tmp_path):
+    assert surveyed(tess_root, tmp_path).warnings == []  # two women, who can learn from each other
+    only = shutil.copytree(odd_root / "Actor_01", tmp_path / "one" / "Actor_01")
+    for number in ("02", "04"):
+        folder = only.parent / f"Actor_{number}"
+        folder.mkdir()
+        for path in (odd_root / f"Actor_{number}").glob("03-01-03-*"):
+            shutil.copy(path, folder)
+    told = surveyed(only.parent, tmp_path).warnings
+    assert [line for line in told if "one speaker alone" in line] == [
+        f"{label} is told by one speaker alone: whoever learns it cannot be tested on it"
+        for label in ("neutral", "angry")
+    ]
+
+
+def prepare(root, protocol: str, tmp_path) -> str:
+    """What scripts/prepare.py says of a corpus."""
     config = tmp_path / "net.yaml"
     cache = f"cache: {tmp_path / 'cache'}"
-    config.write_text(f"data: {{root: {odd_root}, protocol: kfold, folds: 3, {cache}}}\nmodel: {{kind: cnn1d}}\n")
+    config.write_text(f"data: {{root: {root}, protocol: {protocol}, folds: 3, {cache}}}\nmodel: {{kind: cnn1d}}\n")
     done = run_script([sys.executable, str(ROOT / "scripts/prepare.py"), "--config", str(config)])
     assert done.returncode == 0, done.stderr
-    assert "68 clips" in done.stdout and "24 (6)" in done.stdout and "20 (5)" in done.stdout
-    assert done.stdout.count("  fold ") == 3 and "test: ravdess/" in done.stdout
-    assert "warning: ravdess/04 has no clip of angry" in done.stdout
+    return done.stdout
+
+
+def test_the_script_tells_counts_folds_and_warnings_and_trains_nothing(odd_root, tmp_path):
+    said = prepare(odd_root, "kfold", tmp_path)
+    assert "68 clips" in said and "24 (6)" in said and "20 (5)" in said
+    assert said.count("  fold ") == 3 and "test: ravdess/" in said
+    assert "warning: ravdess/04 has no clip of angry" in said
     assert {path.name for path in tmp_path.iterdir()} == {"net.yaml", "cache"}
 
 
 def test_folds_that_cannot_be_made_are_told_why(tiny_root, tmp_path):
-    config = tmp_path / "net.yaml"
-    cache = f"cache: {tmp_path / 'cache'}"
-    config.write_text(f"data: {{root: {tiny_root}, protocol: luna5, {cache}}}\nmodel: {{kind: cnn1d}}\n")
-    done = run_script([sys.executable, str(ROOT / "scripts/prepare.py"), "--config", str(config)])
-    assert done.returncode == 0, done.stderr
-    assert "fold 2: luna5 fold 2: none of RAVDESS speakers" in done.stdout
+    assert "fold 2: luna5 fold 2: none of RAVDESS speakers" in prepare(tiny_root, "luna5", tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -107,6 +108,13 @@ def test_every_value_of_one_setting_meets_every_value_of_another(tiny_config, tm
     assert few == [setting.name for setting in plan_settings(path, [], tried, sample=2)]
     folders = [setting.folder for setting in plan_settings(path, [], tried)]
     assert len(set(folders)) == 5 and not any(set("/ {}") & set(folder) for folder in folders)
+
+
+def test_names_that_would_be_one_folder_are_two(tiny_config, tmp_path):
+    whole, *others = plan_settings(tmp_path / "tiny.yaml", [], ["model.widths=[[8, 32], [83, 2]]"])
+    assert whole.folder == "as_it_is" and len({setting.folder for setting in others}) == 2
+    alike = [replace(whole, overrides=(f"a={text}",)).folder for text in ("x y", "x  y", "x_y")]
+    assert len(set(alike)) == 3 and not any(" " in name for name in alike)
 
 
 @pytest.mark.parametrize(
