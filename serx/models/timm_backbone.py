@@ -3,12 +3,13 @@
 Image networks have no masks, so a clip's picture must not depend on its batch: clips are cut into windows of
 `frames` frames (zeros fill the last), each window is classified alone, and a clip's logits are the mean over its own
 windows, weighted by how full they are. The number of windows follows from the batch's width, which the host knows.
+
+timm is imported where it is used: with torchvision it takes seconds, and most runs have no need of it.
 """
 
 import difflib
 from typing import Any, Literal
 
-import timm
 import torch
 import torch.nn.functional as F
 from pydantic import Field, field_validator, model_validator
@@ -31,6 +32,8 @@ class TimmConfig(AnyModelConfig):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
+        import timm
+
         if not timm.is_model(name):
             near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
             raise ValueError(f"timm has no model {name!r}; did you mean {', '.join(near) or 'resnet18'}?")
@@ -53,6 +56,8 @@ class TimmBackbone(nn.Module):
             ConfigError: the pretrained weights cannot be had, or the network cannot read pictures of this size.
         """
         super().__init__()
+        import timm
+
         self.frames = config.frames
         published = timm.get_pretrained_cfg(config.name)
         fixed = published is not None and published.fixed_input_size  # transformers: tell them the picture's size

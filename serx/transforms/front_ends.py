@@ -1,14 +1,13 @@
 """Front ends: waveform to power spectrum by torch, torchaudio or nnAudio, and nnAudio's constant-Q transform.
 
-The three spectra agree to 1e-5; torch's is the fastest on a CPU, nnAudio's can be learnt.
+The three spectra agree to 1e-5; torch's is the fastest on a CPU, nnAudio's can be learnt. nnAudio is imported where it
+is used: it brings scipy's signal processing, which takes seconds.
 """
 
 from contextlib import AbstractContextManager
 
 import torch
 import torch.nn.functional as F
-from nnAudio.features.cqt import CQT2010v2
-from nnAudio.features.stft import STFT
 from torch import Tensor, nn
 from torchaudio.transforms import Spectrogram
 
@@ -62,6 +61,8 @@ class NnAudioSpectrum(nn.Module):
 
     def __init__(self, n_fft: int, win_length: int, hop_length: int, sample_rate: int, trainable: bool) -> None:
         super().__init__()
+        from nnAudio.features.stft import STFT
+
         self.transform = STFT(
             n_fft,
             win_length,
@@ -88,6 +89,8 @@ class ConstantQ(nn.Module):
 
     def __init__(self, hop_length: int, sample_rate: int) -> None:
         super().__init__()
+        from nnAudio.features.cqt import CQT2010v2
+
         self.hop_length = hop_length
         self.transform = CQT2010v2(
             sr=sample_rate,
