@@ -1,12 +1,18 @@
 """Fixtures: real speech where there is some, made-up clips everywhere."""
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+
+from serx.config import Config, load
+from serx.training.folder import BEST
+from serx.training.loop import fit
 
 RATE = 16_000
 
@@ -26,10 +32,12 @@ def speech_root() -> Path:
     return Path(root)
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
     """Decoded audio goes to a folder of the test session, never to the user's cache."""
-    monkeypatch.setenv("SERX_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SERX_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
 
 
 @pytest.fixture
@@ -129,12 +137,9 @@ TINY = [
 ]
 
 
-@pytest.fixture
-def tiny_config(tiny_root, tmp_path):
+def configure_tiny(tiny_root: Path, folder: Path) -> Callable[..., Config]:
     """A function from overrides to a configuration that trains on the tiny corpus in about a second."""
-    from serx.config import load
-
-    path = tmp_path / "tiny.yaml"
+    path = folder / "tiny.yaml"
     path.write_text(
         f"data: {{root: {tiny_root}}}\n"
         "features: {n_mels: 24, n_fft: 512}\n"
@@ -145,8 +150,33 @@ def tiny_config(tiny_root, tmp_path):
         "train: {ema: 0.9}\n"
     )
 
-    def configure(*overrides: str):
+    def configure(*overrides: str) -> Config:
         other = any(o.startswith("data.protocol=") and not o.endswith("=speakers") for o in overrides)
         return load(path, [*(o for o in TINY if not (other and "_speakers=" in o)), *overrides])
 
     return configure
+
+
+@pytest.fixture
+def tiny_config(tiny_root, tmp_path):
+    """`configure_tiny`, with its file in the test's own folder."""
+    return configure_tiny(tiny_root, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def _finished() -> dict[tuple[str, ...], Path]:
+    return {}
+
+
+@pytest.fixture
+def trained(tiny_config, tmp_path, tmp_path_factory, _finished):
+    """A function from overrides to the best checkpoint of a run: the test's own copy of what is trained once."""
+
+    def train(*overrides: str) -> Path:
+        if overrides not in _finished:
+            folder = tmp_path_factory.mktemp("finished") / "run"
+            fit(tiny_config(*overrides), folder, progress=False)
+            _finished[overrides] = folder
+        return Path(shutil.copytree(_finished[overrides], tmp_path / "run")) / BEST
+
+    return train

@@ -9,22 +9,9 @@ import torch
 
 from serx.errors import DataError, LeakError
 from serx.evaluation.held_out import evaluate_checkpoint
-from serx.training.folder import BEST
-from serx.training.loop import fit
 from tests.conftest import RATE, speechlike
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def trained(tiny_config, tmp_path):
-    """The best checkpoint of a tiny run, from a configuration with overrides."""
-
-    def train(*overrides: str):
-        fit(tiny_config("train.epochs=1", *overrides), tmp_path / "run", progress=False)
-        return tmp_path / "run" / BEST
-
-    return train
 
 
 def persons(result) -> set[str]:
@@ -32,7 +19,7 @@ def persons(result) -> set[str]:
 
 
 def test_the_default_is_the_held_out_speakers_of_the_protocol(trained):
-    result = evaluate_checkpoint(trained(), None, "test", CPU, progress=False)
+    result = evaluate_checkpoint(trained("train.epochs=1"), None, "test", CPU, progress=False)
     assert persons(result) == {"ravdess/05", "ravdess/06"}
     assert len(result.predictions.paths) == 24
     assert "speaker-independent" in result.stamp
@@ -40,13 +27,13 @@ def test_the_default_is_the_held_out_speakers_of_the_protocol(trained):
 
 
 def test_validation_speakers_are_marked_as_such(trained):
-    result = evaluate_checkpoint(trained(), None, "valid", CPU, progress=False)
+    result = evaluate_checkpoint(trained("train.epochs=1"), None, "valid", CPU, progress=False)
     assert persons(result) == {"ravdess/03", "ravdess/04"}
     assert "VALIDATION" in result.stamp
 
 
 def test_training_speakers_are_refused_and_marked_when_allowed(trained):
-    path = trained()
+    path = trained("train.epochs=1")
     with pytest.raises(LeakError, match="ravdess/01, ravdess/02.*Use --part test, or"):
         evaluate_checkpoint(path, None, "all", CPU, progress=False)
     result = evaluate_checkpoint(path, None, "all", CPU, allow_seen=True, progress=False)
@@ -55,7 +42,7 @@ def test_training_speakers_are_refused_and_marked_when_allowed(trained):
 
 
 def test_a_moved_corpus_and_a_renamed_speaker_are_seen_through(trained, tiny_root, tmp_path):
-    path = trained()
+    path = trained("train.epochs=1")
     moved = shutil.copytree(tiny_root, tmp_path / "elsewhere")
     assert persons(evaluate_checkpoint(path, str(moved), "test", CPU, progress=False)) == {"ravdess/05", "ravdess/06"}
     disguised = tmp_path / "disguised" / "Actor_09"
@@ -67,7 +54,7 @@ def test_a_moved_corpus_and_a_renamed_speaker_are_seen_through(trained, tiny_roo
 
 
 def test_new_speakers_in_another_root_are_evaluated_under_their_own_stamp(trained, tmp_path):
-    path = trained()
+    path = trained("train.epochs=1")
     for i, code in enumerate(("01", "03", "05")):
         soundfile.write(tmp_path / f"03-01-{code}-01-01-01-11.wav", speechlike(0.5, 200, i), RATE)
     result = evaluate_checkpoint(path, str(tmp_path), "test", CPU, progress=False)
@@ -84,7 +71,7 @@ def manifest(folder, name: str, files, speaker: str, corpus: str = "") -> str:
 
 
 def test_copies_of_training_clips_under_another_name_are_refused(trained, tiny_root, tmp_path):
-    path, files = trained(), []
+    path, files = trained("train.epochs=1"), []
     for emotion, code in (("neutral", "01"), ("happy", "03"), ("angry", "05")):
         source = next((tiny_root / "Actor_01").glob(f"03-01-{code}-*.wav"))
         soundfile.write(tmp_path / f"{emotion}.wav", 0.5 * soundfile.read(source)[0], RATE, "FLOAT")
@@ -98,7 +85,7 @@ def test_copies_of_training_clips_under_another_name_are_refused(trained, tiny_r
 
 def test_where_training_clips_are_gone_it_says_that_copies_would_go_unnoticed(trained, tiny_root, tmp_path):
     moved = shutil.copytree(tiny_root, tmp_path / "moved")
-    path = trained(f"data.root={moved}")
+    path = trained("train.epochs=1", f"data.root={moved}")
     shutil.rmtree(moved / "Actor_01")
     (tmp_path / "new").mkdir()
     soundfile.write(tmp_path / "new/03-01-03-01-01-01-11.wav", speechlike(0.5, 200, 1), RATE)
@@ -120,7 +107,7 @@ def test_one_speaker_in_two_manifests_without_a_corpus_is_one_voice(trained, tmp
         soundfile.write(tmp_path / f"{name}.wav", speechlike(0.5, 260, 90), RATE)
     again = [(f"{name}.wav", name) for name in ("neutral", "happy", "angry")]
     speakers = ("data.test_speakers=[a]", "data.valid_speakers=[b]")
-    path = trained(f"data.root={tmp_path / 'monday.csv'}", *speakers)
+    path = trained("train.epochs=1", f"data.root={tmp_path / 'monday.csv'}", *speakers)
     with pytest.raises(DataError, match="say so in a column corpus"):
         evaluate_checkpoint(path, manifest(tmp_path, "tuesday.csv", again, "C"), "test", CPU, progress=False)
     with pytest.raises(LeakError, match="tuesday/C"):
@@ -130,13 +117,13 @@ def test_one_speaker_in_two_manifests_without_a_corpus_is_one_voice(trained, tmp
 
 
 def test_held_out_clips_that_are_missing_are_counted_aloud(trained, tiny_root, tmp_path):
-    path = trained()
+    path = trained("train.epochs=1")
     part = shutil.copytree(tiny_root / "Actor_05", tmp_path / "part" / "Actor_05")
     result = evaluate_checkpoint(path, str(part.parent), "test", CPU, progress=False)
     assert "12 of its 24 clips are not in this root" in result.stamp
 
 
 def test_a_random_split_evaluates_its_own_test_clips_and_says_leaky(trained):
-    result = evaluate_checkpoint(trained("data.protocol=random"), None, "test", CPU, progress=False)
+    result = evaluate_checkpoint(trained("train.epochs=1", "data.protocol=random"), None, "test", CPU, progress=False)
     assert "LEAKY" in result.stamp
     assert 0 < len(result.predictions.paths) < 30

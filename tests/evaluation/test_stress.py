@@ -13,21 +13,11 @@ from serx.evaluation.stress import Disturbed, conditions, format_stress, stress
 from serx.evaluation.stress_picture import stress_figure
 from serx.scoring.metrics import score
 from serx.scoring.pictures import GAP, figure_array
-from serx.training.folder import BEST
-from serx.training.loop import fit
 from serx.transforms.augment import augment
 from tests.conftest import RATE
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def trained(tiny_config, tmp_path):
-    def train(*overrides: str):
-        fit(tiny_config("train.epochs=3", "optim.lr=0.01", *overrides), tmp_path / "run", progress=False)
-        return tmp_path / "run" / BEST
-
-    return train
+LEARNT = ("train.epochs=3", "optim.lr=0.01")
 
 
 def clean(tiny_config):
@@ -40,7 +30,7 @@ def condition(name: str):
 
 
 def test_clips_as_recorded_score_as_in_the_evaluation_and_every_change_is_from_there(trained):
-    path = trained()
+    path = trained(*LEARNT)
     result = stress(held_out(path, None, "test", CPU, progress=False), progress=False)
     plain = evaluate_checkpoint(path, None, "test", CPU, progress=False)
     first, *others = result["conditions"]
@@ -92,7 +82,7 @@ def test_levels_are_levels_and_two_clips_have_different_noise(tiny_config):
 
 def test_recorded_noise_is_mixed_in_and_a_folder_without_any_is_refused(trained, tmp_path):
     (tmp_path / "street").mkdir()
-    held = held_out(trained(), None, "test", CPU, progress=False)
+    held = held_out(trained(*LEARNT), None, "test", CPU, progress=False)
     with pytest.raises(DataError, match="street holds no audio file"):
         stress(held, str(tmp_path / "street"), progress=False)
     noise = 0.1 * np.random.default_rng(0).standard_normal(3 * RATE)
@@ -103,7 +93,7 @@ def test_recorded_noise_is_mixed_in_and_a_folder_without_any_is_refused(trained,
 
 
 def test_a_recipe_that_enrols_voices_does_so_under_every_disturbance(trained):
-    path = trained("model.enrol=true")
+    path = trained(*LEARNT, "model.enrol=true")
     result = stress(held_out(path, None, "test", CPU, progress=False), progress=False)
     assert "each voice ENROLLED by its own 12 unlabelled clips" in result["protocol"]
     p = evaluate_checkpoint(path, None, "test", CPU, progress=False).predictions

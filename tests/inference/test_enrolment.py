@@ -22,15 +22,16 @@ from serx.scoring.classify import classify
 from serx.training.folder import BEST
 from serx.training.loop import fit
 from serx.transforms.features import FeaturesConfig
-from tests.conftest import RATE, batched, speechlike
+from tests.conftest import RATE, batched, configure_tiny, speechlike
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def checkpoint(tiny_config, tmp_path):
-    fit(tiny_config("train.epochs=4", "model.members=2"), tmp_path / "run", progress=False)
-    return tmp_path / "run" / BEST
+@pytest.fixture(scope="module")
+def checkpoint(tiny_root, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("enrolment")
+    fit(configure_tiny(tiny_root, folder)("train.epochs=4", "model.members=2"), folder / "run", progress=False)
+    return folder / "run" / BEST
 
 
 @pytest.fixture

@@ -13,16 +13,14 @@ from serx.inference.predictor import Predictor, verdict
 from serx.scoring.classify import classify
 from serx.training import checkpoint
 from serx.training.folder import BEST, LAST
-from serx.training.loop import fit
 from tests.conftest import RATE, speechlike
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def run(tiny_config, tmp_path):
-    fit(tiny_config("train.epochs=2"), tmp_path / "run", progress=False)
-    return tmp_path / "run"
+def run(trained):
+    return trained("train.epochs=2").parent
 
 
 def test_files_give_what_the_corpus_gives(run, tiny_config):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # an optimizer imports it when it is made: seconds, for each child
 
 from serx.config import Config, load
 from serx.training import checkpoint
