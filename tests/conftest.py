@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -137,9 +136,10 @@ TINY = [
 ]
 
 
-def configure_tiny(tiny_root: Path, folder: Path) -> Callable[..., Config]:
+@pytest.fixture
+def tiny_config(tiny_root, tmp_path):
     """A function from overrides to a configuration that trains on the tiny corpus in about a second."""
-    path = folder / "tiny.yaml"
+    path = tmp_path / "tiny.yaml"
     path.write_text(
         f"data: {{root: {tiny_root}}}\n"
         "features: {n_mels: 24, n_fft: 512}\n"
@@ -155,12 +155,6 @@ def configure_tiny(tiny_root: Path, folder: Path) -> Callable[..., Config]:
         return load(path, [*(o for o in TINY if not (other and "_speakers=" in o)), *overrides])
 
     return configure
-
-
-@pytest.fixture
-def tiny_config(tiny_root, tmp_path):
-    """`configure_tiny`, with its file in the test's own folder."""
-    return configure_tiny(tiny_root, tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import serx
@@ -99,6 +101,14 @@ def test_each_library_has_one_door():
         for imported in imports(path):
             library = imported.split(".")[0]
             assert name in DOORS.get(library, {name}), f"{name} imports {library}"
+
+
+def test_training_starts_without_the_libraries_that_few_runs_need():
+    program = (
+        "import sys, serx.training.loop; print(sorted({'timm', 'torchvision', 'nnAudio', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_models_never_see_data_or_training():

@@ -229,7 +229,7 @@ def spectrogram_figure(features: np.ndarray, title: str = "Features", seconds: f
     write_title(figure, title)
     lines = 1 + figure.get_suptitle().count("\n")
     bottom, height = 0.16, 0.78 - 0.05 * lines
-    axes = figure.add_axes((0.09, bottom, 0.8, height))
+    axes = figure.add_axes((0.09, bottom, 0.77, height))
     scale = Normalize(low, high if high > low else low + 1)
     bins, frames = values.shape
     extent = (0, seconds or frames, -0.5, bins - 0.5)
@@ -237,7 +237,7 @@ def spectrogram_figure(features: np.ndarray, title: str = "Features", seconds: f
     quieten(axes)
     axes.set_xlabel("seconds" if seconds else "frame", fontsize=11, color=MUTED, labelpad=6)
     axes.set_ylabel("feature bin", fontsize=11, color=MUTED, labelpad=6)
-    place = figure.add_axes((0.91, bottom, 0.02, height))
+    place = figure.add_axes((0.88, bottom, 0.02, height))
     bar = figure.colorbar(ScalarMappable(scale, "magma"), cax=place, extend="both")
     bar.ax.tick_params(length=0, labelsize=9, labelcolor=MUTED)
     bar.outline.set_visible(False)

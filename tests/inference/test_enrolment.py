@@ -19,19 +19,15 @@ from serx.models.registry import batch_norms, build
 from serx.models.timm_backbone import TimmConfig
 from serx.recognizer import Recognizer
 from serx.scoring.classify import classify
-from serx.training.folder import BEST
-from serx.training.loop import fit
 from serx.transforms.features import FeaturesConfig
-from tests.conftest import RATE, batched, configure_tiny, speechlike
+from tests.conftest import RATE, batched, speechlike
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tiny_root, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("enrolment")
-    fit(configure_tiny(tiny_root, folder)("train.epochs=4", "model.members=2"), folder / "run", progress=False)
-    return folder / "run" / BEST
+@pytest.fixture
+def checkpoint(trained):
+    return trained("train.epochs=4", "model.members=2")
 
 
 @pytest.fixture
@@ -195,9 +191,8 @@ def test_evaluation_enrols_each_voice_by_itself_and_says_so(checkpoint, tiny_con
         np.testing.assert_allclose(known.predictions.probabilities[rows], expected, atol=1e-6)
 
 
-def test_a_recipe_may_ask_for_it_and_the_command_line_may_not_want_it(tiny_config, tmp_path):
-    fit(tiny_config("train.epochs=1", "model.enrol=true"), tmp_path / "run", progress=False)
-    path = tmp_path / "run" / BEST
+def test_a_recipe_may_ask_for_it_and_the_command_line_may_not_want_it(trained):
+    path = trained("train.epochs=1", "model.enrol=true")
     assert "ENROLLED" in evaluate_checkpoint(path, None, "test", CPU, progress=False).stamp
     assert "ENROLLED" not in evaluate_checkpoint(path, None, "test", CPU, progress=False, enrol=False).stamp
 

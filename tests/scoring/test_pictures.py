@@ -132,6 +132,16 @@ def test_a_spectrogram_has_its_lowest_bin_at_the_bottom_and_survives_odd_values(
         assert figure_array(spectrogram_figure(odd, "odd")).std() > 0
 
 
+@pytest.mark.parametrize("title", ["clip", "a title of so many words that it takes " + "another line " * 12])
+def test_a_spectrogram_keeps_its_words_apart_and_within_the_picture(title):
+    figure = spectrogram_figure(np.linspace(-20000, 20000, 4000).reshape(1000, 4), title)
+    figure_array(figure)
+    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert drawn.x0 >= 0 and drawn.y0 >= 0 and drawn.x1 <= width and drawn.y1 <= height
+    heading, axes = figure.texts[0].get_window_extent(), figure.axes[0].get_window_extent()
+    assert heading.y0 >= axes.y1
+
+
 def test_titles_and_labels_are_taken_literally():
     figure = confusion_figure(np.eye(2, dtype=int), ["$a", "b_$^"], "costs $5 and $x^")
     figure_array(figure)
