@@ -10,6 +10,7 @@ import soundfile
 import torch
 
 from serx.config import Config, load
+from serx.training import tracking
 from serx.training.folder import BEST
 from serx.training.loop import fit
 
@@ -20,6 +21,18 @@ RATE = 16_000
 def _one_thread():
     """The bits of a CPU run depend on the number of threads."""
     torch.set_num_threads(1)
+
+
+def blank(*_) -> np.ndarray:
+    """A picture (H, W, 3) of nothing."""
+    return np.zeros((4, 4, 3), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _pictures_for_those_who_look(request, monkeypatch):
+    """Half of a tiny run would be the drawing of clips that no test opens, but for those marked `pictures`."""
+    if "pictures" not in request.keywords:
+        monkeypatch.setattr(tracking, "picture", blank)
 
 
 @pytest.fixture(scope="session")

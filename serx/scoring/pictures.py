@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
@@ -211,15 +209,16 @@ def protocols_figure(rows: Sequence[tuple[str, float, float, bool]], chance: flo
     return figure
 
 
-def spectrogram_figure(features: np.ndarray, title: str = "Features", seconds: float | None = None) -> Figure:
+def spectrogram_figure(features: np.ndarray, title: str, seconds: float) -> Figure:
     """A picture of features (F, N), the lowest bin at the bottom.
 
-    Its parts have fixed places: a run draws a dozen, and laying each out would take four times as long.
+    Its parts have fixed places, and its colours are told in words: a run draws a dozen of these, and laying each out
+    beside a bar of colours would take six times as long.
 
     Args:
         features: (F, N) real values; colours span the 1st to the 99.5th percentile, so one click hides nothing.
         title: heading.
-        seconds: length of the N frames; without it the axis counts frames.
+        seconds: length of the N frames.
     """
     values = np.asarray(features, float)
     finite = values[np.isfinite(values)]
@@ -228,19 +227,18 @@ def spectrogram_figure(features: np.ndarray, title: str = "Features", seconds: f
     figure.set_layout_engine("none")
     write_title(figure, title)
     lines = 1 + figure.get_suptitle().count("\n")
-    bottom, height = 0.16, 0.78 - 0.05 * lines
-    axes = figure.add_axes((0.09, bottom, 0.77, height))
-    scale = Normalize(low, high if high > low else low + 1)
-    bins, frames = values.shape
-    extent = (0, seconds or frames, -0.5, bins - 0.5)
-    axes.imshow(values, origin="lower", aspect="auto", cmap="magma", norm=scale, extent=extent, interpolation="nearest")
+    axes = figure.add_axes((0.09, 0.16, 0.88, 0.78 - 0.05 * lines))
+    bins, _ = values.shape
+    extent = (0, seconds, -0.5, bins - 0.5)
+    top = high if high > low else low + 1
+    axes.imshow(
+        values, "magma", aspect="auto", vmin=low, vmax=top, origin="lower", extent=extent, interpolation="nearest"
+    )
+    axes.locator_params(nbins=4)
     quieten(axes)
-    axes.set_xlabel("seconds" if seconds else "frame", fontsize=11, color=MUTED, labelpad=6)
+    axes.set_xlabel("seconds", fontsize=11, color=MUTED, labelpad=6)
     axes.set_ylabel("feature bin", fontsize=11, color=MUTED, labelpad=6)
-    place = figure.add_axes((0.88, bottom, 0.02, height))
-    bar = figure.colorbar(ScalarMappable(scale, "magma"), cax=place, extend="both")
-    bar.ax.tick_params(length=0, labelsize=9, labelcolor=MUTED)
-    bar.outline.set_visible(False)
+    figure.text(0.97, 0.03, f"black {low:.3g}, pale {top:.3g}", ha="right", fontsize=9, color=MUTED)
     return figure
 
 

@@ -85,8 +85,7 @@ class Board:
     def _clip(self, tag: str, shown: Shown, sample_rate: int, step: int) -> None:
         loudest = shown.sound.abs().max().clamp(min=1.0)
         self._writer.add_audio(tag, (shown.sound / loudest)[None].cpu(), step, sample_rate)
-        pixels = figure_array(spectrogram_figure(shown.picture.cpu().numpy(), shown.name))
-        self._writer.add_image(tag, pixels, step, dataformats="HWC")
+        self._writer.add_image(tag, picture(shown, sample_rate), step, dataformats="HWC")
 
     @_never_fatal
     def closing(self, make: Callable[[], Closing], labels: tuple[str, ...], sample_rate: int, epoch: int) -> None:
@@ -120,6 +119,11 @@ class Board:
     def close(self) -> None:
         """Writes what is buffered."""
         self._writer.close()
+
+
+def picture(shown: Shown, sample_rate: int) -> np.ndarray:
+    """The clip as the network hears it: pixels (H, W, 3) uint8."""
+    return figure_array(spectrogram_figure(shown.picture.cpu().numpy(), shown.name, len(shown.sound) / sample_rate))
 
 
 def _flat(prefix: str, values: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -17,8 +17,10 @@ from typing import Any
 import torch
 
 from serx.config import Config, load
+from serx.training import tracking
 from serx.training.folder import LAST, PREVIOUS
 from serx.training.loop import fit
+from tests.conftest import blank
 from tests.reliability.killing import differences, unreadable, wait_for_lock
 
 EXITS = {signal.SIGTERM: 143, signal.SIGINT: 130}
@@ -45,6 +47,7 @@ def main(config_path: str, folder: str, count: int, seed: int, overrides: list[s
     """Signals until `count` have ended a process, over as many runs as that takes; each is then let to finish."""
     config, root, choose = load(config_path, overrides), Path(folder), random.Random(seed)
     torch.set_num_threads(1)
+    tracking.picture = blank  # drawing clips would be half of the run: what comes should come while it trains
     begun = time.monotonic()
     os.waitpid(train_in_child(config, root / "whole"), 0)
     alone = time.monotonic() - begun

@@ -128,18 +128,21 @@ def test_a_spectrogram_has_its_lowest_bin_at_the_bottom_and_survives_odd_values(
     assert axes.images[0].get_extent() == [0, 2.0, -0.5, 2.5]
     assert axes.get_xlabel() == "seconds"
     np.testing.assert_array_equal(axes.images[0].get_array(), features)
+    assert axes.images[0].get_clim() == tuple(np.percentile(features, [1, 99.5]))
+    assert [text.get_text() for text in axes.figure.texts[1:]] == ["black 0.11, pale 10.9"]
     for odd in (np.zeros((4, 5)), np.full((4, 5), np.nan), np.full((1, 1), -np.inf)):
-        assert figure_array(spectrogram_figure(odd, "odd")).std() > 0
+        assert figure_array(spectrogram_figure(odd, "odd", 1.0)).std() > 0
 
 
 @pytest.mark.parametrize("title", ["clip", "a title of so many words that it takes " + "another line " * 12])
 def test_a_spectrogram_keeps_its_words_apart_and_within_the_picture(title):
-    figure = spectrogram_figure(np.linspace(-20000, 20000, 4000).reshape(1000, 4), title)
+    figure = spectrogram_figure(np.linspace(-20000, 20000, 4000).reshape(1000, 4), title, seconds=0.04)
     figure_array(figure)
     drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
     assert drawn.x0 >= 0 and drawn.y0 >= 0 and drawn.x1 <= width and drawn.y1 <= height
     heading, axes = figure.texts[0].get_window_extent(), figure.axes[0].get_window_extent()
     assert heading.y0 >= axes.y1
+    assert not figure.texts[1].get_window_extent().overlaps(figure.axes[0].xaxis.label.get_window_extent())
 
 
 def test_titles_and_labels_are_taken_literally():
