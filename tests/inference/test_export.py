@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from serx.data.audio import AudioConfig, trim_silence
 from serx.errors import ConfigError, DiskError
 from serx.inference import export as exporting
 from serx.inference.enrolment import enrolled
-from serx.inference.export import Exported, export, trimmed
+from serx.inference.export import Exported, Utterance, export, trimmed
 from serx.inference.predictor import Predictor
 from serx.recognizer import Recognizer
 from serx.training.folder import BEST
@@ -46,9 +47,24 @@ def predictor(tmp_path_factory, tiny_root) -> Predictor:
 
 
 @pytest.fixture(scope="module")
-def exported(predictor, tmp_path_factory) -> tuple[Path, Exported]:
+def translated(predictor):
+    """While it is entered, exports take what torch made of `predictor` once, which needs ten seconds each time."""
+    program = exporting._translated(Utterance(predictor.recognizer, predictor.config.data).eval(), Path("m.onnx"))
+
+    @contextmanager
+    def reused():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(exporting, "_translated", lambda *_: program)
+            yield
+
+    return reused
+
+
+@pytest.fixture(scope="module")
+def exported(predictor, translated, tmp_path_factory) -> tuple[Path, Exported]:
     path = tmp_path_factory.mktemp("exported") / "m.onnx"
-    return path, export(predictor, path)
+    with translated():
+        return path, export(predictor, path)
 
 
 def untrained(features: dict, model: dict, data: dict | None = None) -> Predictor:
@@ -175,12 +191,11 @@ def test_silence_is_trimmed_as_when_a_file_is_read():
 
 
 @pytest.mark.parametrize("wrong", [0.01, float("nan")])
-def test_a_file_that_differs_from_its_checkpoint_is_not_written(tmp_path, monkeypatch, wrong):
-    made = untrained({}, SMALL)
-    true = made.probabilities
-    monkeypatch.setattr(made, "probabilities", lambda clips: [{k: p + wrong for k, p in true(clips)[0].items()}])
-    with pytest.raises(ConfigError, match=r"m\.onnx: not written: .* use scripts/predict\.py"):
-        export(made, tmp_path / "m.onnx")
+def test_a_file_that_differs_from_its_checkpoint_is_not_written(predictor, translated, tmp_path, monkeypatch, wrong):
+    true = predictor.probabilities
+    monkeypatch.setattr(predictor, "probabilities", lambda clips: [{k: p + wrong for k, p in true(clips)[0].items()}])
+    with translated(), pytest.raises(ConfigError, match=r"m\.onnx: not written: .* use scripts/predict\.py"):
+        export(predictor, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -201,6 +216,6 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path, 
         export(untrained({}, SMALL), tmp_path / "m.onnx")
 
 
-def test_a_folder_that_is_not_there_is_said_to_be_not_there(tmp_path):
-    with pytest.raises(DiskError, match=r"absent/m\.onnx: cannot write \d+ bytes: No such file"):
-        export(untrained({}, SMALL), tmp_path / "absent" / "m.onnx")
+def test_a_folder_that_is_not_there_is_said_to_be_not_there(predictor, translated, tmp_path):
+    with translated(), pytest.raises(DiskError, match=r"absent/m\.onnx: cannot write \d+ bytes: No such file"):
+        export(predictor, tmp_path / "absent" / "m.onnx")
