@@ -6,8 +6,10 @@ import json
 import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -210,7 +212,7 @@ def test_what_another_program_pipes_in_is_heard_like_a_file(workplace, recording
 
 
 PLAYER = """
-import os, signal, threading
+import signal, threading
 import soundfile
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
 wave, rate = soundfile.read("talk.flac", dtype="float32")
@@ -227,8 +229,6 @@ class InputStream:
     def play(self):
         for start in range(0, len(wave), self.size):
             self.callback(wave[start : start + self.size, None], self.size, None, None)
-        threading.Event().wait(8)
-        os.kill(os.getpid(), signal.SIGINT)
 """
 
 
@@ -236,10 +236,19 @@ def test_a_microphone_is_listened_to_until_ctrl_c(workplace, recording):
     (workplace / "fake").mkdir()
     (workplace / "fake/sounddevice.py").write_text(PLAYER)
     environment = {**os.environ, "PYTHONPATH": f"{workplace / 'fake'}:{ROOT}"}
-    live = script("listen", "--checkpoint", "run/best.safetensors", cwd=workplace, env=environment)
-    assert live.returncode == 0, live.stderr
-    assert live.stderr == "listening; an utterance is told when a pause follows; Ctrl-C ends\n"
-    assert live.stdout == here("listen", "--checkpoint", "run/best.safetensors", recording, cwd=workplace).stdout
+    file = here("listen", "--checkpoint", "run/best.safetensors", recording, cwd=workplace).stdout
+    command = [sys.executable, str(ROOT / "scripts/listen.py"), "--checkpoint", "run/best.safetensors"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    live = subprocess.Popen(command, **pipes, text=True, cwd=workplace, env=environment)
+    watch = threading.Timer(120, live.kill)
+    watch.start()
+    told = [live.stdout.readline() for _ in file.splitlines()]
+    live.send_signal(signal.SIGINT)
+    rest, err = live.communicate()
+    watch.cancel()
+    assert (live.returncode, rest) == (0, ""), err
+    assert err == "listening; an utterance is told when a pause follows; Ctrl-C ends\n"
+    assert "".join(told) == file
 
 
 def test_a_recording_without_speech_or_cut_short_says_so(workplace, recording):
