@@ -10,11 +10,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from serx.data.corpus import place
 from serx.data.dataset import load_dataset, split_dataset
 from serx.evaluation.held_out import evaluate_checkpoint
-from serx.training import checkpoint, loop
+from serx.scoring.pictures import spectrogram_figure
+from serx.training import checkpoint, loop, tracking
 from serx.training.folder import BEST
 from serx.training.loop import fit
 from serx.training.run import Run
-from serx.training.showing import COLUMNS, MISTAKES, close
+from serx.training.showing import COLUMNS, MISTAKES, Shown, close
 
 CPU = torch.device("cpu")
 
@@ -97,3 +98,17 @@ def test_where_nobody_validates_nothing_is_shown(tiny_config, tmp_path):
     nobody = ("data.valid_speakers=[]", "data.valid_share=0", "train.select=last")
     fit(tiny_config(*nobody, "train.epochs=1"), tmp_path / "run", progress=False)
     assert not list((tmp_path / "run").glob("**/tensors.tsv"))
+
+
+@pytest.mark.pictures
+def test_a_clip_is_drawn_over_the_seconds_that_it_sounds(monkeypatch):
+    drawn = []
+
+    def draw(features, title, seconds):
+        drawn.append((features.shape, title, seconds))
+        return spectrogram_figure(features, title, seconds)
+
+    monkeypatch.setattr(tracking, "spectrogram_figure", draw)
+    pixels = tracking.picture(Shown(torch.zeros(8000), torch.rand(4, 10), "a clip"), 16_000)
+    assert drawn == [((4, 10), "a clip", 0.5)]
+    assert pixels.dtype == np.uint8 and pixels.shape == (440, 880, 3)
