@@ -1,8 +1,8 @@
 """`Ensemble`: several networks of one kind, apart in their first weights and dropout, that vote.
 
 Lakshminarayanan et al. 2017, "Simple and scalable predictive uncertainty estimation using deep ensembles". All members
-hear the same batch, so features and augmentation are computed once. With 13 training speakers, which of them a single
-network comes to rely on is a matter of luck; the vote evens it out.
+hear the same batch, so features and augmentation are computed once; so are the first layers, where they share these.
+With 13 training speakers, which of them a single network comes to rely on is a matter of luck; the vote evens it out.
 """
 
 from collections.abc import Callable
@@ -30,14 +30,18 @@ class AnyModelConfig(Section):
 class Ensemble(nn.Module):
     """`features (B, F, N)`, `frames (B,)` -> in training the members' logits `(B, M, C)`, each to be judged alone.
 
-    In evaluation `(B, C)`: the logarithm of the members' mean probability, whose softmax is that mean.
+    In evaluation `(B, C)`: the logarithm of the members' mean probability, whose softmax is that mean. The members
+    read what the `trunk` makes of features and frames, if there is one.
     """
 
-    def __init__(self, make: Callable[[], nn.Module], members: int) -> None:
+    def __init__(self, make: Callable[[], nn.Module], members: int, trunk: nn.Module | None = None) -> None:
         super().__init__()
+        self.trunk = trunk
         self.members = nn.ModuleList(make() for _ in range(members))
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
+        if self.trunk is not None:
+            features, frames = self.trunk(features, frames)
         logits = torch.stack([member(features, frames) for member in self.members], dim=1)
         if self.training:
             return logits

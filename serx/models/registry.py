@@ -9,7 +9,7 @@ from torch import nn
 from serx.errors import ConfigError
 from serx.models.classical import Classical, ClassicalConfig
 from serx.models.cnn1d import Cnn1d, Cnn1dConfig
-from serx.models.cnn2d import Cnn2d, Cnn2dConfig
+from serx.models.cnn2d import Cnn2d, Cnn2dConfig, Trunk
 from serx.models.encoders import empty_encoder, pretrained_encoder
 from serx.models.ensemble import AnyModelConfig, Ensemble
 from serx.models.mlp import Mlp, MlpConfig
@@ -47,7 +47,12 @@ def build(config: ModelConfig, bins: int, classes: int, pretrained: bool = False
             return SpeechEncoder(config, known, classes)
         return _FROM_SCRATCH[type(config)](config, bins, classes)
 
-    net = one() if config.members == 1 else Ensemble(one, config.members)
+    if config.members == 1:
+        net = one()
+    elif isinstance(config, Cnn2dConfig) and config.shared:
+        net = Ensemble(lambda: Cnn2d(config, bins, classes, config.shared), config.members, Trunk(config))
+    else:
+        net = Ensemble(one, config.members)
     if config.enrol:
         batch_norms(net)
     return Relaxed(net, config.relax) if config.relax > 0 else net

@@ -1,5 +1,7 @@
 """Every model: shapes, padding, neighbours, gradients, and what half precision does to it."""
 
+import re
+
 import pytest
 import timm
 import torch
@@ -25,6 +27,7 @@ CONFIGS = {
     "sequential": SequentialConfig(widths=(12, 16), dense=(20,)),
     "end-to-end": SequentialConfig(frames=50, widths=(6, 8, 8), pools=((5, 2), (4, 4), (1, 1)), dense=(20,)),
     "ensemble": Cnn1dConfig(stem=8, widths=(8, 12, 12), members=3),
+    "shared": Cnn2dConfig(stem=8, widths=(8, 12, 16), embedding=24, members=3, shared=2),
     "relaxed": Cnn2dConfig(stem=8, widths=(8, 12, 16), embedding=24, relax=0.5),
     "timm-convolutions": TimmConfig(name="resnet10t", frames=48),
     "timm-transformer": TimmConfig(name="vit_tiny_patch16_224", frames=48),
@@ -205,6 +208,38 @@ def test_an_ensemble_answers_with_the_mean_probability_and_trains_each_member_al
     with torch.inference_mode():
         mean = torch.stack([member(features, frames).softmax(-1) for member in ensemble.members]).mean(0)
         torch.testing.assert_close(ensemble(features, frames).softmax(-1), mean)
+
+
+@pytest.mark.parametrize("shared", [1, 2, 3])
+def test_members_that_share_stages_are_networks_with_the_same_first_stages(shared):
+    torch.manual_seed(0)
+    config = Cnn2dConfig(stem=8, widths=(8, 12, 16), embedding=24, dropout=0.0, members=2, shared=shared)
+    ensemble = build(config, BINS, CLASSES).train()
+    apart = build(config.model_copy(update={"shared": 0}), BINS, CLASSES).train()
+    trunk = ensemble.trunk.state_dict()
+    for branch, whole in zip(ensemble.members, apart.members, strict=True):
+        renumbered = {
+            re.sub(r"^blocks\.(\d+)", lambda found: f"blocks.{int(found[1]) + shared}", name): tensor
+            for name, tensor in branch.state_dict().items()
+        }
+        whole.load_state_dict(trunk | renumbered)
+    features, frames = some_features(BINS, [40, 33, 9, 48], 48)
+
+    logits = ensemble(features, frames)
+    expected = apart(features, frames)
+    torch.testing.assert_close(logits, expected)
+    logits.square().sum().backward()
+    expected.square().sum().backward()
+    for name, parameter in ensemble.trunk.named_parameters():  # it learns from all of them
+        told = sum(whole.get_parameter(name).grad for whole in apart.members)
+        torch.testing.assert_close(parameter.grad, told, rtol=1e-3, atol=1e-5)
+
+
+def test_one_network_shares_with_nobody_and_no_more_stages_are_shared_than_there_are():
+    names = build(Cnn2dConfig(shared=2), BINS, CLASSES).state_dict().keys()
+    assert names == build(Cnn2dConfig(), BINS, CLASSES).state_dict().keys()
+    with pytest.raises(ValueError, match="4 shared stages, but there are 3"):
+        Cnn2dConfig(members=2, shared=4)
 
 
 def test_a_relaxed_network_hears_a_mixture_of_the_clip_and_its_rows_normalised():
