@@ -35,7 +35,7 @@ def check(told: dict, kills: int) -> None:
 
 def test_a_killed_run_resumes_to_the_same_bits(tiny_config, tmp_path):
     tiny_config()
-    check(kill(tmp_path / "tiny.yaml", tmp_path, 20, 0), 20)
+    check(kill(tmp_path / "tiny.yaml", tmp_path, 12, 0), 12)
 
 
 @pytest.mark.long

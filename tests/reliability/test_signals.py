@@ -158,19 +158,28 @@ def test_who_ignores_a_hang_up_goes_on_ignoring_it():
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.slow
-def test_thirty_signals_at_random_moments_save_exit_by_their_number_and_lose_not_a_bit(
-    tiny_config, tmp_path, record_figure
-):
-    tiny_config()
-    command = [sys.executable, "-m", "tests.reliability.signalling", tmp_path / "tiny.yaml", tmp_path, 30, 0, *TINY]
+def signalled(folder: Path, signals: int, seed: int) -> dict:
+    command = [sys.executable, "-m", "tests.reliability.signalling", folder / "tiny.yaml", folder, signals, seed, *TINY]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert told["signals"] == 30
+    assert told["signals"] == signals
     assert not (told["wrong"] or told["unreadable"] or told["differ"]), told
-    assert told["saved"] > 5
+    assert told["saved"] > signals / 6
+    return told
+
+
+@pytest.mark.slow
+def test_signals_at_random_moments_save_exit_by_their_number_and_lose_not_a_bit(tiny_config, tmp_path):
+    tiny_config()
+    signalled(tmp_path, 15, 0)
+
+
+@pytest.mark.long
+def test_sixty_signals_lose_not_a_bit(tiny_config, tmp_path, record_figure):
+    tiny_config()
+    told = signalled(tmp_path, 60, 1)
     record_figure(f"{told['signals']} SIGTERMs and SIGINTs over {told['runs']} runs: the same bits")
 
 
