@@ -30,14 +30,14 @@ SMALL = {"kind": "cnn1d", "stem": 8, "widths": (8, 8, 8)}
 
 @pytest.fixture(scope="module")
 def predictor(tmp_path_factory, tiny_root) -> Predictor:
-    """Two trained networks that hear each clip at two speeds, its ends trimmed."""
+    """Two trained networks with a stage in common that hear each clip at two speeds, its ends trimmed."""
     folder = tmp_path_factory.mktemp("export")
     speakers = {"protocol": "speakers", "test_speakers": ("5", "6"), "valid_speakers": ("3", "4")}
     tree = {
         "data": {"root": str(tiny_root), "trim_db": 30.0, **speakers},
         "features": {"n_mels": 24},
         "model": {
-            "kind": "cnn2d", "stem": 8, "widths": (8, 16), "strides": ((2, 2), (2, 1)), "members": 2,
+            "kind": "cnn2d", "stem": 8, "widths": (8, 16), "strides": ((2, 2), (2, 1)), "members": 2, "shared": 1,
             "speeds": (0.92, 1.08), "relax": 0.5,
         },
         "train": {"epochs": 3, "batch_size": 8, "device": "cpu", "threads": 1},
