@@ -21,12 +21,11 @@ class Cnn2dConfig(AnyModelConfig):
     """The stem's width and stride, then for each stage its width and its (frequency, time) stride.
 
     Several `members` have the stem and the first `shared` stages in common, if any (Lee et al. 2015, "Why M heads are
-    better than one: training a diverse ensemble of deep networks"): all of them, or those of one of `trunks`.
+    better than one: training a diverse ensemble of deep networks").
     """
 
     kind: Literal["cnn2d"] = "cnn2d"
     shared: int = Field(0, ge=0)  # 0: each member has a stem of its own, too
-    trunks: int = Field(1, ge=1, le=16)  # networks of shared stages, to which the members are dealt in turn
     stem: int = Field(24, ge=1)
     stem_stride: tuple[Positive, Positive] = (2, 2)
     widths: tuple[Positive, ...] = Field((32, 64, 128), min_length=1)
@@ -42,11 +41,6 @@ class Cnn2dConfig(AnyModelConfig):
             raise ValueError(f"{stages} widths and {len(self.strides)} strides; give each stage one of both")
         if self.shared > stages:
             raise ValueError(f"{self.shared} shared stages, but there are {stages}; share at most those")
-        if self.trunks > 1 and (self.shared == 0 or self.members % self.trunks):
-            raise ValueError(
-                f"{self.trunks} trunks of {self.shared} shared stages for {self.members} members; give each trunk a "
-                "stage or more, and as many members as the others"
-            )
         return self
 
 
@@ -80,7 +74,7 @@ class _Stages(nn.Module):
 
 
 class Trunk(_Stages):
-    """What members share."""
+    """What the members share."""
 
     def __init__(self, config: Cnn2dConfig) -> None:
         super().__init__(config, 0, config.shared)
@@ -103,7 +97,6 @@ class Cnn2d(_Stages):
         heard = 2 * config.gru or config.embedding
         self.pool = AttentiveStatistics(heard)
         self.classify = Classifier(2 * heard, classes, config.dropout)
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, frames: Tensor) -> Tensor:
         x, frames = self.hear(x, frames)

@@ -5,7 +5,7 @@ hear the same batch, so features and augmentation are computed once; so are the 
 With 13 training speakers, which of them a single network comes to rely on is a matter of luck; the vote evens it out.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Annotated
 
 import torch
@@ -30,18 +30,19 @@ class AnyModelConfig(Section):
 class Ensemble(nn.Module):
     """`features (B, F, N)`, `frames (B,)` -> in training the members' logits `(B, M, C)`, each to be judged alone.
 
-    In evaluation `(B, C)`: the logarithm of the members' mean probability, whose softmax is that mean. Where there are
-    `trunks`, the members read what these make of features and frames, and are dealt to them in turn.
+    In evaluation `(B, C)`: the logarithm of the members' mean probability, whose softmax is that mean. The members
+    read what the `trunk` makes of features and frames, if there is one.
     """
 
-    def __init__(self, make: Callable[[], nn.Module], members: int, trunks: Iterable[nn.Module] = ()) -> None:
+    def __init__(self, make: Callable[[], nn.Module], members: int, trunk: nn.Module | None = None) -> None:
         super().__init__()
-        self.trunks = nn.ModuleList(trunks)
+        self.trunk = trunk
         self.members = nn.ModuleList(make() for _ in range(members))
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
-        heard = [trunk(features, frames) for trunk in self.trunks] or [(features, frames)]
-        logits = torch.stack([member(*heard[i % len(heard)]) for i, member in enumerate(self.members)], dim=1)
+        if self.trunk is not None:
+            features, frames = self.trunk(features, frames)
+        logits = torch.stack([member(features, frames) for member in self.members], dim=1)
         if self.training:
             return logits
         return logits.float().softmax(-1).mean(1).clamp(min=torch.finfo(torch.float32).tiny).log()

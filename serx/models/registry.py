@@ -50,8 +50,7 @@ def build(config: ModelConfig, bins: int, classes: int, pretrained: bool = False
     if config.members == 1:
         net = one()
     elif isinstance(config, Cnn2dConfig) and config.shared:
-        trunks = [Trunk(config) for _ in range(config.trunks)]
-        net = Ensemble(lambda: Cnn2d(config, bins, classes, config.shared), config.members, trunks)
+        net = Ensemble(lambda: Cnn2d(config, bins, classes, config.shared), config.members, Trunk(config))
     else:
         net = Ensemble(one, config.members)
     if config.enrol:

@@ -28,7 +28,6 @@ CONFIGS = {
     "end-to-end": SequentialConfig(frames=50, widths=(6, 8, 8), pools=((5, 2), (4, 4), (1, 1)), dense=(20,)),
     "ensemble": Cnn1dConfig(stem=8, widths=(8, 12, 12), members=3),
     "shared": Cnn2dConfig(stem=8, widths=(8, 12, 16), embedding=24, members=3, shared=2),
-    "trunks": Cnn2dConfig(stem=8, widths=(8, 12, 16), embedding=24, members=4, shared=3, trunks=2),
     "relaxed": Cnn2dConfig(stem=8, widths=(8, 12, 16), embedding=24, relax=0.5),
     "timm-convolutions": TimmConfig(name="resnet10t", frames=48),
     "timm-transformer": TimmConfig(name="vit_tiny_patch16_224", frames=48),
@@ -211,14 +210,14 @@ def test_an_ensemble_answers_with_the_mean_probability_and_trains_each_member_al
         torch.testing.assert_close(ensemble(features, frames).softmax(-1), mean)
 
 
-@pytest.mark.parametrize(("shared", "trunks"), [(1, 1), (2, 2), (3, 1), (3, 2)])
-def test_members_that_share_stages_are_networks_with_the_same_first_stages(shared, trunks):
+@pytest.mark.parametrize("shared", [1, 2, 3])
+def test_members_that_share_stages_are_networks_with_the_same_first_stages(shared):
     torch.manual_seed(0)
     widths = {"stem": 8, "widths": (8, 12, 16), "embedding": 24}
-    ensemble = build(Cnn2dConfig(**widths, dropout=0, members=4, shared=shared, trunks=trunks), BINS, CLASSES)
-    apart = build(Cnn2dConfig(**widths, dropout=0, members=4), BINS, CLASSES)
-    for i, (branch, whole) in enumerate(zip(ensemble.members, apart.members, strict=True)):
-        trunk = ensemble.trunks[i % trunks].state_dict()
+    ensemble = build(Cnn2dConfig(**widths, dropout=0, members=2, shared=shared), BINS, CLASSES)
+    apart = build(Cnn2dConfig(**widths, dropout=0, members=2), BINS, CLASSES)
+    trunk = ensemble.trunk.state_dict()
+    for branch, whole in zip(ensemble.members, apart.members, strict=True):
         renumbered = {
             re.sub(r"^blocks\.(\d+)", lambda found: f"blocks.{int(found[1]) + shared}", name): tensor
             for name, tensor in branch.state_dict().items()
@@ -231,10 +230,9 @@ def test_members_that_share_stages_are_networks_with_the_same_first_stages(share
     torch.testing.assert_close(logits, expected)
     logits.square().sum().backward()
     expected.square().sum().backward()
-    for i, trunk in enumerate(ensemble.trunks):
-        for name, parameter in trunk.named_parameters():  # it learns from all of its members
-            told = sum(whole.get_parameter(name).grad for whole in apart.members[i::trunks])
-            torch.testing.assert_close(parameter.grad, told, rtol=1e-3, atol=1e-5)
+    for name, parameter in ensemble.trunk.named_parameters():  # it learns from all of them
+        told = sum(whole.get_parameter(name).grad for whole in apart.members)
+        torch.testing.assert_close(parameter.grad, told, rtol=1e-3, atol=1e-5)
 
 
 def test_one_network_shares_with_nobody_and_no_more_stages_are_shared_than_there_are():
@@ -242,12 +240,6 @@ def test_one_network_shares_with_nobody_and_no_more_stages_are_shared_than_there
     assert names == build(Cnn2dConfig(), BINS, CLASSES).state_dict().keys()
     with pytest.raises(ValueError, match="4 shared stages, but there are 3"):
         Cnn2dConfig(members=2, shared=4)
-
-
-@pytest.mark.parametrize("wrong", [{"members": 5, "shared": 2}, {"members": 4, "shared": 0}])
-def test_trunks_want_a_stage_and_as_many_members_each(wrong):
-    with pytest.raises(ValueError, match="2 trunks of"):
-        Cnn2dConfig(trunks=2, **wrong)
 
 
 def test_a_relaxed_network_hears_a_mixture_of_the_clip_and_its_rows_normalised():
