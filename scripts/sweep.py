@@ -12,7 +12,9 @@ def main(arguments) -> int:
     from serx.experiments.sweep import plan_settings, sweep
     from serx.experiments.visit import Workplace
 
-    settings = plan_settings(arguments.config, arguments.overrides, arguments.tried, arguments.sample)
+    settings = plan_settings(
+        arguments.config, arguments.overrides, arguments.tried, arguments.sample, arguments.one_at_a_time
+    )
     out = Path(arguments.out or Path("checkpoints") / Path(arguments.config).stem / "sweep")
     devices = tuple(arguments.devices or ())
     processes = max(1, len(devices)) if arguments.processes is None else arguments.processes
@@ -21,7 +23,7 @@ def main(arguments) -> int:
     ranking, code = sweep(settings, out, arguments.groups, seeds, place)
     if ranking:
         print(f"\n{format_ranking(ranking)}")
-        print(f"written: {out / 'sweep.json'}, sweep.png and best.yaml, the best of them, beside it")
+        print(f"written: {out / 'sweep.json'}, sweep.md, sweep.png and best.yaml, the best of them, beside it")
         print(f"to test it: python scripts/cross_validate.py --config {out / 'best.yaml'}")
     return code
 
@@ -32,6 +34,8 @@ if __name__ == "__main__":
         "  python scripts/sweep.py --config configs/cnn1d.yaml data.root=DIR --try optim.lr=[1e-3,3e-3]\n"
         "  python scripts/sweep.py --config configs/cnn1d.yaml data.root=DIR --seeds 0 1 --groups 5 \\\n"
         "      --try optim.lr=[1e-3,2e-3,4e-3] --try model.dropout=[0.2,0.4]      (each with each)\n"
+        "  python scripts/sweep.py --config configs/cnn2d.yaml data.root=DIR --one-at-a-time \\\n"
+        "      --try augment.waveform.noise.p=[0] --try model.relax=[0] --try train.ema=[0]      (an ablation)\n"
         "  python scripts/sweep.py --config configs/cnn2d.yaml data.root=DIR --devices cuda:0 cuda:1 --sample 20 \\\n"
         "      --try model.relax=[0,0.5,1] --try train.epochs=[20,40,80] --try optim.weight_decay=[0.01,0.1]",
     )
@@ -43,6 +47,9 @@ if __name__ == "__main__":
         required=True,
         metavar="KEY=[A,B]",
         help="values of a setting; of several settings each with each; the recipe as it is runs beside them",
+    )
+    parser.add_argument(
+        "--one-at-a-time", action="store_true", help="each value for itself, all else as the recipe has it: an ablation"
     )
     parser.add_argument("--sample", type=int, metavar="N", help="only so many of the combinations, drawn at random")
     parser.add_argument(

@@ -22,7 +22,7 @@ from serx.section import Section
 from serx.settings import OptimConfig, TrainConfig
 from serx.transforms.augment import AugmentConfig
 from serx.transforms.features import FeaturesConfig, why_not_warpable
-from serx.yaml_lines import Place, parse, read
+from serx.yaml_lines import MAX_DEPTH, Place, parse, read
 
 # A classical model is fitted once to the clips as they are: what only an epoch of steps can do is refused.
 _NOT_CLASSICAL = (
@@ -48,6 +48,8 @@ class Config(Section):
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Reads a YAML file, then `section.key=value` overrides (values in YAML), and checks everything.
+
+    An item of a list goes by its number or its kind: `augment.waveform.0.p=0.5`, `augment.waveform.noise.p=0.5`.
 
     Raises:
         ConfigError: lists every mistake at once, each as `file:line: what; how to mend`.
@@ -159,17 +161,39 @@ def _spell_out_stack(tree: dict[str, Any], places: dict[Place, str]) -> None:
 
 
 def _override(tree: dict[str, Any], override: str) -> Place:
+    """Puts the value into the tree, and says where that was."""
     dotted, equals, text = override.partition("=")
-    place = tuple(dotted.split("."))
-    if not equals or not all(place):
+    keys = dotted.split(".")
+    if not equals or not all(keys) or len(keys) > MAX_DEPTH:
         raise ConfigError(f"command line: {override!r} is not section.key=value, such as train.epochs=20")
-    branch = tree
-    for key in place[:-1]:
-        branch = branch.setdefault(key, {})
-        if not isinstance(branch, dict):
-            raise ConfigError(f"command line: {override}: {key} holds no keys of its own")
-    branch[place[-1]] = parse(text, f"command line: {override}")[0] if text else None
+    value = parse(text, f"command line: {override}")[0] if text else None
+    changed, place = _with(tree, keys, value, f"command line: {override}")
+    tree.update(changed)
     return place
+
+
+def _with(branch: Any, keys: Sequence[str], value: Any, source: str) -> tuple[Any, Place]:
+    """The branch with `value` at the end of `keys`, and that place."""
+    key, *further = keys
+    if isinstance(branch, tuple):
+        at = _item(branch, key, source)
+        inner, place = _with(branch[at], further, value, source) if further else (value, ())
+        return (*branch[:at], inner, *branch[at + 1 :]), (at, *place)
+    if not isinstance(branch, dict):
+        raise ConfigError(f"{source}: there is {branch!r} where {key} should be, which holds no keys of its own")
+    inner, place = _with(branch.get(key, {}), further, value, source) if further else (value, ())
+    return {**branch, key: inner}, (key, *place)
+
+
+def _item(items: Sequence[Any], key: str, source: str) -> int:
+    kinds = [item.get("kind") if isinstance(item, dict) else item for item in items]
+    if key in map(str, range(len(items))):
+        return int(key)
+    if kinds.count(key) == 1:
+        return kinds.index(key)
+    there = ", ".join(f"{number} ({kind})" for number, kind in enumerate(kinds)) or "nothing"
+    which = "stands there more than once; give its number" if key in kinds else "is not in this list"
+    raise ConfigError(f"{source}: {key} {which}: it holds {there}")
 
 
 def _within(inner: Mapping[str, Any], outer: Mapping[str, Any]) -> bool:

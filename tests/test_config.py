@@ -60,6 +60,32 @@ def test_overrides_win_over_the_file_and_are_typed(yaml_file):
     assert config.features.top_db is None
 
 
+LISTED = GOOD + "augment:\n  waveform:\n    - {kind: noise, p: 0.5}\n    - {kind: crop}\n    - {kind: noise}\n"
+
+
+def test_an_override_reaches_an_item_of_a_list_by_number_or_kind(yaml_file):
+    overrides = ["augment.waveform.0.p=0.25", "augment.waveform.crop.seconds=1.5", "augment.waveform.2={kind: gain}"]
+    noise, crop, last = load(yaml_file(LISTED), overrides).augment.waveform
+    assert (noise.p, crop.seconds, last.kind) == (0.25, 1.5, "gain")
+    assert load(yaml_file(LISTED)).augment.waveform[0].p == 0.5
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("augment.waveform.noise.p=0", "noise stands there more than once; give its number: it holds 0 (noise)"),
+        ("augment.waveform.3.p=0", "3 is not in this list: it holds 0 (noise), 1 (crop), 2 (noise)"),
+        ("augment.waveform.gain.p=0", "gain is not in this list"),
+        ("augment.waveform.crop.second=1", "unknown key augment.waveform.1.second; did you mean"),
+        ("augment.waveform.1.kind.x=1", "there is 'crop' where x should be"),
+        (".".join("a" * 5000) + "=1", "is not section.key=value"),
+    ],
+)  # fmt: skip
+def test_an_override_of_an_item_that_is_not_there_is_refused(override, told, yaml_file):
+    [line] = mistakes(yaml_file(LISTED), override)
+    assert line.startswith("command line: ") and told in line
+
+
 def test_numbers_in_scientific_notation_are_numbers(yaml_file):
     for text, value in {"1e-3": 1e-3, "2E5": 2e5, "3.e-2": 3e-2, ".5e1": 5.0}.items():
         assert load(yaml_file(GOOD + f"optim: {{lr: {text}}}\n")).optim.lr == value

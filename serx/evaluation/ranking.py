@@ -12,7 +12,7 @@ from serx.errors import DataError
 from serx.evaluation.comparison import compare
 from serx.evaluation.cross_validation import FoldResult, summarise
 from serx.evaluation.intervals import RESAMPLES
-from serx.evaluation.report import percent, plain, table, wrap
+from serx.evaluation.report import markdown, percent, plain, table, wrap
 
 LONGEST = 46  # letters of a name
 
@@ -70,6 +70,23 @@ def format_ranking(ranking: Mapping[str, Any]) -> str:
     title = f"Settings, best first, validation UAR in % (95 % over speakers) [{ranking['protocol']}]"
     header = ["", "UAR", "95 %", "by group", "NLL", "gain", "95 %"]
     return "\n".join([*table(title, header, rows)[1:], "", *wrap(conclusion(ranking))]) + "\n"
+
+
+def markdown_ranking(ranking: Mapping[str, Any]) -> str:
+    """The same as Markdown, for a document: names in full, intervals behind what they are of."""
+    header = ["setting", "UAR (95 % over speakers)", "by group", "loss", "gain (95 %)"]
+    rows = [
+        [
+            f"`{row['name']}`" if row["overrides"] else row["name"],
+            f"{percent(row['uar']).strip()} ({_bounds(row['interval'], '.1f')})",
+            ", ".join(percent(uar).strip() for uar in row["folds"]),
+            f"{row['nll']:.3f}",
+            "-" if row["difference"] is None
+            else f"{100 * row['difference']:+.1f} ({_bounds(row['difference_interval'], '+.1f')})",
+        ]
+        for row in ranking["settings"]
+    ]  # fmt: skip
+    return f"{ranking['protocol']}:\n\n{markdown(header, rows)}"
 
 
 def conclusion(ranking: Mapping[str, Any]) -> str:

@@ -221,6 +221,13 @@ def wrap(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_on_hyphens=False)
 
 
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown."""
+    lines = [[cell.replace("|", "\\|") for cell in cells] for cells in (header, *rows)]
+    lines.insert(1, ["---"] * len(header))
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
 def percent(fraction: float) -> str:
     """A fraction as a table shows it, with one decimal."""
     return f"{100 * fraction:5.1f}"

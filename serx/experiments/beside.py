@@ -8,7 +8,7 @@ from serx.config import Config
 from serx.errors import DataError
 from serx.evaluation.comparison import compare, format_comparison
 from serx.evaluation.cross_validation import FoldResult, read_cross_validation, stamp_of, summarise
-from serx.evaluation.report import percent, write_files
+from serx.evaluation.report import markdown, percent, write_files
 from serx.evaluation.stamps import is_enrolled
 
 COLUMNS = ("run", "UAR of each fold", "UAR", "accuracy", "men less women", "UAR less the first")
@@ -52,8 +52,7 @@ def table_of(folders: Sequence[Path]) -> str:
     read = [read_cross_validation(folder) for folder in folders]
     stamp = stamp_of(read[0])
     rows = [_row(folder, tested, read[0], stamp) for folder, tested in zip(folders, read, strict=True)]
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
-    return "\n".join([f"{stamp}:", "", *(f"| {' | '.join(cells)} |" for cells in lines)]) + "\n"
+    return f"{stamp}:\n\n{markdown(COLUMNS, rows)}"
 
 
 def _row(folder: Path, tested: Sequence[FoldResult], first: Sequence[FoldResult], stamp: str) -> list[str]:

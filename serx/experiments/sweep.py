@@ -20,7 +20,7 @@ from serx.data.dataset import Dataset, load_dataset, split_dataset
 from serx.data.protocols import make_split
 from serx.data.settings import DataConfig
 from serx.errors import ConfigError
-from serx.evaluation.ranking import Tried, rank
+from serx.evaluation.ranking import Tried, markdown_ranking, rank
 from serx.evaluation.ranking_picture import ranking_figure
 from serx.evaluation.report import write_files
 from serx.experiments.cross_validation import evaluate_command, train_command
@@ -73,7 +73,11 @@ class Trial(Fold):
 
 
 def plan_settings(
-    path: str | Path, overrides: Sequence[str], tried: Sequence[str], sample: int | None = None
+    path: str | Path,
+    overrides: Sequence[str],
+    tried: Sequence[str],
+    sample: int | None = None,
+    one_at_a_time: bool = False,
 ) -> list[Setting]:
     """The recipe as it is, then every combination of the values of `tried`, such as `optim.lr=[1e-3, 3e-3]`.
 
@@ -82,6 +86,7 @@ def plan_settings(
         overrides: `section.key=value`, of all settings.
         tried: `section.key=[value, value, ...]`.
         sample: only so many combinations, drawn at random; the same in each call.
+        one_at_a_time: each value for itself, all else as it is: an ablation.
 
     Raises:
         ConfigError: a key that is no setting to try, no list of values, or a combination that is no configuration.
@@ -89,7 +94,8 @@ def plan_settings(
     grid = [_values(text) for text in tried]
     if twice := {key for key, _ in grid if sum(key == other for other, _ in grid) > 1}:
         raise ConfigError(f"--try {min(twice)} stands twice; write its values into one list")
-    combinations = list(itertools.product(*([f"{key}={json.dumps(v)}" for v in values] for key, values in grid)))
+    choices = [[f"{key}={json.dumps(value)}" for value in values] for key, values in grid]
+    combinations = [(one,) for one in itertools.chain(*choices)] if one_at_a_time else [*itertools.product(*choices)]
     if sample is not None:
         if sample < 1:
             raise ConfigError(f"--sample {sample}: draw at least one combination")
@@ -240,6 +246,7 @@ def _conclude(
         out,
         {
             "sweep.png": figure_png(ranking_figure(ranking)),
+            "sweep.md": markdown_ranking(ranking).encode(),
             "best.yaml": dump(best.config).encode(),
             "sweep.json": (json.dumps(ranking, indent=2) + "\n").encode(),
         },

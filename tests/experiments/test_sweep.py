@@ -71,6 +71,9 @@ def test_the_best_setting_leads_and_becomes_a_recipe_under_the_first_protocol(wo
     said = (workplace / "said.txt").read_text()
     assert "2 settings, 4 runs: 0 finished, 4 to do" in said and "the recipe as it is was the best" in said
     assert (workplace / "out/sweep.png").read_bytes().startswith(b"\x89PNG")
+    rows = [line.split(" | ") for line in (workplace / "out/sweep.md").read_text().splitlines() if " | " in line]
+    assert [row[0] for row in rows] == ["| setting", "| ---", f"| {AS_IT_IS}", "| `optim.lr=1e-09`"]
+    assert rows[2][-1] == "- |" and rows[3][-1].startswith(f"{100 * worst['difference']:+.1f} (")
 
 
 def test_a_larger_sweep_keeps_what_a_smaller_one_has_done_and_one_that_fails_stops_no_other(workplace):
@@ -108,6 +111,12 @@ def test_every_value_of_one_setting_meets_every_value_of_another(tiny_config, tm
     assert few == [setting.name for setting in plan_settings(path, [], tried, sample=2)]
     folders = [setting.folder for setting in plan_settings(path, [], tried)]
     assert len(set(folders)) == 5 and not any(set("/ {}") & set(folder) for folder in folders)
+
+
+def test_an_ablation_changes_one_setting_at_a_time(tiny_config, tmp_path):
+    tried = ["optim.lr=[3e-3, 2e-3]", "train.ema=[0.5]"]
+    names = [s.name for s in plan_settings(tmp_path / "tiny.yaml", [], tried, one_at_a_time=True)]
+    assert names == [AS_IT_IS, "optim.lr=0.003", "optim.lr=0.002", "train.ema=0.5"]
 
 
 def test_names_that_would_be_one_folder_are_two(tiny_config, tmp_path):
