@@ -12,7 +12,7 @@ import pytest
 from sklearn import metrics as sk
 
 from serx.errors import DataError, DiskError
-from serx.evaluation.report import Predictions, evaluate, format_report, write_report
+from serx.evaluation.report import Predictions, evaluate, format_report, markdown, write_report
 
 LABELS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 FILES = {"evaluation.json", "predictions.csv", "confusion.png", "report.png", "speakers.png", "calibration.png"}
@@ -254,3 +254,7 @@ def test_what_sure_verdicts_are_worth_is_told_and_a_confidence_that_nobody_has_i
     assert ["90%", "50.0", f"{100 * right:.1f}"] in [line.split() for line in told.splitlines()]
     less = {**e, "selective": [{"confidence": 0.9, "coverage": 0.0, "accuracy": None}]}
     assert "--sure" in told and "--sure" not in format_report(less)
+
+
+def test_a_bar_in_a_cell_opens_no_column_of_markdown():
+    assert markdown(["run", "UAR"], [["a|b", "1"]]).splitlines() == ["| run | UAR |", "| --- | --- |", r"| a\|b | 1 |"]
