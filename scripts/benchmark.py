@@ -3,14 +3,17 @@
 
 import os
 import sys
+from pathlib import Path
 
-from serx import commands
+from serx.cli import common as commands
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is no part of the package
 
 
 def main(arguments) -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = str(arguments.threads)  # read by libraries that are imported from here on
-    from bench.bench import benchmark
+    from benchmarks.bench import benchmark
 
     benchmark(arguments, " ".join(["python", *sys.argv]))
 

@@ -4,7 +4,7 @@
 import sys
 from pathlib import Path
 
-from serx import commands
+from serx.cli import common as commands
 from serx.errors import ConfigError
 
 BASELINE = Path("configs/baseline.yaml")
@@ -12,23 +12,23 @@ BASELINE = Path("configs/baseline.yaml")
 
 def main(arguments) -> int:
     if arguments.compare:
-        from serx.experiments.beside import compare_folders
+        from serx.experiments.compare import compare_cross_validations
 
-        print(compare_folders(*map(Path, arguments.compare)), end="")
+        print(compare_cross_validations(*map(Path, arguments.compare)), end="")
         return 0
     if arguments.table:
-        from serx.experiments.beside import table_of
+        from serx.experiments.compare import comparison_table
 
-        print(table_of([Path(folder) for folder in arguments.table]), end="")
+        print(comparison_table([Path(folder) for folder in arguments.table]), end="")
         return 0
     if not arguments.config:
         raise ConfigError("give --config FILE, or --compare or --table with folders of those that are finished")
-    from serx.config import load
-    from serx.evaluation.cross_validation import format_cross_validation
-    from serx.experiments.beside import beside, compare_folders
+    from serx.config.loader import load
+    from serx.evaluation.pooling import format_cross_validation
+    from serx.experiments.adapted import ADAPTED, adapt_folds, check_can_adapt
+    from serx.experiments.compare import beside, compare_cross_validations
     from serx.experiments.cross_validation import cross_validate
-    from serx.experiments.enrolled import ENROLLED, enrol_folds, refuse_unenrollable
-    from serx.experiments.visit import Workplace
+    from serx.experiments.fold_runs import Workers
 
     config = load(arguments.config, arguments.overrides)
     named = Path(arguments.baseline or BASELINE)
@@ -37,21 +37,21 @@ def main(arguments) -> int:
     out = Path(arguments.out or Path("checkpoints") / Path(arguments.config).stem / "cross_validation")
     devices = tuple(arguments.devices or ())
     processes = max(1, len(devices)) if arguments.processes is None else arguments.processes
-    place = Workplace(Path(__file__).parent, processes, devices)
+    place = Workers(Path(__file__).parent, processes, devices)
     seeds = list(dict.fromkeys(arguments.seeds or [config.train.seed]))
     only = arguments.folds or ()
-    if arguments.enrol:
-        refuse_unenrollable(config)
+    if arguments.adapt:
+        check_can_adapt(config)
     net = cross_validate(config, out, seeds, place, only)
     if net.summary:
         print(f"\n{format_cross_validation(net.summary)}")
         print(f"written: {out / 'cross_validation.json'}, predictions.csv, confusion.png, speakers.png beside it")
-    if arguments.enrol and net.summary and net.exit_code < 128:
+    if arguments.adapt and net.summary and net.exit_code < 128:
         print()
-        known = enrol_folds(config, out, place)
+        known = adapt_folds(config, out, place)
         if known.summary:
             print(f"\n{format_cross_validation(known.summary)}")
-            print(compare_folders(out / ENROLLED, out, out / ENROLLED), end="")
+            print(compare_cross_validations(out / ADAPTED, out, out / ADAPTED), end="")
         if known.exit_code:
             return net.exit_code or known.exit_code
     if baseline is None or net.exit_code >= 128:
@@ -59,7 +59,7 @@ def main(arguments) -> int:
     print(f"\nbaseline: {named} on the same folds")
     other = cross_validate(baseline, out / "baseline", seeds, place, only)
     if net.exit_code == other.exit_code == 0:
-        print(f"\n{compare_folders(out, out / 'baseline', out)}", end="")
+        print(f"\n{compare_cross_validations(out, out / 'baseline', out)}", end="")
     return net.exit_code or other.exit_code
 
 
@@ -79,7 +79,7 @@ if __name__ == "__main__":
         "--baseline", help="another configuration on the same folds; default: configs/baseline.yaml, or none"
     )
     parser.add_argument(
-        "--enrol",
+        "--adapt",
         action="store_true",
         help="then hear the test speakers once more, each voice made known by its clips: into OUT/enrolled",
     )
@@ -88,4 +88,4 @@ if __name__ == "__main__":
     )
     parser.add_argument("--table", nargs="+", metavar="DIR", help="Markdown, a row each of several that are finished")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings over those of the file")
-    commands.run(main, parser.parse_intermixed_args(commands.settings_first(sys.argv[1:])))
+    commands.run(main, parser.parse_intermixed_args(commands.overrides_first(sys.argv[1:])))

@@ -3,11 +3,11 @@
 
 from pathlib import Path
 
-from serx import commands
+from serx.cli import common as commands
 
 
 def main(arguments) -> None:
-    from serx.data.synthetic import holds_corpus, make_corpus
+    from serx.data.synthetic.corpus import holds_corpus, make_corpus
 
     root, *settings = Path(arguments.root), arguments.speakers, arguments.clips, arguments.seed
     if holds_corpus(root, *settings):

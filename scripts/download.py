@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""Download a corpus: licence first, then its archives, resumed where they were cut, checked, and unpacked safely."""
+"""Download a corpus: license first, then its archives, resumed where they were cut, checked, and unpacked safely."""
 
 from pathlib import Path
 
-from serx import commands
+from serx.cli import common as commands
 
 
 def main(arguments) -> None:
-    from serx.data.download import SOURCES, download
+    from serx.data.download.sources import SOURCES, download
     from serx.errors import ConfigError
 
     source = SOURCES.get(arguments.corpus)
     if source is None:
         raise ConfigError(f"{arguments.corpus}: no such corpus; there are {', '.join(SOURCES)}")
-    print(f"{arguments.corpus}: {source.licence}", flush=True)
-    print("By downloading you accept that licence; models trained on the corpus inherit its restrictions.", flush=True)
+    print(f"{arguments.corpus}: {source.license}", flush=True)
+    print("By downloading you accept that license; models trained on the corpus inherit its restrictions.", flush=True)
     folder = download(arguments.corpus, Path(arguments.root))
     print(f"ready: train with data.root={folder}")
 

@@ -5,19 +5,19 @@ import json
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
-from serx import commands
+from serx.cli import common as commands
 
 
 def main(arguments) -> int:
+    from serx.device import choose_device
     from serx.evaluation.held_out import evaluate_checkpoint
     from serx.evaluation.report import format_report, write_report
-    from serx.training.device import choose_device
-    from serx.training.folder import read_metrics
+    from serx.training.run_folder import read_metrics
 
     path = Path(arguments.checkpoint)
     device = choose_device(arguments.device, "--device")
     result = evaluate_checkpoint(
-        path, arguments.root, arguments.part, device, arguments.allow_seen, enrol=arguments.enrol
+        path, arguments.root, arguments.part, device, arguments.allow_seen, adapt=arguments.adapt
     )
     for note in result.notes:
         print(f"note: {note}")
@@ -38,8 +38,8 @@ if __name__ == "__main__":
     commands.add_held_out(parser, ["test", "valid", "all"], "evaluation.json and pictures")
     parser.add_argument("--allow-seen", action="store_true", help="evaluate training speakers too, marked as such")
     parser.add_argument(
-        "--enrol",
+        "--adapt",
         action=BooleanOptionalAction,
-        help="each speaker's clips, unlabelled, make the voice known first; default: the recipe's model.enrol",
+        help="each speaker's clips, unlabeled, make the voice known first; default: the recipe's model.adapt",
     )
     commands.run(main, parser.parse_args())

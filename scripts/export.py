@@ -5,26 +5,25 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from serx import commands
+from serx.cli import common as commands
 
 
 def main(arguments) -> int:
     import torch
 
-    from serx.data.audio import read
-    from serx.inference.enrolment import enrolled
+    from serx.data.audio import audio_files, read
+    from serx.inference.adaptation import adapted
     from serx.inference.export import export
-    from serx.inference.files import audio_files
     from serx.inference.predictor import Predictor
 
     out = Path(arguments.out or Path(arguments.checkpoint).with_suffix(".onnx"))
     predictor = Predictor(arguments.checkpoint, torch.device("cpu"))
     whole = {"trim_db": None, "offset_seconds": 0.0, "duration_seconds": None}  # the file does these by itself
     clips = [read(path, predictor.config.data.model_copy(update=whole)) for path in audio_files(arguments.audio)]
-    voice, unused = predictor.recordings(audio_files(arguments.voice or []))
+    voice, unused = predictor.recordings(audio_files(arguments.adapt_to or []))
     for path, reason in unused.items():
         print(f"{path}: not used for the voice: {reason}", file=sys.stderr)
-    with enrolled(predictor.recognizer, voice) if arguments.voice else nullcontext():
+    with adapted(predictor.recognizer, voice) if arguments.adapt_to else nullcontext():
         done = export(predictor, out, clips)
     rate = predictor.config.data.sample_rate
     print(
@@ -41,7 +40,7 @@ if __name__ == "__main__":
         __doc__,
         "  python scripts/export.py --checkpoint best.safetensors                  # makes best.onnx\n"
         "  python scripts/export.py --checkpoint best.safetensors recordings/      # and compares it on these\n"
-        "  python scripts/export.py --checkpoint best.safetensors --out me.onnx --voice my_recordings/\n"
+        "  python scripts/export.py --checkpoint best.safetensors --out me.onnx --adapt-to my_recordings/\n"
         "\nneeds packages of its own: pip install -e '.[export]'",
     )
     commands.add_model(parser)

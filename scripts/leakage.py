@@ -4,17 +4,17 @@
 import time
 from pathlib import Path
 
-from serx import commands
+from serx.cli import common as commands
 
 
 def main(arguments) -> int:
-    from serx.config import load
-    from serx.experiments.leakage import format_lesson, teach
+    from serx.config.loader import load
+    from serx.experiments.leakage import format_lesson, run_leakage_lesson
 
     config = load(arguments.config, arguments.overrides)
     stem = Path(arguments.config).stem
     out = Path(arguments.out or Path("checkpoints") / stem / f"leakage-{time.strftime('%Y%m%d-%H%M%S')}")
-    lesson, code = teach(config, out, arguments.copies)
+    lesson, code = run_leakage_lesson(config, out, arguments.copies)
     if code:
         return code
     print(f"\n{format_lesson(lesson)}\nwritten: {out / 'leakage.json'}, leakage.png beside it")

@@ -6,36 +6,38 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from serx import commands
+from serx.cli import common as commands
 
 
 def main(arguments) -> int:
-    from serx.data.audio import as_clip, blocks
-    from serx.inference.enrolment import enrolled
-    from serx.inference.files import audio_files
+    from serx.data.audio import as_clip, audio_files, blocks
+    from serx.device import choose_device
+    from serx.inference.adaptation import adapted
     from serx.inference.predictor import Predictor, verdict
-    from serx.inference.sources import from_microphone, from_stream
-    from serx.inference.utterances import RATE, utterances
-    from serx.training.device import choose_device
+    from serx.inference.segmentation import RATE, utterances
+    from serx.inference.streaming import from_microphone, from_stream
 
     predictor = Predictor(arguments.checkpoint, choose_device(arguments.device, "--device"))
-    voice, unused = predictor.recordings(audio_files(arguments.voice or []))
+    voice, unused = predictor.recordings(audio_files(arguments.adapt_to or []))
     for path, reason in unused.items():
         print(f"{path}: not used for the voice: {reason}", file=sys.stderr)
     if arguments.audio is None:
         source = from_microphone(arguments.microphone, RATE)
         print("listening; an utterance is told when a pause follows; Ctrl-C ends", file=sys.stderr)
     elif arguments.audio == "-":
-        source = from_stream(sys.stdin.buffer, arguments.rate, RATE)
+        source = from_stream(sys.stdin.buffer, arguments.sample_rate, RATE)
     else:
         source = blocks(Path(arguments.audio), RATE)
     heard = 0
     try:
-        with enrolled(predictor.recognizer, voice) if arguments.voice else nullcontext():
+        with adapted(predictor.recognizer, voice) if arguments.adapt_to else nullcontext():
             for utterance in utterances(source):
                 clip = as_clip(utterance.waveform, RATE, predictor.config.data)
                 [shares], [unlike] = predictor.probabilities([clip]), predictor.unlike([clip])
-                print(told(utterance, verdict(shares, arguments.sure), shares, unlike, arguments.json), flush=True)
+                print(
+                    told(utterance, verdict(shares, arguments.min_confidence), shares, unlike, arguments.json),
+                    flush=True,
+                )
                 heard += 1
     except KeyboardInterrupt:
         if arguments.audio is not None:
@@ -63,16 +65,18 @@ if __name__ == "__main__":
     parser = commands.parser(
         __doc__,
         "  python scripts/listen.py --checkpoint best.safetensors                   # the microphone\n"
-        "  python scripts/listen.py --checkpoint best.safetensors --voice mine/     # and it knows the voice\n"
+        "  python scripts/listen.py --checkpoint best.safetensors --adapt-to mine/     # and it knows the voice\n"
         "  python scripts/listen.py --checkpoint best.safetensors --json talk.wav > talk.jsonl\n"
         "  ffmpeg -i film.mkv -f s16le -ac 1 -ar 16000 - | python scripts/listen.py --checkpoint best.safetensors -\n\n"
         "microphones need one package more: pip install -e '.[microphone]'",
     )
     commands.add_model(parser)
-    commands.add_sure(parser)
+    commands.add_min_confidence(parser)
     commands.add_device(parser)
     parser.add_argument("--microphone", metavar="N_OR_NAME", help="which input; default: the system's own choice")
-    parser.add_argument("--rate", type=int, default=16_000, help="samples a second of what `-` reads; default: 16000")
+    parser.add_argument(
+        "--sample-rate", type=int, default=16_000, help="samples a second of what `-` reads; default: 16000"
+    )
     parser.add_argument(
         "--json", action="store_true", help="an object a line: start, end, label, probabilities, unlike"
     )

@@ -1,22 +1,26 @@
 #!/usr/bin/env python3
 """Look at a corpus as a training would: decode it once, count it, split it, and say what in it would mislead."""
 
-from serx import commands
+from serx.cli import common as commands
 
 
 def main(arguments) -> int:
     import torch
 
-    from serx.config import load
-    from serx.data.corpus import place
+    from serx.config.loader import load
+    from serx.data.audit import audit
+    from serx.data.batches import make_batch_source
     from serx.data.dataset import load_dataset
-    from serx.data.survey import survey
 
     config = load(arguments.config, arguments.overrides)
     dataset = load_dataset(config.data)
     for note in dataset.notes:
         print(f"note: {note}")
-    found = survey(dataset, place(dataset.pack, torch.device("cpu"), config.data.placement), config.data.sample_rate)
+    found = audit(
+        dataset,
+        make_batch_source(dataset.audio_cache, torch.device("cpu"), config.data.placement),
+        config.data.sample_rate,
+    )
     print("\n".join(tables(found)))
     print("\n".join(folds(dataset, config.data)))
     for warning in found.warnings:
@@ -28,7 +32,7 @@ def tables(found) -> list[str]:
     """Clips by emotion and corpus, then by speaker."""
     import numpy as np
 
-    from serx.evaluation.report import table
+    from serx.evaluation.tables import table
 
     corpora = list(next(iter(found.counts.values())))
     low, middle, high = np.quantile(found.seconds, (0, 0.5, 1))
@@ -36,7 +40,7 @@ def tables(found) -> list[str]:
     rows = [[label, *(_cell(*counts[name]) for name in corpora)] for label, counts in found.counts.items()]
     lines = table(f"{title} (median {middle:.1f}); clips (speakers) by emotion", ["", *corpora], rows)
     rows = [
-        [one.person, one.sex or "-", one.clips, f"{one.minutes:.1f}", f"{one.level_db:.0f}", _percent(one.odd)]
+        [one.speaker_id, one.sex or "-", one.clips, f"{one.minutes:.1f}", f"{one.level_db:.0f}", _percent(one.odd)]
         for one in found.speakers
     ]
     header = ["", "sex", "clips", "minutes", "level, dB", "odd, %"]
@@ -57,8 +61,8 @@ def folds(dataset, config) -> list[str]:
             lines.append(f"  fold {number}: {error}")
             continue
         parts = {"train": split.train, "valid": split.valid, "test": split.test}
-        sizes = ", ".join(f"{len(part)} {name} ({len(dataset.persons(part))})" for name, part in parts.items())
-        testers = dataset.persons(split.test)
+        sizes = ", ".join(f"{len(part)} {name} ({len(dataset.speaker_ids(part))})" for name, part in parts.items())
+        testers = dataset.speaker_ids(split.test)
         more = f", and {len(testers) - 8} more" if len(testers) > 8 else ""
         lines.append(f"  fold {number}: {sizes}; test: {', '.join(testers[:8])}{more}")
     return [*lines, ""]

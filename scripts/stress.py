@@ -4,18 +4,18 @@
 import json
 from pathlib import Path
 
-from serx import commands
+from serx.cli import common as commands
 
 
 def main(arguments) -> int:
     import numpy as np
 
+    from serx.device import choose_device
     from serx.evaluation.held_out import held_out
     from serx.evaluation.report import write_files
     from serx.evaluation.stress import format_stress, stress
-    from serx.evaluation.stress_picture import stress_figure
-    from serx.scoring.pictures import figure_png
-    from serx.training.device import choose_device
+    from serx.plots.experiments import stress_figure
+    from serx.plots.style import figure_png
 
     path = Path(arguments.checkpoint)
     out = Path(arguments.out or path.parent)

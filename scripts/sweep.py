@@ -4,13 +4,13 @@
 import sys
 from pathlib import Path
 
-from serx import commands
+from serx.cli import common as commands
 
 
 def main(arguments) -> int:
     from serx.evaluation.ranking import format_ranking
+    from serx.experiments.fold_runs import Workers
     from serx.experiments.sweep import plan_settings, sweep
-    from serx.experiments.visit import Workplace
 
     settings = plan_settings(
         arguments.config, arguments.overrides, arguments.tried, arguments.sample, arguments.one_at_a_time
@@ -18,7 +18,7 @@ def main(arguments) -> int:
     out = Path(arguments.out or Path("checkpoints") / Path(arguments.config).stem / "sweep")
     devices = tuple(arguments.devices or ())
     processes = max(1, len(devices)) if arguments.processes is None else arguments.processes
-    place = Workplace(Path(__file__).parent, processes, devices)
+    place = Workers(Path(__file__).parent, processes, devices)
     seeds = list(dict.fromkeys(arguments.seeds or [settings[0].config.train.seed]))
     ranking, code = sweep(settings, out, arguments.groups, seeds, place)
     if ranking:
@@ -35,9 +35,9 @@ if __name__ == "__main__":
         "  python scripts/sweep.py --config configs/cnn1d.yaml data.root=DIR --seeds 0 1 --groups 5 \\\n"
         "      --try optim.lr=[1e-3,2e-3,4e-3] --try model.dropout=[0.2,0.4]      (each with each)\n"
         "  python scripts/sweep.py --config configs/cnn2d.yaml data.root=DIR --one-at-a-time \\\n"
-        "      --try augment.waveform.noise.p=[0] --try model.relax=[0] --try train.ema=[0]      (an ablation)\n"
+        "      --try augment.waveform.noise.p=[0] --try model.relaxed_freq_norm=[0] --try train.ema_decay=[0]      (an ablation)\n"
         "  python scripts/sweep.py --config configs/cnn2d.yaml data.root=DIR --devices cuda:0 cuda:1 --sample 20 \\\n"
-        "      --try model.relax=[0,0.5,1] --try train.epochs=[20,40,80] --try optim.weight_decay=[0.01,0.1]",
+        "      --try model.relaxed_freq_norm=[0,0.5,1] --try train.epochs=[20,40,80] --try optim.weight_decay=[0.01,0.1]",
     )
     parser.add_argument("--config", required=True, help="a YAML file, such as configs/cnn1d.yaml")
     parser.add_argument(
@@ -58,4 +58,4 @@ if __name__ == "__main__":
     parser.add_argument("--out", help="default: checkpoints/<config>/sweep; finished runs there are kept")
     commands.add_processes(parser, "runs")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings over those of the file")
-    commands.run(main, parser.parse_intermixed_args(commands.settings_first(sys.argv[1:])))
+    commands.run(main, parser.parse_intermixed_args(commands.overrides_first(sys.argv[1:])))

@@ -4,16 +4,16 @@
 import shlex
 from pathlib import Path
 
-from serx import commands
+from serx.cli import common as commands
 
 
 def main(arguments) -> int:
-    from serx.config import load
-    from serx.training.folder import choose_folder
-    from serx.training.loop import fit
+    from serx.config.loader import load
+    from serx.training.run_folder import choose_run_folder
+    from serx.training.trainer import fit
 
     config = load(arguments.config, arguments.overrides)
-    folder = choose_folder(config.train.output, Path(arguments.config).stem, arguments.resume)
+    folder = choose_run_folder(config.train.output, Path(arguments.config).stem, arguments.resume)
     outcome = fit(config, folder, arguments.resume)
     if outcome.stopped_by is not None:
         again = ["python", "scripts/train.py", "--config", str(folder / "config.yaml"), f"train.output={folder}"]

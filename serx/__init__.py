@@ -1,19 +1,25 @@
-"""serx: train speech-emotion classifiers honestly, fast, and all the way to predictions on one's own recordings.
+"""serx: train speech-emotion classifiers, evaluate them on speakers they never met, and use them on your own recordings.
 
-The package in the order of its dependencies:
+The package from the ground up; each room imports only rooms above it in this list:
 
-    errors, section, files, seeding, yaml_lines, commands     small things; the last two know errors
-    transforms   batched DSP, features, normalisation, augmentation
-    data         audio files -> utterances -> one packed corpus, split by speaker
-    models       1-D and 2-D CNNs, timm backbones, speech encoders: features -> logits
-    recognizer   features + normaliser + backbone: waveform -> logits
-    settings     two sections of the YAML, of training alone
-    config       every section of a run's YAML, checked
-    scoring      probabilities of clips, what they are worth, and pictures of it: for validation and test alike
-    training     the loop, the optimizer, checkpoints, TensorBoard
-    inference    a checkpoint -> emotions of audio files, of running speech, of a voice it was made to know; ONNX
-    evaluation   test speakers, intervals over them, reports, stress, folds taken together, runs compared and ranked
-    experiments  many runs that answer one question: cross-validation, a sweep of settings, the leakage lesson
+    errors, seeding, files, system, base_config    exit codes, keyed randomness, atomic files, machines, settings
+    dsp            pure functions on (B, T) and (B, N, F): spectra, mel, pitch, resampling, vocoder, filters, noise
+    plots          numbers in, figures out
+    features       log-mel, MFCC, chroma ...: modules made of dsp; normalizer
+    augment        waveform and spectrogram transforms, and their composition
+    models         one file an architecture; registry
+    metrics        UAR, intervals, calibration, confusion: arrays in, numbers out
+    ood            out-of-distribution detector: is a recording unlike those of training?
+    data           audio files, corpora, manifests, labels, protocols, leaks, cache, batches; synthetic, download
+    recognizer     features + normalizer + model: waveform, lengths -> logits
+    config         the YAML of a run: loaded, overridden, checked
+    device         which device, precision and threads
+    checkpoint     one safetensors file, self-describing
+    inference      predictor, speaker adaptation, segmentation, streaming, export
+    training       trainer, epoch, losses, sampling, optimizer, resume, TensorBoard
+    evaluation     held-out evaluation, report, comparison, stress test
+    experiments    cross-validation, sweeps, leakage lesson
+    cli            one module a verb
 """
 
 __version__ = "0.1.0"

@@ -5,15 +5,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from serx.dsp.resampling import RATIO_STEPS, play
+from serx.features.normalizer import Normalizer
+from serx.features.stack import FeaturesConfig, FeatureStack
 from serx.models.classical import Classical
 from serx.models.registry import ModelConfig, build
-from serx.transforms.features import FeaturesConfig, FeatureStack
-from serx.transforms.normalize import Normalizer
-from serx.transforms.resampling import RATIO_STEPS, play
 
 
 class Recognizer(nn.Module):
-    """Features, normaliser and backbone.
+    """Features, normalizer and backbone.
 
     Attributes:
         labels: the emotion of each logit, in order.
@@ -34,16 +34,16 @@ class Recognizer(nn.Module):
         self.features = FeatureStack(features, sample_rate)
         self.normalizer = Normalizer(features.bins, features.normalize, features.remove_level)
         self.backbone = build(model, features.bins, len(labels), pretrained)
-        self.speeds = [round(speed * RATIO_STEPS) for speed in model.speeds]
+        self.tta_speeds = [round(speed * RATIO_STEPS) for speed in model.tta_speeds]
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """`waveform (B, T)` in [-1, 1], zero beyond `lengths (B,)` samples -> `logits (B, C)` float32.
 
-        With several `model.speeds` they are the mean of the log-probabilities at each.
+        With several `model.tta_speeds` they are the mean of the log-probabilities at each.
         """
-        if self.speeds == [RATIO_STEPS]:
+        if self.tta_speeds == [RATIO_STEPS]:
             return self._heard(waveform, lengths)
-        played = [play(waveform, lengths, speed) for speed in self.speeds]
+        played = [play(waveform, lengths, speed) for speed in self.tta_speeds]
         return torch.stack([self._heard(*clip).log_softmax(-1) for clip in played]).mean(0)
 
     def _heard(self, waveform: Tensor, lengths: Tensor) -> Tensor:

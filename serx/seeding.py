@@ -9,7 +9,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-# The finaliser of splitmix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), whose
+# The finalizer of splitmix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), whose
 # unsigned constants are written as the signed 64-bit integers that torch multiplies modulo 2**64.
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)

@@ -9,10 +9,10 @@ import pytest
 import soundfile
 import torch
 
-from serx.config import Config, load
-from serx.training import tracking
-from serx.training.folder import BEST
-from serx.training.loop import fit
+from serx.config.loader import Config, load
+from serx.training import tensorboard as tracking
+from serx.training.run_folder import BEST
+from serx.training.trainer import fit
 
 RATE = 16_000
 
@@ -160,7 +160,7 @@ def tiny_config(tiny_root, tmp_path):
         "  waveform: [{kind: noise, p: 0.5}, {kind: gain, p: 0.5}, {kind: speed, p: 0.5}]\n"
         "  spectrogram: [{kind: time_mask}, {kind: frequency_mask}]\n"
         "model: {kind: cnn2d, stem: 8, widths: [8, 16], strides: [[2, 2], [2, 1]], embedding: 24}\n"
-        "train: {ema: 0.9}\n"
+        "train: {ema_decay: 0.9}\n"
     )
 
     def configure(*overrides: str) -> Config:

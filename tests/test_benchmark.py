@@ -7,13 +7,13 @@ from argparse import Namespace
 import pytest
 import torch
 
-from scripts.bench import memory, page, peers, trace
-from scripts.bench.bench import benchmark, choose
-from scripts.bench.given import give
-from scripts.bench.report import TARGETS, Row, as_json, judge, ratios, shares
-from scripts.bench.stages import stages
-from scripts.bench.timing import Timing, Work, measure, summary
-from scripts.bench.training import PARTS, training_stages
+from benchmarks import memory, page, peers, trace
+from benchmarks.bench import benchmark, choose
+from benchmarks.given import give
+from benchmarks.report import TARGETS, Row, as_json, judge, ratios, shares
+from benchmarks.stages import stages
+from benchmarks.timing import Timing, Work, measure, summary
+from benchmarks.training import PARTS, training_stages
 from serx.errors import ConfigError, DataError
 
 
@@ -57,7 +57,7 @@ def test_the_middle_of_three_rounds_counts():
 
 def test_tools_take_turns_and_the_warm_up_does_not_count(monkeypatch):
     order, clock = [], iter([0.0, 90.0, 0.0, 90.0, *[0.0, 6.0, 0.0, 8.0] * 2])
-    monkeypatch.setitem(sys.modules["scripts.bench.timing"].CLOCKS, "wall", lambda: next(clock))
+    monkeypatch.setitem(sys.modules["benchmarks.timing"].CLOCKS, "wall", lambda: next(clock))
     works = {tool: Work(lambda told, tool=tool: order.append((tool, told)), 2, lambda: (7,)) for tool in ("serx", "b")}
     timings, failed = measure(works, rounds=2, clock="wall")
     assert order == [("serx", 7), ("b", 7)] * 3
@@ -122,8 +122,8 @@ def test_clips_have_the_length_asked_for_and_their_own_ratios(few, tmp_path):
 
 
 def test_the_log_mels_librosa_is_timed_at_are_those_of_serx(few):
-    from scripts.bench.librosa_works import log_mel
-    from serx.transforms.features import FeaturesConfig, FeatureStack
+    from benchmarks.librosa_works import log_mel
+    from serx.features.stack import FeaturesConfig, FeatureStack
 
     librosa = pytest.importorskip("librosa")
     ours = FeatureStack(FeaturesConfig(), 16_000)(few.waveform, few.lengths)[0]
@@ -138,10 +138,10 @@ def test_absent_libraries_are_named_with_what_to_install(few, monkeypatch):
     assert "audiomentations" not in found and {"torchaudio", "nnAudio"} <= found.keys()
     assert "pip install audiomentations" in absent["audiomentations"]
     assert "pip install python-stretch" in absent["Signalsmith"]
-    facts = dict.fromkeys(["machine", "command", "date", "device", "threads", "cores", "clock", "clips"], 1)
-    facts |= {"seconds": 3.0, "source": "", "rounds": 7, "config": "", "versions": {"torch": "2.14"}}
+    metadata = dict.fromkeys(["machine", "command", "date", "device", "threads", "cores", "clock", "clips"], 1)
+    metadata |= {"seconds": 3.0, "source": "", "rounds": 7, "config": "", "versions": {"torch": "2.14"}}
     extra = {"targets": [], "shares": {}, "memory": {}, "absent": absent}
-    told = page.page(as_json(facts, [row("logmel", serx=0.002, librosa=0.006)], extra))
+    told = page.page(as_json(metadata, [row("logmel", serx=0.002, librosa=0.006)], extra))
     assert "- audiomentations is absent: " in told and "- Signalsmith is absent: " in told
     assert "| `logmel` | in words | 500 | 2.000 | 6.000 (3.0x) |" in told
 

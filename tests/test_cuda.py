@@ -7,19 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from serx.data.corpus import DeviceCorpus, StreamedCorpus, place
-from serx.data.dataset import load_dataset, split_dataset
-from serx.inference.enrolment import enrolled
-from serx.models.cnn2d import Cnn2dConfig
-from serx.models.encoders import empty_encoder
-from serx.models.layers import BothWays
-from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
-from serx.recognizer import Recognizer
-from serx.seeding import ClipRandom
-from serx.training.epoch import TrainingClips, plan_epoch, train_epoch
-from serx.training.loop import fit, start
-from serx.training.run import EpochSums
-from serx.transforms.augment import (
+from serx.augment.compose import (
     BandPass,
     Clipping,
     Crop,
@@ -28,7 +16,7 @@ from serx.transforms.augment import (
     Noise,
     PitchShift,
     PitchTempo,
-    Polarity,
+    PolarityInversion,
     Reverb,
     Shift,
     Speed,
@@ -36,9 +24,23 @@ from serx.transforms.augment import (
     TimeStretch,
     augment,
 )
-from serx.transforms.channel import channel
-from serx.transforms.features import FeatureName, FeaturesConfig, FeatureStack
-from serx.transforms.warp import FusedWarp, Warp
+from serx.augment.mel_warp import MelWarp
+from serx.data.batches import DeviceAudio, StreamedAudio, make_batch_source
+from serx.data.dataset import load_dataset, split_dataset
+from serx.dsp.channel import channel
+from serx.dsp.time_warp import Warp
+from serx.features.stack import FeatureName, FeaturesConfig, FeatureStack
+from serx.inference.adaptation import adapted
+from serx.models.cnn2d import Cnn2dConfig
+from serx.models.encoders import empty_encoder
+from serx.models.layers import BidirectionalGru
+from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
+from serx.recognizer import Recognizer
+from serx.seeding import ClipRandom
+from serx.training.epoch import train_epoch
+from serx.training.sampling import TrainingClips, plan_epoch
+from serx.training.state import EpochSums
+from serx.training.trainer import fit, start
 from tests.conftest import RATE, batched
 
 EVERY_OTHER = (
@@ -47,7 +49,7 @@ EVERY_OTHER = (
     TimeStretch(p=1.0),
     PitchTempo(p=1.0),
     Shift(p=1.0),
-    Polarity(p=1.0),
+    PolarityInversion(p=1.0),
     Clipping(p=1.0, shape="soft"),
     BandPass(p=1.0),
     Equalizer(p=1.0),
@@ -87,7 +89,7 @@ def test_each_feature_is_the_cpus_and_never_waits_for_the_device(name, clips):
 def test_warped_features_are_the_cpus(clips):
     stack, (waveform, lengths) = FeatureStack(FeaturesConfig(stack=("logmel", "mfcc")), RATE), batched(clips)
     random = ClipRandom(torch.arange(len(clips)), 3)
-    warp = FusedWarp(p=1.0).draw(lengths, random, RATE)
+    warp = MelWarp(p=1.0).draw(lengths, random, RATE)
     there, frames = stack(waveform, lengths, warp)
     moved = Warp(warp.rate.to(GPU), warp.pitch_steps.to(GPU), warp.slowest)
     here, counts = stack.to(GPU)(waveform.to(GPU), lengths.to(GPU), moved)
@@ -113,7 +115,7 @@ def test_what_a_recording_is_like_is_the_cpus(clips):
 
 def test_a_gru_over_time_is_the_cpus_and_never_waits():
     torch.manual_seed(0)
-    layer, x, frames = BothWays(24, 16), torch.randn(3, 24, 40), torch.tensor([40, 7, 23])
+    layer, x, frames = BidirectionalGru(24, 16), torch.randn(3, 24, 40), torch.tensor([40, 7, 23])
     there = layer(x, frames)
     layer, x, frames = layer.to(GPU), x.to(GPU), frames.to(GPU)
     layer(x, frames)
@@ -128,21 +130,21 @@ def test_a_gru_over_time_is_the_cpus_and_never_waits():
 def test_device_and_streamed_corpora_give_the_same_batches(tiny_config):
     dataset = load_dataset(tiny_config().data, progress=False)
     chosen = np.array([5, 0, 71])
-    one, two = (corpus(dataset.pack, GPU).batch(chosen) for corpus in (DeviceCorpus, StreamedCorpus))
+    one, two = (source(dataset.audio_cache, GPU).batch(chosen) for source in (DeviceAudio, StreamedAudio))
     assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
-    assert isinstance(place(dataset.pack, GPU, "auto"), DeviceCorpus)
+    assert isinstance(make_batch_source(dataset.audio_cache, GPU, "auto"), DeviceAudio)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_training_step_never_waits_for_the_device(precision, tiny_config):
-    overrides = ["augment.mixup=0.2", "augment.cutmix=0.2", "augment.fused={p: 0.5}"]
+    overrides = ["augment.mixup=0.2", "augment.cutmix=0.2", "augment.mel_warp={p: 0.5}"]
     config = tiny_config(f"train.precision={precision}", "train.device=cuda", *overrides)
     waveform = (*config.augment.waveform, *EVERY_OTHER)
     config = config.model_copy(update={"augment": config.augment.model_copy(update={"waveform": waveform})})
     dataset = load_dataset(config.data, progress=False)
     split = split_dataset(dataset, config.data, progress=False)
-    corpus = place(dataset.pack, GPU)
-    run = start(config, dataset, split, corpus, GPU)
+    source = make_batch_source(dataset.audio_cache, GPU)
+    run = start(config, dataset, split, source, GPU)
     clips = np.asarray(split.train)
     part = TrainingClips(clips, dataset.targets[clips], torch.ones(len(dataset.labels), device=GPU))
     for epoch in range(2):  # the first fills caches and tables, and may wait
@@ -150,7 +152,7 @@ def test_a_training_step_never_waits_for_the_device(precision, tiny_config):
         run.sums, run.progress.place, run.progress.epoch = EpochSums(len(dataset.labels), GPU, len(steps)), 0, epoch
         torch.cuda.set_sync_debug_mode("error" if epoch else "default")
         try:
-            train_epoch(run, part, corpus, steps, lambda: False)
+            train_epoch(run, part, source, steps, lambda: False)
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert run.sums.finite.all() or precision == "fp16"  # whose scale comes down by skipped steps
@@ -174,14 +176,14 @@ def test_a_speech_encoder_agrees_with_the_cpu_and_never_waits(bundle, small_enco
 
 def test_an_enrolled_voice_is_heard_as_on_the_cpu(clips):
     torch.manual_seed(0)
-    model = Cnn2dConfig(members=2, stem=4, widths=(8, 16), strides=((2, 2), (2, 2)), embedding=8)
+    model = Cnn2dConfig(ensemble_size=2, stem=4, widths=(8, 16), strides=((2, 2), (2, 2)), embedding=8)
     recognizer = Recognizer(FeaturesConfig(), model, ("calm", "angry", "sad"), RATE).eval()
     waveform, lengths = batched(clips)
     told = []
     for device in (torch.device("cpu"), GPU):
         recognizer.to(device)
         mine = [row[:end].to(device) for row, end in zip(waveform, lengths, strict=True)]
-        with enrolled(recognizer, mine):
+        with adapted(recognizer, mine):
             told.append(recognizer.probabilities(waveform.to(device), lengths.to(device)).cpu())
     torch.testing.assert_close(told[1], told[0], rtol=1e-3, atol=1e-3)
 

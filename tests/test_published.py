@@ -7,11 +7,11 @@ import pytest
 import soundfile
 import torch
 
-from serx.config import load
+from serx import checkpoint
+from serx.config.loader import load
 from serx.data.dataset import load_dataset, split_dataset
-from serx.training import checkpoint
-from serx.training.folder import BEST
-from serx.training.loop import fit
+from serx.training.run_folder import BEST
+from serx.training.trainer import fit
 from tests.conftest import RATE, speechlike
 
 ROOT = Path(__file__).parents[1]
@@ -72,8 +72,8 @@ def test_a_published_recipe_trains_on_its_corpora(path, corpora, tmp_path):
     config = tiny(path, corpora)
     outcome = fit(config, tmp_path / "run", progress=False)
     assert outcome.best["valid"]["loss"] < 100
-    saved = checkpoint.load_run(tmp_path / "run" / BEST)
-    assert "LEAKY" in saved.facts["protocol"]
+    saved = checkpoint.load_run_checkpoint(tmp_path / "run" / BEST)
+    assert "LEAKY" in saved.metadata["protocol"]
     assert all(torch.isfinite(tensor).all() for tensor in saved.tensors.values() if tensor.is_floating_point())
 
 

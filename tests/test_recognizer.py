@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from serx.dsp.resampling import change_speed
+from serx.features.stack import FeaturesConfig
 from serx.models.cnn2d import Cnn2dConfig
 from serx.recognizer import Recognizer
-from serx.transforms.features import FeaturesConfig
-from serx.transforms.resampling import change_speed
 from tests.conftest import batched
 
 SPEEDS = (0.9375, 1.0, 1.125)
@@ -14,7 +14,7 @@ SPEEDS = (0.9375, 1.0, 1.125)
 
 def recognizer(*speeds: float) -> Recognizer:
     torch.manual_seed(0)
-    model = Cnn2dConfig(stem=4, widths=(8,), strides=((2, 2),), embedding=16, speeds=speeds)
+    model = Cnn2dConfig(stem=4, widths=(8,), strides=((2, 2),), embedding=16, tta_speeds=speeds)
     return Recognizer(FeaturesConfig(n_mels=20), model, ("calm", "happy", "sad"), 16_000).eval()
 
 

@@ -16,17 +16,26 @@ import soundfile
 import soxr
 from pydantic import Field
 
+from serx.base_config import BaseConfig
+from serx.data.corpora import LOSSLESS, LOSSY, UNREADABLE
 from serx.errors import DataError
-from serx.section import Section
 
 MAX_RATE, MIN_RATE = 384_000, 4_000
+
+
 MAX_CHANNELS = 32
+
+
 MAX_LEVEL = 1e4  # a float file may exceed full scale; beyond this it is not audio
+
+
 _BLOCK = 1 << 16  # frames
+
+
 FRAME_SECONDS, STEP_SECONDS = 0.025, 0.010
 
 
-class AudioConfig(Section):
+class AudioConfig(BaseConfig):
     """How a file becomes a waveform; part of the `data` section and of every checkpoint."""
 
     sample_rate: int = Field(16_000, ge=4_000, le=192_000)
@@ -38,7 +47,7 @@ class AudioConfig(Section):
     max_seconds: float = Field(60.0, gt=0)
 
 
-class RefusedAudioError(DataError):
+class AudioError(DataError):
     """A file that cannot be used. `reason` is one word: empty, not_audio, truncated, too_short, too_long, silent,
     nonfinite, absurd_level, bad_rate, too_many_channels, decode_error or unreadable."""
 
@@ -57,18 +66,18 @@ def read(path: Path, config: AudioConfig) -> np.ndarray:
     heard = len(mono) / rate
     mono = window(mono, rate, config.offset_seconds, config.duration_seconds)
     if len(mono) == 0:
-        raise RefusedAudioError(path, "too_short", f"{heard:.3f} s, data.offset_seconds is {config.offset_seconds}")
+        raise AudioError(path, "too_short", f"{heard:.3f} s, data.offset_seconds is {config.offset_seconds}")
     if not np.isfinite(mono).all():
-        raise RefusedAudioError(path, "nonfinite", "NaN or infinite samples; export it again")
+        raise AudioError(path, "nonfinite", "NaN or infinite samples; export it again")
     peak = float(np.abs(mono).max(initial=0.0))
     if peak == 0.0:
-        raise RefusedAudioError(path, "silent", "every sample is zero")
+        raise AudioError(path, "silent", "every sample is zero")
     if peak > MAX_LEVEL:
-        raise RefusedAudioError(path, "absurd_level", f"peak {peak:.3g} where full scale is 1")
+        raise AudioError(path, "absurd_level", f"peak {peak:.3g} where full scale is 1")
     mono = as_clip(mono, rate, config)
     if len(mono) < max(1, config.min_seconds * config.sample_rate):
         seconds = len(mono) / config.sample_rate
-        raise RefusedAudioError(path, "too_short", f"{seconds:.3f} s, data.min_seconds is {config.min_seconds}")
+        raise AudioError(path, "too_short", f"{seconds:.3f} s, data.min_seconds is {config.min_seconds}")
     return mono
 
 
@@ -101,15 +110,15 @@ def blocks(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
                 mono = block.mean(axis=1)
             place = f"before {heard / file.samplerate:.1f} s"
             if not np.isfinite(mono).all():
-                raise RefusedAudioError(path, "nonfinite", f"NaN or infinite samples {place}; export it again")
+                raise AudioError(path, "nonfinite", f"NaN or infinite samples {place}; export it again")
             if np.abs(mono).max() > MAX_LEVEL:
-                raise RefusedAudioError(path, "absurd_level", f"peak {np.abs(mono).max():.3g} {place}; full scale is 1")
+                raise AudioError(path, "absurd_level", f"peak {np.abs(mono).max():.3g} {place}; full scale is 1")
             yield resampler.resample_chunk(mono)
         yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
         if heard < file.frames or _riff_is_cut(path):
-            raise RefusedAudioError(path, "truncated", "the file is shorter than its header says; copy it again")
+            raise AudioError(path, "truncated", "the file is shorter than its header says; copy it again")
         if heard == 0:
-            raise RefusedAudioError(path, "empty", "a header without samples")
+            raise AudioError(path, "empty", "a header without samples")
 
 
 def seconds(path: Path) -> float:
@@ -146,9 +155,9 @@ def _decode(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
         samples = _average_channels(path, file, max_seconds)
         promised, rate = file.frames, file.samplerate
     if len(samples) < promised or _riff_is_cut(path):
-        raise RefusedAudioError(path, "truncated", "the file is shorter than its header says; copy it again")
+        raise AudioError(path, "truncated", "the file is shorter than its header says; copy it again")
     if len(samples) == 0:
-        raise RefusedAudioError(path, "empty", "a header without samples")
+        raise AudioError(path, "empty", "a header without samples")
     return samples, rate
 
 
@@ -158,20 +167,20 @@ def _opened(path: Path, max_seconds: float) -> Iterator[soundfile.SoundFile]:
     try:
         if not path.is_file():
             status = path.stat()  # raises where there is nothing
-            raise RefusedAudioError(path, "unreadable", f"no plain file ({stat.filemode(status.st_mode)}); name a file")
+            raise AudioError(path, "unreadable", f"no plain file ({stat.filemode(status.st_mode)}); name a file")
         if path.stat().st_size == 0:
-            raise RefusedAudioError(path, "empty", "0 bytes; download or copy it again")
+            raise AudioError(path, "empty", "0 bytes; download or copy it again")
         with soundfile.SoundFile(os.fsencode(path)) as file:  # its name need not be text
             _check_header(path, file, max_seconds)
             yield file
     except OSError as error:
-        raise RefusedAudioError(path, "unreadable", error.strerror or str(error)) from error
+        raise AudioError(path, "unreadable", error.strerror or str(error)) from error
     except soundfile.LibsndfileError as error:
         told = str(error.error_string)
         if "format" not in told.lower():
-            raise RefusedAudioError(path, "decode_error", told) from error
+            raise AudioError(path, "decode_error", told) from error
         advice = "convert it to WAV or FLAC, or copy it again"
-        raise RefusedAudioError(path, "not_audio", f"{told.rstrip('.')}; {advice}") from error
+        raise AudioError(path, "not_audio", f"{told.rstrip('.')}; {advice}") from error
 
 
 def _average_channels(path: Path, file: soundfile.SoundFile, max_seconds: float) -> np.ndarray:
@@ -180,8 +189,8 @@ def _average_channels(path: Path, file: soundfile.SoundFile, max_seconds: float)
     while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
         frames += len(block)
         if frames > max_seconds * file.samplerate + _BLOCK:  # longer than its header said
-            raise RefusedAudioError(path, "too_long", f"data.max_seconds is {max_seconds:g}")
-        with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are refused by name afterwards
+            raise AudioError(path, "too_long", f"data.max_seconds is {max_seconds:g}")
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are refused by name afterward
             blocks.append(block.mean(axis=1))
     return np.concatenate(blocks)
 
@@ -189,12 +198,12 @@ def _average_channels(path: Path, file: soundfile.SoundFile, max_seconds: float)
 def _check_header(path: Path, file: soundfile.SoundFile, max_seconds: float) -> None:
     """Refuses by the header alone, so that a bomb of a file is never decoded."""
     if not MIN_RATE <= file.samplerate <= MAX_RATE:
-        raise RefusedAudioError(path, "bad_rate", f"{file.samplerate} Hz, expected {MIN_RATE} to {MAX_RATE}")
+        raise AudioError(path, "bad_rate", f"{file.samplerate} Hz, expected {MIN_RATE} to {MAX_RATE}")
     if file.channels > MAX_CHANNELS:
-        raise RefusedAudioError(path, "too_many_channels", f"{file.channels}, at most {MAX_CHANNELS}")
+        raise AudioError(path, "too_many_channels", f"{file.channels}, at most {MAX_CHANNELS}")
     if file.frames > max_seconds * file.samplerate:
         seconds = file.frames / file.samplerate
-        raise RefusedAudioError(path, "too_long", f"{seconds:.1f} s, data.max_seconds is {max_seconds:g}")
+        raise AudioError(path, "too_long", f"{seconds:.1f} s, data.max_seconds is {max_seconds:g}")
 
 
 def _riff_is_cut(path: Path) -> bool:
@@ -204,3 +213,43 @@ def _riff_is_cut(path: Path) -> bool:
     size = int.from_bytes(head[4:8], "little")
     streamed = size in (0, 0xFFFFFFFF, 0x7FFFFFFF)  # written by a pipe that did not know its length
     return head[:4] == b"RIFF" and not streamed and path.stat().st_size < size + 8 - 1  # a last pad byte may miss
+
+
+SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif"}
+
+
+MAX_SECONDS = 3600.0  # of one recording
+
+
+def read_folder(folder: str, sample_rate: int) -> list[np.ndarray]:
+    """Every recording in `folder` and below it, in the order of their names, `(T,)` float32 at `sample_rate`.
+
+    Raises:
+        DataError: there is no such folder, or no audio file in it.
+        RefusedAudioError: a file is broken; named, with the reason.
+    """
+    paths = sorted(path for path in Path(folder).expanduser().rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        found = "holds no audio file" if Path(folder).expanduser().is_dir() else "is no folder"
+        raise DataError(f"{folder} {found}; set the transform's folder to one with {', '.join(sorted(SUFFIXES))} files")
+    config = AudioConfig(sample_rate=sample_rate, min_seconds=0.0, max_seconds=MAX_SECONDS)
+    return [read(path, config) for path in paths]
+
+
+def audio_files(arguments: list[str]) -> list[Path]:
+    """Every file named, and every audio file below the folders named, in order; those that no one reads among them.
+
+    Raises:
+        DataError: a folder holds no audio.
+    """
+    found: list[Path] = []
+    for argument in map(Path, arguments):
+        if not argument.is_dir():
+            found.append(argument)
+            continue
+        audio = (path for path in argument.rglob("*") if path.suffix.lower() in LOSSLESS | LOSSY | UNREADABLE)
+        below = sorted(path for path in audio if not path.name.startswith("."))
+        if not below:
+            raise DataError(f"{argument}: no audio files below this folder")
+        found += below
+    return found

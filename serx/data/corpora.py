@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serx.data.manifest import SetAside, read_manifest
+from serx.data.manifest import SkippedFile, read_manifest
 from serx.data.utterance import Sex, Utterance
 from serx.errors import DataError
 
@@ -122,7 +122,7 @@ class Scan:
     """What a scan found: the clips, sorted by corpus, speaker and canonical name, and every audio file left out."""
 
     utterances: tuple[Utterance, ...]
-    set_aside: tuple[SetAside, ...]
+    skipped: tuple[SkippedFile, ...]
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def scan(
 
     listed: dict[Path, _Found] = {}
     named: dict[Path, _Found] = {}
-    aside: dict[Path, SetAside] = {}  # these three by path: a file met twice, in overlapping roots, counts once
+    aside: dict[Path, SkippedFile] = {}  # these three by path: a file met twice, in overlapping roots, counts once
     for number, item in enumerate(roots):
         path = Path(os.path.abspath(os.path.expanduser(item)))
         if path.is_dir():
@@ -201,7 +201,9 @@ def scan(
     clips = [*_best_copies([clip for path, clip in named.items() if path not in listed], aside), *listed.values()]
     for clip in clips:
         if clip.utterance.style not in wanted:
-            aside[clip.utterance.path] = SetAside(clip.utterance.path, "style", f"{clip.utterance.style} not asked for")
+            aside[clip.utterance.path] = SkippedFile(
+                clip.utterance.path, "style", f"{clip.utterance.style} not asked for"
+            )
     clips.sort(key=lambda clip: (clip.utterance.corpus, clip.utterance.speaker, clip.codes))
     chosen = tuple(clip.utterance for clip in clips if clip.utterance.style in wanted)
     if not chosen:
@@ -213,22 +215,22 @@ def scan(
     return Scan(chosen, tuple(unused))
 
 
-def _scan_folder(root: Path, number: int, named: dict[Path, _Found], aside: dict[Path, SetAside]) -> None:
+def _scan_folder(root: Path, number: int, named: dict[Path, _Found], aside: dict[Path, SkippedFile]) -> None:
     """Add the clips below `root` to `named`, and the audio that is no clip to `aside`."""
     clips, others = 0, []
     for path in _audio_files(root):
         local = path.relative_to(root)
         found = _parse(path, (number, len(local.parts), local.as_posix()))
         if path.name.startswith("."):
-            others.append(SetAside(path, "hidden", "a macOS side file or another hidden file, not a clip"))
+            others.append(SkippedFile(path, "hidden", "a macOS side file or another hidden file, not a clip"))
         elif found is None:
-            others.append(SetAside(path, "unknown_name", "fits the names of no corpus that serx knows"))
+            others.append(SkippedFile(path, "unknown_name", "fits the names of no corpus that serx knows"))
         elif path.suffix.lower() in UNREADABLE:
-            others.append(SetAside(path, "format", f"{path.suffix} cannot be decoded; convert it to WAV or FLAC"))
+            others.append(SkippedFile(path, "format", f"{path.suffix} cannot be decoded; convert it to WAV or FLAC"))
         elif found.modality == "02":
-            others.append(SetAside(path, "video_only", "modality 02 is film without sound"))
+            others.append(SkippedFile(path, "video_only", "modality 02 is film without sound"))
         elif not path.exists():
-            others.append(SetAside(path, "missing", "a link to a file that is not there"))
+            others.append(SkippedFile(path, "missing", "a link to a file that is not there"))
         else:
             named.setdefault(path, found)
             clips += 1
@@ -253,17 +255,17 @@ def _audio_files(root: Path) -> Iterator[Path]:
         entered.add(real)
 
 
-def _scan_manifest(path: Path, number: int, listed: dict[Path, _Found], aside: dict[Path, SetAside]) -> None:
+def _scan_manifest(path: Path, number: int, listed: dict[Path, _Found], aside: dict[Path, SkippedFile]) -> None:
     manifest = read_manifest(path)
     for clip in manifest.utterances:
         local = Path(os.path.relpath(clip.path, path.parent)).as_posix()
         found = listed.setdefault(clip.path, _Found(clip, (local,), "", (number, 0, local)))
         if found.utterance != clip:
             raise DataError(f"{path}: {local!r} is described otherwise in another manifest; list it in one of the two")
-    aside.update((file.path, file) for file in manifest.set_aside)
+    aside.update((file.path, file) for file in manifest.skipped)
 
 
-def _best_copies(clips: Sequence[_Found], aside: dict[Path, SetAside]) -> list[_Found]:
+def _best_copies(clips: Sequence[_Found], aside: dict[Path, SkippedFile]) -> list[_Found]:
     """One clip per utterance, by the order of preference that `scan` documents; its copies go to `aside`."""
     crowd = Counter(clip.utterance.path.parent for clip in clips)
 
@@ -275,11 +277,13 @@ def _best_copies(clips: Sequence[_Found], aside: dict[Path, SetAside]) -> list[_
     for clip in sorted(clips, key=preference):
         kept = best.setdefault((clip.utterance.corpus, *clip.codes), clip)
         if kept is not clip:
-            aside[clip.utterance.path] = SetAside(clip.utterance.path, "duplicate", f"a copy of {kept.utterance.path}")
+            aside[clip.utterance.path] = SkippedFile(
+                clip.utterance.path, "duplicate", f"a copy of {kept.utterance.path}"
+            )
     return list(best.values())
 
 
-def _no_clip(root: Path, others: Sequence[SetAside]) -> str:
+def _no_clip(root: Path, others: Sequence[SkippedFile]) -> str:
     example = f", such as {others[-1].path.name!r}: {others[-1].detail}" if others else ""
     names = ", ".join(f"{grammar.corpus} {grammar.example}" for grammar in GRAMMARS)
     return (

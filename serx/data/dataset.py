@@ -5,31 +5,48 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 from tqdm import tqdm
 
+from serx.data.audio import AudioConfig
+from serx.data.audio_cache import AudioCache, cache_folder, open_audio_cache
+from serx.data.batches import Placement, StreamedAudio
 from serx.data.corpora import scan
-from serx.data.corpus import StreamedCorpus
 from serx.data.labels import assign_labels, only_shared
 from serx.data.leaks import ALIGNED, alignment, check_copies, check_leaks, near_duplicates, thumbnails
-from serx.data.manifest import same_voice
-from serx.data.pack import Pack, cache_folder, open_pack
-from serx.data.protocols import Split, make_split
-from serx.data.settings import DataConfig
+from serx.data.manifest import same_speaker
+from serx.data.protocols import ProtocolConfig, Split, make_split
 from serx.data.utterance import Utterance
 from serx.errors import DataError, DiskError
 from serx.files import free_space, seal, unseal, write_atomically
 
+
+class DataConfig(AudioConfig, ProtocolConfig):
+    """Corpora and labels, beside how files are decoded (`AudioConfig`) and split (`ProtocolConfig`)."""
+
+    root: str | tuple[str, ...]  # a corpus, a folder of several, a manifest.csv, or a list of those
+    styles: tuple[str, ...] = Field(("speech",), min_length=1)  # add song for RAVDESS's sung clips
+    # the classes, in order; shared: the emotions that every corpus has, others dropped; default: those that are there
+    labels: tuple[str, ...] | Literal["shared"] | None = None
+    label_map: dict[str, str | None] = Field(default_factory=dict)  # calm: neutral renames, boredom: null drops
+    cache: str | None = None  # decoded audio; default $SERX_CACHE or ~/.cache/serx
+    placement: Placement = "auto"  # audio whole on the device, streamed from disk, or whichever fits
+
+
 SHOWN = 5
+
+
 THUMBNAIL_BATCH = 8  # clips: more leave a CPU's cache
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled, decoded clips; clip i of the pack is `utterances[i]`.
+    """Labeled, decoded clips; clip i of the pack is `utterances[i]`.
 
     Attributes:
         targets: `(n,)` int64, indices into `labels`.
@@ -39,17 +56,17 @@ class Dataset:
     utterances: tuple[Utterance, ...]
     targets: np.ndarray
     labels: tuple[str, ...]
-    pack: Pack
+    audio_cache: AudioCache
     notes: tuple[str, ...]
 
     @property
     def digests(self) -> tuple[str, ...]:
         """Equal for clips whose decoded audio is equal."""
-        return self.pack.digests
+        return self.audio_cache.digests
 
-    def persons(self, indices: tuple[int, ...]) -> list[str]:
+    def speaker_ids(self, indices: tuple[int, ...]) -> list[str]:
         """The speakers of these clips, sorted."""
-        return sorted({self.utterances[i].person for i in indices})
+        return sorted({self.utterances[i].speaker_id for i in indices})
 
 
 def load_dataset(config: DataConfig, labels: tuple[str, ...] | None = None, progress: bool = True) -> Dataset:
@@ -72,22 +89,22 @@ def load_dataset(config: DataConfig, labels: tuple[str, ...] | None = None, prog
         labels, label_map = only_shared(found.utterances, labels, label_map)
     else:
         labels = labels or config.labels
-    labelled = assign_labels(found.utterances, labels, label_map)
-    notes = _tell_set_aside([(item.reason, item.path) for item in found.set_aside])
-    for emotion, count in labelled.dropped.items():
+    labeled = assign_labels(found.utterances, labels, label_map)
+    notes = _tell_set_aside([(item.reason, item.path) for item in found.skipped])
+    for emotion, count in labeled.dropped.items():
         why = "data.label_map" if emotion in config.label_map else "data.labels: shared"
         notes.append(f"dropped by {why}: {count} x {emotion}")
-    paths = [utterance.path for utterance in labelled.utterances]
-    pack = open_pack(paths, config, cache_folder(config.cache), progress)
-    notes += _tell_set_aside([(why.partition(":")[0], Path(path)) for path, why in pack.refused.items()])
-    kept = [i for i, row in enumerate(pack.rows) if row >= 0]
+    paths = [utterance.path for utterance in labeled.utterances]
+    audio_cache = open_audio_cache(paths, config, cache_folder(config.cache), progress)
+    notes += _tell_set_aside([(why.partition(":")[0], Path(path)) for path, why in audio_cache.refused.items()])
+    kept = [i for i, row in enumerate(audio_cache.rows) if row >= 0]
     if not kept:
         raise DataError(f"{config.root}: none of the {len(paths)} files could be decoded; {'; '.join(notes)}")
     return Dataset(
-        utterances=tuple(labelled.utterances[i] for i in kept),
-        targets=np.asarray([labelled.targets[i] for i in kept], np.int64),
-        labels=tuple(labelled.labels),
-        pack=pack,
+        utterances=tuple(labeled.utterances[i] for i in kept),
+        targets=np.asarray([labeled.targets[i] for i in kept], np.int64),
+        labels=tuple(labeled.labels),
+        audio_cache=audio_cache,
         notes=tuple(notes),
     )
 
@@ -100,12 +117,12 @@ def split_dataset(dataset: Dataset, config: DataConfig, progress: bool = True) -
     """
     split = make_split(dataset.utterances, dataset.targets.tolist(), config, dataset.digests)
     check_leaks(dataset.utterances, split, dataset.digests)
-    pictures = _thumbnails(dataset.pack, config.sample_rate, progress)
-    check_copies(dataset.utterances, split, pictures, dataset.pack.clip)
+    pictures = _thumbnails(dataset.audio_cache, config.sample_rate, progress)
+    check_copies(dataset.utterances, split, pictures, dataset.audio_cache.clip)
     return split
 
 
-def copies_between(
+def find_copies(
     one: Dataset, clips: Sequence[int], other: Dataset, others: Sequence[int], sample_rate: int, progress: bool = True
 ) -> list[tuple[int, int]]:
     """Which of the `clips` of one dataset are among `others` of another, however encoded: pairs of their numbers.
@@ -113,18 +130,18 @@ def copies_between(
     Both are decoded at `sample_rate`; copies are those of `leaks.check_copies`.
     """
     chosen = ((one, clips), (other, others))
-    pictures = torch.cat([_thumbnails(d.pack, sample_rate, progress)[list(numbers)] for d, numbers in chosen])
+    pictures = torch.cat([_thumbnails(d.audio_cache, sample_rate, progress)[list(numbers)] for d, numbers in chosen])
     nominated = near_duplicates(pictures, [range(len(clips)), range(len(clips), len(pictures))])
     pairs = [(clips[near.first], others[near.second - len(clips)]) for near in nominated]
-    return [(i, j) for i, j in pairs if alignment(one.pack.clip(i), other.pack.clip(j)) > ALIGNED]
+    return [(i, j) for i, j in pairs if alignment(one.audio_cache.clip(i), other.audio_cache.clip(j)) > ALIGNED]
 
 
-def _thumbnails(pack: Pack, sample_rate: int, progress: bool) -> Tensor:
+def _thumbnails(audio_cache: AudioCache, sample_rate: int, progress: bool) -> Tensor:
     """`leaks.thumbnails` of every clip of the pack, made once and kept with it."""
-    path = pack.folder / "thumbnails.sealed"
+    path = audio_cache.folder / "thumbnails.sealed"
     kept = unseal(path)
     if kept is None:
-        corpus, clips = StreamedCorpus(pack, torch.device("cpu")), np.arange(len(pack.digests))
+        corpus, clips = StreamedAudio(audio_cache, torch.device("cpu")), np.arange(len(audio_cache.digests))
         made = []
         hidden = None if progress else True  # None: shown on a terminal only
         with tqdm(total=len(clips), desc="compare", unit="clip", disable=hidden) as bar:
@@ -143,9 +160,9 @@ def _thumbnails(pack: Pack, sample_rate: int, progress: bool) -> Tensor:
 
 
 def _refuse_doubtful_voices(utterances: tuple[Utterance, ...]) -> None:
-    persons = {utterance.person: utterance for utterance in utterances}
-    nameless = {person: clip for person, clip in persons.items() if not clip.corpus_named}
-    pairs = [(a, b) for a, clip in nameless.items() for b in persons if a != b and same_voice(clip, b)]
+    speaker_ids = {utterance.speaker_id: utterance for utterance in utterances}
+    nameless = {speaker_id: clip for speaker_id, clip in speaker_ids.items() if not clip.corpus_named}
+    pairs = [(a, b) for a, clip in nameless.items() for b in speaker_ids if a != b and same_speaker(clip, b)]
     if pairs:
         named = list(dict.fromkeys(" and ".join(sorted(pair)) for pair in pairs))
         more = f", and {len(named) - SHOWN} more" if len(named) > SHOWN else ""

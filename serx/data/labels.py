@@ -11,7 +11,7 @@ from serx.errors import DataError
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised", "boredom")
 
 # Other spellings of the canonical words: word forms, and the codes that corpora and papers use. Words that name a
-# neighbouring emotion (joy, excitement, frustration) stay themselves: renaming those is the user's label map to write.
+# neighboring emotion (joy, excitement, frustration) stay themselves: renaming those is the user's label map to write.
 SYNONYMS: Mapping[str, str] = {
     **dict.fromkeys(("neu", "neutrality"), "neutral"),
     **dict.fromkeys(("calmness",), "calm"),
@@ -30,7 +30,7 @@ _TYPO = 0.7  # difflib ratio: `clam`/`calm` (0.75) is a slip of the hand, `mad`/
 
 
 @dataclass(frozen=True)
-class LabelledCorpus:
+class LabeledCorpus:
     """Utterances with their class numbers.
 
     Attributes:
@@ -52,7 +52,7 @@ class LabelledCorpus:
         return tuple(label for index, label in enumerate(self.labels) if index not in present)
 
 
-def normalise_emotion(text: str) -> str:
+def normalize_emotion(text: str) -> str:
     """The emotion a word stands for: lower case, single underscores, canonical spelling (`Anger ` -> `angry`)."""
     word = "_".join(text.casefold().replace("-", " ").replace("_", " ").split())
     return SYNONYMS.get(word, word)
@@ -66,7 +66,7 @@ def order_labels(emotions: Iterable[str]) -> tuple[str, ...]:
 
 def assign_labels(
     utterances: Iterable[Utterance], labels: Sequence[str] | None, label_map: Mapping[str, str | None]
-) -> LabelledCorpus:
+) -> LabeledCorpus:
     """Turn emotions into class numbers.
 
     The map is applied once, not repeatedly: with `{calm: neutral, neutral: null}` calm clips are kept as neutral.
@@ -79,7 +79,7 @@ def assign_labels(
         label_map: renames an emotion (`{"calm": "neutral"}`) or drops it (`{"boredom": None}`).
 
     Raises:
-        DataError: a misspelt word, a label given twice, an emotion that is neither a label nor mapped to null, or
+        DataError: a misspelled word, a label given twice, an emotion that is neither a label nor mapped to null, or
             no clip left.
     """
     clips = tuple(utterances)
@@ -102,7 +102,7 @@ def assign_labels(
     if not kept:
         why = f"data.label_map drops all of {', '.join(dropped)}" if dropped else "no clip was given"
         raise DataError(f"no clip left to label: {why}; keep at least one emotion")
-    return LabelledCorpus(tuple(kept), targets, tuple(labels), dict(dropped))
+    return LabeledCorpus(tuple(kept), targets, tuple(labels), dict(dropped))
 
 
 def only_shared(
@@ -152,7 +152,7 @@ def _refuse_typos(
 
 
 def _nearest(word: str, known: Sequence[str]) -> str | None:
-    plain = normalise_emotion(word)
+    plain = normalize_emotion(word)
     return next(iter(difflib.get_close_matches(plain, known, n=1, cutoff=_TYPO)), None)
 
 

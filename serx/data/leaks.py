@@ -61,12 +61,12 @@ def check_leaks(utterances: Sequence[Utterance], split: Split, digests: Sequence
         here, there = getattr(split, one), getattr(split, other)
         if split.speaker_independent if other == "test" else split.validation_independent:
             for i, j in _shared(voices, here, there):
-                people = dict.fromkeys((utterances[i].person, utterances[j].person))
+                people = dict.fromkeys((utterances[i].speaker_id, utterances[j].speaker_id))
                 speakers.setdefault(" = ".join(people), []).append(f"{one} and {other}")
         twins += [_pair(utterances, i, one, j, other) for i, j in _shared(digests, here, there)]
     faults = []
     if speakers:
-        named = [f"{person} ({', '.join(where)})" for person, where in speakers.items()]
+        named = [f"{speaker_id} ({', '.join(where)})" for speaker_id, where in speakers.items()]
         faults.append(f"speakers in two parts ({len(named)}): {_first(named)}; give all clips of a speaker one part")
     if twins:
         faults.append(f"the same audio in two parts ({len(twins)}): {_first(twins)}; delete one file of each pair")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn, cast
 
-from serx.data.labels import normalise_emotion
+from serx.data.labels import normalize_emotion
 from serx.data.utterance import Sex, Utterance
 from serx.errors import DataError
 
@@ -44,7 +44,7 @@ _SHOWN = 10
 
 
 @dataclass(frozen=True)
-class SetAside:
+class SkippedFile:
     """An audio file, found in a folder or listed in a manifest, that is not used.
 
     Attributes:
@@ -63,7 +63,7 @@ class Manifest:
     """What a CSV lists: the rows whose audio exists, in file order, and those whose audio does not."""
 
     utterances: tuple[Utterance, ...]
-    set_aside: tuple[SetAside, ...]
+    skipped: tuple[SkippedFile, ...]
 
 
 def canonical_speaker(text: str) -> str:
@@ -80,16 +80,16 @@ def canonical_corpus(text: str) -> str:
     return squeezed if squeezed in _CORPORA else name
 
 
-def same_voice(clip: Utterance, person: str) -> bool:
+def same_speaker(clip: Utterance, speaker_id: str) -> bool:
     """Whether the speaker of `clip` must be taken for `person` (`corpus/speaker`).
 
     Also where a manifest named no corpus and they share a name: its file's name says nothing of who speaks, and one
     voice that counts as two would stand on both sides of a split. The speakers of published corpora are nobody else.
     """
-    if clip.person.casefold() == person.casefold():
+    if clip.speaker_id.casefold() == speaker_id.casefold():
         return True
-    namesake = person.casefold().endswith(f"/{clip.speaker.casefold()}")
-    return not clip.corpus_named and namesake and person.partition("/")[0] not in _CORPORA
+    namesake = speaker_id.casefold().endswith(f"/{clip.speaker.casefold()}")
+    return not clip.corpus_named and namesake and speaker_id.partition("/")[0] not in _CORPORA
 
 
 def read_manifest(path: str | Path) -> Manifest:
@@ -117,12 +117,12 @@ def read_manifest(path: str | Path) -> Manifest:
         _refuse(path, reader.faults)
     if not reader.utterances:
         raise DataError(f"{path}: {_nothing(reader.missing)}")
-    known = {person: sex for person, (sex, _) in reader.sexes.items()}
-    utterances = tuple(replace(clip, sex=known.get(clip.person)) for clip in reader.utterances)
+    known = {speaker_id: sex for speaker_id, (sex, _) in reader.sexes.items()}
+    utterances = tuple(replace(clip, sex=known.get(clip.speaker_id)) for clip in reader.utterances)
     return Manifest(utterances, tuple(reader.missing))
 
 
-def _nothing(missing: list[SetAside]) -> str:
+def _nothing(missing: list[SkippedFile]) -> str:
     if not missing:
         return f"no rows below the header; write one line per clip: {','.join(REQUIRED)}"
     return (
@@ -137,7 +137,7 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.utterances: list[Utterance] = []
-        self.missing: list[SetAside] = []
+        self.missing: list[SkippedFile] = []
         self.faults: list[str] = []
         self.sexes: dict[str, tuple[Sex, int]] = {}
         self.lines: dict[Path, int] = {}
@@ -165,7 +165,7 @@ class _Reader:
             path=_audio_path(self.path.parent, row["path"]),
             corpus=canonical_corpus(row.get("corpus") or self.path.stem),
             speaker=canonical_speaker(row["speaker"]),
-            emotion=normalise_emotion(row["emotion"]),
+            emotion=normalize_emotion(row["emotion"]),
             sex=cast("Sex | None", chosen["sex"]),
             style=cast(Literal["speech", "song"], chosen["style"]),
             intensity=row.get("intensity", "").casefold() or None,
@@ -177,7 +177,7 @@ class _Reader:
             if clip.path.is_file():
                 self.utterances.append(clip)
             else:
-                self.missing.append(SetAside(clip.path, "missing", f"no such file ({self.path.name}:{line})"))
+                self.missing.append(SkippedFile(clip.path, "missing", f"no such file ({self.path.name}:{line})"))
         return fault
 
     def _contradiction(self, line: int, clip: Utterance) -> str | None:
@@ -185,11 +185,11 @@ class _Reader:
         if first != line:
             return f"{clip.path.name!r} is already on line {first}; delete one of the two rows"
         # `Anna` and `anna` as two people would let one voice stand on both sides of a split.
-        spelling, first = self.spellings.setdefault(clip.person.casefold(), (clip.speaker, line))
+        spelling, first = self.spellings.setdefault(clip.speaker_id.casefold(), (clip.speaker, line))
         if spelling != clip.speaker:
             return f"speaker {clip.speaker!r} is {spelling!r} on line {first}; write one name the same way everywhere"
         if clip.sex is not None:
-            sex, first = self.sexes.setdefault(clip.person, (clip.sex, line))
+            sex, first = self.sexes.setdefault(clip.speaker_id, (clip.sex, line))
             if sex != clip.sex:
                 return f"speaker {clip.speaker!r} is {clip.sex}, but {sex} on line {first}; make the two agree"
         return None
@@ -241,7 +241,7 @@ def _plain(cell: str) -> str:
 
 
 def _columns(path: Path, line: int, header: list[str]) -> dict[str, int]:
-    """Where each known column stands; a missing or misspelt one is an error."""
+    """Where each known column stands; a missing or misspelled one is an error."""
     names = [_plain(cell) for cell in header]
     faults = []
     for name in REQUIRED + OPTIONAL:

@@ -13,15 +13,16 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field
 
+from serx.base_config import BaseConfig
 from serx.data.manifest import canonical_corpus, canonical_speaker
-from serx.data.published_folds import ACTORS, PUBLISHED
 from serx.data.utterance import Utterance
 from serx.errors import ConfigError, DataError
-from serx.section import Section
 from serx.seeding import derive
 
 # Seeded orders tried for each choice of speakers, of which the one with the most even classes is kept.
 DRAWS = 100
+
+
 # Of two speakers (two women of TESS, say), one taken for validation would leave a single voice to train on.
 MIN_SPEAKERS_TO_VALIDATE = 3
 
@@ -35,7 +36,7 @@ def _as_names(value: Any) -> Any:
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
 
 
-class ProtocolConfig(Section):
+class ProtocolConfig(BaseConfig):
     """Which clips train, validate and test. `luna5` and `emobox6` split RAVDESS; clips of other corpora then train."""
 
     protocol: Literal[
@@ -46,9 +47,9 @@ class ProtocolConfig(Section):
     test_speakers: Names = ()  # for speakers: 7, "07" or, where corpora share a name, ravdess/07
     valid_speakers: Names = ()  # the same; none given: chosen by valid_share
     test_corpora: Names = ()  # for cross_corpus; none given: fold i leaves out the i-th corpus
-    test_share: float = Field(0.2, gt=0, lt=1)  # of the speakers (random: of the clips)
+    test_fraction: float = Field(0.2, gt=0, lt=1)  # of the speakers (random: of the clips)
     # Of the speakers, or clips, beside the test part; 0, for settings that are settled: they all train, published too.
-    valid_share: float = Field(0.15, ge=0, lt=1)
+    valid_fraction: float = Field(0.15, ge=0, lt=1)
     split_seed: int = 0  # varies what is left to choose, apart from the training seed
 
 
@@ -67,7 +68,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class _Speaker:
-    person: str
+    speaker_id: str
     corpus: str
     name: str
     stratum: tuple[str, str]  # sex and corpus
@@ -76,13 +77,15 @@ class _Speaker:
 
 
 _Speakers = list[_Speaker]
+
+
 _Chosen = tuple[_Speakers, _Speakers]  # who tests and who validates (nobody: clips will)
 
 
 def fold_count(utterances: Sequence[Utterance], config: ProtocolConfig) -> int:
     """How many folds the protocol has on these utterances; 1 where it is a single split."""
     counts = {name: len(folds.split("|")) for name, folds in PUBLISHED.items()}
-    counts |= {"kfold": config.folds, "loso": len({u.person for u in utterances})}
+    counts |= {"kfold": config.folds, "loso": len({u.speaker_id for u in utterances})}
     counts |= {} if config.test_corpora else {"cross_corpus": len({u.corpus for u in utterances})}
     return counts.get(config.protocol, 1)
 
@@ -109,8 +112,8 @@ def make_split(
     twins = digests if digests is not None else [u.path.as_posix() for u in utterances]
     test, valid = _test_and_valid(utterances, targets, config, twins)
     train = set(range(len(utterances))) - test - valid
-    trainers, validators, testers = ({utterances[i].person for i in part} for part in (train, valid, test))
-    if not (train and test and (valid or not config.valid_share)):
+    trainers, validators, testers = ({utterances[i].speaker_id for i in part} for part in (train, valid, test))
+    if not (train and test and (valid or not config.valid_fraction)):
         sizes = f"{len(train)} clips to train, {len(valid)} to validate, {len(test)} to test"
         raise DataError(f"protocol {protocol} leaves a part empty: {sizes}; add speakers or choose another protocol")
     # Every protocol but random promises this; the leak check refuses a manifest that breaks the promise.
@@ -141,31 +144,31 @@ def _test_and_valid(
     speakers = _speakers(utterances, targets)
     everything = set(range(len(utterances)))
     if config.protocol == "random":
-        test, valid = _draw_clips(everything, targets, twins, config.test_share, config.split_seed), set[int]()
+        test, valid = _draw_clips(everything, targets, twins, config.test_fraction, config.split_seed), set[int]()
     elif config.protocol == "manifest":
         test, valid = _manifest_parts(utterances)
-        testers = {utterances[i].person for i in test}
-        valid = valid or _clips(_validators([s for s in speakers if s.person not in testers], config))
+        testers = {utterances[i].speaker_id for i in test}
+        valid = valid or _clips(_validators([s for s in speakers if s.speaker_id not in testers], config))
     else:
         test, valid = map(_clips, _CHOOSERS[config.protocol](speakers, config))
-    return test, valid or _draw_clips(everything - test, targets, twins, config.valid_share, config.split_seed)
+    return test, valid or _draw_clips(everything - test, targets, twins, config.valid_fraction, config.split_seed)
 
 
 def _published(speakers: _Speakers, config: ProtocolConfig) -> _Chosen:
     fold = PUBLISHED[config.protocol].split("|")[config.fold].split(":")
     ravdess = [s for s in speakers if s.corpus == "ravdess"]
     test, valid = ([s for s in ravdess if s.name in names.split()] for names in fold)
-    if not test or (config.valid_share and not valid):
+    if not test or (config.valid_fraction and not valid):
         missing = f"none of RAVDESS speakers {fold[bool(test)].strip()} is here"
         raise DataError(f"{config.protocol} fold {config.fold}: {missing}; add them or choose another fold")
-    return test, valid if config.valid_share else []
+    return test, valid if config.valid_fraction else []
 
 
 def _by_name(speakers: _Speakers, config: ProtocolConfig) -> _Chosen:
     test, valid = ([_find(n, speakers) for n in names] for names in (config.test_speakers, config.valid_speakers))
     if not test:
         raise ConfigError("protocol speakers needs data.test_speakers, such as [ravdess/01, ravdess/02]")
-    if twice := [s.person for s in valid if s in test]:
+    if twice := [s.speaker_id for s in valid if s in test]:
         raise ConfigError(f"{', '.join(twice)}: in data.test_speakers and in data.valid_speakers; keep one")
     return test, valid or _validators([s for s in speakers if s not in test], config)
 
@@ -175,9 +178,9 @@ def _find(name: str, speakers: _Speakers) -> _Speaker:
     near = [s for s in speakers if canonical_speaker(s.name).casefold() == canonical_speaker(who).casefold()]
     found = [s for s in near if not corpus or s.corpus == canonical_corpus(corpus)]
     if len(found) > 1:
-        raise DataError(f"speaker {name!r} may be {' or '.join(s.person for s in found)}: write it with its corpus")
+        raise DataError(f"speaker {name!r} may be {' or '.join(s.speaker_id for s in found)}: write it with its corpus")
     if not found:
-        raise DataError(f"no speaker {name!r} in the data; {_known(name, [s.person for s in near or speakers])}")
+        raise DataError(f"no speaker {name!r} in the data; {_known(name, [s.speaker_id for s in near or speakers])}")
     return found[0]
 
 
@@ -187,7 +190,7 @@ def _known(name: str, known: list[str]) -> str:
 
 
 def _holdout(speakers: _Speakers, config: ProtocolConfig) -> _Chosen:
-    test = _pick(speakers, config.test_share, _orders(speakers, config.split_seed, "test"))
+    test = _pick(speakers, config.test_fraction, _orders(speakers, config.split_seed, "test"))
     return test, _validators([s for s in speakers if s not in test], config)
 
 
@@ -218,6 +221,8 @@ def _cross_corpus(speakers: _Speakers, config: ProtocolConfig) -> _Chosen:
 
 
 _CHOOSERS = {"luna5": _published, "emobox6": _published, "speakers": _by_name, "holdout": _holdout}
+
+
 _CHOOSERS |= {"kfold": _fold_by_fold, "loso": _fold_by_fold, "cross_corpus": _cross_corpus}
 
 
@@ -233,13 +238,13 @@ def _speakers(utterances: Sequence[Utterance], targets: Sequence[int]) -> _Speak
     """Everyone, sorted by corpus and name."""
     members: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for i, u in enumerate(utterances):
-        members[u.corpus, u.speaker, u.person].append(i)
+        members[u.corpus, u.speaker, u.speaker_id].append(i)
     classes = np.unique(np.asarray(targets), return_inverse=True)[1]
     speakers = []
-    for (corpus, name, person), clips in sorted(members.items()):
+    for (corpus, name, speaker_id), clips in sorted(members.items()):
         stratum = max(utterances[i].sex or "" for i in clips), corpus
         counts = np.bincount(classes[clips], minlength=len(set(targets)))
-        speakers.append(_Speaker(person, corpus, name, stratum, clips, counts))
+        speakers.append(_Speaker(speaker_id, corpus, name, stratum, clips, counts))
     return speakers
 
 
@@ -249,7 +254,7 @@ def _clips(speakers: _Speakers) -> set[int]:
 
 def _orders(speakers: _Speakers, seed: int, purpose: str) -> list[_Speakers]:
     """Seeded orders to try; ranks are hashes of names, so that one speaker more does not stir the others."""
-    return [sorted(speakers, key=lambda s: derive(seed, f"{purpose} {s.person}", draw)) for draw in range(DRAWS)]
+    return [sorted(speakers, key=lambda s: derive(seed, f"{purpose} {s.speaker_id}", draw)) for draw in range(DRAWS)]
 
 
 def _unevenness(chosen: _Speakers, everyone: _Speakers) -> float:
@@ -260,10 +265,10 @@ def _unevenness(chosen: _Speakers, everyone: _Speakers) -> float:
 
 def _validators(beside: _Speakers, config: ProtocolConfig, orders: list[_Speakers] | None = None) -> _Speakers:
     """Speakers beside the test part who validate; nobody where too few are left."""
-    if len(beside) < MIN_SPEAKERS_TO_VALIDATE or not config.valid_share:
+    if len(beside) < MIN_SPEAKERS_TO_VALIDATE or not config.valid_fraction:
         return []
     orders = orders or _orders(beside, config.split_seed, "valid")
-    return _pick(beside, config.valid_share, orders, least=MIN_SPEAKERS_TO_VALIDATE)
+    return _pick(beside, config.valid_fraction, orders, least=MIN_SPEAKERS_TO_VALIDATE)
 
 
 def _quota(share: float, count: int) -> int:
@@ -291,3 +296,19 @@ def _draw_clips(clips: set[int], targets: Sequence[int], twins: Sequence[str], s
         classes[min(targets[i] for i in groups[twin])].append(twin)
     drawn = (twin for members in classes.values() for twin in members[: _quota(share, len(members))])
     return {i for twin in drawn for i in groups[twin]}
+
+
+# RAVDESS actors of each fold, as test: validation.
+PUBLISHED = {
+    # Luna-Jimenez et al. 2021, "A Proposal for Multimodal Emotion Recognition Using Aural Transformers and Action
+    # Units on RAVDESS Dataset", Applied Sciences 12(1) 327: subject-wise five-fold cross-validation.
+    "luna5": "02 05 14 15 16: 03 06 | 03 06 07 13 18: 10 11 | 10 11 12 19 20: 08 17 | 08 17 21 23 24: 01 14 "
+    "| 01 04 09 22: 02 05",
+    # Ma et al. 2024, "EmoBox: Multilingual Multi-corpus Speech Emotion Recognition Toolkit and Benchmark". It names no
+    # validation actors: here they are the first man and the first woman met in the folds that follow.
+    "emobox6": "01 11 20 21: 04 09 | 04 10 12 14: 08 09 | 08 09 19 23: 03 24 | 03 05 07 24: 02 15 "
+    "| 02 15 16 18: 06 13 | 06 13 17 22: 01 20",
+}
+
+
+ACTORS = [f"{actor:02d}" for actor in range(1, 25)]

@@ -36,6 +36,6 @@ class Utterance:
     corpus_named: bool = True
 
     @property
-    def person(self) -> str:
+    def speaker_id(self) -> str:
         """The speaker's name across corpora, such as `ravdess/07`."""
         return f"{self.corpus}/{self.speaker}"

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from serx.errors import DataError
-from serx.evaluation.cross_validation import FoldResult, speaker_confusions, stamp_of
-from serx.evaluation.intervals import RESAMPLES, speaker_interval
+from serx.evaluation.pooling import FoldResult, speaker_confusions, stamp_of
 from serx.evaluation.predictions import Predictions, join
-from serx.evaluation.report import percent, table, wrap
-from serx.evaluation.stamps import is_enrolled
-from serx.scoring import metrics
+from serx.evaluation.stamps import is_adapted
+from serx.evaluation.tables import percent, table, wrap
+from serx.metrics import classification as metrics
+from serx.metrics.intervals import RESAMPLES, speaker_interval
 
 COMPARED = {"uar": "UAR", "accuracy": "accuracy"}
 
@@ -37,9 +37,9 @@ def compare(a: Sequence[FoldResult], b: Sequence[FoldResult], resamples: int = R
     runs_a, runs_b = _by_seed(a), _by_seed(b)
     _refuse_others(runs_a, runs_b)
     counts = speaker_confusions([*runs_a, *runs_b])  # (S, seeds of A + seeds of B, C, C)
-    persons, split = sorted(set(runs_a[0].persons)), len(runs_a)
-    result: dict[str, Any] = {"protocol": {"a": stamp_of(a), "b": stamp_of(b)}, "n_speakers": len(persons)}
-    per_speaker: dict[str, dict[str, float]] = {person: {} for person in persons}
+    speaker_ids, split = sorted(set(runs_a[0].speaker_ids)), len(runs_a)
+    result: dict[str, Any] = {"protocol": {"a": stamp_of(a), "b": stamp_of(b)}, "n_speakers": len(speaker_ids)}
+    per_speaker: dict[str, dict[str, float]] = {speaker_id: {} for speaker_id in speaker_ids}
     for name in COMPARED:
         difference = _difference(metrics.CONFUSION_METRICS[name], split)
         bounds = speaker_interval(counts, difference, resamples)
@@ -53,8 +53,8 @@ def compare(a: Sequence[FoldResult], b: Sequence[FoldResult], resamples: int = R
             "interval": None if bounds is None else list(bounds),
             **_tests(gains),
         }
-        for person, mine, yours, gain in zip(persons, *means, gains, strict=True):
-            per_speaker[person] |= {f"{name}_a": float(mine), f"{name}_b": float(yours), name: float(gain)}
+        for speaker_id, mine, yours, gain in zip(speaker_ids, *means, gains, strict=True):
+            per_speaker[speaker_id] |= {f"{name}_a": float(mine), f"{name}_b": float(yours), name: float(gain)}
     return {**result, "per_speaker": per_speaker}
 
 
@@ -62,8 +62,8 @@ def format_comparison(result: Mapping[str, Any], names: tuple[str, str]) -> str:
     """Tables for a terminal of 100 columns; `names` are those of A and B."""
     stamps = result["protocol"]
     lines = wrap(f"A: {names[0]} [{stamps['a']}]") + wrap(f"B: {names[1]} [{stamps['b']}]")
-    if is_enrolled(stamps["a"]) != is_enrolled(stamps["b"]):
-        known = "A" if is_enrolled(stamps["a"]) else "B"
+    if is_adapted(stamps["a"]) != is_adapted(stamps["b"]):
+        known = "A" if is_adapted(stamps["a"]) else "B"
         lines += wrap(f"NOT ONE PROTOCOL: only {known} has heard each voice before; part of the difference is that")
     for name, title in COMPARED.items():
         r = result[name]
@@ -100,15 +100,15 @@ def _refuse_others(a: Sequence[Predictions], b: Sequence[Predictions]) -> None:
         known = [Counter(_clips(p, p.paths)) for p in (*a, *b)]
     for other in known[1:]:
         if differing := (known[0] - other) + (other - known[0]):
-            person, name, _ = min(differing)
+            speaker_id, name, _ = min(differing)
             raise DataError(
-                f"the two tested different clips ({sum(differing.values())} in one alone, such as {name} of {person}): "
+                f"the two tested different clips ({sum(differing.values())} in one alone, such as {name} of {speaker_id}): "
                 "compare runs of the same data, protocol and folds, both finished"
             )
 
 
 def _clips(p: Predictions, names: Sequence[str]) -> list[tuple[str, str, int]]:
-    return list(zip(p.persons, names, p.targets.tolist(), strict=True))
+    return list(zip(p.speaker_ids, names, p.targets.tolist(), strict=True))
 
 
 def _difference(metric: Callable[[np.ndarray], np.ndarray], split: int) -> Callable[[np.ndarray], np.ndarray]:

@@ -7,26 +7,26 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from serx.data.corpus import Corpus, place
+from serx.data.batches import BatchSource, make_batch_source
 from serx.data.dataset import Dataset, load_dataset
-from serx.data.manifest import same_voice
+from serx.data.manifest import same_speaker
 from serx.errors import DataError, LeakError
-from serx.evaluation.heard import already_heard
-from serx.evaluation.intervals import clips_by_name
+from serx.evaluation.overlap import find_overlap
 from serx.evaluation.predictions import Predictions
-from serx.evaluation.stamps import enrolled_stamp
-from serx.inference.enrolment import enrolled
+from serx.evaluation.stamps import adapted_stamp
+from serx.inference.adaptation import adapted
+from serx.inference.classify import classify
 from serx.inference.predictor import Predictor
-from serx.scoring.calibration import tempered
-from serx.scoring.classify import classify
-from serx.scoring.metrics import calibration, score
+from serx.metrics.calibration import tempered
+from serx.metrics.classification import calibration, score
+from serx.metrics.intervals import clips_by_name
 
 Part = Literal["test", "valid", "all"]
 SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluationResult:
     """Predictions on one part, the stamp to print beside every number, and what else the reader must know."""
 
     predictions: Predictions
@@ -42,7 +42,7 @@ class HeldOut:
     predictor: Predictor
     dataset: Dataset
     clips: np.ndarray
-    corpus: Corpus
+    source: BatchSource
     stamp: str
     warnings: list[str]
     notes: tuple[str, ...]
@@ -63,12 +63,12 @@ def held_out(
         DataError: the part is empty.
     """
     predictor = Predictor(path, device)
-    facts = predictor.facts
+    metadata = predictor.metadata
     updates: dict[str, Any] = {"root": root} if root else {}
     config = predictor.config.data.model_copy(update=updates)
     dataset = load_dataset(config, predictor.labels, progress)
-    clips, stamp = _choose(dataset, facts, part)
-    seen, notes = already_heard(dataset, facts, clips, predictor.config.data, progress)
+    clips, stamp = _choose(dataset, metadata, part)
+    seen, notes = find_overlap(dataset, metadata, clips, predictor.config.data, progress)
     if seen and not allow_seen:
         names = ", ".join(seen[:SHOWN]) + (f" and {len(seen) - SHOWN} more" if len(seen) > SHOWN else "")
         way = "Take them out" if part == "test" else "Use --part test"
@@ -78,8 +78,8 @@ def held_out(
         )
     warnings = [f"CONTAINS TRAINING SPEAKERS OR CLIPS: {', '.join(seen[:SHOWN])}"] if seen else []
     stamp = "; ".join([stamp, *warnings])
-    corpus = place(dataset.pack, device, config.placement)
-    return HeldOut(predictor, dataset, clips, corpus, stamp, warnings, (*dataset.notes, *notes))
+    source = make_batch_source(dataset.audio_cache, device, config.placement)
+    return HeldOut(predictor, dataset, clips, source, stamp, warnings, (*dataset.notes, *notes))
 
 
 def evaluate_checkpoint(
@@ -89,46 +89,48 @@ def evaluate_checkpoint(
     device: torch.device,
     allow_seen: bool = False,
     progress: bool = True,
-    enrol: bool | None = None,
-) -> Evaluated:
+    adapt: bool | None = None,
+) -> EvaluationResult:
     """Predicts the clips of `held_out`.
 
-    With `enrol` (default: what the checkpoint's configuration says) the clips of each speaker, unlabelled, make the
+    With `enrol` (default: what the checkpoint's configuration says) the clips of each speaker, unlabeled, make the
     voice known; the stamp says so, and `extra["alone"]` has the scores of clips heard by themselves.
 
     Raises:
         LeakError, DataError: as `held_out` does.
     """
     held = held_out(path, root, part, device, allow_seen, progress)
-    predictor, dataset, clips, corpus, stamp = held.predictor, held.dataset, held.clips, held.corpus, held.stamp
-    enrol = predictor.config.model.enrol if enrol is None else enrol
-    predictions = predict_clips(predictor, dataset, clips, corpus, enrol)
+    predictor, dataset, clips, source, stamp = held.predictor, held.dataset, held.clips, held.source, held.stamp
+    adapt = predictor.config.model.adapt if adapt is None else adapt
+    predictions = predict_clips(predictor, dataset, clips, source, adapt)
     about_voices: dict[str, Any] = {}
-    if enrol:
-        stamp = enrolled_stamp(stamp, predictions.persons)
-        alone = predict_clips(predictor, dataset, clips, corpus)
+    if adapt:
+        stamp = adapted_stamp(stamp, predictions.speaker_ids)
+        alone = predict_clips(predictor, dataset, clips, source)
         scores = score(alone.targets, alone.probabilities.argmax(1), alone.labels)
         nll = calibration(alone.targets, alone.probabilities)["nll"]
         about_voices = {"alone": {"uar": scores.uar, "accuracy": scores.accuracy, "nll": nll}}
     temperature = predictor.recognizer.temperature
-    known = predictor.familiar
+    known = predictor.ood_detector
     extra = {
-        "unlike_training": known.share_unlike(corpus, clips, predictor.config.data.sample_rate) if known else None,
+        "unlike_training": known.ood_fraction(source.batch, clips, predictor.config.data.sample_rate)
+        if known
+        else None,
         "checkpoint": str(path),
         "part": part,
         "root": str(root or predictor.config.data.root),
-        "epoch": predictor.facts["progress"]["epoch"],
+        "epoch": predictor.metadata["progress"]["epoch"],
         "warnings": held.warnings,
-        "environment": predictor.facts["environment"],
+        "environment": predictor.metadata["environment"],
         "temperature": temperature,
         "calibration_before": calibration(predictions.targets, tempered(predictions.probabilities, 1 / temperature)),
         **about_voices,
     }
-    return Evaluated(predictions, stamp, extra, held.notes)
+    return EvaluationResult(predictions, stamp, extra, held.notes)
 
 
 def predict_clips(
-    predictor: Predictor, dataset: Dataset, clips: np.ndarray, corpus: Corpus, enrol: bool = False
+    predictor: Predictor, dataset: Dataset, clips: np.ndarray, source: BatchSource, adapt: bool = False
 ) -> Predictions:
     """What a checkpoint says of `clips (n,)`, whoever speaks in them, beside what is known of them.
 
@@ -138,21 +140,23 @@ def predict_clips(
         DataError: a speaker has too few of them for that.
     """
     chosen = [dataset.utterances[i] for i in clips]
-    if enrol:
+    if adapt:
         probabilities = np.empty((len(clips), len(predictor.labels)))
-        for person, rows in clips_by_name([u.person for u in chosen]).items():
-            waveform, lengths = corpus.batch(clips[rows])
+        for speaker_id, rows in clips_by_name([u.speaker_id for u in chosen]).items():
+            waveform, lengths = source.batch(clips[rows])
             try:
-                with enrolled(predictor.recognizer, [row[:n] for row, n in zip(waveform, lengths, strict=True)]):
-                    heard = classify(predictor.recognizer, corpus, clips[rows], dataset.pack.lengths[clips[rows]])
+                with adapted(predictor.recognizer, [row[:n] for row, n in zip(waveform, lengths, strict=True)]):
+                    heard = classify(
+                        predictor.recognizer, source, clips[rows], dataset.audio_cache.lengths[clips[rows]]
+                    )
             except DataError as error:
-                raise DataError(f"{person}: {error}; --no-enrol hears each clip by itself") from error
+                raise DataError(f"{speaker_id}: {error}; --no-adapt hears each clip by itself") from error
             probabilities[rows] = heard
     else:
-        probabilities = classify(predictor.recognizer, corpus, clips, dataset.pack.lengths[clips])
+        probabilities = classify(predictor.recognizer, source, clips, dataset.audio_cache.lengths[clips])
     return Predictions(
         paths=tuple(str(u.path) for u in chosen),
-        persons=tuple(u.person for u in chosen),
+        speaker_ids=tuple(u.speaker_id for u in chosen),
         sexes=tuple(u.sex for u in chosen),
         intensities=tuple(u.intensity for u in chosen),
         targets=dataset.targets[clips],
@@ -161,24 +165,26 @@ def predict_clips(
     )
 
 
-def _choose(dataset: Dataset, facts: dict[str, Any], part: Part) -> tuple[np.ndarray, str]:
+def _choose(dataset: Dataset, metadata: dict[str, Any], part: Part) -> tuple[np.ndarray, str]:
     """The clips of the part and the protocol stamp that goes with them."""
-    trained_under = facts["protocol"]
+    trained_under = metadata["protocol"]
     if part == "all":
-        validators = set(facts["speakers"]["valid"])
-        count = sum(u.person in validators for u in dataset.utterances)
+        validators = set(metadata["speakers"]["valid"])
+        count = sum(u.speaker_id in validators for u in dataset.utterances)
         told = f"; {count} VALIDATION clips among them chose the epoch and temperature" if count else ""
         return np.arange(len(dataset.utterances)), f"all clips of the root; trained under {trained_under}{told}"
-    clips = _recorded(dataset, facts, part)
+    clips = _recorded(dataset, metadata, part)
     if len(clips):
-        missing = len(facts["digests"][part]) - len(clips)
+        missing = len(metadata["digests"][part]) - len(clips)
         short = f"; {missing} of its {missing + len(clips)} clips are not in this root" if missing > 0 else ""
         used = "; these VALIDATION clips chose the epoch and temperature" if part == "valid" else ""
         return clips, f"{trained_under}{short}{used}"
-    met = [*facts["speakers"]["train"], *facts["speakers"]["valid"]]
-    new = [i for i, clip in enumerate(dataset.utterances) if not any(same_voice(clip, person) for person in met)]
+    met = [*metadata["speakers"]["train"], *metadata["speakers"]["valid"]]
+    new = [
+        i for i, clip in enumerate(dataset.utterances) if not any(same_speaker(clip, speaker_id) for speaker_id in met)
+    ]
     if part == "valid" or not new:
-        speakers = ", ".join(facts["speakers"][part]) or "none"
+        speakers = ", ".join(metadata["speakers"][part]) or "none"
         nameless = not all(clip.corpus_named for clip in dataset.utterances)
         hint = "; if these are other people than it was trained on, say so in a column corpus" if nameless else ""
         raise DataError(
@@ -188,11 +194,13 @@ def _choose(dataset: Dataset, facts: dict[str, Any], part: Part) -> tuple[np.nda
     return np.asarray(new), f"speakers of {corpora} never met in training; trained under {trained_under}"
 
 
-def _recorded(dataset: Dataset, facts: dict[str, Any], part: Part) -> np.ndarray:
+def _recorded(dataset: Dataset, metadata: dict[str, Any], part: Part) -> np.ndarray:
     """The clips of a part the checkpoint knows: by speaker where speakers are apart, else by their audio."""
-    others = {person for name, persons in facts["speakers"].items() if name != part for person in persons}
-    speakers = set(facts["speakers"][part])
+    others = {
+        speaker_id for name, speaker_ids in metadata["speakers"].items() if name != part for speaker_id in speaker_ids
+    }
+    speakers = set(metadata["speakers"][part])
     if not speakers & others:
-        return np.asarray([i for i, u in enumerate(dataset.utterances) if u.person in speakers], np.int64)
-    digests = set(facts["digests"][part])
+        return np.asarray([i for i, u in enumerate(dataset.utterances) if u.speaker_id in speakers], np.int64)
+    digests = set(metadata["digests"][part])
     return np.asarray([i for i, digest in enumerate(dataset.digests) if digest in digests], np.int64)

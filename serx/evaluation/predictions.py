@@ -1,4 +1,4 @@
-"""`Predictions`: what a recogniser said about clips, and the CSV file that keeps it."""
+"""`Predictions`: what a recognizer said about clips, and the CSV file that keeps it."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ KNOWN = ["path", "speaker", "sex", "intensity", "target", "prediction", "confide
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a recogniser said about n clips, one entry a clip, beside what is known of them.
+    """What a recognizer said about n clips, one entry a clip, beside what is known of them.
 
     Attributes:
         paths: the audio files.
@@ -31,7 +31,7 @@ class Predictions:
     """
 
     paths: tuple[str, ...]
-    persons: tuple[str, ...]
+    speaker_ids: tuple[str, ...]
     sexes: tuple[str | None, ...]
     intensities: tuple[str | None, ...]
     targets: np.ndarray
@@ -42,13 +42,13 @@ class Predictions:
         n, classes = len(self.paths), len(self.labels)
         if n == 0:
             raise DataError("no clip to evaluate: the part is empty; choose another part or protocol")
-        lengths = {name: len(getattr(self, name)) for name in ("persons", "sexes", "intensities", "targets")}
+        lengths = {name: len(getattr(self, name)) for name in ("speaker_ids", "sexes", "intensities", "targets")}
         if set(lengths.values()) != {n} or self.probabilities.shape != (n, classes):
             shape = self.probabilities.shape
             raise DataError(f"{n} paths and {classes} labels do not fit {lengths} and probabilities of shape {shape}")
         if self.targets.min() < 0 or self.targets.max() >= classes:
             raise DataError(f"targets {self.targets.min()} to {self.targets.max()} do not fit {classes} labels")
-        if len(set(zip(self.persons, self.sexes, strict=True))) != len(set(self.persons)):
+        if len(set(zip(self.speaker_ids, self.sexes, strict=True))) != len(set(self.speaker_ids)):
             raise DataError("a speaker has two sexes: give every clip of one speaker the same `sex` in the manifest")
         sums = self.probabilities.sum(1, dtype=float)
         bad = np.flatnonzero(~((np.abs(sums - 1) < 1e-3) & (self.probabilities >= 0).all(1)))
@@ -67,7 +67,7 @@ def join(parts: Sequence[Predictions]) -> Predictions:
         raise DataError(f"labels {', '.join(labels)} and {', '.join(other)} cannot be scored together")
     return Predictions(
         paths=tuple(path for p in parts for path in p.paths),
-        persons=tuple(person for p in parts for person in p.persons),
+        speaker_ids=tuple(speaker_id for p in parts for speaker_id in p.speaker_ids),
         sexes=tuple(sex for p in parts for sex in p.sexes),
         intensities=tuple(intensity for p in parts for intensity in p.intensities),
         targets=np.concatenate([p.targets for p in parts]),
@@ -91,11 +91,11 @@ def to_csv(parts: Sequence[tuple[Sequence[object], Predictions]], columns: Seque
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*columns, *KNOWN, *(f"p_{label}" for label in parts[0][1].labels)])
     for before, p in parts:
-        clips = zip(p.paths, p.persons, p.sexes, p.intensities, p.targets, p.probabilities, strict=True)
-        for path, person, sex, intensity, target, row in clips:
+        clips = zip(p.paths, p.speaker_ids, p.sexes, p.intensities, p.targets, p.probabilities, strict=True)
+        for path, speaker_id, sex, intensity, target, row in clips:
             best = row.argmax()
             values = [f"{value:.9g}" for value in (row[best], *row)]
-            known = [path, person, sex or "", intensity or "", p.labels[target], p.labels[best]]
+            known = [path, speaker_id, sex or "", intensity or "", p.labels[target], p.labels[best]]
             writer.writerow([*before, *known, *values])
     return text.getvalue().encode(errors="backslashreplace")
 
@@ -122,10 +122,10 @@ def from_csv(path: Path, columns: Sequence[str] = ()) -> list[tuple[tuple[str, .
 
 
 def _from_rows(rows: list[list[str]], labels: tuple[str, ...]) -> Predictions:
-    paths, persons, sexes, intensities, targets = zip(*(row[:5] for row in rows), strict=True)
+    paths, speaker_ids, sexes, intensities, targets = zip(*(row[:5] for row in rows), strict=True)
     return Predictions(
         paths=paths,
-        persons=persons,
+        speaker_ids=speaker_ids,
         sexes=tuple(sex or None for sex in sexes),
         intensities=tuple(intensity or None for intensity in intensities),
         targets=np.array([labels.index(target) for target in targets]),

@@ -10,15 +10,16 @@ from typing import Any
 
 from serx.errors import DataError
 from serx.evaluation.comparison import compare
-from serx.evaluation.cross_validation import FoldResult, summarise
-from serx.evaluation.intervals import RESAMPLES
-from serx.evaluation.report import markdown, percent, plain, table, wrap
+from serx.evaluation.pooling import FoldResult, summarize_folds
+from serx.evaluation.scores import plain
+from serx.evaluation.tables import markdown, percent, table, wrap
+from serx.metrics.intervals import RESAMPLES
 
 LONGEST = 46  # letters of a name
 
 
 @dataclass(frozen=True)
-class Tried:
+class SettingResult:
     """What came of one setting: its name, its overrides, and every fold of it."""
 
     name: str
@@ -26,7 +27,7 @@ class Tried:
     tested: Sequence[FoldResult]
 
 
-def rank(tried: Sequence[Tried], stamp: str, resamples: int = RESAMPLES) -> dict[str, Any]:
+def rank(tried: Sequence[SettingResult], stamp: str, resamples: int = RESAMPLES) -> dict[str, Any]:
     """The settings, best UAR first, ready for JSON.
 
     Args:
@@ -41,7 +42,7 @@ def rank(tried: Sequence[Tried], stamp: str, resamples: int = RESAMPLES) -> dict
     whole = next((one for one in tried if not one.overrides), None)
     rows = []
     for one in tried:
-        summary = summarise(one.tested, resamples)
+        summary = summarize_folds(one.tested, resamples)
         difference, bounds = None, None
         if whole is not None and one is not whole:
             try:

@@ -1,8 +1,6 @@
 """One evaluation as a person reads it: scores by class, speaker, sex and intensity, each under its protocol's name."""
 
 import json
-import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,68 +8,17 @@ from typing import Any
 import numpy as np
 
 from serx.errors import DiskError
-from serx.evaluation.class_report import report_figure
-from serx.evaluation.curves import curves_figure
-from serx.evaluation.intervals import FEW_SPEAKERS, RESAMPLES, clips_by_name, score_intervals
 from serx.evaluation.predictions import Predictions, to_csv
+from serx.evaluation.scores import _worst_first, evaluate, plain
+from serx.evaluation.tables import WIDTH, percent, table, wrap
 from serx.files import free_space, write_atomically
-from serx.scoring import metrics, pictures
+from serx.metrics import classification as metrics
+from serx.metrics.intervals import FEW_SPEAKERS
+from serx.plots.evaluation import calibration_figure, confusion_figure, report_figure, speakers_figure
+from serx.plots.style import figure_png
+from serx.plots.training import curves_figure
 
-WIDTH = 100  # columns of the terminal
 HEADLINES = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1", "weighted_f1": "weighted F1"}
-
-
-def evaluate(predictions: Predictions, protocol: str, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
-    """Every score of the predictions, ready for JSON: fractions in [0, 1], None where a score is undefined.
-
-    Args:
-        predictions: of one part.
-        protocol: the stamp under which the numbers may be compared, such as `luna5 fold 0`.
-        resamples: draws of the speakers behind the 95 % intervals, which are None for a single speaker.
-        seed: of those draws.
-    """
-    p = predictions
-    guesses = p.probabilities.argmax(1)
-    scores = metrics.score(p.targets, guesses, p.labels)
-
-    def summary(clips: np.ndarray) -> dict[str, Any]:
-        counts = metrics.confusion_matrix(p.targets[clips], guesses[clips], len(p.labels))
-        return {"accuracy": float(metrics.accuracy(counts)), "uar": float(metrics.uar(counts)), "n_clips": len(clips)}
-
-    speakers = clips_by_name(p.persons)
-    per_speaker = {name: {**summary(clips), "sex": p.sexes[clips[0]]} for name, clips in speakers.items()}
-    per_sex = {
-        sex: {**summary(clips), "n_speakers": len({p.persons[clip] for clip in clips})}
-        for sex, clips in clips_by_name(p.sexes).items()
-    }
-    gap = None
-    if "male" in per_sex and "female" in per_sex:
-        gap = 100 * (per_sex["male"]["accuracy"] - per_sex["female"]["accuracy"])
-    columns = {"precision": scores.precision, "recall": scores.recall, "f1": scores.f1, "support": scores.support}
-    return {
-        **{name: getattr(scores, name) for name in metrics.CONFUSION_METRICS},
-        "protocol": protocol,
-        "n_clips": len(p.paths),
-        "n_speakers": len(speakers),
-        "intervals": score_intervals(p.targets, p.probabilities, p.persons, resamples, seed),
-        "labels": list(p.labels),
-        "per_class": {
-            label: {name: column[index].item() for name, column in columns.items()}
-            for index, label in enumerate(p.labels)
-        },
-        "confusion": scores.confusion.tolist(),
-        "per_speaker": per_speaker,
-        "worst_speaker": _worst_first(per_speaker)[0],
-        "per_sex": per_sex,
-        "sex_gap_accuracy": gap,
-        "per_intensity": {name: summary(clips) for name, clips in clips_by_name(p.intensities).items()},
-        "calibration": metrics.calibration(p.targets, p.probabilities),
-        "selective": plain(metrics.selective(p.targets, p.probabilities)),
-    }
-
-
-def _worst_first(per_speaker: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return sorted(per_speaker, key=lambda name: (per_speaker[name]["uar"], per_speaker[name]["accuracy"], name))
 
 
 def write_report(
@@ -108,15 +55,15 @@ def write_report(
     counts = metrics.calibration_counts(predictions.targets, predictions.probabilities)
     uar, ece = f"UAR {100 * evaluation['uar']:.1f} %", f"ECE {100 * evaluation['calibration']['ece']:.1f} %"
     figures = {
-        "confusion.png": pictures.confusion_figure(confusion, predictions.labels, f"Confusion, {uar} [{protocol}]"),
-        "speakers.png": pictures.speakers_figure(evaluation["per_speaker"], chance, f"Speakers, {uar} [{protocol}]"),
+        "confusion.png": confusion_figure(confusion, predictions.labels, f"Confusion, {uar} [{protocol}]"),
+        "speakers.png": speakers_figure(evaluation["per_speaker"], chance, f"Speakers, {uar} [{protocol}]"),
         "report.png": report_figure(evaluation, f"Classification report, {uar} [{protocol}]"),
-        "calibration.png": pictures.calibration_figure(counts, f"Calibration, {ece} [{protocol}]"),
+        "calibration.png": calibration_figure(counts, f"Calibration, {ece} [{protocol}]"),
     }
     epochs = [line for line in epochs if line.keys() >= {"train", "valid", "best", "protocol"}]  # not by another hand
     if epochs:
         figures["curves.png"] = curves_figure(epochs, f"Learning curves [{epochs[-1]['protocol']}]")
-    files = {name: pictures.figure_png(figure) for name, figure in figures.items()}
+    files = {name: figure_png(figure) for name, figure in figures.items()}
     files["predictions.csv"] = to_csv([((), predictions)])
     files["evaluation.json"] = (text + "\n").encode()
     write_files(out, files)
@@ -135,19 +82,6 @@ def write_files(out: Path, files: Mapping[str, bytes]) -> None:
             write_atomically(out / name, content)
     except OSError as error:
         raise DiskError(f"cannot write the report into {out} ({free_space(out)}): {error.strerror or error}") from error
-
-
-def plain(value: Any) -> Any:
-    """The value as strict JSON has it: no NaN or infinity, no arrays, no paths."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def format_report(evaluation: Mapping[str, Any]) -> str:
@@ -199,7 +133,7 @@ def format_report(evaluation: Mapping[str, Any]) -> str:
         if row["accuracy"] is not None
     ]
     if rows:
-        title = f"Where its confidence is so high or higher, as predict.py --sure asks for, % {stamp}"
+        title = f"Where its confidence is so high or higher, as predict.py --min-confidence asks for, % {stamp}"
         lines += table(title, ["", "clips", "right"], rows)
 
     groups = e["per_speaker"]
@@ -216,37 +150,9 @@ def format_report(evaluation: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def wrap(text: str) -> list[str]:
-    """The text in lines of the terminal."""
-    return textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_on_hyphens=False)
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of Markdown."""
-    lines = [[cell.replace("|", "\\|") for cell in cells] for cells in (header, *rows)]
-    lines.insert(1, ["---"] * len(header))
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def percent(fraction: float) -> str:
-    """A fraction as a table shows it, with one decimal."""
-    return f"{100 * fraction:5.1f}"
-
-
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _scores(group: Mapping[str, Any]) -> list[str]:
     return [percent(group["uar"]), percent(group["accuracy"]), str(group["n_clips"])]
-
-
-def table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Lines of a titled table after a blank line: the first column flush left, the others flush right."""
-    cells = [[str(cell) for cell in row] for row in [header, *rows]]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    body = [
-        "  " + "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in cells
-    ]
-    return ["", *wrap(title), *body]

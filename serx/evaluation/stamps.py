@@ -4,21 +4,21 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
-from serx.evaluation.intervals import clips_by_name
+from serx.metrics.intervals import clips_by_name
 
 # Clauses that differ from fold to fold, said once of all: `make_split` and `enrolled_stamp` write them.
 _LEFT_OUT = re.compile("(.+) left out")
-_ENROLLED = re.compile("each voice ENROLLED by its own ([0-9]+)(?: to ([0-9]+))? unlabelled clips")
+_ADAPTED = re.compile("ADAPTED to each speaker with ([0-9]+)(?: to ([0-9]+))? unlabeled clips")
 
 
-def enrolled_stamp(stamp: str, persons: Sequence[str]) -> str:
+def adapted_stamp(stamp: str, speaker_ids: Sequence[str]) -> str:
     """The stamp of clips by these speakers `(n,)`, each of whom was enrolled by the clips of their own among them."""
-    return f"{stamp}; {_enrolled([len(clips) for clips in clips_by_name(persons).values()])}"
+    return f"{stamp}; {_adapted([len(clips) for clips in clips_by_name(speaker_ids).values()])}"
 
 
-def is_enrolled(stamp: str) -> bool:
+def is_adapted(stamp: str) -> bool:
     """Whether the voices were made known, which is another protocol than to hear each clip by itself."""
-    return _ENROLLED.search(stamp) is not None
+    return _ADAPTED.search(stamp) is not None
 
 
 def pooled_stamp(stamps: Sequence[str], folds: Collection[int], seeds: Collection[int]) -> str:
@@ -27,10 +27,10 @@ def pooled_stamp(stamps: Sequence[str], folds: Collection[int], seeds: Collectio
     parts = [part for stamp in stamps for clause in stamp.split("; ") for part in clause.split(", ")]
     told = [part for part in dict.fromkeys(parts) if part.split(" fold ")[0] != protocol]
     left_out = list(dict.fromkeys(match[1] for match in map(_LEFT_OUT.fullmatch, told) if match))
-    counts = [int(n) for match in map(_ENROLLED.fullmatch, told) if match for n in match.groups() if n]
-    told = [part for part in told if not (_LEFT_OUT.fullmatch(part) or _ENROLLED.fullmatch(part))]
+    counts = [int(n) for match in map(_ADAPTED.fullmatch, told) if match for n in match.groups() if n]
+    told = [part for part in told if not (_LEFT_OUT.fullmatch(part) or _ADAPTED.fullmatch(part))]
     told += [f"{', '.join(left_out)} left out{' in turn' * (len(left_out) > 1)}"] if left_out else []
-    told += [_enrolled(counts)] if counts else []
+    told += [_adapted(counts)] if counts else []
     if len(folds) > 1 or any(" fold " in stamp.split(",")[0] for stamp in stamps):
         protocol += f" {named(sorted(folds))}"
     return ", ".join([protocol, *told, *([f"{len(seeds)} seeds"] if len(seeds) > 1 else [])])
@@ -45,7 +45,7 @@ def named(folds: Sequence[int]) -> str:
     return f"fold{'s' * (len(folds) > 1)} {ranges}"
 
 
-def _enrolled(counts: Collection[int]) -> str:
+def _adapted(counts: Collection[int]) -> str:
     low, high = min(counts), max(counts)
     number = str(low) if low == high else f"{low} to {high}"
-    return f"each voice ENROLLED by its own {number} unlabelled clips"
+    return f"ADAPTED to each speaker with {number} unlabeled clips"

@@ -15,23 +15,23 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from serx.data.corpus import Corpus
-from serx.data.recordings import read_folder
+from serx.augment.compose import augment
+from serx.augment.filters import LowPass
+from serx.augment.level import Clipping, Gain
+from serx.augment.noise import BackgroundNoise, Noise
+from serx.augment.recordings import RecordingTransform, load_recordings
+from serx.augment.reverb import Reverb
+from serx.augment.speed_and_pitch import PitchShift, Speed
+from serx.augment.telephone import Telephone
+from serx.augment.transform import Transform
+from serx.data.audio import read_folder
+from serx.data.batches import BatchSource
 from serx.evaluation.held_out import HeldOut, predict_clips
-from serx.evaluation.intervals import clips_by_name, speaker_interval
 from serx.evaluation.predictions import Predictions
-from serx.evaluation.report import percent, table
-from serx.evaluation.stamps import enrolled_stamp
-from serx.scoring import metrics
-from serx.transforms.augment import augment
-from serx.transforms.filters import LowPass
-from serx.transforms.level import Clipping, Gain
-from serx.transforms.noise import Noise, NoiseFiles
-from serx.transforms.recordings import FromFiles, bind
-from serx.transforms.reverb import Reverb
-from serx.transforms.telephone import Telephone
-from serx.transforms.tempo import PitchShift, Speed
-from serx.transforms.transform import Transform
+from serx.evaluation.stamps import adapted_stamp
+from serx.evaluation.tables import percent, table
+from serx.metrics import classification as metrics
+from serx.metrics.intervals import clips_by_name, speaker_interval
 
 SEED = 0  # of noises and rooms: two checkpoints hear the same
 ALONE = ("as recorded", "")
@@ -43,7 +43,7 @@ class Condition:
 
     disturbance: str
     amount: str
-    transform: Transform | FromFiles | None = None
+    transform: Transform | RecordingTransform | None = None
 
 
 def conditions(noise: str | None = None) -> list[Condition]:
@@ -53,10 +53,10 @@ def conditions(noise: str | None = None) -> list[Condition]:
         found += [_at_snr(f"{color} noise", snr, Noise(p=1, snr_db=(snr, snr), color=color)) for snr in (30, 20, 10, 0)]
     if noise is not None:
         found += [
-            _at_snr("recorded noise", snr, NoiseFiles(p=1, snr_db=(snr, snr), folder=noise)) for snr in (20, 10, 0)
+            _at_snr("recorded noise", snr, BackgroundNoise(p=1, snr_db=(snr, snr), folder=noise)) for snr in (20, 10, 0)
         ]
     for seconds in (0.3, 0.6, 1.0):
-        room = Reverb(p=1, rt60_seconds=(seconds, seconds), direct_db=(0.0, 0.0))
+        room = Reverb(p=1, rt60_seconds=(seconds, seconds), drr_db=(0.0, 0.0))
         found.append(Condition("room, as loud as the voice", f"{seconds:.1f} s", room))
     found += [Condition("level", f"{db:+d} dB", Gain(p=1, gain_db=(db, db))) for db in (-40, -20, -10, 10)]
     found += [Condition("overloaded", f"by {-db} dB", Clipping(p=1, limit_db=(db, db))) for db in (-6, -12)]
@@ -79,18 +79,20 @@ def stress(held: HeldOut, noise: str | None = None, progress: bool = True) -> di
     Raises:
         DataError: the folder `noise` holds nothing to be used.
     """
-    config, device = held.predictor.config, held.corpus.device
-    enrol, rate, stamp = config.model.enrol, config.data.sample_rate, held.stamp
-    known = held.predictor.familiar
+    config, device = held.predictor.config, held.source.device
+    adapt, rate, stamp = config.model.adapt, config.data.sample_rate, held.stamp
+    known = held.predictor.ood_detector
     counts: list[np.ndarray] = []
     rows: list[dict[str, Any]] = []
     load = cache(lambda folder: read_folder(folder, rate))
     planned = conditions(noise)
-    ready = [bind([each.transform] if each.transform else [], load, device) for each in planned]  # or refused at once
+    ready = [
+        load_recordings([each.transform] if each.transform else [], load, device) for each in planned
+    ]  # or refused at once
     bar = tqdm(planned, unit="condition", leave=False, disable=None if progress else True)
     for condition, transforms in zip(bar, ready, strict=True):
-        corpus = Disturbed(held.corpus, transforms, rate) if transforms else held.corpus
-        heard = predict_clips(held.predictor, held.dataset, held.clips, corpus, enrol)
+        source = Disturbed(held.source, transforms, rate) if transforms else held.source
+        heard = predict_clips(held.predictor, held.dataset, held.clips, source, adapt)
         counts.append(_by_speaker(heard))
         total = counts[-1].sum(0)
         change = speaker_interval(np.stack([counts[-1], counts[0]], 1), _gain) if len(counts) > 1 else None
@@ -102,20 +104,20 @@ def stress(held: HeldOut, noise: str | None = None, progress: bool = True) -> di
                 "accuracy": float(metrics.accuracy(total)),
                 "change": float(metrics.uar(total) - metrics.uar(counts[0].sum(0))),
                 "interval": None if change is None else list(change),
-                "unlike": known.share_unlike(corpus, held.clips, rate) if known else None,
+                "unlike": known.ood_fraction(source.batch, held.clips, rate) if known else None,
             }
         )
-        if enrol:
-            stamp = enrolled_stamp(held.stamp, heard.persons)
+        if adapt:
+            stamp = adapted_stamp(held.stamp, heard.speaker_ids)
     return {"protocol": stamp, "n_clips": len(held.clips), "n_speakers": len(counts[0]), "conditions": rows}
 
 
 class Disturbed:
     """A corpus whose clips are transformed whenever they are asked for, each in its own way, always the same."""
 
-    def __init__(self, corpus: Corpus, transforms: Sequence[Transform], sample_rate: int) -> None:
-        self.device = corpus.device
-        self._corpus, self._transforms, self._rate = corpus, transforms, float(sample_rate)
+    def __init__(self, source: BatchSource, transforms: Sequence[Transform], sample_rate: int) -> None:
+        self.device = source.device
+        self._corpus, self._transforms, self._rate = source, transforms, float(sample_rate)
 
     def batch(self, clips: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]:
         waveform, lengths = self._corpus.batch(clips)
@@ -128,23 +130,23 @@ def format_stress(result: dict[str, Any]) -> str:
     rows = []
     for row in result["conditions"]:
         bounds = row["interval"]
-        sure = f"{100 * bounds[0]:+.1f} to {100 * bounds[1]:+.1f}" if bounds else ""
+        min_confidence = f"{100 * bounds[0]:+.1f} to {100 * bounds[1]:+.1f}" if bounds else ""
         moved = "" if (row["disturbance"], row["amount"]) == ALONE else f"{100 * row['change']:+.1f}"
         told = "" if row["unlike"] is None else f"{100 * row['unlike']:.0f}"
-        rows.append([row["disturbance"], row["amount"], percent(row["uar"]), moved, sure, told])
+        rows.append([row["disturbance"], row["amount"], percent(row["uar"]), moved, min_confidence, told])
     title = f"{result['n_clips']} clips of {result['n_speakers']} speakers [{result['protocol']}]"
     header = ["UAR, %", "", "", "change", "95 % over speakers", "told unlike, %"]
     return "\n".join(table(title, header, rows)[1:]) + "\n"
 
 
-def _at_snr(disturbance: str, snr_db: int, transform: Transform | FromFiles) -> Condition:
+def _at_snr(disturbance: str, snr_db: int, transform: Transform | RecordingTransform) -> Condition:
     return Condition(disturbance, f"{snr_db} dB below" if snr_db else "as loud", transform)
 
 
 def _by_speaker(heard: Predictions) -> np.ndarray:
     """`(S, C, C)` confusions."""
     guesses, classes = heard.probabilities.argmax(1), len(heard.labels)
-    speakers = clips_by_name(heard.persons).values()
+    speakers = clips_by_name(heard.speaker_ids).values()
     return np.stack([metrics.confusion_matrix(heard.targets[rows], guesses[rows], classes) for rows in speakers])
 
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from serx.config import Config, load
+from serx import checkpoint
+from serx.config.loader import Config, load
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split, fold_count, make_split
 from serx.errors import CheckpointError, ConfigError, DataError
-from serx.evaluation.cross_validation import FoldResult
+from serx.evaluation.pooling import FoldResult
 from serx.evaluation.predictions import Predictions, from_csv
-from serx.scoring.metrics import score
-from serx.training import checkpoint
-from serx.training.folder import BEST, LAST, PREVIOUS
+from serx.metrics.classification import score
 from serx.training.resume import changed
+from serx.training.run_folder import BEST, LAST, PREVIOUS
 
 ROUNDING = 1e-9  # of a UAR
 TEST = "test"  # the folder, within that of the run, of its evaluation
@@ -105,7 +105,7 @@ def state_of(
         )
     try:
         _read(folder / evaluation)
-        digests = checkpoint.load_run(folder / BEST).facts["digests"]
+        digests = checkpoint.load_run_checkpoint(folder / BEST).metadata["digests"]
     except (DataError, CheckpointError):  # not evaluated, or damaged since: --resume compares the clips
         return "begun"
     for part in checkpoint.PARTS:

@@ -6,36 +6,87 @@ part. Here each mistake is made on purpose, beside the same training done withou
 splits that leak are built in this file, and the leak check refuses them everywhere else.
 """
 
+import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
-from serx.config import Config
-from serx.data.copies import with_copies
-from serx.data.corpus import Corpus, place
-from serx.data.dataset import Dataset, load_dataset, split_dataset
+from serx.augment.compose import augment
+from serx.augment.noise import Noise
+from serx.augment.speed_and_pitch import PitchShift, TimeStretch
+from serx.augment.transform import Transform
+from serx.config.loader import Config
+from serx.data.audio_cache import AudioCache, to_int16
+from serx.data.batches import BatchSource, StreamedAudio, make_batch_source
+from serx.data.dataset import DataConfig, Dataset, load_dataset, split_dataset
 from serx.data.protocols import Split
-from serx.data.settings import DataConfig
+from serx.device import choose_device, configure_torch
 from serx.errors import ConfigError, DivergedError
 from serx.evaluation.held_out import predict_clips
-from serx.evaluation.report import evaluate, percent, plain, table, wrap, write_files
-from serx.evaluation.stamps import enrolled_stamp
-from serx.experiments.remembered import Memory, remember
+from serx.evaluation.report import write_files
+from serx.evaluation.scores import evaluate, plain
+from serx.evaluation.stamps import adapted_stamp
+from serx.evaluation.tables import percent, table, wrap
+from serx.experiments.feature_cache import Memory, remember
 from serx.inference.predictor import Predictor
-from serx.scoring import pictures
+from serx.plots.experiments import protocols_figure
+from serx.plots.style import figure_png
 from serx.seeding import generator
-from serx.training.device import choose_device, set_up
-from serx.training.folder import BEST, LAST, hold
-from serx.training.loop import begin, train
-from serx.training.narration import say
-from serx.training.run import Run
-from serx.transforms.noise import Noise
-from serx.transforms.tempo import PitchShift, TimeStretch
-from serx.transforms.transform import Transform
+from serx.training.console import echo
+from serx.training.run_folder import BEST, LAST, lock_run_folder
+from serx.training.state import Run
+from serx.training.trainer import fit_normalizer, train
+
+BATCH = 8
+
+
+def with_copies(
+    dataset: Dataset, transforms: Sequence[Transform], sample_rate: int, seed: int, progress: bool = True
+) -> Dataset:
+    """The n clips of `dataset`, then a copy of each by the first transform, by the second, and so on.
+
+    Copy j of clip i is clip `(j + 1) * n + i`; its path bears the transform's name. All audio is held in memory.
+    """
+    audio_cache, count = dataset.audio_cache, len(dataset.utterances)
+    source = StreamedAudio(audio_cache, torch.device("cpu"))
+    samples, scales, digests = [np.asarray(audio_cache.samples)], list(audio_cache.scales), list(audio_cache.digests)
+    lengths, utterances = list(audio_cache.lengths), list(dataset.utterances)
+    hidden = None if progress else True  # None: shown on a terminal only
+    with tqdm(total=count * len(transforms), desc="copies", unit="clip", disable=hidden) as bar:
+        for number, transform in enumerate(transforms):
+            for clips in np.array_split(np.arange(count), -(-count // BATCH)):
+                waveform, sizes = source.batch(clips)
+                rows = torch.from_numpy(clips)
+                waveform, sizes = augment([transform], waveform, sizes, rows, sample_rate, seed, number)
+                for clip, row, size in zip(clips, waveform.numpy(), sizes.tolist(), strict=True):
+                    copy, scale = to_int16(row[:size])
+                    samples.append(copy)
+                    scales.append(np.float32(scale))
+                    lengths.append(size)
+                    digests.append(hashlib.sha256(copy.tobytes()).hexdigest()[:32])
+                    path = dataset.utterances[clip].path
+                    name = f"{path.stem}+{transform.kind}-{number}{path.suffix}"
+                    utterances.append(replace(dataset.utterances[clip], path=path.with_name(name)))
+                bar.update(len(clips))
+    whole = AudioCache(
+        folder=audio_cache.folder,
+        samples=np.concatenate(samples),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        scales=np.asarray(scales, np.float32),
+        rows=tuple(range(len(lengths))),
+        digests=tuple(digests),
+        refused=audio_cache.refused,
+        fingerprint=f"{audio_cache.fingerprint} with copies",
+    )
+    targets = np.tile(dataset.targets, 1 + len(transforms))
+    return replace(dataset, utterances=tuple(utterances), targets=targets, audio_cache=whole)
+
 
 # One copy each, about as strong as the systems make them that augment before they split.
 KINDS: tuple[Transform, ...] = (
@@ -43,7 +94,11 @@ KINDS: tuple[Transform, ...] = (
     TimeStretch(p=1.0, tempo=(0.8, 0.9)),
     PitchShift(p=1.0, semitones=(0.5, 1.0)),
 )
+
+
 TWICE = "LEAKY: every file twice and clips drawn at random, so recordings of the training part are tested"
+
+
 BEFORE = "LEAKY: copies made before clips were drawn at random, so copies of training clips are tested"
 
 
@@ -57,10 +112,12 @@ class Case:
     honest: bool = False
 
 
-def teach(config: Config, out: Path, copies: int = len(KINDS), progress: bool = True) -> tuple[dict[str, Any], int]:
+def run_leakage_lesson(
+    config: Config, out: Path, copies: int = len(KINDS), progress: bool = True
+) -> tuple[dict[str, Any], int]:
     """Trains and tests `config` four times, and writes leakage.json and leakage.png into `out`.
 
-    `copies` of every clip are made beforehand and take the place of `augment.waveform` and `augment.fused`; but for
+    `copies` of every clip are made beforehand and take the place of `augment.waveform` and `augment.mel_warp`; but for
     the first mistake, only those of training clips are used. All test parts have the share of the clips that the
     speaker-independent one has.
 
@@ -77,29 +134,29 @@ def teach(config: Config, out: Path, copies: int = len(KINDS), progress: bool = 
     if any(out.glob(f"*/{LAST}")):
         raise ConfigError(f"--out {out}: a lesson is there already, and lessons do not go on; name another folder")
     device = choose_device(config.train.device)
-    set_up(config.train.threads, config.train.deterministic)
+    configure_torch(config.train.threads, config.train.deterministic)
     dataset = load_dataset(config.data, progress=progress)
     cases = make_cases(dataset, config, copies, progress)
     transforms = [KINDS[number % len(KINDS)] for number in range(copies)]
     for note in dataset.notes:
-        say(f"note: {note}")
+        echo(f"note: {note}")
     dataset = replace(dataset, notes=())  # else each of the four trainings would tell them again
     bank = with_copies(dataset, transforms, config.data.sample_rate, config.train.seed, progress)
-    corpus, memory, results = place(bank.pack, device, config.data.placement), Memory(), []
-    plain_augment = config.augment.model_copy(update={"waveform": (), "fused": None})
+    source, memory, results = make_batch_source(bank.audio_cache, device, config.data.placement), Memory(), []
+    plain_augment = config.augment.model_copy(update={"waveform": (), "mel_warp": None})
     for case in cases:
         data = config.data if case.honest else _at_random(config.data)
         own = config.model_copy(update={"data": data, "augment": plain_augment})
-        say(f"\n{case.title}: {len(case.split.train)} training and {len(case.split.test)} test clips")
-        stopped = _train(own, bank, case, corpus, out / case.name, memory, device, progress)
+        echo(f"\n{case.title}: {len(case.split.train)} training and {len(case.split.test)} test clips")
+        stopped = _train(own, bank, case, source, out / case.name, memory, device, progress)
         if stopped is not None:
             return {}, 128 + stopped
-        results.append(_test(bank, case, corpus, out / case.name, memory, device))
+        results.append(_test(bank, case, source, out / case.name, memory, device))
     told = {"epochs": config.train.epochs, "seed": config.train.seed, "copies": copies, "cases": results}
     lesson = plain({**told, "config": config.model_dump(mode="json")})
     rows = [(r["title"], r["accuracy"], r["uar"], r["honest"]) for r in results]
     title = f"One recipe ({config.model.kind}), {_epochs(config.train.epochs)} each: what its test part makes of it"
-    picture = pictures.figure_png(pictures.protocols_figure(rows, 1 / len(dataset.labels), title))
+    picture = figure_png(protocols_figure(rows, 1 / len(dataset.labels), title))
     write_files(out, {"leakage.png": picture, "leakage.json": (json.dumps(lesson, indent=2) + "\n").encode()})
     return lesson, 0
 
@@ -113,7 +170,7 @@ def make_cases(dataset: Dataset, config: Config, copies: int, progress: bool = T
     """
     honest = split_dataset(dataset, config.data, progress)
     if not honest.speaker_independent:
-        few = len({u.person for u in dataset.utterances}) < config.data.folds
+        few = len({u.speaker_id for u in dataset.utterances}) < config.data.folds
         apart = "luna5" if {u.corpus for u in dataset.utterances} == {"ravdess"} else "loso" if few else "kfold"
         raise ConfigError(
             f"data.protocol: {honest.stamp}; the lesson ends with speakers apart: add data.protocol={apart}"
@@ -121,7 +178,7 @@ def make_cases(dataset: Dataset, config: Config, copies: int, progress: bool = T
     n = len(dataset.utterances)
     test = len(honest.test) / n
     valid = len(honest.valid) / (n - len(honest.test))
-    shares = {"test_share": test, "valid_share": valid}
+    shares = {"test_fraction": test, "valid_fraction": valid}
     by_clips = split_dataset(dataset, _at_random(config.data).model_copy(update=shares), progress)
     targets, seed = np.tile(dataset.targets, 1 + copies), config.data.split_seed
     twice = naive_split(np.tile(np.arange(n), 2), targets, test, valid, seed, TWICE)
@@ -142,15 +199,15 @@ def _at_random(data: DataConfig) -> DataConfig:
 
 
 def naive_split(
-    entries: np.ndarray, targets: np.ndarray, test_share: float, valid_share: float, seed: int, stamp: str
+    entries: np.ndarray, targets: np.ndarray, test_fraction: float, valid_fraction: float, seed: int, stamp: str
 ) -> Split:
     """Draws entries of each class at random, as if each were a clip of its own: copies and twins go anywhere.
 
     Args:
         entries: `(m,)` clips; one that stands twice is drawn twice, and may be in two parts.
         targets: the class of every clip.
-        test_share: of the entries.
-        valid_share: of those beside the test part.
+        test_fraction: of the entries.
+        valid_fraction: of those beside the test part.
         seed: of the draw.
         stamp: what every number says.
     """
@@ -158,8 +215,8 @@ def naive_split(
     for label in np.unique(targets):
         members = entries[targets[entries] == label]
         order = members[torch.randperm(len(members), generator=generator(seed, "naive split", int(label))).numpy()]
-        tested = round(test_share * len(order))
-        validating = tested + round(valid_share * (len(order) - tested))
+        tested = round(test_fraction * len(order))
+        validating = tested + round(valid_fraction * (len(order) - tested))
         for part, chosen in zip(parts, np.split(order, [tested, validating]), strict=True):
             part.extend(chosen.tolist())
     test, valid, train_ = (tuple(sorted(part)) for part in parts)
@@ -176,26 +233,28 @@ def in_training(split: Split, n: int, copies: int) -> Split:
 
 
 def _train(
-    config: Config, bank: Dataset, case: Case, corpus: Corpus, folder: Path, memory: Memory, device: torch.device,
+    config: Config, bank: Dataset, case: Case, source: BatchSource, folder: Path, memory: Memory, device: torch.device,
     progress: bool,
 ) -> int | None:  # fmt: skip
-    with hold(folder):
+    with lock_run_folder(folder):
         run = Run(config, bank.labels, device, pretrained=True)
         remember(run.recognizer.features, memory)
-        outcome = train(begin(run, case.split, corpus), bank, case.split, corpus, folder, progress)
+        outcome = train(fit_normalizer(run, case.split, source), bank, case.split, source, folder, progress)
     if outcome.stopped_by is None and not outcome.best:
         raise DivergedError(f"{case.title}: no epoch had a finite score; lower optim.lr")
     return outcome.stopped_by
 
 
 def _test(
-    bank: Dataset, case: Case, corpus: Corpus, folder: Path, memory: Memory, device: torch.device
+    bank: Dataset, case: Case, source: BatchSource, folder: Path, memory: Memory, device: torch.device
 ) -> dict[str, Any]:
     predictor = Predictor(folder / BEST, device)
     remember(predictor.recognizer.features, memory)
-    clips, enrol = np.asarray(case.split.test), predictor.config.model.enrol
-    predictions = predict_clips(predictor, bank, clips, corpus, enrol)
-    scores = evaluate(predictions, enrolled_stamp(case.split.stamp, predictions.persons) if enrol else case.split.stamp)
+    clips, adapt = np.asarray(case.split.test), predictor.config.model.adapt
+    predictions = predict_clips(predictor, bank, clips, source, adapt)
+    scores = evaluate(
+        predictions, adapted_stamp(case.split.stamp, predictions.speaker_ids) if adapt else case.split.stamp
+    )
     kept = {name: scores[name] for name in ("accuracy", "uar", "macro_f1", "n_clips", "n_speakers", "protocol")}
     sizes = {f"n_{part}": len(getattr(case.split, part)) for part in ("train", "valid", "test")}
     return {"case": case.name, "title": case.title, "honest": case.honest, **kept, **sizes}

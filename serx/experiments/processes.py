@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serx.commands import ASKED_BY
 from serx.errors import DiskError
 from serx.files import free_space
-from serx.training.signals import interruptible
+from serx.system import PARENT_PROCESS
+from serx.training.signals import catch_signals
 
 POLL_SECONDS = 0.1
 
@@ -70,9 +70,9 @@ def run_side_by_side(
     Returns:
         The signal that stopped it, or None.
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), ASKED_BY: str(os.getpid())}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), PARENT_PROCESS: str(os.getpid())}
     waiting, running = deque(jobs), dict[int, _Running]()
-    with interruptible() as signals:
+    with catch_signals() as signals:
         passed_on = False
         try:
             while running or (waiting and not signals):

@@ -14,24 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serx.config import Config, dump, load
+from serx.config.loader import Config, dump, load
+from serx.config.yaml_lines import parse
 from serx.data.audio import AudioConfig
-from serx.data.dataset import Dataset, load_dataset, split_dataset
+from serx.data.dataset import DataConfig, Dataset, load_dataset, split_dataset
 from serx.data.protocols import make_split
-from serx.data.settings import DataConfig
+from serx.device import choose_device
 from serx.errors import ConfigError
-from serx.evaluation.ranking import Tried, markdown_ranking, rank
-from serx.evaluation.ranking_picture import ranking_figure
+from serx.evaluation.ranking import SettingResult, markdown_ranking, rank
 from serx.evaluation.report import write_files
 from serx.experiments.cross_validation import evaluate_command, train_command
+from serx.experiments.fold_runs import LOG, FoldRuns, Workers, run_folds
 from serx.experiments.folds import FREE, Fold, read_fold, state_of
-from serx.experiments.visit import LOG, Visit, Workplace, visit_folds
-from serx.scoring.pictures import figure_png
+from serx.plots.experiments import ranking_figure
+from serx.plots.style import figure_png
 from serx.seeding import derive
-from serx.training.device import choose_device
-from serx.training.folder import hold
-from serx.training.narration import say
-from serx.yaml_lines import parse
+from serx.training.console import echo
+from serx.training.run_folder import lock_run_folder
 
 AS_IT_IS = "as it is"
 VALID = "valid"  # the folder, within that of a run, of its evaluation
@@ -119,7 +118,7 @@ def _values(text: str) -> tuple[str, tuple[Any, ...]]:
 
 
 def sweep(
-    settings: Sequence[Setting], out: Path, groups: int, seeds: Sequence[int], place: Workplace
+    settings: Sequence[Setting], out: Path, groups: int, seeds: Sequence[int], place: Workers
 ) -> tuple[dict[str, Any] | None, int]:
     """Trains each setting for each group and seed that is not finished, then writes what all of them come to.
 
@@ -138,26 +137,26 @@ def sweep(
     data = settings[0].config.data
     for device in place.devices or (settings[0].config.train.device,):
         choose_device(device, "--devices" if place.devices else "train.device")
-    with hold(out, "--out"):
+    with lock_run_folder(out, "--out"):
         dataset = load_dataset(data)
-        dealt = deal(dataset, data, groups)
+        speaker_groups = group_speakers(dataset, data, groups)
         chosen = any(setting.config.train.select != "last" for setting in settings)
-        stamp = f"{dealt.stamp}, and choose their epochs" if chosen else dealt.stamp
+        stamp = f"{speaker_groups.stamp}, and choose their epochs" if chosen else speaker_groups.stamp
         for note in dataset.notes:
-            say(f"note: {note}")
-        trials = [trial for setting in settings for trial in plan_trials(setting, out, dealt, seeds)]
+            echo(f"note: {note}")
+        trials = [trial for setting in settings for trial in plan_trials(setting, out, speaker_groups, seeds)]
         to_do = [trial for trial in trials if trial.state != "finished"]
         done = f"{len(trials) - len(to_do)} finished, {len(to_do)} to do"
-        say(f"{len(settings)} settings, {len(trials)} runs: {done}, in {out}")
-        visit = visit_folds(to_do, lambda trial, slot: trial_commands(trial, place, slot), VALID, place)
-        ranking = _conclude(settings, trials, visit, out, stamp)
-    if visit.stopped is not None:
-        say(f"stopped with {len(visit.missing)} of {len(trials)} runs to do; the same command goes on")
-    return ranking, visit.exit_code
+        echo(f"{len(settings)} settings, {len(trials)} runs: {done}, in {out}")
+        fold_runs = run_folds(to_do, lambda trial, slot: trial_commands(trial, place, slot), VALID, place)
+        ranking = _conclude(settings, trials, fold_runs, out, stamp)
+    if fold_runs.stopped is not None:
+        echo(f"stopped with {len(fold_runs.missing)} of {len(trials)} runs to do; the same command goes on")
+    return ranking, fold_runs.exit_code
 
 
 @dataclass(frozen=True)
-class Dealt:
+class SpeakerGroups:
     """Speakers who test, and are not heard, the groups of the others, and a line that says so."""
 
     test: tuple[str, ...]
@@ -165,7 +164,7 @@ class Dealt:
     stamp: str
 
 
-def deal(dataset: Dataset, config: DataConfig, groups: int) -> Dealt:
+def group_speakers(dataset: Dataset, config: DataConfig, groups: int) -> SpeakerGroups:
     """Deals the speakers beside the test part of the configuration's own fold into groups, even in sex and class.
 
     Raises:
@@ -176,29 +175,29 @@ def deal(dataset: Dataset, config: DataConfig, groups: int) -> Dealt:
     if not split.speaker_independent:
         raise ConfigError(f"data.protocol: {split.stamp}; a sweep needs speakers apart: add data.protocol=kfold")
     beside = sorted({*split.train, *split.valid})
-    people = len(dataset.persons(tuple(beside)))
+    people = len(dataset.speaker_ids(tuple(beside)))
     if not 2 <= groups <= people:
         raise ConfigError(f"--groups {groups}: {people} speakers are beside the test part; give 2 to {people}")
     clips, classes = [dataset.utterances[i] for i in beside], [targets[i] for i in beside]
-    folds = {"protocol": "kfold", "folds": groups, "valid_share": 0.0, "test_corpora": ()}
+    folds = {"protocol": "kfold", "folds": groups, "valid_fraction": 0.0, "test_corpora": ()}
     told = []
     for number in range(groups):
         group = make_split(clips, classes, config.model_copy(update={**folds, "fold": number})).test
-        told.append(tuple(sorted({clips[i].person for i in group})))
+        told.append(tuple(sorted({clips[i].speaker_id for i in group})))
     stamp = f"{people} speakers beside the test part of {split.stamp}, in {groups} groups that validate in turn"
-    return Dealt(tuple(dataset.persons(split.test)), tuple(told), stamp)
+    return SpeakerGroups(tuple(dataset.speaker_ids(split.test)), tuple(told), stamp)
 
 
-def plan_trials(setting: Setting, out: Path, dealt: Dealt, seeds: Sequence[int]) -> list[Trial]:
+def plan_trials(setting: Setting, out: Path, speaker_groups: SpeakerGroups, seeds: Sequence[int]) -> list[Trial]:
     """The runs of a setting; what each reads as its configuration is written into the setting's folder.
 
     Raises:
         ConfigError: a folder holds a run of other settings or clips.
     """
     dataset = load_dataset(setting.config.data)
-    apart = {"protocol": "speakers", "fold": 0, "test_corpora": (), "test_speakers": dealt.test}
+    apart = {"protocol": "speakers", "fold": 0, "test_corpora": (), "test_speakers": speaker_groups.test}
     trials, files = [], {}
-    for number, group in enumerate(dealt.groups):
+    for number, group in enumerate(speaker_groups.groups):
         data = setting.config.data.model_copy(update={**apart, "valid_speakers": group})
         split = split_dataset(dataset, data)
         files[_file(number)] = dump(setting.config.model_copy(update={"data": data})).encode()
@@ -216,28 +215,28 @@ def _file(number: int) -> str:
     return f"group-{number}.yaml"
 
 
-def trial_commands(trial: Fold, place: Workplace, slot: int) -> list[list[str]]:
+def trial_commands(trial: Fold, place: Workers, slot: int) -> list[list[str]]:
     """Trains a setting without one group, then evaluates it on that group: the scripts that a user would call."""
     train = train_command(trial, trial.folder.parents[1] / _file(trial.number), {}, place, slot)
     return [train, evaluate_command(trial, VALID, place, slot, part="valid")]
 
 
 def _conclude(
-    settings: Sequence[Setting], trials: Sequence[Trial], visit: Visit, out: Path, stamp: str
+    settings: Sequence[Setting], trials: Sequence[Trial], fold_runs: FoldRuns, out: Path, stamp: str
 ) -> dict[str, Any] | None:
-    missing = {trial.name for trial in visit.missing}
+    missing = {trial.name for trial in fold_runs.missing}
     tried, waiting = [], []
     for setting in settings:
         own = [trial for trial in trials if trial.setting == setting.name]
         if any(trial.name in missing for trial in own):
             waiting.append(setting.name)
         else:
-            tried.append(Tried(setting.name, setting.overrides, [read_fold(trial, VALID) for trial in own]))
+            tried.append(SettingResult(setting.name, setting.overrides, [read_fold(trial, VALID) for trial in own]))
     folders = {trial.name: trial.folder for trial in trials}
-    failed = [f"{name} (exit code {code}; see {folders[name] / LOG})" for name, code in visit.failed.items()]
-    if visit.stopped is None:
+    failed = [f"{name} (exit code {code}; see {folders[name] / LOG})" for name, code in fold_runs.failed.items()]
+    if fold_runs.stopped is None:
         for told in failed:
-            say(f"failed: {told}; the same command tries again")
+            echo(f"failed: {told}; the same command tries again")
     if not tried:
         return None
     ranking = {**rank(tried, stamp), "missing": waiting, "failed": failed}

@@ -1,7 +1,7 @@
 """`export`: a checkpoint as one ONNX file, from a waveform to probabilities, for programs without PyTorch.
 
 The graph holds the whole line that `Predictor` takes behind decoding: the part of the clip that the recipe hears, its
-ends trimmed, features, normaliser, networks, temperature. A file that came out is a file that was compared: ONNX
+ends trimmed, features, normalizer, networks, temperature. A file that came out is a file that was compared: ONNX
 Runtime must give the probabilities of the checkpoint it was made from.
 """
 
@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -23,16 +24,19 @@ from torch import Tensor, nn
 
 import serx
 from serx.data.audio import FRAME_SECONDS, STEP_SECONDS, AudioConfig, as_clip, window
+from serx.dsp.batching import valid_mask
 from serx.errors import ConfigError, DiskError
 from serx.files import free_space, write_atomically
-from serx.inference.onnx_gru import as_onnx
 from serx.inference.predictor import Predictor
 from serx.recognizer import Recognizer
 from serx.seeding import derive
-from serx.transforms.functional import valid_mask
 
 OPSET = 20  # the first with a DFT whose length may be any
+
+
 PARITY = 1e-4  # of a probability: more than rounding
+
+
 TRIED_SECONDS = (0.4, 1.0, 2.2, 3.7, 9.1)
 
 
@@ -57,7 +61,7 @@ def export(predictor: Predictor, path: Path, clips: Sequence[np.ndarray] = ()) -
         _wanted(package)
     whole = Utterance(predictor.recognizer, predictor.config.data).eval()
     program = _translated(whole, path)
-    program.model.metadata_props.update(_facts(predictor, whole))
+    program.model.metadata_props.update(_metadata(predictor, whole))
     content = _bare(program.model_proto).SerializeToString()
     tried = [*_made_up(whole), *clips]
     difference = float(np.max([*_differences(predictor, content, tried)]))
@@ -112,10 +116,10 @@ def trimmed(
     power = power * (starts + size <= lengths[:, None])
     loud = power >= power.amax(1, keepdim=True) * 10 ** (-trim_db / 10)
     keep = round(keep_seconds * sample_rate)
-    begin = (torch.where(loud, starts, waveform.shape[1]).amin(1) - keep).clamp(min=0)
+    fit_normalizer = (torch.where(loud, starts, waveform.shape[1]).amin(1) - keep).clamp(min=0)
     end = torch.minimum(torch.where(loud, starts, 0).amax(1) + size + keep, lengths)
-    source = torch.arange(waveform.shape[1], device=waveform.device) + begin[:, None]
-    return waveform.gather(1, source.clamp(max=waveform.shape[1] - 1)), end - begin
+    source = torch.arange(waveform.shape[1], device=waveform.device) + fit_normalizer[:, None]
+    return waveform.gather(1, source.clamp(max=waveform.shape[1] - 1)), end - fit_normalizer
 
 
 def _translated(whole: Utterance, path: Path) -> Any:
@@ -160,14 +164,14 @@ def _bare(model: Any) -> Any:
     return model
 
 
-def _facts(predictor: Predictor, whole: Utterance) -> dict[str, str]:
+def _metadata(predictor: Predictor, whole: Utterance) -> dict[str, str]:
     """What the file says of itself, as ONNX Runtime's `get_modelmeta().custom_metadata_map` gives it."""
     return {
         "labels": json.dumps(predictor.labels),
         "sample_rate": str(whole.audio.sample_rate),
         "shortest_samples": str(whole.shortest),
         "longest_samples": str(whole.longest),
-        "protocol": str(predictor.facts.get("protocol", "")),
+        "protocol": str(predictor.metadata.get("protocol", "")),
         "serx": serx.__version__,
     }
 
@@ -206,3 +210,37 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextmanager
+def as_onnx(model: nn.Module) -> Iterator[None]:
+    """Within, every `nn.GRU(batch_first=True)` of one layer and one direction is exported as an ONNX GRU."""
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.GRU)]
+    for layer in layers:
+        layer.forward = partial(_symbol, layer)  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward  # back to the class's own
+
+
+def _symbol(layer: nn.GRU, x: Tensor) -> tuple[Tensor, None]:
+    """`x (B, N, C)` -> `(B, N, units)`."""
+    inputs, hidden, bias_in, bias_hidden = (
+        _gates_of_onnx(getattr(layer, f"{name}_l0")) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    directions = torch.onnx.ops.symbolic(
+        "::GRU",
+        (x.transpose(0, 1), inputs[None], hidden[None], torch.cat([bias_in, bias_hidden])[None]),
+        {"hidden_size": layer.hidden_size, "linear_before_reset": 1},
+        dtype=x.dtype,
+        shape=(x.shape[1], 1, x.shape[0], layer.hidden_size),
+    )  # (N, 1, B, units)
+    return directions[:, 0].transpose(0, 1), None
+
+
+def _gates_of_onnx(weights: Tensor) -> Tensor:
+    """torch has reset, update, new one behind the other; ONNX update, reset, new."""
+    reset, update, new = weights.chunk(3)
+    return torch.cat([update, reset, new])

@@ -8,25 +8,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from serx.config import Config, from_tree, tuples
-from serx.data.audio import RefusedAudioError, as_clip, blocks, read, seconds
-from serx.data.familiar import from_tensors
+from serx import checkpoint
+from serx.checkpoint import fill
+from serx.config.loader import Config, from_tree, tuples
+from serx.data.audio import AudioError, as_clip, blocks, read, seconds
 from serx.errors import CheckpointError, ConfigError
-from serx.inference.enrolment import enrolled
-from serx.inference.utterances import MOST_SECONDS, RATE, utterances
+from serx.inference.adaptation import adapted
+from serx.inference.segmentation import MOST_SECONDS, RATE, utterances
 from serx.models.registry import build
+from serx.ood import from_tensors
 from serx.recognizer import Recognizer
-from serx.training import checkpoint
-from serx.training.run import fill
 
 BATCH = 16
 UNSURE = "unsure"  # told in the place of an emotion
 
 
-def verdict(probabilities: dict[str, float], sure: float = 0.0) -> str:
+def verdict(probabilities: dict[str, float], min_confidence: float = 0.0) -> str:
     """The most probable emotion, or `unsure` where its probability is below `sure`."""
     label = max(probabilities, key=probabilities.__getitem__)
-    return label if probabilities[label] >= sure else UNSURE
+    return label if probabilities[label] >= min_confidence else UNSURE
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Prediction:
         """The most probable emotion."""
         return self.told()
 
-    def told(self, sure: float = 0.0) -> str | None:
+    def told(self, min_confidence: float = 0.0) -> str | None:
         """`verdict` on the file; None where it could not be used."""
-        return verdict(self.probabilities, sure) if self.probabilities else None
+        return verdict(self.probabilities, min_confidence) if self.probabilities else None
 
 
 class Predictor:
@@ -61,11 +61,11 @@ class Predictor:
         Raises:
             CheckpointError: the file is damaged or not a checkpoint of serx.
         """
-        saved = checkpoint.load_run(path)
-        self.facts: dict[str, Any] = saved.facts
+        saved = checkpoint.load_run_checkpoint(path)
+        self.metadata: dict[str, Any] = saved.metadata
         try:
-            self.config: Config = from_tree(tuples(saved.facts["config"]), source=f"{path}, its configuration")
-            self.labels = tuple(saved.facts["labels"])
+            self.config: Config = from_tree(tuples(saved.metadata["config"]), source=f"{path}, its configuration")
+            self.labels = tuple(saved.metadata["labels"])
         except (KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
             raise CheckpointError(f"{path}: not readable by this version of serx: {error}") from error
         self.device = device
@@ -78,8 +78,8 @@ class Predictor:
             raise CheckpointError(f"{path}: its configuration cannot be built: {error}".partition("\n")[0]) from error
         fill(recognizer, weights, f"{path}: model")
         self.recognizer = recognizer.to(device).eval()
-        self.recognizer.temperature = _temperature(path, saved.facts)
-        self.familiar = from_tensors(saved.group("familiar"), config.data.sample_rate)
+        self.recognizer.temperature = _temperature(path, saved.metadata)
+        self.ood_detector = from_tensors(saved.group("ood"), config.data.sample_rate)
 
     def predict(self, paths: Sequence[Path], voice: Sequence[torch.Tensor] | None = None) -> list[Prediction]:
         """One prediction a path, in order; a file that cannot be used gets its reason, and the rest go on.
@@ -91,7 +91,7 @@ class Predictor:
             ConfigError: the model cannot enrol a voice.
         """
         if voice is not None:
-            with enrolled(self.recognizer, voice):
+            with adapted(self.recognizer, voice):
                 return self.predict(paths)
         predictions: list[Prediction] = []
         for start in range(0, len(paths), BATCH):
@@ -109,7 +109,7 @@ class Predictor:
         for path in paths:
             try:
                 clips = self._utterances(path) if seconds(path) > MOST_SECONDS else [read(path, self.config.data)]
-            except RefusedAudioError as error:
+            except AudioError as error:
                 refused[path] = f"{error.reason}: {error.detail}"
                 continue
             if not clips:
@@ -127,7 +127,7 @@ class Predictor:
         for path in paths:
             try:
                 heard[path] = read(path, self.config.data)
-            except RefusedAudioError as error:
+            except AudioError as error:
                 refused[path] = f"{error.reason}: {error.detail}"
         return heard, refused
 
@@ -149,9 +149,9 @@ class Predictor:
 
         None as well where the checkpoint does not know: trained on two speakers or fewer, or by an earlier serx.
         """
-        if self.familiar is None:
+        if self.ood_detector is None:
             return [None] * len(waveforms)
-        return self.familiar.unlike(*_padded(waveforms), self.config.data.sample_rate)
+        return self.ood_detector.unlike(*_padded(waveforms), self.config.data.sample_rate)
 
 
 def _padded(waveforms: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -176,9 +176,9 @@ def _refuse_giants(path: str | Path, config: Config, classes: int, weights: dict
             )
 
 
-def _temperature(path: str | Path, facts: dict[str, Any]) -> float:
-    """What `best.safetensors` learnt of its confidence from validation speakers; `last.safetensors` says nothing."""
-    said = facts.get("temperature", 1.0)
+def _temperature(path: str | Path, metadata: dict[str, Any]) -> float:
+    """What `best.safetensors` learned of its confidence from validation speakers; `last.safetensors` says nothing."""
+    said = metadata.get("temperature", 1.0)
     if not isinstance(said, float) or not 0.01 < said < 100:  # NaN is not either
         raise CheckpointError(f"{path}: its temperature is {said!r}, not a number near 1; use another checkpoint")
     return said

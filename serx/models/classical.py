@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from serx.models.ensemble import AnyModelConfig
+from serx.models.ensemble import BaseModelConfig
 from serx.models.layers import time_mask
 
 FOLDS = 5  # of speakers, for the scale that makes probabilities of an SVM's distances
@@ -21,15 +21,15 @@ NEVER = -30.0  # logit of a class without a training clip
 MAX_ITERATIONS = 5000
 
 
-class ClassicalConfig(AnyModelConfig):
+class ClassicalConfig(BaseModelConfig):
     """Which classifier, and the strengths to try: each `c` is one epoch, and validation speakers choose among them."""
 
     kind: Literal["classical"] = "classical"
     classifier: Literal["logistic_regression", "svm"] = "logistic_regression"
     c: tuple[Annotated[float, Field(gt=0)], ...] = Field((0.001, 0.003, 0.01, 0.03, 0.1), min_length=1)
     gamma: float | None = Field(None, gt=0)  # width of the SVM's kernel; default 1 / (F * variance of the vectors)
-    members: int = Field(1, ge=1, le=1)  # a fit has no luck to even out
-    relax: float = Field(0.0, ge=0, le=0)
+    ensemble_size: int = Field(1, ge=1, le=1)  # a fit has no luck to even out
+    relaxed_freq_norm: float = Field(0.0, ge=0, le=0)
 
 
 class Classical(nn.Module):
@@ -58,13 +58,13 @@ class Classical(nn.Module):
             self.kernel.support = self.kernel.support.new_zeros(support_vectors, self.kernel.support.shape[1])
             self.weight = self.weight.new_zeros(len(self.weight), support_vectors)
 
-    def fit(self, vectors: Tensor, targets: np.ndarray, c: float, persons: Sequence[str], balanced: bool) -> None:
+    def fit(self, vectors: Tensor, targets: np.ndarray, c: float, speaker_ids: Sequence[str], balanced: bool) -> None:
         """Fits from the beginning.
 
         Args:
             vectors: `(n, F)`, on a common scale.
             targets: `(n,)` class indices, of at least two classes.
-            c: the inverse strength of regularisation, as scikit-learn's `C`.
+            c: the inverse strength of regularization, as scikit-learn's `C`.
             persons: the n speakers, who are kept apart where an SVM's probabilities are calibrated.
             balanced: every class weighs the same, however many clips it has.
         """
@@ -73,7 +73,7 @@ class Classical(nn.Module):
             gamma = self.config.gamma or 1 / (x.shape[1] * max(x.var(), np.finfo(np.float32).eps))
             machines = _Machines(c, gamma, class_weight, len(self.bias))
             weight, bias = machines.fit(x, targets)
-            scale = _calibrate(machines, x, targets, persons)
+            scale = _calibrate(machines, x, targets, speaker_ids)
             used = np.flatnonzero(weight.any(0))
             self.make_room(len(used))
             self.kernel.support.copy_(torch.from_numpy(x[used]))
@@ -98,7 +98,7 @@ class RadialBasis(nn.Module):
         self.register_buffer("gamma", torch.ones(()))
 
     def forward(self, vectors: Tensor) -> Tensor:
-        # Differences, not |x|^2 - 2 x s + |s|^2: those cancel, and a clip would hear its neighbours in the last digits.
+        # Differences, not |x|^2 - 2 x s + |s|^2: those cancel, and a clip would hear its neighbors in the last digits.
         distances = torch.cdist(vectors.float(), self.support, compute_mode="donot_use_mm_for_euclid_dist")
         return (-self.gamma * distances.square()).exp()
 
@@ -145,7 +145,7 @@ class _Machines:
         return rbf_kernel(x, fitted_on, self.gamma) @ weight.T + bias
 
 
-def _calibrate(machines: _Machines, x: np.ndarray, targets: np.ndarray, persons: Sequence[str]) -> float:
+def _calibrate(machines: _Machines, x: np.ndarray, targets: np.ndarray, speaker_ids: Sequence[str]) -> float:
     """The factor that makes logits of decisions (Guo et al. 2017), by their likelihood on speakers left out in turn.
 
     An SVM is surer of the clips it was fitted on, and of their speakers, than it should be of anybody else.
@@ -154,8 +154,8 @@ def _calibrate(machines: _Machines, x: np.ndarray, targets: np.ndarray, persons:
     from scipy.special import log_softmax  # noqa: PLC0415
     from sklearn.model_selection import GroupKFold, KFold  # noqa: PLC0415
 
-    speakers = len(set(persons))
-    by_speaker = GroupKFold(min(FOLDS, speakers)).split(x, targets, persons) if speakers > 1 else None
+    speakers = len(set(speaker_ids))
+    by_speaker = GroupKFold(min(FOLDS, speakers)).split(x, targets, speaker_ids) if speakers > 1 else None
     left_out = np.empty((len(x), machines.classes))
     for fitted, held in by_speaker or KFold(min(FOLDS, len(x))).split(x):
         weight, bias = machines.fit(x[fitted], targets[fitted])

@@ -9,12 +9,12 @@ from typing import Literal
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from serx.models.ensemble import AnyModelConfig
+from serx.base_config import Positive
+from serx.models.ensemble import BaseModelConfig
 from serx.models.layers import AttentiveStatistics, Classifier, Kernel, ResidualBlock, relu_within, time_mask
-from serx.section import Positive
 
 
-class Cnn1dConfig(AnyModelConfig):
+class Cnn1dConfig(BaseModelConfig):
     """Widths and strides of the stages, one residual block each."""
 
     kind: Literal["cnn1d"] = "cnn1d"

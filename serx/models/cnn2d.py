@@ -12,12 +12,20 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from serx.models.ensemble import AnyModelConfig
-from serx.models.layers import AttentiveStatistics, BothWays, Classifier, ResidualBlock, relu_within, strided, time_mask
-from serx.section import Positive
+from serx.base_config import Positive
+from serx.models.ensemble import BaseModelConfig
+from serx.models.layers import (
+    AttentiveStatistics,
+    BidirectionalGru,
+    Classifier,
+    ResidualBlock,
+    relu_within,
+    strided,
+    time_mask,
+)
 
 
-class Cnn2dConfig(AnyModelConfig):
+class Cnn2dConfig(BaseModelConfig):
     """The stem's width and stride, then for each stage its width and its (frequency, time) stride.
 
     Several `members` have the stem and the first `shared` stages in common, if any (Lee et al. 2015, "Why M heads are
@@ -25,7 +33,7 @@ class Cnn2dConfig(AnyModelConfig):
     """
 
     kind: Literal["cnn2d"] = "cnn2d"
-    shared: int = Field(0, ge=0)  # 0: each member has a stem of its own, too
+    shared_stages: int = Field(0, ge=0)  # 0: each member has a stem of its own, too
     stem: int = Field(24, ge=1)
     stem_stride: tuple[Positive, Positive] = (2, 2)
     widths: tuple[Positive, ...] = Field((32, 64, 128), min_length=1)
@@ -39,8 +47,8 @@ class Cnn2dConfig(AnyModelConfig):
         stages = len(self.widths)
         if len(self.strides) != stages:
             raise ValueError(f"{stages} widths and {len(self.strides)} strides; give each stage one of both")
-        if self.shared > stages:
-            raise ValueError(f"{self.shared} shared stages, but there are {stages}; share at most those")
+        if self.shared_stages > stages:
+            raise ValueError(f"{self.shared_stages} shared stages, but there are {stages}; share at most those")
         return self
 
 
@@ -77,7 +85,7 @@ class Trunk(_Stages):
     """What the members share."""
 
     def __init__(self, config: Cnn2dConfig) -> None:
-        super().__init__(config, 0, config.shared)
+        super().__init__(config, 0, config.shared_stages)
 
     def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         return self.hear(features, frames)
@@ -93,7 +101,7 @@ class Cnn2d(_Stages):
             rows = -(-rows // stride)
         self.embed = nn.Conv1d(rows * config.widths[-1], config.embedding, 1, bias=False)
         self.embed_norm = nn.BatchNorm1d(config.embedding)
-        self.over_time = BothWays(config.embedding, config.gru) if config.gru else None
+        self.over_time = BidirectionalGru(config.embedding, config.gru) if config.gru else None
         heard = 2 * config.gru or config.embedding
         self.pool = AttentiveStatistics(heard)
         self.classify = Classifier(2 * heard, classes, config.dropout)

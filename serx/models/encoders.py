@@ -23,7 +23,7 @@ PUBLISHED = "https://download.pytorch.org/torchaudio/models/"
 
 
 def empty_encoder(bundle: str) -> Wav2Vec2Model:
-    """The bundle's architecture with random weights, without the letters that a speech recogniser puts on top."""
+    """The bundle's architecture with random weights, without the letters that a speech recognizer puts on top."""
     make = {"Wav2Vec2": wav2vec2_model, "WavLM": wavlm_model}[BUNDLES[bundle]._model_type]
     return make(**{**BUNDLES[bundle]._params, "aux_num_out": None})
 

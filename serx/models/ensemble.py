@@ -12,19 +12,21 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from serx.section import Section
-from serx.transforms.resampling import FIRST, LAST, RATIO_STEPS
+from serx.base_config import BaseConfig
+from serx.dsp.resampling import FIRST, LAST, RATIO_STEPS
 
 Speed = Annotated[float, Field(ge=FIRST / RATIO_STEPS, le=LAST / RATIO_STEPS)]
 
 
-class AnyModelConfig(Section):
+class BaseModelConfig(BaseConfig):
     """What every kind of model may add."""
 
-    members: int = Field(1, ge=1, le=16)  # how many of it vote
-    speeds: tuple[Speed, ...] = Field((1.0,), min_length=1)  # it is heard at each of them and the verdicts are averaged
-    relax: float = Field(0.0, ge=0, le=1)  # share of each row's own statistics that is taken out first
-    enrol: bool = False  # evaluated on voices that are known by their clips, not by labels: inference/enrolment.py
+    ensemble_size: int = Field(1, ge=1, le=16)  # networks that vote
+    tta_speeds: tuple[Speed, ...] = Field(
+        (1.0,), min_length=1
+    )  # it is heard at each of them and the verdicts are averaged
+    relaxed_freq_norm: float = Field(0.0, ge=0, le=1)  # share of each row's own statistics that is taken out first
+    adapt: bool = False  # evaluated on voices that are known by their clips, not by labels: inference/enrolment.py
 
 
 class Ensemble(nn.Module):

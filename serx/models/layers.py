@@ -10,14 +10,15 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
-from serx.transforms.functional import valid_mask
+from serx.dsp.batching import valid_mask
+from serx.dsp.statistics import row_statistics
 
 STD_FLOOR = 1e-5  # variance under the root: keeps its gradient finite on one frame
 
 
 def _odd(kernel: int) -> int:
     if kernel % 2 == 0:
-        raise ValueError(f"a kernel must be odd, so that it has a centre, not {kernel}")
+        raise ValueError(f"a kernel must be odd, so that it has a center, not {kernel}")
     return kernel
 
 
@@ -25,7 +26,7 @@ Kernel = Annotated[int, Field(ge=1), AfterValidator(_odd)]
 
 
 def strided(frames: Tensor, stride: int) -> Tensor:
-    """Frames left after an odd, centred convolution of this stride."""
+    """Frames left after an odd, centered convolution of this stride."""
     return torch.div(frames + stride - 1, stride, rounding_mode="floor")
 
 
@@ -96,7 +97,7 @@ class ResidualBlock(nn.Module):
         return relu_within(self.excite(inner, mask) + self.shortcut(x), mask), frames
 
 
-class BothWays(nn.Module):
+class BidirectionalGru(nn.Module):
     """Two GRUs over time, one from the first frame on and one from the last back: `(B, C, N)` -> `(B, 2 units, N)`.
 
     The second reads each clip's own frames in reverse, so that neither meets padding before a frame; packed sequences
@@ -136,7 +137,7 @@ class AttentiveStatistics(nn.Module):
         return torch.cat([mean, (variance + STD_FLOOR).sqrt()], dim=1)
 
 
-class Verdict(nn.Linear):
+class OutputLayer(nn.Linear):
     """The last layer of a network, from a clip's embedding `(B, D)` to logits `(B, C)`."""
 
 
@@ -144,4 +145,18 @@ class Classifier(nn.Sequential):
     """Batch norm, dropout and the verdict on a clip's embedding `(B, D)`: logits `(B, C)`."""
 
     def __init__(self, inputs: int, classes: int, dropout: float) -> None:
-        super().__init__(nn.BatchNorm1d(inputs), nn.Dropout(dropout), Verdict(inputs, classes))
+        super().__init__(nn.BatchNorm1d(inputs), nn.Dropout(dropout), OutputLayer(inputs, classes))
+
+
+class RelaxedFreqNorm(nn.Module):
+    """`net` on `(1 - share)` of the features and `share` of the same with each row's clip mean 0 and deviation 1."""
+
+    def __init__(self, net: nn.Module, share: float) -> None:
+        super().__init__()
+        self.net, self.share = net, share
+
+    def forward(self, features: Tensor, frames: Tensor) -> Tensor:
+        mask = time_mask(frames, features)
+        mean, variance = row_statistics(features, mask)
+        normalized = (features - mean) * variance.rsqrt() * mask
+        return self.net(torch.lerp(features, normalized, self.share), frames)

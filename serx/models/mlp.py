@@ -9,12 +9,12 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from serx.models.ensemble import AnyModelConfig
-from serx.models.layers import Verdict, time_mask
-from serx.section import Positive
+from serx.base_config import Positive
+from serx.models.ensemble import BaseModelConfig
+from serx.models.layers import OutputLayer, time_mask
 
 
-class MlpConfig(AnyModelConfig):
+class MlpConfig(BaseModelConfig):
     """Widths of the hidden layers."""
 
     kind: Literal["mlp"] = "mlp"
@@ -35,7 +35,7 @@ class Mlp(nn.Module):
                 nn.ReLU(),
                 nn.Dropout(config.dropout),
             ]
-        self.net = nn.Sequential(*layers, Verdict(config.widths[-1], classes))
+        self.net = nn.Sequential(*layers, OutputLayer(config.widths[-1], classes))
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
         return self.net((features * time_mask(frames, features)).sum(-1) / frames[:, None])

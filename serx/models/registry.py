@@ -11,9 +11,9 @@ from serx.models.classical import Classical, ClassicalConfig
 from serx.models.cnn1d import Cnn1d, Cnn1dConfig
 from serx.models.cnn2d import Cnn2d, Cnn2dConfig, Trunk
 from serx.models.encoders import empty_encoder, pretrained_encoder
-from serx.models.ensemble import AnyModelConfig, Ensemble
+from serx.models.ensemble import BaseModelConfig, Ensemble
+from serx.models.layers import RelaxedFreqNorm
 from serx.models.mlp import Mlp, MlpConfig
-from serx.models.relaxed import Relaxed
 from serx.models.sequential import Sequential, SequentialConfig
 from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from serx.models.timm_backbone import TimmBackbone, TimmConfig
@@ -23,7 +23,7 @@ ModelConfig = Annotated[
     Field(discriminator="kind"),
 ]
 
-_FROM_SCRATCH: dict[type[AnyModelConfig], Callable[[Any, int, int], nn.Module]] = {
+_FROM_SCRATCH: dict[type[BaseModelConfig], Callable[[Any, int, int], nn.Module]] = {
     Cnn1dConfig: Cnn1d,
     Cnn2dConfig: Cnn2d,
     MlpConfig: Mlp,
@@ -47,15 +47,15 @@ def build(config: ModelConfig, bins: int, classes: int, pretrained: bool = False
             return SpeechEncoder(config, known, classes)
         return _FROM_SCRATCH[type(config)](config, bins, classes)
 
-    if config.members == 1:
+    if config.ensemble_size == 1:
         net = one()
-    elif isinstance(config, Cnn2dConfig) and config.shared:
-        net = Ensemble(lambda: Cnn2d(config, bins, classes, config.shared), config.members, Trunk(config))
+    elif isinstance(config, Cnn2dConfig) and config.shared_stages:
+        net = Ensemble(lambda: Cnn2d(config, bins, classes, config.shared_stages), config.ensemble_size, Trunk(config))
     else:
-        net = Ensemble(one, config.members)
-    if config.enrol:
+        net = Ensemble(one, config.ensemble_size)
+    if config.adapt:
         batch_norms(net)
-    return Relaxed(net, config.relax) if config.relax > 0 else net
+    return RelaxedFreqNorm(net, config.relaxed_freq_norm) if config.relaxed_freq_norm > 0 else net
 
 
 def batch_norms(net: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
@@ -67,6 +67,6 @@ def batch_norms(net: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
     norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
     if not norms:
         raise ConfigError(
-            "a voice is enrolled in batch norms, and this model has none: leave model.enrol, --enrol and --voice out"
+            "a voice is enrolled in batch norms, and this model has none: leave model.adapt, --adapt and --adapt-to out"
         )
     return norms

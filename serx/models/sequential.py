@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from serx.models.ensemble import AnyModelConfig
-from serx.models.layers import Kernel, Verdict, strided, time_mask
-from serx.section import Positive
+from serx.base_config import Positive
+from serx.models.ensemble import BaseModelConfig
+from serx.models.layers import Kernel, OutputLayer, strided, time_mask
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class SequentialConfig(AnyModelConfig):
+class SequentialConfig(BaseModelConfig):
     """Stages of convolution, then dense layers. Of the lists that go with `widths`, one item stands for every stage."""
 
     kind: Literal["sequential"] = "sequential"
@@ -48,7 +48,9 @@ class Sequential(nn.Module):
     def __init__(self, config: SequentialConfig, bins: int, classes: int) -> None:
         super().__init__()
         stages = len(config.widths)
-        self.read: OverTime | EndToEnd = OverTime() if config.frames is None else EndToEnd(config.frames)
+        self.read: FrameSequence | FlattenedFrames = (
+            FrameSequence() if config.frames is None else FlattenedFrames(config.frames)
+        )
         channels, length = (bins, None) if config.frames is None else (1, bins * config.frames)
         self.stages = nn.ModuleList()
         for width, kernel, pool, dropout in zip(
@@ -67,7 +69,7 @@ class Sequential(nn.Module):
             layers += [nn.BatchNorm1d(width)] if config.batch_norm else []
             layers += [nn.ReLU(), nn.Dropout(config.dense_dropout)]
             inputs = width
-        self.classify = nn.Sequential(*layers, Verdict(inputs, classes))
+        self.classify = nn.Sequential(*layers, OutputLayer(inputs, classes))
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
         x, places = self.read(features, frames)
@@ -76,7 +78,7 @@ class Sequential(nn.Module):
         return self.classify(self.read.summarize(x, places))
 
 
-class OverTime(nn.Module):
+class FrameSequence(nn.Module):
     """Reads frame after frame, the rows as channels, and ends with their mean."""
 
     def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,7 +89,7 @@ class OverTime(nn.Module):
         return x.sum(-1) / places[:, None]
 
 
-class EndToEnd(nn.Module):
+class FlattenedFrames(nn.Module):
     """Reads a fixed number of frames, row after row, as one channel of `F * count` places, and keeps every place."""
 
     def __init__(self, count: int) -> None:

@@ -1,7 +1,7 @@
 """`SpeechEncoder`: wav2vec 2.0, HuBERT or WavLM hears the waveform, a small head tells the emotion.
 
 Input: waveforms as features `(B, 1, T)` and their `lengths (B,)`; output `(B, C)`. One frame is 20 ms and hears 25 ms,
-and through attention the whole clip. The layers are mixed by learnt weights (Yang et al. 2021, "SUPERB"), since emotion
+and through attention the whole clip. The layers are mixed by learned weights (Yang et al. 2021, "SUPERB"), since emotion
 is told by the middle ones; the mixture goes through attentive statistics. WAV2VEC2_BASE has 94.6 M parameters; with 8
 classes 0.24 M are the head's.
 
@@ -19,16 +19,16 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torchaudio.models import Wav2Vec2Model
 
+from serx.dsp.batching import valid_mask
 from serx.models.encoders import BUNDLES
-from serx.models.ensemble import AnyModelConfig
+from serx.models.ensemble import BaseModelConfig
 from serx.models.layers import AttentiveStatistics, Classifier
-from serx.transforms.functional import valid_mask
 
 SILENT = 1e-7  # variance added to a waveform's, as wav2vec 2.0 was trained with
 CLIPS = 8  # at a time through the convolutions, whose first has 512 channels at 3200 frames a second
 
 
-class SpeechEncoderConfig(AnyModelConfig):
+class SpeechEncoderConfig(BaseModelConfig):
     """Which encoder, whose weights, and how much of it learns."""
 
     kind: Literal["speech_encoder"] = "speech_encoder"
@@ -36,7 +36,7 @@ class SpeechEncoderConfig(AnyModelConfig):
     weights: str | None = None  # a .safetensors file; default: what torchaudio publishes, fetched once
     tune: Literal["frozen", "full"] = "frozen"  # full: all but the convolutions, which Baevski et al. 2020 froze too
     top_layers: int | None = Field(None, ge=1)  # with tune: full, train so many of the last layers only
-    encoder_rate: float = Field(0.05, gt=0, le=1)  # the last layer's learning rate, as a share of optim.lr
+    encoder_lr_scale: float = Field(0.05, gt=0, le=1)  # the last layer's learning rate, as a share of optim.lr
     layer_decay: float = Field(0.9, gt=0, le=1)  # each layer below learns at so much of the rate above it
     embedding: int = Field(256, ge=1)
     dropout: float = Field(0.3, ge=0, lt=1)
@@ -51,8 +51,10 @@ class SpeechEncoderConfig(AnyModelConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> "SpeechEncoderConfig":
-        if self.members > 1 or self.relax > 0:
-            raise ValueError("one encoder hears the waveform as it is: leave members at 1 and relax at 0")
+        if self.ensemble_size > 1 or self.relaxed_freq_norm > 0:
+            raise ValueError(
+                "one encoder hears the waveform as it is: leave ensemble_size at 1 and relaxed_freq_norm at 0"
+            )
         if self.top_layers is not None and self.tune == "frozen":
             raise ValueError("top_layers is for tune: full; a frozen encoder learns in no layer")
         return self
@@ -74,7 +76,7 @@ class SpeechEncoder(nn.Module):
         self.embed = nn.Conv1d(width, config.embedding, 1)
         self.pool = AttentiveStatistics(config.embedding)
         self.classify = Classifier(2 * config.embedding, classes, config.dropout)
-        self._rate, self._decay = config.encoder_rate, config.layer_decay
+        self._rate, self._decay = config.encoder_lr_scale, config.layer_decay
         self._tuned = _levels(encoder)[: config.top_layers] if config.tune == "full" else []
         for module in chain.from_iterable(self._tuned):
             module.requires_grad_()
@@ -97,7 +99,7 @@ class SpeechEncoder(nn.Module):
         return self
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
-        waveform = standardise(features[:, 0], frames)
+        waveform = standardize(features[:, 0], frames)
         parts = [self._convolve(*part) for part in zip(waveform.split(CLIPS), frames.split(CLIPS), strict=True)]
         x, frames = (torch.cat(column) for column in zip(*parts, strict=True))
         weights = self.layer_scores.softmax(0)
@@ -129,19 +131,19 @@ class SpeechEncoder(nn.Module):
         x = F.pad(waveform, (0, max(0, reach - waveform.shape[1])))[:, None]
         for block in blocks:
             lengths = (torch.div(lengths - block.kernel_size, block.stride, rounding_mode="floor") + 1).clamp(min=1)
-            x = F.gelu(_normalise(block.layer_norm, block.conv(x), lengths))
+            x = F.gelu(_group_norm(block.layer_norm, block.conv(x), lengths))
         return x.transpose(1, 2), lengths
 
 
-def standardise(waveform: Tensor, lengths: Tensor) -> Tensor:
+def standardize(waveform: Tensor, lengths: Tensor) -> Tensor:
     """`waveform (B, T)`, zero beyond `lengths (B,)`, to mean 0 and variance 1 a clip: its level is not heard."""
     mask = valid_mask(lengths, waveform.shape[1])
     mean = waveform.sum(1, keepdim=True) / lengths[:, None]
-    centred = (waveform - mean) * mask
-    return centred * (centred.square().sum(1, keepdim=True) / lengths[:, None] + SILENT).rsqrt()
+    centered = (waveform - mean) * mask
+    return centered * (centered.square().sum(1, keepdim=True) / lengths[:, None] + SILENT).rsqrt()
 
 
-def _normalise(norm: nn.Module | None, x: Tensor, frames: Tensor) -> Tensor:
+def _group_norm(norm: nn.Module | None, x: Tensor, frames: Tensor) -> Tensor:
     """A convolution's `(B, E, N)` through its norm; a group norm's statistics are over each clip's own frames."""
     if not isinstance(norm, nn.GroupNorm):
         return x if norm is None else norm(x)

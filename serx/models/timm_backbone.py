@@ -16,15 +16,15 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from serx.errors import ConfigError
-from serx.models.ensemble import AnyModelConfig
+from serx.models.ensemble import BaseModelConfig
 
 
-class TimmConfig(AnyModelConfig):
+class TimmConfig(BaseModelConfig):
     """A timm model name such as `resnet18`, and how wide its picture is."""
 
     kind: Literal["timm"] = "timm"
     name: str = "resnet10t"
-    pretrained: bool = False  # begin with weights trained on pictures, their colours added up
+    pretrained: bool = False  # begin with weights trained on pictures, their colors added up
     weights: str | None = None  # with pretrained: a .safetensors file of them; default: the hub's, fetched once
     frames: int = Field(192, ge=32, le=1 << 14)
     dropout: float = Field(0.2, ge=0, lt=1)

@@ -1,97 +1,26 @@
 """One epoch of training, in the order in which the hardware sees it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from serx.config import Config
-from serx.data.corpus import Corpus
-from serx.seeding import ClipRandom, derive, generator
-from serx.settings import TrainConfig
+from serx.augment.compose import augment
+from serx.augment.mixing import mix
+from serx.data.batches import BatchSource
+from serx.seeding import ClipRandom, derive
+from serx.training.losses import cross_entropy
 from serx.training.optim import learning_rate
-from serx.training.run import Run
-from serx.transforms.augment import augment
-from serx.transforms.mixing import mix
+from serx.training.sampling import TrainingClips
+from serx.training.state import Run
 
 VECTOR_BATCH = 64
 
 
-@dataclass(frozen=True)
-class TrainingClips:
-    """The training part: its clips' numbers and classes, what the loss makes of each class, the clips' corpora."""
-
-    clips: np.ndarray  # (n,) int64
-    targets: np.ndarray  # (n,) int64
-    class_weights: Tensor  # (C,) float32, on the device
-    vectors: Tensor | None = None  # (n, F), on the device: what `unchanging_vectors` found
-    corpora: np.ndarray | None = None  # (n,) int64, which of the corpora a clip is of; None: all of one
-    logit_offsets: Tensor | None = None  # (C,) float32, on the device: what `logit_offsets` makes; None: zeros
-
-
-def plan_epoch(part: TrainingClips, config: Config, epoch: int) -> list[list[np.ndarray]]:
-    """The epoch's optimizer steps, each a list of batches, each an array of positions in `part`.
-
-    Batches are of one size, give or take one clip, and of two at least, so that none is too small to normalise over.
-    """
-    random, count = generator(config.train.seed, "order", epoch), len(part.clips)
-    shares = sampling_shares(config.train.sampling, part.targets, part.corpora)
-    if shares is not None:
-        order = torch.multinomial(torch.from_numpy(shares), count, replacement=True, generator=random)
-    else:
-        order = torch.randperm(count, generator=random)
-    batches = np.array_split(order.numpy(), min(-(-count // config.train.batch_size), count // 2))
-    every = config.train.accumulate
-    return [batches[i : i + every] for i in range(0, len(batches), every)]
-
-
-def sampling_shares(mode: str, targets: np.ndarray, corpora: np.ndarray | None) -> np.ndarray | None:
-    """How often each of the clips `(n,)` is drawn, up to a factor; None where each is taken once.
-
-    `both` gives every corpus the same, and within it every class: then neither tells the other, as it would where one
-    corpus has more of a class.
-    """
-    if mode == "shuffle":
-        return None
-    if mode == "balanced":
-        return 1.0 / np.bincount(targets)[targets]
-    corpora = np.zeros_like(targets) if corpora is None else corpora
-    if mode == "corpus_balanced":
-        return 1.0 / np.bincount(corpora)[corpora]
-    clips = np.zeros((corpora.max() + 1, targets.max() + 1))
-    np.add.at(clips, (corpora, targets), 1)
-    classes = np.count_nonzero(clips, axis=1)
-    return 1.0 / (classes[corpora] * clips[corpora, targets])
-
-
-def class_weights(mode: str, targets: np.ndarray, classes: int) -> Tensor:
-    """Each class's weight in the loss `(C,)`; `balanced` is n / (classes present * count), as scikit-learn has it."""
-    counts = np.bincount(targets, minlength=classes)
-    if mode == "none":
-        return torch.ones(classes)
-    balanced = len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
-    return torch.from_numpy(np.where(counts > 0, balanced, 0.0).astype(np.float32))
-
-
-def logit_offsets(train: TrainConfig, targets: np.ndarray, corpora: np.ndarray, classes: int) -> Tensor:
-    """What the loss adds to each class's logit `(C,)`: `train.logit_adjustment` times the logarithm of its share.
-
-    The share is that of an epoch's clips, as `train.sampling` draws them. Told it by the loss, the network need not
-    learn which classes are frequent, and predicts as if all were: that is what UAR rewards (Menon et al. 2021,
-    "Long-tail learning via logit adjustment").
-    """
-    shares = sampling_shares(train.sampling, targets, corpora)
-    drawn = np.bincount(targets, shares, minlength=classes)
-    share = np.where(drawn > 0, drawn, 1.0) / drawn.sum()  # a class without a clip has no share to be told of
-    offsets = np.where(drawn > 0, train.logit_adjustment * np.log(share), 0.0)
-    return torch.from_numpy(offsets.astype(np.float32))
-
-
 def train_epoch(
-    run: Run, part: TrainingClips, corpus: Corpus, steps: list[list[np.ndarray]], after_step: Callable[[], bool]
+    run: Run, part: TrainingClips, source: BatchSource, steps: list[list[np.ndarray]], after_step: Callable[[], bool]
 ) -> None:
     """Takes the epoch's remaining steps; stops early, between two of them, when `after_step` says so.
 
@@ -114,7 +43,7 @@ def train_epoch(
             clips = torch.from_numpy(part.clips[batch]).to(device, non_blocking=True)
             targets = torch.from_numpy(part.targets[batch]).to(device, non_blocking=True)
             if part.vectors is None:
-                waveform, lengths = corpus.batch(part.clips[batch])
+                waveform, lengths = source.batch(part.clips[batch])
                 waveform, lengths = augmented_waveform(run, waveform, lengths, clips)
                 features, frames = augmented_features(run, waveform, lengths, clips)
             else:
@@ -126,12 +55,12 @@ def train_epoch(
             )
             with run.autocast():
                 logits = run.backbone(features, frames)
-            losses = _losses(logits, truth, part.class_weights, config.train.label_smoothing, part.logit_offsets)
+            losses = cross_entropy(logits, truth, part.class_weights, config.train.label_smoothing, part.logit_offsets)
             run.scaler.scale(losses.sum() / clips_in_step).backward()
             run.sums.add(losses.detach(), logits.detach(), targets)
 
         run.scaler.unscale_(run.optimizer)
-        norm = nn.utils.clip_grad_norm_(parameters, config.train.clip_norm or float("inf"))
+        norm = nn.utils.clip_grad_norm_(parameters, config.train.clip_grad_norm or float("inf"))
         finite = norm.isfinite()
         run.scaler.step(run.optimizer)  # fused AdamW skips a non-finite step on the device
         run.update_scale()
@@ -153,11 +82,11 @@ def augmented_waveform(run: Run, waveform: Tensor, lengths: Tensor, clips: Tenso
 
 
 def augmented_features(run: Run, waveform: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
-    """The recognizer's own features, warped, normalised, then masked: what the backbone is trained on."""
+    """The recognizer's own features, warped, normalized, then masked: what the backbone is trained on."""
     config, warp = run.config, None
-    if config.augment.fused is not None:
+    if config.augment.mel_warp is not None:
         random = ClipRandom(clips, derive(config.train.seed, "augment/fused", run.progress.epoch))
-        warp = config.augment.fused.draw(lengths, random, run.recognizer.sample_rate)
+        warp = config.augment.mel_warp.draw(lengths, random, run.recognizer.sample_rate)
     features, frames = run.recognizer.features(waveform, lengths, warp)
     return _normalized_and_masked(run, features, frames, clips)
 
@@ -168,31 +97,15 @@ def _normalized_and_masked(run: Run, features: Tensor, frames: Tensor, clips: Te
     return augment(config.augment.spectrogram, features, frames, clips, rate, config.train.seed, run.progress.epoch)
 
 
-def unchanging_vectors(run: Run, corpus: Corpus, clips: np.ndarray) -> Tensor | None:
+def unchanging_vectors(run: Run, source: BatchSource, clips: np.ndarray) -> Tensor | None:
     """`(n, F)` statistics of the clips where no epoch changes them, so that a hundred epochs cost the features of one.
 
     None where the waveform is augmented, the filters learn, or the features are sequences, too large to keep.
     """
     config = run.config
-    changing = config.augment.waveform or config.augment.fused is not None or config.features.trainable
+    changing = config.augment.waveform or config.augment.mel_warp is not None or config.features.trainable
     if changing or not config.features.statistics:
         return None
     batches = np.array_split(clips, -(-len(clips) // VECTOR_BATCH))
     with torch.no_grad():
-        return torch.cat([run.recognizer.features(*corpus.batch(batch))[0][..., 0] for batch in batches])
-
-
-def _losses(
-    logits: Tensor, truth: Tensor, class_weights: Tensor, label_smoothing: float, offsets: Tensor | None = None
-) -> Tensor:
-    """Cross-entropy `(B,)` in float32 of `logits (B, C)`, moved by `offsets (C,)`.
-
-    Of an ensemble's `(B, M, C)` it is the sum over its members.
-    """
-    members = logits.float() if logits.dim() == 3 else logits.float()[:, None]
-    members = members if offsets is None else members + offsets
-    truth = truth[:, None].expand_as(members)
-    losses = F.cross_entropy(
-        members.flatten(0, 1), truth.flatten(0, 1), class_weights, label_smoothing=label_smoothing, reduction="none"
-    )
-    return losses.unflatten(0, members.shape[:2]).sum(1)
+        return torch.cat([run.recognizer.features(*source.batch(batch))[0][..., 0] for batch in batches])

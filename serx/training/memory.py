@@ -6,12 +6,12 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from serx.config import Config
+from serx.config.loader import Config
 from serx.errors import ConfigError
 
 
 @contextmanager
-def explain_shortage(config: Config, device: torch.device, lengths: np.ndarray) -> Iterator[None]:
+def explain_out_of_memory(config: Config, device: torch.device, lengths: np.ndarray) -> Iterator[None]:
     """Turns an out-of-memory error within the block into one line. Nothing is saved on the way out.
 
     Args:
@@ -27,6 +27,6 @@ def explain_shortage(config: Config, device: torch.device, lengths: np.ndarray) 
         peak = f", {torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB at its peak" if device.type == "cuda" else ""
         raise ConfigError(
             f"{device}: out of memory: train.batch_size={config.train.batch_size}, longest clip {longest:.1f} s{peak}. "
-            "Checkpoints saved before are whole. Lower train.batch_size (train.accumulate keeps the step's size), "
+            "Checkpoints saved before are whole. Lower train.batch_size (train.accumulation_steps keeps the step's size), "
             "data.max_seconds or the model, or leave the audio on the host with data.placement=stream"
         ) from error

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from serx.settings import OptimConfig
+from serx.config.training import OptimConfig
 
 M = TypeVar("M", bound=nn.Module)
 ONECYCLE_START = 1 / 25  # the rate of the first step, as a share of the highest
@@ -44,7 +44,7 @@ def make_optimizer(module: nn.Module, config: OptimConfig) -> AdamW:
 
 def learning_rate(config: OptimConfig, step: int, steps: int, plateau_scale: float = 1.0) -> float:
     """The rate of `step` (from 0) of `steps`; `plateau_scale` is what the plateau schedule has come down to."""
-    warmup = round(config.warmup * steps)
+    warmup = round(config.warmup_ratio * steps)
     if step < warmup:
         rise = (step + 1) / warmup
         if config.schedule == "onecycle":
@@ -55,7 +55,7 @@ def learning_rate(config: OptimConfig, step: int, steps: int, plateau_scale: flo
     if config.schedule == "constant":
         return config.lr
     done = (step - warmup) / max(1, steps - warmup)
-    return config.lr * (config.final + (1 - config.final) * (1 + math.cos(math.pi * done)) / 2)
+    return config.lr * (config.final_lr_ratio + (1 - config.final_lr_ratio) * (1 + math.cos(math.pi * done)) / 2)
 
 
 class AveragedWeights(Generic[M]):
@@ -71,7 +71,7 @@ class AveragedWeights(Generic[M]):
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Moves the average towards the module after `step` (from 0)."""
+        """Moves the average toward the module after `step` (from 0)."""
         weight = 1 - min(self._decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self._averages, self._live, weight)
 

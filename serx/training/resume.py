@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from serx import checkpoint
 from serx.errors import CheckpointError, ConfigError
-from serx.training import checkpoint
-from serx.training.folder import LAST, PREVIOUS
+from serx.training.run_folder import LAST, PREVIOUS
 
 # Keys that move or name things and change no result; all others would make the run a different one.
 FREE = {
@@ -24,18 +24,18 @@ def load_newest(folder: Path) -> tuple[checkpoint.Checkpoint, list[str]]:
     """
     last, previous = folder / LAST, folder / PREVIOUS
     try:
-        return checkpoint.load_run(last), []
+        return checkpoint.load_run_checkpoint(last), []
     except CheckpointError as newest:
         if not previous.exists():
             raise
         try:
-            saved = checkpoint.load_run(previous)
+            saved = checkpoint.load_run_checkpoint(previous)
         except CheckpointError as older:
             raise CheckpointError(f"{newest}; and the one before: {older}") from newest
         aside = last.with_suffix(".damaged")
         if last.exists():
             os.replace(last, aside)
-        place = f"epoch {saved.facts['progress']['epoch']}"
+        place = f"epoch {saved.metadata['progress']['epoch']}"
         return saved, [f"WARNING: {newest}; going on from the save before it, {PREVIOUS} ({place})"]
 
 

@@ -16,7 +16,7 @@ BEHIND = 0.5  # seconds: a closed terminal refuses what is printed a moment befo
 
 
 @contextmanager
-def interruptible() -> Iterator[list[int]]:
+def catch_signals() -> Iterator[list[int]]:
     """A list that the first signal is put into, for the loop to look at between steps."""
     received: list[int] = []
 

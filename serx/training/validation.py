@@ -5,21 +5,21 @@ from typing import Any
 
 import numpy as np
 
-from serx.data.corpus import Corpus
+from serx.data.batches import BatchSource
 from serx.data.dataset import Dataset
+from serx.inference.classify import classify
+from serx.metrics.calibration import fit_temperature
+from serx.metrics.classification import Scores, confusion_matrix, ece, from_confusion, nll
 from serx.recognizer import Recognizer
-from serx.scoring.calibration import fit_temperature
-from serx.scoring.classify import classify
-from serx.scoring.metrics import Scores, confusion_matrix, ece, from_confusion, nll
 
 
 def validate(
-    recognizer: Recognizer, corpus: Corpus, dataset: Dataset, clips: Sequence[int]
+    recognizer: Recognizer, source: BatchSource, dataset: Dataset, clips: Sequence[int]
 ) -> tuple[dict[str, Any], float, np.ndarray]:
     """Scores of `clips`, as `metrics.jsonl` has them, the temperature that fits them best, and their confusion."""
     chosen = np.asarray(clips)
     targets = dataset.targets[chosen]
-    probabilities = classify(recognizer, corpus, chosen, dataset.pack.lengths[chosen])
+    probabilities = classify(recognizer, source, chosen, dataset.audio_cache.lengths[chosen])
     confusion = confusion_matrix(targets, probabilities.argmax(1), len(dataset.labels))
     scores = from_confusion(confusion)
     calibration = {"loss": nll(targets, probabilities), "ece": ece(targets, probabilities)}

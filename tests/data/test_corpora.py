@@ -25,7 +25,7 @@ SIX = ("neutral", "happy", "sad", "angry", "fearful", "disgust")
 
 
 def reasons(found: Scan) -> Counter[str]:
-    return Counter(file.reason for file in found.set_aside)
+    return Counter(file.reason for file in found.skipped)
 
 
 def kept(found: Scan, root: Path) -> list[str]:
@@ -109,7 +109,7 @@ def test_all_the_names_of_a_corpus_are_read(
 ) -> None:
     clips = scan(touch(tmp_path, names), styles=("speech", "song")).utterances
     assert Counter(clip.emotion for clip in clips) == counts
-    assert len({clip.person for clip in clips}) == speakers
+    assert len({clip.speaker_id for clip in clips}) == speakers
     assert sum(counts.values()) == len(names)
 
 
@@ -132,7 +132,7 @@ def test_song_is_found_only_when_asked_for_and_sung_by_the_same_people(tmp_path:
     assert reasons(scan(root)) == {"style": 88}
     assert len(scan(root, styles="song").utterances) == 88
     both = scan(root, styles=("speech", "song"))
-    assert (len(both.utterances), len({clip.person for clip in both.utterances})) == (208, 2)
+    assert (len(both.utterances), len({clip.speaker_id for clip in both.utterances})) == (208, 2)
     with pytest.raises(DataError, match=r"data\.styles \['songs'\]: choose from speech and song"):
         scan(root, styles=("songs",))
     with pytest.raises(
@@ -144,7 +144,7 @@ def test_song_is_found_only_when_asked_for_and_sung_by_the_same_people(tmp_path:
 def test_both_layouts_of_savee_give_the_same_clips_in_the_same_order(tmp_path: Path) -> None:
     flat = scan(touch(tmp_path / "flat", layouts.savee(flat=True)[::7])).utterances
     nested = scan(touch(tmp_path / "nested", layouts.savee(flat=False)[::7])).utterances
-    assert [(c.person, c.statement) for c in flat] == [(c.person, c.statement) for c in nested]
+    assert [(c.speaker_id, c.statement) for c in flat] == [(c.speaker_id, c.statement) for c in nested]
     alone = scan(tmp_path / "nested" / "AudioData" / "JK").utterances
     assert alone == tuple(clip for clip in nested if clip.speaker == "JK")
 
@@ -154,7 +154,7 @@ def test_doubled_folders_count_once_and_the_copy_is_named(tmp_path: Path) -> Non
     found = scan(touch(tmp_path, outer + inner))
     assert sorted(kept(found, tmp_path)) == sorted(outer)
     assert reasons(found) == {"duplicate": 70}
-    copy = found.set_aside[0]
+    copy = found.skipped[0]
     assert copy.detail == f"a copy of {tmp_path / copy.path.parent.name / copy.path.name}"
 
 
@@ -167,7 +167,7 @@ def test_ravdess_sound_is_kept_before_the_sound_of_the_film_and_silent_film_is_s
     silent, alone = SOUND.replace("03-", "02-", 1), FILMED.replace("-07.", "-08.")
     found = scan(touch(tmp_path, [f"a/{FILMED}", f"a/{alone}", f"a/{silent}", f"b/c/{SOUND}"]))
     assert kept(found, tmp_path) == [f"b/c/{SOUND}", f"a/{alone}"]
-    assert {file.path.name: file.reason for file in found.set_aside} == {FILMED: "duplicate", silent: "video_only"}
+    assert {file.path.name: file.reason for file in found.skipped} == {FILMED: "duplicate", silent: "video_only"}
 
 
 def test_lossless_is_kept_before_lossy(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_the_order_depends_on_names_alone(tmp_path: Path, monkeypatch: pytest.Mo
     names = layouts.ravdess(actors=(10, 2)) + layouts.savee(flat=True)[::5] + layouts.emodb()[::5] + layouts.tess(4)
     first = touch(tmp_path / "one", names)
     order = kept(scan(first), first)
-    published = [(clip.person, clip.path.name.lower()) for clip in scan(first).utterances if clip.corpus != "tess"]
+    published = [(clip.speaker_id, clip.path.name.lower()) for clip in scan(first).utterances if clip.corpus != "tess"]
     assert published == sorted(published)
     second = touch(tmp_path / "a" / "much" / "deeper" / "place", names[::-1])
     walk = os.walk
@@ -211,7 +211,7 @@ def test_every_audio_file_is_either_used_or_set_aside(tmp_path: Path) -> None:
     touch(tmp_path, [SOUND, *other, *no_audio])
     found = scan(tmp_path)
     assert len(found.utterances) == 1
-    assert {file.path.relative_to(tmp_path).as_posix() for file in found.set_aside} == set(other)
+    assert {file.path.relative_to(tmp_path).as_posix() for file in found.skipped} == set(other)
     assert reasons(found) == {"unknown_name": 2, "hidden": 2, "format": 1, "duplicate": 1}
 
 
@@ -237,7 +237,7 @@ def test_several_corpora_are_found_below_one_folder_or_in_a_list(tmp_path: Path)
     assert Counter(clip.corpus for clip in below.utterances) == {"ravdess": 60, "tess": 28}
     assert listed.utterances == below.utterances
     overlapping = scan([tmp_path, tmp_path / "t", tmp_path])
-    assert (overlapping.utterances, overlapping.set_aside) == (below.utterances, ())
+    assert (overlapping.utterances, overlapping.skipped) == (below.utterances, ())
 
 
 @pytest.mark.parametrize(
@@ -286,9 +286,10 @@ def test_file_names_that_are_not_unicode_are_set_aside(tmp_path: Path) -> None:
 def test_real_corpora_have_their_counts_together_and_alone(speech_root: Path) -> None:
     together = scan(speech_root)
     assert Counter(clip.corpus for clip in together.utterances) == {"ravdess": 1200, "tess": 1400}
-    assert reasons(together) == {"duplicate": 8}
-    assert {file.path.relative_to(speech_root).parts[0] for file in together.set_aside} == {"ravdess-native"}
+    duplicates = [file.path for file in together.skipped if file.reason == "duplicate"]
+    assert len(duplicates) == 8
+    assert {path.relative_to(speech_root).parts[0] for path in duplicates} == {"ravdess-native"}
     for folder, clips, speakers in (("ravdess16k", 1200, 20), ("ravdess-native", 8, 6), ("tess16k", 1400, 2)):
         alone = scan(speech_root / folder)
-        assert (len(alone.utterances), len({c.person for c in alone.utterances})) == (clips, speakers)
-        assert not alone.set_aside
+        assert (len(alone.utterances), len({c.speaker_id for c in alone.utterances})) == (clips, speakers)
+        assert not alone.skipped

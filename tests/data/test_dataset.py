@@ -24,10 +24,10 @@ def data_of(tiny_config, root):
 def test_clips_targets_and_audio_belong_together(data_of):
     dataset = load_dataset(data_of(), progress=False)
     assert dataset.labels == ("neutral", "happy", "angry")
-    assert len(dataset.utterances) == len(dataset.targets) == len(dataset.pack.lengths) == 72
+    assert len(dataset.utterances) == len(dataset.targets) == len(dataset.audio_cache.lengths) == 72
     for i in (0, 31, 71):
         samples, _ = soundfile.read(dataset.utterances[i].path, dtype="int16")
-        assert dataset.pack.lengths[i] == len(samples)
+        assert dataset.audio_cache.lengths[i] == len(samples)
         assert dataset.labels[dataset.targets[i]] == dataset.utterances[i].emotion
 
 
@@ -66,11 +66,11 @@ def test_one_name_in_two_manifests_without_a_corpus_is_asked_about(data_of, root
         load_dataset(both, progress=False)
     for corpus in ("lab", "monday"):  # said to be somebody else, then the same
         write("monday.csv", 1, "Ann", corpus), write("tuesday.csv", 2, "Ann", "monday")
-        persons = {u.person for u in load_dataset(both, progress=False).utterances}
-        assert persons == {f"{corpus}/Ann", "monday/Ann"}
+        speaker_ids = {u.speaker_id for u in load_dataset(both, progress=False).utterances}
+        assert speaker_ids == {f"{corpus}/Ann", "monday/Ann"}
     write("tuesday.csv", 2, "1")  # a number that stands for another person in a published corpus
     beside = data_of().model_copy(update={"root": (str(root), tuesday)})
-    assert {"ravdess/01", "tuesday/01"} <= {u.person for u in load_dataset(beside, progress=False).utterances}
+    assert {"ravdess/01", "tuesday/01"} <= {u.speaker_id for u in load_dataset(beside, progress=False).utterances}
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
@@ -92,7 +92,7 @@ def test_a_clean_split_passes_and_its_second_check_is_read_from_the_cache(data_o
     config = data_of()
     dataset = load_dataset(config, progress=False)
     split = split_dataset(dataset, config, progress=False)
-    assert dataset.persons(split.test) == ["ravdess/05", "ravdess/06"]
+    assert dataset.speaker_ids(split.test) == ["ravdess/05", "ravdess/06"]
     monkeypatch.setattr(dataset_module, "thumbnails", lambda *a: pytest.fail("computed again"))
     assert split_dataset(dataset, config, progress=False) == split
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serx.data.labels import EMOTIONS, SYNONYMS, assign_labels, normalise_emotion, only_shared, order_labels
+from serx.data.labels import EMOTIONS, SYNONYMS, assign_labels, normalize_emotion, only_shared, order_labels
 from serx.data.utterance import Utterance
 from serx.errors import DataError
 
@@ -137,7 +137,7 @@ def test_nothing_left_is_an_error() -> None:
     ],
 )
 def test_other_spellings_of_an_emotion_are_read_as_the_canonical_one(text: str, emotion: str) -> None:
-    assert normalise_emotion(text) == emotion
+    assert normalize_emotion(text) == emotion
 
 
 def test_synonyms_lead_to_canonical_words_and_replace_none() -> None:

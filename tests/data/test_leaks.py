@@ -15,7 +15,7 @@ import torch
 from serx.data import leaks
 from serx.data.leaks import NearDuplicate, alignment, check_copies, check_leaks, near_duplicates, thumbnails
 from serx.data.protocols import ProtocolConfig, Split, fold_count, make_split
-from serx.data.synthetic import Take, list_takes
+from serx.data.synthetic.corpus import Take, list_takes
 from serx.data.utterance import Utterance
 from serx.errors import LeakError
 from tests.conftest import RATE, batched
@@ -59,7 +59,7 @@ def test_a_speaker_in_two_parts_is_refused_by_name(one, other, spelling):
     split = split_of(utterances)
     victim, target = utterances[getattr(split, one)[0]], getattr(split, other)[0]
     utterances[target] = replace(utterances[target], speaker=spelling.format(victim.speaker))
-    with pytest.raises(LeakError, match=rf"speakers in two parts \(1\): {victim.person}.*{one} and {other}"):
+    with pytest.raises(LeakError, match=rf"speakers in two parts \(1\): {victim.speaker_id}.*{one} and {other}"):
         check_leaks(utterances, split, digests_of(utterances))
 
 

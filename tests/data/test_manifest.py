@@ -33,7 +33,7 @@ def test_every_column_reaches_the_utterance(tmp_path: Path) -> None:
     text = "path,emotion,speaker,sex,corpus,split,style,intensity\na.wav,Happiness,Ann,F,Lab 1,dev,song,Strong\n"
     (clip,) = read_manifest(write(tmp_path, text)).utterances
     assert clip.path == tmp_path / "a.wav"
-    assert (clip.emotion, clip.person, clip.sex) == ("happy", "lab 1/Ann", "female")
+    assert (clip.emotion, clip.speaker_id, clip.sex) == ("happy", "lab 1/Ann", "female")
     assert (clip.part, clip.style, clip.intensity) == ("valid", "song", "strong")
 
 
@@ -106,7 +106,7 @@ def test_a_canonical_speaker_is_its_own_canonical_form(text: str) -> None:
 def test_speakers_written_three_ways_are_one_person_but_stay_apart_in_two_corpora(tmp_path: Path) -> None:
     rows = "a.wav,sad,7,RAVDESS\nb.wav,sad,Actor_07,ravdess\nc.wav,sad,07,EMO-DB\n"
     clips = read_manifest(write(tmp_path, f"{HEADER},corpus\n{rows}")).utterances
-    assert [clip.person for clip in clips] == ["ravdess/07", "ravdess/07", "emodb/07"]
+    assert [clip.speaker_id for clip in clips] == ["ravdess/07", "ravdess/07", "emodb/07"]
 
 
 def test_a_corpus_that_serx_knows_gets_its_name() -> None:
@@ -126,7 +126,7 @@ def test_sex_given_on_one_row_holds_for_all_rows_of_that_speaker(tmp_path: Path)
 def test_missing_audio_is_set_aside_with_its_line(tmp_path: Path) -> None:
     manifest = read_manifest(write(tmp_path, f"{HEADER}\na.wav,sad,1\n\ngone.wav,sad,1\n"))
     assert len(manifest.utterances) == 1
-    (file,) = manifest.set_aside
+    (file,) = manifest.skipped
     assert (file.path, file.reason, file.detail) == (tmp_path / "gone.wav", "missing", "no such file (own.csv:4)")
 
 
@@ -176,7 +176,7 @@ def test_all_bad_rows_are_told_at_once_up_to_ten(tmp_path: Path) -> None:
         ("path,emotion,spekaer", "no column 'speaker'; rename 'spekaer' to 'speaker'"),
         ("filename,emotion,speaker", "no column 'path'; rename 'filename' to 'path'"),
         ("path,label,actor", "no column 'emotion'; rename 'label' to 'emotion'"),
-        ("path,emotion,colour", "no column 'speaker' among path, emotion, colour; add it"),
+        ("path,emotion,color", "no column 'speaker' among path, emotion, color; add it"),
         ("path,emotion,speaker,splits", "no column 'split'; rename 'splits' to 'split'"),
         ("path,emotion,speaker,gender", "no column 'sex'; rename 'gender' to 'sex'"),
         ("path,emotion,speaker,emotion", "column 'emotion' stands there 2 times; keep one"),
@@ -253,8 +253,8 @@ def test_a_manifest_beside_a_folder_has_the_last_word_on_its_files(tmp_path: Pat
     for roots in ([table, root], [root, table]):
         found = scan(roots)
         assert len(found.utterances) == 61
-        assert not found.set_aside
-        assert {(c.person, c.emotion) for c in found.utterances if c.corpus == "own"} == {
+        assert not found.skipped
+        assert {(c.speaker_id, c.emotion) for c in found.utterances if c.corpus == "own"} == {
             ("own/Anna", "angry"),
             ("own/01", "joy"),
         }
@@ -267,8 +267,8 @@ def test_a_manifest_alone_is_a_root_and_its_missing_files_and_songs_are_set_asid
     table.write_text("path,emotion,speaker,style\nb.wav,sad,1,\na.wav,sad,1,speech\nc.wav,sad,1,song\nd.wav,sad,1,\n")
     found = scan(table)
     assert [clip.path.name for clip in found.utterances] == ["a.wav", "b.wav"]
-    assert {file.path.name: file.reason for file in found.set_aside} == {"c.wav": "style", "d.wav": "missing"}
-    assert "own.CSV:5" in found.set_aside[1].detail
+    assert {file.path.name: file.reason for file in found.skipped} == {"c.wav": "style", "d.wav": "missing"}
+    assert "own.CSV:5" in found.skipped[1].detail
 
 
 def test_two_manifests_may_repeat_a_file_but_not_contradict_each_other(tmp_path: Path) -> None:

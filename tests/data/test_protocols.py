@@ -49,13 +49,13 @@ def split_of(utterances, protocol, digests=None, **keys) -> Split:
     parts = [split.train, split.valid, split.test]
     assert sorted(i for part in parts for i in part) == list(range(len(utterances)))  # disjoint and complete
     assert all(part == tuple(sorted(part)) for part in parts)
-    somebody_validates = keys.get("valid_share") != 0 or "valid_speakers" in keys
+    somebody_validates = keys.get("valid_fraction") != 0 or "valid_speakers" in keys
     assert split.train and split.test and bool(split.valid) == somebody_validates
     return split
 
 
 def people(utterances, split) -> tuple[set[str], set[str], set[str]]:
-    train, valid, test = ({utterances[i].person for i in part} for part in (split.train, split.valid, split.test))
+    train, valid, test = ({utterances[i].speaker_id for i in part} for part in (split.train, split.valid, split.test))
     return train, valid, test
 
 
@@ -64,7 +64,7 @@ def actors(numbers) -> set[str]:
 
 
 def sexes(utterances, part) -> list[tuple[str, str]]:
-    return sorted({(utterances[i].person, utterances[i].sex or "") for i in part}, key=lambda pair: pair[1])
+    return sorted({(utterances[i].speaker_id, utterances[i].sex or "") for i in part}, key=lambda pair: pair[1])
 
 
 PUBLISHED = [("luna5", LUNA5_TEST, LUNA5_VALID), ("emobox6", EMOBOX6_TEST, EMOBOX6_VALID)]
@@ -89,12 +89,12 @@ def test_where_nobody_validates_all_but_the_same_test_clips_train(protocol):
     utterances = ravdess()
     for fold in (0, 1) if protocol not in ("holdout", "random") else (0,):
         with_validation = split_of(utterances, protocol, fold=fold)
-        without = split_of(utterances, protocol, fold=fold, valid_share=0)
+        without = split_of(utterances, protocol, fold=fold, valid_fraction=0)
         assert without.test == with_validation.test
         assert set(without.train) == set(with_validation.train) | set(with_validation.valid)
         assert without.stamp == f"{with_validation.stamp}, nobody validates"
         assert without.speaker_independent == (protocol != "random")
-    named = split_of(utterances, "speakers", test_speakers=["01"], valid_speakers=["02"], valid_share=0.0)
+    named = split_of(utterances, "speakers", test_speakers=["01"], valid_speakers=["02"], valid_fraction=0.0)
     assert people(utterances, named)[1] == actors([2])  # who is named does validate
 
 
@@ -102,7 +102,7 @@ def test_published_validation_speakers_are_not_missed_where_nobody_validates():
     utterances = ravdess(n for n in range(1, 25) if n not in (3, 6))
     with pytest.raises(DataError, match="03 06"):
         split_of(utterances, "luna5", fold=0)
-    assert len(people(utterances, split_of(utterances, "luna5", fold=0, valid_share=0))[0]) == 17
+    assert len(people(utterances, split_of(utterances, "luna5", fold=0, valid_fraction=0))[0]) == 17
 
 
 def test_absent_actors_are_stamped_and_named():
@@ -158,10 +158,10 @@ def test_named_speakers_must_not_contradict_each_other():
 
 def test_holdout_takes_men_and_women_of_each_corpus_by_share():
     utterances = ravdess() + emodb()
-    split = split_of(utterances, "holdout", test_share=0.2, valid_share=0.15)
+    split = split_of(utterances, "holdout", test_fraction=0.2, valid_fraction=0.15)
     for part, expected in ((split.test, {"ravdess": 2, "emodb": 1}), (split.valid, {"ravdess": 2, "emodb": 1})):
         for corpus, count in expected.items():
-            found = [sex for person, sex in sexes(utterances, part) if person.startswith(corpus)]
+            found = [sex for speaker_id, sex in sexes(utterances, part) if speaker_id.startswith(corpus)]
             assert found == ["female"] * count + ["male"] * count  # 2.4 of 12, 1 of 5; then 1.5 of 10, 0.6 of 4
 
 
@@ -194,7 +194,7 @@ def populations(draw) -> list[Utterance]:
 @settings(max_examples=20, deadline=None)
 @given(populations(), st.integers(2, 6), st.randoms(use_true_random=False))
 def test_kfold_parts_any_population_evenly_and_in_any_order(utterances, folds, rng):
-    everyone = {u.person: u.sex or "" for u in utterances}
+    everyone = {u.speaker_id: u.sex or "" for u in utterances}
     folds = min(folds, len(everyone))
     shuffled = rng.sample(utterances, len(utterances))
     tested, sizes, by_sex = [], [], {sex: [] for sex in everyone.values()}
@@ -207,7 +207,7 @@ def test_kfold_parts_any_population_evenly_and_in_any_order(utterances, folds, r
         tested += sorted(test)
         sizes.append(len(test))
         for sex, counts in by_sex.items():
-            counts.append(sum(everyone[person] == sex for person in test))
+            counts.append(sum(everyone[speaker_id] == sex for speaker_id in test))
     assert sorted(tested) == sorted(everyone)
     assert all(max(counts) - min(counts) <= 1 for counts in (sizes, *by_sex.values()))
 

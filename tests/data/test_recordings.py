@@ -5,10 +5,10 @@ import pytest
 import soundfile
 import torch
 
-from serx.data.recordings import read_folder
+from serx.augment.recordings import TransformWithRecordings
+from serx.data.audio import read_folder
 from serx.errors import DataError
-from serx.training.run import Run
-from serx.transforms.recordings import Bound
+from serx.training.state import Run
 
 
 def test_a_folder_is_read_in_the_order_of_names_at_the_rate_asked_for(tmp_path):
@@ -35,7 +35,7 @@ def test_a_broken_recording_is_named(tmp_path):
 
 def test_a_run_binds_its_recordings_to_the_transforms_that_want_them(tiny_config, tmp_path):
     soundfile.write(tmp_path / "hum.wav", 0.1 * np.sin(np.arange(9000)), 16_000)
-    config = tiny_config(f"augment.waveform=[{{kind: noise_files, folder: {tmp_path}}}, {{kind: gain}}]")
+    config = tiny_config(f"augment.waveform=[{{kind: background_noise, folder: {tmp_path}}}, {{kind: gain}}]")
     first, second = Run(config, ("angry", "sad"), torch.device("cpu"), pretrained=False).waveform_transforms
-    assert isinstance(first, Bound) and first.bank.longest == 9000
+    assert isinstance(first, TransformWithRecordings) and first.bank.longest == 9000
     assert second.kind == "gain"

@@ -9,10 +9,10 @@ from scipy import stats
 
 from serx.errors import DataError
 from serx.evaluation.comparison import compare, format_comparison
-from serx.evaluation.cross_validation import write_cross_validation
-from serx.evaluation.report import evaluate
-from serx.experiments.beside import compare_folders, table_of
-from tests.evaluation.test_cross_validation import folded
+from serx.evaluation.pooling import write_cross_validation
+from serx.evaluation.scores import evaluate
+from serx.experiments.compare import compare_cross_validations, comparison_table
+from tests.evaluation.test_pooling import folded
 from tests.evaluation.test_report import make
 
 
@@ -38,11 +38,12 @@ def test_a_run_differs_in_nothing_from_itself():
 
 def test_one_that_is_better_for_each_of_six_speakers_is_better_by_the_sign_test():
     a = make(6)
-    sure = np.eye(8)[a.targets]
-    wrong = np.where((np.arange(len(a.targets)) % 32 == 0)[:, None], np.roll(sure, 1, axis=1), sure)
+    min_confidence = np.eye(8)[a.targets]
+    wrong = np.where((np.arange(len(a.targets)) % 32 == 0)[:, None], np.roll(min_confidence, 1, axis=1), min_confidence)
     folds = ((0, 1, 2), (3, 4, 5))
     result = compare(
-        folded(replace(a, probabilities=sure), folds=folds), folded(replace(a, probabilities=wrong), folds=folds)
+        folded(replace(a, probabilities=min_confidence), folds=folds),
+        folded(replace(a, probabilities=wrong), folds=folds),
     )
     assert (result["accuracy"]["better"], result["accuracy"]["worse"]) == (6, 0)
     assert result["accuracy"]["sign_p"] == pytest.approx(2 / 2**6)
@@ -97,7 +98,7 @@ def test_the_terminal_sees_both_names_both_stamps_and_every_speaker():
 
 
 def test_a_difference_between_two_protocols_is_no_gain_of_one_recipe():
-    stamp = "made fold {}, speaker-independent; each voice ENROLLED by its own 40 unlabelled clips"
+    stamp = "made fold {}, speaker-independent; ADAPTED to each speaker with 40 unlabeled clips"
     known, strange = folded(make(), stamp=stamp), folded(make())
     assert "NOT ONE PROTOCOL: only B has heard each voice before" in format_comparison(
         compare(strange, known), ("net", "known")
@@ -109,17 +110,17 @@ def test_two_folders_are_compared_on_the_folds_that_both_have(tmp_path):
     a, b = folded(make(seed=1)), folded(make(seed=2))
     write_cross_validation(tmp_path / "a", a, {})
     write_cross_validation(tmp_path / "b", b[:2], {})
-    told = " ".join(compare_folders(tmp_path / "a", tmp_path / "b", tmp_path / "a").split())
+    told = " ".join(compare_cross_validations(tmp_path / "a", tmp_path / "b", tmp_path / "a").split())
     assert "made folds 0-1, speaker-independent" in told and "folds 0-2" not in told
     written = json.loads((tmp_path / "a/comparison.json").read_text())
     assert written["uar"] == compare(a[:2], b[:2])["uar"]
     write_cross_validation(tmp_path / "c", b[2:], {})
     with pytest.raises(DataError, match="different clips"):
-        compare_folders(tmp_path / "b", tmp_path / "c")
+        compare_cross_validations(tmp_path / "b", tmp_path / "c")
 
 
 def test_a_table_has_a_row_for_each_run_and_compares_what_can_be_compared(tmp_path):
-    known = "made fold {}, speaker-independent; each voice ENROLLED by its own 40 unlabelled clips"
+    known = "made fold {}, speaker-independent; ADAPTED to each speaker with 40 unlabeled clips"
     runs = {
         "whole": folded(make(seed=1)),
         "less": folded(make(seed=2)),
@@ -128,15 +129,15 @@ def test_a_table_has_a_row_for_each_run_and_compares_what_can_be_compared(tmp_pa
     }
     for name, tested in runs.items():
         write_cross_validation(tmp_path / name, tested, {})
-    title, _, head, _, whole, less, fewer, enrolled = table_of([tmp_path / name for name in runs]).splitlines()
+    title, _, head, _, whole, less, fewer, adapted = comparison_table([tmp_path / name for name in runs]).splitlines()
     assert title == "made folds 0-2, speaker-independent:"
-    assert len({line.count("|") for line in (head, whole, less, fewer, enrolled)}) == 1
+    assert len({line.count("|") for line in (head, whole, less, fewer, adapted)}) == 1
     assert whole.endswith("| - |") and f"{100 * evaluate(make(seed=1), 'p')['accuracy']:.1f} |" in whole
     uar = compare(runs["less"], runs["whole"])["uar"]
     low, high = (100 * bound for bound in uar["interval"])
     assert less.endswith(f"| {100 * uar['difference']:+.1f} ({low:+.1f} to {high:+.1f}) |")
     assert fewer.endswith("| other clips |") and "[made folds 0-1, speaker-independent]" in fewer
-    assert enrolled.endswith("| another protocol |") and "ENROLLED" in enrolled
+    assert adapted.endswith("| another protocol |") and "ADAPTED" in adapted
 
 
 def test_a_chance_too_small_for_three_digits_is_told_as_a_bound():

@@ -14,13 +14,13 @@ from tests.conftest import RATE, speechlike
 CPU = torch.device("cpu")
 
 
-def persons(result) -> set[str]:
-    return set(result.predictions.persons)
+def speaker_ids(result) -> set[str]:
+    return set(result.predictions.speaker_ids)
 
 
 def test_the_default_is_the_held_out_speakers_of_the_protocol(trained):
     result = evaluate_checkpoint(trained("train.epochs=1"), None, "test", CPU, progress=False)
-    assert persons(result) == {"ravdess/05", "ravdess/06"}
+    assert speaker_ids(result) == {"ravdess/05", "ravdess/06"}
     assert len(result.predictions.paths) == 24
     assert "speaker-independent" in result.stamp
     np.testing.assert_allclose(result.predictions.probabilities.sum(1), 1, atol=1e-6)
@@ -28,7 +28,7 @@ def test_the_default_is_the_held_out_speakers_of_the_protocol(trained):
 
 def test_validation_speakers_are_marked_as_such(trained):
     result = evaluate_checkpoint(trained("train.epochs=1"), None, "valid", CPU, progress=False)
-    assert persons(result) == {"ravdess/03", "ravdess/04"}
+    assert speaker_ids(result) == {"ravdess/03", "ravdess/04"}
     assert "VALIDATION" in result.stamp
 
 
@@ -38,13 +38,16 @@ def test_training_speakers_are_refused_and_marked_when_allowed(trained):
         evaluate_checkpoint(path, None, "all", CPU, progress=False)
     result = evaluate_checkpoint(path, None, "all", CPU, allow_seen=True, progress=False)
     assert "TRAINING SPEAKERS" in result.stamp and "24 VALIDATION clips among them" in result.stamp
-    assert len(persons(result)) == 6
+    assert len(speaker_ids(result)) == 6
 
 
 def test_a_moved_corpus_and_a_renamed_speaker_are_seen_through(trained, tiny_root, tmp_path):
     path = trained("train.epochs=1")
     moved = shutil.copytree(tiny_root, tmp_path / "elsewhere")
-    assert persons(evaluate_checkpoint(path, str(moved), "test", CPU, progress=False)) == {"ravdess/05", "ravdess/06"}
+    assert speaker_ids(evaluate_checkpoint(path, str(moved), "test", CPU, progress=False)) == {
+        "ravdess/05",
+        "ravdess/06",
+    }
     disguised = tmp_path / "disguised" / "Actor_09"
     disguised.mkdir(parents=True)
     for file in (moved / "Actor_01").iterdir():
@@ -58,7 +61,7 @@ def test_new_speakers_in_another_root_are_evaluated_under_their_own_stamp(traine
     for i, code in enumerate(("01", "03", "05")):
         soundfile.write(tmp_path / f"03-01-{code}-01-01-01-11.wav", speechlike(0.5, 200, i), RATE)
     result = evaluate_checkpoint(path, str(tmp_path), "test", CPU, progress=False)
-    assert persons(result) == {"ravdess/11"}
+    assert speaker_ids(result) == {"ravdess/11"}
     assert "never met in training" in result.stamp
     with pytest.raises(DataError, match="ravdess/03"):
         evaluate_checkpoint(path, str(tmp_path), "valid", CPU, progress=False)
@@ -113,7 +116,7 @@ def test_one_speaker_in_two_manifests_without_a_corpus_is_one_voice(trained, tmp
     with pytest.raises(LeakError, match="tuesday/C"):
         evaluate_checkpoint(path, manifest(tmp_path, "tuesday.csv", again, "C"), "all", CPU, progress=False)
     others = manifest(tmp_path, "tuesday.csv", again, "c", "tuesday")
-    assert persons(evaluate_checkpoint(path, others, "test", CPU, progress=False)) == {"tuesday/c"}
+    assert speaker_ids(evaluate_checkpoint(path, others, "test", CPU, progress=False)) == {"tuesday/c"}
 
 
 def test_held_out_clips_that_are_missing_are_counted_aloud(trained, tiny_root, tmp_path):

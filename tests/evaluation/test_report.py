@@ -12,24 +12,26 @@ import pytest
 from sklearn import metrics as sk
 
 from serx.errors import DataError, DiskError
-from serx.evaluation.report import Predictions, evaluate, format_report, markdown, write_report
+from serx.evaluation.report import Predictions, format_report, write_report
+from serx.evaluation.scores import evaluate
+from serx.evaluation.tables import markdown
 
 LABELS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 FILES = {"evaluation.json", "predictions.csv", "confusion.png", "report.png", "speakers.png", "calibration.png"}
 
 
 def make(speakers=5, labels=LABELS, clips=4, seed=0, **changes):
-    """Made-up predictions: speaker k is male for even k and is recognised the better the larger k."""
+    """Made-up predictions: speaker k is male for even k and is recognized the better the larger k."""
     generator = np.random.default_rng(seed)
     n = speakers * len(labels) * clips
-    person, targets = np.divmod(np.arange(n) // clips, len(labels))
+    speaker_id, targets = np.divmod(np.arange(n) // clips, len(labels))
     logits = generator.standard_normal((n, len(labels)))
-    logits[np.arange(n), targets] += 0.6 * person
+    logits[np.arange(n), targets] += 0.6 * speaker_id
     powers = np.exp(logits)
     fields = {
         "paths": tuple(f"clips/{index:04d}.wav" for index in range(n)),
-        "persons": tuple(f"made/{index:02d}" for index in person),
-        "sexes": tuple("female" if index % 2 else "male" for index in person),
+        "speaker_ids": tuple(f"made/{index:02d}" for index in speaker_id),
+        "sexes": tuple("female" if index % 2 else "male" for index in speaker_id),
         "intensities": tuple("strong" if index % 3 else "normal" for index in range(n)),
         "targets": targets,
         "probabilities": (powers / powers.sum(1, keepdims=True)).astype(np.float32),
@@ -58,8 +60,8 @@ def test_every_number_agrees_with_scikit_learn():
     for label in LABELS:
         expected = {"f1" if key == "f1-score" else key: value for key, value in table[label].items()}
         assert e["per_class"][label] == pytest.approx(expected, abs=1e-12)
-    for name in set(p.persons):
-        mine = np.array(p.persons) == name
+    for name in set(p.speaker_ids):
+        mine = np.array(p.speaker_ids) == name
         speaker = e["per_speaker"][name]
         assert speaker["uar"] == pytest.approx(sk.balanced_accuracy_score(p.targets[mine], guesses[mine]), abs=1e-12)
         assert speaker["n_clips"] == mine.sum()
@@ -87,8 +89,8 @@ def test_speakers_and_sexes_are_told_apart():
 
 def test_the_sex_gap_counts_men_minus_women():
     p = make(2, ("x", "y"), clips=2, intensities=(None,) * 8)
-    sure = np.eye(2)[[0, 0, 1, 1, 0, 0, 0, 0]]  # he is right throughout, she said x at every clip
-    p = replace(p, targets=np.array([0, 0, 1, 1, 0, 0, 0, 1]), probabilities=sure)
+    min_confidence = np.eye(2)[[0, 0, 1, 1, 0, 0, 0, 0]]  # he is right throughout, she said x at every clip
+    p = replace(p, targets=np.array([0, 0, 1, 1, 0, 0, 0, 1]), probabilities=min_confidence)
     e = evaluate(p, "p")
     assert e["sex_gap_accuracy"] == 25  # 100 - 75; in UAR it would be 50
     assert e["worst_speaker"] == "made/01"
@@ -195,7 +197,7 @@ def test_few_speakers_bring_a_caution():
 @pytest.mark.parametrize(
     ("changes", "clue"),
     [
-        ({"persons": ("a",)}, "do not fit"),
+        ({"speaker_ids": ("a",)}, "do not fit"),
         ({"labels": ("a", "b")}, "do not fit"),
         ({"targets": np.full(160, 8)}, "targets 8 to 8"),
         ({"sexes": ("male", "female") * 80}, "two sexes"),
@@ -253,7 +255,7 @@ def test_what_sure_verdicts_are_worth_is_told_and_a_confidence_that_nobody_has_i
     told = format_report(e)
     assert ["90%", "50.0", f"{100 * right:.1f}"] in [line.split() for line in told.splitlines()]
     less = {**e, "selective": [{"confidence": 0.9, "coverage": 0.0, "accuracy": None}]}
-    assert "--sure" in told and "--sure" not in format_report(less)
+    assert "--min-confidence" in told and "--min-confidence" not in format_report(less)
 
 
 def test_a_bar_in_a_cell_opens_no_column_of_markdown():

@@ -5,15 +5,15 @@ import pytest
 import soundfile
 import torch
 
-from serx.data.corpus import place
+from serx.augment.compose import augment
+from serx.data.batches import make_batch_source
 from serx.data.dataset import load_dataset
 from serx.errors import DataError
 from serx.evaluation.held_out import evaluate_checkpoint, held_out
 from serx.evaluation.stress import Disturbed, conditions, format_stress, stress
-from serx.evaluation.stress_picture import stress_figure
-from serx.scoring.metrics import score
-from serx.scoring.pictures import GAP, figure_array
-from serx.transforms.augment import augment
+from serx.metrics.classification import score
+from serx.plots.experiments import stress_figure
+from serx.plots.style import GAP, figure_array
 from tests.conftest import RATE
 
 CPU = torch.device("cpu")
@@ -22,7 +22,7 @@ LEARNT = ("train.epochs=3", "optim.lr=0.01")
 
 def clean(tiny_config):
     dataset = load_dataset(tiny_config().data, progress=False)
-    return place(dataset.pack, CPU)
+    return make_batch_source(dataset.audio_cache, CPU)
 
 
 def condition(name: str):
@@ -93,9 +93,9 @@ def test_recorded_noise_is_mixed_in_and_a_folder_without_any_is_refused(trained,
 
 
 def test_a_recipe_that_enrols_voices_does_so_under_every_disturbance(trained):
-    path = trained(*LEARNT, "model.enrol=true")
+    path = trained(*LEARNT, "model.adapt=true")
     result = stress(held_out(path, None, "test", CPU, progress=False), progress=False)
-    assert "each voice ENROLLED by its own 12 unlabelled clips" in result["protocol"]
+    assert "ADAPTED to each speaker with 12 unlabeled clips" in result["protocol"]
     p = evaluate_checkpoint(path, None, "test", CPU, progress=False).predictions
     assert result["conditions"][0]["uar"] == score(p.targets, p.probabilities.argmax(1), p.labels).uar
 

@@ -17,14 +17,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from serx.config import load
+from serx.config.loader import load
 from serx.data.dataset import load_dataset
 from serx.errors import ConfigError
-from serx.evaluation.cross_validation import read_cross_validation
+from serx.evaluation.pooling import read_cross_validation
 from serx.experiments.cross_validation import fold_commands
+from serx.experiments.fold_runs import Workers
 from serx.experiments.folds import plan_folds
-from serx.experiments.visit import Workplace
-from serx.training.folder import hold
+from serx.training.run_folder import lock_run_folder
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def one_after_the_other(jobs, slots, threads, on_end) -> None:
 def cross_validate(*arguments, cwd: Path) -> SimpleNamespace:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(cwd)
-        patch.setattr("serx.experiments.visit.run_side_by_side", one_after_the_other)
+        patch.setattr("serx.experiments.fold_runs.run_side_by_side", one_after_the_other)
         return run_script([sys.executable, str(ROOT / "scripts/cross_validate.py"), *map(str, arguments)])
 
 
@@ -90,7 +90,7 @@ def test_every_clip_is_predicted_once_by_a_model_that_never_met_its_speaker(work
     for t in tested:
         folder = workplace / f"out/seed-0/fold-{t.fold}"
         own = json.loads((folder / "test/evaluation.json").read_text())
-        assert set(own["per_speaker"]) == set(t.predictions.persons)
+        assert set(own["per_speaker"]) == set(t.predictions.speaker_ids)
         assert result["folds"][t.fold]["uar"] == pytest.approx(own["uar"])
     for name in ("confusion.png", "speakers.png"):
         assert (workplace / "out" / name).read_bytes().startswith(b"\x89PNG")
@@ -110,11 +110,11 @@ def test_the_baseline_has_the_nets_data_and_stands_beside_it(workplace):
 
 def test_where_nobody_validates_the_baseline_still_chooses_by_its_own_share(workplace, tmp_path):
     arguments = ("--config", "net.yaml", "--baseline", "other.yaml", "--folds", 1, "--out", tmp_path / "out")
-    done = cross_validate(*arguments, "data.valid_share=0", "train.select=last", cwd=workplace)
+    done = cross_validate(*arguments, "data.valid_fraction=0", "train.select=last", cwd=workplace)
     assert done.returncode == 0, done.stdout + done.stderr
     ours, theirs = (load(tmp_path / name / "seed-0/fold-1/config.yaml").data for name in ("out", "out/baseline"))
-    assert (ours.valid_share, theirs.valid_share) == (0, 0.15)
-    assert theirs.model_copy(update={"valid_share": 0}) == ours
+    assert (ours.valid_fraction, theirs.valid_fraction) == (0, 0.15)
+    assert theirs.model_copy(update={"valid_fraction": 0}) == ours
     assert "[kfold fold 1, speaker-independent, nobody validates]" in done.stdout
 
 
@@ -154,7 +154,7 @@ def test_what_another_visit_finished_is_counted_and_what_it_did_not_is_named(wor
 
 
 def test_two_at_once_in_one_folder_are_one_too_many(workplace):
-    with hold(workplace / "out"):
+    with lock_run_folder(workplace / "out"):
         done = cross_validate("--config", "net.yaml", "--out", "out", "--baseline", "none", cwd=workplace)
     assert done.returncode == 3 and f"process {os.getpid()}" in done.stderr
 
@@ -194,14 +194,14 @@ def test_a_damaged_checkpoint_stops_no_other_fold(workplace, tmp_path):
 
 def test_the_same_checkpoints_hear_voices_that_are_enrolled(workplace, tmp_path):
     out = shutil.copytree(workplace / "out", tmp_path / "out")
-    arguments = ("--config", "net.yaml", "--out", out, "--baseline", "none", "--enrol")
+    arguments = ("--config", "net.yaml", "--out", out, "--baseline", "none", "--adapt")
     weights = [(out / f"seed-0/fold-{fold}/best.safetensors").read_bytes() for fold in (0, 1)]
     done = cross_validate(*arguments, cwd=workplace)
     assert done.returncode == 0 and "2 folds, 0 heard, 2 to do" in done.stdout, done.stdout + done.stderr
     assert "NOT ONE PROTOCOL: only A has heard each voice before" in done.stdout
     assert weights == [(out / f"seed-0/fold-{fold}/best.safetensors").read_bytes() for fold in (0, 1)]
     alone, known = (json.loads((folder / "cross_validation.json").read_text()) for folder in (out, out / "enrolled"))
-    assert known["complete"] and "ENROLLED" in known["protocol"] and "ENROLLED" not in alone["protocol"]
+    assert known["complete"] and "ADAPTED" in known["protocol"] and "ADAPTED" not in alone["protocol"]
     assert [fold["alone"]["uar"] for fold in known["folds"]] == pytest.approx(alone["per_fold"]["uar"])
     before, after = (read_cross_validation(folder) for folder in (out, out / "enrolled"))
     for one, other in zip(before, after, strict=True):
@@ -221,10 +221,10 @@ def test_the_same_checkpoints_hear_voices_that_are_enrolled(workplace, tmp_path)
 
 @pytest.mark.parametrize(
     ("setting", "told"),
-    [("model.enrol=true", "every voice is enrolled already"), ("model={kind: classical}", "this model has none")],
+    [("model.adapt=true", "every voice is enrolled already"), ("model={kind: classical}", "this model has none")],
 )
 def test_what_cannot_be_enrolled_is_refused_before_anything_is_trained(setting, told, workplace, tmp_path):
-    arguments = ("--config", "net.yaml", "--out", tmp_path / "new", "--baseline", "none", "--enrol", setting)
+    arguments = ("--config", "net.yaml", "--out", tmp_path / "new", "--baseline", "none", "--adapt", setting)
     done = cross_validate(*arguments, cwd=workplace)
     assert done.returncode == 2 and told in done.stderr and not (tmp_path / "new").exists()
 
@@ -235,9 +235,9 @@ def test_no_process_is_no_cross_validation(workplace):
 
 
 def test_a_folder_of_other_settings_is_refused_with_their_names(workplace):
-    done = cross_validate("--config", "net.yaml", "--out", "out", "optim.lr=0.5", "train.ema=0.5", cwd=workplace)
+    done = cross_validate("--config", "net.yaml", "--out", "out", "optim.lr=0.5", "train.ema_decay=0.5", cwd=workplace)
     assert done.returncode == 2
-    assert "optim.lr: 0.01 -> 0.5" in done.stderr and "train.ema: 0.0 -> 0.5" in done.stderr
+    assert "optim.lr: 0.01 -> 0.5" in done.stderr and "train.ema_decay: 0.0 -> 0.5" in done.stderr
     assert "train.threads" not in done.stderr
 
 
@@ -280,7 +280,7 @@ def test_each_process_has_its_device_and_its_share_of_the_cores(workplace, tmp_p
     config = load(workplace / "net.yaml", ["train.threads=null"])
     out = tmp_path / "odd: #name"
     folds, _ = plan_folds(config, load_dataset(config.data, progress=False), out, [3])
-    place = Workplace(ROOT / "scripts", 5, ("cuda:0", "cuda:1"))
+    place = Workers(ROOT / "scripts", 5, ("cuda:0", "cuda:1"))
     for slot, device in enumerate(["cuda:0", "cuda:1", "cuda:0"]):
         train, evaluate = fold_commands(folds[1], out, place, slot)
         own = load(workplace / "net.yaml", [setting for setting in train if "." in setting and "=" in setting])

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from serx.data.copies import with_copies
-from serx.data.corpus import StreamedCorpus
+from serx.data.batches import StreamedAudio
 from serx.data.dataset import load_dataset
 from serx.data.leaks import check_leaks
 from serx.errors import ConfigError, LeakError
 from serx.evaluation.held_out import evaluate_checkpoint
-from serx.experiments.leakage import KINDS, format_lesson, make_cases, naive_split, teach
-from serx.experiments.remembered import Memory, remember
+from serx.experiments.feature_cache import Memory, remember
+from serx.experiments.leakage import KINDS, format_lesson, make_cases, naive_split, run_leakage_lesson, with_copies
 from serx.recognizer import Recognizer
 
 VECTORS = (
@@ -39,7 +38,7 @@ def originals(part, n=72) -> set[int]:
 
 def test_each_mistake_is_made_and_the_last_case_makes_none(cases):
     dataset, named = cases
-    speakers = {name: [{dataset.utterances[i].person for i in originals(part)} for part in
+    speakers = {name: [{dataset.utterances[i].speaker_id for i in originals(part)} for part in
                        (case.split.train, case.split.test)] for name, case in named.items()}  # fmt: skip
     twice, before, by_clips, _ = (case.split for case in named.values())
     assert set(twice.train) & set(twice.test)  # the same recordings
@@ -87,24 +86,26 @@ def test_the_leak_check_refuses_what_the_lesson_trains(cases):
 
 def test_a_lesson_needs_an_honest_protocol_to_end_with(tiny_config, tiny_root, tess_root, tmp_path):
     with pytest.raises(ConfigError, match="LEAKY.*add data.protocol=luna5$"):
-        teach(tiny_config(*VECTORS, "data.protocol=random"), tmp_path, 1, progress=False)
+        run_leakage_lesson(tiny_config(*VECTORS, "data.protocol=random"), tmp_path, 1, progress=False)
     several = f"data.root=[{tiny_root}, {tess_root}]"
     with pytest.raises(ConfigError, match="LEAKY.*add data.protocol=kfold$"):
-        teach(tiny_config(*VECTORS, "data.protocol=random", several), tmp_path, 1, progress=False)
+        run_leakage_lesson(tiny_config(*VECTORS, "data.protocol=random", several), tmp_path, 1, progress=False)
     with pytest.raises(ConfigError, match="LEAKY.*add data.protocol=loso$"):  # eight speakers make no nine folds
-        teach(tiny_config(*VECTORS, "data.protocol=random", several, "data.folds=9"), tmp_path, 1, progress=False)
+        run_leakage_lesson(
+            tiny_config(*VECTORS, "data.protocol=random", several, "data.folds=9"), tmp_path, 1, progress=False
+        )
     with pytest.raises(ConfigError, match="--copies 0"):
-        teach(tiny_config(*VECTORS), tmp_path, 0, progress=False)
+        run_leakage_lesson(tiny_config(*VECTORS), tmp_path, 0, progress=False)
 
 
 def test_copies_are_those_of_their_clips(cases):
     dataset, _ = cases
     bank = with_copies(dataset, KINDS, 16_000, 0, progress=False)
-    corpus, n = StreamedCorpus(bank.pack, torch.device("cpu")), len(dataset.utterances)
-    assert len(bank.utterances) == len(bank.targets) == len(bank.digests) == len(bank.pack.lengths) == 4 * n
+    corpus, n = StreamedAudio(bank.audio_cache, torch.device("cpu")), len(dataset.utterances)
+    assert len(bank.utterances) == len(bank.targets) == len(bank.digests) == len(bank.audio_cache.lengths) == 4 * n
     clips = np.array([5, n + 5, 2 * n + 5, 3 * n + 5])
     waveform, lengths = corpus.batch(clips)
-    assert {bank.utterances[i].person for i in clips} == {dataset.utterances[5].person}
+    assert {bank.utterances[i].speaker_id for i in clips} == {dataset.utterances[5].speaker_id}
     assert set(bank.targets[clips]) == {dataset.targets[5]}
     assert lengths[1] == lengths[0] == lengths[3] and 1.1 < lengths[2] / lengths[0] < 1.3  # slower, by tempo 0.8-0.9
     noise = waveform[1] - waveform[0]
@@ -138,19 +139,19 @@ def test_remembered_features_are_the_computed_ones_in_any_batch(tiny_config, cli
 def test_a_short_lesson_with_enrolled_voices_says_so_and_each_note_once(tiny_config, tiny_root, tmp_path, capsys):
     shutil.copytree(tiny_root, tmp_path / "root")
     (tmp_path / "root/03-01-05-01-01-01-01.wav").write_text("no audio")
-    config = tiny_config(*VECTORS, "train.epochs=1", "model.enrol=true", f"data.root={tmp_path / 'root'}")
-    lesson, _ = teach(config, tmp_path / "lesson", 1, progress=False)
+    config = tiny_config(*VECTORS, "train.epochs=1", "model.adapt=true", f"data.root={tmp_path / 'root'}")
+    lesson, _ = run_leakage_lesson(config, tmp_path / "lesson", 1, progress=False)
     said = capsys.readouterr().out
     notes = [line for line in said.splitlines() if line.startswith("note: ")]
     assert notes and len(set(notes)) == len(notes)
     assert "One recipe, 1 epoch each" in format_lesson(lesson) and "1 augmented copy made first" in said
-    assert all("each voice ENROLLED by its own" in case["protocol"] for case in lesson["cases"])
+    assert all("ADAPTED to each speaker with" in case["protocol"] for case in lesson["cases"])
 
 
 @pytest.mark.slow
 def test_the_lesson_is_written_drawn_and_told(tiny_config, tmp_path):
     config = tiny_config(*VECTORS, "train.epochs=4", "optim.lr=0.01")
-    lesson, code = teach(config, tmp_path / "lesson", 1, progress=False)
+    lesson, code = run_leakage_lesson(config, tmp_path / "lesson", 1, progress=False)
     assert code == 0
     assert lesson == json.loads((tmp_path / "lesson/leakage.json").read_text())
     assert (tmp_path / "lesson/leakage.png").read_bytes().startswith(b"\x89PNG")
@@ -168,4 +169,4 @@ def test_the_lesson_is_written_drawn_and_told(tiny_config, tmp_path):
     with pytest.raises(LeakError):
         evaluate_checkpoint(tmp_path / "lesson/0-doubled/best.safetensors", None, "test", torch.device("cpu"), False)
     with pytest.raises(ConfigError, match="a lesson is there already"):
-        teach(config, tmp_path / "lesson", 1, progress=False)
+        run_leakage_lesson(config, tmp_path / "lesson", 1, progress=False)

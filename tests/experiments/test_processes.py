@@ -100,10 +100,10 @@ def test_an_error_leaves_no_process_behind(tmp_path):
 def test_a_script_stops_as_if_told_to_when_who_asked_for_it_is_killed(tmp_path):
     script = (
         "import time\n"
-        "from serx import commands\n"
-        "from serx.training.signals import interruptible\n"
+        "from serx.cli import common as commands\n"
+        "from serx.training.signals import catch_signals\n"
         "def main(arguments):\n"
-        "    with interruptible() as signals:\n"
+        "    with catch_signals() as signals:\n"
         "        print('ready', flush=True)\n"
         "        while not signals: time.sleep(0.02)\n"
         "    print('saved', signals[0], flush=True)\n"

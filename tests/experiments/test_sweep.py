@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from serx.config import load
+from serx.config.loader import load
 from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import ConfigError
 from serx.evaluation.predictions import from_csv
-from serx.experiments.sweep import AS_IT_IS, deal, plan_settings
+from serx.experiments.sweep import AS_IT_IS, group_speakers, plan_settings
 from tests.experiments.test_cross_validation import NET, ROOT, one_after_the_other, run_script
 
 pytestmark = pytest.mark.slow
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 def run_sweep(*arguments, cwd) -> SimpleNamespace:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(cwd)
-        patch.setattr("serx.experiments.visit.run_side_by_side", one_after_the_other)
+        patch.setattr("serx.experiments.fold_runs.run_side_by_side", one_after_the_other)
         return run_script([sys.executable, str(ROOT / "scripts/sweep.py"), *map(str, arguments)])
 
 
@@ -42,20 +42,20 @@ def workplace(tmp_path_factory, tiny_root):
 def test_everybody_beside_the_test_part_is_heard_once_by_a_model_that_never_met_them(workplace):
     config = load(workplace / "net.yaml")
     dataset = load_dataset(config.data)
-    testers = set(dataset.persons(split_dataset(dataset, config.data).test))
+    testers = set(dataset.speaker_ids(split_dataset(dataset, config.data).test))
     heard = []
     for group in (0, 1):
         run = workplace / f"out/optim.lr=1e-09/seed-3/group-{group}"
         data = load(run / "config.yaml").data
         split = split_dataset(dataset, data)
         [(_, rows)] = from_csv(run / "valid/predictions.csv")
-        assert set(rows.persons) == set(dataset.persons(split.valid)) and len(set(rows.persons)) == 2
-        assert set(dataset.persons(split.test)) == testers
-        assert not set(rows.persons) & {*dataset.persons(split.train), *testers}
+        assert set(rows.speaker_ids) == set(dataset.speaker_ids(split.valid)) and len(set(rows.speaker_ids)) == 2
+        assert set(dataset.speaker_ids(split.test)) == testers
+        assert not set(rows.speaker_ids) & {*dataset.speaker_ids(split.train), *testers}
         assert not (run / "test").exists()
-        heard += rows.persons
-    assert {*heard} | testers == {u.person for u in dataset.utterances}
-    assert len(heard) == sum(u.person not in testers for u in dataset.utterances)
+        heard += rows.speaker_ids
+    assert {*heard} | testers == {u.speaker_id for u in dataset.utterances}
+    assert len(heard) == sum(u.speaker_id not in testers for u in dataset.utterances)
 
 
 def test_the_best_setting_leads_and_becomes_a_recipe_under_the_first_protocol(workplace):
@@ -114,9 +114,9 @@ def test_every_value_of_one_setting_meets_every_value_of_another(tiny_config, tm
 
 
 def test_an_ablation_changes_one_setting_at_a_time(tiny_config, tmp_path):
-    tried = ["optim.lr=[3e-3, 2e-3]", "train.ema=[0.5]"]
+    tried = ["optim.lr=[3e-3, 2e-3]", "train.ema_decay=[0.5]"]
     names = [s.name for s in plan_settings(tmp_path / "tiny.yaml", [], tried, one_at_a_time=True)]
-    assert names == [AS_IT_IS, "optim.lr=0.003", "optim.lr=0.002", "train.ema=0.5"]
+    assert names == [AS_IT_IS, "optim.lr=0.003", "optim.lr=0.002", "train.ema_decay=0.5"]
 
 
 def test_names_that_would_be_one_folder_are_two(tiny_config, tmp_path):
@@ -153,7 +153,7 @@ def test_more_groups_than_speakers_and_shared_speakers_are_refused(tiny_config):
     config = tiny_config("data.protocol=kfold", "data.folds=3")
     dataset = load_dataset(config.data)
     with pytest.raises(ConfigError, match="--groups 5: 4 speakers are beside the test part; give 2 to 4"):
-        deal(dataset, config.data, 5)
-    assert [len(group) for group in deal(dataset, config.data, 4).groups] == [1, 1, 1, 1]
+        group_speakers(dataset, config.data, 5)
+    assert [len(group) for group in group_speakers(dataset, config.data, 4).groups] == [1, 1, 1, 1]
     with pytest.raises(ConfigError, match="LEAKY.*add data.protocol=kfold"):
-        deal(dataset, tiny_config("data.protocol=random").data, 2)
+        group_speakers(dataset, tiny_config("data.protocol=random").data, 2)

@@ -11,16 +11,16 @@ import pytest
 import soundfile
 import torch
 
-from serx.config import from_tree
+from serx.config.loader import from_tree
 from serx.data.audio import AudioConfig, trim_silence
 from serx.errors import ConfigError, DiskError
 from serx.inference import export as exporting
-from serx.inference.enrolment import enrolled
+from serx.inference.adaptation import adapted
 from serx.inference.export import Exported, Utterance, export, trimmed
 from serx.inference.predictor import Predictor
 from serx.recognizer import Recognizer
-from serx.training.folder import BEST
-from serx.training.loop import fit
+from serx.training.run_folder import BEST
+from serx.training.trainer import fit
 from tests.conftest import RATE, speechlike
 
 pytestmark = pytest.mark.slow
@@ -37,8 +37,8 @@ def predictor(tmp_path_factory, tiny_root) -> Predictor:
         "data": {"root": str(tiny_root), "trim_db": 30.0, **speakers},
         "features": {"n_mels": 24},
         "model": {
-            "kind": "cnn2d", "stem": 8, "widths": (8, 16), "strides": ((2, 2), (2, 1)), "members": 2, "shared": 1,
-            "speeds": (0.92, 1.08), "relax": 0.5,
+            "kind": "cnn2d", "stem": 8, "widths": (8, 16), "strides": ((2, 2), (2, 1)), "ensemble_size": 2, "shared_stages": 1,
+            "tta_speeds": (0.92, 1.08), "relaxed_freq_norm": 0.5,
         },
         "train": {"epochs": 3, "batch_size": 8, "device": "cpu", "threads": 1},
     }  # fmt: skip
@@ -71,7 +71,7 @@ def untrained(features: dict, model: dict, data: dict | None = None) -> Predicto
     """A predictor of new networks, without a checkpoint, that does not take all clips for the same."""
     tree = {"data": {"root": "nowhere", **(data or {})}, "features": features, "model": model}
     made = Predictor.__new__(Predictor)
-    made.config, made.labels, made.device, made.facts = from_tree(tree, source="test"), ("a", "b", "c"), CPU, {}
+    made.config, made.labels, made.device, made.metadata = from_tree(tree, source="test"), ("a", "b", "c"), CPU, {}
     torch.manual_seed(0)
     config = made.config
     made.recognizer = Recognizer(config.features, config.model, made.labels, config.data.sample_rate).eval()
@@ -109,11 +109,11 @@ def test_a_recording_gets_the_probabilities_that_its_file_gets_of_the_checkpoint
 
 
 def test_the_file_knows_a_voice_that_was_enrolled_and_the_predictor_forgets_it(tmp_path):
-    made = untrained({}, {**SMALL, "speeds": (0.92, 1.0)})
+    made = untrained({}, {**SMALL, "tta_speeds": (0.92, 1.0)})
     voice = [torch.from_numpy(speechlike(0.6, 130 + 15 * n, n)) for n in range(6)]
     clip = speechlike(0.8, 200, 77)
     alone = [*made.probabilities([clip])[0].values()]
-    with enrolled(made.recognizer, voice):
+    with adapted(made.recognizer, voice):
         export(made, tmp_path / "mine.onnx")
         known = [*made.probabilities([clip])[0].values()]
     assert np.abs(np.subtract(known, alone)).max() > 1e-3
@@ -128,10 +128,10 @@ KINDS = {
         {"kind": "classical", "classifier": "logistic_regression"},
         {},
     ),
-    "pitch, colour and constant-Q": (
+    "pitch, color and constant-Q": (
         {"stack": ("pitch", "voicing", "centroid", "rolloff", "flatness", "chroma_cqt")}, SMALL, {}
     ),
-    "learnt filters, a window of the file": (
+    "learned filters, a window of the file": (
         {"front_end": "nnaudio", "trainable": True, "remove_level": True},
         SMALL,
         {"offset_seconds": 0.2, "duration_seconds": 0.7, "trim_db": 25.0},
@@ -168,11 +168,11 @@ def test_a_speech_encoder_can_be_exported(small_encoders, tmp_path):
 def test_the_file_says_what_it_wants_and_what_it_was_trained_on_and_nothing_of_this_machine(predictor, exported):
     path, _ = exported
     session = onnxruntime.InferenceSession(path)
-    facts = session.get_modelmeta().custom_metadata_map
-    assert tuple(json.loads(facts["labels"])) == predictor.labels
-    assert facts["sample_rate"] == "16000"
-    assert facts["protocol"].startswith("speakers, speaker-independent")
-    assert [int(facts[name]) for name in ("shortest_samples", "longest_samples")] == [1600, 960_000]
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert tuple(json.loads(metadata["labels"])) == predictor.labels
+    assert metadata["sample_rate"] == "16000"
+    assert metadata["protocol"].startswith("speakers, speaker-independent")
+    assert [int(metadata[name]) for name in ("shortest_samples", "longest_samples")] == [1600, 960_000]
     [given] = session.get_inputs()
     assert given.name == "waveform" and given.shape[0] == 1 and session.get_outputs()[0].name == "probabilities"
     assert str(exporting.__file__).encode() not in path.read_bytes()

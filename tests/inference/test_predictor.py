@@ -5,14 +5,14 @@ import pytest
 import soundfile
 import torch
 
-from serx.data.corpus import place
+from serx import checkpoint
+from serx.data.audio import audio_files
+from serx.data.batches import make_batch_source
 from serx.data.dataset import load_dataset
 from serx.errors import CheckpointError, DataError
-from serx.inference.files import audio_files
+from serx.inference.classify import classify
 from serx.inference.predictor import Predictor, verdict
-from serx.scoring.classify import classify
-from serx.training import checkpoint
-from serx.training.folder import BEST, LAST
+from serx.training.run_folder import BEST, LAST
 from tests.conftest import RATE, speechlike
 
 CPU = torch.device("cpu")
@@ -27,7 +27,9 @@ def test_files_give_what_the_corpus_gives(run, tiny_config):
     predictor = Predictor(run / BEST, CPU)
     dataset = load_dataset(tiny_config().data, progress=False)
     clips = np.arange(len(dataset.utterances))
-    expected = classify(predictor.recognizer, place(dataset.pack, CPU), clips, dataset.pack.lengths)
+    expected = classify(
+        predictor.recognizer, make_batch_source(dataset.audio_cache, CPU), clips, dataset.audio_cache.lengths
+    )
     heard = predictor.predict([utterance.path for utterance in dataset.utterances])
     got = np.array([list(prediction.probabilities.values()) for prediction in heard])
     np.testing.assert_allclose(got, expected, atol=1e-5)
@@ -95,13 +97,13 @@ def test_last_and_best_both_predict_with_the_averaged_weights(run):
 
 def test_a_checkpoint_whose_settings_and_weights_disagree_is_refused(run, tmp_path):
     saved = checkpoint.load(run / BEST)
-    facts = {key: value for key, value in saved.facts.items() if key not in ("format", "sha256")}
-    facts["config"]["model"]["embedding"] = 32
-    checkpoint.save(tmp_path / "odd.safetensors", saved.tensors, facts)
+    metadata = {key: value for key, value in saved.metadata.items() if key not in ("format", "sha256")}
+    metadata["config"]["model"]["embedding"] = 32
+    checkpoint.save(tmp_path / "odd.safetensors", saved.tensors, metadata)
     with pytest.raises(CheckpointError, match="embed"):
         Predictor(tmp_path / "odd.safetensors", CPU)
-    facts["config"]["model"]["kind"] = "os.system"
-    checkpoint.save(tmp_path / "odd.safetensors", saved.tensors, facts)
+    metadata["config"]["model"]["kind"] = "os.system"
+    checkpoint.save(tmp_path / "odd.safetensors", saved.tensors, metadata)
     with pytest.raises(CheckpointError, match="kind"):
         Predictor(tmp_path / "odd.safetensors", CPU)
 
@@ -126,4 +128,9 @@ def test_native_and_prepared_clips_are_predicted_alike(run, speech_root):
 
 def test_a_verdict_needs_the_probability_that_is_asked_for():
     shares = {"calm": 0.25, "happy": 0.75}
-    assert [verdict(shares, sure) for sure in (0.0, 0.5, 0.75, 0.76)] == ["happy", "happy", "happy", "unsure"]
+    assert [verdict(shares, min_confidence) for min_confidence in (0.0, 0.5, 0.75, 0.76)] == [
+        "happy",
+        "happy",
+        "happy",
+        "unsure",
+    ]

@@ -6,14 +6,15 @@ import torch
 import torch.nn.functional as F
 from sklearn.mixture import GaussianMixture
 
-from serx.inference.prototypes import (
+from serx.features.stack import FeaturesConfig
+from serx.inference.adaptation import (
     CONCENTRATION,
     DOUBT,
     OVERLAP,
     Prototypes,
-    drawn_to_prototypes,
-    listening,
-    verdicts,
+    capture_embeddings,
+    output_layers,
+    toward_prototypes,
 )
 from serx.models.cnn1d import Cnn1dConfig
 from serx.models.cnn2d import Cnn2dConfig
@@ -21,15 +22,14 @@ from serx.models.mlp import MlpConfig
 from serx.models.sequential import SequentialConfig
 from serx.models.timm_backbone import TimmConfig
 from serx.recognizer import Recognizer
-from serx.transforms.features import FeaturesConfig
 from tests.conftest import RATE, batched, speechlike
 
 LABELS = ("calm", "angry", "sad")
 
 
-def guesses(classes: list[int], sure: float = 0.7, count: int = 3) -> torch.Tensor:
-    other = (1 - sure) / (count - 1)
-    return torch.full((len(classes), count), other).scatter(1, torch.tensor(classes)[:, None], sure).log()
+def guesses(classes: list[int], min_confidence: float = 0.7, count: int = 3) -> torch.Tensor:
+    other = (1 - min_confidence) / (count - 1)
+    return torch.full((len(classes), count), other).scatter(1, torch.tensor(classes)[:, None], min_confidence).log()
 
 
 def around(directions: list[int], spread: float = 0.05, size: int = 6) -> torch.Tensor:
@@ -64,7 +64,7 @@ def test_where_no_clip_resembles_another_the_guesses_stand():
 
 
 def test_one_round_is_the_mean_of_the_clips_by_their_guesses(monkeypatch):
-    monkeypatch.setattr("serx.inference.prototypes.ROUNDS", 1)
+    monkeypatch.setattr("serx.inference.adaptation.ROUNDS", 1)
     verdict, embedding = guesses([0, 0, 1, 2]), around([0, 1, 2, 3])
     sums = verdict.exp().double().numpy().T @ embedding.double().numpy()
     expected = sums / np.linalg.norm(sums, axis=1, keepdims=True)
@@ -73,7 +73,7 @@ def test_one_round_is_the_mean_of_the_clips_by_their_guesses(monkeypatch):
 
 def test_the_last_round_changes_nothing_any_more():
     truth = [0] * 8 + [1] * 8 + [2] * 8
-    verdict, embedding = guesses(truth, sure=0.5), around(truth, spread=0.3)
+    verdict, embedding = guesses(truth, min_confidence=0.5), around(truth, spread=0.3)
     made = Prototypes(verdict, embedding)
     weight = 24 / (24 + DOUBT)
     share = (verdict + weight * CONCENTRATION * embedding @ made.directions.T).softmax(1)
@@ -97,7 +97,7 @@ def test_heaps_are_found_as_a_mixture_of_gaussians_finds_them():
     """scikit-learn's, begun at the same guesses: on heaps as far apart as these the two must agree."""
     truth = np.repeat([0, 1, 2], 12)
     embedding = around(truth.tolist(), spread=0.15)
-    verdict = guesses([int(c) if place % 3 else (int(c) + 1) % 3 for place, c in enumerate(truth)], sure=0.6)
+    verdict = guesses([int(c) if place % 3 else (int(c) + 1) % 3 for place, c in enumerate(truth)], min_confidence=0.6)
     begun = np.stack([embedding[verdict.argmax(1) == c].mean(0) for c in range(3)])
     oracle = GaussianMixture(3, covariance_type="spherical", means_init=begun, random_state=0).fit(embedding)
     drawn = Prototypes(verdict, embedding).draw(verdict, embedding).argmax(1)
@@ -112,8 +112,8 @@ def test_the_order_of_the_clips_does_not_matter():
 
 
 def test_embeddings_are_what_the_last_layers_are_given():
-    recognizer = small(MlpConfig(widths=(8,), members=2), statistics=("mean", "std"))
-    with listening(recognizer) as embeddings, torch.inference_mode():
+    recognizer = small(MlpConfig(widths=(8,), ensemble_size=2), statistics=("mean", "std"))
+    with capture_embeddings(recognizer) as embeddings, torch.inference_mode():
         recognizer(*clips())
         vectors = recognizer.normalizer(*recognizer.features(*clips()))[..., 0]
         hidden = [member.net[:-1](vectors) for member in recognizer.backbone.members]
@@ -121,10 +121,10 @@ def test_embeddings_are_what_the_last_layers_are_given():
 
 
 def test_speeds_are_meant_over():
-    recognizer = small(MlpConfig(widths=(8,), speeds=(0.8, 1.2)), statistics=("mean", "std"))
+    recognizer = small(MlpConfig(widths=(8,), tta_speeds=(0.8, 1.2)), statistics=("mean", "std"))
     given: list[torch.Tensor] = []
-    verdicts(recognizer)[0].register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
-    with listening(recognizer) as embeddings, torch.inference_mode():
+    output_layers(recognizer)[0].register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    with capture_embeddings(recognizer) as embeddings, torch.inference_mode():
         recognizer(*clips())
         slow, fast = given
         torch.testing.assert_close(embeddings(), F.normalize(slow + fast), atol=1e-6, rtol=0)
@@ -132,28 +132,28 @@ def test_speeds_are_meant_over():
 
 
 @pytest.mark.parametrize(
-    "model", [Cnn2dConfig(), Cnn1dConfig(), MlpConfig(members=2), SequentialConfig(widths=(8,), dense=(8,))]
+    "model", [Cnn2dConfig(), Cnn1dConfig(), MlpConfig(ensemble_size=2), SequentialConfig(widths=(8,), dense=(8,))]
 )
 def test_own_models_say_their_last_layer(model):
     features = {"statistics": ("mean", "std")} if isinstance(model, MlpConfig) else {}
-    layers = verdicts(small(model, **features))
-    assert [layer.out_features for layer in layers] == [len(LABELS)] * model.members
+    layers = output_layers(small(model, **features))
+    assert [layer.out_features for layer in layers] == [len(LABELS)] * model.ensemble_size
 
 
 def test_within_it_logits_are_drawn_and_afterwards_they_are_not():
-    recognizer, batch = small(Cnn2dConfig(relax=0.5)), clips()
+    recognizer, batch = small(Cnn2dConfig(relaxed_freq_norm=0.5)), clips()
     with torch.inference_mode():
         before = recognizer(*batch)
-        with listening(recognizer) as embeddings:
+        with capture_embeddings(recognizer) as embeddings:
             verdict = recognizer(*batch).log_softmax(1)
             heard = embeddings()
-        with drawn_to_prototypes(recognizer, [clips(3), batch]):
+        with toward_prototypes(recognizer, [clips(3), batch]):
             pass
-        with drawn_to_prototypes(recognizer, [batch]):
+        with toward_prototypes(recognizer, [batch]):
             drawn = recognizer(*batch)
         torch.testing.assert_close(drawn, Prototypes(verdict, heard).draw(verdict, heard), atol=1e-5, rtol=0)
         assert torch.equal(recognizer(*batch), before)
-        with pytest.raises(ZeroDivisionError), drawn_to_prototypes(recognizer, [batch]):
+        with pytest.raises(ZeroDivisionError), toward_prototypes(recognizer, [batch]):
             raise ZeroDivisionError
         assert torch.equal(recognizer(*batch), before)
 
@@ -161,7 +161,7 @@ def test_within_it_logits_are_drawn_and_afterwards_they_are_not():
 def test_neighbours_and_padding_change_no_clip():
     recognizer = small(Cnn2dConfig(stem=4, widths=(8, 16), strides=((2, 2), (2, 2)), embedding=8))
     waveform, lengths = clips(extra=4000)
-    with torch.inference_mode(), drawn_to_prototypes(recognizer, [clips()]):
+    with torch.inference_mode(), toward_prototypes(recognizer, [clips()]):
         together = recognizer(waveform, lengths)
         for row in range(6):
             alone = recognizer(waveform[row : row + 1, : lengths[row]], lengths[row : row + 1])
@@ -170,8 +170,8 @@ def test_neighbours_and_padding_change_no_clip():
 
 def test_a_model_of_windows_has_no_single_embedding_and_is_left_as_it_is():
     recognizer = small(TimmConfig(name="resnet10t", frames=96))
-    assert verdicts(recognizer) == []
+    assert output_layers(recognizer) == []
     with torch.inference_mode():
         before = recognizer(*clips())
-        with drawn_to_prototypes(recognizer, [clips()]):
+        with toward_prototypes(recognizer, [clips()]):
             assert torch.equal(recognizer(*clips()), before)

@@ -17,9 +17,9 @@ def some_vectors(count: int, classes: int, seed: int = 0) -> tuple[torch.Tensor,
     """Vectors whose classes overlap, spoken in turn by six people who each sound a little different."""
     random = np.random.default_rng(seed)
     targets, people = random.integers(0, classes, count), np.arange(count) % 6
-    centres, voices = random.normal(size=(classes, BINS)), random.normal(size=(6, BINS))
-    x = centres[targets] + 0.7 * voices[people] + random.normal(size=(count, BINS))
-    return torch.from_numpy(x).float(), targets, [f"made/{person}" for person in people]
+    centers, voices = random.normal(size=(classes, BINS)), random.normal(size=(6, BINS))
+    x = centers[targets] + 0.7 * voices[people] + random.normal(size=(count, BINS))
+    return torch.from_numpy(x).float(), targets, [f"made/{speaker_id}" for speaker_id in people]
 
 
 def fitted(classifier: str, classes: int, present: int, c: float = 0.5, **changes) -> tuple[Classical, tuple]:
@@ -56,12 +56,12 @@ def test_logits_of_an_svm_are_scikit_learns_decisions_on_one_scale(classes):
 
 def test_the_scale_of_an_svm_is_scikit_learns_temperature():
     calibration = pytest.importorskip("sklearn.calibration")
-    model, (x, targets, persons) = fitted("svm", 5, 5)
+    model, (x, targets, speaker_ids) = fitted("svm", 5, 5)
     from sklearn.model_selection import GroupKFold
     from sklearn.multiclass import OneVsRestClassifier
 
     one_for_each = OneVsRestClassifier(SVC(C=0.5, gamma=float(model.kernel.gamma)))
-    folds = list(GroupKFold(5).split(x, targets, persons))
+    folds = list(GroupKFold(5).split(x, targets, speaker_ids))
     try:
         known = calibration.CalibratedClassifierCV(one_for_each, method="temperature", cv=folds, ensemble=False)
         known.fit(x.double().numpy(), targets)
@@ -73,10 +73,12 @@ def test_the_scale_of_an_svm_is_scikit_learns_temperature():
 
 def test_an_svm_is_no_surer_of_new_speakers_than_it_may_be():
     """Calibrated on the very clips it was fitted on, it would be; on speakers left out, it is near the best scale."""
-    vectors, truth, persons = some_vectors(1200, 5)
-    old, new = (np.flatnonzero([(person in ("made/0", "made/1")) == held for person in persons]) for held in (0, 1))
+    vectors, truth, speaker_ids = some_vectors(1200, 5)
+    old, new = (
+        np.flatnonzero([(speaker_id in ("made/0", "made/1")) == held for speaker_id in speaker_ids]) for held in (0, 1)
+    )
     model = Classical(ClassicalConfig(classifier="svm"), BINS, 5)
-    model.fit(vectors[old], truth[old], 10.0, [persons[i] for i in old], balanced=False)
+    model.fit(vectors[old], truth[old], 10.0, [speaker_ids[i] for i in old], balanced=False)
     x, targets = vectors[new], truth[new]
     logits = model(x[..., None], torch.ones(len(x))).double()
     losses = {scale: log_loss(targets, (scale * logits).softmax(-1).numpy()) for scale in (0.25, 1.0, 4.0)}
@@ -99,12 +101,12 @@ def test_two_clips_of_one_speaker_are_enough(classifier):
 
 @pytest.mark.parametrize(("classifier", "c"), [("logistic_regression", 0.01), ("svm", 0.1)])
 def test_balanced_classes_count_the_same_however_rare(classifier, c):
-    x, targets, persons = some_vectors(300, 2)
+    x, targets, speaker_ids = some_vectors(300, 2)
     kept = np.flatnonzero((targets == 0) | (np.cumsum(targets == 1) <= 12))
     recalls = {}
     for balanced in (False, True):
         model = Classical(ClassicalConfig(classifier=classifier), BINS, 2)
-        model.fit(x[kept], targets[kept], c, [persons[i] for i in kept], balanced)
+        model.fit(x[kept], targets[kept], c, [speaker_ids[i] for i in kept], balanced)
         recalls[balanced] = (probabilities(model, x).argmax(1)[targets == 1] == 1).mean()
     assert recalls[True] > recalls[False] + 0.2
 
@@ -124,7 +126,7 @@ def test_a_sequence_is_heard_by_its_mean_and_never_by_its_padding_or_neighbours(
 
 
 def test_votes_and_relaxation_are_refused():
-    for changes in ({"members": 3}, {"relax": 0.5}, {"c": ()}, {"c": (0.0,)}):
+    for changes in ({"ensemble_size": 3}, {"relaxed_freq_norm": 0.5}, {"c": ()}, {"c": (0.0,)}):
         with pytest.raises(ValueError, match=next(iter(changes))):
             ClassicalConfig(**changes)
 

@@ -1,4 +1,4 @@
-"""Every model: shapes, padding, neighbours, gradients, and what half precision does to it."""
+"""Every model: shapes, padding, neighbors, gradients, and what half precision does to it."""
 
 import re
 
@@ -11,10 +11,17 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from serx.errors import ConfigError
 from serx.models.cnn1d import Cnn1dConfig
 from serx.models.cnn2d import Cnn2dConfig
-from serx.models.layers import AttentiveStatistics, BothWays, ResidualBlock, SqueezeExcite, relu_within, time_mask
+from serx.models.layers import (
+    AttentiveStatistics,
+    BidirectionalGru,
+    RelaxedFreqNorm,
+    ResidualBlock,
+    SqueezeExcite,
+    relu_within,
+    time_mask,
+)
 from serx.models.mlp import MlpConfig
 from serx.models.registry import build
-from serx.models.relaxed import Relaxed
 from serx.models.sequential import SequentialConfig
 from serx.models.timm_backbone import TimmConfig
 
@@ -26,9 +33,9 @@ CONFIGS = {
     "mlp": MlpConfig(widths=(16, 24)),
     "sequential": SequentialConfig(widths=(12, 16), dense=(20,)),
     "end-to-end": SequentialConfig(frames=50, widths=(6, 8, 8), pools=((5, 2), (4, 4), (1, 1)), dense=(20,)),
-    "ensemble": Cnn1dConfig(stem=8, widths=(8, 12, 12), members=3),
-    "shared": Cnn2dConfig(stem=8, widths=(8, 12, 16), embedding=24, members=3, shared=2),
-    "relaxed": Cnn2dConfig(stem=8, widths=(8, 12, 16), embedding=24, relax=0.5),
+    "ensemble": Cnn1dConfig(stem=8, widths=(8, 12, 12), ensemble_size=3),
+    "shared": Cnn2dConfig(stem=8, widths=(8, 12, 16), embedding=24, ensemble_size=3, shared_stages=2),
+    "relaxed": Cnn2dConfig(stem=8, widths=(8, 12, 16), embedding=24, relaxed_freq_norm=0.5),
     "timm-convolutions": TimmConfig(name="resnet10t", frames=48),
     "timm-transformer": TimmConfig(name="vit_tiny_patch16_224", frames=48),
 }
@@ -112,7 +119,7 @@ def test_attentive_statistics_of_constant_frames_are_the_constant_and_no_deviati
 
 def test_both_ways_is_the_two_way_gru_over_packed_sequences():
     torch.manual_seed(0)
-    ours, theirs = BothWays(6, 5), torch.nn.GRU(6, 5, batch_first=True, bidirectional=True)
+    ours, theirs = BidirectionalGru(6, 5), torch.nn.GRU(6, 5, batch_first=True, bidirectional=True)
     known = {f"{name}_reverse": tensor for name, tensor in ours.back.state_dict().items()}
     theirs.load_state_dict({**ours.onward.state_dict(), **known})
     x, frames = some_features(6, [9, 1, 6], 9)
@@ -214,8 +221,8 @@ def test_an_ensemble_answers_with_the_mean_probability_and_trains_each_member_al
 def test_members_that_share_stages_are_networks_with_the_same_first_stages(shared):
     torch.manual_seed(0)
     widths = {"stem": 8, "widths": (8, 12, 16), "embedding": 24}
-    ensemble = build(Cnn2dConfig(**widths, dropout=0, members=2, shared=shared), BINS, CLASSES)
-    apart = build(Cnn2dConfig(**widths, dropout=0, members=2), BINS, CLASSES)
+    ensemble = build(Cnn2dConfig(**widths, dropout=0, ensemble_size=2, shared_stages=shared), BINS, CLASSES)
+    apart = build(Cnn2dConfig(**widths, dropout=0, ensemble_size=2), BINS, CLASSES)
     trunk = ensemble.trunk.state_dict()
     for branch, whole in zip(ensemble.members, apart.members, strict=True):
         renumbered = {
@@ -236,16 +243,16 @@ def test_members_that_share_stages_are_networks_with_the_same_first_stages(share
 
 
 def test_one_network_shares_with_nobody_and_no_more_stages_are_shared_than_there_are():
-    names = build(Cnn2dConfig(shared=2), BINS, CLASSES).state_dict().keys()
+    names = build(Cnn2dConfig(shared_stages=2), BINS, CLASSES).state_dict().keys()
     assert names == build(Cnn2dConfig(), BINS, CLASSES).state_dict().keys()
     with pytest.raises(ValueError, match="4 shared stages, but there are 3"):
-        Cnn2dConfig(members=2, shared=4)
+        Cnn2dConfig(ensemble_size=2, shared_stages=4)
 
 
 def test_a_relaxed_network_hears_a_mixture_of_the_clip_and_its_rows_normalised():
     features, frames = some_features(4, [30, 12], 30)
     features = 3 * features + 2 * (features != 0)
-    heard = Relaxed(_Echo(), 0.25)(features, frames)
+    heard = RelaxedFreqNorm(_Echo(), 0.25)(features, frames)
     rows = features[1, :, :12]
     scaled = (rows - rows.mean(-1, keepdim=True)) / (rows.var(-1, correction=0, keepdim=True) + 1e-3).sqrt()
     torch.testing.assert_close(heard[1, :, :12], 0.75 * rows + 0.25 * scaled)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from serx.config import load
+from serx.config.loader import load
 from serx.models.registry import build
 from serx.models.sequential import Sequential, SequentialConfig, largest
 from tests.test_published import PUBLISHED

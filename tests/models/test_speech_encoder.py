@@ -4,21 +4,22 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from serx.config import load
-from serx.data.corpus import place
+from serx import checkpoint
+from serx.config.loader import load
+from serx.config.training import OptimConfig
+from serx.data.batches import make_batch_source
 from serx.data.dataset import load_dataset, split_dataset
 from serx.inference.predictor import Predictor
-from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig, standardise
-from serx.settings import OptimConfig
-from serx.training import checkpoint
-from serx.training.epoch import TrainingClips, plan_epoch, train_epoch
-from serx.training.folder import BEST
-from serx.training.loop import fit, start
+from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig, standardize
+from serx.training.epoch import train_epoch
 from serx.training.optim import make_optimizer
-from serx.training.run import EpochSums
+from serx.training.run_folder import BEST
+from serx.training.sampling import TrainingClips, plan_epoch
+from serx.training.state import EpochSums
+from serx.training.trainer import fit, start
 from tests.conftest import batched
 from tests.models.test_encoders import woken_encoder
-from tests.training.test_loop import _fit_until, lines, same_state
+from tests.training.test_trainer import _fit_until, lines, same_state
 
 pytestmark = pytest.mark.usefixtures("small_encoders")
 KINDS = ["WAV2VEC2_BASE", "HUBERT_LARGE", "WAVLM_BASE_PLUS", "WAVLM_LARGE"]  # norms before and after, group and layer
@@ -43,7 +44,7 @@ def some_waveforms(lengths: list[int], width: int) -> tuple[torch.Tensor, torch.
 def test_the_layers_of_a_clip_alone_are_torchaudios(bundle):
     model = model_of(bundle)
     features, lengths = some_waveforms([4000], 4000)
-    waveform = standardise(features[:, 0], lengths)
+    waveform = standardize(features[:, 0], lengths)
     with torch.inference_mode():
         inner, _ = model.encoder.extract_features(waveform)
         last, _ = model.encoder(waveform)
@@ -111,7 +112,7 @@ def test_tuned_layers_train_and_those_below_stay_frozen():
 
 @pytest.mark.parametrize("bundle", ["WAV2VEC2_BASE", "HUBERT_LARGE"])
 def test_each_layer_learns_at_a_share_of_the_one_above(bundle):
-    model = model_of(bundle, tune="full", layer_decay=0.5, encoder_rate=0.1)
+    model = model_of(bundle, tune="full", layer_decay=0.5, encoder_lr_scale=0.1)
     scale = {}
     for group in make_optimizer(model, OptimConfig(lr=0.01)).param_groups:
         scale |= dict.fromkeys(group["params"], group["rate_scale"])
@@ -134,7 +135,7 @@ def encoder_config(tiny_root, tmp_path):
         "features: {stack: [waveform], normalize: none}\n"
         "augment: {waveform: [{kind: noise, p: 0.5}, {kind: crop, seconds: 0.2}]}\n"
         "model: {kind: speech_encoder, bundle: WAVLM_BASE_PLUS, tune: full, embedding: 12}\n"
-        "train: {epochs: 2, batch_size: 8, device: cpu, threads: 1, ema: 0.9}\n"
+        "train: {epochs: 2, batch_size: 8, device: cpu, threads: 1, ema_decay: 0.9}\n"
     )
     return lambda *overrides: load(path, [f"model.weights={tmp_path / 'weights.safetensors'}", *overrides])
 
@@ -167,10 +168,13 @@ def test_a_tuned_run_interrupted_goes_on_to_the_same_bits(encoder_config, tmp_pa
 
 
 def test_the_loop_moves_each_group_at_its_share_of_the_rate(encoder_config):
-    config, device = encoder_config("optim.schedule=constant", "optim.warmup=0", "optim.lr=0.01"), torch.device("cpu")
+    config, device = (
+        encoder_config("optim.schedule=constant", "optim.warmup_ratio=0", "optim.lr=0.01"),
+        torch.device("cpu"),
+    )
     dataset = load_dataset(config.data, progress=False)
     split = split_dataset(dataset, config.data, progress=False)
-    corpus = place(dataset.pack, device)
+    corpus = make_batch_source(dataset.audio_cache, device)
     run = start(config, dataset, split, corpus, device)
     run.sums = EpochSums(len(dataset.labels), device, 1)
     clips = torch.tensor(split.train).numpy()
@@ -189,7 +193,11 @@ def test_a_bundle_that_is_not_there_is_refused_with_the_nearest():
 
 @pytest.mark.parametrize(
     ("settings", "told"),
-    [({"members": 3}, "members"), ({"relax": 0.5}, "relax"), ({"top_layers": 2}, "tune: full")],
+    [
+        ({"ensemble_size": 3}, "ensemble_size"),
+        ({"relaxed_freq_norm": 0.5}, "relaxed_freq_norm"),
+        ({"top_layers": 2}, "tune: full"),
+    ],
 )
 def test_settings_that_say_nothing_to_an_encoder_are_refused(settings, told):
     with pytest.raises(ValueError, match=told):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from serx.config import load
-from serx.training.loop import fit
+from serx.config.loader import load
+from serx.training.trainer import fit
 from tests.conftest import TINY
 
 

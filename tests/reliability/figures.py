@@ -27,7 +27,7 @@ PROMISES = {
     8: ["tests/test_config.py", f"{FAULTS}/test_fuzz.py", f"{FAULTS}/test_config_faults.py", "-k",
         "refused or told or override or accepted"],
     9: ["tests/data/test_leaks.py", "tests/data/test_dataset.py", "tests/evaluation/test_held_out.py",
-        f"{FAULTS}/test_planted_leaks.py", "tests/scoring/test_calibration.py"],
+        f"{FAULTS}/test_planted_leaks.py", "tests/metrics/test_calibration.py"],
     10: [f"{FAULTS}/test_determinism.py", f"{FAULTS}/test_training_faults.py", "tests/training/test_loop.py",
          f"{FAULTS}/test_config_faults.py", "-k",
          "bytes or bits or nondeterministic or environment or resuming or edits"],

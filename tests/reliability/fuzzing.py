@@ -14,12 +14,12 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["serx"]):
-    from serx.config import load
-    from serx.data.archives import unpack
+    from serx import checkpoint
+    from serx.config.loader import load
     from serx.data.audio import AudioConfig, read
+    from serx.data.download.archives import unpack
     from serx.data.manifest import read_manifest
     from serx.errors import SerxError
-    from serx.training import checkpoint
     from tests.data.layouts import found_as
 
 ROOT = Path(__file__).parents[2]

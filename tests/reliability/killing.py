@@ -18,10 +18,11 @@ from typing import Any
 import torch
 import torch._dynamo  # an optimizer imports it when it is made: seconds, for each child
 
-from serx.config import Config, load
-from serx.training import checkpoint, tracking
-from serx.training.folder import BEST, LAST, METRICS, PREVIOUS
-from serx.training.loop import fit
+from serx import checkpoint
+from serx.config.loader import Config, load
+from serx.training import tensorboard as tracking
+from serx.training.run_folder import BEST, LAST, METRICS, PREVIOUS
+from serx.training.trainer import fit
 from tests.conftest import blank
 
 
@@ -46,7 +47,7 @@ def differences(one: Path, two: Path) -> list[str]:
         a, b = checkpoint.load(one / name), checkpoint.load(two / name)
         found += [f"{name}: {key}" for key in a.tensors.keys() ^ b.tensors.keys()]
         found += [f"{name}: {key}" for key in a.tensors.keys() & b.tensors.keys() if not _same(a, b, key)]
-        if a.facts["progress"] != b.facts["progress"]:
+        if a.metadata["progress"] != b.metadata["progress"]:
             found.append(f"{name}: progress")
     if records(one) != records(two):
         found.append(METRICS)

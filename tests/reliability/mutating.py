@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from serx.data.audio import MAX_LEVEL, AudioConfig, RefusedAudioError, blocks, read
+from serx.data.audio import MAX_LEVEL, AudioConfig, AudioError, blocks, read
 
 REASONS = {
     "empty", "not_audio", "truncated", "too_short", "too_long", "silent", "nonfinite", "absurd_level", "bad_rate",
@@ -81,7 +81,7 @@ def judge(path: Path) -> str:
     """`decoded`, a reason, or what went wrong (with a `!`)."""
     try:
         waveform = read(path, CONFIG)
-    except RefusedAudioError as error:
+    except AudioError as error:
         return error.reason if error.reason in REASONS and str(path) in str(error) else f"!unnamed {error}"
     except BaseException as error:
         return f"!{type(error).__name__}: {error}"
@@ -102,7 +102,7 @@ def judge_in_blocks(path: Path) -> str:
                 return "!a block is not finite float32"
             if heard > 60 * CONFIG.sample_rate:
                 break
-    except RefusedAudioError as error:
+    except AudioError as error:
         return error.reason if error.reason in REASONS and str(path) in str(error) else f"!unnamed {error}"
     except BaseException as error:
         return f"!{type(error).__name__}: {error}"
@@ -119,10 +119,10 @@ def main(count: int, seed: int, megabytes: int, folder: Path) -> dict:
         path.write_bytes(mutate(sources[i % len(sources)], choose))
         (folder / "now").write_text(f"{seed} {i} {path}")
         started = time.monotonic()
-        verdicts = [judge(path), judge_in_blocks(path)]
+        output_layers = [judge(path), judge_in_blocks(path)]
         slowest = max(slowest, time.monotonic() - started)
-        faults = [told for told in verdicts if told.startswith("!")]
-        found["wrong" if faults else verdicts[0]] += 1
+        faults = [told for told in output_layers if told.startswith("!")]
+        found["wrong" if faults else output_layers[0]] += 1
         wrong += [f"{i}: {ENCODINGS[i % len(sources)]}: {told}" for told in faults]
     peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) >> 10  # not the parent's
     figures = {"seconds": round(time.monotonic() - begun, 1), "slowest": round(slowest, 2), "peak_mb": peak}

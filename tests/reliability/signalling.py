@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from serx.config import Config, load
-from serx.training import tracking
-from serx.training.folder import LAST, PREVIOUS
-from serx.training.loop import fit
+from serx.config.loader import Config, load
+from serx.training import tensorboard as tracking
+from serx.training.run_folder import LAST, PREVIOUS
+from serx.training.trainer import fit
 from tests.conftest import blank
 from tests.reliability.killing import differences, unreadable, wait_for_lock
 

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 
-from serx.training import checkpoint
+from serx import checkpoint
 from tests.conftest import RATE, speechlike
 
 ROOT = Path(__file__).parents[2]

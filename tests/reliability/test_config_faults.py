@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
-from serx.config import load
+from serx import checkpoint
+from serx.config.loader import load
+from serx.config.yaml_lines import read
 from serx.errors import ConfigError
-from serx.training import checkpoint
-from serx.training.folder import LAST
 from serx.training.resume import differences
-from serx.yaml_lines import read
+from serx.training.run_folder import LAST
 from tests.conftest import TINY
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
@@ -48,7 +48,7 @@ def damages(lines: list[str]) -> list[tuple[int, str, list[str]]]:
             head = line[: line.index("-") + 1]
             made += [(i, "a map for an item", with_line(f"{head} {{deep: 1}}")), (i, "NaN", with_line(f"{head} .nan"))]
             continue
-        made.append((i, "misspelt", with_line(f"{key}x:{value}")))
+        made.append((i, "misspelled", with_line(f"{key}x:{value}")))
         if value:
             made.append((i, "a map", with_line(f"{key}: {{deep: [1]}}")))
             made.append((i, "NaN", with_line(f"{key}: .nan")))
@@ -107,10 +107,10 @@ def test_settings_that_do_not_fit_together_are_refused_with_their_line(tmp_path)
 
 
 BREAKING = [
-    "optim.lr=0.5", "optim.weight_decay=0", "optim.betas=[0.8, 0.9]", "optim.schedule=plateau", "optim.warmup=0",
-    "train.seed=1", "train.epochs=9", "train.batch_size=4", "train.accumulate=2", "train.ema=0.5",
-    "train.label_smoothing=0.2", "train.sampling=balanced", "train.class_weights=balanced", "train.select=loss",
-    "train.clip_norm=null", "train.precision=fp16", "features.n_mels=32", "features.hop_length=128",
+    "optim.lr=0.5", "optim.weight_decay=0", "optim.betas=[0.8, 0.9]", "optim.schedule=plateau", "optim.warmup_ratio=0",
+    "train.seed=1", "train.epochs=9", "train.batch_size=4", "train.accumulation_steps=2", "train.ema_decay=0.5",
+    "train.label_smoothing=0.2", "train.sampling=class_balanced", "train.class_weights=balanced", "train.select=loss",
+    "train.clip_grad_norm=null", "train.precision=fp16", "features.n_mels=32", "features.hop_length=128",
     "features.normalize=clip", "model.dropout=0", "model.widths=[16, 16, 8]", "augment.mixup=0.5",
     "augment.waveform=[{kind: noise}]", "data.label_map={angry: happy}", "data.sample_rate=8000",
 ]  # fmt: skip
@@ -118,7 +118,7 @@ HARMLESS = ["train.threads=2", "train.patience=50", "data.cache=elsewhere", "dat
 
 
 def test_of_thirty_edits_between_a_save_and_its_resume_each_is_listed_and_the_breaking_ones_refused(trained):
-    saved = checkpoint.load(trained / "run" / LAST).facts
+    saved = checkpoint.load(trained / "run" / LAST).metadata
     assert len(BREAKING) + len(HARMLESS) == 30
 
     def compare(*edits: str) -> list[str]:

@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from serx.config import load
+from serx.config.loader import load
 from serx.data.dataset import load_dataset, split_dataset
+from serx.dsp import pitch
+from serx.dsp import spectral_shape as spectral
+from serx.dsp.batching import sum_by_product
 from serx.models.encoders import empty_encoder
-from serx.training.folder import BEST, LAST
-from serx.training.loop import fit
-from serx.transforms import pitch, spectral
-from serx.transforms.functional import sum_by_product
+from serx.training.run_folder import BEST, LAST
+from serx.training.trainer import fit
 
 pytestmark = pytest.mark.slow
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))

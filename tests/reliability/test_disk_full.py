@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 from serx.config import load
 from serx.errors import DiskError
-from serx.training import checkpoint
-from serx.training.folder import LAST, PREVIOUS
-from serx.training.loop import fit
+from serx import checkpoint
+from serx.training.run_folder import LAST, PREVIOUS
+from serx.training.trainer import fit
 
 torch.set_num_threads(1)
 disk, config, overrides = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
@@ -99,7 +99,7 @@ def told(tiny_config, tmp_path):
     mount = f"mount -t tmpfs -o size=5m,nr_inodes=200 serx {disk}"
     if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True).returncode:
         pytest.skip("this machine lets nobody mount a small disk")
-    overrides = " ".join(f"'{each}'" for each in [*TINY, "train.epochs=40", "train.ema=0"])
+    overrides = " ".join(f"'{each}'" for each in [*TINY, "train.epochs=40", "train.ema_decay=0"])
     script = f'{mount} && exec {sys.executable} -c "$FILL" {disk} {tmp_path / "tiny.yaml"} {overrides}'
     environment = {**os.environ, "FILL": FILL, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, cwd=ROOT,

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from serx import files
-from serx.config import load
+from serx import checkpoint, files
+from serx.config.loader import load
 from serx.errors import CheckpointError, DiskError, RunInUseError
-from serx.training import checkpoint, loop
-from serx.training.folder import LAST, METRICS, PREVIOUS, Metrics, choose_folder, hold
-from serx.training.loop import fit
+from serx.training import trainer as loop
 from serx.training.resume import load_newest
+from serx.training.run_folder import LAST, METRICS, PREVIOUS, Metrics, choose_run_folder, lock_run_folder
+from serx.training.trainer import fit
 from tests.conftest import TINY
 from tests.reliability.killing import differences
 
@@ -37,7 +37,7 @@ def spoil(path: Path) -> None:
 
 def test_the_save_before_the_last_is_kept(trained):
     last, previous = checkpoint.load(trained / "run" / LAST), checkpoint.load(trained / "run" / PREVIOUS)
-    assert (last.facts["progress"]["epoch"], previous.facts["progress"]["epoch"]) == (8, 7)
+    assert (last.metadata["progress"]["epoch"], previous.metadata["progress"]["epoch"]) == (8, 7)
 
 
 @pytest.mark.parametrize("damage", ["spoilt", "cut", "missing"])
@@ -52,7 +52,7 @@ def test_a_damaged_checkpoint_falls_back_one_with_a_warning_and_ends_in_the_same
         (run / LAST).write_bytes((run / LAST).read_bytes()[:1000])
     else:
         (run / LAST).unlink()
-    assert choose_folder(str(run), "tiny", resume=True) == run
+    assert choose_run_folder(str(run), "tiny", resume=True) == run
     fit(config, run, resume=True, progress=False)
     said = capsys.readouterr().out
     assert f"WARNING: {run / LAST}" in said and "(epoch 7)" in said
@@ -100,7 +100,7 @@ def test_a_run_that_cannot_be_written_stops_before_any_data_is_read(trained, mon
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("serx.training.folder.TemporaryFile", full)
+    monkeypatch.setattr("serx.training.run_folder.TemporaryFile", full)
     with pytest.raises(DiskError, match="No space left"):
         fit(config_of(trained), trained / "new", progress=False)
 
@@ -179,7 +179,7 @@ def test_a_save_interrupted_between_its_renames_leaves_no_litter_next_time(tmp_p
 def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
     (tmp_path / ".last.safetensors.123.tmp").touch()
     (tmp_path / "notes.tmp").touch()
-    with hold(tmp_path):
+    with lock_run_folder(tmp_path):
         assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "notes.tmp"]
 
 
@@ -194,7 +194,7 @@ def test_metrics_that_cannot_be_read_and_a_name_that_no_folder_can_have_are_disk
     (tmp_path / METRICS).mkdir()
     with pytest.raises(DiskError, match=f"{METRICS}: cannot read: Is a directory"):
         Metrics(tmp_path, 0)
-    with pytest.raises(DiskError, match="null byte"), hold(tmp_path / "a\0b"):
+    with pytest.raises(DiskError, match="null byte"), lock_run_folder(tmp_path / "a\0b"):
         pass
 
 
@@ -213,7 +213,7 @@ RACE = """
 import os, signal, sys, time
 from pathlib import Path
 from serx.errors import RunInUseError
-from serx.training.folder import hold
+from serx.training.run_folder import lock_run_folder
 
 folder, rounds = Path(sys.argv[1]), int(sys.argv[2])
 wins = []
@@ -227,7 +227,7 @@ for i in range(rounds):
             os.close(go)
             os.read(start, 1)
             try:
-                with hold(folder):
+                with lock_run_folder(folder):
                     os.write(tried_out, b"w")
                     time.sleep(30)  # until killed
             except RunInUseError:
@@ -259,11 +259,11 @@ def test_a_file_system_without_locks_trains_with_a_warning(tmp_path, monkeypatch
     def unlocked(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("serx.training.folder.fcntl.flock", unlocked)
-    with hold(tmp_path):
+    monkeypatch.setattr("serx.training.run_folder.fcntl.flock", unlocked)
+    with lock_run_folder(tmp_path):
         assert "No locks available" in capsys.readouterr().out
     monkeypatch.undo()
-    with hold(tmp_path), pytest.raises(RunInUseError), hold(tmp_path):
+    with lock_run_folder(tmp_path), pytest.raises(RunInUseError), lock_run_folder(tmp_path):
         pass
 
 

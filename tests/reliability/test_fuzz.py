@@ -13,11 +13,11 @@ import soundfile
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from serx.config import load
+from serx.config.loader import load
+from serx.config.yaml_lines import parse
 from serx.data.corpora import GRAMMARS
 from serx.data.manifest import read_manifest
 from serx.errors import SerxError
-from serx.yaml_lines import parse
 from tests.data.layouts import found_as
 
 ROOT = Path(__file__).parents[2]
@@ -187,10 +187,10 @@ BOMBS = {
 READ = """
 import re, sys
 from pathlib import Path
-from serx.data.audio import AudioConfig, RefusedAudioError, read
+from serx.data.audio import AudioConfig, AudioError, read
 try:
     print(len(read(Path(sys.argv[1]), AudioConfig())))
-except RefusedAudioError as error:
+except AudioError as error:
     print(error.reason)
 print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) >> 10)
 """

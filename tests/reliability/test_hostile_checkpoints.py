@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from serx.config import load
+from serx import checkpoint
+from serx.config.loader import load
 from serx.errors import CheckpointError, SerxError
 from serx.evaluation.held_out import evaluate_checkpoint
 from serx.inference.predictor import Predictor
-from serx.training import checkpoint
-from serx.training.folder import BEST, LAST, PREVIOUS
-from serx.training.loop import fit
-from serx.training.run import Run
+from serx.training.run_folder import BEST, LAST, PREVIOUS
+from serx.training.state import Run
+from serx.training.trainer import fit
 from tests.conftest import TINY
 
 CPU = torch.device("cpu")
@@ -129,7 +129,7 @@ def test_the_payloads_would_act_if_they_were_unpickled(tmp_path):
 def test_a_hostile_newest_checkpoint_does_not_hide_the_good_one_before(trained, tmp_path):
     (trained / "run" / LAST).write_bytes(PAYLOADS["torch zip"](tmp_path / "trace"))
     fit(load(trained / "tiny.yaml", [*TINY, "train.epochs=8"]), trained / "run", resume=True, progress=False)
-    assert checkpoint.load(trained / "run" / LAST).facts["progress"]["epoch"] == 8
+    assert checkpoint.load(trained / "run" / LAST).metadata["progress"]["epoch"] == 8
     assert not (tmp_path / "trace").exists()
 
 
@@ -142,24 +142,24 @@ def test_what_is_no_plain_file_is_refused_at_once(path, tmp_path, monkeypatch):
 
 
 FORGERIES = {
-    "no config": lambda facts: facts.pop("config"),
-    "config is a list": lambda facts: facts.update(config=[1]),
-    "config is deep": lambda facts: facts["config"].update(data=_deep()),
-    "labels are a number": lambda facts: facts.update(labels=3),
-    "labels are numbers": lambda facts: facts.update(labels=[[1], {}]),
-    "no speakers of a part": lambda facts: facts["speakers"].pop("train"),
-    "digests are text": lambda facts: facts.update(digests="x"),
-    "code for a model": lambda facts: facts["config"].update(model={"kind": "os.system", "name": "reboot"}),
-    "a model from the net": lambda facts: facts["config"].update(model={"kind": "timm", "name": "hf-hub:a/b"}),
-    "a model from a folder": lambda facts: facts["config"].update(model={"kind": "timm", "name": "local-dir:/tmp"}),
-    "a key to import": lambda facts: facts["config"]["model"].update(_target_="os.system"),
-    "a model of terabytes": lambda facts: facts["config"]["model"].update(widths=[10_000_000] * 3),
-    "a spectrum of terabytes": lambda facts: facts["config"]["features"].update(n_fft=1 << 40),
-    "a bank of terabytes": lambda facts: facts["config"]["features"].update(n_mels=1 << 40),
-    "a thousand models": lambda facts: facts["config"]["model"].update(members=1000),
-    "a stage without a stride": lambda facts: facts["config"]["model"].update(strides=[2]),
-    "a temperature of zero": lambda facts: facts.update(temperature=0.0),
-    "a temperature that is text": lambda facts: facts.update(temperature="1"),
+    "no config": lambda metadata: metadata.pop("config"),
+    "config is a list": lambda metadata: metadata.update(config=[1]),
+    "config is deep": lambda metadata: metadata["config"].update(data=_deep()),
+    "labels are a number": lambda metadata: metadata.update(labels=3),
+    "labels are numbers": lambda metadata: metadata.update(labels=[[1], {}]),
+    "no speakers of a part": lambda metadata: metadata["speakers"].pop("train"),
+    "digests are text": lambda metadata: metadata.update(digests="x"),
+    "code for a model": lambda metadata: metadata["config"].update(model={"kind": "os.system", "name": "reboot"}),
+    "a model from the net": lambda metadata: metadata["config"].update(model={"kind": "timm", "name": "hf-hub:a/b"}),
+    "a model from a folder": lambda metadata: metadata["config"].update(model={"kind": "timm", "name": "local-dir:/tmp"}),
+    "a key to import": lambda metadata: metadata["config"]["model"].update(_target_="os.system"),
+    "a model of terabytes": lambda metadata: metadata["config"]["model"].update(widths=[10_000_000] * 3),
+    "a spectrum of terabytes": lambda metadata: metadata["config"]["features"].update(n_fft=1 << 40),
+    "a bank of terabytes": lambda metadata: metadata["config"]["features"].update(n_mels=1 << 40),
+    "a thousand models": lambda metadata: metadata["config"]["model"].update(ensemble_size=1000),
+    "a stage without a stride": lambda metadata: metadata["config"]["model"].update(strides=[2]),
+    "a temperature of zero": lambda metadata: metadata.update(temperature=0.0),
+    "a temperature that is text": lambda metadata: metadata.update(temperature="1"),
 }  # fmt: skip
 
 
@@ -174,9 +174,9 @@ def _deep() -> list:
 @pytest.mark.parametrize("name", FORGERIES)
 def test_a_forged_file_with_a_right_checksum_is_refused_by_what_is_wrong(name, command, trained, tmp_path):
     saved = checkpoint.load(trained / "run" / BEST)
-    facts = {key: value for key, value in saved.facts.items() if key not in ("format", "sha256")}
-    FORGERIES[name](facts)
-    checkpoint.save(tmp_path / "forged.safetensors", saved.tensors, facts)
+    metadata = {key: value for key, value in saved.metadata.items() if key not in ("format", "sha256")}
+    FORGERIES[name](metadata)
+    checkpoint.save(tmp_path / "forged.safetensors", saved.tensors, metadata)
     with pytest.raises(CheckpointError, match=r"forged\.safetensors"):
         use(command, tmp_path / "forged.safetensors", trained)
 
@@ -196,42 +196,42 @@ WRONG = {"missing": None, "text": "1", "negative": -1, "NaN": float("nan"), "a l
 def test_each_piece_of_progress_missing_or_forged_in_turn_is_named(wrong, trained):
     config = load(trained / "tiny.yaml", [*TINY, "train.epochs=8"])
     saved = checkpoint.load(trained / "run" / LAST)
-    assert saved.facts["progress"].keys() == set(PIECES)
-    run = Run(config, tuple(saved.facts["labels"]), CPU, pretrained=False)
+    assert saved.metadata["progress"].keys() == set(PIECES)
+    run = Run(config, tuple(saved.metadata["labels"]), CPU, pretrained=False)
     run.start_average()
     run.restore(saved)
     for piece in PIECES:
         if wrong == "negative" and piece in ("best", "plateau_scale"):
             continue  # a loss is negated
-        progress = {**saved.facts["progress"], piece: WRONG[wrong]}
+        progress = {**saved.metadata["progress"], piece: WRONG[wrong]}
         if wrong == "missing":
             del progress[piece]
         with pytest.raises(CheckpointError, match=rf"progress\.{piece}"):
-            run.restore(checkpoint.Checkpoint(saved.tensors, {**saved.facts, "progress": progress}))
-    progress = {**saved.facts["progress"], "luck": 1}
+            run.restore(checkpoint.Checkpoint(saved.tensors, {**saved.metadata, "progress": progress}))
+    progress = {**saved.metadata["progress"], "luck": 1}
     with pytest.raises(CheckpointError, match=r"progress\.luck is left over"):
-        run.restore(checkpoint.Checkpoint(saved.tensors, {**saved.facts, "progress": progress}))
+        run.restore(checkpoint.Checkpoint(saved.tensors, {**saved.metadata, "progress": progress}))
 
 
 def test_every_tensor_of_a_run_in_another_shape_or_type_is_named(trained):
     config = load(trained / "tiny.yaml", [*TINY, "train.epochs=8"])
     saved = checkpoint.load(trained / "run" / LAST)
-    run = Run(config, tuple(saved.facts["labels"]), CPU, pretrained=False)
+    run = Run(config, tuple(saved.metadata["labels"]), CPU, pretrained=False)
     run.start_average()
     for name, tensor in saved.tensors.items():
         for forged in (tensor[None].repeat(2, *[1] * tensor.dim()), tensor.to(torch.complex64)):
             if (name == "scaler.growth" and forged.dim() == 0) or (name == "scaler.scale" and forged.dim() == 0):
                 continue  # read as numbers
             with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
-                run.restore(checkpoint.Checkpoint({**saved.tensors, name: forged}, saved.facts))
+                run.restore(checkpoint.Checkpoint({**saved.tensors, name: forged}, saved.metadata))
 
 
 @pytest.mark.parametrize("name", FORGERIES)
 def test_no_forged_file_with_a_right_checksum_is_taken_up(name, trained):
     saved = checkpoint.load(trained / "run" / LAST)
-    facts = {key: value for key, value in saved.facts.items() if key not in ("format", "sha256")}
-    FORGERIES[name](facts)
-    checkpoint.save(trained / "run" / LAST, saved.tensors, facts)
+    metadata = {key: value for key, value in saved.metadata.items() if key not in ("format", "sha256")}
+    FORGERIES[name](metadata)
+    checkpoint.save(trained / "run" / LAST, saved.tensors, metadata)
     (trained / "run" / PREVIOUS).unlink()
     if name.startswith("a temperature"):
         return  # which only predictions read

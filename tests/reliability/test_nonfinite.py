@@ -3,12 +3,13 @@
 import pytest
 import torch
 
+from serx import checkpoint
 from serx.data.dataset import load_dataset
 from serx.errors import DivergedError
-from serx.training import checkpoint, epoch
-from serx.training.folder import BEST, LAST
-from serx.training.loop import fit
-from serx.training.run import Run
+from serx.training import epoch
+from serx.training.run_folder import BEST, LAST
+from serx.training.state import Run
+from serx.training.trainer import fit
 from tests.reliability.killing import records
 
 pytestmark = pytest.mark.slow
@@ -79,7 +80,7 @@ def test_ten_spoilt_steps_in_a_row_end_the_run_by_the_names_of_clips_and_the_che
     with pytest.raises(DivergedError, match=r"1[0-2] steps in a row .*03-01-0.*\.wav"):
         fit(config, tmp_path / "run", progress=False)
     for name in (LAST, BEST):
-        assert checkpoint.load(tmp_path / "run" / name).facts["progress"]["epoch"] == 1
+        assert checkpoint.load(tmp_path / "run" / name).metadata["progress"]["epoch"] == 1
 
 
 def test_two_hundred_overflows_never_bring_the_scale_below_one_and_a_good_step_then_writes_numbers(tiny_config):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from serx.config import load
+from serx.config.loader import load
 from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import LeakError
 from tests.conftest import RATE
@@ -152,7 +152,7 @@ NOTE = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 90000\n"
 
 
 def test_odd_files_of_real_corpora_are_kept_or_set_aside_by_name(tiny_root, tmp_path):
-    """CREMA-D's clip without audio and its misspelt one, git-lfs notes, macOS's shadows, RAVDESS's songs."""
+    """CREMA-D's clip without audio and its misspelled one, git-lfs notes, macOS's shadows, RAVDESS's songs."""
     root, cache = tmp_path / "odd", tmp_path / "cache"
     root.mkdir(), cache.mkdir()
     good = (tiny_root / clip("01")).read_bytes()

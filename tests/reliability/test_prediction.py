@@ -13,7 +13,7 @@ import soxr
 import torch
 
 from serx.inference.predictor import Predictor
-from serx.training.folder import BEST
+from serx.training.run_folder import BEST
 from tests.conftest import PITCHES, RATE, speechlike
 
 ROOT = Path(__file__).parents[2]

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from serx.training import checkpoint, validation
-from serx.training.folder import BEST, LAST, METRICS
-from serx.training.loop import fit
-from serx.training.signals import interruptible
+from serx import checkpoint
+from serx.training import validation
+from serx.training.run_folder import BEST, LAST, METRICS
+from serx.training.signals import catch_signals
+from serx.training.trainer import fit
 from tests.conftest import TINY
 from tests.reliability.killing import differences
 
@@ -28,7 +29,7 @@ def test_the_first_signal_is_noted_and_the_second_ends_at_once(number, capfd):
     before = signal.getsignal(number)
 
     def twice() -> None:
-        with interruptible() as received:
+        with catch_signals() as received:
             os.kill(os.getpid(), number)
             time.sleep(0.01)
             assert received == [number]
@@ -45,8 +46,8 @@ def test_the_first_signal_is_noted_and_the_second_ends_at_once(number, capfd):
 def test_a_signal_in_the_middle_of_a_print_does_no_harm():
     program = (
         "import os, threading, time\n"
-        "from serx.training.signals import interruptible\n"
-        "with interruptible() as received:\n"
+        "from serx.training.signals import catch_signals\n"
+        "with catch_signals() as received:\n"
         "    threading.Thread(target=lambda: (time.sleep(0.3), os.kill(os.getpid(), 15)), daemon=True).start()\n"
         "    while not received:\n"
         "        print('x' * 100_000, flush=True)\n"
@@ -68,7 +69,7 @@ def test_signals_are_left_alone_outside_the_main_thread():
     found = []
 
     def run():
-        with interruptible() as received:
+        with catch_signals() as received:
             found.append((received, signal.getsignal(signal.SIGTERM)))
 
     thread = threading.Thread(target=run)
@@ -92,7 +93,7 @@ def test_a_signal_during_validation_is_obeyed_after_it_and_loses_nothing(tiny_co
     monkeypatch.setattr(validation, "classify", interrupted)
     outcome = fit(config, tmp_path / "run", progress=False)
     assert outcome.stopped_by == signal.SIGTERM
-    assert checkpoint.load(tmp_path / "run" / LAST).facts["progress"]["epoch"] == 2
+    assert checkpoint.load(tmp_path / "run" / LAST).metadata["progress"]["epoch"] == 2
     monkeypatch.undo()
     fit(config, tmp_path / "run", resume=True, progress=False)
     assert differences(tmp_path / "whole", tmp_path / "run") == []
@@ -115,7 +116,7 @@ def test_train_exits_143_soon_after_sigterm_and_says_how_to_go_on(tiny_config, t
     assert "Traceback" not in err
     saved = checkpoint.load(tmp_path / "run" / LAST)
     epochs = [json.loads(text)["epoch"] for text in (tmp_path / "run" / METRICS).read_text().splitlines()]
-    assert epochs == list(range(saved.facts["progress"]["epoch"]))
+    assert epochs == list(range(saved.metadata["progress"]["epoch"]))
     assert len(epochs) < 50  # of 500: it did not wait for the end
     told = shlex.split(out.rpartition("go on with: ")[2])
     process = subprocess.Popen([sys.executable, str(ROOT / told[1]), *told[2:]], stdout=subprocess.PIPE,
@@ -144,14 +145,14 @@ def test_a_closed_terminal_stops_a_run_that_saves(tiny_config, tmp_path):
     os.close(terminal)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 129
-    saved = checkpoint.load(tmp_path / "run" / LAST).facts["progress"]
+    saved = checkpoint.load(tmp_path / "run" / LAST).metadata["progress"]
     assert 3 <= saved["epoch"] < 500
 
 
 def test_who_ignores_a_hang_up_goes_on_ignoring_it():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
-        with interruptible() as received:
+        with catch_signals() as received:
             os.kill(os.getpid(), signal.SIGHUP)
         assert received == []
     finally:
@@ -185,7 +186,7 @@ def test_sixty_signals_lose_not_a_bit(tiny_config, tmp_path, record_figure):
 
 EVALUATE = """
 import argparse, signal, sys, time
-from serx import commands
+from serx.cli import common as commands
 from serx.evaluation import held_out
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests begun in the background inherit that it is ignored

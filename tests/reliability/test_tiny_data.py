@@ -7,8 +7,8 @@ import pytest
 import soundfile
 
 from serx.errors import ConfigError, DataError
-from serx.training.folder import METRICS
-from serx.training.loop import fit
+from serx.training.run_folder import METRICS
+from serx.training.trainer import fit
 from tests.conftest import RATE
 from tests.reliability.killing import records
 

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from serx import checkpoint
 from serx.errors import ConfigError
-from serx.training import checkpoint, epoch, loop, tracking, validation
-from serx.training.folder import BEST, LAST, METRICS
-from serx.training.loop import fit
-from serx.training.narration import say
+from serx.training import epoch, validation
+from serx.training import tensorboard as tracking
+from serx.training import trainer as loop
+from serx.training.console import echo
+from serx.training.run_folder import BEST, LAST, METRICS
+from serx.training.trainer import fit
 from tests.conftest import TINY
 from tests.reliability.killing import differences, records
 
@@ -45,7 +48,7 @@ def test_tensorboard_that_fails_is_told_once_and_the_training_goes_on(
 
 def test_a_line_that_cannot_be_printed_stops_nothing(monkeypatch):
     monkeypatch.setattr(sys, "stdout", open("/dev/full", "w"))  # noqa: SIM115
-    say("text")
+    echo("text")
     monkeypatch.undo()
 
 
@@ -74,7 +77,7 @@ def test_an_epoch_whose_validation_is_nan_is_never_the_best(tiny_config, tmp_pat
         lines = [json.loads(text) for text in (tmp_path / select / METRICS).read_text().splitlines()]
         assert [line["best"] for line in lines][:2] == [False, True]
         assert outcome.best["epoch"] > 0
-        assert math.isfinite(checkpoint.load(tmp_path / select / BEST).facts["progress"]["best"])
+        assert math.isfinite(checkpoint.load(tmp_path / select / BEST).metadata["progress"]["best"])
 
 
 def test_a_run_without_a_finite_validation_ends_in_words(tiny_config, tmp_path, monkeypatch):
@@ -104,23 +107,23 @@ def test_out_of_memory_is_one_line_that_says_what_to_lower_and_leaves_the_state_
     for told in ("train.batch_size=8", "longest clip 0.5 s", "Lower train.batch_size", "data.placement=stream"):
         assert told in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert checkpoint.load(tmp_path / "run" / LAST).facts["progress"]["epoch"] == 1
+    assert checkpoint.load(tmp_path / "run" / LAST).metadata["progress"]["epoch"] == 1
     fit(config, tmp_path / "run", resume=True, progress=False)
     assert differences(tmp_path / "whole", tmp_path / "run") == []
 
 
 def test_another_environment_is_announced_on_resume(trained, monkeypatch, capsys):
-    from serx.config import load
+    from serx.config.loader import load
 
-    monkeypatch.setattr("serx.training.device.platform.python_version", lambda: "3.99")
+    monkeypatch.setattr("serx.device.platform.python_version", lambda: "3.99")
     fit(load(trained / "tiny.yaml", [*TINY, "train.epochs=8"]), trained / "run", resume=True, progress=False)
     assert f"python: {sys.version.split()[0]} -> 3.99 (bits may differ)" in capsys.readouterr().out
 
 
 def test_a_cpu_that_computes_otherwise_is_announced_on_resume(tiny_config, tmp_path, monkeypatch, capsys):
-    config = tiny_config("train.epochs=1", "train.precision=native", "model.stem=16", "model.widths=[16, 16]")
+    config = tiny_config("train.epochs=1", "train.precision=bf16_if_native", "model.stem=16", "model.widths=[16, 16]")
     for able in (False, True):
-        monkeypatch.setattr("serx.training.device.multiplies_bf16", lambda able=able: able)
+        monkeypatch.setattr("serx.device.multiplies_bf16", lambda able=able: able)
         fit(config, tmp_path / "run", resume=able, progress=False)
     assert "precision: float32 -> bfloat16 (bits may differ)" in capsys.readouterr().out
 

@@ -7,22 +7,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from serx.settings import TrainConfig
-from serx.training import epoch, loop
-from serx.training.epoch import _losses, logit_offsets
-from serx.training.folder import METRICS
+from serx.config.training import TrainConfig
+from serx.training import epoch
+from serx.training import trainer as loop
+from serx.training.losses import cross_entropy, logit_offsets
+from serx.training.run_folder import METRICS
 
 
 def test_the_loss_is_cross_entropy_with_weights_and_smoothing():
     logits, truth = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 1, 0])
     weights = torch.tensor([1.0, 2.0, 0.5, 1.5])
     expected = F.cross_entropy(logits, truth, weights, label_smoothing=0.1, reduction="none")
-    torch.testing.assert_close(_losses(logits, F.one_hot(truth, 4).float(), weights, 0.1), expected)
+    torch.testing.assert_close(cross_entropy(logits, F.one_hot(truth, 4).float(), weights, 0.1), expected)
 
 
 def test_each_member_of_an_ensemble_gets_the_gradient_it_would_get_alone():
     logits, truth = torch.randn(6, 3, 4, requires_grad=True), F.one_hot(torch.arange(6) % 4, 4).float()
-    _losses(logits, truth, torch.ones(4), 0.0).sum().backward()
+    cross_entropy(logits, truth, torch.ones(4), 0.0).sum().backward()
     for i in range(3):
         alone = logits[:, i].detach().requires_grad_()
         F.cross_entropy(alone, truth, reduction="sum").backward()
@@ -31,7 +32,7 @@ def test_each_member_of_an_ensemble_gets_the_gradient_it_would_get_alone():
 
 def test_half_precision_logits_are_judged_in_float32():
     logits = torch.tensor([[30.0, -30.0]]).half()
-    assert _losses(logits, torch.tensor([[0.0, 1.0]]), torch.ones(2), 0.0).dtype == torch.float32
+    assert cross_entropy(logits, torch.tensor([[0.0, 1.0]]), torch.ones(2), 0.0).dtype == torch.float32
 
 
 TRUTH = np.array([0] * 6 + [1] * 3 + [2])
@@ -44,7 +45,7 @@ def test_offsets_are_the_logarithms_of_the_shares_in_which_classes_are_drawn():
     half = logit_offsets(TrainConfig(logit_adjustment=0.5), TRUTH, ONE_CORPUS, 4).numpy()
     np.testing.assert_allclose(half, offsets / 2, rtol=1e-6)
     assert not logit_offsets(TrainConfig(), TRUTH, ONE_CORPUS, 4).any()
-    evenly = TrainConfig(logit_adjustment=1.0, sampling="balanced")
+    evenly = TrainConfig(logit_adjustment=1.0, sampling="class_balanced")
     np.testing.assert_allclose(logit_offsets(evenly, TRUTH, ONE_CORPUS, 3).numpy(), np.log([1 / 3] * 3), rtol=1e-6)
 
 
@@ -58,7 +59,7 @@ def test_what_cannot_be_told_apart_is_held_equally_likely_where_the_loss_knows_t
 
         def loss(logits=logits, offsets=offsets, optimizer=optimizer):
             optimizer.zero_grad()
-            total = _losses(logits.expand(10, 2, 3), truth, torch.ones(3), 0.0, offsets).sum()
+            total = cross_entropy(logits.expand(10, 2, 3), truth, torch.ones(3), 0.0, offsets).sum()
             total.backward()
             return total
 
@@ -71,7 +72,7 @@ def test_what_cannot_be_told_apart_is_held_equally_likely_where_the_loss_knows_t
 @pytest.mark.slow
 def test_a_run_trains_with_the_offsets_of_its_own_clips(tiny_config, tmp_path, monkeypatch):
     given = []
-    monkeypatch.setattr(epoch, "_losses", lambda *them: given.append(them[4]) or _losses(*them))
+    monkeypatch.setattr(epoch, "cross_entropy", lambda *them: given.append(them[4]) or cross_entropy(*them))
     config = tiny_config("train.logit_adjustment=1", "train.epochs=1", "data.label_map={angry: happy}")
     loop.fit(config, tmp_path / "run", progress=False)
     for offsets in given:
@@ -103,11 +104,11 @@ def test_kept_vectors_train_as_if_made_anew_in_every_epoch(tiny_config, tmp_path
     "changes",
     [
         ("augment={waveform: [{kind: gain}]}",),
-        ("augment={fused: {p: 0.5, rate: [0.9, 1.1]}}", "features.stack=[mfcc]"),
+        ("augment={mel_warp: {p: 0.5, rate: [0.9, 1.1]}}", "features.stack=[mfcc]"),
         ("augment={}", "features.statistics=[]"),
         ("augment={}", "features={stack: [mfcc], statistics: [mean], front_end: nnaudio, trainable: true}"),
     ],
-    ids=("augmented", "warped", "sequences", "learnt"),
+    ids=("augmented", "warped", "sequences", "learned"),
 )
 def test_nothing_is_kept_that_an_epoch_may_change(changes, tiny_config, tmp_path, monkeypatch):
     found, kept = loop.unchanging_vectors, []

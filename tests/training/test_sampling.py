@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from serx.training import loop
-from serx.training.epoch import TrainingClips, plan_epoch, sampling_shares
+from serx.training import trainer as loop
+from serx.training.sampling import TrainingClips, plan_epoch, sampling_shares
 
 TARGETS = np.array([0] * 60 + [1] * 20 + [0] * 3 + [1] * 5 + [2] * 2)
 CORPORA = np.array([0] * 80 + [1] * 10)
@@ -20,7 +20,7 @@ def drawn(mode: str) -> np.ndarray:
 
 
 def test_balanced_draws_every_class_equally_often():
-    np.testing.assert_allclose(drawn("balanced").sum(0), [30, 30, 30])
+    np.testing.assert_allclose(drawn("class_balanced").sum(0), [30, 30, 30])
 
 
 def test_corpus_balanced_draws_every_corpus_equally_often_and_its_clips_evenly():
@@ -30,10 +30,10 @@ def test_corpus_balanced_draws_every_corpus_equally_often_and_its_clips_evenly()
 
 
 def test_both_draws_every_class_of_every_corpus_equally_often_where_it_is_there():
-    np.testing.assert_allclose(drawn("both"), [[22.5, 22.5, 0], [15, 15, 15]])
+    np.testing.assert_allclose(drawn("corpus_and_class_balanced"), [[22.5, 22.5, 0], [15, 15, 15]])
 
 
-@pytest.mark.parametrize("mode", ["corpus_balanced", "both"])
+@pytest.mark.parametrize("mode", ["corpus_balanced", "corpus_and_class_balanced"])
 def test_an_epoch_of_a_joined_corpus_is_drawn_so_and_repeats(mode, tiny_config):
     part = TrainingClips(np.arange(90), TARGETS, torch.ones(3), corpora=CORPORA)
     config = tiny_config(f"train.sampling={mode}")
@@ -56,7 +56,7 @@ def test_a_run_on_joined_corpora_knows_which_clip_is_of_which(tiny_config, tiny_
     original = loop.plan_epoch
     monkeypatch.setattr(loop, "plan_epoch", plan)
     roots = f"data.root=[{tiny_root}, {tess_root}]"
-    config = tiny_config(roots, "data.labels=shared", "train.sampling=both", "train.epochs=10")
+    config = tiny_config(roots, "data.labels=shared", "train.sampling=corpus_and_class_balanced", "train.epochs=10")
     loop.fit(config, tmp_path / "run", progress=False)
     # 4 of the 20 training clips are TESS's, and half of those drawn: 3 deviations of 200 draws are 0.11
     assert abs(np.concatenate(drawn).mean() - 0.5) < 0.11

@@ -1,0 +1,103 @@
+"""What every tool is given: the same clips, ratios and settings."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from serx.data.audio import AudioConfig, read
+from serx.data.audio_cache import FULL_SCALE, AudioCache
+from serx.data.synthetic.corpus import make_corpus
+from serx.errors import DataError
+
+RATE = 16_000
+N_FFT, HOP, N_MELS, MORE_MELS, N_MFCC = 1024, 256, 64, 128, 40
+SPECTRUM = {"n_fft": N_FFT, "hop_length": HOP}
+SEMITONES, TEMPO, SPEED = (-2.0, 2.0), (0.8, 1.25), (0.88, 1.12)
+SNR_DB, SHIFT_SECONDS, GAIN_DB = (10.0, 40.0), (-0.2, 0.2), (-12.0, 6.0)
+PITCH_HZ = (65.0, 800.0)
+SLOW = 8  # clips of those tools that take tens of milliseconds for one
+AUDIO = {".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif"}
+
+
+@dataclass(frozen=True)
+class Given:
+    """Clips of one length, and what each is to become.
+
+    Attributes:
+        paths: `n` audio files, some of them twice where there are fewer.
+        waves: `(n, T)` float32 on the host; a shorter clip is repeated.
+        waveform: the same on the device, with `lengths (n,)`.
+        semitones, tempos, speeds, snr_db, shifts, gain_db: `(n,)`, for the tools that are told (serx draws its own);
+            shifts in samples.
+        source: what the clips are, in words.
+    """
+
+    paths: list[Path]
+    waves: np.ndarray
+    waveform: Tensor
+    lengths: Tensor
+    semitones: np.ndarray
+    tempos: np.ndarray
+    speeds: np.ndarray
+    snr_db: np.ndarray
+    shifts: np.ndarray
+    gain_db: np.ndarray
+    source: str
+
+    @property
+    def count(self) -> int:
+        return len(self.waves)
+
+    @property
+    def device(self) -> torch.device:
+        return self.waveform.device
+
+    @property
+    def audio_cache(self) -> AudioCache:
+        """The clips as a run holds them."""
+        samples = np.clip(np.round(self.waves * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+        scales = np.full(self.count, 1 / FULL_SCALE, np.float32)
+        offsets = np.arange(self.count + 1, dtype=np.int64) * samples.shape[1]
+        return AudioCache(Path(), samples.ravel(), offsets, scales, tuple(range(self.count)), (), {}, "")
+
+
+def give(root: str | None, count: int, seconds: float, device: torch.device) -> Given:
+    """`count` clips of `seconds`, spread over the audio files below `root`, or over a made-up corpus.
+
+    Raises:
+        DataError: there is no audio below `root`.
+    """
+    place = Path(root) if root else _made_up(count)
+    found = sorted(path for path in place.rglob("*") if path.suffix.lower() in AUDIO)
+    if not found:
+        raise DataError(f"{place} holds no audio file; give --root a folder with some, or leave it out")
+    paths = [found[i * len(found) // count] for i in range(count)]
+    size, config = round(seconds * RATE), AudioConfig(sample_rate=RATE)
+    waves = np.stack([np.resize(read(path, config), size) for path in paths])
+    random = np.random.default_rng(0)
+    ranges = (SEMITONES, TEMPO, SPEED, SNR_DB, SHIFT_SECONDS, GAIN_DB)
+    semitones, tempos, speeds, snr_db, shifts, gain_db = (random.uniform(*bounds, count) for bounds in ranges)
+    source = f"{min(count, len(found))} files of {place.name}" if root else "a made-up corpus (give --root real speech)"
+    return Given(
+        paths,
+        waves,
+        torch.from_numpy(waves).to(device),
+        torch.full((count,), size, device=device),
+        semitones,
+        tempos,
+        speeds,
+        snr_db,
+        np.round(shifts * RATE).astype(int),
+        gain_db,
+        source,
+    )
+
+
+def _made_up(count: int) -> Path:
+    speakers, clips_per_emotion = min(24, -(-count // 32)), min(4, -(-count // 8))
+    folder = Path(tempfile.gettempdir()) / f"serx-benchmark-{speakers}-{clips_per_emotion}"
+    return make_corpus(folder, speakers, clips_per_emotion, progress=False)

@@ -1,0 +1,93 @@
+"""Read YAML and remember the line of every key, so that an error can point at it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from serx.errors import ConfigError
+
+KeyPath = tuple[str | int, ...]
+MAX_PLACES, MAX_DEPTH = 20_000, 40
+_TOO_MUCH = f"more than {MAX_PLACES} values or {MAX_DEPTH} levels is no configuration"
+_PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str")}
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with YAML 1.2's scalars: `1e-3` is a number, `010` and `no` are the strings they look like."""
+
+
+_Loader.yaml_implicit_resolvers = {}  # its own: PyYAML's are those of YAML 1.1
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
+    ("float", r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+
+
+def parse(text: str, source: str) -> tuple[Any, dict[KeyPath, int]]:
+    """The document as dicts, tuples and scalars, and the 1-based line of each place in it.
+
+    Raises:
+        ConfigError: the text is no YAML, or a key stands twice; names source and line.
+    """
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+    except RecursionError as error:
+        raise ConfigError(f"{source}: {_TOO_MUCH}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{source}:{mark.line + 1}" if mark else source
+        raise ConfigError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}") from error
+    lines: dict[KeyPath, int] = {}
+    value = _build(node, (), loader, lines, source) if node is not None else {}
+    return value, lines
+
+
+def _build(node: yaml.Node, place: KeyPath, loader: _Loader, lines: dict[KeyPath, int], source: str) -> Any:
+    lines.setdefault(place, node.start_mark.line + 1)
+    if len(lines) > MAX_PLACES or len(place) > MAX_DEPTH:  # aliases of aliases unfold without end
+        raise ConfigError(f"{source}:{node.start_mark.line + 1}: {_TOO_MUCH}")
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key, line = str(_scalar(key_node, loader, source)), key_node.start_mark.line + 1
+            here = (*place, key)
+            if key in mapping:
+                raise ConfigError(f"{source}:{line}: {key} stands twice (first on line {lines[here]}); remove one")
+            lines[here] = line
+            mapping[key] = _build(value_node, here, loader, lines, source)
+        return mapping
+    if isinstance(node, yaml.SequenceNode):
+        return tuple(_build(item, (*place, i), loader, lines, source) for i, item in enumerate(node.value))
+    return _scalar(node, loader, source)
+
+
+def _scalar(node: yaml.Node, loader: _Loader, source: str) -> Any:
+    """A word, a number, true, false or null; nothing that a tag could have made of it."""
+    where = f"{source}:{node.start_mark.line + 1}"
+    if not isinstance(node, yaml.ScalarNode) or node.tag not in _PLAIN:
+        raise ConfigError(f"{where}: {node.tag} stands where a word or a number should; write it plainly")
+    try:
+        return loader.construct_object(node)
+    except (yaml.YAMLError, ValueError, IndexError, OverflowError) as error:
+        raise ConfigError(f"{where}: cannot read {node.value[:40]!r} as {node.tag.rpartition(':')[2]}") from error
+
+
+def read(path: Path) -> tuple[Any, dict[KeyPath, int]]:
+    """`parse` of a file.
+
+    Raises:
+        ConfigError: also when the file cannot be read.
+    """
+    try:
+        return parse(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        near = sorted(path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        there = f"; there are {', '.join(str(p) for p in near)}" if near else ""
+        raise ConfigError(f"{path}: cannot read this configuration: {error}{there}") from error

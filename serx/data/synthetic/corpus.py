@@ -1,0 +1,150 @@
+"""A made-up corpus on disk, with RAVDESS's file names, so that the demo trains with nothing downloaded.
+
+It is not human speech, and no figure measured on it says anything about people. It does have what makes the task hard:
+speakers differ in how they sound and in how they show each emotion, so a random split scores well above one by speaker.
+"""
+
+import json
+import wave
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from serx.data.synthetic.speaking_styles import EMOTIONS, EmotionStyle, Voice, utter, voice
+from serx.data.synthetic.vocal_tract import SAMPLE_RATE
+from serx.errors import ConfigError, DataError, DiskError
+from serx.files import free_space
+
+__all__ = ["EMOTIONS", "EmotionStyle", "Take", "Voice", "holds_corpus", "list_takes", "make_corpus", "utter", "voice"]
+
+STAMP = "made-up-corpus.json"
+VERSION = 1  # raised when the same settings give other samples
+
+
+@dataclass(frozen=True)
+class Take:
+    """One clip of the corpus; the attributes are the arguments of `utter`."""
+
+    speaker: int
+    emotion: str
+    strong: bool
+    statement: int
+    repetition: int
+
+    @property
+    def name(self) -> str:
+        """RAVDESS's name, `Actor_07/03-01-05-02-01-01-07.wav`: emotion 05, strong, statement 1, take 1, actor 7."""
+        emotion, intensity = EMOTIONS.index(self.emotion) + 1, 1 + self.strong
+        code = f"03-01-{emotion:02d}-{intensity:02d}-{self.statement:02d}-{self.repetition:02d}-{self.speaker:02d}"
+        return f"Actor_{self.speaker:02d}/{code}.wav"
+
+    def samples(self, seed: int) -> NDArray[np.float32]:
+        """The clip (T,)."""
+        return utter(voice(self.speaker, seed), self.emotion, self.strong, self.statement, self.repetition, seed)
+
+
+def list_takes(speakers: int, clips_per_emotion: int) -> list[Take]:
+    """The clips of a corpus, by speaker and emotion; a smaller corpus is a part of a larger one.
+
+    Within an emotion the statement changes first, then the intensity (neutral has one), then the repetition.
+    """
+    takes = []
+    for speaker in range(1, speakers + 1):
+        for emotion in EMOTIONS:
+            strengths = (False,) if emotion == "neutral" else (False, True)
+            forms = [
+                (strong, statement, repetition) for repetition in (1, 2) for strong in strengths for statement in (1, 2)
+            ]
+            takes += [Take(speaker, emotion, *form) for form in forms[:clips_per_emotion]]
+    return takes
+
+
+def holds_corpus(root: Path, speakers: int = 24, clips_per_emotion: int = 4, seed: int = 0) -> bool:
+    """Whether `make_corpus` with the same arguments has nothing left to do; every byte is read."""
+    stamp = _read_stamp(root)
+    paths = [root / take.name for take in list_takes(speakers, clips_per_emotion)]
+    if not _settings(speakers, clips_per_emotion, seed).items() <= stamp.items() or not all(p.is_file() for p in paths):
+        return False
+    digest = sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return stamp.get("sha256") == digest.hexdigest()
+
+
+def make_corpus(
+    root: Path, speakers: int = 24, clips_per_emotion: int = 4, seed: int = 0, progress: bool = True
+) -> Path:
+    """Write the corpus into a folder as 16 kHz mono 16-bit WAV. The same arguments give the same bytes.
+
+    A folder that holds this corpus already is left alone; one in which the work was interrupted is filled again.
+
+    Args:
+        root: a new or empty folder, or one that this function has filled with the same arguments.
+        speakers: 1 to 24.
+        clips_per_emotion: of each speaker, 1 to 8; RAVDESS's names leave room for 4 neutral ones at most.
+        seed: >= 0.
+        progress: show a bar.
+
+    Returns:
+        root.
+
+    Raises:
+        ConfigError: an argument out of range.
+        DataError: the folder holds something else.
+        DiskError: a file could not be written.
+    """
+    if not (1 <= speakers <= 24 and 1 <= clips_per_emotion <= 8 and seed >= 0):
+        given = f"speakers={speakers}, clips_per_emotion={clips_per_emotion}, seed={seed}"
+        raise ConfigError(f"no such made-up corpus: {given}; give 1 to 24 speakers, 1 to 8 clips and a seed from 0 on")
+    if holds_corpus(root, speakers, clips_per_emotion, seed):
+        return root
+    settings = _settings(speakers, clips_per_emotion, seed)
+    if _is_foreign(root, settings):
+        raise DataError(f"{root} holds something else than this made-up corpus: give another folder, or empty this one")
+    digest = sha256()
+    path = root / STAMP
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings))  # without a digest: begun, not finished
+        for take in tqdm(
+            list_takes(speakers, clips_per_emotion), desc=str(root), unit="clip", disable=None if progress else True
+        ):
+            path = root / take.name
+            path.parent.mkdir(exist_ok=True)
+            _write_wave(path, take.samples(seed))
+            digest.update(path.read_bytes())
+        path = root / STAMP
+        path.write_text(json.dumps(settings | {"sha256": digest.hexdigest()}))
+    except OSError as error:
+        raise DiskError(f"cannot write {path}: {error.strerror} ({free_space(path)})") from error
+    return root
+
+
+def _settings(speakers: int, clips_per_emotion: int, seed: int) -> dict[str, object]:
+    return {"version": VERSION, "speakers": speakers, "clips_per_emotion": clips_per_emotion, "seed": seed}
+
+
+def _read_stamp(root: Path) -> dict[str, object]:
+    try:
+        stamp = json.loads((root / STAMP).read_text())
+    except (OSError, ValueError):
+        return {}
+    return stamp if isinstance(stamp, dict) else {}
+
+
+def _is_foreign(root: Path, settings: dict[str, object]) -> bool:
+    if not root.is_dir():
+        return root.exists()
+    return any(root.iterdir()) and not settings.items() <= _read_stamp(root).items()
+
+
+def _write_wave(path: Path, samples: NDArray[np.float32]) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((samples * 32768).astype("<i2").tobytes())

@@ -1,0 +1,77 @@
+"""Every score of one set of predictions, ready for JSON."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from serx.evaluation.predictions import Predictions
+from serx.metrics import classification as metrics
+from serx.metrics.intervals import RESAMPLES, clips_by_name, score_intervals
+
+
+def evaluate(predictions: Predictions, protocol: str, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
+    """Every score of the predictions, ready for JSON: fractions in [0, 1], None where a score is undefined.
+
+    Args:
+        predictions: of one part.
+        protocol: the stamp under which the numbers may be compared, such as `luna5 fold 0`.
+        resamples: draws of the speakers behind the 95 % intervals, which are None for a single speaker.
+        seed: of those draws.
+    """
+    p = predictions
+    guesses = p.probabilities.argmax(1)
+    scores = metrics.score(p.targets, guesses, p.labels)
+
+    def summary(clips: np.ndarray) -> dict[str, Any]:
+        counts = metrics.confusion_matrix(p.targets[clips], guesses[clips], len(p.labels))
+        return {"accuracy": float(metrics.accuracy(counts)), "uar": float(metrics.uar(counts)), "n_clips": len(clips)}
+
+    speakers = clips_by_name(p.speaker_ids)
+    per_speaker = {name: {**summary(clips), "sex": p.sexes[clips[0]]} for name, clips in speakers.items()}
+    per_sex = {
+        sex: {**summary(clips), "n_speakers": len({p.speaker_ids[clip] for clip in clips})}
+        for sex, clips in clips_by_name(p.sexes).items()
+    }
+    gap = None
+    if "male" in per_sex and "female" in per_sex:
+        gap = 100 * (per_sex["male"]["accuracy"] - per_sex["female"]["accuracy"])
+    columns = {"precision": scores.precision, "recall": scores.recall, "f1": scores.f1, "support": scores.support}
+    return {
+        **{name: getattr(scores, name) for name in metrics.CONFUSION_METRICS},
+        "protocol": protocol,
+        "n_clips": len(p.paths),
+        "n_speakers": len(speakers),
+        "intervals": score_intervals(p.targets, p.probabilities, p.speaker_ids, resamples, seed),
+        "labels": list(p.labels),
+        "per_class": {
+            label: {name: column[index].item() for name, column in columns.items()}
+            for index, label in enumerate(p.labels)
+        },
+        "confusion": scores.confusion.tolist(),
+        "per_speaker": per_speaker,
+        "worst_speaker": _worst_first(per_speaker)[0],
+        "per_sex": per_sex,
+        "sex_gap_accuracy": gap,
+        "per_intensity": {name: summary(clips) for name, clips in clips_by_name(p.intensities).items()},
+        "calibration": metrics.calibration(p.targets, p.probabilities),
+        "selective": plain(metrics.selective(p.targets, p.probabilities)),
+    }
+
+
+def _worst_first(per_speaker: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return sorted(per_speaker, key=lambda name: (per_speaker[name]["uar"], per_speaker[name]["accuracy"], name))
+
+
+def plain(value: Any) -> Any:
+    """The value as strict JSON has it: no NaN or infinity, no arrays, no paths."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

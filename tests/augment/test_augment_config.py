@@ -1,0 +1,62 @@
+"""The lists of transforms as a user writes them."""
+
+import pytest
+
+from serx.config.loader import dump, load
+from serx.errors import ConfigError
+
+EVERY = """
+data: {root: somewhere}
+model: {kind: cnn2d}
+augment:
+  waveform:
+    - {kind: noise, color: pink, snr_db: [5, 20]}
+    - {kind: background_noise, folder: noises}
+    - {kind: gain}
+    - {kind: polarity_inversion}
+    - {kind: clipping, shape: soft}
+    - {kind: crop, seconds: 2.0}
+    - {kind: shift, seconds: [-0.1, 0.1]}
+    - {kind: speed, ratio: [0.9, 1.1]}
+    - {kind: pitch_shift, semitones: [-2, 2]}
+    - {kind: time_stretch, tempo: [0.8, 1.25]}
+    - {kind: low_pass, cutoff_hz: [2000, 7000]}
+    - {kind: high_pass}
+    - {kind: band_pass, low_hz: [60, 300], high_hz: [3000, 7000]}
+    - {kind: equalizer, bands: 2}
+    - {kind: telephone}
+    - {kind: reverb, rt60_seconds: [0.2, 0.5]}
+    - {kind: impulse_response, folder: rooms}
+  spectrogram: [{kind: time_mask}, {kind: frequency_mask}]
+  mixup: 0.2
+  cutmix: 0.4
+"""
+
+
+def test_every_kind_is_read_from_yaml_and_written_back(tmp_path):
+    path = tmp_path / "every.yaml"
+    path.write_text(EVERY)
+    config = load(path)
+    assert len(config.augment.waveform) == 17 and config.augment.cutmix == 0.4
+    path.write_text(dump(config))
+    assert load(path) == config
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        ("{kind: pitch_shift, semitones: [2, -2]}", "begins above its end"),
+        ("{kind: pitch_shift, semitones: [-9, 9]}", "leaves the possible speeds"),
+        ("{kind: time_stretch, tempo: [0.1, 1]}", "leaves the possible tempos"),
+        ("{kind: reverb, rt60_seconds: [0.0, 1]}", "at or below 0"),
+        ("{kind: noise, hue: pink}", "unknown key augment.waveform.0.hue"),
+        ("{kind: impulse_response}", "folder is missing"),
+        ("{kind: phaser}", "should be one of"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(transform, message, tmp_path):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(f"data: {{root: x}}\nmodel: {{kind: cnn2d}}\naugment:\n  waveform:\n    - {transform}\n")
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(path)
+    assert "wrong.yaml:5" in str(caught.value)

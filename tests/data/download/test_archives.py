@@ -1,0 +1,236 @@
+"""Unpacking: what is honest comes out whole; what is hostile is refused before a byte is written."""
+
+import gzip
+import io
+import random
+import re
+import stat
+import subprocess
+import sys
+import tarfile
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from serx.data.download.archives import Limits, unpack
+from serx.errors import DataError, DiskError
+
+ROOT = Path(__file__).parents[3]
+PLAIN = Limits()
+FILES = {"Actor_01/a.wav": b"one" * 1000, "Actor_02/b ü.wav": bytes(5000), "empty.txt": b""}
+
+
+def make_zip(path: Path, files, compression=zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in files:
+            archive.writestr(name if isinstance(name, zipfile.ZipInfo) else zipfile.ZipInfo(name), content, compression)
+    return path
+
+
+def make_tar(path: Path, files, mode="w") -> Path:
+    with tarfile.open(path, mode) as archive:
+        for name, content in files:
+            member = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
+            if content is not None:
+                member.size = len(content)
+            archive.addfile(member, io.BytesIO(content or b""))
+    return path
+
+
+def refuse(archive: Path, limits: Limits = PLAIN) -> str:
+    """What the refusal says; nothing may have appeared beside the archive or above it."""
+    before = sorted(archive.parent.parent.rglob("*"))
+    with pytest.raises(DataError) as caught:
+        unpack(archive, archive.parent / "out", limits)
+    assert sorted(archive.parent.parent.rglob("*")) == before
+    assert str(archive) in str(caught.value) and "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["zip", "stored", "tar", "tar.gz", "tar.xz"])
+def test_an_honest_archive_comes_out_whole(kind, tmp_path):
+    path = tmp_path / "named.anything"
+    if kind in ("zip", "stored"):
+        make_zip(path, FILES.items(), zipfile.ZIP_DEFLATED if kind == "zip" else zipfile.ZIP_STORED)
+    else:
+        make_tar(path, FILES.items(), {"tar": "w", "tar.gz": "w:gz", "tar.xz": "w:xz"}[kind])
+    files = unpack(path, tmp_path / "out")
+    assert {str(file.relative_to(tmp_path / "out")): file.read_bytes() for file in files} == FILES
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["named.anything", "out"]
+    assert not any(file.stat().st_mode & 0o111 for file in files)
+    with pytest.raises(DataError, match="already there"):
+        unpack(path, tmp_path / "out")
+
+
+def hostile_names() -> list[str]:
+    choose = random.Random(0)
+    names = [
+        "../x", "/x", "a/../../x", "..", "a/..", "//x", "/etc/passwd", "..\\x", "C:\\x", "C:/x", "\\\\host\\x", "a\nb",
+        "a\x1b[2Jb", "x" * 300, "/".join("a" * 30), "a//b", "a/./b", "~/../x", "nul\x7f", "a|b", "./..", " /../ ",
+    ]  # fmt: skip
+    while len(names) < 200:
+        parts = [choose.choice(["..", "a", "..", ".", "", "b.wav", "...", "~"]) for _ in range(choose.randint(2, 7))]
+        name = choose.choice(["", "/", "./", "../"]) + "/".join(parts)
+        if ".." in parts or name.startswith(("/", "../")):
+            names.append(name)
+    return names
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_two_hundred_hostile_paths_are_refused_before_anything_is_written(kind, tmp_path):
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    for name in hostile_names():
+        member = zipfile.ZipInfo("x") if kind == "zip" else tarfile.TarInfo("x")
+        setattr(member, "filename" if kind == "zip" else "name", name)
+        files = [("good.wav", b"good"), (member, b"bad")]
+        refuse((make_zip if kind == "zip" else make_tar)(inner / "hostile", files))
+
+
+def special(name: str, kind: bytes, target: str = "../../etc") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
+
+
+TARS = {
+    "link": [(special("a", tarfile.SYMTYPE), None)],
+    "link and a file through it": [(special("a", tarfile.SYMTYPE, "/tmp"), None), ("a/x", b"x")],
+    "hard link": [(special("a", tarfile.LNKTYPE, "/etc/passwd"), None)],
+    "character device": [(special("a", tarfile.CHRTYPE), None)],
+    "block device": [(special("a", tarfile.BLKTYPE), None)],
+    "pipe": [(special("a", tarfile.FIFOTYPE), None)],
+    "sparse file": [(special("a", tarfile.GNUTYPE_SPARSE), None)],
+    "the same name twice": [("a", b"1"), ("a", b"2")],
+    "the same name in other letters": [("A", b"1"), ("a", b"2")],
+    "a file for a folder": [("a", b"1"), ("a/b", b"2")],
+    "a folder for a file": [("a/b", b"1"), ("a", b"2")],
+}
+
+
+@pytest.mark.parametrize("name", TARS)
+def test_links_devices_and_doubles_of_a_tar_are_refused(name, tmp_path):
+    (tmp_path / "in").mkdir()
+    said = refuse(make_tar(tmp_path / "in" / "x.tar", [("good", b"g"), *TARS[name]]))
+    assert re.search("link|special|twice|damaged|header", said), said
+
+
+@pytest.mark.parametrize("mode", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO, stat.S_IFSOCK])
+def test_links_and_devices_of_a_zip_are_refused(mode, tmp_path):
+    (tmp_path / "in").mkdir()
+    member = zipfile.ZipInfo("a")
+    member.external_attr = (mode | 0o777) << 16
+    assert "link or a device" in refuse(make_zip(tmp_path / "in" / "x.zip", [("good", b"g"), (member, b"/etc")]))
+
+
+def test_an_encrypted_zip_is_refused(tmp_path):
+    (tmp_path / "in").mkdir()
+    path = make_zip(tmp_path / "in" / "x.zip", [("a", b"secret")])
+    content = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + offset] |= 1
+    path.write_bytes(content)
+    assert "encrypted" in refuse(path)
+
+
+def test_limits_are_obeyed(tmp_path):
+    (tmp_path / "in").mkdir()
+    many = make_zip(tmp_path / "in" / "many.zip", [(f"{i}", b"") for i in range(30)])
+    assert "20" in refuse(many, Limits(members=20))
+    large = make_tar(tmp_path / "in" / "large.tar", [("a", bytes(2000)), ("b", bytes(2000))])
+    assert "unpacks to 4000 bytes" in refuse(large, Limits(total_bytes=3000))
+
+
+def _zip_bomb(path: Path) -> Path:
+    return make_zip(path, [("bomb", bytes(100 << 20))])
+
+
+def _tar_bomb(path: Path, kind: bytes = tarfile.REGTYPE) -> Path:
+    """600 MB of zeros in 600 kB; gzip files may follow one another."""
+    header = tarfile.TarInfo("bomb")
+    header.type, header.size = kind, 600 << 20
+    path.write_bytes(gzip.compress(header.tobuf(tarfile.USTAR_FORMAT)) + gzip.compress(bytes(1 << 20)) * 600)
+    return path
+
+
+def _pax_bomb(path: Path) -> Path:
+    """A header of 600 MB, which tarfile would read into memory."""
+    return _tar_bomb(path, tarfile.XHDTYPE)
+
+
+def _lying_zip(path: Path) -> Path:
+    """Says 100 bytes, holds 50 MB."""
+    make_zip(path, [("bomb", bytes(50 << 20))])
+    content = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        at = content.index(mark) + offset
+        content[at : at + 4] = (100).to_bytes(4, "little")
+    path.write_bytes(content)
+    return path
+
+
+def _many_members(path: Path) -> Path:
+    return make_zip(path, [(f"{i:05d}", b"") for i in range(40_000)], zipfile.ZIP_STORED)
+
+
+MEASURE = """
+import re, sys
+from pathlib import Path
+from serx.data.download.archives import unpack
+from serx.errors import DataError
+try:
+    unpack(Path(sys.argv[1]), Path(sys.argv[2]))
+    print("unpacked")
+except DataError as error:
+    print("refused")
+print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) >> 10)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads its memory from /proc")
+@pytest.mark.parametrize("bomb", [_zip_bomb, _tar_bomb, _pax_bomb, _lying_zip, _many_members])
+def test_bombs_are_refused_in_less_than_500_mb(bomb, tmp_path):
+    path = bomb(tmp_path / "bomb")
+    done = subprocess.run([sys.executable, "-c", MEASURE, str(path), str(tmp_path / "out")], capture_output=True,
+                          text=True, cwd=ROOT)  # fmt: skip
+    told, peak = done.stdout.split()
+    assert told == "refused"
+    assert int(peak) < 500
+    assert [p.name for p in tmp_path.iterdir()] == ["bomb"]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_any_flipped_or_cut_archive_is_unpacked_or_refused_in_words(kind, tmp_path):
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "x"
+    files = [(f"{i}.wav", bytes([i]) * 500) for i in range(5)]
+    make_zip(path, files) if kind == "zip" else make_tar(path, files, "w:gz")
+    whole, choose = path.read_bytes(), random.Random(0)
+    refused = 0
+    tracemalloc.start()
+    for i in range(150):
+        broken = bytearray(whole)
+        if i % 3:
+            broken[choose.randrange(len(broken))] ^= 1 << choose.randrange(8)
+        else:
+            del broken[choose.randrange(len(broken)) :]
+        path.write_bytes(broken)
+        try:
+            unpack(path, tmp_path / "out" / str(i))
+        except DataError as error:
+            refused += str(path) in str(error)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert refused > 75
+    assert peak < 50 << 20
+
+
+def test_no_room_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    path = make_zip(tmp_path / "x.zip", FILES.items())
+    usage = type("Usage", (), {"free": 100})
+    monkeypatch.setattr("serx.data.download.archives.shutil.disk_usage", lambda _: usage)
+    with pytest.raises(DiskError, match="MB free"):
+        unpack(path, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["x.zip"]

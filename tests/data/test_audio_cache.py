@@ -1,0 +1,224 @@
+"""The pack: decoded once, opened ever after, made anew when anything changes, and never silent about a bad file."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from serx.data import audio_cache as audio_cache_module
+from serx.data.audio import AudioConfig
+from serx.data.audio_cache import open_audio_cache
+from serx.data.batches import DeviceAudio, StreamedAudio, make_batch_source
+from serx.data.dataset import DataConfig
+from serx.errors import DiskError
+from serx.files import unseal
+from tests.conftest import RATE, speechlike
+
+CONFIG = AudioConfig()
+
+
+@pytest.fixture
+def files(tmp_path):
+    waves = [speechlike(0.3 + 0.2 * i, 150 + 40 * i, i) for i in range(4)]
+    paths = []
+    for i, wave in enumerate(waves):
+        paths.append(tmp_path / f"{i}.wav")
+        soundfile.write(paths[-1], wave, RATE, subtype="PCM_16")
+    return paths, waves
+
+
+def clip(audio_cache, i) -> np.ndarray:
+    return audio_cache.samples[audio_cache.offsets[i] : audio_cache.offsets[i + 1]] * audio_cache.scales[i]
+
+
+def test_clips_come_back_as_they_were(files, tmp_path):
+    paths, waves = files
+    audio_cache = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
+    for i, wave in enumerate(waves):
+        assert np.abs(clip(audio_cache, i) - wave).max() < 1e-4
+        assert np.array_equal(
+            clip(audio_cache, i), soundfile.read(paths[i], dtype="float32")[0]
+        )  # 16-bit files to the bit
+    assert audio_cache.rows == (0, 1, 2, 3)
+    assert len(set(audio_cache.digests)) == 4
+
+
+def test_a_second_start_decodes_nothing(files, tmp_path, monkeypatch):
+    paths, _ = files
+    first = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
+    monkeypatch.setattr(audio_cache_module, "read", lambda *a: pytest.fail("decoded again"))
+    second = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
+    assert np.array_equal(first.samples, second.samples)
+    assert first.digests == second.digests
+
+
+@pytest.mark.parametrize("change", ["content", "settings", "list"])
+def test_any_change_makes_a_new_pack(change, files, tmp_path):
+    paths, waves = files
+    first = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
+    config = AudioConfig(trim_db=30.0) if change == "settings" else CONFIG
+    if change == "content":
+        soundfile.write(paths[0], waves[3], RATE, subtype="PCM_16")
+    second = open_audio_cache(paths[:3] if change == "list" else paths, config, tmp_path / "cache", progress=False)
+    assert first.fingerprint != second.fingerprint
+
+
+def test_every_fold_and_protocol_reads_the_same_pack(files, tmp_path):
+    first = DataConfig(root="here", protocol="luna5", fold=0)
+    second = DataConfig(root="there", protocol="random", fold=3, labels=("calm", "sad"), split_seed=4)
+    packs = [open_audio_cache(files[0], config, tmp_path / "cache", progress=False) for config in (first, second)]
+    assert packs[0].fingerprint == packs[1].fingerprint
+
+
+def test_broken_files_are_set_aside_by_name_and_reason(files, tmp_path):
+    paths, _ = files
+    paths[1].write_bytes(b"")
+    paths[2].write_bytes(paths[2].read_bytes()[:3000])
+    audio_cache = open_audio_cache([*paths, tmp_path / "absent.wav"], CONFIG, tmp_path / "cache", progress=False)
+    assert audio_cache.rows == (0, -1, -1, 1, -1)
+    reasons = {os.path.basename(path): why.split(":")[0] for path, why in audio_cache.refused.items()}
+    assert reasons == {"1.wav": "empty", "2.wav": "truncated", "absent.wav": "unreadable"}
+
+
+def test_names_that_are_no_text_are_decoded_and_refused_like_others(files, tmp_path):
+    paths, waves = files
+    odd = tmp_path / os.fsdecode(b"n\xff")
+    odd.mkdir()
+    paths = [paths[0].rename(odd / "0.wav"), paths[1], odd / "absent.wav"]
+    for _ in range(2):  # made, then opened
+        audio_cache = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
+        assert audio_cache.rows == (0, 1, -1)
+        assert np.abs(clip(audio_cache, 0) - waves[0]).max() < 1e-4
+        assert list(audio_cache.refused) == [str(odd / "absent.wav")]
+
+
+def test_equal_audio_has_equal_digests_in_any_file_format(files, tmp_path):
+    paths, _ = files
+    soundfile.write(tmp_path / "copy.flac", soundfile.read(paths[0], dtype="int16")[0], RATE, subtype="PCM_16")
+    audio_cache = open_audio_cache([paths[0], tmp_path / "copy.flac"], CONFIG, tmp_path / "cache", progress=False)
+    assert audio_cache.digests[0] == audio_cache.digests[1]
+
+
+def test_float_files_beyond_full_scale_keep_their_level(tmp_path):
+    wave = 3.0 * speechlike(0.5, 200, 0, level=1.0)
+    soundfile.write(tmp_path / "hot.wav", wave, RATE, subtype="FLOAT")
+    audio_cache = open_audio_cache([tmp_path / "hot.wav"], CONFIG, tmp_path / "cache", progress=False)
+    assert np.abs(clip(audio_cache, 0) - wave).max() < 3e-4
+
+
+@pytest.mark.parametrize("name", ["audio.int16", "index.sealed"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "missing", "a flipped bit"])
+def test_a_damaged_cache_is_made_anew(name, damage, files, tmp_path):
+    paths, waves = files
+    open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
+    kept = next((tmp_path / "cache").glob(f"*/{name}"))
+    content = bytearray(kept.read_bytes())
+    if damage == "missing":
+        kept.unlink()
+    else:
+        content[len(content) // 2] ^= 4
+        kept.write_bytes(content if damage == "a flipped bit" else content[: -100 if damage == "cut" else 0])
+    audio_cache = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
+    for i, wave in enumerate(waves):
+        assert np.abs(clip(audio_cache, i) - wave).max() < 1e-4
+    assert len(audio_cache.digests) == 4
+
+
+DECODE = """
+import sys, time
+from pathlib import Path
+from serx.data import audio_cache
+from serx.data.audio import AudioConfig
+
+slow = audio_cache.read
+audio_cache.read = lambda *a: time.sleep(0.05) or slow(*a)
+paths = [Path(p) for p in sys.argv[2:]]
+made = audio_cache.open_audio_cache(paths, AudioConfig(), Path(sys.argv[1]), progress=False)
+print(len(made.digests))
+"""
+
+
+def test_processes_that_decode_the_same_files_at_once_end_with_one_whole_pack_even_if_some_are_killed(files, tmp_path):
+    paths = [shutil.copy(files[0][i % 4], tmp_path / f"copy{i}.wav") for i in range(40)]
+    command = [sys.executable, "-c", DECODE, str(tmp_path / "cache"), *map(str, paths)]
+    root = Path(__file__).parents[2]
+    killed = [subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL) for _ in range(2)]
+    for _ in range(6000):
+        if list(tmp_path.glob("cache/*/audio.*.partial")):
+            break
+        time.sleep(0.01)
+    for process in killed:
+        process.kill()
+        process.wait()
+    assert len(list(tmp_path.glob("cache/*/audio.*.partial"))) == 1  # the other one waited
+    done = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate(timeout=60)[0].split() for process in done] == [["40"], ["40"]]
+    names = {path.name for path in tmp_path.glob("cache/*/*")}
+    assert names == {".lock", "audio.int16", "index.sealed"}
+
+
+def test_a_damaged_pack_in_a_cache_that_cannot_be_written_is_one_line(files, tmp_path, monkeypatch):
+    open_audio_cache(files[0], CONFIG, tmp_path / "cache", progress=False)
+    flat = next((tmp_path / "cache").glob("*/audio.int16"))
+    flat.write_bytes(flat.read_bytes()[:-2])
+
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(type(flat), "open", refuse)
+    with pytest.raises(DiskError, match=r"Read-only.*data\.cache=DIR"):
+        open_audio_cache(files[0], CONFIG, tmp_path / "cache", progress=False)
+
+
+def test_a_killed_decoder_leaves_nothing_that_looks_whole(files, tmp_path, monkeypatch):
+    paths, _ = files
+    monkeypatch.setattr(audio_cache_module, "write_atomically", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
+    monkeypatch.undo()
+    assert open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False).rows == (0, 1, 2, 3)
+
+
+def test_a_cache_that_cannot_be_written_is_one_clear_line(files, tmp_path):
+    (tmp_path / "occupied").write_text("a file, not a folder")
+    with pytest.raises(DiskError, match="data.cache=DIR") as caught:
+        open_audio_cache(files[0], CONFIG, tmp_path / "occupied", progress=False)
+    assert "free" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_device_and_streamed_corpora_give_the_same_batches(files, tmp_path):
+    paths, waves = files
+    audio_cache = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
+    chosen = np.array([3, 0, 0, 2])
+    results = [
+        corpus.batch(chosen)
+        for corpus in (DeviceAudio(audio_cache, torch.device("cpu")), StreamedAudio(audio_cache, torch.device("cpu")))
+    ]
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+    waveform, lengths = results[0]
+    assert lengths.tolist() == [len(waves[i]) for i in chosen]
+    for row, i, length in zip(waveform, chosen, lengths, strict=True):
+        assert np.abs(row[:length].numpy() - waves[i]).max() < 1e-4
+        assert not row[length:].any()
+
+
+def test_auto_placement_streams_on_a_cpu(files, tmp_path):
+    audio_cache = open_audio_cache(files[0], CONFIG, tmp_path / "cache", progress=False)
+    assert isinstance(make_batch_source(audio_cache, torch.device("cpu"), "auto"), StreamedAudio)
+    assert isinstance(make_batch_source(audio_cache, torch.device("cpu"), "device"), DeviceAudio)
+
+
+def test_the_index_names_every_file_once(files, tmp_path):
+    audio_cache = open_audio_cache(files[0], CONFIG, tmp_path / "cache", progress=False)
+    index = json.loads(unseal(next((tmp_path / "cache").glob("*/index.sealed"))))
+    assert index["lengths"] == audio_cache.lengths.tolist()

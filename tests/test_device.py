@@ -1,0 +1,80 @@
+"""The process that trains: what it computes in, and its memory, asked of the system once, not at each step."""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from serx import device
+from serx.device import autocast_dtype, multiplies_bf16, unsafe_in_bf16
+from serx.errors import ConfigError
+from serx.models.cnn1d import Cnn1dConfig
+from serx.models.cnn2d import Cnn2dConfig
+from serx.models.registry import build
+
+CPUINFO = Path("/proc/cpuinfo")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+WIDE, NARROW = Cnn2dConfig(stem=16, widths=(16, 24), strides=((2, 2), (1, 1))), Cnn2dConfig(stem=8)
+
+PAGES = (
+    "import resource, sys, torch\n"
+    "from serx.device import keep_freed_memory\n"
+    "if sys.argv[1] == 'keep': keep_freed_memory()\n"
+    "def step(): return torch.ones(16, 2**20)\n"  # 64 MiB, written and let go
+    "for _ in range(16): step()\n"
+    "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+    "for _ in range(8): step()\n"
+    "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_what_a_step_frees_is_there_for_the_next():
+    faults = {
+        mode: int(
+            subprocess.run([sys.executable, "-c", PAGES, mode], check=True, capture_output=True, text=True).stdout
+        )
+        for mode in ("keep", "give back")
+    }
+    assert faults["give back"] > 4096  # at least an eighth of 8 times 64 MiB in pages of 4 KiB
+    assert faults["keep"] < faults["give back"] / 50
+
+
+@pytest.mark.parametrize(
+    ("precision", "where", "config", "expected"),
+    [
+        ("auto", "cpu", WIDE, torch.float32),
+        ("auto", "bf16 cpu", WIDE, torch.float32),
+        ("bf16_if_native", "cpu", WIDE, torch.float32),
+        ("bf16_if_native", "bf16 cpu", WIDE, torch.bfloat16),
+        ("bf16_if_native", "bf16 cpu", NARROW, torch.float32),  # where bf16 is not safe
+        ("bf16", "cpu", WIDE, torch.bfloat16),
+        ("auto", "old gpu", NARROW, torch.float32),
+        ("bf16_if_native", "old gpu", NARROW, torch.float32),
+        ("auto", "gpu", NARROW, torch.bfloat16),
+        ("bf16_if_native", "gpu", NARROW, torch.bfloat16),
+        ("fp32", "gpu", NARROW, torch.float32),
+        ("fp16", "cpu", NARROW, torch.float16),
+    ],
+)
+def test_half_precision_is_taken_where_it_is_multiplied_and_safe(precision, where, config, expected, monkeypatch):
+    monkeypatch.setattr(device, "multiplies_bf16", lambda: where == "bf16 cpu")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: where == "gpu")
+    at = GPU if "gpu" in where else CPU
+    assert autocast_dtype(precision, at, build(config, 24, 3)) == expected
+
+
+def test_bf16_is_refused_on_a_cpu_where_it_would_corrupt_memory():
+    with pytest.raises(ConfigError, match=r"writes beyond its memory at members\.0\.blocks\.0\.shortcut\.0 "):
+        autocast_dtype("bf16", CPU, build(Cnn2dConfig(stem=8, ensemble_size=2), 24, 3))
+    assert unsafe_in_bf16(build(Cnn1dConfig(stem=12, widths=(16, 24), strides=(2, 1)), 24, 3)) == "blocks.0.shortcut.0"
+    assert unsafe_in_bf16(build(Cnn2dConfig(stem=8, widths=(8, 12), strides=((1, 1), (1, 1))), 24, 3)) is None
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or not CPUINFO.exists(), reason="no flags to read")
+def test_what_the_cpu_multiplies_is_what_the_system_tells():
+    flags = {flag for line in CPUINFO.read_text().splitlines() if line.startswith("flags") for flag in line.split()}
+    assert multiplies_bf16() == bool(flags & {"avx512_bf16", "amx_bf16"})

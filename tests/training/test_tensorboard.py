@@ -1,0 +1,116 @@
+"""What TensorBoard is shown at the end is what the best checkpoint says of the validation clips, and never fatal."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from serx import checkpoint
+from serx.data.batches import make_batch_source
+from serx.data.dataset import load_dataset, split_dataset
+from serx.evaluation.held_out import evaluate_checkpoint
+from serx.plots.training import spectrogram_figure
+from serx.training import tensorboard as tracking
+from serx.training import trainer as loop
+from serx.training.run_folder import BEST
+from serx.training.state import Run
+from serx.training.tensorboard import COLUMNS, MISTAKES, ShownClip, close
+from serx.training.trainer import fit
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def ended(tiny_config, tmp_path):
+    """A run whose best epoch is not its last, and what its best checkpoint says of the validation clips."""
+    config = tiny_config("train.epochs=4")
+    outcome = fit(config, tmp_path / "run", progress=False)
+    predictions = evaluate_checkpoint(tmp_path / "run" / BEST, None, "valid", CPU, progress=False).predictions
+    return config, outcome, predictions
+
+
+def test_the_projector_has_every_validation_clip_with_what_the_best_checkpoint_says(ended, tmp_path):
+    _, outcome, predictions = ended
+    [folder] = (tmp_path / "run").glob("0*/valid")
+    assert int(folder.parent.name) == outcome.best["epoch"] + 1
+    points = np.loadtxt(folder / "tensors.tsv", delimiter="\t")
+    np.testing.assert_allclose(np.exp(points), predictions.probabilities, atol=1e-4)
+    rows = list(csv.DictReader((folder / "metadata.tsv").open(), delimiter="\t"))
+    assert tuple(rows[0]) == COLUMNS and len(rows) == len(predictions.paths)
+    for row, path, speaker_id, target in zip(
+        rows, predictions.paths, predictions.speaker_ids, predictions.targets, strict=True
+    ):
+        assert row["speaker"] == speaker_id and path.endswith(row["file"]) and row["corpus"] == "ravdess"
+        assert row["emotion"] == predictions.labels[target] and row["sex"] in ("male", "female")
+    assert [row["told"] for row in rows] == [predictions.labels[i] for i in predictions.probabilities.argmax(1)]
+
+
+def test_the_most_confident_mistakes_come_first_and_can_be_heard(ended, tmp_path):
+    config, outcome, predictions = ended
+    dataset = load_dataset(config.data, progress=False)
+    clips = np.asarray(split_dataset(dataset, config.data, progress=False).valid)
+    run = Run(config, dataset.labels, CPU, pretrained=False)
+    run.start_average()
+    told = close(run, tmp_path / "run" / BEST, make_batch_source(dataset.audio_cache, CPU), dataset, clips)
+    guesses, min_confidence = predictions.probabilities.argmax(1), predictions.probabilities.max(1)
+    wrong = np.flatnonzero(guesses != predictions.targets)
+    assert 0 < len(told.mistakes) == min(MISTAKES, len(wrong))
+    expected = wrong[np.argsort(-min_confidence[wrong], kind="stable")][: len(told.mistakes)]
+    for mistake, i in zip(told.mistakes, expected, strict=True):
+        truth, guess = predictions.labels[predictions.targets[i]], predictions.labels[guesses[i]]
+        assert mistake.name.endswith(f": {truth}, told {guess} {100 * min_confidence[i]:.0f} %")
+        np.testing.assert_allclose(mistake.sound * 32768, dataset.audio_cache.clip(int(clips[i])), atol=1e-3)
+        assert mistake.picture.shape[0] == 24
+    events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0, "audio": 0})
+    tags = events.Reload().Tags()
+    for kind in ("images", "audio"):
+        assert sum(tag.startswith("mistakes/") for tag in tags[kind]) == len(told.mistakes)
+    assert [event.step for event in events.Images("mistakes/0")] == [outcome.best["epoch"] + 1]
+
+
+def test_precision_and_recall_are_those_of_the_best_checkpoint(ended, tmp_path):
+    _, _, predictions = ended
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    for number, label in enumerate(predictions.labels):
+        [event] = events.Tensors(f"precision_recall/{label}")
+        rows = np.frombuffer(event.tensor_proto.tensor_content, np.float32)
+        values = rows if len(rows) else np.array(event.tensor_proto.float_val)
+        hits, alarms, _, _, precision, recall = values.reshape(6, -1)
+        truth, probability = predictions.targets == number, predictions.probabilities[:, number]
+        middle = hits.shape[0] // 2
+        over = probability > middle / (hits.shape[0] - 1)
+        assert hits[middle] == (truth & over).sum() and alarms[middle] == (~truth & over).sum()
+        assert recall[0] == 1 and precision[0] == pytest.approx(truth.mean())
+
+
+def test_a_fault_in_the_view_stops_no_training(tiny_config, tmp_path, monkeypatch, capsys):
+    def broken(*_):
+        raise RuntimeError("no memory for that")
+
+    monkeypatch.setattr(loop, "close", broken)
+    outcome = fit(tiny_config("train.epochs=1"), tmp_path / "run", progress=False)
+    assert outcome.best and checkpoint.load(tmp_path / "run" / BEST)
+    assert "warning: TensorBoard stops here (RuntimeError: no memory for that)" in capsys.readouterr().out
+
+
+def test_where_nobody_validates_nothing_is_shown(tiny_config, tmp_path):
+    nobody = ("data.valid_speakers=[]", "data.valid_fraction=0", "train.select=last")
+    fit(tiny_config(*nobody, "train.epochs=1"), tmp_path / "run", progress=False)
+    assert not list((tmp_path / "run").glob("**/tensors.tsv"))
+
+
+@pytest.mark.pictures
+def test_a_clip_is_drawn_over_the_seconds_that_it_sounds(monkeypatch):
+    drawn = []
+
+    def draw(features, title, seconds):
+        drawn.append((features.shape, title, seconds))
+        return spectrogram_figure(features, title, seconds)
+
+    monkeypatch.setattr(tracking, "spectrogram_figure", draw)
+    pixels = tracking.picture(ShownClip(torch.zeros(8000), torch.rand(4, 10), "a clip"), 16_000)
+    assert drawn == [((4, 10), "a clip", 0.5)]
+    assert pixels.dtype == np.uint8 and pixels.shape == (440, 880, 3)

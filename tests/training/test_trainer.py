@@ -1,0 +1,392 @@
+"""The loop: it learns, it repeats, it goes on where it stopped to the bit, and it stops when it must."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from serx import checkpoint
+from serx.data.dataset import load_dataset, split_dataset
+from serx.errors import ConfigError, DataError, DivergedError, RunInUseError
+from serx.evaluation.held_out import evaluate_checkpoint
+from serx.evaluation.report import write_report
+from serx.models.encoders import empty_encoder
+from serx.training import epoch
+from serx.training import trainer as loop
+from serx.training.console import print_run_header
+from serx.training.losses import class_weights
+from serx.training.run_folder import BEST, LAST, METRICS, choose_run_folder, lock_run_folder
+from serx.training.state import Run
+from serx.training.trainer import fit
+from tests.conftest import TINY
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+
+
+def lines(folder: Path) -> list[dict]:
+    """The records of a run, without what depends on the clock."""
+    records = [json.loads(text) for text in (folder / METRICS).read_text().splitlines()]
+    return [{key: value for key, value in record.items() if key != "clips_per_second"} for record in records]
+
+
+def same_state(one: Path, two: Path) -> None:
+    a, b = checkpoint.load(one / LAST), checkpoint.load(two / LAST)
+    assert a.tensors.keys() == b.tensors.keys()
+    for name in a.tensors:
+        assert torch.equal(a.tensors[name], b.tensors[name]), name
+    assert a.metadata["progress"] == b.metadata["progress"]
+
+
+def test_a_run_learns_what_can_be_learnt(tiny_config, tmp_path):
+    outcome = fit(tiny_config("train.epochs=12", "optim.lr=0.01"), tmp_path / "run", progress=False)
+    assert outcome.best["valid"]["uar"] > 0.9
+    first, last = lines(tmp_path / "run")[0], lines(tmp_path / "run")[-1]
+    assert last["train"]["loss"] < first["train"]["loss"]
+
+
+@pytest.mark.parametrize("tune", ["frozen", "full", None])
+def test_a_run_tells_its_parameters_and_how_many_of_them_learn(
+    tune, tiny_config, tmp_path, monkeypatch, small_encoders, capsys
+):
+    monkeypatch.setattr("serx.models.registry.pretrained_encoder", lambda bundle, weights: empty_encoder(bundle))
+    encoder = ("augment={}", "features={stack: [waveform], normalize: none}")
+    config = tiny_config(*encoder, f"model={{kind: speech_encoder, tune: {tune}}}") if tune else tiny_config()
+    dataset = load_dataset(config.data, progress=False)
+    run = Run(config, dataset.labels, torch.device("cpu"), pretrained=True)
+    print_run_header(run, dataset, split_dataset(dataset, config.data, progress=False), tmp_path)
+    held, learned = (sum(p.numel() for p in run.recognizer.parameters() if p.requires_grad is w) for w in (False, True))
+    every = f"{(held + learned) / 1e6:.2f} M"
+    told = (
+        f", {learned / 1e6:.2f} M trainable parameters of {every}, on cpu" if held else f", {every} parameters, on cpu"
+    )
+    assert (held > 0) == bool(tune)
+    assert told in capsys.readouterr().out
+
+
+def test_statistics_and_an_mlp_learn_what_can_be_learnt(tiny_config, tmp_path):
+    config = tiny_config(
+        "features={stack: [mfcc, chroma, pitch, rms, zcr], n_fft: 512, statistics: [mean, std, range]}",
+        "model={kind: mlp, widths: [32]}",
+        "augment={}",
+        "train.epochs=12",
+        "optim.lr=0.01",
+    )
+    assert fit(config, tmp_path / "run", progress=False).best["valid"]["uar"] > 0.9
+
+
+def test_warping_within_the_front_end_trains_and_repeats_to_the_bit(tiny_config, tmp_path):
+    for name in ("a", "b"):
+        fit(
+            tiny_config("augment.mel_warp={p: 0.7, rate: [0.9, 1.1]}", "train.epochs=1"),
+            tmp_path / name,
+            progress=False,
+        )
+    fit(tiny_config("train.epochs=1"), tmp_path / "plain", progress=False)
+    same_state(tmp_path / "a", tmp_path / "b")
+    assert lines(tmp_path / "a") != lines(tmp_path / "plain")
+
+
+def test_the_same_configuration_gives_the_same_bits(tiny_config, tmp_path):
+    for name in ("a", "b"):
+        fit(tiny_config(), tmp_path / name, progress=False)
+    same_state(tmp_path / "a", tmp_path / "b")
+    assert lines(tmp_path / "a") == lines(tmp_path / "b")
+
+
+def test_another_seed_gives_another_run(tiny_config, tmp_path):
+    for seed in (0, 1):
+        fit(tiny_config(f"train.seed={seed}", "train.epochs=1"), tmp_path / str(seed), progress=False)
+    assert lines(tmp_path / "0")[0]["train"]["loss"] != lines(tmp_path / "1")[0]["train"]["loss"]
+
+
+VARIANTS = {
+    "averaged weights": [],
+    "plateau, mixup, balanced": [
+        "optim.schedule=plateau", "optim.plateau_patience=1", "augment.mixup=0.4", "train.ema_decay=0",
+        "train.sampling=class_balanced", "train.class_weights=balanced", "train.label_smoothing=0.1",
+    ],
+    "fp16, accumulation": ["train.precision=fp16", "train.accumulation_steps=2", "model.kind=cnn1d", "train.ema_decay=0"],
+}  # fmt: skip
+
+
+def variant_config(tiny_config, name: str):
+    overrides = VARIANTS[name]
+    if "model.kind=cnn1d" in overrides:
+        overrides = [o for o in overrides if not o.startswith("model.")] + [
+            "model={kind: cnn1d, stem: 8, widths: [8, 8, 8]}"
+        ]
+    return tiny_config(*overrides)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_run_interrupted_at_any_step_goes_on_to_the_same_bits(variant, tiny_config, tmp_path, monkeypatch):
+    config = variant_config(tiny_config, variant)
+    fit(config, tmp_path / "whole", progress=False)
+    steps = len(checkpoint.load(tmp_path / "whole" / LAST).tensors["epoch.finite"])
+    for stop_at in {1, steps, steps + 1}:  # inside an epoch, at its end, after its checkpoint
+        _stop_and_go_on(stop_at, config, tmp_path, monkeypatch)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_run_interrupted_at_every_step_in_turn_goes_on_to_the_same_bits(
+    variant, tiny_config, tmp_path, monkeypatch, record_figure
+):
+    config = variant_config(tiny_config, variant)
+    fit(config, tmp_path / "whole", progress=False)
+    steps = len(checkpoint.load(tmp_path / "whole" / LAST).tensors["epoch.finite"]) * config.train.epochs
+    for stop_at in range(1, steps):
+        _stop_and_go_on(stop_at, config, tmp_path, monkeypatch)
+    record_figure(f"stopped at each of {steps - 1} steps ({variant}): the same bits")
+
+
+def _stop_and_go_on(stop_at: int, config, tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / f"stopped{stop_at}"
+    _fit_until(stop_at, config, folder, monkeypatch)
+    fit(config, folder, resume=True, progress=False)
+    same_state(tmp_path / "whole", folder)
+    assert lines(folder) == lines(tmp_path / "whole")
+
+
+def _fit_until(step: int, config, folder: Path, monkeypatch) -> None:
+    """Sends this process SIGTERM after so many steps."""
+    taken = 0
+
+    def after_step(self, steps, bar, signals):
+        inner = original_after(self, steps, bar, signals)
+
+        def count() -> bool:
+            nonlocal taken
+            taken += 1
+            if taken == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.001)  # let the handler run
+            return inner()
+
+        return count
+
+    original_after = loop._Loop._after_step
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Loop, "_after_step", after_step)
+        outcome = fit(config, folder, progress=False)
+    assert outcome.stopped_by == signal.SIGTERM
+
+
+def test_resuming_other_settings_is_refused_and_names_them(tiny_config, tmp_path):
+    fit(tiny_config("train.epochs=1"), tmp_path / "run", progress=False)
+    with pytest.raises(ConfigError, match=r"optim\.lr: 0\.001 -> 0\.5"):
+        fit(tiny_config("train.epochs=1", "optim.lr=0.5"), tmp_path / "run", resume=True, progress=False)
+
+
+def test_every_missing_piece_of_state_is_named(tiny_config, tmp_path):
+    config = tiny_config("train.epochs=1")
+    fit(config, tmp_path / "run", progress=False)
+    saved = checkpoint.load(tmp_path / "run" / LAST)
+    dataset = load_dataset(config.data, progress=False)
+    for name in saved.tensors:
+        rest = {other: tensor for other, tensor in saved.tensors.items() if other != name}
+        run = Run(config, dataset.labels, torch.device("cpu"), pretrained=False)
+        run.start_average()
+        with pytest.raises(checkpoint.CheckpointError, match=name.replace(".", r"\.")):
+            run.restore(checkpoint.Checkpoint(rest, saved.metadata))
+
+
+def test_early_stopping_waits_for_its_patience(tiny_config, tmp_path):
+    config = tiny_config(
+        "train.epochs=30", "train.patience=2", "optim.lr=1e-9", "train.ema_decay=0", "optim.schedule=constant"
+    )
+    fit(config, tmp_path / "run", progress=False)
+    records = lines(tmp_path / "run")
+    best = max(i for i, record in enumerate(records) if record["best"])
+    assert len(records) == best + 1 + 2 < 30
+
+
+def test_the_best_checkpoint_is_the_best_epochs_and_has_the_averaged_weights(tiny_config, tmp_path):
+    config = tiny_config("train.epochs=4")
+    fit(config, tmp_path / "run", progress=False)
+    best, last = checkpoint.load(tmp_path / "run" / BEST), checkpoint.load(tmp_path / "run" / LAST)
+    records = lines(tmp_path / "run")
+    assert best.metadata["progress"]["best_epoch"] == max(r["epoch"] for r in records if r["best"])
+    if best.metadata["progress"]["epoch"] == last.metadata["progress"]["epoch"]:
+        assert torch.equal(best.tensors["model.backbone.embed.weight"], last.tensors["ema.backbone.embed.weight"])
+    assert not any(name.startswith("optimizer") for name in best.tensors)
+
+
+def test_a_step_with_a_gradient_that_is_not_finite_leaves_no_trace(tiny_config, tmp_path, monkeypatch):
+    config = tiny_config("train.epochs=1", "train.ema_decay=0")
+    poisoned = []
+
+    def poison(run, waveform, lengths, clips):
+        features, frames = original(run, waveform, lengths, clips)
+        if run.progress.place == 1:
+            poisoned.append({name: t.clone() for name, t in run.recognizer.state_dict().items()})
+            return features * float("nan"), frames
+        if run.progress.place == 2 and poisoned:
+            for name, tensor in run.recognizer.state_dict().items():
+                assert tensor.dtype == torch.int64 or torch.equal(tensor, poisoned[0][name]), name
+        return features, frames
+
+    original = epoch.augmented_features
+    monkeypatch.setattr("serx.training.epoch.augmented_features", poison)
+    fit(config, tmp_path / "run", progress=False)
+    assert poisoned
+    assert lines(tmp_path / "run")[0]["skipped_steps"] == 1
+    assert math.isfinite(lines(tmp_path / "run")[0]["train"]["loss"])
+
+
+def test_a_run_that_stays_non_finite_stops_and_names_clips(tiny_config, tmp_path, monkeypatch):
+    original = epoch.augmented_features
+
+    def poison(*arguments):
+        features, frames = original(*arguments)
+        return features * float("nan"), frames
+
+    monkeypatch.setattr("serx.training.epoch.augmented_features", poison)
+    with pytest.raises(DivergedError, match=r"03-01-0.*\.wav"):
+        fit(tiny_config(), tmp_path / "run", progress=False)
+
+
+def test_two_runs_cannot_share_a_folder(tiny_config, tmp_path):
+    with lock_run_folder(tmp_path / "run"), pytest.raises(RunInUseError, match=str(os.getpid())):
+        fit(tiny_config(), tmp_path / "run", progress=False)
+
+
+def test_a_folder_with_a_run_is_not_overwritten_unasked(tiny_config, tmp_path):
+    fit(tiny_config("train.epochs=1"), tmp_path / "run", progress=False)
+    with pytest.raises(ConfigError, match="--resume"):
+        choose_run_folder(str(tmp_path / "run"), "tiny", resume=False)
+    with pytest.raises(ConfigError, match="leave --resume out"):
+        choose_run_folder(str(tmp_path / "other"), "tiny", resume=True)
+
+
+def test_resuming_without_an_output_takes_the_run_saved_last_whatever_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved = {"z/last": 10, "20260101-120000/last": 30, "20260101-120000/previous": 20, "b/last": 25, "c/previous": 40}
+    for name, seconds in saved.items():
+        path = tmp_path / f"checkpoints/tiny/{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (seconds, seconds))
+    chosen = []
+    for _ in range(4):
+        chosen.append(choose_run_folder(None, "tiny", resume=True))
+        shutil.rmtree(chosen[-1])
+    assert [folder.name for folder in chosen] == ["c", "20260101-120000", "b", "z"]
+    with pytest.raises(ConfigError, match="no run in"):
+        choose_run_folder(None, "tiny", resume=True)
+
+
+NOBODY = (
+    "data.protocol=holdout",
+    "data.test_speakers=[]",
+    "data.valid_speakers=[]",
+    "data.valid_fraction=0",
+    "train.select=last",
+)
+
+
+def test_where_nobody_validates_the_last_epoch_is_kept_at_the_temperature_asked_for(tiny_config, tmp_path):
+    config = tiny_config(*NOBODY, "train.temperature=0.8")
+    outcome = fit(config, tmp_path / "run", progress=False)
+    records = lines(tmp_path / "run")
+    assert [r["valid"] for r in records] == [None] * 3 and outcome.best["epoch"] == 2
+    assert [r["best"] for r in records] == [True] * 3
+    best, last = (checkpoint.load(tmp_path / "run" / name) for name in (BEST, LAST))
+    assert best.metadata["temperature"] == 0.8 and best.metadata["speakers"]["valid"] == []
+    assert all(torch.equal(t, last.tensors[name.replace("model.", "ema.")]) for name, t in best.tensors.items())
+    evaluated = evaluate_checkpoint(tmp_path / "run" / BEST, None, "test", torch.device("cpu"), progress=False)
+    assert set(evaluated.predictions.speaker_ids) == set(best.metadata["speakers"]["test"])
+    write_report(tmp_path / "out", evaluated.predictions, evaluated.stamp, {}, records)
+    assert (tmp_path / "out" / "curves.png").exists()
+    events = EventAccumulator(str(tmp_path / "run"))
+    tags = events.Reload().Tags()["scalars"]
+    assert {"train/uar", "hparam/train_uar"} <= set(tags) and not [tag for tag in tags if tag.startswith("valid")]
+
+
+def test_a_manifest_without_validation_rows_trains_all_where_the_last_epoch_is_kept(tiny_config, tmp_path, tiny_root):
+    dataset = load_dataset(tiny_config().data, progress=False)
+    rows = ["path,emotion,speaker,split"]
+    for u in dataset.utterances:
+        rows.append(f"{u.path},{u.emotion},{u.speaker},{'test' if u.speaker in ('01', '02') else 'train'}")
+    manifest = tmp_path / "clips.csv"
+    manifest.write_text("\n".join(rows))
+    manifested = (f"data.root={manifest}", "data.protocol=manifest", "data.test_speakers=[]", "data.valid_speakers=[]")
+    with pytest.raises(ConfigError, match=r"train\.select is uar, but nobody validates"):
+        fit(tiny_config(*manifested, "data.valid_fraction=0"), tmp_path / "refused", progress=False)
+    config = tiny_config(*manifested, "data.valid_fraction=0", "train.select=last", "train.epochs=1")
+    assert fit(config, tmp_path / "run", progress=False).best["valid"] is None
+
+
+@pytest.mark.pictures
+def test_the_event_files_hold_the_curves_pictures_sounds_and_texts(tiny_config, tmp_path):
+    fit(tiny_config(), tmp_path / "run", progress=False)
+    events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0, "audio": 0, "scalars": 0})
+    events.Reload()
+    records = lines(tmp_path / "run")
+    for tag, value in (("valid/uar", "uar"), ("valid/macro_f1", "macro_f1"), ("valid/loss", "loss")):
+        assert [e.step for e in events.Scalars(tag)] == [1, 2, 3]
+        np.testing.assert_allclose(
+            [e.value for e in events.Scalars(tag)], [r["valid"][value] for r in records], rtol=1e-5
+        )
+    tags = events.Tags()
+    for tag in ("train/loss", "train/accuracy", "loop/lr", "loop/grad_norm", "loop/clips_per_second",
+                "valid_recall/neutral", "hparam/valid_uar"):  # fmt: skip
+        assert tag in tags["scalars"], tag
+    assert "valid/confusion" in tags["images"]
+    shown = events.Images("augmented/0")[0]
+    assert (shown.width, shown.height) == (880, 440)
+    assert "augmented/0" in tags["audio"]
+    texts = {
+        tag: events.Tensors(tag)[0].tensor_proto.string_val[0].decode()
+        for tag in tags["tensors"]
+        if tag.endswith("/text_summary")
+    }
+    assert "kind: cnn2d" in texts["config/text_summary"]
+    assert "speaker" in texts["protocol/text_summary"]
+
+
+def test_class_weights_are_scikit_learns():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    targets = np.array([0, 0, 0, 1, 2, 2])
+    reference = compute_class_weight("balanced", classes=np.arange(3), y=targets)
+    np.testing.assert_allclose(class_weights("balanced", targets, 3).numpy(), reference, rtol=1e-6)
+    assert class_weights("none", targets, 3).tolist() == [1, 1, 1]
+
+
+def test_a_part_without_clips_is_one_clear_line(tiny_config, tmp_path):
+    with pytest.raises(DataError, match="speakers?") as caught:
+        fit(
+            tiny_config("data.test_speakers=[1, 2, 3, 4, 5, 6]", "data.valid_speakers=[]"),
+            tmp_path / "run",
+            progress=False,
+        )
+    assert "\n" not in str(caught.value)
+
+
+def test_a_killed_training_process_resumes_to_the_same_bits(tiny_config, tmp_path):
+    """The script itself; tests/reliability kills at random moments, by fork."""
+    fit(tiny_config("train.epochs=6"), tmp_path / "whole", progress=False)
+    command = [sys.executable, str(ROOT / "scripts/train.py"), "--config", "tiny.yaml", *TINY, "train.epochs=6",
+               "train.output=killed"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    for line in process.stdout:
+        if line.startswith("epoch   2/"):
+            process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(lines(tmp_path / "killed")) < 6
+    resumed = subprocess.run([*command, "--resume"], check=False, capture_output=True, text=True, cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    same_state(tmp_path / "whole", tmp_path / "killed")
+    assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
