@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from serx import metrics
 from serx.errors import DataError
 from serx.evaluation.pooling import FoldResult, speaker_confusions, stamp_of
 from serx.evaluation.predictions import Predictions, join
 from serx.evaluation.stamps import is_adapted
 from serx.evaluation.tables import percent, table, wrap
-from serx.metrics import classification as metrics
-from serx.metrics.intervals import RESAMPLES, speaker_interval
+from serx.metrics.classification import CONFUSION_METRICS
+from serx.metrics.intervals import RESAMPLES, bootstrap_interval
 
 COMPARED = {"uar": "UAR", "accuracy": "accuracy"}
 
@@ -41,14 +42,14 @@ def compare(a: Sequence[FoldResult], b: Sequence[FoldResult], resamples: int = R
     result: dict[str, Any] = {"protocol": {"a": stamp_of(a), "b": stamp_of(b)}, "n_speakers": len(speaker_ids)}
     per_speaker: dict[str, dict[str, float]] = {speaker_id: {} for speaker_id in speaker_ids}
     for name in COMPARED:
-        difference = _difference(metrics.CONFUSION_METRICS[name], split)
-        bounds = speaker_interval(counts, difference, resamples)
-        scores = metrics.CONFUSION_METRICS[name](counts)  # (S, seeds of A + seeds of B)
+        difference = _difference(CONFUSION_METRICS[name], split)
+        bounds = bootstrap_interval(counts, difference, resamples)
+        scores = CONFUSION_METRICS[name](counts)  # (S, seeds of A + seeds of B)
         means = scores[:, :split].mean(1), scores[:, split:].mean(1)
         gains = np.round(means[0] - means[1], 12)  # so that equal counts are equal
         result[name] = {
-            "a": float(metrics.CONFUSION_METRICS[name](counts[:, :split].sum(0)).mean()),
-            "b": float(metrics.CONFUSION_METRICS[name](counts[:, split:].sum(0)).mean()),
+            "a": float(CONFUSION_METRICS[name](counts[:, :split].sum(0)).mean()),
+            "b": float(CONFUSION_METRICS[name](counts[:, split:].sum(0)).mean()),
             "difference": float(difference(counts.sum(0))),
             "interval": None if bounds is None else list(bounds),
             **_tests(gains),

@@ -17,8 +17,7 @@ from serx.evaluation.stamps import adapted_stamp
 from serx.inference.adaptation import adapted
 from serx.inference.classify import classify
 from serx.inference.predictor import Predictor
-from serx.metrics.calibration import tempered
-from serx.metrics.classification import calibration, score
+from serx.metrics import apply_temperature, calibration, score
 from serx.metrics.intervals import clips_by_name
 
 Part = Literal["test", "valid", "all"]
@@ -123,7 +122,7 @@ def evaluate_checkpoint(
         "warnings": held.warnings,
         "environment": predictor.metadata["environment"],
         "temperature": temperature,
-        "calibration_before": calibration(predictions.targets, tempered(predictions.probabilities, 1 / temperature)),
+        "calibration_before": calibration(predictions.targets, apply_temperature(predictions.probabilities, 1 / temperature)),
         **about_voices,
     }
     return EvaluationResult(predictions, stamp, extra, held.notes)

@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from serx import metrics
 from serx.errors import DataError
 from serx.evaluation.predictions import Predictions, from_csv, join, to_csv
 from serx.evaluation.report import format_report, write_files
 from serx.evaluation.scores import evaluate, plain
 from serx.evaluation.stamps import named, pooled_stamp
 from serx.evaluation.tables import percent, table, wrap
-from serx.metrics import classification as metrics
-from serx.metrics.intervals import RESAMPLES, clips_by_name, speaker_interval
+from serx.metrics.classification import CONFUSION_METRICS
+from serx.metrics.intervals import RESAMPLES, bootstrap_interval, clips_by_name
 from serx.plots.evaluation import confusion_figure, speakers_figure
 from serx.plots.style import figure_png
 
@@ -85,12 +86,12 @@ def summarize_folds(tested: Sequence[FoldResult], resamples: int = RESAMPLES) ->
     numbers = _in_order(t.fold for t in tested)
     per_fold = {
         name: [float(np.mean([f[name] for f in folds if f["fold"] == number])) for number in numbers]
-        for name in metrics.CONFUSION_METRICS
+        for name in CONFUSION_METRICS
     }
     whole = evaluate(everything, stamp, resamples)
-    for name, metric in metrics.CONFUSION_METRICS.items():
+    for name, metric in CONFUSION_METRICS.items():
         whole[name] = float(metric(confusions.sum(0)).mean())
-        bounds = speaker_interval(confusions, over_seeds(metric), resamples)
+        bounds = bootstrap_interval(confusions, over_seeds(metric), resamples)
         whole["intervals"][name] = None if bounds is None else list(bounds)
     return {
         **whole,
@@ -208,7 +209,7 @@ def _row(scores: Mapping[str, Any]) -> list[str]:
 
 def _scores(p: Predictions) -> dict[str, Any]:
     counts = metrics.confusion_matrix(p.targets, p.probabilities.argmax(1), len(p.labels))
-    scores = {name: float(metric(counts)) for name, metric in metrics.CONFUSION_METRICS.items()}
+    scores = {name: float(metric(counts)) for name, metric in CONFUSION_METRICS.items()}
     return {**scores, "n_clips": len(p.paths), "speakers": sorted(set(p.speaker_ids))}
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from serx import metrics
 from serx.errors import DiskError
 from serx.evaluation.predictions import Predictions, to_csv
 from serx.evaluation.scores import _worst_first, evaluate, plain
 from serx.evaluation.tables import WIDTH, percent, table, wrap
 from serx.files import free_space, write_atomically
-from serx.metrics import classification as metrics
 from serx.metrics.intervals import FEW_SPEAKERS
 from serx.plots.evaluation import calibration_figure, confusion_figure, report_figure, speakers_figure
 from serx.plots.style import figure_png

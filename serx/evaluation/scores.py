@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from serx import metrics
 from serx.evaluation.predictions import Predictions
-from serx.metrics import classification as metrics
+from serx.metrics.classification import CONFUSION_METRICS
 from serx.metrics.intervals import RESAMPLES, clips_by_name, score_intervals
 
 
@@ -26,7 +27,7 @@ def evaluate(predictions: Predictions, protocol: str, resamples: int = RESAMPLES
 
     def summary(clips: np.ndarray) -> dict[str, Any]:
         counts = metrics.confusion_matrix(p.targets[clips], guesses[clips], len(p.labels))
-        return {"accuracy": float(metrics.accuracy(counts)), "uar": float(metrics.uar(counts)), "n_clips": len(clips)}
+        return {"accuracy": float(metrics.accuracy_from_confusion(counts)), "uar": float(metrics.uar_from_confusion(counts)), "n_clips": len(clips)}
 
     speakers = clips_by_name(p.speaker_ids)
     per_speaker = {name: {**summary(clips), "sex": p.sexes[clips[0]]} for name, clips in speakers.items()}
@@ -39,7 +40,7 @@ def evaluate(predictions: Predictions, protocol: str, resamples: int = RESAMPLES
         gap = 100 * (per_sex["male"]["accuracy"] - per_sex["female"]["accuracy"])
     columns = {"precision": scores.precision, "recall": scores.recall, "f1": scores.f1, "support": scores.support}
     return {
-        **{name: getattr(scores, name) for name in metrics.CONFUSION_METRICS},
+        **{name: getattr(scores, name) for name in CONFUSION_METRICS},
         "protocol": protocol,
         "n_clips": len(p.paths),
         "n_speakers": len(speakers),

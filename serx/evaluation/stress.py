@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from serx import metrics
 from serx.augment.compose import augment
 from serx.augment.filters import LowPass
 from serx.augment.level import Clipping, Gain
@@ -30,8 +31,7 @@ from serx.evaluation.held_out import HeldOut, predict_clips
 from serx.evaluation.predictions import Predictions
 from serx.evaluation.stamps import adapted_stamp
 from serx.evaluation.tables import percent, table
-from serx.metrics import classification as metrics
-from serx.metrics.intervals import clips_by_name, speaker_interval
+from serx.metrics.intervals import bootstrap_interval, clips_by_name
 
 SEED = 0  # of noises and rooms: two checkpoints hear the same
 ALONE = ("as recorded", "")
@@ -95,14 +95,14 @@ def stress(held: HeldOut, noise: str | None = None, progress: bool = True) -> di
         heard = predict_clips(held.predictor, held.dataset, held.clips, source, adapt)
         counts.append(_by_speaker(heard))
         total = counts[-1].sum(0)
-        change = speaker_interval(np.stack([counts[-1], counts[0]], 1), _gain) if len(counts) > 1 else None
+        change = bootstrap_interval(np.stack([counts[-1], counts[0]], 1), _gain) if len(counts) > 1 else None
         rows.append(
             {
                 "disturbance": condition.disturbance,
                 "amount": condition.amount,
-                "uar": float(metrics.uar(total)),
-                "accuracy": float(metrics.accuracy(total)),
-                "change": float(metrics.uar(total) - metrics.uar(counts[0].sum(0))),
+                "uar": float(metrics.uar_from_confusion(total)),
+                "accuracy": float(metrics.accuracy_from_confusion(total)),
+                "change": float(metrics.uar_from_confusion(total) - metrics.uar_from_confusion(counts[0].sum(0))),
                 "interval": None if change is None else list(change),
                 "unlike": known.ood_fraction(source.batch, held.clips, rate) if known else None,
             }
@@ -152,5 +152,5 @@ def _by_speaker(heard: Predictions) -> np.ndarray:
 
 def _gain(counts: np.ndarray) -> np.ndarray:
     """From counts `(..., 2, C, C)`, disturbed and as recorded, to the difference of their UARs."""
-    uar = metrics.uar(counts)
+    uar = metrics.uar_from_confusion(counts)
     return uar[..., 0] - uar[..., 1]

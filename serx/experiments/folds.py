@@ -14,7 +14,7 @@ from serx.data.protocols import Split, fold_count, make_split
 from serx.errors import CheckpointError, ConfigError, DataError
 from serx.evaluation.pooling import FoldResult
 from serx.evaluation.predictions import Predictions, from_csv
-from serx.metrics.classification import score
+from serx.metrics import score
 from serx.training.resume import changed
 from serx.training.run_folder import BEST, LAST, PREVIOUS
 

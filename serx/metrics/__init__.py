@@ -1,0 +1,73 @@
+"""Metrics: plain functions of arrays, as in audmetric. Targets and predictions in, numbers out.
+
+>>> import serx.metrics
+>>> serx.metrics.uar(["sad", "sad", "happy", "angry"], ["sad", "happy", "happy", "angry"])
+0.8333333333333334
+"""
+
+from serx.metrics.calibration import (
+    apply_temperature,
+    brier,
+    calibration,
+    calibration_counts,
+    ece,
+    ece_from_counts,
+    fit_temperature,
+    nll,
+    selective,
+)
+from serx.metrics.classification import (
+    Scores,
+    accuracy,
+    accuracy_from_confusion,
+    confusion_matrix,
+    f1_from_confusion,
+    f1_per_class,
+    macro_f1,
+    macro_f1_from_confusion,
+    precision_from_confusion,
+    precision_per_class,
+    recall_from_confusion,
+    recall_per_class,
+    score,
+    score_from_confusion,
+    uar,
+    uar_from_confusion,
+    weighted_f1,
+    weighted_f1_from_confusion,
+)
+from serx.metrics.intervals import bootstrap_interval, clips_by_name, score_intervals, speaker_interval
+
+__all__ = [
+    "Scores",
+    "accuracy",
+    "accuracy_from_confusion",
+    "apply_temperature",
+    "bootstrap_interval",
+    "brier",
+    "calibration",
+    "calibration_counts",
+    "clips_by_name",
+    "confusion_matrix",
+    "ece",
+    "ece_from_counts",
+    "f1_from_confusion",
+    "f1_per_class",
+    "fit_temperature",
+    "macro_f1",
+    "macro_f1_from_confusion",
+    "nll",
+    "precision_from_confusion",
+    "precision_per_class",
+    "recall_from_confusion",
+    "recall_per_class",
+    "score",
+    "score_from_confusion",
+    "score_intervals",
+    "selective",
+    "speaker_interval",
+    "uar",
+    "uar_from_confusion",
+    "weighted_f1",
+    "weighted_f1_from_confusion",
+]

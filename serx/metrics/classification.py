@@ -1,34 +1,153 @@
-"""Scores of a classifier: what a confusion matrix says, and how far its confidence can be trusted.
+"""Scores of predicted classes: unweighted average recall (UAR), accuracy, F1 and the confusion matrix.
 
-Every score is a function of sums over clips (a confusion matrix, calibration counts, a sum of losses), vectorized over
-leading axes: the sums of 2,000 resamples of the speakers are scored in one call (`intervals.speaker_interval`).
+Each score has two forms and one implementation. `uar(targets, predictions)` takes labels or class indices, as audmetric
+and scikit-learn do. `uar_from_confusion(confusion)` takes counts `(..., C, C)` and is vectorized over the leading axes:
+a bootstrap scores its 2,000 resamples in one call.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from serx.errors import DataError
 
-CALIBRATION_BINS = 15
-CONFIDENCE_THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+Labels = Sequence[Any] | int | None
+
+
+def confusion_matrix(targets: ArrayLike, predictions: ArrayLike, labels: Labels = None) -> np.ndarray:
+    """Counts how often each true class receives each prediction.
+
+    Args:
+        targets: (n,) true labels, or class indices.
+        predictions: (n,) predicted labels, or class indices.
+        labels: the C labels in the order of the rows; or the number of classes, if targets and predictions are
+            indices from 0 to C - 1; default: all labels that occur, sorted.
+
+    Returns:
+        (C, C) int64; a row is a true class, a column a predicted class.
+
+    Raises:
+        DataError: unequal lengths, or a value that is not among `labels`.
+
+    >>> confusion_matrix(["sad", "sad", "happy"], ["sad", "happy", "happy"], labels=["happy", "sad"])
+    array([[1, 0],
+           [1, 1]])
+    >>> confusion_matrix([0, 0, 1], [0, 1, 1], labels=3)
+    array([[1, 1, 0],
+           [0, 1, 0],
+           [0, 0, 0]])
+    """
+    truth, guess = np.asarray(targets), np.asarray(predictions)
+    if truth.ndim != 1 or truth.shape != guess.shape:
+        raise DataError(f"scores need one prediction for each target: targets {truth.shape}, predictions {guess.shape}")
+    if labels is None:
+        labels = sorted({*truth.tolist(), *guess.tolist()})
+    classes = labels if isinstance(labels, int) else len(labels)
+    rows, columns = (to_indices(values, labels, name) for values, name in ((truth, "targets"), (guess, "predictions")))
+    return np.bincount(rows * classes + columns, minlength=classes * classes).reshape(classes, classes)
+
+
+def to_indices(values: ArrayLike, labels: Sequence[Any] | int, name: str = "targets") -> np.ndarray:
+    """Class indices (n,) int64 of labels, in the order of `labels`; of a number of classes, the checked indices.
+
+    Raises:
+        DataError: a value that is not among `labels`.
+    """
+    given = np.asarray(values)
+    if isinstance(labels, int):
+        if given.size and (given.min() < 0 or given.max() >= labels):
+            raise DataError(f"{name} range from {given.min()} to {given.max()} but there are {labels} classes")
+        return given.astype(np.int64)
+    index = {label: i for i, label in enumerate(labels)}
+    if unknown := {value for value in given.tolist() if value not in index}:
+        known = ", ".join(map(str, labels))
+        raise DataError(f"{name} hold {min(unknown, key=str)!r}, which is not among the labels {known}")
+    return np.array([index[value] for value in given.tolist()], np.int64)
+
+
+def uar(targets: ArrayLike, predictions: ArrayLike, labels: Labels = None) -> float:
+    """Unweighted average recall (UAR, UA): the mean recall of the classes that occur in the targets.
+
+    The usual score in speech emotion recognition, because corpora are unbalanced. A class without a clip has no recall
+    and is left out, as scikit-learn's `balanced_accuracy_score` does. Guessing scores 1 / C.
+
+    Args:
+        targets: (n,) true labels, or class indices.
+        predictions: (n,) predicted labels, or class indices.
+        labels: see `confusion_matrix`.
+
+    >>> uar(["sad", "sad", "sad", "happy"], ["sad", "sad", "happy", "happy"])
+    0.8333333333333333
+    """
+    return float(uar_from_confusion(confusion_matrix(targets, predictions, labels)))
+
+
+def accuracy(targets: ArrayLike, predictions: ArrayLike, labels: Labels = None) -> float:
+    """Share of correct predictions, also called weighted accuracy (WA).
+
+    >>> accuracy(["sad", "sad", "sad", "happy"], ["sad", "sad", "happy", "happy"])
+    0.75
+    """
+    return float(accuracy_from_confusion(confusion_matrix(targets, predictions, labels)))
+
+
+def macro_f1(targets: ArrayLike, predictions: ArrayLike, labels: Labels = None) -> float:
+    """Mean F1 of all classes; a class that neither occurs nor is predicted counts as 0.
+
+    >>> round(macro_f1(["sad", "sad", "sad", "happy"], ["sad", "sad", "happy", "happy"]), 4)
+    0.7333
+    """
+    return float(macro_f1_from_confusion(confusion_matrix(targets, predictions, labels)))
+
+
+def weighted_f1(targets: ArrayLike, predictions: ArrayLike, labels: Labels = None) -> float:
+    """Mean F1 of the classes, weighted by their number of clips.
+
+    >>> round(weighted_f1(["sad", "sad", "sad", "happy"], ["sad", "sad", "happy", "happy"]), 4)
+    0.7667
+    """
+    return float(weighted_f1_from_confusion(confusion_matrix(targets, predictions, labels)))
+
+
+def recall_per_class(targets: ArrayLike, predictions: ArrayLike, labels: Labels = None) -> np.ndarray:
+    """Recall of each class (C,), 0 for a class that does not occur.
+
+    >>> recall_per_class([0, 0, 1, 1], [0, 1, 1, 1], labels=2)
+    array([0.5, 1. ])
+    """
+    return recall_from_confusion(confusion_matrix(targets, predictions, labels))
+
+
+def precision_per_class(targets: ArrayLike, predictions: ArrayLike, labels: Labels = None) -> np.ndarray:
+    """Precision of each class (C,), 0 for a class that is never predicted.
+
+    >>> precision_per_class([0, 0, 1, 1], [0, 0, 0, 0], labels=2)
+    array([0.5, 0. ])
+    """
+    return precision_from_confusion(confusion_matrix(targets, predictions, labels))
+
+
+def f1_per_class(targets: ArrayLike, predictions: ArrayLike, labels: Labels = None) -> np.ndarray:
+    """F1 of each class (C,), the harmonic mean of precision and recall.
+
+    >>> f1_per_class([0, 0, 1, 1], [0, 1, 1, 1], labels=2).round(3)
+    array([0.667, 0.8  ])
+    """
+    return f1_from_confusion(confusion_matrix(targets, predictions, labels))
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one set of clips, fractions in [0, 1]; rows of `confusion` are the truth.
+    """Scores of one set of clips, fractions in [0, 1].
 
     Attributes:
-        accuracy: share of clips recognized (also called weighted accuracy, WA).
-        uar: unweighted average recall (UA): the mean recall over the classes that occur in the targets. A class
-            without a clip has no recall and is left out, as scikit-learn's `balanced_accuracy_score` does.
-        macro_f1: mean F1 over all C classes. A class that neither occurs nor is predicted counts as 0.
-        weighted_f1: mean F1 over classes, weighted by their clips.
+        accuracy, uar, macro_f1, weighted_f1: see the functions of these names.
         precision, recall, f1: (C,), 0 where undefined.
         support: (C,) int64, clips of each class.
-        confusion: (C, C) int64.
+        confusion: (C, C) int64, rows are the true classes.
     """
 
     accuracy: float
@@ -42,201 +161,133 @@ class Scores:
     confusion: np.ndarray
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Elementwise quotient in float64, 0 where the denominator is 0 (scikit-learn's `zero_division=0`)."""
-    numerator, denominator = np.broadcast_arrays(np.asarray(numerator, float), np.asarray(denominator, float))
-    return np.divide(numerator, denominator, out=np.zeros(numerator.shape), where=denominator > 0)
+def score(targets: ArrayLike, outputs: ArrayLike, labels: Sequence[Any]) -> Scores:
+    """All scores of one set of clips.
+
+    Args:
+        targets: (n,) class indices into `labels`.
+        outputs: (n,) predicted class indices, or (n, C) probabilities or logits, whose largest is the prediction.
+        labels: the C labels.
+
+    Raises:
+        DataError: no clip, unequal lengths, or an index or a number of columns that does not fit `labels`.
+
+    >>> scores = score([0, 0, 1], [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]], ("happy", "sad"))
+    >>> scores.uar, scores.recall
+    (0.75, array([0.5, 1. ]))
+    """
+    guess = np.asarray(outputs)
+    if guess.ndim == 2:
+        if guess.shape[1] != len(labels):
+            raise DataError(f"{guess.shape[1]} columns of probabilities do not fit {len(labels)} labels {labels}")
+        guess = guess.argmax(1)
+    return score_from_confusion(confusion_matrix(targets, guess, len(labels)))
+
+
+def score_from_confusion(confusion: ArrayLike) -> Scores:
+    """All scores from the confusion matrix alone, as the training loop accumulates it on the device.
+
+    Args:
+        confusion: (C, C) counts, rows are the true classes.
+
+    Raises:
+        DataError: the matrix is not square or holds no clip.
+
+    >>> score_from_confusion([[3, 1], [0, 4]]).uar
+    0.875
+    """
+    counts = np.asarray(confusion)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
+        raise DataError(f"a confusion matrix is square (classes, classes); this one has the shape {counts.shape}")
+    if counts.sum() <= 0:
+        raise DataError("the confusion matrix holds no clip, so there is no score; give at least one clip")
+    summary = {name: float(metric(counts)) for name, metric in CONFUSION_METRICS.items()}
+    return Scores(
+        **summary,
+        precision=precision_from_confusion(counts),
+        recall=recall_from_confusion(counts),
+        f1=f1_from_confusion(counts),
+        support=counts.sum(1).astype(np.int64),
+        confusion=counts.astype(np.int64),
+    )
+
+
+def accuracy_from_confusion(confusion: np.ndarray) -> np.ndarray:
+    """Share of clips on the diagonal: (..., C, C) counts -> (...).
+
+    >>> accuracy_from_confusion(np.array([[3, 1], [0, 4]]))
+    array(0.875)
+    """
+    return ratio(_hits(confusion).sum(-1), confusion.sum((-2, -1)))
+
+
+def recall_from_confusion(confusion: np.ndarray) -> np.ndarray:
+    """Recall of each class, 0 for a class that does not occur: (..., C, C) counts -> (..., C).
+
+    >>> recall_from_confusion(np.array([[3, 1], [0, 4]]))
+    array([0.75, 1.  ])
+    """
+    return ratio(_hits(confusion), confusion.sum(-1))
+
+
+def precision_from_confusion(confusion: np.ndarray) -> np.ndarray:
+    """Precision of each class, 0 for a class that is never predicted: (..., C, C) counts -> (..., C).
+
+    >>> precision_from_confusion(np.array([[3, 1], [0, 4]]))
+    array([1. , 0.8])
+    """
+    return ratio(_hits(confusion), confusion.sum(-2))
+
+
+def f1_from_confusion(confusion: np.ndarray) -> np.ndarray:
+    """F1 of each class, 2 hits / (occurrences + predictions): (..., C, C) counts -> (..., C).
+
+    >>> f1_from_confusion(np.array([[3, 1], [1, 3]]))
+    array([0.75, 0.75])
+    """
+    return ratio(2 * _hits(confusion), confusion.sum(-1) + confusion.sum(-2))
+
+
+def uar_from_confusion(confusion: np.ndarray) -> np.ndarray:
+    """Unweighted average recall of the classes that occur: (..., C, C) counts -> (...).
+
+    >>> uar_from_confusion(np.array([[[3, 1], [0, 4]], [[2, 2], [2, 2]]]))
+    array([0.875, 0.5  ])
+    """
+    return ratio(recall_from_confusion(confusion).sum(-1), (confusion.sum(-1) > 0).sum(-1))
+
+
+def macro_f1_from_confusion(confusion: np.ndarray) -> np.ndarray:
+    """Mean F1 of all C classes: (..., C, C) counts -> (...).
+
+    >>> macro_f1_from_confusion(np.array([[[3, 1], [1, 3]]]))
+    array([0.75])
+    """
+    return f1_from_confusion(confusion).mean(-1)
+
+
+def weighted_f1_from_confusion(confusion: np.ndarray) -> np.ndarray:
+    """Mean F1 weighted by the clips of each class: (..., C, C) counts -> (...).
+
+    >>> weighted_f1_from_confusion(np.array([[[3, 1], [1, 3]]]))
+    array([0.75])
+    """
+    return ratio((f1_from_confusion(confusion) * confusion.sum(-1)).sum(-1), confusion.sum((-2, -1)))
+
+
+CONFUSION_METRICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "accuracy": accuracy_from_confusion,
+    "uar": uar_from_confusion,
+    "macro_f1": macro_f1_from_confusion,
+    "weighted_f1": weighted_f1_from_confusion,
+}
 
 
 def _hits(confusion: np.ndarray) -> np.ndarray:
     return np.diagonal(confusion, axis1=-2, axis2=-1)
 
 
-def accuracy(confusion: np.ndarray) -> np.ndarray:
-    """Share of clips on the diagonal: (..., C, C) counts -> (...)."""
-    return _ratio(_hits(confusion).sum(-1), confusion.sum((-2, -1)))
-
-
-def recall(confusion: np.ndarray) -> np.ndarray:
-    """Recall of each class, 0 for a class that does not occur: (..., C, C) counts -> (..., C)."""
-    return _ratio(_hits(confusion), confusion.sum(-1))
-
-
-def precision(confusion: np.ndarray) -> np.ndarray:
-    """Precision of each class, 0 for a class never predicted: (..., C, C) counts -> (..., C)."""
-    return _ratio(_hits(confusion), confusion.sum(-2))
-
-
-def f1(confusion: np.ndarray) -> np.ndarray:
-    """F1 of each class, 2 hits / (occurrences + predictions): (..., C, C) counts -> (..., C)."""
-    return _ratio(2 * _hits(confusion), confusion.sum(-1) + confusion.sum(-2))
-
-
-def uar(confusion: np.ndarray) -> np.ndarray:
-    """Unweighted average recall over the classes that occur: (..., C, C) counts -> (...)."""
-    return _ratio(recall(confusion).sum(-1), (confusion.sum(-1) > 0).sum(-1))
-
-
-def macro_f1(confusion: np.ndarray) -> np.ndarray:
-    """Mean F1 over all C classes: (..., C, C) counts -> (...)."""
-    return f1(confusion).mean(-1)
-
-
-def weighted_f1(confusion: np.ndarray) -> np.ndarray:
-    """Mean F1 weighted by each class's clips: (..., C, C) counts -> (...)."""
-    return _ratio((f1(confusion) * confusion.sum(-1)).sum(-1), confusion.sum((-2, -1)))
-
-
-CONFUSION_METRICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "accuracy": accuracy,
-    "uar": uar,
-    "macro_f1": macro_f1,
-    "weighted_f1": weighted_f1,
-}
-
-
-def confusion_matrix(targets: np.ndarray, predictions: np.ndarray, n_classes: int) -> np.ndarray:
-    """Counts (C, C) int64, rows = truth, from class indices (n,) each."""
-    flat = np.asarray(targets, np.int64) * n_classes + np.asarray(predictions, np.int64)
-    return np.bincount(flat, minlength=n_classes * n_classes).reshape(n_classes, n_classes)
-
-
-def from_confusion(confusion: ArrayLike) -> Scores:
-    """Every score from the confusion matrix alone, as the training loop accumulates it on the device.
-
-    Args:
-        confusion: (C, C) counts, rows = truth.
-
-    Raises:
-        DataError: the matrix is not square or holds no clip.
-    """
-    counts = np.asarray(confusion)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
-        raise DataError(f"a confusion matrix is square (classes, classes); this one has the shape {counts.shape}")
-    if counts.sum() <= 0:
-        raise DataError("the confusion matrix holds no clip: nothing to score; give the part at least one clip")
-    summary = {name: float(metric(counts)) for name, metric in CONFUSION_METRICS.items()}
-    return Scores(
-        **summary,
-        precision=precision(counts),
-        recall=recall(counts),
-        f1=f1(counts),
-        support=counts.sum(1).astype(np.int64),
-        confusion=counts.astype(np.int64),
-    )
-
-
-def score(targets: ArrayLike, outputs: ArrayLike, labels: tuple[str, ...]) -> Scores:
-    """Every score of one set of clips, by scikit-learn with `labels=range(C)` and `zero_division=0`.
-
-    Args:
-        targets: (n,) class indices.
-        outputs: (n,) predicted class indices, or (n, C) probabilities or logits, whose largest is the prediction.
-        labels: the C class names.
-
-    Raises:
-        DataError: no clip, unequal lengths, or an index or a column count that does not fit `labels`.
-    """
-    # Imported here: the training loop scores by `from_confusion` and need not wait 0.6 s for scikit-learn.
-    from sklearn import metrics as sk  # noqa: PLC0415
-
-    truth, guess = np.asarray(targets), np.asarray(outputs)
-    if guess.ndim == 2:
-        if guess.shape[1] != len(labels):
-            raise DataError(f"{guess.shape[1]} columns of probabilities do not fit {len(labels)} labels {labels}")
-        guess = guess.argmax(1)
-    if truth.shape != guess.shape or truth.ndim != 1 or truth.size == 0:
-        raise DataError(f"scores need as many targets as predictions, at least one: {truth.shape} and {guess.shape}")
-    for name, indices in (("targets", truth), ("predictions", guess)):
-        if indices.min() < 0 or indices.max() >= len(labels):
-            raise DataError(f"{name} run from {indices.min()} to {indices.max()} but there are {len(labels)} labels")
-    classes = np.arange(len(labels))
-    per_class = sk.precision_recall_fscore_support(truth, guess, labels=classes, average=None, zero_division=0)
-    precisions, recalls, f1s, support = per_class
-    return Scores(
-        accuracy=float(sk.accuracy_score(truth, guess)),
-        uar=float(recalls[support > 0].mean()),
-        macro_f1=float(f1s.mean()),
-        weighted_f1=float(np.average(f1s, weights=support)),
-        precision=precisions,
-        recall=recalls,
-        f1=f1s,
-        support=support.astype(np.int64),
-        confusion=confusion_matrix(truth, guess, len(labels)),
-    )
-
-
-def log_losses(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Negative log-likelihood of each clip in nats (n,); p is held above 2.2e-16, so one clip costs at most 36."""
-    chosen = np.asarray(probabilities, float)[np.arange(len(targets)), targets]
-    return -np.log(np.maximum(chosen, np.finfo(float).eps))
-
-
-def brier_losses(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Squared distance of each clip's probabilities to the one-hot truth (n,), 0 to 2 (Brier 1950)."""
-    truth = np.eye(probabilities.shape[1])[targets]
-    return np.square(np.asarray(probabilities, float) - truth).sum(1)
-
-
-def nll(targets: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean negative log-likelihood in nats of targets (n,) under probabilities (n, C)."""
-    return float(log_losses(targets, probabilities).mean())
-
-
-def brier(targets: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean multi-class Brier score, 0 (sure and right) to 2 (sure and wrong)."""
-    return float(brier_losses(targets, probabilities).mean())
-
-
-def calibration_counts(targets: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> np.ndarray:
-    """Sums behind a reliability diagram, over equal-width bins ((b-1)/bins, b/bins] of the confidence.
-
-    Returns:
-        (bins, 3) float64: clips, sum of confidence (the largest probability), clips recognized.
-    """
-    confidence = np.asarray(probabilities, float).max(1)
-    correct = probabilities.argmax(1) == targets
-    index = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
-    columns = (np.ones_like(confidence), confidence, correct)
-    return np.stack([np.bincount(index, column, minlength=bins) for column in columns], axis=1)
-
-
-def ece_from_counts(counts: np.ndarray) -> np.ndarray:
-    """Expected calibration error, sum over bins of |confidence - accuracy| by share: (..., bins, 3) -> (...)."""
-    return _ratio(np.abs(counts[..., 1] - counts[..., 2]).sum(-1), counts[..., 0].sum(-1))
-
-
-def calibration(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """nll, brier and ece of targets (n,) under probabilities (n, C)."""
-    return {score.__name__: score(targets, probabilities) for score in (nll, brier, ece)}
-
-
-def ece(targets: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
-    """Expected calibration error of the winning class (Guo et al. 2017, On calibration of modern neural networks)."""
-    return float(ece_from_counts(calibration_counts(targets, probabilities, bins)))
-
-
-def selective(
-    targets: np.ndarray, probabilities: np.ndarray, thresholds: Sequence[float] = CONFIDENCE_THRESHOLDS
-) -> list[dict[str, float]]:
-    """What becomes of the clips where verdicts are told only when sure (El-Yaniv & Wiener 2010, selective prediction).
-
-    Args:
-        targets: (n,) class indices.
-        probabilities: (n, C).
-        thresholds: of the confidence, the largest probability.
-
-    Returns:
-        For each threshold: `confidence` itself, `coverage`, the share of clips at or above it, and `accuracy`, the
-        share of those that is right, NaN where there are none.
-    """
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == targets
-    told = [(threshold, confidence >= threshold) for threshold in thresholds]
-    return [
-        {
-            "confidence": threshold,
-            "coverage": float(kept.mean()),
-            "accuracy": float(right[kept].mean()) if kept.any() else float("nan"),
-        }
-        for threshold, kept in told
-    ]
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Elementwise quotient in float64, 0 where the denominator is 0 (scikit-learn's `zero_division=0`)."""
+    numerator, denominator = np.broadcast_arrays(np.asarray(numerator, float), np.asarray(denominator, float))
+    return np.divide(numerator, denominator, out=np.zeros(numerator.shape), where=denominator > 0)

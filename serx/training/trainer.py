@@ -20,7 +20,7 @@ from serx.data.dataset import Dataset, load_dataset, split_dataset
 from serx.data.protocols import Split
 from serx.device import choose_device, configure_torch, environment
 from serx.errors import ConfigError, DataError, DivergedError
-from serx.metrics.classification import from_confusion
+from serx.metrics.classification import score_from_confusion
 from serx.ood import fit_ood_detector
 from serx.training.classical import ClassicalFit
 from serx.training.console import echo, epoch_line, print_run_header
@@ -217,7 +217,7 @@ class _Loop:
     def _score(self, clips_per_second: float) -> tuple[dict[str, Any], np.ndarray | None]:
         """The finished epoch's line and validation confusion, None where nobody validates; moves progress on by one."""
         run, progress, sums = self.run, self.run.progress, self.run.sums
-        train, taken = from_confusion(sums.confusion.cpu().numpy()), int(sums.finite.sum())
+        train, taken = score_from_confusion(sums.confusion.cpu().numpy()), int(sums.finite.sum())
         loss = float(sums.loss / sums.clips.clamp(min=1))
         scores, temperature, confusion = {"loss": -loss}, run.config.train.temperature, None
         valid: dict[str, Any] | None = None

@@ -8,8 +8,7 @@ import numpy as np
 from serx.data.batches import BatchSource
 from serx.data.dataset import Dataset
 from serx.inference.classify import classify
-from serx.metrics.calibration import fit_temperature
-from serx.metrics.classification import Scores, confusion_matrix, ece, from_confusion, nll
+from serx.metrics import Scores, confusion_matrix, ece, fit_temperature, nll, score_from_confusion
 from serx.recognizer import Recognizer
 
 
@@ -21,7 +20,7 @@ def validate(
     targets = dataset.targets[chosen]
     probabilities = classify(recognizer, source, chosen, dataset.audio_cache.lengths[chosen])
     confusion = confusion_matrix(targets, probabilities.argmax(1), len(dataset.labels))
-    scores = from_confusion(confusion)
+    scores = score_from_confusion(confusion)
     calibration = {"loss": nll(targets, probabilities), "ece": ece(targets, probabilities)}
     told = {**scalars(scores), **calibration, "recall": scores.recall.tolist()}
     return told, fit_temperature(targets, probabilities), confusion
