@@ -57,8 +57,7 @@ class Trainer:
     def loss(self, features: Tensor, frames: Tensor) -> Tensor:
         self.run.optimizer.zero_grad(set_to_none=True)
         with self.run.autocast():
-            logits = self.run.backbone(features, frames)
-        members = logits.float() if logits.dim() == 3 else logits.float()[:, None]
+            members = self.run.member_logits(features, frames).float()
         return F.cross_entropy(members.flatten(0, 1), self.targets.repeat_interleave(members.shape[1]))
 
 

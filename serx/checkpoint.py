@@ -139,7 +139,7 @@ def fill(module: Recognizer, tensors: dict[str, Tensor], what: str) -> None:
     Raises:
         CheckpointError: names the first that is missing, left over, or of another shape or type.
     """
-    module.make_room(tensors)
+    module.resize_for(tensors)
     expected = module.state_dict()
     for name in expected.keys() ^ tensors.keys():
         raise CheckpointError(f"checkpoint: {what}.{name} is {'missing' if name in expected else 'left over'}")

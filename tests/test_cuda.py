@@ -32,7 +32,6 @@ from serx.dsp.time_warp import Warp
 from serx.features.stack import FeatureName, FeaturesConfig, FeatureStack
 from serx.inference.adaptation import adapted
 from serx.models.cnn2d import Cnn2dConfig
-from serx.models.encoders import empty_encoder
 from serx.models.layers import BidirectionalGru
 from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from serx.recognizer import Recognizer
@@ -160,7 +159,7 @@ def test_a_training_step_never_waits_for_the_device(precision, tiny_config):
 
 @pytest.mark.parametrize("bundle", ["WAV2VEC2_BASE", "WAVLM_BASE_PLUS"])
 def test_a_speech_encoder_agrees_with_the_cpu_and_never_waits(bundle, small_encoders, clips):
-    model = SpeechEncoder(SpeechEncoderConfig(bundle=bundle, tune="full"), empty_encoder(bundle), 4).eval()
+    model = SpeechEncoder(SpeechEncoderConfig(bundle=bundle, tune="full"), 1, 4).eval()
     waveform, lengths = batched(clips)
     there = model(waveform[:, None], lengths)
     model, features, lengths = model.to(GPU), waveform[:, None].to(GPU), lengths.to(GPU)

@@ -13,7 +13,7 @@ from serx.device import autocast_dtype, multiplies_bf16, unsafe_in_bf16
 from serx.errors import ConfigError
 from serx.models.cnn1d import Cnn1dConfig
 from serx.models.cnn2d import Cnn2dConfig
-from serx.models.registry import build
+from serx.models.backbone import build_model
 
 CPUINFO = Path("/proc/cpuinfo")
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -64,14 +64,14 @@ def test_half_precision_is_taken_where_it_is_multiplied_and_safe(precision, wher
     monkeypatch.setattr(device, "multiplies_bf16", lambda: where == "bf16 cpu")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: where == "gpu")
     at = GPU if "gpu" in where else CPU
-    assert autocast_dtype(precision, at, build(config, 24, 3)) == expected
+    assert autocast_dtype(precision, at, build_model(config, 24, 3)) == expected
 
 
 def test_bf16_is_refused_on_a_cpu_where_it_would_corrupt_memory():
     with pytest.raises(ConfigError, match=r"writes beyond its memory at members\.0\.blocks\.0\.shortcut\.0 "):
-        autocast_dtype("bf16", CPU, build(Cnn2dConfig(stem=8, ensemble_size=2), 24, 3))
-    assert unsafe_in_bf16(build(Cnn1dConfig(stem=12, widths=(16, 24), strides=(2, 1)), 24, 3)) == "blocks.0.shortcut.0"
-    assert unsafe_in_bf16(build(Cnn2dConfig(stem=8, widths=(8, 12), strides=((1, 1), (1, 1))), 24, 3)) is None
+        autocast_dtype("bf16", CPU, build_model(Cnn2dConfig(stem=8, ensemble_size=2), 24, 3))
+    assert unsafe_in_bf16(build_model(Cnn1dConfig(stem=12, widths=(16, 24), strides=(2, 1)), 24, 3)) == "blocks.0.shortcut.0"
+    assert unsafe_in_bf16(build_model(Cnn2dConfig(stem=8, widths=(8, 12), strides=((1, 1), (1, 1))), 24, 3)) is None
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64" or not CPUINFO.exists(), reason="no flags to read")

@@ -21,7 +21,7 @@ from serx.data.dataset import DataConfig
 from serx.errors import ConfigError
 from serx.features.stack import FeaturesConfig, why_not_warpable
 from serx.models.classical import ClassicalConfig
-from serx.models.registry import ModelConfig
+from serx.models.registry import BaseModelConfig, ModelConfig, model_kinds
 from serx.models.speech_encoder import SpeechEncoderConfig
 
 # A classical model is fitted once to the clips as they are: what only an epoch of steps can do is refused.
@@ -222,11 +222,10 @@ def _explain(fault: Mapping[str, Any], places: Mapping[KeyPath, str], source: st
 
 
 def _is_written(place: KeyPath, places: Mapping[KeyPath, str]) -> bool:
-    """Whether the last part of a location is a key of the file, and not what a union adds (`cnn2d`, `noise`, `str`)."""
+    """Whether the last part of a location is a key of the file, and not what a union adds (`noise`, `str`)."""
     if place[:-1] in _LISTS_OR_TEXT:
         return False
-    tags = {_kind(section) for section in _sections(ModelConfig)}
-    return not (place[-1] in tags or (len(place) > 2 and place[0] == "augment" and place[-1] in _transform_kinds()))
+    return not (len(place) > 2 and place[0] == "augment" and place[-1] in _transform_kinds())
 
 
 def _transform_kinds() -> set[str]:
@@ -262,7 +261,9 @@ def dotted_keys(section: type[BaseConfig], prefix: str = "", kinds: KeyPath = ()
 
 
 def _sections(annotation: Any) -> list[type[BaseConfig]]:
-    """The sections named anywhere in a type."""
+    """The sections named anywhere in a type; of models those of every registered kind."""
+    if annotation is BaseModelConfig:
+        return [kind.config for kind in model_kinds().values()]
     if isinstance(annotation, type) and issubclass(annotation, BaseConfig):
         return [annotation]
     if get_origin(annotation) in (Annotated, Union, UnionType, tuple):

@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from serx.errors import DataError
 from serx.models.layers import OutputLayer
-from serx.models.registry import batch_norms
+from serx.models.backbone import batch_norms
 from serx.recognizer import Recognizer
 
 PRIOR = 8  # stretches of speech that the training voices' statistics are worth beside the voice's own

@@ -15,7 +15,7 @@ from serx.data.audio import AudioError, as_clip, blocks, read, seconds
 from serx.errors import CheckpointError, ConfigError
 from serx.inference.adaptation import adapted
 from serx.inference.segmentation import MOST_SECONDS, RATE, utterances
-from serx.models.registry import build
+from serx.models.backbone import build_model
 from serx.ood import from_tensors
 from serx.recognizer import Recognizer
 
@@ -166,7 +166,7 @@ def _padded(waveforms: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor
 def _refuse_giants(path: str | Path, config: Config, classes: int, weights: dict[str, torch.Tensor]) -> None:
     """Before any memory is taken: a configuration may ask for a model far larger than the weights beside it."""
     with torch.device("meta"):
-        wanted = build(config.model, config.features.bins, classes).state_dict()
+        wanted = build_model(config.model, config.features.bins, classes).state_dict()
     for name, tensor in wanted.items():
         found = weights.get(f"backbone.{name}")
         if tensor.numel() > (0 if found is None else found.numel()):  # support vectors: as many as the file has

@@ -1,0 +1,45 @@
+"""Models: `features (B, F, N), frames (B,) -> logits (B, C)`, one file an architecture.
+
+registry         `register_model`: the kinds that `model.kind` can name, and how your own joins them
+backbone         what every kind becomes: one network or an ensemble, with relaxed frequency normalization
+layers           masks, residual blocks, attentive pooling: layers that respect the end of each clip
+cnn2d            `kind: cnn2d`: residual convolutions over the spectrogram; with `gru`, a CRNN
+cnn1d            `kind: cnn1d`: residual convolutions over time
+mlp              `kind: mlp`: dense layers over one vector a clip
+sequential       `kind: sequential`: plain convolutions in a row, as published 1-D CNNs
+classical        `kind: classical`: scikit-learn's logistic regression and SVM
+timm_backbone    `kind: timm`: image networks by name
+speech_encoder   `kind: speech_encoder`: wav2vec 2.0, HuBERT, WavLM with a small head
+encoders         architectures and published weights of these encoders
+"""
+
+from serx.models.backbone import Backbone, batch_norms, build_model
+from serx.models.classical import ClassicalConfig
+from serx.models.cnn1d import Cnn1dConfig
+from serx.models.cnn2d import Cnn2dConfig
+from serx.models.layers import OutputLayer, strided_frames, time_mask
+from serx.models.mlp import MlpConfig
+from serx.models.registry import BaseModelConfig, ModelConfig, model_kinds, register_model
+from serx.models.sequential import SequentialConfig
+from serx.models.speech_encoder import SpeechEncoderConfig
+from serx.models.timm_backbone import TimmConfig
+
+__all__ = [
+    "Backbone",
+    "BaseModelConfig",
+    "ClassicalConfig",
+    "Cnn1dConfig",
+    "Cnn2dConfig",
+    "MlpConfig",
+    "ModelConfig",
+    "OutputLayer",
+    "SequentialConfig",
+    "SpeechEncoderConfig",
+    "TimmConfig",
+    "batch_norms",
+    "build_model",
+    "model_kinds",
+    "register_model",
+    "strided_frames",
+    "time_mask",
+]

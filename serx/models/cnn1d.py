@@ -1,7 +1,7 @@
-"""`Cnn1d`: residual convolutions over the feature sequence, each row of the features an input channel.
+"""`Cnn1d`: residual convolutions over time; each feature row is an input channel.
 
-Input `(B, F, N)`, output `(B, C)`. As configured here: receptive field 73 frames (1.2 s at a hop of 16 ms),
-0.9 M parameters with 64 rows and 8 classes.
+Input `(B, F, N)`, output `(B, C)`. With the defaults: receptive field 73 frames (1.2 s at a hop of 16 ms), and
+0.9 M parameters for 64 rows and 8 classes.
 """
 
 from typing import Literal
@@ -10,29 +10,34 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from serx.base_config import Positive
-from serx.models.ensemble import BaseModelConfig
-from serx.models.layers import AttentiveStatistics, Classifier, Kernel, ResidualBlock, relu_within, time_mask
+from serx.models.layers import AttentiveStatistics, Classifier, Kernel, ResidualBlock, masked_relu_, time_mask
+from serx.models.registry import BaseModelConfig, register_model
 
 
 class Cnn1dConfig(BaseModelConfig):
-    """Widths and strides of the stages, one residual block each."""
+    """Width and stride of each stage; a stage is one residual block.
+
+    >>> Cnn1dConfig(widths=(64, 96), strides=(2, 1)).kernel
+    5
+    """
 
     kind: Literal["cnn1d"] = "cnn1d"
-    stem: int = Field(128, ge=1)
+    stem: int = Field(128, ge=1)  # channels of the first convolution
     widths: tuple[Positive, ...] = Field((128, 160, 192), min_length=1)
     strides: tuple[Positive, ...] = Field((2, 2, 1), min_length=1)
     kernel: Kernel = 5
     dropout: float = Field(0.3, ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _one_stride_a_stage(self) -> "Cnn1dConfig":
+    def _check_stages(self) -> "Cnn1dConfig":
         if len(self.strides) != len(self.widths):
             raise ValueError(f"{len(self.widths)} widths and {len(self.strides)} strides; give each stage one of both")
         return self
 
 
+@register_model(Cnn1dConfig)
 class Cnn1d(nn.Module):
-    """See the module's first lines."""
+    """Stem, residual blocks, attentive statistics, classifier."""
 
     def __init__(self, config: Cnn1dConfig, bins: int, classes: int) -> None:
         super().__init__()
@@ -40,15 +45,15 @@ class Cnn1d(nn.Module):
         self.norm = nn.BatchNorm1d(config.stem)
         inputs = [config.stem, *config.widths[:-1]]
         self.blocks = nn.ModuleList(
-            ResidualBlock(before, width, (stride,), config.kernel, config.dropout / 2)
-            for before, width, stride in zip(inputs, config.widths, config.strides, strict=True)
+            ResidualBlock(channels, width, (stride,), config.kernel, config.dropout / 2)
+            for channels, width, stride in zip(inputs, config.widths, config.strides, strict=True)
         )
         self.pool = AttentiveStatistics(config.widths[-1])
-        self.classify = Classifier(2 * config.widths[-1], classes, config.dropout)
+        self.classifier = Classifier(2 * config.widths[-1], classes, config.dropout)
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
         x = self.norm(self.stem(features))
-        x = relu_within(x, time_mask(frames, x))
+        x = masked_relu_(x, time_mask(frames, x))
         for block in self.blocks:
             x, frames = block(x, frames)
-        return self.classify(self.pool(x, frames))
+        return self.classifier(self.pool(x, frames))

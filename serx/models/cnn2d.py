@@ -1,8 +1,8 @@
-"""`Cnn2d`: residual convolutions over the spectrogram as a picture, then attention over time.
+"""`Cnn2d`: residual convolutions over the spectrogram as an image, then attentive pooling over time.
 
-Input `(B, F, N)`, output `(B, C)`. Frequency is kept as a position until the end (flattened into channels), since a
-formant is not the same thing an octave up. With 64 mels and 8 classes: 0.44 M parameters. With `gru` units between
-convolutions and attention it is a convolutional recurrent network, a CRNN.
+Input `(B, F, N)`, output `(B, C)`. Frequency stays a position until the end, where it is flattened into channels: the
+same pattern means something else an octave higher. With the defaults, 64 mels and 8 classes: 0.44 M parameters.
+With `gru` units between convolutions and pooling it is a convolutional recurrent network (CRNN).
 """
 
 from typing import Literal
@@ -13,37 +13,40 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from serx.base_config import Positive
-from serx.models.ensemble import BaseModelConfig
 from serx.models.layers import (
     AttentiveStatistics,
     BidirectionalGru,
     Classifier,
     ResidualBlock,
-    relu_within,
-    strided,
+    masked_relu_,
+    strided_frames,
     time_mask,
 )
+from serx.models.registry import BaseModelConfig, register_model
 
 
 class Cnn2dConfig(BaseModelConfig):
-    """The stem's width and stride, then for each stage its width and its (frequency, time) stride.
+    """Width and stride of the stem, then for each stage its width and its (frequency, time) stride.
 
-    Several `members` have the stem and the first `shared` stages in common, if any (Lee et al. 2015, "Why M heads are
-    better than one: training a diverse ensemble of deep networks").
+    The networks of an ensemble may share the stem and the first `shared_stages` stages (Lee et al. 2015, "Why M heads
+    are better than one: training a diverse ensemble of deep networks").
+
+    >>> Cnn2dConfig(ensemble_size=2, shared_stages=1, gru=64).widths
+    (32, 64, 128)
     """
 
     kind: Literal["cnn2d"] = "cnn2d"
-    shared_stages: int = Field(0, ge=0)  # 0: each member has a stem of its own, too
-    stem: int = Field(24, ge=1)
+    shared_stages: int = Field(0, ge=0)  # stages that the networks of an ensemble share with the stem; 0 shares nothing
+    stem: int = Field(24, ge=1)  # channels of the first convolution
     stem_stride: tuple[Positive, Positive] = (2, 2)
     widths: tuple[Positive, ...] = Field((32, 64, 128), min_length=1)
     strides: tuple[tuple[Positive, Positive], ...] = Field(((2, 2), (2, 2), (2, 1)), min_length=1)
-    embedding: int = Field(192, ge=1)
-    gru: int = Field(0, ge=0)  # units of a GRU each way; 0: none
+    embedding: int = Field(192, ge=1)  # channels of each frame before the pooling
+    gru: int = Field(0, ge=0)  # units of the GRU in each direction; 0 means no GRU
     dropout: float = Field(0.3, ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _stages_agree(self) -> "Cnn2dConfig":
+    def _check_stages(self) -> "Cnn2dConfig":
         stages = len(self.widths)
         if len(self.strides) != stages:
             raise ValueError(f"{stages} widths and {len(self.strides)} strides; give each stage one of both")
@@ -52,8 +55,12 @@ class Cnn2dConfig(BaseModelConfig):
         return self
 
 
-class _Stages(nn.Module):
-    """The stages from `first` to before `end`, behind the stem if `first` is 0."""
+class Stages(nn.Module):
+    """The stages from number `first` up to, but not including, `end`. The stem comes before stage 0.
+
+    Features `(B, F, N)`, or the result of earlier stages `(B, C, F, N)`, zero beyond `frames (B,)` -> `(B, C, F, N)`,
+    zero beyond the frames that are left, and those frames.
+    """
 
     def __init__(self, config: Cnn2dConfig, first: int, end: int) -> None:
         super().__init__()
@@ -63,52 +70,52 @@ class _Stages(nn.Module):
             self.norm = nn.BatchNorm2d(config.stem)
             self.stem_time_stride = config.stem_stride[1]
         inputs = [config.stem, *config.widths[:-1]]
-        every = list(zip(inputs, config.widths, config.strides, strict=True))
-        self.blocks = nn.ModuleList(ResidualBlock(before, width, stride) for before, width, stride in every[first:end])
+        stages = list(zip(inputs, config.widths, config.strides, strict=True))[first:end]
+        self.blocks = nn.ModuleList(ResidualBlock(channels, width, stride) for channels, width, stride in stages)
         self.to(memory_format=torch.channels_last)  # a quarter to a half faster on CPUs and in half precision
 
-    def hear(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Features `(B, F, N)`, or what an earlier stage gives -> `(B, C, F, N)` and the frames left.
-
-        Both are zero beyond `frames (B,)`.
-        """
+    def forward(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         if self.stem is not None:
             x = self.norm(self.stem(x[:, None]))
-            frames = strided(frames, self.stem_time_stride)
-            x = relu_within(x, time_mask(frames, x))
+            frames = strided_frames(frames, self.stem_time_stride)
+            x = masked_relu_(x, time_mask(frames, x))
         for block in self.blocks:
             x, frames = block(x, frames)
         return x, frames
 
 
-class Trunk(_Stages):
-    """What the members share."""
+@register_model(Cnn2dConfig)
+class Cnn2d(nn.Module):
+    """Stages, an embedding of each frame, a GRU if configured, attentive statistics, classifier.
 
-    def __init__(self, config: Cnn2dConfig) -> None:
-        super().__init__(config, 0, config.shared_stages)
+    As the member of an ensemble that shares stages it begins behind these and reads their result.
+    """
 
-    def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        return self.hear(features, frames)
-
-
-class Cnn2d(_Stages):
-    """See the module's first lines. Where `first` is not 0 it is a branch: it reads what a `Trunk` of `first` tells."""
-
-    def __init__(self, config: Cnn2dConfig, bins: int, classes: int, first: int = 0) -> None:
-        super().__init__(config, first, len(config.widths))
+    def __init__(self, config: Cnn2dConfig, bins: int, classes: int) -> None:
+        super().__init__()
+        self.stages = Stages(config, _shared(config), len(config.widths))
         rows = bins
         for stride, _ in (config.stem_stride, *config.strides):
             rows = -(-rows // stride)
-        self.embed = nn.Conv1d(rows * config.widths[-1], config.embedding, 1, bias=False)
-        self.embed_norm = nn.BatchNorm1d(config.embedding)
-        self.over_time = BidirectionalGru(config.embedding, config.gru) if config.gru else None
-        heard = 2 * config.gru or config.embedding
-        self.pool = AttentiveStatistics(heard)
-        self.classify = Classifier(2 * heard, classes, config.dropout)
+        self.embedding = nn.Conv1d(rows * config.widths[-1], config.embedding, 1, bias=False)
+        self.embedding_norm = nn.BatchNorm1d(config.embedding)
+        self.gru = BidirectionalGru(config.embedding, config.gru) if config.gru else None
+        channels = 2 * config.gru or config.embedding
+        self.pool = AttentiveStatistics(channels)
+        self.classifier = Classifier(2 * channels, classes, config.dropout)
 
-    def forward(self, x: Tensor, frames: Tensor) -> Tensor:
-        x, frames = self.hear(x, frames)
-        x = F.relu(self.embed_norm(self.embed(x.flatten(1, 2))))
-        if self.over_time is not None:
-            x = self.over_time(x, frames)
-        return self.classify(self.pool(x, frames))
+    @classmethod
+    def shared_part(cls, config: Cnn2dConfig, bins: int) -> Stages | None:
+        """The stem and the first stages, which an ensemble computes once."""
+        return Stages(config, 0, _shared(config)) if _shared(config) else None
+
+    def forward(self, features: Tensor, frames: Tensor) -> Tensor:
+        x, frames = self.stages(features, frames)
+        x = F.relu(self.embedding_norm(self.embedding(x.flatten(1, 2))))
+        if self.gru is not None:
+            x = self.gru(x, frames)
+        return self.classifier(self.pool(x, frames))
+
+
+def _shared(config: Cnn2dConfig) -> int:
+    return config.shared_stages if config.ensemble_size > 1 else 0

@@ -1,7 +1,8 @@
-"""Layers that know where a clip ends: nothing past its last frame reaches its logits.
+"""Layers that respect the end of each clip: nothing beyond a clip's last frame reaches its logits.
 
-A zero-padded convolution at a clip's end sees zeros; so must one in the middle of a padded batch. Each convolution
-here therefore reads a masked input, and each pooling is masked. Frames shrink as `ceil(frames / stride)`.
+A convolution pads the end of a clip with zeros, so it must also find zeros there in a padded batch, where batch norms
+have turned padding into something else. Therefore each convolution here reads a masked input, and each pooling is
+masked. After a stride, `ceil(frames / stride)` frames are left.
 """
 
 from typing import Annotated, Any
@@ -11,9 +12,8 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from serx.dsp.batching import valid_mask
-from serx.dsp.statistics import row_statistics
 
-STD_FLOOR = 1e-5  # variance under the root: keeps its gradient finite on one frame
+VARIANCE_FLOOR = 1e-5  # added under the root, so that the gradient is finite when a clip has one frame
 
 
 def _odd(kernel: int) -> int:
@@ -25,30 +25,39 @@ def _odd(kernel: int) -> int:
 Kernel = Annotated[int, Field(ge=1), AfterValidator(_odd)]
 
 
-def strided(frames: Tensor, stride: int) -> Tensor:
-    """Frames left after an odd, centered convolution of this stride."""
+def strided_frames(frames: Tensor, stride: int) -> Tensor:
+    """The frames that a centered convolution of an odd kernel and this stride leaves: `ceil(frames / stride)`.
+
+    >>> strided_frames(torch.tensor([9, 4, 1]), 2)
+    tensor([5, 2, 1])
+    """
     return torch.div(frames + stride - 1, stride, rounding_mode="floor")
 
 
 def time_mask(frames: Tensor, like: Tensor) -> Tensor:
-    """1 where a frame is valid, shaped to multiply `like (B, ..., N)` and of its dtype."""
+    """1 where a frame is valid and 0 elsewhere; its shape multiplies `like (B, ..., N)`, and its dtype is the same.
+
+    >>> time_mask(torch.tensor([3, 1]), torch.randn(2, 40, 4))[:, 0]
+    tensor([[1., 1., 1., 0.],
+            [1., 0., 0., 0.]])
+    """
     mask = valid_mask(frames, like.shape[-1]).to(like.dtype)
     return mask.view(len(frames), *[1] * (like.dim() - 2), like.shape[-1])
 
 
-def relu_within(x: Tensor, mask: Tensor) -> Tensor:
-    """In place: the ReLU of `x (B, ..., N)`, zero where `mask` is.
+def masked_relu_(x: Tensor, mask: Tensor) -> Tensor:
+    """In place: the ReLU of `x (B, ..., N)`, and zero where `mask` is zero.
 
-    The mask needs no gradient of its own, which would be another pass over the tensor: that of a ReLU is zero wherever
-    its result is.
+    The multiplication by the mask is kept out of the graph, which saves a pass over the tensor. Gradients stay exact:
+    a ReLU's gradient is zero wherever its result is.
     """
     with torch.no_grad():
         x.mul_(mask)
     return x.relu_()
 
 
-class SqueezeExcite(nn.Module):
-    """Scales each channel by what the whole clip holds (Hu et al. 2018); the mean is over valid positions."""
+class SqueezeExcitation(nn.Module):
+    """Scales each channel by a gate computed from the clip's mean over valid positions (Hu et al. 2018)."""
 
     def __init__(self, channels: int, reduction: int = 8) -> None:
         super().__init__()
@@ -58,16 +67,16 @@ class SqueezeExcite(nn.Module):
         )
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """`x (B, C, ..., N)` is zero where `mask` is."""
+        """`x (B, C, ..., N)` must be zero where `mask` is; returns the same shape."""
         rows = x.shape[2:-1].numel()
         mean = x.flatten(2).sum(-1) / (mask.flatten(1).sum(-1, keepdim=True) * rows)
         return x * self.gate(mean).view(*mean.shape, *[1] * (x.dim() - 2))
 
 
 class ResidualBlock(nn.Module):
-    """Two masked convolutions, squeeze-excite and a shortcut (He et al. 2016), in one or two dimensions.
+    """Two masked convolutions, squeeze-and-excitation and a shortcut (He et al. 2016), in one or two dimensions.
 
-    `(B, C, N)` or `(B, C, F, N)` in; channels `width`, axes divided by `stride` (time is the last) out.
+    `(B, C, N)` or `(B, C, F, N)` -> `width` channels, with each axis divided by its `stride` (time is the last).
     """
 
     def __init__(self, inputs: int, width: int, stride: tuple[int, ...], kernel: int = 3, dropout: float = 0.0) -> None:
@@ -79,49 +88,51 @@ class ResidualBlock(nn.Module):
         self.norm1 = norm(width)
         self.conv2 = conv(width, width, kernel, 1, padding, bias=False)
         self.norm2 = norm(width)
-        self.excite = SqueezeExcite(width)
-        same = inputs == width and set(stride) == {1}
+        self.excite = SqueezeExcitation(width)
+        same_shape = inputs == width and set(stride) == {1}
         self.shortcut = (
-            nn.Identity() if same else nn.Sequential(conv(inputs, width, 1, stride, bias=False), norm(width))
+            nn.Identity() if same_shape else nn.Sequential(conv(inputs, width, 1, stride, bias=False), norm(width))
         )
         self.dropout = nn.Dropout(dropout)
         self.time_stride = stride[-1]
 
     def forward(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """`x` zero beyond `frames (B,)` -> the same promise, and the frames left."""
-        frames = strided(frames, self.time_stride)
+        """`x`, zero beyond `frames (B,)` -> the result, zero beyond the frames that are left, and those frames."""
+        frames = strided_frames(frames, self.time_stride)
         inner = self.norm1(self.conv1(x))
         mask = time_mask(frames, inner)
-        inner = self.dropout(relu_within(inner, mask))
+        inner = self.dropout(masked_relu_(inner, mask))
         inner = self.norm2(self.conv2(inner)).mul_(mask)
-        return relu_within(self.excite(inner, mask) + self.shortcut(x), mask), frames
+        return masked_relu_(self.excite(inner, mask) + self.shortcut(x), mask), frames
 
 
 class BidirectionalGru(nn.Module):
-    """Two GRUs over time, one from the first frame on and one from the last back: `(B, C, N)` -> `(B, 2 units, N)`.
+    """A GRU over time in both directions: `(B, C, N)` -> `(B, 2 * units, N)`, zero beyond `frames (B,)`.
 
-    The second reads each clip's own frames in reverse, so that neither meets padding before a frame; packed sequences
-    would do the same, but ask the host for the lengths. Zero beyond the frames.
+    The backward GRU reads each clip's own frames in reverse, so that it starts at the clip's end and not in its
+    padding. Packed sequences would do the same, but need the lengths on the host.
     """
 
     def __init__(self, channels: int, units: int) -> None:
         super().__init__()
-        self.onward = nn.GRU(channels, units, batch_first=True)
-        self.back = nn.GRU(channels, units, batch_first=True)
+        self.forward_gru = nn.GRU(channels, units, batch_first=True)
+        self.backward_gru = nn.GRU(channels, units, batch_first=True)
 
     def forward(self, x: Tensor, frames: Tensor) -> Tensor:
         position = torch.arange(x.shape[-1], device=x.device)
         mirrored = (frames[:, None] - 1 - position).clamp(min=0)[..., None]  # (B, N, 1)
         x = x.transpose(1, 2)
-        reverse = self.back(x.gather(1, mirrored.expand(x.shape)))[0]
-        both = torch.cat([self.onward(x)[0], reverse.gather(1, mirrored.expand(reverse.shape))], dim=-1).transpose(1, 2)
+        backward = self.backward_gru(x.gather(1, mirrored.expand(x.shape)))[0]
+        backward = backward.gather(1, mirrored.expand(backward.shape))
+        both = torch.cat([self.forward_gru(x)[0], backward], dim=-1).transpose(1, 2)
         return both * time_mask(frames, both)
 
 
 class AttentiveStatistics(nn.Module):
-    """Weighted mean and deviation over valid frames, `(B, C, N)` -> `(B, 2 C)` (Okabe et al. 2018).
+    """Attention-weighted mean and deviation over valid frames, `(B, C, N)` -> `(B, 2 * C)` (Okabe et al. 2018).
 
-    In float32: a softmax over hundreds of frames and a variance by differences lose too much in half precision.
+    Computed in float32: a softmax over hundreds of frames and a variance of differences lose too much in half
+    precision.
     """
 
     def __init__(self, channels: int, hidden: int = 64) -> None:
@@ -134,29 +145,21 @@ class AttentiveStatistics(nn.Module):
         weight = self.score(x).float().masked_fill(~valid, float("-inf")).softmax(-1)
         mean = (weight * x).sum(-1)
         variance = (weight * (x - mean[..., None]).square()).sum(-1)
-        return torch.cat([mean, (variance + STD_FLOOR).sqrt()], dim=1)
+        return torch.cat([mean, (variance + VARIANCE_FLOOR).sqrt()], dim=1)
 
 
 class OutputLayer(nn.Linear):
-    """The last layer of a network, from a clip's embedding `(B, D)` to logits `(B, C)`."""
+    """The last layer of a network, from a clip's embedding `(B, D)` to logits `(B, C)`.
+
+    It is a class so that speaker adaptation can find it and read the embedding. Use it in a model of your own.
+
+    >>> OutputLayer(192, 8)(torch.zeros(2, 192)).shape
+    torch.Size([2, 8])
+    """
 
 
 class Classifier(nn.Sequential):
-    """Batch norm, dropout and the verdict on a clip's embedding `(B, D)`: logits `(B, C)`."""
+    """Batch norm, dropout and output layer: a clip's embedding `(B, D)` -> logits `(B, C)`."""
 
     def __init__(self, inputs: int, classes: int, dropout: float) -> None:
         super().__init__(nn.BatchNorm1d(inputs), nn.Dropout(dropout), OutputLayer(inputs, classes))
-
-
-class RelaxedFreqNorm(nn.Module):
-    """`net` on `(1 - share)` of the features and `share` of the same with each row's clip mean 0 and deviation 1."""
-
-    def __init__(self, net: nn.Module, share: float) -> None:
-        super().__init__()
-        self.net, self.share = net, share
-
-    def forward(self, features: Tensor, frames: Tensor) -> Tensor:
-        mask = time_mask(frames, features)
-        mean, variance = row_statistics(features, mask)
-        normalized = (features - mean) * variance.rsqrt() * mask
-        return self.net(torch.lerp(features, normalized, self.share), frames)

@@ -1,72 +1,141 @@
-"""The models by name: `model.kind` in a configuration chooses one of these."""
+"""The kinds of model that `model.kind` can name: each is a config class and the module that it builds.
 
+Shipped kinds and kinds of your own register in the same way. A module that is given with `--import my_module` may hold
+
+    class MyConfig(BaseModelConfig):
+        kind: Literal["my_net"] = "my_net"
+        width: int = Field(32, ge=1)
+
+    @register_model(MyConfig)
+    class MyNet(nn.Module):
+        def __init__(self, config: MyConfig, bins: int, classes: int) -> None: ...
+        def forward(self, features: Tensor, frames: Tensor) -> Tensor: ...   # (B, F, N), (B,) -> (B, C)
+
+and `model: {kind: my_net, width: 64}` then trains it. `serx.testing.check_model` checks that it masks padding.
+A checkpoint stores the kind alone. It never names code to import.
+"""
+
+import difflib
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, TypeVar
 
-from pydantic import Field
+from pydantic import Field, PlainValidator, SerializeAsAny, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from torch import nn
 
-from serx.errors import ConfigError
-from serx.models.classical import Classical, ClassicalConfig
-from serx.models.cnn1d import Cnn1d, Cnn1dConfig
-from serx.models.cnn2d import Cnn2d, Cnn2dConfig, Trunk
-from serx.models.encoders import empty_encoder, pretrained_encoder
-from serx.models.ensemble import BaseModelConfig, Ensemble
-from serx.models.layers import RelaxedFreqNorm
-from serx.models.mlp import Mlp, MlpConfig
-from serx.models.sequential import Sequential, SequentialConfig
-from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
-from serx.models.timm_backbone import TimmBackbone, TimmConfig
+from serx.base_config import BaseConfig
+from serx.dsp.resampling import FIRST, LAST, RATIO_STEPS
 
-ModelConfig = Annotated[
-    Cnn1dConfig | Cnn2dConfig | MlpConfig | TimmConfig | ClassicalConfig | SequentialConfig | SpeechEncoderConfig,
-    Field(discriminator="kind"),
-]
-
-_FROM_SCRATCH: dict[type[BaseModelConfig], Callable[[Any, int, int], nn.Module]] = {
-    Cnn1dConfig: Cnn1d,
-    Cnn2dConfig: Cnn2d,
-    MlpConfig: Mlp,
-    ClassicalConfig: Classical,
-    SequentialConfig: Sequential,
-}
+M = TypeVar("M", bound=type[nn.Module])
+Speed = Annotated[float, Field(ge=FIRST / RATIO_STEPS, le=LAST / RATIO_STEPS)]
 
 
-def build(config: ModelConfig, bins: int, classes: int, pretrained: bool = False) -> nn.Module:
-    """A backbone `features (B, F, N), frames (B,) -> logits (B, C)` for F = `bins`, C = `classes`.
+class BaseModelConfig(BaseConfig):
+    """The settings that every kind of model has.
 
-    With several `members` it is an `Ensemble`, which in training gives `(B, members, C)`. `pretrained` lets a
-    speech encoder, and a timm model that asks for it, load published weights; a checkpoint brings its own instead.
+    >>> from serx.models import MlpConfig
+    >>> MlpConfig(widths=(64,)).ensemble_size
+    1
     """
 
-    def one() -> nn.Module:
-        if isinstance(config, TimmConfig):
-            return TimmBackbone(config, bins, classes, pretrained and config.pretrained)
-        if isinstance(config, SpeechEncoderConfig):
-            known = pretrained_encoder(config.bundle, config.weights) if pretrained else empty_encoder(config.bundle)
-            return SpeechEncoder(config, known, classes)
-        return _FROM_SCRATCH[type(config)](config, bins, classes)
-
-    if config.ensemble_size == 1:
-        net = one()
-    elif isinstance(config, Cnn2dConfig) and config.shared_stages:
-        net = Ensemble(lambda: Cnn2d(config, bins, classes, config.shared_stages), config.ensemble_size, Trunk(config))
-    else:
-        net = Ensemble(one, config.ensemble_size)
-    if config.adapt:
-        batch_norms(net)
-    return RelaxedFreqNorm(net, config.relaxed_freq_norm) if config.relaxed_freq_norm > 0 else net
+    kind: str
+    ensemble_size: int = Field(1, ge=1, le=16)  # networks whose probabilities are averaged
+    tta_speeds: tuple[Speed, ...] = Field(
+        (1.0,), min_length=1
+    )  # test-time augmentation: predictions at each are averaged
+    relaxed_freq_norm: float = Field(
+        0.0, ge=0, le=1
+    )  # share of each row's own mean and deviation that is normalized away
+    adapt: bool = False  # evaluate with speaker adaptation, which uses a speaker's clips without their labels
 
 
-def batch_norms(net: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
-    """The layers that hold statistics of the training voices, which `inference/enrolment.py` replaces by a voice's own.
+class ModelKind(NamedTuple):
+    """A config class and the module class that it builds."""
+
+    config: type[BaseModelConfig]
+    module: type[nn.Module]
+
+
+_KINDS: dict[str, ModelKind] = {}
+
+
+def register_model(config: type[BaseModelConfig]) -> Callable[[M], M]:
+    """Class decorator: `model.kind` may now name the kind of `config`, which builds the decorated module.
+
+    The module is called as `Module(config, bins, classes)`. It may have two class methods that serx's own use:
+    `from_pretrained(config, bins, classes)` builds it with published weights at the start of training, and
+    `shared_part(config, bins)` builds a module `features, frames -> features, frames` that the networks of an
+    ensemble share, or returns None.
 
     Raises:
-        ConfigError: there are none.
+        ValueError: `config.kind` has no default, or another class has that kind.
+
+    >>> from typing import Literal
+    >>> from serx.models import BaseModelConfig, build_model, time_mask
+    >>> class LinearConfig(BaseModelConfig):
+    ...     kind: Literal["linear"] = "linear"
+    >>> @register_model(LinearConfig)
+    ... class Linear(nn.Linear):
+    ...     def __init__(self, config, bins, classes):
+    ...         super().__init__(bins, classes)
+    ...     def forward(self, features, frames):
+    ...         mean = (features * time_mask(frames, features)).sum(-1) / frames[:, None]
+    ...         return super().forward(mean)
+    >>> sum(p.numel() for p in build_model(LinearConfig(), bins=40, classes=4).parameters())
+    164
     """
-    norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
-    if not norms:
-        raise ConfigError(
-            "a voice is enrolled in batch norms, and this model has none: leave model.adapt, --adapt and --adapt-to out"
+    kind = config.model_fields["kind"].default
+    if not isinstance(kind, str):
+        raise ValueError(f'{config.__name__}.kind has no default; write kind: Literal["name"] = "name"')
+
+    def register(module: M) -> M:
+        known = _KINDS.get(kind)
+        if known is not None and _qualified(known.config) != _qualified(config):
+            raise ValueError(
+                f"model kind {kind!r} is {_qualified(known.config)}; give {_qualified(config)} another kind"
+            )
+        _KINDS[kind] = ModelKind(config, module)
+        return module
+
+    return register
+
+
+def model_kinds() -> dict[str, ModelKind]:
+    """Every registered kind by its name.
+
+    >>> sorted(model_kinds())[:3]
+    ['classical', 'cnn1d', 'cnn2d']
+    """
+    return dict(_KINDS)
+
+
+def _qualified(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _validate(value: Any) -> BaseModelConfig:
+    """The config of the kind that a mapping names. Errors lie at `kind` or at the key of that config."""
+    if isinstance(value, BaseModelConfig):
+        return value
+    if not isinstance(value, dict):
+        raise PydanticCustomError("value_error", "model should be keys, such as kind: cnn2d")
+    if "kind" not in value:
+        raise _error_at_kind("missing", value)
+    kind = value["kind"]
+    if not isinstance(kind, str) or kind not in _KINDS:
+        near = difflib.get_close_matches(str(kind), _KINDS, n=1)
+        nearest = f"did you mean {near[0]}? " if near else ""
+        message = (
+            f"unknown model kind {kind!r}; {nearest}known kinds are {', '.join(sorted(_KINDS))}; "
+            "for a model of your own add --import MODULE, the module that registers it"
         )
-    return norms
+        raise _error_at_kind(PydanticCustomError("value_error", "{message}", {"message": message}), kind)
+    return _KINDS[kind].config.model_validate(value)
+
+
+def _error_at_kind(error: str | PydanticCustomError, given: Any) -> ValidationError:
+    return ValidationError.from_exception_data("model", [InitErrorDetails(type=error, loc=("kind",), input=given)])
+
+
+# The `model` section: the config of any registered kind, chosen by `kind` when a configuration is read.
+ModelConfig = Annotated[SerializeAsAny[BaseModelConfig], PlainValidator(_validate)]

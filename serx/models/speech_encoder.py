@@ -1,12 +1,12 @@
-"""`SpeechEncoder`: wav2vec 2.0, HuBERT or WavLM hears the waveform, a small head tells the emotion.
+"""`SpeechEncoder`: wav2vec 2.0, HuBERT or WavLM encodes the waveform, and a small head classifies the emotion.
 
-Input: waveforms as features `(B, 1, T)` and their `lengths (B,)`; output `(B, C)`. One frame is 20 ms and hears 25 ms,
-and through attention the whole clip. The layers are mixed by learned weights (Yang et al. 2021, "SUPERB"), since emotion
-is told by the middle ones; the mixture goes through attentive statistics. WAV2VEC2_BASE has 94.6 M parameters; with 8
-classes 0.24 M are the head's.
+Input: waveforms as features `(B, 1, T)` and their `lengths (B,)`; output `(B, C)`. A frame covers 20 ms and its
+convolutions read 25 ms; through attention it depends on the whole clip. Learned weights mix the layers (Yang et al.
+2021, "SUPERB"), since the middle layers say most about emotion. Attentive statistics pool the mixture. WAV2VEC2_BASE
+has 94.6 M parameters; with 8 classes the head has 0.24 M of them.
 
-torchaudio's own forward lets padding into a clip (the group norm of the base models takes its statistics over it, and
-WavLM takes no lengths): here the same modules run in the same order with every clip's end kept.
+torchaudio's own forward lets padding into a clip: the group norm of the base models takes its statistics over padding,
+and WavLM ignores lengths. Here the same modules run in the same order and mask each clip's end.
 """
 
 import difflib
@@ -20,78 +20,92 @@ from torch import Tensor, nn
 from torchaudio.models import Wav2Vec2Model
 
 from serx.dsp.batching import valid_mask
-from serx.models.encoders import BUNDLES
-from serx.models.ensemble import BaseModelConfig
+from serx.models.encoders import BUNDLES, empty_encoder, pretrained_encoder
 from serx.models.layers import AttentiveStatistics, Classifier
+from serx.models.registry import BaseModelConfig, register_model
 
-SILENT = 1e-7  # variance added to a waveform's, as wav2vec 2.0 was trained with
-CLIPS = 8  # at a time through the convolutions, whose first has 512 channels at 3200 frames a second
+VARIANCE_FLOOR = 1e-7  # added to the variance of a waveform, as wav2vec 2.0 was trained
+CLIPS_AT_A_TIME = 8  # through the convolutions: the first has 512 channels at 3200 frames a second
 
 
 class SpeechEncoderConfig(BaseModelConfig):
-    """Which encoder, whose weights, and how much of it learns."""
+    """The encoder, its weights, and how much of it is trained.
+
+    >>> SpeechEncoderConfig(bundle="WAVLM_BASE_PLUS", tune="full", top_layers=4).sample_rate
+    16000
+    """
 
     kind: Literal["speech_encoder"] = "speech_encoder"
     bundle: str = "WAV2VEC2_BASE"  # a name in torchaudio.pipelines
-    weights: str | None = None  # a .safetensors file; default: what torchaudio publishes, fetched once
-    tune: Literal["frozen", "full"] = "frozen"  # full: all but the convolutions, which Baevski et al. 2020 froze too
-    top_layers: int | None = Field(None, ge=1)  # with tune: full, train so many of the last layers only
-    encoder_lr_scale: float = Field(0.05, gt=0, le=1)  # the last layer's learning rate, as a share of optim.lr
-    layer_decay: float = Field(0.9, gt=0, le=1)  # each layer below learns at so much of the rate above it
-    embedding: int = Field(256, ge=1)
+    weights: str | None = None  # a .safetensors file; default: torchaudio's, downloaded once
+    tune: Literal["frozen", "full"] = "frozen"  # full: all but the convolutions, which Baevski et al. 2020 also froze
+    top_layers: int | None = Field(None, ge=1)  # with tune: full, the number of last layers to train; default: all
+    encoder_lr_scale: float = Field(0.05, gt=0, le=1)  # learning rate of the last layer, as a share of optim.lr
+    layer_decay: float = Field(0.9, gt=0, le=1)  # learning rate of each layer, as a share of that of the layer above
+    embedding: int = Field(256, ge=1)  # channels of each frame before the pooling
     dropout: float = Field(0.3, ge=0, lt=1)
 
     @field_validator("bundle")
     @classmethod
-    def _known(cls, name: str) -> str:
+    def _check_bundle(cls, name: str) -> str:
         if name not in BUNDLES:
             near = difflib.get_close_matches(name.upper(), BUNDLES, n=3, cutoff=0.5)
             raise ValueError(f"torchaudio has no bundle {name!r}; did you mean {', '.join(near) or 'WAV2VEC2_BASE'}?")
         return name
 
     @model_validator(mode="after")
-    def _consistent(self) -> "SpeechEncoderConfig":
+    def _check_settings(self) -> "SpeechEncoderConfig":
         if self.ensemble_size > 1 or self.relaxed_freq_norm > 0:
             raise ValueError(
-                "one encoder hears the waveform as it is: leave ensemble_size at 1 and relaxed_freq_norm at 0"
+                "a speech encoder is one network that reads the waveform: leave ensemble_size at 1 and relaxed_freq_norm at 0"
             )
         if self.top_layers is not None and self.tune == "frozen":
-            raise ValueError("top_layers is for tune: full; a frozen encoder learns in no layer")
+            raise ValueError("top_layers needs tune: full; no layer of a frozen encoder is trained")
         return self
 
     @property
     def sample_rate(self) -> int:
-        """What the encoder was trained on, in Hz."""
+        """The sampling rate that the encoder was trained at, in Hz."""
         return round(BUNDLES[self.bundle].sample_rate)
 
 
+@register_model(SpeechEncoderConfig)
 class SpeechEncoder(nn.Module):
-    """See the module's first lines."""
+    """Encoder, weighted mixture of its layers, an embedding of each frame, attentive statistics, classifier."""
 
-    def __init__(self, config: SpeechEncoderConfig, encoder: Wav2Vec2Model, classes: int) -> None:
+    def __init__(
+        self, config: SpeechEncoderConfig, bins: int, classes: int, encoder: Wav2Vec2Model | None = None
+    ) -> None:
+        """`encoder` has random weights by default; `bins` is 1, since waveforms are the features."""
         super().__init__()
+        encoder = encoder or empty_encoder(config.bundle)
         self.encoder = encoder.requires_grad_(False)
         layers, width = _layers(encoder), encoder.encoder.feature_projection.projection.out_features
         self.layer_scores = nn.Parameter(torch.zeros(1 + len(layers)))
-        self.embed = nn.Conv1d(width, config.embedding, 1)
+        self.embedding = nn.Conv1d(width, config.embedding, 1)
         self.pool = AttentiveStatistics(config.embedding)
-        self.classify = Classifier(2 * config.embedding, classes, config.dropout)
-        self._rate, self._decay = config.encoder_lr_scale, config.layer_decay
-        self._tuned = _levels(encoder)[: config.top_layers] if config.tune == "full" else []
+        self.classifier = Classifier(2 * config.embedding, classes, config.dropout)
+        self._last_scale, self._decay = config.encoder_lr_scale, config.layer_decay
+        self._tuned = _tunable_levels(encoder)[: config.top_layers] if config.tune == "full" else []
         for module in chain.from_iterable(self._tuned):
             module.requires_grad_()
 
+    @classmethod
+    def from_pretrained(cls, config: SpeechEncoderConfig, bins: int, classes: int) -> "SpeechEncoder":
+        """With the encoder's published weights, or those of `config.weights`."""
+        return cls(config, bins, classes, pretrained_encoder(config.bundle, config.weights))
+
     def rate_scales(self) -> dict[nn.Parameter, float]:
-        """Each tuned parameter's learning rate as a share of `optim.lr`, less with each layer below the last."""
+        """The learning rate of each tuned parameter as a share of `optim.lr`; it falls with each layer below the last."""
         return {
-            parameter: self._rate * self._decay**depth
+            parameter: self._last_scale * self._decay**depth
             for depth, level in enumerate(self._tuned)
             for module in level
             for parameter in module.parameters()
         }
 
     def train(self, mode: bool = True) -> "SpeechEncoder":
-        """As any module's, but what is frozen stays in evaluation: without dropout."""
+        """Frozen parts stay in evaluation mode, so that they have no dropout."""
         super().train(mode)
         self.encoder.eval()
         for module in chain.from_iterable(self._tuned):
@@ -100,35 +114,36 @@ class SpeechEncoder(nn.Module):
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
         waveform = standardize(features[:, 0], frames)
-        parts = [self._convolve(*part) for part in zip(waveform.split(CLIPS), frames.split(CLIPS), strict=True)]
-        x, frames = (torch.cat(column) for column in zip(*parts, strict=True))
+        chunks = zip(waveform.split(CLIPS_AT_A_TIME), frames.split(CLIPS_AT_A_TIME), strict=True)
+        convolved = [self.convolve(*chunk) for chunk in chunks]
+        x, frames = (torch.cat(column) for column in zip(*convolved, strict=True))
         weights = self.layer_scores.softmax(0)
-        hidden = self.hidden(x, frames)
-        mixture = sum(weight * F.layer_norm(h.float(), h.shape[-1:]) for weight, h in zip(weights, hidden, strict=True))
-        return self.classify(self.pool(F.relu(self.embed(mixture.transpose(1, 2))), frames))
+        states = self.hidden_states(x, frames)
+        mixture = sum(weight * F.layer_norm(h.float(), h.shape[-1:]) for weight, h in zip(weights, states, strict=True))
+        return self.classifier(self.pool(F.relu(self.embedding(mixture.transpose(1, 2))), frames))
 
-    def hidden(self, x: Tensor, frames: Tensor) -> list[Tensor]:
-        """What goes into the first layer and comes out of each, `(B, N, D)`, of the convolutions' `x (B, N, E)`."""
+    def hidden_states(self, x: Tensor, frames: Tensor) -> list[Tensor]:
+        """The input of the first layer and the output of each, `(B, N, D)`, from the convolutions' `x (B, N, E)`."""
         transformer = self.encoder.encoder.transformer
         valid = valid_mask(frames, x.shape[1])
         x = self.encoder.encoder.feature_projection(x) * valid[..., None]
         x = x + transformer.pos_conv_embed(x)
         x = transformer.dropout(transformer.layer_norm(x) if transformer.layer_norm_first else x)
         states, options = [x], _attention_options(transformer.layers[0].attention, valid)
-        for layer in transformer.layers:  # all of them: leaving one out at random would wait for the device
+        for layer in transformer.layers:  # no layer drop: it would wait for the device
             x, _ = layer(x, **options)
             states.append(x)
         if not transformer.layer_norm_first:
             states[-1] = transformer.layer_norm(x)
         return states
 
-    def _convolve(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """`waveform (B, T)` -> `(B, N, E)` and frames `(B,)`: those that hear the clip alone, and at least one."""
+    def convolve(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """`waveform (B, T)` -> `(B, N, E)` and the frames `(B,)` that read no padding, at least one a clip."""
         blocks = self.encoder.feature_extractor.conv_layers
-        reach = 1
+        receptive_field = 1
         for block in reversed(blocks):
-            reach = (reach - 1) * block.stride + block.kernel_size
-        x = F.pad(waveform, (0, max(0, reach - waveform.shape[1])))[:, None]
+            receptive_field = (receptive_field - 1) * block.stride + block.kernel_size
+        x = F.pad(waveform, (0, max(0, receptive_field - waveform.shape[1])))[:, None]
         for block in blocks:
             lengths = (torch.div(lengths - block.kernel_size, block.stride, rounding_mode="floor") + 1).clamp(min=1)
             x = F.gelu(_group_norm(block.layer_norm, block.conv(x), lengths))
@@ -136,15 +151,15 @@ class SpeechEncoder(nn.Module):
 
 
 def standardize(waveform: Tensor, lengths: Tensor) -> Tensor:
-    """`waveform (B, T)`, zero beyond `lengths (B,)`, to mean 0 and variance 1 a clip: its level is not heard."""
+    """`waveform (B, T)`, zero beyond `lengths (B,)`, with each clip scaled to mean 0 and variance 1."""
     mask = valid_mask(lengths, waveform.shape[1])
     mean = waveform.sum(1, keepdim=True) / lengths[:, None]
     centered = (waveform - mean) * mask
-    return centered * (centered.square().sum(1, keepdim=True) / lengths[:, None] + SILENT).rsqrt()
+    return centered * (centered.square().sum(1, keepdim=True) / lengths[:, None] + VARIANCE_FLOOR).rsqrt()
 
 
 def _group_norm(norm: nn.Module | None, x: Tensor, frames: Tensor) -> Tensor:
-    """A convolution's `(B, E, N)` through its norm; a group norm's statistics are over each clip's own frames."""
+    """Applies the norm of a convolution to `x (B, E, N)`; group norms take their statistics over valid frames only."""
     if not isinstance(norm, nn.GroupNorm):
         return x if norm is None else norm(x)
     mask, count, x = valid_mask(frames, x.shape[2])[:, None], frames[:, None, None], x.float()
@@ -154,14 +169,14 @@ def _group_norm(norm: nn.Module | None, x: Tensor, frames: Tensor) -> Tensor:
 
 
 def _attention_options(attention: Any, valid: Tensor) -> dict[str, Tensor]:
-    """How the layers are told which frames of `valid (B, N)` may be attended to.
+    """The arguments that keep attention within the frames of `valid (B, N)`.
 
-    WavLM's take a padding mask, and how far apart frames are, which they would work out on the host.
+    WavLM's layers take a padding mask, and the position biases, which they would otherwise compute on the host.
     """
     if not hasattr(attention, "rel_attn_embed"):
         return {"attention_mask": valid[:, None, None].expand(-1, 1, valid.shape[1], -1)}
-    place = torch.arange(valid.shape[1], device=valid.device)
-    buckets = attention._relative_positions_bucket(place - place[:, None], bidirectional=True)
+    position = torch.arange(valid.shape[1], device=valid.device)
+    buckets = attention._relative_positions_bucket(position - position[:, None], bidirectional=True)
     bias = attention.rel_attn_embed(buckets).permute(2, 0, 1)
     padding = torch.zeros_like(valid, dtype=bias.dtype).masked_fill(~valid, float("-inf"))
     return {"key_padding_mask": padding, "position_bias": bias.expand(len(valid), -1, -1, -1)}
@@ -171,8 +186,8 @@ def _layers(encoder: Wav2Vec2Model) -> nn.ModuleList:
     return encoder.encoder.transformer.layers
 
 
-def _levels(encoder: Wav2Vec2Model) -> list[list[nn.Module]]:
-    """What may be tuned, from the last layer down to the projection; a norm is with the layers it stands beside."""
+def _tunable_levels(encoder: Wav2Vec2Model) -> list[list[nn.Module]]:
+    """What may be tuned, from the last layer down to the projection; each norm goes with the layer next to it."""
     levels: list[list[nn.Module]] = [[layer] for layer in reversed(_layers(encoder))]
     transformer = encoder.encoder.transformer
     levels.append([encoder.encoder.feature_projection, transformer.pos_conv_embed])

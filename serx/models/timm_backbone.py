@@ -1,10 +1,11 @@
-"""`TimmBackbone`: most image networks of timm by name, reading the spectrogram as a picture of fixed width.
+"""`TimmBackbone`: image networks of timm by name, which read the spectrogram as an image of fixed width.
 
-Image networks have no masks, so a clip's picture must not depend on its batch: clips are cut into windows of
-`frames` frames (zeros fill the last), each window is classified alone, and a clip's logits are the mean over its own
-windows, weighted by how full they are. The number of windows follows from the batch's width, which the host knows.
+Image networks have no masks, so the image of a clip must not depend on its batch. Each clip is cut into windows of
+`frames` frames (zeros fill the last one) and each window is classified alone. The logits of a clip are the mean over
+its windows, weighted by how many valid frames each holds. The number of windows follows from the width of the batch,
+which the host knows.
 
-timm is imported where it is used: with torchvision it takes seconds, and most runs have no need of it.
+timm is imported where it is used: with torchvision it takes seconds, and most runs do not need it.
 """
 
 import difflib
@@ -16,22 +17,26 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from serx.errors import ConfigError
-from serx.models.ensemble import BaseModelConfig
+from serx.models.registry import BaseModelConfig, register_model
 
 
 class TimmConfig(BaseModelConfig):
-    """A timm model name such as `resnet18`, and how wide its picture is."""
+    """The name of a timm model, such as `resnet18`, and the width of its image.
+
+    >>> TimmConfig(name="resnet18", frames=96).pretrained
+    False
+    """
 
     kind: Literal["timm"] = "timm"
     name: str = "resnet10t"
-    pretrained: bool = False  # begin with weights trained on pictures, their colors added up
-    weights: str | None = None  # with pretrained: a .safetensors file of them; default: the hub's, fetched once
+    pretrained: bool = False  # start from weights trained on images, summed over the color channels
+    weights: str | None = None  # a .safetensors file of pretrained weights; default: downloaded from the hub once
     frames: int = Field(192, ge=32, le=1 << 14)
     dropout: float = Field(0.2, ge=0, lt=1)
 
     @field_validator("name")
     @classmethod
-    def _known(cls, name: str) -> str:
+    def _check_name(cls, name: str) -> str:
         import timm
 
         if not timm.is_model(name):
@@ -40,71 +45,77 @@ class TimmConfig(BaseModelConfig):
         return name
 
     @model_validator(mode="after")
-    def _consistent(self) -> "TimmConfig":
+    def _check_weights(self) -> "TimmConfig":
         if self.weights is not None and not (self.pretrained and self.weights.endswith(".safetensors")):
-            raise ValueError("weights names a .safetensors file, and is for pretrained: true")
+            raise ValueError("weights must name a .safetensors file and needs pretrained: true")
         return self
 
 
+@register_model(TimmConfig)
 class TimmBackbone(nn.Module):
-    """`features (B, F, N)`, `frames (B,)` -> `logits (B, C)`."""
+    """A timm network over windows of the spectrogram.
 
-    def __init__(self, config: TimmConfig, bins: int, classes: int, pretrained: bool) -> None:
-        """Builds the network; `pretrained` is apart from the config, since a checkpoint brings its own weights.
+    Raises:
+        ConfigError: the pretrained weights cannot be loaded, or the network cannot read images of this size.
+    """
 
-        Raises:
-            ConfigError: the pretrained weights cannot be had, or the network cannot read pictures of this size.
-        """
+    def __init__(self, config: TimmConfig, bins: int, classes: int, pretrained: bool = False) -> None:
         super().__init__()
         import timm
 
         self.frames = config.frames
         published = timm.get_pretrained_cfg(config.name)
-        fixed = published is not None and published.fixed_input_size  # transformers: tell them the picture's size
-        options: dict[str, Any] = {"img_size": (bins, config.frames)} if fixed else {}
+        fixed_size = published is not None and published.fixed_input_size  # transformers need the size of the image
+        options: dict[str, Any] = {"img_size": (bins, config.frames)} if fixed_size else {}
         if pretrained and config.weights is not None:
             options["pretrained_cfg_overlay"] = {"file": config.weights}
         try:
             self.net = timm.create_model(
                 config.name, pretrained, in_chans=1, num_classes=classes, drop_rate=config.dropout, **options
             )
-        except Exception as error:  # of the net, the hub's library, safetensors or torch: their classes vary
+        except Exception as error:  # the network, the hub's library, safetensors and torch raise many classes
             if not pretrained:
-                raise _misfit(config, bins, error) from error
+                raise _wrong_size(config, bins, error) from error
             raise ConfigError(
                 f"model.pretrained: cannot load {config.weights or f'published weights of {config.name}'} "
-                f"({_told(error)}); set model.weights to a .safetensors file of them, or pretrained: false"
+                f"({_first_line(error)}); set model.weights to a .safetensors file of them, or pretrained: false"
             ) from error
-        if next(self.net.parameters()).device.type != "meta":  # where only shapes are wanted
-            self._try(config, bins)
+        if next(self.net.parameters()).device.type != "meta":  # a meta network only has shapes
+            self._try_forward(config, bins)
+
+    @classmethod
+    def from_pretrained(cls, config: TimmConfig, bins: int, classes: int) -> "TimmBackbone":
+        """With published weights where `config.pretrained` asks for them."""
+        return cls(config, bins, classes, config.pretrained)
 
     @torch.no_grad()
-    def _try(self, config: TimmConfig, bins: int) -> None:
-        """Shows the network a picture of zeros, in evaluation, which draws nothing and changes no statistics."""
+    def _try_forward(self, config: TimmConfig, bins: int) -> None:
+        """Runs an image of zeros in evaluation mode, which draws no random numbers and changes no statistics."""
         self.net.eval()
         try:
             self.net(torch.zeros(1, 1, bins, config.frames))
-        except Exception as error:  # networks refuse sizes in many ways
-            raise _misfit(config, bins, error) from error
+        except Exception as error:  # networks refuse sizes with many classes of error
+            raise _wrong_size(config, bins, error) from error
         self.net.train()
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
-        windows = (features.shape[-1] + self.frames - 1) // self.frames  # rounded up, and in ONNX, too
+        windows = (features.shape[-1] + self.frames - 1) // self.frames  # rounds up in ONNX, too
         padded = F.pad(features, (0, windows * self.frames - features.shape[-1]))
-        pictures = padded.unflatten(-1, (windows, self.frames)).transpose(1, 2)
-        logits = self.net(pictures.flatten(0, 1)[:, None]).unflatten(0, (-1, windows))
+        images = padded.unflatten(-1, (windows, self.frames)).transpose(1, 2)
+        logits = self.net(images.flatten(0, 1)[:, None]).unflatten(0, (-1, windows))
         start = torch.arange(windows, device=frames.device) * self.frames
-        filled = (frames[:, None] - start).clamp(0, self.frames).to(logits.dtype)[..., None]
-        return (logits * filled).sum(1) / filled.sum(1)
+        valid = (frames[:, None] - start).clamp(0, self.frames).to(logits.dtype)[..., None]
+        return (logits * valid).sum(1) / valid.sum(1)
 
 
-def _misfit(config: TimmConfig, bins: int, error: Exception) -> ConfigError:
+def _wrong_size(config: TimmConfig, bins: int, error: Exception) -> ConfigError:
     return ConfigError(
-        f"model.name: {config.name} cannot read pictures of {bins} rows and {config.frames} frames ({_told(error)}); "
-        "make both (features.n_mels, model.frames) multiples of 32 and 96 or more, or name another network"
+        f"model.name: {config.name} cannot read images of {bins} rows and {config.frames} frames "
+        f"({_first_line(error)}); make both (features.n_mels, model.frames) multiples of 32 and 96 or more, "
+        "or name another network"
     )
 
 
-def _told(error: Exception) -> str:
-    """Its kind and its first line."""
+def _first_line(error: Exception) -> str:
+    """The class of an error and the first line of its message."""
     return "".join([type(error).__name__, *(f": {line}" for line in str(error).splitlines()[:1])])

@@ -24,7 +24,7 @@ class ClassicalFit:
 
     def __init__(self, run: Run, part: TrainingClips, source: BatchSource, speaker_ids: Sequence[str]) -> None:
         """`persons` are the speakers of the part's clips, in their order."""
-        backbone = run.recognizer.backbone
+        backbone = run.recognizer.backbone.members[0]
         assert isinstance(backbone, Classical)
         self.run, self.part, self.source, self.speaker_ids, self.backbone = run, part, source, speaker_ids, backbone
 
@@ -47,10 +47,10 @@ class ClassicalFit:
         recognizer, clips = self.run.recognizer, self.part.clips
         if self.part.vectors is not None:
             alone = torch.ones(len(clips), device=self.run.device)
-            return self.backbone.average(recognizer.normalizer(self.part.vectors[..., None], alone), alone)
+            return self.backbone.vectors(recognizer.normalizer(self.part.vectors[..., None], alone), alone)
         vectors = []
         with torch.no_grad():
             for batch in np.array_split(clips, -(-len(clips) // BATCH)):
                 features, frames = recognizer.features(*self.source.batch(batch))
-                vectors.append(self.backbone.average(recognizer.normalizer(features, frames), frames))
+                vectors.append(self.backbone.vectors(recognizer.normalizer(features, frames), frames))
         return torch.cat(vectors)

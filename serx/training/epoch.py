@@ -54,7 +54,7 @@ def train_epoch(
                 features, frames, truth, config.augment, derive(config.train.seed, "mixup", step)
             )
             with run.autocast():
-                logits = run.backbone(features, frames)
+                logits = run.member_logits(features, frames)
             losses = cross_entropy(logits, truth, part.class_weights, config.train.label_smoothing, part.logit_offsets)
             run.scaler.scale(losses.sum() / clips_in_step).backward()
             run.sums.add(losses.detach(), logits.detach(), targets)

@@ -15,6 +15,7 @@ from serx.config.loader import Config
 from serx.data.audio import read_folder
 from serx.device import autocast_dtype
 from serx.errors import CheckpointError
+from serx.models.classical import ClassicalConfig
 from serx.ood import OodDetector, from_tensors
 from serx.recognizer import Recognizer
 from serx.training.optim import AveragedWeights, make_optimizer
@@ -67,7 +68,8 @@ class EpochSums:
         Of an ensemble's `logits (B, M, C)` the mean loss and the vote are added.
         """
         if logits.dim() == 3:  # (B, M, C)
-            losses, logits = losses / logits.shape[1], logits.softmax(-1).mean(1)
+            members = logits.shape[1]
+            losses, logits = losses / members, logits[:, 0] if members == 1 else logits.softmax(-1).mean(1)
         finite = losses.isfinite()
         self.loss += torch.where(finite, losses, 0.0).sum()
         self.clips += finite.sum()
@@ -96,7 +98,8 @@ class Run:
         self.waveform_transforms = load_recordings(
             config.augment.waveform, lambda folder: read_folder(folder, config.data.sample_rate), device
         )
-        self.backbone = torch.compile(recognizer.backbone) if config.train.compile else recognizer.backbone
+        logits = recognizer.backbone.member_logits
+        self.member_logits = torch.compile(logits) if config.train.compile else logits
         self.average: AveragedWeights[Recognizer] | None = None
         self.optimizer = make_optimizer(self.recognizer, config.optim)
         self.dtype = autocast_dtype(config.train.precision, device, recognizer.backbone)
@@ -115,7 +118,7 @@ class Run:
     def epochs(self) -> int:
         """How many the run has: of a classical model no more than there are values of `model.c` to try."""
         model, epochs = self.config.model, self.config.train.epochs
-        return min(epochs, len(model.c)) if model.kind == "classical" else epochs
+        return min(epochs, len(model.c)) if isinstance(model, ClassicalConfig) else epochs
 
     @property
     def evaluated(self) -> Recognizer:

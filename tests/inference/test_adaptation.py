@@ -16,7 +16,7 @@ from serx.inference.classify import classify
 from serx.inference.predictor import Predictor
 from serx.models.cnn2d import Cnn2dConfig
 from serx.models.mlp import MlpConfig
-from serx.models.registry import batch_norms, build
+from serx.models.backbone import batch_norms, build_model
 from serx.models.timm_backbone import TimmConfig
 from serx.recognizer import Recognizer
 from tests.conftest import RATE, batched, speechlike
@@ -163,11 +163,11 @@ def test_a_single_clip_has_no_variance(recognizer, clips):
 
 
 def test_a_model_without_batch_norms_says_so_before_it_is_trained():
-    build(Cnn2dConfig(adapt=True), 64, 8)
-    build(TimmConfig(adapt=True, name="resnet10t"), 64, 8)
-    build(MlpConfig(adapt=True), 64, 8)
+    build_model(Cnn2dConfig(adapt=True), 64, 8)
+    build_model(TimmConfig(adapt=True, name="resnet10t"), 64, 8)
+    build_model(MlpConfig(adapt=True), 64, 8)
     with pytest.raises(ConfigError, match="leave model.adapt, --adapt and --adapt-to out"):
-        build(TimmConfig(adapt=True, name="test_vit"), 64, 8)
+        build_model(TimmConfig(adapt=True, name="test_vit"), 64, 8)
 
 
 def test_evaluation_enrols_each_voice_by_itself_and_says_so(checkpoint, tiny_config):

@@ -201,7 +201,7 @@ def test_a_file_that_differs_from_its_checkpoint_is_not_written(predictor, trans
 
 def test_what_torch_cannot_export_is_one_line(tmp_path):
     made = untrained({"stack": ("mfcc",), "statistics": ("mean",)}, {"kind": "classical", "classifier": "svm"})
-    made.recognizer.backbone.make_room(3)
+    made.recognizer.backbone.members[0].resize_support(3)
     with pytest.raises(
         ConfigError, match=r"m\.onnx: torch cannot export this model \(features mfcc\): .*cdist"
     ) as told:

@@ -90,9 +90,9 @@ def test_recordings_that_cannot_be_decoded_are_refused_by_name_and_not_passed_ov
 def test_last_and_best_both_predict_with_the_averaged_weights(run):
     saved = checkpoint.load(run / LAST)
     predictor = Predictor(run / LAST, CPU)
-    weight = predictor.recognizer.state_dict()["backbone.embed.weight"]
-    assert torch.equal(weight, saved.tensors["ema.backbone.embed.weight"])
-    assert not torch.equal(weight, saved.tensors["model.backbone.embed.weight"])
+    weight = predictor.recognizer.state_dict()["backbone.members.0.embedding.weight"]
+    assert torch.equal(weight, saved.tensors["ema.backbone.members.0.embedding.weight"])
+    assert not torch.equal(weight, saved.tensors["model.backbone.members.0.embedding.weight"])
 
 
 def test_a_checkpoint_whose_settings_and_weights_disagree_is_refused(run, tmp_path):

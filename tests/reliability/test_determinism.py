@@ -72,7 +72,7 @@ def tiny(path: Path, tiny_root: Path, *more: str):
 def test_a_shipped_configuration_trains_without_a_nondeterministic_operation(
     path, tiny_root, tmp_path, monkeypatch, small_encoders
 ):
-    monkeypatch.setattr("serx.models.registry.pretrained_encoder", lambda bundle, weights: empty_encoder(bundle))
+    monkeypatch.setattr("serx.models.speech_encoder.pretrained_encoder", lambda bundle, weights: empty_encoder(bundle))
     for module in (pitch, spectral):
         monkeypatch.setattr(module, "running_sum", sum_by_product)  # as on a GPU
     config = tiny(path, tiny_root, *(["model.pretrained=false"] if path.stem == "timm_pretrained" else []))

@@ -42,10 +42,9 @@ def plant(place: str, when, patch) -> list[dict]:
     def autocast(run):
         if not getattr(run, "hooked", False):
             run.hooked = True
-            run.backbone.register_forward_hook(
-                lambda _m, _i, logits: logits * float("nan") if spoilt("logits", run) else logits
-            )
-            first = next(run.backbone.parameters())
+            logits = run.member_logits
+            run.member_logits = lambda *batch: logits(*batch) * (float("nan") if spoilt("logits", run) else 1.0)
+            first = next(run.recognizer.backbone.parameters())
             first.register_hook(lambda grad: grad * float("inf") if spoilt("gradient", run) else grad)
         return backbone(run)
 

@@ -59,7 +59,7 @@ def test_a_run_learns_what_can_be_learnt(tiny_config, tmp_path):
 def test_a_run_tells_its_parameters_and_how_many_of_them_learn(
     tune, tiny_config, tmp_path, monkeypatch, small_encoders, capsys
 ):
-    monkeypatch.setattr("serx.models.registry.pretrained_encoder", lambda bundle, weights: empty_encoder(bundle))
+    monkeypatch.setattr("serx.models.speech_encoder.pretrained_encoder", lambda bundle, weights: empty_encoder(bundle))
     encoder = ("augment={}", "features={stack: [waveform], normalize: none}")
     config = tiny_config(*encoder, f"model={{kind: speech_encoder, tune: {tune}}}") if tune else tiny_config()
     dataset = load_dataset(config.data, progress=False)
@@ -219,7 +219,7 @@ def test_the_best_checkpoint_is_the_best_epochs_and_has_the_averaged_weights(tin
     records = lines(tmp_path / "run")
     assert best.metadata["progress"]["best_epoch"] == max(r["epoch"] for r in records if r["best"])
     if best.metadata["progress"]["epoch"] == last.metadata["progress"]["epoch"]:
-        assert torch.equal(best.tensors["model.backbone.embed.weight"], last.tensors["ema.backbone.embed.weight"])
+        assert torch.equal(best.tensors["model.backbone.members.0.embedding.weight"], last.tensors["ema.backbone.members.0.embedding.weight"])
     assert not any(name.startswith("optimizer") for name in best.tensors)
 
 

@@ -1,0 +1,118 @@
+"""`Backbone`: features to logits. One network, or an ensemble of one kind that averages its probabilities.
+
+Ensembles follow Lakshminarayanan et al. 2017, "Simple and scalable predictive uncertainty estimation using deep
+ensembles": members differ in their initial weights and their dropout. All members read the same batch, so features and
+augmentation are computed once. So are the first layers where members share them. With 13 training speakers it is a
+matter of chance which of them a single network comes to rely on; averaging evens that out.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from serx.dsp.statistics import row_statistics
+from serx.errors import ConfigError
+from serx.models.layers import time_mask
+from serx.models.registry import BaseModelConfig, model_kinds
+
+
+class Backbone(nn.Module):
+    """Relaxed frequency normalization, then the stages that members share (if any), then M >= 1 members.
+
+    Shapes: `features (B, F, N)`, zero beyond `frames (B,)` -> logits `(B, C)`, in training and in evaluation.
+
+    >>> import torch
+    >>> from serx.models import MlpConfig, build_model
+    >>> backbone = build_model(MlpConfig(ensemble_size=3), bins=40, classes=4).eval()
+    >>> features, frames = torch.randn(2, 40, 10), torch.tensor([10, 10])
+    >>> backbone(features, frames).shape, backbone.member_logits(features, frames).shape
+    (torch.Size([2, 4]), torch.Size([2, 3, 4]))
+    """
+
+    def __init__(
+        self, members: list[nn.Module], shared: nn.Module | None = None, relaxed_freq_norm: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.relaxed_freq_norm = relaxed_freq_norm
+        self.shared = shared
+        self.members = nn.ModuleList(members)
+
+    def forward(self, features: Tensor, frames: Tensor) -> Tensor:
+        """`(B, C)`: for several members the logarithm of their mean probability, so that its softmax is that mean."""
+        features, frames = self._prepare(features, frames)
+        if len(self.members) == 1:
+            return self.members[0](features, frames)
+        logits = self._stack(features, frames)
+        return logits.float().softmax(-1).mean(1).clamp(min=torch.finfo(torch.float32).tiny).log()
+
+    def member_logits(self, features: Tensor, frames: Tensor) -> Tensor:
+        """`(B, M, C)`: the logits of each member. The training loss is the sum of their losses."""
+        return self._stack(*self._prepare(features, frames))
+
+    def _prepare(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        if self.relaxed_freq_norm > 0:
+            features = relaxed_freq_norm(features, frames, self.relaxed_freq_norm)
+        return (features, frames) if self.shared is None else self.shared(features, frames)
+
+    def _stack(self, features: Tensor, frames: Tensor) -> Tensor:
+        return torch.stack([member(features, frames) for member in self.members], dim=1)
+
+
+def relaxed_freq_norm(features: Tensor, frames: Tensor, share: float) -> Tensor:
+    """Mixes `features (B, F, N)` with themselves normalized: each row of a clip to mean 0 and deviation 1.
+
+    The result is `(1 - share) * features + share * normalized`, zero beyond `frames (B,)`. Instance normalization over
+    frequency removes the channel and the speaker's long-term spectrum; relaxing it keeps a part (Kim et al. 2022,
+    "Domain generalization with relaxed instance frequency-wise normalization for multi-device acoustic scene
+    classification").
+    """
+    mask = time_mask(frames, features)
+    mean, variance = row_statistics(features, mask)
+    normalized = (features - mean) * variance.rsqrt() * mask
+    return torch.lerp(features, normalized, share)
+
+
+def build_model(config: BaseModelConfig, bins: int, classes: int, pretrained: bool = False) -> Backbone:
+    """Builds a backbone for features of F = `bins` rows and C = `classes` emotions.
+
+    Args:
+        config: of any registered kind.
+        bins: the number of feature rows.
+        classes: the number of emotions.
+        pretrained: loads published weights where the kind has some and `config` asks for them. Training does; opening
+            a checkpoint does not, since the checkpoint holds all weights.
+
+    Raises:
+        ConfigError: weights cannot be read, the network does not fit `bins`, or `config.adapt` finds no batch norm.
+
+    >>> from serx.models import Cnn2dConfig
+    >>> backbone = build_model(Cnn2dConfig(), bins=64, classes=8)
+    >>> round(sum(p.numel() for p in backbone.parameters()) / 1e6, 2)
+    0.44
+    """
+    module = model_kinds()[config.kind].module
+    make = getattr(module, "from_pretrained", module) if pretrained else module
+    share = getattr(module, "shared_part", None)
+    shared = share(config, bins) if share is not None and config.ensemble_size > 1 else None
+    members = [make(config, bins, classes) for _ in range(config.ensemble_size)]
+    backbone = Backbone(members, shared, config.relaxed_freq_norm)
+    if config.adapt:
+        batch_norms(backbone)
+    return backbone
+
+
+def batch_norms(module: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
+    """The layers with running statistics of the training speakers. Speaker adaptation replaces these statistics.
+
+    Raises:
+        ConfigError: there are none.
+
+    >>> from serx.models import MlpConfig, build_model
+    >>> len(batch_norms(build_model(MlpConfig(widths=(16, 16)), bins=40, classes=4)))
+    2
+    """
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
+    if not norms:
+        raise ConfigError(
+            "speaker adaptation works in batch norms, and this model has none: leave out model.adapt, --adapt and --adapt-to"
+        )
+    return norms
