@@ -1,7 +1,9 @@
-"""One safetensors file that holds a whole run: tensors, and JSON that says what they are. No pickle, ever.
+"""Checkpoints: one safetensors file holds a whole run, as tensors and as JSON that describes them. There is no pickle.
 
-Every byte is covered by a sha256 kept in the file's own header: `torch.load` notices 3 of 300 flipped bytes,
-safetensors 2 of 300, this all of them. Saving is temporary file, fsync, rename, fsync of the folder.
+A sha256 in the file's header covers every byte. Of 300 flipped bytes `torch.load` notices 3, safetensors 2, and this
+all. A save writes a temporary file, syncs it, renames it and syncs the folder.
+
+Files of format 1 are read: `_migrate` renames their keys and tensors. The sha256 is checked before that.
 """
 
 import hashlib
@@ -19,13 +21,14 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
+from serx.config.renamed import modernize
 from serx.errors import CheckpointError, DiskError
 from serx.files import free_space, write_atomically
 from serx.recognizer import Recognizer
 
-FORMAT = 1
+FORMAT = 2
 MAX_BYTES = 8 << 30
-_UNSIGNED = "0" * 64
+NO_SHA256 = "0" * 64  # fills the place of the sha256 while it is computed
 PARTS = ("train", "valid", "test")
 METADATA_TYPES = {
     "config": dict, "labels": list, "protocol": str, "speaker_independent": bool, "speakers": dict, "digests": dict,
@@ -35,74 +38,90 @@ METADATA_TYPES = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`tensors` by dotted name (`model.…`, `ema.…`, `optimizer.…`) and `facts`, the JSON beside them."""
+    """`tensors` by dotted name (`model.…`, `ema.…`, `optimizer.…`) and `metadata`, the JSON that describes the run.
+
+    >>> saved = Checkpoint({"model.bias": torch.zeros(3), "ema.bias": torch.ones(3)}, {"labels": ["angry"]})
+    >>> saved.group("ema")
+    {'bias': tensor([1., 1., 1.])}
+    """
 
     tensors: dict[str, Tensor]
     metadata: dict[str, Any]
 
     def group(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors under `prefix.`, without it."""
+        """The tensors whose names begin with `prefix.`, by the rest of their names."""
         return {name[len(prefix) + 1 :]: t for name, t in self.tensors.items() if name.startswith(f"{prefix}.")}
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], keep: Path | None = None) -> None:
-    """Writes a checkpoint whole or not at all; the one it replaces goes to `keep`.
+    """Writes a whole checkpoint or none; moves the checkpoint that it replaces to `keep`, if given.
 
     Raises:
-        CheckpointError: a tensor is not finite; such weights are never written.
-        DiskError: no room, or no right to write; the checkpoint there is whole, the old one or the new.
+        CheckpointError: a tensor holds NaN or infinity; such weights are never written.
+        DiskError: the disk is full or not writable; the checkpoint at `path` is whole, either the old or the new one.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "best.safetensors"
+    >>> save(path, {"model.bias": torch.zeros(3)}, {"labels": ["angry", "happy", "sad"]})
+    >>> load(path).metadata["labels"]
+    ['angry', 'happy', 'sad']
     """
-    host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    bad = _not_finite(host)
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    bad = _first_not_finite(on_cpu)
     if bad:
         raise CheckpointError(f"{path}: not written: {bad} holds NaN or infinity")
-    text = json.dumps({"format": FORMAT, "sha256": _UNSIGNED, **metadata}, allow_nan=False)
-    unsigned = tensors_to_bytes(host, {"serx": text})
-    signed = unsigned.replace(_UNSIGNED.encode(), hashlib.sha256(unsigned).hexdigest().encode(), 1)
+    text = json.dumps({"format": FORMAT, "sha256": NO_SHA256, **metadata}, allow_nan=False)
+    unsigned = tensors_to_bytes(on_cpu, {"serx": text})
+    signed = unsigned.replace(NO_SHA256.encode(), hashlib.sha256(unsigned).hexdigest().encode(), 1)
     try:
         write_atomically(path, signed, keep)
     except OSError as error:
-        where = f"{path}: cannot write {len(signed)} bytes: {error.strerror} ({free_space(path)})"
-        raise DiskError(f"{where}; the last checkpoint written is whole: make room and add --resume") from error
+        problem = f"{path}: cannot write {len(signed)} bytes: {error.strerror} ({free_space(path)})"
+        raise DiskError(f"{problem}; the last checkpoint written is whole: free some space and add --resume") from error
 
 
 def load(path: str | Path) -> Checkpoint:
-    """Reads and verifies a checkpoint.
+    """Reads and verifies a checkpoint; brings one of format 1 up to date.
 
     Raises:
-        CheckpointError: missing, not serx's, of another format, or with any byte changed.
+        CheckpointError: the file is missing, not a checkpoint of serx, of another format, or has any byte changed.
     """
     path = Path(path)
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:  # a pipe would wait, /dev/zero never end
-            raise CheckpointError(f"{path}: no plain file of a checkpoint's size ({status.st_size} bytes)")
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:  # a pipe would block, /dev/zero never end
+            raise CheckpointError(
+                f"{path}: not a regular file of a checkpoint's size ({status.st_size} bytes); give a .safetensors file"
+            )
         content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read this checkpoint: {error.strerror}") from error
-    metadata = _metadata(path, content)
-    unsigned = content.replace(metadata["sha256"].encode(), _UNSIGNED.encode(), 1)
+    metadata = _read_metadata(path, content)
+    unsigned = content.replace(metadata["sha256"].encode(), NO_SHA256.encode(), 1)
     if hashlib.sha256(unsigned).hexdigest() != metadata["sha256"]:
         raise CheckpointError(f"{path}: damaged: its sha256 does not match; use another checkpoint or train again")
     try:
         tensors = tensors_from_bytes(content)
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:  # KeyError: a type that torch has not
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:  # KeyError: a dtype that torch lacks
         raise CheckpointError(f"{path}: damaged: {error}") from error
-    bad = _not_finite(tensors)
+    bad = _first_not_finite(tensors)
     if bad:
         raise CheckpointError(f"{path}: {bad} holds NaN or infinity, which serx never writes; use another checkpoint")
+    if metadata.get("format") == 1:
+        return _migrate(path, tensors, metadata)
     if metadata.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path}: format {metadata.get('format')}, this serx reads {FORMAT}; use the serx it names"
+            f"{path}: has format {metadata.get('format')}, and this serx reads formats 1 and {FORMAT}; "
+            "open it with the version of serx that wrote it"
         )
     return Checkpoint(tensors, metadata)
 
 
 def load_run_checkpoint(path: str | Path) -> Checkpoint:
-    """`load`, of a file that says all that a run's checkpoint says of itself.
+    """`load`, and checks that the metadata holds all that a run writes.
 
     Raises:
-        CheckpointError: also when a fact is missing or of another type; named.
+        CheckpointError: also when an item of the metadata is missing or has another type; names it.
     """
     saved = load(path)
     wrong = [name for name, kind in METADATA_TYPES.items() if not isinstance(saved.metadata.get(name), kind)]
@@ -110,18 +129,38 @@ def load_run_checkpoint(path: str | Path) -> Checkpoint:
         parts = saved.metadata[name]
         wrong += [f"{name}.{part}" for part in PARTS if not isinstance(parts.get(part), list)]
     if wrong:
-        raise CheckpointError(f"{path}: not the checkpoint of a run: it does not rightly say {', '.join(wrong)}")
+        raise CheckpointError(f"{path}: not the checkpoint of a run: missing or of another type: {', '.join(wrong)}")
     return saved
 
 
-def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """The first tensor with a NaN or an infinity, by name."""
-    wrong = (n for n, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t.float()).all()))
-    return next(wrong, None)
+def fill(module: Recognizer, tensors: dict[str, Tensor], what: str) -> None:
+    """Copies `tensors` into a recognizer. Every tensor of the recognizer must be there, and no other.
+
+    Raises:
+        CheckpointError: a tensor is missing, left over, or of another shape or dtype; names `what` and the first one.
+    """
+    module.resize_for(tensors)
+    expected = module.state_dict()
+    for name in expected.keys() ^ tensors.keys():
+        raise CheckpointError(f"checkpoint: {what}.{name} is {'missing' if name in expected else 'left over'}")
+    for name, target in expected.items():
+        source = tensors[name]
+        if target.shape != source.shape or target.dtype != source.dtype:
+            raise CheckpointError(
+                f"checkpoint: {what}.{name} is {source.dtype} {tuple(source.shape)}, "
+                f"but its configuration needs {target.dtype} {tuple(target.shape)}"
+            )
+        target.copy_(source)
 
 
-def _metadata(path: Path, content: bytes) -> dict[str, Any]:
-    """The JSON under `serx` in the header of a safetensors file: 8 bytes of length, then the header's own JSON."""
+def _first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor with NaN or infinity."""
+    bad = (n for n, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t.float()).all()))
+    return next(bad, None)
+
+
+def _read_metadata(path: Path, content: bytes) -> dict[str, Any]:
+    """The JSON under `serx` in the header of a safetensors file: 8 bytes of length, then the header as JSON."""
     size = int.from_bytes(content[:8], "little")
     try:
         metadata = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["serx"])
@@ -133,21 +172,55 @@ def _metadata(path: Path, content: bytes) -> dict[str, Any]:
     return metadata
 
 
-def fill(module: Recognizer, tensors: dict[str, Tensor], what: str) -> None:
-    """Copies tensors into a recognizer, every one and no other.
+# Format 1: other names of configuration keys, tensors and modules.
+
+_RENAMED_GROUPS = {"familiar": "ood"}
+# Modules of serx's own networks, by the first parts of their names within a member; timm's and torchaudio's stay.
+_RENAMED_MODULES = {
+    "embed": "embedding",
+    "embed_norm": "embedding_norm",
+    "classify": "classifier",
+    "over_time.onward": "gru.forward_gru",
+    "over_time.back": "gru.backward_gru",
+}
+_CNN2D_STAGES = ("stem", "norm", "blocks")  # now within `stages`
+
+
+def _migrate(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Checkpoint:
+    """A checkpoint of format 1 under today's names; no value changes.
 
     Raises:
-        CheckpointError: names the first that is missing, left over, or of another shape or type.
+        CheckpointError: its configuration is not one that format 1 held.
     """
-    module.resize_for(tensors)
-    expected = module.state_dict()
-    for name in expected.keys() ^ tensors.keys():
-        raise CheckpointError(f"checkpoint: {what}.{name} is {'missing' if name in expected else 'left over'}")
-    for name, here in expected.items():
-        there = tensors[name]
-        if here.shape != there.shape or here.dtype != there.dtype:
-            raise CheckpointError(
-                f"checkpoint: {what}.{name} is {there.dtype} {tuple(there.shape)}, "
-                f"its own configuration wants {here.dtype} {tuple(here.shape)}"
-            )
-        here.copy_(there)
+    try:
+        config = modernize(metadata["config"])
+        model = config["model"]
+        renamed = {_rename_tensor(name, model): tensor for name, tensor in tensors.items()}
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not the checkpoint of a run: its configuration cannot be read") from error
+    return Checkpoint(renamed, {**metadata, "config": config, "format": FORMAT})
+
+
+def _rename_tensor(name: str, model: Mapping[str, Any]) -> str:
+    """Today's name of a tensor: `model.backbone.embed.weight` -> `model.backbone.members.0.embedding.weight`."""
+    group, _, rest = name.partition(".")
+    group = _RENAMED_GROUPS.get(group, group)
+    before, backbone, inner = rest.partition("backbone.")
+    if not backbone:
+        return f"{group}.{rest}"
+    if model["relaxed_freq_norm"] > 0:
+        inner = inner.removeprefix("net.")
+    if model["ensemble_size"] == 1:
+        inner = f"members.0.{inner}"
+    holder, _, inner = inner.partition(".")
+    if holder == "trunk":
+        return f"{group}.{before}backbone.shared.{inner}"
+    number, _, inner = inner.partition(".")
+    for old, new in (
+        _RENAMED_MODULES.items() if model["kind"] in ("cnn1d", "cnn2d", "sequential", "speech_encoder") else ()
+    ):
+        if inner.startswith(f"{old}."):
+            inner = new + inner.removeprefix(old)
+    if model["kind"] == "cnn2d" and inner.partition(".")[0] in _CNN2D_STAGES:
+        inner = f"stages.{inner}"
+    return f"{group}.{before}backbone.{holder}.{number}.{inner}"

@@ -113,6 +113,6 @@ def batch_norms(module: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
     norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
     if not norms:
         raise ConfigError(
-            "speaker adaptation works in batch norms, and this model has none: leave out model.adapt, --adapt and --adapt-to"
+            "speaker adaptation needs batch norms, and this model has none: drop model.adapt, --adapt and --adapt-to"
         )
     return norms

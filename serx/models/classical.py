@@ -31,9 +31,7 @@ class ClassicalConfig(BaseModelConfig):
     kind: Literal["classical"] = "classical"
     classifier: Literal["logistic_regression", "svm"] = "logistic_regression"
     c: tuple[Annotated[float, Field(gt=0)], ...] = Field((0.001, 0.003, 0.01, 0.03, 0.1), min_length=1)
-    gamma: float | None = Field(
-        None, gt=0
-    )  # of the SVM's radial basis kernel; default 1 / (F * variance of the vectors)
+    gamma: float | None = Field(None, gt=0)  # of the SVM's kernel; default 1 / (F * variance of the vectors)
     ensemble_size: int = Field(1, ge=1, le=1)  # a fit is deterministic, so an ensemble would repeat it
     relaxed_freq_norm: float = Field(0.0, ge=0, le=0)
 

@@ -40,12 +40,8 @@ class BaseModelConfig(BaseConfig):
 
     kind: str
     ensemble_size: int = Field(1, ge=1, le=16)  # networks whose probabilities are averaged
-    tta_speeds: tuple[Speed, ...] = Field(
-        (1.0,), min_length=1
-    )  # test-time augmentation: predictions at each are averaged
-    relaxed_freq_norm: float = Field(
-        0.0, ge=0, le=1
-    )  # share of each row's own mean and deviation that is normalized away
+    tta_speeds: tuple[Speed, ...] = Field((1.0,), min_length=1)  # test-time augmentation: predictions are averaged
+    relaxed_freq_norm: float = Field(0.0, ge=0, le=1)  # weight of the features with each row of a clip normalized
     adapt: bool = False  # evaluate with speaker adaptation, which uses a speaker's clips without their labels
 
 

@@ -32,12 +32,10 @@ class SequentialConfig(BaseModelConfig):
     """
 
     kind: Literal["sequential"] = "sequential"
-    frames: int | None = Field(None, ge=1)
+    frames: int | None = Field(None, ge=1)  # read so many frames as one flat sequence; default: over time
     widths: tuple[Positive, ...] = Field((128, 128), min_length=1)
     kernels: tuple[Kernel, ...] = Field((5,), min_length=1)
-    pools: tuple[tuple[Positive, Positive], ...] = Field(
-        ((5, 2),), min_length=1
-    )  # size and stride; [1, 1] is no pooling
+    pools: tuple[tuple[Positive, Positive], ...] = Field(((5, 2),), min_length=1)  # (size, stride); (1, 1): none
     dropouts: tuple[DropoutRate, ...] = Field((0.2,), min_length=1)  # after each stage
     dense: tuple[Positive, ...] = ()  # widths of the hidden dense layers
     dense_dropout: DropoutRate = 0.3
@@ -53,7 +51,7 @@ class SequentialConfig(BaseModelConfig):
 
 @register_model(SequentialConfig)
 class Sequential(nn.Module):
-    """Convolutional stages, then dense layers with batch norm where configured, ReLU and dropout, and an output layer."""
+    """Convolutional stages, dense layers (with batch norm where configured, ReLU and dropout) and an output layer."""
 
     def __init__(self, config: SequentialConfig, bins: int, classes: int) -> None:
         super().__init__()

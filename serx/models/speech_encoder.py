@@ -57,7 +57,7 @@ class SpeechEncoderConfig(BaseModelConfig):
     def _check_settings(self) -> "SpeechEncoderConfig":
         if self.ensemble_size > 1 or self.relaxed_freq_norm > 0:
             raise ValueError(
-                "a speech encoder is one network that reads the waveform: leave ensemble_size at 1 and relaxed_freq_norm at 0"
+                "speech_encoder is one network that reads waveforms: leave ensemble_size at 1, relaxed_freq_norm at 0"
             )
         if self.top_layers is not None and self.tune == "frozen":
             raise ValueError("top_layers needs tune: full; no layer of a frozen encoder is trained")
@@ -96,7 +96,7 @@ class SpeechEncoder(nn.Module):
         return cls(config, bins, classes, pretrained_encoder(config.bundle, config.weights))
 
     def rate_scales(self) -> dict[nn.Parameter, float]:
-        """The learning rate of each tuned parameter as a share of `optim.lr`; it falls with each layer below the last."""
+        """The learning rate of each tuned parameter as a share of `optim.lr`; it falls from the last layer down."""
         return {
             parameter: self._last_scale * self._decay**depth
             for depth, level in enumerate(self._tuned)

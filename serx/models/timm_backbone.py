@@ -31,7 +31,7 @@ class TimmConfig(BaseModelConfig):
     name: str = "resnet10t"
     pretrained: bool = False  # start from weights trained on images, summed over the color channels
     weights: str | None = None  # a .safetensors file of pretrained weights; default: downloaded from the hub once
-    frames: int = Field(192, ge=32, le=1 << 14)
+    frames: int = Field(192, ge=32, le=1 << 14)  # width of a window, in frames
     dropout: float = Field(0.2, ge=0, lt=1)
 
     @field_validator("name")
