@@ -1,4 +1,4 @@
-"""Figures of several trainings and conditions: protocols of the leakage lesson, settings of a sweep, a stress test."""
+"""Figures of several trainings or conditions: the leakage lesson, the settings of a sweep, the stress test."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -9,101 +9,130 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from serx.evaluation.ranking import short
 from serx.plots.style import (
+    BLUE,
     DASHES,
-    GAP,
     INK,
+    LITERAL,
     MUTED,
-    PLAIN,
-    SEX_COLORS,
+    RED,
     legend_below,
     new_figure,
     remove_clutter,
+    shorten,
     write_title,
 )
 
+LARGE_LOSS = 0.10  # of UAR: the bars of conditions that lose more are red
+
 
 def protocols_figure(rows: Sequence[tuple[str, float, float, bool]], chance: float, title: str) -> Figure:
-    """Accuracy of one recipe under several protocols as bars, its UAR as a dot; leaky ones are red and say so.
+    """Accuracy of one recipe under several protocols as bars, its UAR as a dot; leaky protocols are red.
 
     Args:
-        rows: (name, accuracy, uar, honest), fractions.
+        rows: (name, accuracy, uar, speaker_independent), scores as fractions.
         chance: the UAR of guessing.
-        title: heading.
+        title: heading; a long one is wrapped.
+
+    >>> rows = [("clips at random", 0.9, 0.88, False), ("speakers apart", 0.5, 0.48, True)]
+    >>> figure = protocols_figure(rows, chance=1 / 8, title="One recipe")
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['90.0  leaky', '50.0  new speakers']
     """
     figure = new_figure(9, 1.9 + 0.75 * len(rows))
     axes = figure.add_subplot()
-    places = np.arange(len(rows))
-    colors = [SEX_COLORS["male"] if honest else GAP for *_, honest in rows]
-    axes.barh(places, [100 * accuracy for _, accuracy, _, _ in rows], height=0.62, color=colors)
-    axes.scatter([100 * uar for _, _, uar, _ in rows], places, s=36, color="white", edgecolor=INK, zorder=3)
-    for place, (_, accuracy, _, honest) in enumerate(rows):
-        word, weight = ("new voices", "bold") if honest else ("leaky", "normal")
-        axes.text(100 * accuracy + 2.2, place, f"{100 * accuracy:.1f}  {word}", va="center", color=INK, weight=weight)
+    positions = np.arange(len(rows))
+    colors = [BLUE if independent else RED for *_, independent in rows]
+    axes.barh(positions, [100 * accuracy for _, accuracy, _, _ in rows], height=0.62, color=colors)
+    axes.scatter([100 * uar for _, _, uar, _ in rows], positions, s=36, color="white", edgecolor=INK, zorder=3)
+    for position, (_, accuracy, _, independent) in enumerate(rows):
+        word, weight = ("new speakers", "bold") if independent else ("leaky", "normal")
+        text = f"{100 * accuracy:.1f}  {word}"
+        axes.text(100 * accuracy + 2.2, position, text, va="center", color=INK, weight=weight)
     axes.axvline(100 * chance, color=MUTED, linewidth=1.2, linestyle=DASHES)
     remove_clutter(axes, "x")
     axes.set(xlim=(0, 122), ylim=(len(rows) - 0.5, -0.5))
-    axes.set_yticks(places, [textwrap.fill(name, 30) for name, *_ in rows], fontsize=10, **PLAIN)
+    axes.set_yticks(positions, [textwrap.fill(name, 30) for name, *_ in rows], fontsize=10, **LITERAL)
     axes.set_xticks(range(0, 101, 20))
     axes.set_xlabel("accuracy on the test part, %", fontsize=11, color=MUTED, labelpad=6)
     dot = Line2D([], [], marker="o", color="none", markerfacecolor="white", markeredgecolor=INK, label="UAR")
     line = Line2D([], [], color=MUTED, linewidth=1.2, linestyle=DASHES, label=f"chance {100 * chance:.1f}")
     legend_below(
         figure,
-        [Patch(color=SEX_COLORS["male"], label="speaker-independent"), Patch(color=GAP, label="leaky"), dot, line],
+        [Patch(color=BLUE, label="speaker-independent"), Patch(color=RED, label="leaky"), dot, line],
     )
     write_title(figure, title)
     return figure
 
 
 def ranking_figure(ranking: Mapping[str, Any]) -> Figure:
-    """UAR of each setting as a dot with its interval, best on top, its groups as small dots; the recipe's as a line."""
+    """Validation UAR of each setting of a sweep, best first.
+
+    A large dot is the UAR over all speaker groups, a bar its 95 % interval over speakers, a small dot one group. The
+    recipe without changes is red, with a vertical line at its UAR.
+
+    Args:
+        ranking: of `evaluation.ranking.rank`, or sweep.json.
+
+    >>> row = {"name": "as it is", "overrides": [], "uar": 0.5, "interval": [0.4, 0.6], "folds": [0.45, 0.55]}
+    >>> ranking_figure({"protocol": "kfold fold 0", "settings": [row]}).get_suptitle()
+    'Settings on validation speakers [kfold fold 0]'
+    """
     rows = ranking["settings"]
     figure = new_figure(9, 1.9 + 0.34 * len(rows))
     axes = figure.add_subplot()
-    for place, row in enumerate(rows):
-        color = SEX_COLORS["male"] if row["overrides"] else GAP
+    for position, row in enumerate(rows):
+        color = BLUE if row["overrides"] else RED
         if row["interval"]:
-            axes.plot([100 * bound for bound in row["interval"]], [place, place], color=color, linewidth=2)
-        axes.scatter([100 * uar for uar in row["folds"]], [place] * len(row["folds"]), s=14, color=MUTED, zorder=3)
-        axes.scatter([100 * row["uar"]], [place], s=60, color=color, zorder=4)
+            axes.plot([100 * bound for bound in row["interval"]], [position, position], color=color, linewidth=2)
+        groups = [100 * uar for uar in row["folds"]]
+        axes.scatter(groups, [position] * len(groups), s=14, color=MUTED, zorder=3)
+        axes.scatter([100 * row["uar"]], [position], s=60, color=color, zorder=4)
         if not row["overrides"]:
-            axes.axvline(100 * row["uar"], color=GAP, linewidth=1.0, zorder=0)
+            axes.axvline(100 * row["uar"], color=RED, linewidth=1.0, zorder=0)
     remove_clutter(axes, "x")
     axes.set(ylim=(len(rows) - 0.4, -0.6))
-    axes.set_yticks(np.arange(len(rows)), [short(row["name"]) for row in rows], fontsize=9.5, **PLAIN)
-    label = "validation UAR, %: all, its 95 % interval over speakers, and each group; red: the recipe as it is"
+    axes.set_yticks(np.arange(len(rows)), [shorten(row["name"]) for row in rows], fontsize=9.5, **LITERAL)
+    label = "validation UAR, %, its 95 % interval over speakers, and each group; red: the recipe as it is"
     axes.set_xlabel(label, fontsize=10, color=MUTED, labelpad=6)
     axes.tick_params(labelcolor=INK)
     write_title(figure, f"Settings on validation speakers [{ranking['protocol']}]")
     return figure
 
 
-FALL = 0.10  # of UAR: bars of disturbances that cost more are red
-
-
 def stress_figure(result: Mapping[str, Any], chance: float, title: str) -> Figure:
-    """UAR under each condition of `evaluation.stress.stress`, whose `chance` is the UAR of guessing."""
+    """UAR under each condition of a stress test as bars, with the change from the clips as recorded.
+
+    Args:
+        result: of `evaluation.stress.stress`, or stress.json.
+        chance: the UAR of guessing.
+        title: heading; a long one is wrapped.
+
+    >>> clean = {"condition": "as recorded", "strength": "", "uar": 0.6, "change": 0.0}
+    >>> noisy = {"condition": "white noise", "strength": "0 dB SNR", "uar": 0.3, "change": -0.3}
+    >>> figure = stress_figure({"conditions": [clean, noisy]}, chance=1 / 8, title="Stress test")
+    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    ['as recorded', 'white noise, 0 dB SNR']
+    """
     rows = result["conditions"]
     figure = new_figure(9, 1.7 + 0.27 * len(rows))
     axes = figure.add_subplot()
-    places, alone = np.arange(len(rows)), rows[0]["uar"]
-    colors = [INK, *(GAP if row["change"] < -FALL else SEX_COLORS["male"] for row in rows[1:])]
-    axes.barh(places, [100 * row["uar"] for row in rows], height=0.68, color=colors)
-    for place, row in enumerate(rows):
-        change = f"   {100 * row['change']:+.1f}" if place else ""
+    positions = np.arange(len(rows))
+    colors = [INK, *(RED if row["change"] < -LARGE_LOSS else BLUE for row in rows[1:])]
+    axes.barh(positions, [100 * row["uar"] for row in rows], height=0.68, color=colors)
+    for position, row in enumerate(rows):
+        change = f"   {100 * row['change']:+.1f}" if position else ""
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
         text = f"{100 * row['uar']:.1f}{change}"
-        axes.text(100 * row["uar"] + 1, place, text, va="center", fontsize=9, color=INK, bbox=box)
-    axes.axvline(100 * alone, color=INK, linewidth=1.0, zorder=0)
-    axes.axvline(100 * chance, color=MUTED, linewidth=1.2, linestyle=(0, (3, 2)))
+        axes.text(100 * row["uar"] + 1, position, text, va="center", fontsize=9, color=INK, bbox=box)
+    axes.axvline(100 * rows[0]["uar"], color=INK, linewidth=1.0, zorder=0)
+    axes.axvline(100 * chance, color=MUTED, linewidth=1.2, linestyle=DASHES)
     remove_clutter(axes, "x")
     axes.set(xlim=(0, 112), ylim=(len(rows) - 0.4, -0.6))
-    names = [f"{row['disturbance']}, {row['amount']}" if row["amount"] else row["disturbance"] for row in rows]
-    axes.set_yticks(places, names, fontsize=9.5, **PLAIN)
+    names = [f"{row['condition']}, {row['strength']}" if row["strength"] else row["condition"] for row in rows]
+    axes.set_yticks(positions, names, fontsize=9.5, **LITERAL)
     axes.set_xticks(range(0, 101, 20))
-    label = f"UAR, %; red: a loss of more than {100 * FALL:.0f} points; dashed: chance {100 * chance:.1f}"
+    label = f"UAR, %; red: a loss of more than {100 * LARGE_LOSS:.0f} points; dashed: chance {100 * chance:.1f}"
     axes.set_xlabel(label, fontsize=10, color=MUTED, labelpad=6)
     write_title(figure, title)
     return figure

@@ -1,4 +1,4 @@
-"""The look that all figures share, drawn without pyplot: no display, no global state, nothing to close."""
+"""The style that all figures share. Figures are drawn without pyplot: no display, no global state, nothing to close."""
 
 import io
 import textwrap
@@ -11,26 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 DPI = 110
-
-
 INK, MUTED, GRID = "#222222", "#767676", "#e4e4e4"
-
-
-SEX_COLORS = {"male": "#2f6f9f", "female": "#d9822b", None: "#9a9a9a"}
-
-
-GAP = "#c8442f"
-
-
+BLUE, ORANGE, RED, GRAY = "#2f6f9f", "#d9822b", "#c8442f", "#9a9a9a"
 DASHES: Any = (0, (3, 2))
-
-
-# Labels and titles are the user's words: a "$" in them must not start a formula.
-PLAIN = {"parse_math": False}
+LONGEST_NAME = 46  # characters of a setting's name in a table or a figure
+# Labels and titles come from the user: a "$" in them must not start a formula.
+LITERAL = {"parse_math": False}
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A blank one, of so many inches, that lays its parts out by itself."""
+    """An empty figure of `width` by `height` inches that arranges its axes by itself."""
     figure = Figure(
         figsize=(width, height), dpi=DPI, facecolor="white", layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
     )
@@ -39,18 +29,18 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def write_title(figure: Figure, title: str) -> None:
-    """A heading on the left, in as many lines as it takes."""
+    """Writes a heading on the left, wrapped to the width of the figure."""
     lines = textwrap.wrap(title, int(9.6 * figure.get_figwidth()))  # characters that fit at this size
-    figure.suptitle("\n".join(lines), x=0.015, ha="left", fontsize=12, color=INK, **PLAIN)
+    figure.suptitle("\n".join(lines), x=0.015, ha="left", fontsize=12, color=INK, **LITERAL)
 
 
 def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
-    """A legend below the axes, where it hides no data."""
+    """Adds a legend below the axes, where it hides no data."""
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9.5)
 
 
 def remove_clutter(axes: Any, grid: str | None = None) -> None:
-    """Takes away what carries no information: the frame, tick marks, dark grid lines."""
+    """Removes the frame and the tick marks; draws light grid lines along the axis `grid` ("x" or "y")."""
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
     axes.tick_params(length=0, colors=INK, labelsize=10, pad=6)
@@ -59,8 +49,21 @@ def remove_clutter(axes: Any, grid: str | None = None) -> None:
         axes.set_axisbelow(True)
 
 
+def shorten(name: str) -> str:
+    """The name of a setting, cut to the room that a table or a figure has.
+
+    >>> shorten("optim.lr=0.001"), len(shorten("a" * 80))
+    ('optim.lr=0.001', 46)
+    """
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
+
+
 def figure_png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
+    """The bytes of the figure as a PNG file.
+
+    >>> figure_png(new_figure(2, 1))[:4]
+    b'\x89PNG'
+    """
     _settle(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
@@ -68,7 +71,11 @@ def figure_png(figure: Figure) -> bytes:
 
 
 def figure_array(figure: Figure) -> np.ndarray:
-    """The figure as pixels (H, W, 3) uint8, as TensorBoard's `add_image(..., dataformats="HWC")` takes them."""
+    """Pixels of the figure (H, W, 3) uint8, for TensorBoard's `add_image(..., dataformats="HWC")`.
+
+    >>> figure_array(new_figure(2, 1)).shape
+    (110, 220, 3)
+    """
     _settle(figure)
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
@@ -77,8 +84,8 @@ def figure_array(figure: Figure) -> np.ndarray:
 
 
 def _settle(figure: Figure) -> None:
-    """Lays the figure out for good: another constrained layout at each drawing would move things a little."""
+    """Fixes the layout: a constrained layout that runs again at each drawing would shift the axes a little."""
     if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
         figure.draw_without_rendering()
-        figure.draw_without_rendering()  # labels that the first pass moved are measured again
+        figure.draw_without_rendering()  # measures again the labels that the first pass moved
         figure.set_layout_engine("none")

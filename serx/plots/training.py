@@ -1,4 +1,4 @@
-"""Figures of one training: learning curves, and the spectrogram that a model is given of a clip."""
+"""Figures of one training: learning curves, and the spectrogram of a clip as the model receives it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,28 +9,33 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from serx.plots.style import (
+    BLUE,
     DASHES,
     INK,
     MUTED,
+    ORANGE,
     legend_below,
     new_figure,
     remove_clutter,
     write_title,
 )
 
-COLORS = {"train": "#2f6f9f", "valid": "#d9822b"}
-
-
+COLORS = {"train": BLUE, "valid": ORANGE}
 NAMES = {"train": "training", "valid": "validation"}
 
 
 def curves_figure(lines: Sequence[Mapping[str, Any]], title: str = "Learning curves") -> Figure:
-    """Loss above, UAR in % below, over the epochs counted from 1.
+    """Loss (above) and UAR in % (below) over the epochs, counted from 1.
 
     Args:
-        lines: the objects of a run's `metrics.jsonl`, at least one; each has `epoch`, `train`, `valid` (None where
-            nobody validates) and `best`. The last one that is the best so far is the one that was kept.
-        title: heading; long ones are wrapped.
+        lines: the objects of a run's `metrics.jsonl`, at least one; each has `epoch`, `train`, `valid` (None without
+            validation) and `best`. The last line with `best` is the epoch that was kept.
+        title: heading; a long one is wrapped.
+
+    >>> scores = {"loss": 2.0, "uar": 0.25}
+    >>> figure = curves_figure([{"epoch": 0, "train": scores, "valid": scores, "best": True}])
+    >>> figure.legends[0].get_texts()[-1].get_text()
+    'kept: epoch 1, UAR 25.0 %, loss 2.000'
     """
     epochs = [line["epoch"] + 1 for line in lines]
     kept = [line["epoch"] + 1 for line in lines if line["best"]]
@@ -39,15 +44,15 @@ def curves_figure(lines: Sequence[Mapping[str, Any]], title: str = "Learning cur
     marker = "o" if len(lines) < 12 else ""  # a single epoch makes no line
     colors = {part: color for part, color in COLORS.items() if lines[-1][part]}
     for part, color in colors.items():
-        shown: dict[str, Any] = {"color": color, "linewidth": 1.8, "marker": marker, "markersize": 4}
-        upper.plot(epochs, [line[part]["loss"] for line in lines], **shown)
-        lower.plot(epochs, [100 * line[part]["uar"] for line in lines], **shown)
+        style: dict[str, Any] = {"color": color, "linewidth": 1.8, "marker": marker, "markersize": 4}
+        upper.plot(epochs, [line[part]["loss"] for line in lines], **style)
+        lower.plot(epochs, [100 * line[part]["uar"] for line in lines], **style)
     for axes in (upper, lower):
         remove_clutter(axes, "y")
         if kept:
             axes.axvline(kept[-1], color=INK, linewidth=1.2, linestyle=DASHES)
     upper.set_ylabel("loss, nats", fontsize=11, color=MUTED, labelpad=8)
-    upper.update_datalim([(epochs[0], 0)])  # the margin is a share of the whole height, and markers stand within it
+    upper.update_datalim([(epochs[0], 0)])  # with 0 in view, the margin above has room for the marker
     upper.autoscale_view()
     upper.set_ylim(bottom=0)
     lower.set_ylabel("UAR, %", fontsize=11, color=MUTED, labelpad=8)
@@ -58,24 +63,27 @@ def curves_figure(lines: Sequence[Mapping[str, Any]], title: str = "Learning cur
     handles = [Line2D([], [], color=color, linewidth=1.8, label=NAMES[part]) for part, color in colors.items()]
     if kept:
         best = next(line for line in lines if line["epoch"] + 1 == kept[-1])["valid"]
-        told = f"kept: epoch {kept[-1]}"
-        told += f", UAR {100 * best['uar']:.1f} %, loss {best['loss']:.3f}" if best else ""
-        handles.append(Line2D([], [], color=INK, linewidth=1.2, linestyle=DASHES, label=told))
+        label = f"kept: epoch {kept[-1]}"
+        label += f", UAR {100 * best['uar']:.1f} %, loss {best['loss']:.3f}" if best else ""
+        handles.append(Line2D([], [], color=INK, linewidth=1.2, linestyle=DASHES, label=label))
     legend_below(figure, handles)
     write_title(figure, title)
     return figure
 
 
 def spectrogram_figure(features: np.ndarray, title: str, seconds: float) -> Figure:
-    """A picture of features (F, N), the lowest bin at the bottom.
+    """Features (F, N) as an image, the lowest bin at the bottom.
 
-    Its parts have fixed places, and its colors are told in words: a run draws a dozen of these, and laying each out
-    beside a bar of colors would take six times as long.
+    The layout is fixed and a line of text gives the range of the colors: a run draws a dozen of these figures, and an
+    automatic layout with a color bar would take six times as long.
 
     Args:
-        features: (F, N) real values; colors span the 1st to the 99.5th percentile, so one click hides nothing.
-        title: heading.
-        seconds: length of the N frames.
+        features: (F, N) real values; the colors span the 1st to the 99.5th percentile, so that one click hides nothing.
+        title: heading; a long one is wrapped.
+        seconds: duration of the N frames.
+
+    >>> spectrogram_figure(np.random.default_rng(0).random((40, 100)), "clip 1", seconds=1.0).axes[0].get_xlabel()
+    'seconds'
     """
     values = np.asarray(features, float)
     finite = values[np.isfinite(values)]

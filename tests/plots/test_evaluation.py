@@ -1,4 +1,4 @@
-"""Figures are asked what they show: texts, colors, order, and that nothing overlaps or leaks."""
+"""Figures of an evaluation show the right texts, colors and order; nothing overlaps, and no global state changes."""
 
 import os
 import subprocess
@@ -10,20 +10,26 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from serx.plots.evaluation import calibration_figure, confusion_figure, speakers_figure
-from serx.plots.style import SEX_COLORS, figure_array, figure_png
-from serx.plots.training import spectrogram_figure
+from serx.plots import (
+    calibration_figure,
+    confusion_figure,
+    figure_array,
+    figure_png,
+    speakers_figure,
+    spectrogram_figure,
+)
+from serx.plots.evaluation import SEX_COLORS
 
 LABELS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
 
 
-def eight_emotions():
+def confusion_of_eight():
     confusion = np.random.default_rng(0).integers(0, 12, (8, 8)) + 100 * np.eye(8, dtype=int)
     confusion[1] = 0
     return confusion
 
 
-def people(count, sexes=("male", "female", None)):
+def random_speakers(count, sexes=("male", "female", None)):
     uars = np.random.default_rng(1).uniform(0.1, 1, count)
     return {f"made/{index:02d}": {"uar": uar, "sex": sexes[index % len(sexes)]} for index, uar in enumerate(uars)}
 
@@ -37,7 +43,7 @@ def overlapping(extents):
     return [(a, b) for k, a in enumerate(extents) for b in extents[k + 1 :] if a.overlaps(b)]
 
 
-def test_confusion_cells_tell_counts_and_row_percentages():
+def test_confusion_cells_show_counts_and_row_percentages():
     figure = confusion_figure(np.array([[3, 1, 0], [0, 0, 0], [1, 1, 6]]), ["angry", "calm", "sad"], "p")
     axes = figure.axes[0]
     cells = {tuple(map(int, text.get_position()[::-1])): text.get_text() for text in axes.texts}
@@ -52,7 +58,7 @@ def test_confusion_cells_tell_counts_and_row_percentages():
 
 
 @pytest.mark.parametrize("classes", [1, 2, 8, 12])
-def test_confusion_texts_neither_overlap_nor_leave_the_picture(classes):
+def test_confusion_texts_neither_overlap_nor_leave_the_figure(classes):
     confusion = np.full((classes, classes), 100) + np.diag([800] * classes)
     figure = confusion_figure(confusion, [f"emotion {index}" for index in range(classes)], "a long title " * 12)
     axes = figure.axes[0]
@@ -68,8 +74,8 @@ def test_confusion_texts_neither_overlap_nor_leave_the_picture(classes):
 
 
 @pytest.mark.parametrize("count", [1, 5, 24, 91])
-def test_speakers_stand_worst_on_top_in_the_colour_of_their_sex(count):
-    scores = people(count)
+def test_speakers_come_worst_first_in_the_color_of_their_sex(count):
+    scores = random_speakers(count)
     figure = speakers_figure(scores, 1 / 8, "p")
     axes = figure.axes[0]
     figure_array(figure)
@@ -88,22 +94,22 @@ def test_speakers_stand_worst_on_top_in_the_colour_of_their_sex(count):
     assert figure.legends[0].get_window_extent().y1 < axes.xaxis.label.get_window_extent().y0
 
 
-@pytest.mark.parametrize("ahead", [0.4, 0.8, 1.6, 3.0])
-def test_no_line_touches_the_number_of_a_speaker(ahead):
-    """The mean lies `ahead` points beyond the end of a bar: just before its number, or within."""
+@pytest.mark.parametrize("distance", [0.4, 0.8, 1.6, 3.0])
+def test_the_line_of_the_mean_does_not_cross_a_number(distance):
+    """The mean lies `distance` points beyond the end of a bar: just before its number, or within it."""
     figure = speakers_figure(
-        {str(i): {"uar": uar, "sex": None} for i, uar in enumerate((0.62, 0.62 + ahead / 50))}, 0.5
+        {str(i): {"uar": uar, "sex": None} for i, uar in enumerate((0.62, 0.62 + distance / 50))}, 0.5
     )
     pixels = figure_array(figure)
     axes = figure.axes[0]
-    box, line = axes.texts[0].get_window_extent(), int(axes.transData.transform((62 + ahead, 0))[0])
+    box, line = axes.texts[0].get_window_extent(), int(axes.transData.transform((62 + distance, 0))[0])
     assert box.x0 - 4 < line < box.x1
     rows = slice(round(len(pixels) - box.y1), round(len(pixels) - box.y0))
     assert pixels[rows, round(box.x0) - 3 : round(box.x0)].min() == 255
     assert pixels[rows, line].max() == 255  # where no digit is
 
 
-def test_the_calibration_diagram_shows_accuracy_and_clips_by_bin():
+def test_the_calibration_diagram_shows_accuracy_and_clips_of_each_bin():
     counts = np.zeros((15, 3))
     counts[10] = [4, 2.8, 2]
     counts[14] = [6, 5.7, 6]
@@ -115,7 +121,7 @@ def test_the_calibration_diagram_shows_accuracy_and_clips_by_bin():
     np.testing.assert_allclose(gaps, [[[70, 50], [70, 70]], [[95, 95], [95, 100]]])
 
 
-def test_a_spectrogram_has_its_lowest_bin_at_the_bottom_and_survives_odd_values():
+def test_a_spectrogram_has_its_lowest_bin_at_the_bottom_and_accepts_odd_values():
     features = np.arange(12.0).reshape(3, 4)
     axes = spectrogram_figure(features, "clip", seconds=2.0).axes[0]
     assert axes.images[0].origin == "lower"
@@ -129,7 +135,7 @@ def test_a_spectrogram_has_its_lowest_bin_at_the_bottom_and_survives_odd_values(
 
 
 @pytest.mark.parametrize("title", ["clip", "a title of so many words that it takes " + "another line " * 12])
-def test_a_spectrogram_keeps_its_words_apart_and_within_the_picture(title):
+def test_the_texts_of_a_spectrogram_neither_overlap_nor_leave_the_figure(title):
     figure = spectrogram_figure(np.linspace(-20000, 20000, 4000).reshape(1000, 4), title, seconds=0.04)
     figure_array(figure)
     drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
@@ -139,16 +145,16 @@ def test_a_spectrogram_keeps_its_words_apart_and_within_the_picture(title):
     assert not figure.texts[1].get_window_extent().overlaps(figure.axes[0].xaxis.label.get_window_extent())
 
 
-def test_titles_and_labels_are_taken_literally():
+def test_titles_and_labels_are_shown_literally():
     figure = confusion_figure(np.eye(2, dtype=int), ["$a", "b_$^"], "costs $5 and $x^")
     figure_array(figure)
     figure_array(speakers_figure({"$s_$": {"uar": 0.5, "sex": None}}, 0.5, "$"))
     assert figure.get_suptitle() == "costs $5 and $x^"
 
 
-def test_png_and_array_are_the_same_picture(tmp_path):
-    figure = confusion_figure(eight_emotions(), LABELS, "p")
-    png, array = figure_png(figure), figure_array(confusion_figure(eight_emotions(), LABELS, "p"))
+def test_png_and_array_hold_the_same_pixels(tmp_path):
+    figure = confusion_figure(confusion_of_eight(), LABELS, "p")
+    png, array = figure_png(figure), figure_array(confusion_figure(confusion_of_eight(), LABELS, "p"))
     assert array.dtype == np.uint8
     assert array.shape == (798, 919, 3)
     (tmp_path / "p.png").write_bytes(png)
@@ -157,7 +163,7 @@ def test_png_and_array_are_the_same_picture(tmp_path):
     assert figure_png(figure) == png
 
 
-def test_drawing_leaves_no_state_behind():
+def test_drawing_changes_no_global_state():
     program = (
         "import sys, numpy as np, matplotlib\n"
         "from serx.plots import evaluation as p, style\n"
@@ -167,5 +173,5 @@ def test_drawing_leaves_no_state_behind():
         "assert 'matplotlib.pyplot' not in sys.modules\n"
         "assert dict(matplotlib.rcParams) == before\n"
     )
-    # With a backend named, reading the rcParams does not itself start pyplot to look for one.
+    # With a backend set, reading the rcParams does not import pyplot to choose one.
     subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"MPLBACKEND": "agg"})
