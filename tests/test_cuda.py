@@ -28,7 +28,7 @@ from serx.augment.mel_warp import MelWarp
 from serx.data.batches import DeviceAudio, StreamedAudio, make_batch_source
 from serx.data.dataset import load_dataset, split_dataset
 from serx.dsp.channel import channel
-from serx.dsp.time_warp import Warp
+from serx.dsp.mel_warp import Warp
 from serx.features.stack import FeatureName, FeaturesConfig, FeatureStack
 from serx.inference.adaptation import adapted
 from serx.models.cnn2d import Cnn2dConfig

@@ -11,8 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from serx.base_config import BaseConfig
-from serx.dsp.mel import PITCH_STEPS
-from serx.dsp.time_warp import Warp
+from serx.dsp.mel_warp import PITCH_STEPS, Warp
 from serx.seeding import ClipRandom
 
 Rate = Annotated[float, Field(ge=0.5, le=2.0)]

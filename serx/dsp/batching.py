@@ -1,4 +1,8 @@
-"""How batches are computed: masks of valid samples, running sums, constants made once, a few clips at a time on a CPU."""
+"""How a batch is computed: masks, running sums, cached constants, and a few clips at a time on a CPU.
+
+Every function of `serx.dsp` treats each clip by itself, so a batch may be cut into pieces anywhere. A GPU takes the
+whole batch in one launch. A CPU takes a few clips at a time, because more of them leave its cache.
+"""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -8,24 +12,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-T = TypeVar("T")
+R = TypeVar("R")
 
 
-def cached(make: Callable[..., T]) -> Callable[..., T]:
-    """Keeps the constants that a function makes; made within inference mode they could never be trained with."""
+def cached(make: Callable[..., R]) -> Callable[..., R]:
+    """Decorator that caches the constant tensors that a function makes.
+
+    They are made outside inference mode: a tensor made within it can never take part in training.
+    """
     return lru_cache(maxsize=16)(torch.inference_mode(False)(make))
 
 
 def valid_mask(counts: Tensor, size: int) -> Tensor:
-    """`(B, size)` bool, true at positions before each clip's count."""
+    """Mask `(B, size)` bool, true at the positions before each clip's count.
+
+    Args:
+        counts: `(B,)`, valid samples or frames of each clip.
+        size: T or N of the batch.
+
+    >>> valid_mask(torch.tensor([1, 3]), 3).int().tolist()
+    [[1, 0, 0], [1, 1, 1]]
+    """
     return torch.arange(size, device=counts.device) < counts[:, None]
 
 
 def read_from(samples: Tensor, start: Tensor, size: int) -> Tensor:
-    """`(B, size)`: the `size` samples of `samples (n,)` from each `start (B,)` on, all of which lie within it.
+    """Windows `(B, size)` of `samples (n,)` that begin at `start (B,)`; each must lie within the samples.
 
-    On a CPU every row is one copy, forty times faster than a gather sample by sample. Not where a gradient is wanted:
-    that of all the windows there could be would be kept.
+    On a CPU each row is one copy, forty times faster than a gather by sample. Where a gradient is needed the gather is
+    used, since the gradient of all possible windows would be kept otherwise.
     """
     if samples.device.type == "cpu" and not samples.requires_grad:
         return samples.unfold(0, size, 1).index_select(0, start)
@@ -33,35 +48,29 @@ def read_from(samples: Tensor, start: Tensor, size: int) -> Tensor:
 
 
 def running_sum(x: Tensor) -> Tensor:
-    """Cumulative sums over the last axis; on a GPU a matrix product, since `cumsum` there is not deterministic."""
+    """Cumulative sums over the last axis. `cumsum` is not deterministic on a GPU, so a matrix product replaces it."""
     return x.cumsum(-1) if x.device.type == "cpu" else sum_by_product(x)
 
 
 def sum_by_product(x: Tensor) -> Tensor:
-    """`running_sum` as it is on a GPU."""
+    """`running_sum` as a GPU computes it."""
     return x @ _triangle(x.shape[-1], x.device)
 
 
 @cached
 def _triangle(size: int, device: torch.device) -> Tensor:
-    """`(size, size)` ones on and above the diagonal."""
+    """`(size, size)`, ones on and above the diagonal."""
     return torch.ones(size, size).triu().to(device)
-
-
-@cached
-def hann_window(size: int, device: torch.device) -> Tensor:
-    """Periodic Hann window `(size,)`."""
-    return torch.hann_window(size).to(device)
 
 
 def map_in_chunks(
     function: Callable[..., Tensor], chunk: int, size: int, waveform: Tensor, *per_clip: Tensor
 ) -> Tensor:
-    """`function(waveform, *per_clip)`, which treats each clip by itself, as `(B, size)`.
+    """Computes `function(waveform, *per_clip)` in chunks of clips and pads the result to `(B, size)` with zeros.
 
     Args:
-        function: maps `(b, T)` and any number of `(b, ...)` to `(b, size)` or less, which zeros follow.
-        chunk: clips at a time on a CPU; it also bounds the memory of what happens in between.
+        function: maps `(b, T)` and any number of `(b, ...)` to at most `size` samples a clip, `(b, samples)`.
+        chunk: clips at a time on a CPU. It also bounds the memory of intermediate results.
     """
     if waveform.device.type != "cpu":
         whole = function(waveform, *per_clip)
@@ -80,46 +89,50 @@ def map_similar_ratios(
     chunk: int,
     ratio: Tensor,
     bounds: tuple[float, float],
-    still: Tensor,
+    unchanged: Tensor,
     waveform: Tensor,
     lengths: Tensor,
-    new: Tensor,
+    new_lengths: Tensor,
     size: int,
     *per_clip: Tensor,
 ) -> Tensor:
-    """`change(waveform, bounds, size, *per_clip)` as `(B, size)`, zero beyond `new`, the `still` clips as they are.
+    """Computes `change(waveform, bounds, size, *per_clip)` as `(B, size)`, zero beyond `new_lengths`.
 
-    A CPU reads its own numbers: it leaves out what stays and what is padding, and takes clips of like ratio together,
-    which have as much to be done. What a clip becomes may not depend on its company.
+    On a CPU, reading a tensor's values costs nothing. There this function skips unchanged clips and padding, and puts
+    clips of similar ratio into one chunk, since the work of a chunk grows with the range of its ratios.
 
     Args:
-        change: maps `(b, T)`, the bounds of the ratios in it, the samples wanted and any number of `(b, ...)` to
-            `(b, samples)`.
-        ratio: `(B,)` by how much each clip is changed, within `bounds`, two host numbers.
-        still: `(B,)` bool, clips that stay as they are.
-        lengths, new: `(B,)` samples before and after, at most `T` and `size`.
+        change: maps `(b, T)`, the bounds of the ratios within it, the number of samples wanted and any number of
+            `(b, ...)` to `(b, samples)`. A clip's result must not depend on the other clips or the bounds.
+        chunk: clips at a time on a CPU.
+        ratio: `(B,)`, the factor by which each clip is changed.
+        bounds: least and greatest possible ratio, as Python numbers.
+        unchanged: `(B,)` bool, clips that are copied.
+        lengths: `(B,)` samples before the change, at most T.
+        new_lengths: `(B,)` samples after it, at most `size`.
     """
-    if not _knows_its_numbers(waveform):
+    if not _reads_without_waiting(waveform):
         changed = change(waveform, bounds, size, *per_clip)
-        same = F.pad(waveform, (0, size - waveform.shape[1]))  # cuts where every clip is faster, and none the same
-        return torch.where(still[:, None], same, changed) * valid_mask(new, size)
+        copied = F.pad(waveform, (0, size - waveform.shape[1]))  # cuts where every clip gets shorter and none is copied
+        return torch.where(unchanged[:, None], copied, changed) * valid_mask(new_lengths, size)
     result = waveform.new_empty(len(waveform), size)
-    ratios, heard, ends, stays = (numbers.tolist() for numbers in (ratio, lengths, new, still))
+    ratios, old_ends, ends, copies = (values.tolist() for values in (ratio, lengths, new_lengths, unchanged))
     for clip, end in enumerate(ends):
         result[clip, end:] = 0
-        if stays[clip]:
+        if copies[clip]:
             result[clip, :end] = waveform[clip, :end]
-    moving = sorted((clip for clip, stay in enumerate(stays) if not stay), key=lambda clip: ratios[clip])
-    for start in range(0, len(moving), chunk):
-        clips = moving[start : start + chunk]
-        index, span = torch.tensor(clips), (ratios[clips[0]], ratios[clips[-1]])
-        part = waveform.index_select(0, index)[:, : max(heard[clip] for clip in clips)]
-        told = (numbers.index_select(0, index) for numbers in per_clip)
-        for clip, samples in zip(clips, change(part, span, max(ends[clip] for clip in clips), *told), strict=True):
+    by_ratio = sorted((clip for clip, copy in enumerate(copies) if not copy), key=lambda clip: ratios[clip])
+    for start in range(0, len(by_ratio), chunk):
+        clips = by_ratio[start : start + chunk]
+        index, chunk_bounds = torch.tensor(clips), (ratios[clips[0]], ratios[clips[-1]])
+        part = waveform.index_select(0, index)[:, : max(old_ends[clip] for clip in clips)]
+        parameters = (values.index_select(0, index) for values in per_clip)
+        changed = change(part, chunk_bounds, max(ends[clip] for clip in clips), *parameters)
+        for clip, samples in zip(clips, changed, strict=True):
             result[clip, : ends[clip]] = samples[: ends[clip]]
     return result
 
 
-def _knows_its_numbers(tensor: Tensor) -> bool:
-    """Whether reading its numbers makes nobody wait."""
+def _reads_without_waiting(tensor: Tensor) -> bool:
+    """Whether the host can read the tensor's values without waiting for a device."""
     return tensor.device.type == "cpu"

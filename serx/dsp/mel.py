@@ -1,10 +1,12 @@
-"""Mel filter banks, plain and shifted in pitch, applied in narrow bands.
+"""Mel filter banks and the mel power spectrogram, as librosa defines them.
 
-A mel filter touches few bins. On a CPU the bank is cut into groups of 16 filters, each multiplied with the bins it
-reaches alone: a quarter of the work of one dense product. On a GPU one product is one launch, and faster.
+The mel scale follows the ear: linear in Hz up to 1 kHz, logarithmic above. `n_mels` triangular filters are equally
+spaced on it; each rises from the center of the filter below and falls to the center of the one above. Divided by half
+its width in Hz, every filter has area 1.
 
-A pitch shift by the ratio r moves what was at f to r f, so the shifted clip's mel power is the plain spectrum under
-filters read at r f. The banks of all ratios P / 128 are cached and each clip picks its own.
+A mel filter covers few bins. On a CPU the bank is therefore cut into groups of 16 filters, and each group is multiplied
+with only the bins that it covers: a quarter of the work of one dense product. On a GPU one product is one launch, which
+is faster.
 """
 
 import math
@@ -15,13 +17,15 @@ from torch import Tensor
 
 from serx.dsp.batching import cached
 
-PITCH_STEPS = 128  # ratios are multiples of 1 / 128, about 13 cents apart
-FIRST_STEP, LAST_STEP = 105, 156  # -3.43 to +3.42 semitones; more would widen the bands
-BAND_FILTERS = 16  # filters a group on a CPU
+BAND_FILTERS = 16  # filters of a group on a CPU
 
 
 class MelScale(NamedTuple):
-    """`n_mels` triangles between `f_min` and `f_max` Hz over the `n_fft // 2 + 1` bins of a spectrum."""
+    """`n_mels` triangles between `f_min` and `f_max` Hz, over the `n_fft // 2 + 1` bins of a spectrum.
+
+    >>> MelScale(sample_rate=16000, n_fft=1024, n_mels=64, f_min=0.0, f_max=8000.0).n_mels
+    64
+    """
 
     sample_rate: int
     n_fft: int
@@ -31,7 +35,7 @@ class MelScale(NamedTuple):
 
 
 class Band(NamedTuple):
-    """Filters over the bins `low` to `high`: `weights (..., high - low, filters)`."""
+    """A group of filters over the bins `low` to `high` (exclusive): `weights (..., high - low, filters)`."""
 
     low: int
     high: int
@@ -39,7 +43,15 @@ class Band(NamedTuple):
 
 
 def mel_filters(scale: MelScale, ratio: float = 1.0) -> Tensor:
-    """`(n_fft // 2 + 1, n_mels)`, Slaney's scale and area norm as in `librosa.filters.mel`, read at `ratio` * f."""
+    """Filter bank `(n_fft // 2 + 1, n_mels)` in Slaney's scale and area norm, the transpose of `librosa.filters.mel`.
+
+    Args:
+        scale: the filters' number and range.
+        ratio: the filters are evaluated at `ratio * f`, which shifts the pitch of what they measure by that ratio.
+
+    >>> mel_filters(MelScale(16000, 1024, 64, 0.0, 8000.0)).shape
+    torch.Size([513, 64])
+    """
     low, high = (_to_mel(torch.tensor(f, dtype=torch.float64)) for f in (scale.f_min, scale.f_max))
     corners = _to_hertz(low + (high - low) * torch.arange(scale.n_mels + 2, dtype=torch.float64) / (scale.n_mels + 1))
     left, center, right = corners[:-2], corners[1:-1], corners[2:]
@@ -49,45 +61,33 @@ def mel_filters(scale: MelScale, ratio: float = 1.0) -> Tensor:
 
 
 def mel_power(power: Tensor, scale: MelScale) -> Tensor:
-    """`power (B, N, bins)` -> `(B, N, n_mels)`."""
-    return _joined([power[..., b.low : b.high] @ b.weights for b in _plain_bands(scale, power.device)])
+    """`power (B, N, n_fft // 2 + 1)` -> mel power `(B, N, n_mels)`.
+
+    >>> mel_power(torch.ones(2, 10, 513), MelScale(16000, 1024, 64, 0.0, 8000.0)).shape
+    torch.Size([2, 10, 64])
+    """
+    return join_bands([power[..., band.low : band.high] @ band.weights for band in _mel_bands(scale, power.device)])
 
 
-def shifted_mel_power(power: Tensor, scale: MelScale, steps: Tensor) -> Tensor:
-    """Mel power of clips shifted in pitch by `steps / 128`, `steps (B,)` int64; 128 leaves the clip bit for bit."""
-    bands = _shifted_bands(scale, power.device)
-    index = steps - FIRST_STEP
-    shifted = _joined([torch.bmm(power[..., b.low : b.high], b.weights.index_select(0, index)) for b in bands])
-    still = steps == PITCH_STEPS
-    if steps.device.type == "cpu" and not still.any():  # a CPU waits for nothing when it reads its own numbers
-        return shifted
-    return torch.where(still[:, None, None], mel_power(power, scale), shifted)
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
+def join_bands(parts: list[Tensor]) -> Tensor:
+    """Concatenates the outputs of the bands along the filters."""
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
 
-@cached
-def _plain_bands(scale: MelScale, device: torch.device) -> tuple[Band, ...]:
-    return _bands(mel_filters(scale), device)
-
-
-@cached
-def _shifted_bands(scale: MelScale, device: torch.device) -> tuple[Band, ...]:
-    ratios = [step / PITCH_STEPS for step in range(FIRST_STEP, LAST_STEP + 1)]
-    return _bands(torch.stack([mel_filters(scale, ratio) for ratio in ratios]), device)
-
-
-def _bands(filters: Tensor, device: torch.device) -> tuple[Band, ...]:
-    """Cuts `filters (..., bins, n_mels)` into groups, each with the bins that any of its filters reaches."""
+def cut_bands(filters: Tensor, device: torch.device) -> tuple[Band, ...]:
+    """Cuts `filters (..., bins, n_mels)` into groups, each with the bins that any of its filters covers."""
     count = BAND_FILTERS if device.type == "cpu" else filters.shape[-1]
     bands = []
     for group in filters.split(count, dim=-1):
-        reached = group.reshape(-1, *group.shape[-2:]).ne(0).any(0).any(-1).nonzero()[:, 0].tolist() or [0]
-        low, high = reached[0], reached[-1] + 1
+        covered = group.reshape(-1, *group.shape[-2:]).ne(0).any(0).any(-1).nonzero()[:, 0].tolist() or [0]
+        low, high = covered[0], covered[-1] + 1
         bands.append(Band(low, high, group[..., low:high, :].contiguous().to(device)))
     return tuple(bands)
+
+
+@cached
+def _mel_bands(scale: MelScale, device: torch.device) -> tuple[Band, ...]:
+    return cut_bands(mel_filters(scale), device)
 
 
 def _to_mel(hertz: Tensor) -> Tensor:

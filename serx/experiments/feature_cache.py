@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from serx.dsp.time_warp import Warp
+from serx.dsp.mel_warp import Warp
 from serx.features.stack import FeatureStack
 
 Memory = dict[int, np.ndarray]  # hash of a waveform's samples -> (F, N)

@@ -12,12 +12,12 @@ from serx.base_config import BaseConfig
 from serx.dsp import spectral_shape as spectral
 from serx.dsp.batching import valid_mask
 from serx.dsp.chroma import CLASSES, chroma, fold_octaves, tonnetz
-from serx.dsp.mel import MelScale, mel_filters, mel_power, shifted_mel_power
+from serx.dsp.mel import MelScale, mel_filters, mel_power
 from serx.dsp.pitch import Pitch, track_pitch
 from serx.dsp.spectrum import dct_matrix, delta, frame_count, power_to_db
 from serx.dsp.statistics import Statistic, summarize
 from serx.dsp.temporal import root_mean_square, zero_crossing_rate
-from serx.dsp.time_warp import Warp, stretch_frames, stretched_count
+from serx.dsp.mel_warp import Warp, shifted_mel_power, stretch_frames, stretched_count
 from serx.errors import ConfigError
 from serx.features.front_ends import CQT_BINS, CQT_LOWEST, CQT_OCTAVES, ConstantQ, front_end
 from serx.features.normalizer import RemoveLevel

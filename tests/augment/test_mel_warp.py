@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from serx.augment.mel_warp import MelWarp
-from serx.dsp.time_warp import Warp, stretch_frames, stretched_count
+from serx.dsp.mel_warp import Warp, stretch_frames, stretched_count
 from serx.errors import ConfigError
 from serx.features.stack import FeaturesConfig, FeatureStack
 from serx.seeding import ClipRandom

@@ -61,7 +61,7 @@ def test_a_range_that_ends_before_it_begins_is_refused():
     "transform", [PitchShift(semitones=(1.0, 2.0)), TimeStretch(tempo=(1.1, 1.2)), Speed(ratio=(1.1, 1.2))]
 )
 def test_clips_left_alone_are_whole_beside_clips_that_all_become_faster(transform, clips, monkeypatch):
-    monkeypatch.setattr(chunks, "_knows_its_numbers", lambda tensor: False)  # as on a GPU
+    monkeypatch.setattr(chunks, "_reads_without_waiting", lambda tensor: False)  # as on a GPU
     x, lengths = batched(clips)
     params = transform.draw(lengths, ClipRandom(torch.arange(4), derive(4, "test")), RATE)
     y, new = transform.apply(x, lengths, params)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from serx.dsp.mel import MelScale, mel_filters, mel_power, shifted_mel_power
+from serx.dsp.mel import MelScale, mel_filters, mel_power
+from serx.dsp.mel_warp import shifted_mel_power
 from tests.features.test_stack import worst_relative_error
 
 SCALES = [

@@ -105,7 +105,7 @@ def test_a_clip_does_not_hear_its_neighbours_its_padding_or_the_bounds(kind, dev
             return change_pitch_and_tempo(x, lengths, steps, tempo, bounds, tempos, WINDOW)
         return change_tempo(x, lengths, steps, bounds, WINDOW)
 
-    monkeypatch.setattr(chunks, "_knows_its_numbers", lambda tensor: device == "cpu")
+    monkeypatch.setattr(chunks, "_reads_without_waiting", lambda tensor: device == "cpu")
     together, new = change(x, lengths, steps, (96, 168))
     monkeypatch.undo()
     for i, wave in enumerate(clips):
