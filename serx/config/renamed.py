@@ -30,6 +30,7 @@ RENAMED_TRANSFORMS = {
     "noise_files": "background_noise",
     "room_files": "impulse_response",
     "polarity": "polarity_inversion",
+    "fused": "mel_warp",
 }
 # Keys of a transform, by its kind.
 RENAMED_TRANSFORM_KEYS = {
@@ -61,7 +62,7 @@ def _modern_value(dotted: str, value: Any) -> Any:
         return RENAMED_VALUES.get(dotted, {}).get(value, value)
     if dotted in ("augment.waveform", "augment.spectrogram") and isinstance(value, list | tuple):
         return type(value)(_modern_transform(item) for item in value)
-    return value
+    return _modern_transform(value) if dotted == "augment.mel_warp" else value
 
 
 def _modern_transform(item: Any) -> Any:
