@@ -1,9 +1,11 @@
-"""`Familiar`: which recordings a model is used to, so that it can say when one comes from elsewhere.
+"""`OodDetector`: does a recording's channel (microphone, room, noise) differ from those of the training recordings?
 
-A recording is described by `transforms.channel`, and training's recordings by their mean and covariance. How far new
-voices lie from these, when all else is the same, is measured on training speakers who are left out in turn: beyond what
-99 of 100 of their clips keep to, it is the recording that is unlike, not the voice. (Mahalanobis 1936; for networks Lee
-et al. 2018, "A simple unified framework for detecting out-of-distribution samples", who measure embeddings.)
+`dsp.channel` describes a recording by K numbers that depend on its channel more than on its speaker. The detector
+keeps their mean and covariance over the training clips, and measures the Mahalanobis distance of a new clip. How far
+unseen speakers lie when the channel is the same is measured on training speakers, each left out of the fit once:
+beyond the distance that 99 of 100 of their clips keep, the recording is reported as out of distribution. (Mahalanobis
+1936; for networks Lee et al. 2018, "A simple unified framework for detecting out-of-distribution samples", who measure
+embeddings.)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,115 +15,144 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from serx.dsp.channel import FADE_STEP_SECONDS, FADE_STEPS, channel, names
+from serx.dsp.channel import FADE_STEP_SECONDS, FADE_STEPS, channel_feature_names, channel_features
 from serx.errors import CheckpointError
 
-FEWEST_SPEAKERS = 3  # to leave one out of
-WITHIN = 0.99  # of the clips of speakers left out
-SHRINK = 0.1  # of the covariance's off-diagonal, which few clips tell badly
-LEAST_DB = 1.0  # a deviation that every number has at least
-MOST_CLIPS = 3000  # that are described, evenly drawn from more
+MIN_SPEAKERS = 3  # leaving one out needs at least two others
+WITHIN = 0.99  # quantile of the distances of left-out speakers that becomes the limit
+SHRINK = 0.1  # of the covariance's off-diagonal, which few clips estimate badly
+MIN_DEVIATION_DB = 1.0  # added to the deviation of every statistic
+MAX_CLIPS = 3000  # used for a fit; from a larger corpus, evenly spaced ones
 BATCH = 16
 
 
-ReadBatch = Callable[[np.ndarray], tuple[Tensor, Tensor]]  # clip numbers -> waveform (B, T), lengths (B,)
+ReadBatch = Callable[[np.ndarray], tuple[Tensor, Tensor]]  # clip indices -> waveform (B, T), lengths (B,)
 
 
 @dataclass(frozen=True, eq=False)
 class OodDetector:
-    """Of K numbers of `channel`: `mean (K,)` and `covariance (K, K)`, float64, and the distance that is usual."""
+    """Mean and covariance of K channel statistics over the training clips, and the largest usual distance.
+
+    Attributes:
+        mean: `(K,)` float64, in dB.
+        covariance: `(K, K)` float64.
+        limit: Mahalanobis distance beyond which a clip is out of distribution.
+
+    >>> random = np.random.default_rng(0)
+    >>> detector = OodDetector.fit(random.normal(size=(60, 4)), ["ann", "bob", "cyd"] * 20)
+    >>> (detector.distances(np.array([[0.0, 0, 0, 0], [9.0, 9, 9, 9]])) > detector.limit).tolist()
+    [False, True]
+    """
 
     mean: np.ndarray
     covariance: np.ndarray
     limit: float
 
-    def distances(self, rows: np.ndarray) -> np.ndarray:
-        """`(n,)` Mahalanobis distances of `rows (n, K)`; NaN of a clip too short to tell."""
-        away = rows - self.mean
-        return np.sqrt(np.einsum("ij,ij->i", away @ np.linalg.inv(self.covariance), away))
+    @classmethod
+    def fit(cls, statistics: np.ndarray, speaker_ids: Sequence[str]) -> "OodDetector | None":
+        """Fits `statistics (n, K)` of clips by `speaker_ids (n,)`; None if there are fewer than three speakers.
+
+        Clips with a NaN, which are too short to describe, are ignored.
+        """
+        finite = np.isfinite(statistics).all(1)
+        statistics, speakers = statistics[finite].astype(np.float64), np.asarray(speaker_ids)[finite]
+        if len(np.unique(speakers)) < MIN_SPEAKERS:
+            return None
+        fitted = _gaussian(statistics)
+        limit = float(np.quantile(left_out_distances(statistics, speakers), WITHIN))
+        return cls(fitted.mean, fitted.covariance, limit)
+
+    @classmethod
+    def fit_clips(
+        cls, read_batch: ReadBatch, clips: np.ndarray, speaker_ids: Sequence[str], sample_rate: int
+    ) -> "OodDetector | None":
+        """Fits `clips (n,)`, given by index, of `speaker_ids (n,)`; uses at most 3000 of them."""
+        chosen = np.unique(np.linspace(0, len(clips) - 1, MAX_CLIPS).round().astype(int))
+        statistics = channel_statistics(read_batch, clips[chosen], sample_rate)
+        return cls.fit(statistics, [speaker_ids[i] for i in chosen])
+
+    def distances(self, statistics: np.ndarray) -> np.ndarray:
+        """`(n,)` Mahalanobis distances of `statistics (n, K)`; NaN for a clip that is too short to describe."""
+        deviation = statistics - self.mean
+        return np.sqrt(np.einsum("ij,ij->i", deviation @ np.linalg.inv(self.covariance), deviation))
 
     def ood_fraction(self, read_batch: ReadBatch, clips: np.ndarray, sample_rate: int) -> float:
-        """How many of the `clips (n,)` lie beyond the limit, as a fraction."""
-        return float((self.distances(describe(read_batch, clips, sample_rate)) > self.limit).mean())
+        """The fraction of `clips (n,)` that are out of distribution."""
+        return float((self.distances(channel_statistics(read_batch, clips, sample_rate)) > self.limit).mean())
 
-    def unlike(self, waveform: Tensor, lengths: Tensor, sample_rate: int) -> list[str | None]:
-        """Of each clip of `waveform (B, T)`, `lengths (B,)`: in what it is most unlike training's, or None."""
-        rows = channel(waveform, lengths, sample_rate).double().cpu().numpy()
-        far = self.distances(rows) > self.limit
-        return [self._most(row, sample_rate) if beyond else None for row, beyond in zip(rows, far, strict=True)]
+    def explain(self, waveform: Tensor, lengths: Tensor, sample_rate: int) -> list[str | None]:
+        """For each clip of `waveform (B, T)`, `lengths (B,)`: how it differs most from training, or None if usual."""
+        statistics = channel_features(waveform, lengths, sample_rate).double().cpu().numpy()
+        is_ood = self.distances(statistics) > self.limit
+        return [
+            self._largest_deviation(row, sample_rate) if ood else None
+            for row, ood in zip(statistics, is_ood, strict=True)
+        ]
 
-    def _most(self, row: np.ndarray, sample_rate: int) -> str:
-        away = row - self.mean
-        most = int(np.argmax(np.abs(away) / np.sqrt(np.diag(self.covariance))))
-        kind, low, high = names(sample_rate)[most]
+    def _largest_deviation(self, row: np.ndarray, sample_rate: int) -> str:
+        """The statistic of `row (K,)` with the largest deviation from training, in words."""
+        deviation = row - self.mean
+        largest = int(np.argmax(np.abs(deviation) / np.sqrt(np.diag(self.covariance))))
+        kind, low, high = channel_feature_names(sample_rate)[largest]
         band = f"{low} to {high} Hz"
         if kind == "fading":
-            span, guess = round(1000 * FADE_STEP_SECONDS * FADE_STEPS), "noise or a room? " if away[most] > 0 else ""
-            return f"{guess}in {span} ms it fades by {-row[most]:.0f} dB at {band}, theirs by {-self.mean[most]:.0f}"
-        how = f"{abs(away[most]):.0f} dB {'louder' if away[most] > 0 else 'softer'}"
-        return f"its {kind} are {how} at {band}, beside the rest, than theirs"
+            milliseconds = round(1000 * FADE_STEP_SECONDS * FADE_STEPS)
+            cause = "noise or a room? " if deviation[largest] > 0 else ""
+            return (
+                f"{cause}at {band} it fades by {-row[largest]:.0f} dB in {milliseconds} ms, "
+                f"training clips by {-self.mean[largest]:.0f} dB"
+            )
+        direction = "louder" if deviation[largest] > 0 else "softer"
+        return (
+            f"relative to the rest of its spectrum, its {kind} are {abs(deviation[largest]):.0f} dB {direction} at "
+            f"{band} than in training clips"
+        )
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps."""
-        kept = {"mean": self.mean, "covariance": self.covariance, "limit": np.array(self.limit)}
-        return {name: torch.from_numpy(value) for name, value in kept.items()}
+        """The tensors that a checkpoint stores."""
+        arrays = {"mean": self.mean, "covariance": self.covariance, "limit": np.array(self.limit)}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], sample_rate: int) -> "OodDetector | None":
+        """Restores what `tensors` returned; None if there are none (a checkpoint without a detector).
+
+        Raises:
+            CheckpointError: a tensor is missing or has another shape or type, or the covariance is not positive
+                definite.
+        """
+        if not tensors:
+            return None
+        count = len(channel_feature_names(sample_rate))
+        shapes = {"mean": (count,), "covariance": (count, count), "limit": ()}
+        for name, shape in shapes.items():
+            if name not in tensors or tuple(tensors[name].shape) != shape or tensors[name].dtype != torch.float64:
+                raise CheckpointError(f"checkpoint: ood.{name} is missing, or its shape or type is wrong")
+        detector = cls(tensors["mean"].numpy(), tensors["covariance"].numpy(), float(tensors["limit"]))
+        if not (np.linalg.eigvalsh(detector.covariance) > 0).all():
+            raise CheckpointError("checkpoint: ood.covariance is not a covariance: it is not positive definite")
+        return detector
 
 
-def from_tensors(tensors: Mapping[str, Tensor], sample_rate: int) -> OodDetector | None:
-    """What `tensors` gave; None of a checkpoint that holds nothing of it.
-
-    Raises:
-        CheckpointError: a piece is missing or of another shape, or the covariance is none.
-    """
-    if not tensors:
-        return None
-    count = len(names(sample_rate))
-    shapes = {"mean": (count,), "covariance": (count, count), "limit": ()}
-    for name, shape in shapes.items():
-        if name not in tensors or tuple(tensors[name].shape) != shape or tensors[name].dtype != torch.float64:
-            raise CheckpointError(f"checkpoint: ood.{name} is missing or of another shape or type")
-    found = OodDetector(tensors["mean"].numpy(), tensors["covariance"].numpy(), float(tensors["limit"]))
-    if not (np.linalg.eigvalsh(found.covariance) > 0).all():
-        raise CheckpointError("checkpoint: ood.covariance is no covariance")
-    return found
-
-
-def fit_ood_detector(
-    read_batch: ReadBatch, clips: np.ndarray, speaker_ids: Sequence[str], sample_rate: int
-) -> OodDetector | None:
-    """`fit` of the `clips (n,)` of `persons (n,)`, or of as many of them as tell enough."""
-    some = np.unique(np.linspace(0, len(clips) - 1, MOST_CLIPS).round().astype(int))
-    return fit(describe(read_batch, clips[some], sample_rate), [speaker_ids[i] for i in some])
-
-
-def fit(rows: np.ndarray, speaker_ids: Sequence[str]) -> OodDetector | None:
-    """What recordings `rows (n, K)` of `persons (n,)` have in common; None of fewer than three speakers."""
-    told = np.isfinite(rows).all(1)
-    rows, speakers = rows[told].astype(np.float64), np.asarray(speaker_ids)[told]
-    if len(np.unique(speakers)) < FEWEST_SPEAKERS:
-        return None
-    found = _fit(rows)
-    return OodDetector(found.mean, found.covariance, float(np.quantile(left_out(rows, speakers), WITHIN)))
-
-
-def left_out(rows: np.ndarray, speaker_ids: np.ndarray) -> np.ndarray:
-    """`(n,)` distances of `rows (n, K)` from what the clips of all other `persons (n,)` have in common."""
-    found = np.empty(len(rows))
+def left_out_distances(statistics: np.ndarray, speaker_ids: np.ndarray) -> np.ndarray:
+    """`(n,)` distances of `statistics (n, K)` from a fit of the clips of all other `speaker_ids (n,)`."""
+    distances = np.empty(len(statistics))
     for speaker_id in np.unique(speaker_ids):
-        own = speaker_ids == speaker_id
-        found[own] = _fit(rows[~own]).distances(rows[own])
-    return found
+        of_speaker = speaker_ids == speaker_id
+        distances[of_speaker] = _gaussian(statistics[~of_speaker]).distances(statistics[of_speaker])
+    return distances
 
 
-def describe(read_batch: ReadBatch, clips: np.ndarray, sample_rate: int) -> np.ndarray:
-    """`channel` of `clips (n,)`: `(n, K)`."""
+def channel_statistics(read_batch: ReadBatch, clips: np.ndarray, sample_rate: int) -> np.ndarray:
+    """`dsp.channel` of `clips (n,)`, given by index: `(n, K)` float32."""
     with torch.inference_mode():
         batches = np.array_split(clips, -(-len(clips) // BATCH))
-        return np.concatenate([channel(*read_batch(batch), sample_rate).cpu().numpy() for batch in batches])
+        return np.concatenate([channel_features(*read_batch(batch), sample_rate).cpu().numpy() for batch in batches])
 
 
-def _fit(rows: np.ndarray) -> OodDetector:
-    covariance = np.cov(rows, rowvar=False, bias=True)
+def _gaussian(statistics: np.ndarray) -> OodDetector:
+    """Mean and shrunken covariance of `statistics (n, K)`, still without a limit."""
+    covariance = np.cov(statistics, rowvar=False, bias=True)
     diagonal = np.diag(np.diag(covariance))
-    shrunk = (1 - SHRINK) * covariance + SHRINK * diagonal + LEAST_DB**2 * np.eye(len(covariance))
-    return OodDetector(rows.mean(0), shrunk, 0.0)
+    shrunk = (1 - SHRINK) * covariance + SHRINK * diagonal + MIN_DEVIATION_DB**2 * np.eye(len(covariance))
+    return OodDetector(statistics.mean(0), shrunk, 0.0)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from serx.dsp.resampling import RATIO_STEPS, play
+from serx.dsp.resampling import RATIO_STEPS, change_speed_uniformly
 from serx.features.normalizer import Normalizer
 from serx.features.stack import FeaturesConfig, FeatureStack
 from serx.models.backbone import build_model
@@ -51,7 +51,7 @@ class Recognizer(nn.Module):
         """
         if self.tta_speeds == [RATIO_STEPS]:
             return self.logits(waveform, lengths)
-        versions = [play(waveform, lengths, speed) for speed in self.tta_speeds]
+        versions = [change_speed_uniformly(waveform, lengths, speed) for speed in self.tta_speeds]
         return torch.stack([self.logits(*version).log_softmax(-1) for version in versions]).mean(0)
 
     def logits(self, waveform: Tensor, lengths: Tensor) -> Tensor:

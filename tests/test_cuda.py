@@ -27,7 +27,7 @@ from serx.augment.compose import (
 from serx.augment.mel_warp import MelWarp
 from serx.data.batches import DeviceAudio, StreamedAudio, make_batch_source
 from serx.data.dataset import load_dataset, split_dataset
-from serx.dsp.channel import channel
+from serx.dsp.channel import channel_features
 from serx.dsp.mel_warp import Warp
 from serx.features.stack import FeatureName, FeaturesConfig, FeatureStack
 from serx.inference.adaptation import adapted
@@ -108,8 +108,8 @@ def test_augmentation_is_the_cpus(clips):
 
 def test_what_a_recording_is_like_is_the_cpus(clips):
     waveform, lengths = batched(clips)
-    here = channel(waveform.to(GPU), lengths.to(GPU), RATE).cpu()
-    torch.testing.assert_close(here, channel(waveform, lengths, RATE), atol=1e-2, rtol=1e-4, equal_nan=True)
+    here = channel_features(waveform.to(GPU), lengths.to(GPU), RATE).cpu()
+    torch.testing.assert_close(here, channel_features(waveform, lengths, RATE), atol=1e-2, rtol=1e-4, equal_nan=True)
 
 
 def test_a_gru_over_time_is_the_cpus_and_never_waits():

@@ -5,12 +5,12 @@ import pytest
 import torch
 from scipy.signal import butter, sosfilt
 
-from serx.dsp.channel import channel, names
+from serx.dsp.channel import channel_feature_names, channel_features
 from serx.errors import CheckpointError
 from serx.ood import OodDetector, fit, fit_ood_detector, from_tensors
 from tests.conftest import RATE, speechlike
 
-K = len(names(RATE))
+K = len(channel_feature_names(RATE))
 
 
 def bursts(seed: int, fade_seconds: float = 0.01, noise: float = 1e-4) -> np.ndarray:
@@ -26,7 +26,7 @@ def described(*clips: np.ndarray) -> np.ndarray:
     batch = torch.zeros(len(clips), int(lengths.max()))
     for row, clip in zip(batch, clips, strict=True):
         row[: len(clip)] = torch.from_numpy(clip)
-    return channel(batch, lengths, RATE).numpy()
+    return channel_features(batch, lengths, RATE).numpy()
 
 
 def test_a_clip_is_described_alike_whatever_stands_beside_it_and_however_loud_it_is():
@@ -41,7 +41,7 @@ def test_a_clip_is_described_alike_whatever_stands_beside_it_and_however_loud_it
 def test_bands_of_white_noise_are_as_loud_as_the_whole():
     random = np.random.default_rng(0)
     [row] = described(random.standard_normal(RATE * 20).astype("f4"))
-    of = {kind: row[[name[0] == kind for name in names(RATE)]] for kind in ("pauses", "medians", "peaks")}
+    of = {kind: row[[name[0] == kind for name in channel_feature_names(RATE)]] for kind in ("pauses", "medians", "peaks")}
     assert np.abs(of["medians"][3:]).max() < 0.7  # wide bands; in narrow ones a chi-square's median is below its mean
     assert (of["pauses"] < of["medians"]).all() and (of["medians"] < of["peaks"]).all()
 
@@ -49,14 +49,14 @@ def test_bands_of_white_noise_are_as_loud_as_the_whole():
 @pytest.mark.parametrize("seconds", [0.02, 0.05])
 def test_fading_is_as_fast_as_the_sound_fades(seconds):
     [row] = described(bursts(0, seconds, noise=0.0))
-    fading = row[[name[0] == "fading" for name in names(RATE)]]
+    fading = row[[name[0] == "fading" for name in channel_feature_names(RATE)]]
     exact = 20 * np.log10(np.exp(-0.048 / seconds))
     np.testing.assert_allclose(fading, exact, rtol=0.25)
 
 
 def test_a_lower_sample_rate_has_the_bands_it_can_have():
-    assert max(high for _, _, high in names(8000)) == 4000
-    assert channel(torch.randn(2, 8000), torch.tensor([8000, 5000]), 8000).shape == (2, len(names(8000)))
+    assert max(high for _, _, high in channel_feature_names(8000)) == 4000
+    assert channel_features(torch.randn(2, 8000), torch.tensor([8000, 5000]), 8000).shape == (2, len(channel_feature_names(8000)))
 
 
 def test_digital_silence_within_a_clip_is_a_number():

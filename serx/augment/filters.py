@@ -14,7 +14,7 @@ from torch import Tensor
 from serx.augment.transform import PositiveRange, Probability, Range, log_uniform
 from serx.base_config import BaseConfig
 from serx.dsp.batching import valid_mask
-from serx.dsp.fft_filter import high_response, low_response, peak_response, shape_spectrum
+from serx.dsp.fft_filter import high_pass_response, low_pass_response, peak_response, shape_spectrum
 from serx.seeding import ClipRandom
 
 _MARGIN_SECONDS = 0.25  # after which the sharpest filter below is 100 dB down
@@ -136,7 +136,7 @@ def _pass(x: Tensor, lengths: Tensor, params: FilterParams, order: int) -> Tenso
         responses = [kind(frequency, cutoff, order) for kind, cutoff in zip(kinds, cutoffs, strict=True)]
         return math.prod(responses[1:], start=responses[0])
 
-    edges = ((high_response, params.low), (low_response, params.high))
+    edges = ((high_pass_response, params.low), (low_pass_response, params.high))
     cutoffs = [cutoff for _, cutoff in edges if cutoff is not None]
     y = shape_spectrum(x, response, params.margin, *cutoffs) * valid_mask(lengths, x.shape[1])
     return torch.where(params.on[:, None], y, x)

@@ -11,7 +11,7 @@ from torch import Tensor, where
 
 from serx.augment.transform import Probability, Range, log_uniform
 from serx.base_config import BaseConfig
-from serx.dsp.resampling import FIRST, LAST, RATIO_STEPS, change_speed
+from serx.dsp.resampling import FASTEST, RATIO_STEPS, SLOWEST, change_speed
 from serx.dsp.vocoder import change_pitch, change_pitch_and_tempo, change_tempo, window_size
 from serx.seeding import ClipRandom
 
@@ -27,8 +27,8 @@ class StepParams(NamedTuple):
 
 
 def _speeds(ratio: tuple[float, float]) -> tuple[float, float]:
-    if not FIRST <= ratio[0] * RATIO_STEPS <= ratio[1] * RATIO_STEPS <= LAST:
-        raise ValueError(f"{list(ratio)} leaves the possible speeds, {FIRST / RATIO_STEPS} to {LAST / RATIO_STEPS}")
+    if not SLOWEST <= ratio[0] * RATIO_STEPS <= ratio[1] * RATIO_STEPS <= FASTEST:
+        raise ValueError(f"{list(ratio)} leaves the possible speeds, {SLOWEST / RATIO_STEPS} to {FASTEST / RATIO_STEPS}")
     return ratio
 
 

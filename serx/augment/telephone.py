@@ -13,7 +13,7 @@ from torch import Tensor
 from serx.augment.transform import Probability
 from serx.base_config import BaseConfig
 from serx.dsp.batching import valid_mask
-from serx.dsp.fft_filter import high_response, low_response, shape_spectrum
+from serx.dsp.fft_filter import high_pass_response, low_pass_response, shape_spectrum
 from serx.dsp.noise import NOISE_TABLE, read_table
 from serx.seeding import ClipRandom
 
@@ -66,8 +66,8 @@ def companded(x: Tensor, noise: Tensor) -> Tensor:
 
 
 def _band(frequency: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    return high_response(frequency, low, ORDER) * low_response(frequency, high, ORDER)
+    return high_pass_response(frequency, low, ORDER) * low_pass_response(frequency, high, ORDER)
 
 
 def _receiver(frequency: Tensor, high: Tensor) -> Tensor:
-    return low_response(frequency, high, ORDER)
+    return low_pass_response(frequency, high, ORDER)

@@ -1,6 +1,5 @@
-"""`survey`: what a corpus holds, and what in it would mislead, before anything is trained on it."""
+"""`audit_dataset`: count what a corpus holds, and warn about what would mislead, before training on it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,18 +8,26 @@ import torch
 from serx.data.batches import BatchSource
 from serx.data.dataset import Dataset
 from serx.data.utterance import Sex
-from serx.dsp.channel import channel
-from serx.ood import BATCH, FEWEST_SPEAKERS, WITHIN, left_out
+from serx.dsp.channel import channel_features
+from serx.ood import BATCH, MIN_SPEAKERS, WITHIN, left_out_distances
 
-ODD_SHARE = 0.5  # of a speaker's clips beyond what others keep to: recorded otherwise
-QUIET_DB, LOUD_DB = -60.0, -6.0  # root-mean-square levels that no speech well recorded has
+MAX_OUTLIERS = 0.5  # warn if more than this fraction of a speaker's clips are outliers
+QUIET_DB, LOUD_DB = -60.0, -6.0  # root-mean-square levels outside of which no well-recorded speech lies
 
 
 @dataclass(frozen=True)
 class SpeakerAudit:
-    """One person: clips, minutes, median level re full scale, the emotions that are missing.
+    """One speaker.
 
-    `odd` is the share of clips recorded unlike everybody else's, None where there are too few speakers to tell.
+    Attributes:
+        speaker_id: `corpus/speaker`.
+        sex: `"male"`, `"female"` or None if unknown.
+        clips: number of clips.
+        minutes: their duration.
+        level_db: median root-mean-square level, dB re full scale.
+        missing: labels without a clip.
+        outliers: fraction of clips whose recording channel differs from the other speakers'; None if there are too
+            few speakers.
     """
 
     speaker_id: str
@@ -29,12 +36,24 @@ class SpeakerAudit:
     minutes: float
     level_db: float
     missing: tuple[str, ...]
-    odd: float | None
+    outliers: float | None
 
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """The speakers in order, the lengths of all clips, and of each label its clips and speakers by corpus."""
+    """What a corpus holds.
+
+    Attributes:
+        speakers: one entry per speaker, sorted.
+        seconds: `(n,)` durations of the clips.
+        counts: label -> corpus -> (clips, speakers).
+
+    >>> quiet = SpeakerAudit("own/ann", None, 10, 0.5, -72.0, ("sad",), None)
+    >>> for warning in Audit((quiet,), np.full(10, 3.0), {}).warnings:
+    ...     print(warning)
+    own/ann has no clip of sad
+    own/ann has a level of -72 dB re full scale; speech is usually at -50 to -15 dB
+    """
 
     speakers: tuple[SpeakerAudit, ...]
     seconds: np.ndarray
@@ -42,84 +61,88 @@ class Audit:
 
     @property
     def warnings(self) -> list[str]:
-        """A line for each thing that would mislead."""
-        told = []
-        for one in self.speakers:
-            if one.odd is not None and one.odd > ODD_SHARE:
-                share = f"{100 * one.odd:.0f} % of the clips"
-                told.append(
-                    f"{one.speaker_id} was recorded unlike everybody else ({share}): room, noise or microphone?"
+        """One line for each finding that would mislead training or evaluation."""
+        lines = []
+        for speaker in self.speakers:
+            name = speaker.speaker_id
+            if speaker.outliers is not None and speaker.outliers > MAX_OUTLIERS:
+                fraction = f"{100 * speaker.outliers:.0f} % of the clips"
+                lines.append(
+                    f"{name} was recorded differently from all other speakers ({fraction}): check room, noise and "
+                    "microphone"
                 )
-            if one.missing:
-                told.append(f"{one.speaker_id} has no clip of {', '.join(one.missing)}")
-            if not QUIET_DB < one.level_db < LOUD_DB:
-                told.append(
-                    f"{one.speaker_id} is at {one.level_db:.0f} dB of full scale, where speech is mostly at -50 to -15"
+            if speaker.missing:
+                lines.append(f"{name} has no clip of {', '.join(speaker.missing)}")
+            if not QUIET_DB < speaker.level_db < LOUD_DB:
+                lines.append(
+                    f"{name} has a level of {speaker.level_db:.0f} dB re full scale; speech is usually at -50 to -15 dB"
                 )
         for label, corpora in self.counts.items():
             if sum(speakers for _, speakers in corpora.values()) == 1:
-                told.append(f"{label} is told by one speaker alone: whoever learns it cannot be tested on it")
-        return told
+                lines.append(f"{label} has clips of one speaker only: a speaker-independent test of it is impossible")
+        return lines
 
 
-def audit(dataset: Dataset, source: BatchSource, sample_rate: int) -> Audit:
-    """Hears every clip once."""
-    rows, levels = [], []
+def audit_dataset(dataset: Dataset, source: BatchSource, sample_rate: int) -> Audit:
+    """Reads every clip once and counts clips, speakers, durations, levels and channel outliers.
+
+    Args:
+        dataset: a labeled corpus.
+        source: batches of its clips.
+        sample_rate: in Hz.
+    """
+    statistics, levels = [], []
     with torch.inference_mode():
         for batch in np.array_split(np.arange(len(dataset.utterances)), -(-len(dataset.utterances) // BATCH)):
             waveform, lengths = source.batch(batch)
-            rows.append(channel(waveform, lengths, sample_rate).double().cpu().numpy())
+            statistics.append(channel_features(waveform, lengths, sample_rate).double().cpu().numpy())
             power = waveform.double().square().sum(1) / lengths
             levels.append((10 * power.clamp(min=1e-20).log10()).cpu().numpy())
     speaker_ids = np.array([u.speaker_id for u in dataset.utterances])
-    odd = _odd(np.concatenate(rows), speaker_ids)
+    outliers = _outlier_fractions(np.concatenate(statistics), speaker_ids)
     seconds = dataset.audio_cache.lengths / sample_rate
-    told = [
-        _speaker(dataset, speaker_id, seconds, np.concatenate(levels), odd) for speaker_id in np.unique(speaker_ids)
-    ]
+    speakers = tuple(
+        _audit_speaker(dataset, speaker_id, seconds, np.concatenate(levels), outliers)
+        for speaker_id in np.unique(speaker_ids)
+    )
     corpora = sorted({u.corpus for u in dataset.utterances})
-    counts = {label: {name: _count(dataset, number, name) for name in corpora} for number, label in _labels(dataset)}
-    return Audit(tuple(told), seconds, counts)
+    counts = {
+        label: {corpus: _count(dataset, target, corpus) for corpus in corpora}
+        for target, label in enumerate(dataset.labels)
+    }
+    return Audit(speakers, seconds, counts)
 
 
-def _odd(rows: np.ndarray, speaker_ids: np.ndarray) -> dict[str, float]:
-    """Of each person the share of clips further off than 99 of 100 clips of the others are."""
-    known = np.isfinite(rows).all(1)
-    rows, speakers = rows[known], speaker_ids[known]
-    people = np.unique(speakers)
-    if len(people) < FEWEST_SPEAKERS:
+def _outlier_fractions(statistics: np.ndarray, speaker_ids: np.ndarray) -> dict[str, float]:
+    """For each speaker the fraction of clips farther away than 99 of 100 clips of the other speakers."""
+    finite = np.isfinite(statistics).all(1)
+    statistics, speakers = statistics[finite], speaker_ids[finite]
+    names = np.unique(speakers)
+    if len(names) < MIN_SPEAKERS:
         return {}
-    away = left_out(rows, speakers)
-    usual = {speaker_id: np.quantile(away[speakers != speaker_id], WITHIN) for speaker_id in people}
-    return {speaker_id: float((away[speakers == speaker_id] > usual[speaker_id]).mean()) for speaker_id in people}
+    distances = left_out_distances(statistics, speakers)
+    limits = {name: np.quantile(distances[speakers != name], WITHIN) for name in names}
+    return {name: float((distances[speakers == name] > limits[name]).mean()) for name in names}
 
 
-def _speaker(
-    dataset: Dataset, speaker_id: str, seconds: np.ndarray, levels: np.ndarray, odd: dict[str, float]
+def _audit_speaker(
+    dataset: Dataset, speaker_id: str, seconds: np.ndarray, levels: np.ndarray, outliers: dict[str, float]
 ) -> SpeakerAudit:
-    own = [i for i, u in enumerate(dataset.utterances) if u.speaker_id == speaker_id]
-    there = set(dataset.targets[own].tolist())
-    missing = tuple(label for number, label in _labels(dataset) if number not in there)
-    sexes: Sequence[Sex] = [sex for i in own if (sex := dataset.utterances[i].sex)]
+    clips = [i for i, u in enumerate(dataset.utterances) if u.speaker_id == speaker_id]
+    present = set(dataset.targets[clips].tolist())
     return SpeakerAudit(
         speaker_id=speaker_id,
-        sex=sexes[0] if sexes else None,
-        clips=len(own),
-        minutes=float(seconds[own].sum() / 60),
-        level_db=float(np.median(levels[own])),
-        missing=missing,
-        odd=odd.get(speaker_id),
+        sex=next((sex for i in clips if (sex := dataset.utterances[i].sex)), None),
+        clips=len(clips),
+        minutes=float(seconds[clips].sum() / 60),
+        level_db=float(np.median(levels[clips])),
+        missing=tuple(label for target, label in enumerate(dataset.labels) if target not in present),
+        outliers=outliers.get(speaker_id),
     )
 
 
-def _count(dataset: Dataset, number: int, source: str) -> tuple[int, int]:
-    clips = [
-        u
-        for u, target in zip(dataset.utterances, dataset.targets, strict=True)
-        if (target, u.corpus) == (number, source)
-    ]
+def _count(dataset: Dataset, target: int, corpus: str) -> tuple[int, int]:
+    """Clips and speakers of one class in one corpus."""
+    pairs = zip(dataset.utterances, dataset.targets, strict=True)
+    clips = [u for u, t in pairs if (t, u.corpus) == (target, corpus)]
     return len(clips), len({u.speaker_id for u in clips})
-
-
-def _labels(dataset: Dataset) -> list[tuple[int, str]]:
-    return list(enumerate(dataset.labels))

@@ -1,4 +1,9 @@
-"""White, pink and brown noise from one long table, added at a signal-to-noise ratio."""
+"""White, pink and brown noise, read from one long table, and its addition at a signal-to-noise ratio.
+
+The power of colored noise falls as 1 / f^k: by 0, 3 or 6 dB an octave. It is white noise whose spectrum is multiplied
+by f^(-k / 2). The product of spectra is periodic, so the end of the table joins its beginning, and a clip may start
+reading anywhere.
+"""
 
 import torch
 from torch import Tensor
@@ -6,22 +11,19 @@ from torch import Tensor
 from serx.dsp.batching import cached, read_from, valid_mask
 from serx.seeding import generator
 
-NOISE_TABLE = 1 << 21  # samples of noise that clips start anywhere in: 131 s at 16 kHz
-
-
-_TAIL = 1 << 17  # samples by which a table is lengthened, so that few sizes are kept
-
-
-EXPONENT = {"white": 0, "pink": 1, "brown": 2}  # power falls as 1 / f ** exponent: 0, 3 and 6 dB an octave
-
-
-FLAT_BELOW = 1 / 800  # of the sample rate, 20 Hz at 16 kHz: otherwise brown noise would be mostly inaudible
+NOISE_TABLE = 1 << 21  # samples of the table, 131 s at 16 kHz
+EXPONENT = {"white": 0, "pink": 1, "brown": 2}  # k above
+FLAT_BELOW = 1 / 800  # of the sample rate, 20 Hz at 16 kHz: most power of brown noise would be inaudible otherwise
+_TAIL = 1 << 17  # samples by which a table is extended at a time, so that few sizes are cached
 
 
 def add_at_snr(x: Tensor, lengths: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
-    """`x (B, T)` plus `noise (B, T)`, scaled so that their powers over the clip's samples are `snr_db (B,)` apart.
+    """Adds `noise (B, T)` to `x (B, T)`, scaled to a signal-to-noise ratio of `snr_db (B,)` over each clip's samples.
 
-    A silent clip, or silent noise, leaves `x` as it is.
+    A silent clip or silent noise leaves `x` unchanged. The result is zero beyond `lengths (B,)`, where `x` is.
+
+    >>> add_at_snr(torch.ones(1, 4), torch.tensor([4]), torch.tensor([[1.0, -1.0, 1.0, -1.0]]), torch.tensor([20.0]))
+    tensor([[1.1000, 0.9000, 1.1000, 0.9000]])
     """
     noise = noise * valid_mask(lengths, x.shape[1])
     level = torch.linalg.vector_norm(x, dim=1) / torch.linalg.vector_norm(noise, dim=1).clamp(min=1e-10)
@@ -30,20 +32,25 @@ def add_at_snr(x: Tensor, lengths: Tensor, noise: Tensor, snr_db: Tensor) -> Ten
 
 
 def read_table(color: str, start: Tensor, size: int) -> Tensor:
-    """Noise of unit power `(B, size)`, from each clip's own `start (B,)` in the table, round and round."""
-    return read_from(_unrolled(color, start.device, -(-size // _TAIL)), start, size)
+    """Noise of unit power `(B, size)`, read from `start (B,)` in the table, which repeats.
+
+    >>> noise = read_table("pink", torch.tensor([0, 1000]), 4000)
+    >>> torch.equal(noise[0, 1000:], noise[1, :3000])
+    True
+    """
+    return read_from(_extended_table(color, start.device, -(-size // _TAIL)), start, size)
 
 
 @cached
-def _unrolled(color: str, device: torch.device, tails: int) -> Tensor:
-    """The table and, after its end, its beginning again for `tails * _TAIL` samples."""
+def _extended_table(color: str, device: torch.device, tails: int) -> Tensor:
+    """The table followed by its own beginning, `tails * _TAIL` samples of it."""
     size = NOISE_TABLE + tails * _TAIL
     return noise_table(color, device).repeat(-(-size // NOISE_TABLE))[:size]
 
 
 @cached
 def noise_table(color: str, device: torch.device) -> Tensor:
-    """`(NOISE_TABLE,)`, the same Gaussian samples on every device, made once; its end joins its beginning."""
+    """`(NOISE_TABLE,)` samples of unit power, the same on every device."""
     white = torch.randn(NOISE_TABLE, generator=generator(0, "noise table"))
     if color == "white":
         return white.to(device)

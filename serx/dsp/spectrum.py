@@ -1,54 +1,72 @@
-"""Pure batched DSP: frames, spectra, decibels, cepstra and deltas, equal to librosa's with the same settings.
+"""Frames, power spectra, decibels and the DCT of cepstra, equal to librosa's with the same settings.
 
-Signals are `(B, T)` float32, zero beyond each clip's length. Spectra and features keep frames before bins,
-`(B, N, bins)`, because each next step is a matrix product over the bins. Frames are centered on multiples of
-`hop_length` with *zero* padding (librosa's default), so that a clip's last frame does not depend on where its batch
-ends.
+Frame n is centered on sample n * hop_length, so a clip of T samples has 1 + T // hop_length frames. The clip is padded
+with *zeros* (librosa's default): with reflection, a clip's last frames would depend on where its batch ends.
+
+Spectra and features have frames before bins, `(B, N, bins)`, since each next step is a matrix product over the bins.
 """
 
 import math
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 import torchaudio.functional as AF
 from torch import Tensor
 
-TINY = torch.finfo(torch.float32).tiny  # what librosa calls silence when it normalizes a frame
+TINY = torch.finfo(torch.float32).tiny  # below it librosa treats a frame as silent when it normalizes
 
 
 def frame_count(lengths: Tensor, hop_length: int) -> Tensor:
-    """Frames `(B,)` of clips of `lengths (B,)` samples: `1 + lengths // hop_length`."""
+    """Frames `(B,)` of clips of `lengths (B,)` samples.
+
+    >>> frame_count(torch.tensor([16000, 255]), 256)
+    tensor([63,  1])
+    """
     return 1 + lengths // hop_length
 
 
 def analysis_window(win_length: int, n_fft: int) -> Tensor:
-    """Periodic Hann window `(n_fft,)`, centered when `win_length` is shorter."""
+    """Periodic Hann window of `win_length` samples, centered in `(n_fft,)` zeros.
+
+    >>> analysis_window(4, 8)
+    tensor([0.0000, 0.0000, 0.0000, 0.5000, 1.0000, 0.5000, 0.0000, 0.0000])
+    """
     left = (n_fft - win_length) // 2
     return F.pad(torch.hann_window(win_length), (left, n_fft - win_length - left))
 
 
 def centered_frames(waveform: Tensor, size: int, hop_length: int) -> Tensor:
-    """`(B, T)` -> `(B, N, size)`, a view of the zero-padded waveform; `size` is even."""
+    """Frames of `size` samples, an even number: `(B, T)` -> `(B, N, size)`, a view of the zero-padded waveform."""
     return F.pad(waveform, (size // 2, size // 2)).unfold(-1, size, hop_length)
 
 
 def power_spectrum(waveform: Tensor, window: Tensor, hop_length: int) -> Tensor:
-    """`(B, T)` -> `(B, N, n_fft // 2 + 1)`, squared magnitudes of the windowed, centered, zero-padded STFT."""
+    """Squared magnitudes of the centered STFT: `(B, T)` -> `(B, N, n_fft // 2 + 1)`.
+
+    Args:
+        waveform: `(B, T)`, zero beyond each clip's length.
+        window: `(n_fft,)`, see `analysis_window`.
+        hop_length: samples from one frame to the next.
+
+    >>> tone = torch.sin(2 * torch.pi * 1000 / 16000 * torch.arange(16000))[None]
+    >>> power = power_spectrum(tone, analysis_window(1024, 1024), hop_length=256)
+    >>> power.shape, int(power[0, 30].argmax()) * 16000 / 1024
+    (torch.Size([1, 63, 513]), 1000.0)
+    """
     spectrum = torch.fft.rfft(centered_frames(waveform, len(window), hop_length) * window)
-    squares = torch.view_as_real(spectrum).square_()  # in place: a fresh page costs more than the square
+    squares = torch.view_as_real(spectrum).square_()  # in place: a new page of memory costs more than the square
     return squares[..., 0] + squares[..., 1]
 
 
-def dct_matrix(n_mfcc: int, n_mels: int) -> Tensor:
-    """`(n_mels, n_mfcc)`, the orthonormal DCT-II."""
-    return AF.create_dct(n_mfcc, n_mels, norm="ortho")
-
-
 def power_to_db(power: Tensor, valid: Tensor, amin: float = 1e-10, top_db: float | None = 80.0) -> Tensor:
-    """`(B, N, bins)` power to decibels re 1, floored at `amin` and at `top_db` below *each clip's own* maximum.
+    """Power `(B, N, bins)` in decibels relative to 1, with a floor at `amin` and one `top_db` below the maximum.
 
-    The maximum is over the frames that `valid (B, N)` marks: the first frame after a clip's last may be louder.
+    The maximum is *each clip's own*, over the frames that `valid (B, N)` marks: the first frame after a clip's last may
+    be louder than all before. torchaudio takes one maximum over the whole batch.
+
+    >>> power = torch.tensor([[[1.0], [1e-20], [100.0]]])
+    >>> power_to_db(power, valid=torch.tensor([[True, True, False]]), top_db=80.0).flatten().tolist()
+    [0.0, -80.0, 20.0]
     """
     decibels = power.clamp(min=amin).log10_().mul_(10)
     if top_db is None:
@@ -57,38 +75,11 @@ def power_to_db(power: Tensor, valid: Tensor, amin: float = 1e-10, top_db: float
     return torch.maximum(decibels, loudest[:, None, None] - top_db)
 
 
-def delta(features: Tensor, frames: Tensor, order: int = 1, width: int = 9) -> Tensor:
-    """The `order`-th time derivative of `features (B, N, F)`, as `librosa.feature.delta(mode="interp")`.
+def dct_matrix(n_mfcc: int, n_mels: int) -> Tensor:
+    """The orthonormal DCT-II `(n_mels, n_mfcc)` that turns mel decibels `(B, N, n_mels)` into MFCCs by `@`.
 
-    A Savitzky-Golay filter of polynomial degree `order`: its derivative is constant over the window, so librosa's
-    polynomial ends are the first and last full window's value repeated. Each clip ends at its own `frames (B,)`;
-    a clip shorter than the window is extended by its last frame. What stands beyond the frames is not zero.
+    >>> dct = dct_matrix(8, 8)
+    >>> torch.allclose(dct.T @ dct, torch.eye(8), atol=1e-6)
+    True
     """
-    half, size = width // 2, features.shape[1]
-    last = frames[:, None] - 1
-    position = torch.arange(size, device=features.device)
-    held = torch.where((position <= last)[..., None], features, _frame(features, last))
-    padded = torch.cat([held[:, :1].expand(-1, half, -1), held, held[:, -1:].expand(-1, half, -1)], dim=1)
-    weights = _derivative_weights(order, width)
-    slope = padded[:, half : half + size] * weights[half]
-    for k in range(1, half + 1):  # a filter of odd order is odd, of even order even
-        later, earlier = padded[:, half + k : half + k + size], padded[:, half - k : half - k + size]
-        pair = later - earlier if order % 2 else later + earlier
-        slope = slope.add_(pair, alpha=weights[half + k])
-    first = torch.clamp(last // 2, max=half)
-    end = torch.maximum(last - half, first)
-    slope = torch.where((position < first)[..., None], _frame(slope, first), slope)
-    return torch.where((position > end)[..., None], _frame(slope, end), slope)
-
-
-def _frame(features: Tensor, index: Tensor) -> Tensor:
-    """`features (B, N, F)` at one frame a clip, `index (B, 1)` -> `(B, 1, F)`."""
-    return features.gather(1, index[..., None].expand(-1, -1, features.shape[2]))
-
-
-@lru_cache(maxsize=16)
-def _derivative_weights(order: int, width: int) -> tuple[float, ...]:
-    """Correlation weights of the least-squares polynomial's `order`-th derivative at the center of `width` frames."""
-    offset = torch.arange(width, dtype=torch.float64) - width // 2
-    fit = torch.linalg.pinv(torch.stack([offset**degree for degree in range(order + 1)], dim=1))
-    return tuple((fit[order] * math.factorial(order)).tolist())
+    return AF.create_dct(n_mfcc, n_mels, norm="ortho")

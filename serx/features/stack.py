@@ -9,14 +9,14 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from serx.base_config import BaseConfig
-from serx.dsp import spectral_shape as spectral
+from serx.dsp import descriptors
 from serx.dsp.batching import valid_mask
-from serx.dsp.chroma import CLASSES, chroma, fold_octaves, tonnetz
+from serx.dsp.chroma import CLASSES, chroma_cqt, chroma_stft, tonnetz
 from serx.dsp.mel import MelScale, mel_filters, mel_power
-from serx.dsp.pitch import Pitch, track_pitch
-from serx.dsp.spectrum import dct_matrix, delta, frame_count, power_to_db
+from serx.dsp.pitch import PitchTrack, track_pitch
+from serx.dsp.deltas import delta
+from serx.dsp.spectrum import dct_matrix, frame_count, power_to_db
 from serx.dsp.statistics import Statistic, summarize
-from serx.dsp.temporal import root_mean_square, zero_crossing_rate
 from serx.dsp.mel_warp import Warp, shifted_mel_power, stretch_frames, stretched_count
 from serx.errors import ConfigError
 from serx.features.front_ends import CQT_BINS, CQT_LOWEST, CQT_OCTAVES, ConstantQ, front_end
@@ -194,14 +194,14 @@ class _Views:
 
     @cached_property
     def chroma(self) -> Tensor:
-        return chroma(self.power, self.sample_rate)
+        return chroma_stft(self.power, self.sample_rate)
 
     @cached_property
     def centroid(self) -> Tensor:
-        return spectral.centroid(self.magnitude, self.sample_rate)
+        return descriptors.spectral_centroid(self.magnitude, self.sample_rate)
 
     @cached_property
-    def pitch(self) -> Pitch:
+    def pitch(self) -> PitchTrack:
         config = self.config
         return track_pitch(self.waveform, config.hop_length, self.sample_rate, config.pitch_min, config.pitch_max)
 
@@ -211,16 +211,16 @@ _ROWS: dict[str, Callable[[_Views], Tensor]] = {
     "mel": lambda v: v.mel,
     "logmel": lambda v: v.decibels,
     "mfcc": lambda v: v.decibels @ v.stack.dct,
-    "zcr": lambda v: zero_crossing_rate(v.waveform, v.lengths, v.config.n_fft, v.config.hop_length),
-    "rms": lambda v: root_mean_square(v.waveform, v.config.n_fft, v.config.hop_length),
+    "zcr": lambda v: descriptors.zero_crossing_rate(v.waveform, v.lengths, v.config.n_fft, v.config.hop_length),
+    "rms": lambda v: descriptors.rms(v.waveform, v.config.n_fft, v.config.hop_length),
     "chroma": lambda v: v.chroma,
-    "chroma_cqt": lambda v: fold_octaves(v.stack.constant_q(v.waveform), CQT_BINS),
-    "contrast": lambda v: spectral.contrast(v.magnitude, v.valid, v.sample_rate, v.config.contrast_bands),
+    "chroma_cqt": lambda v: chroma_cqt(v.stack.constant_q(v.waveform), CQT_BINS),
+    "contrast": lambda v: descriptors.spectral_contrast(v.magnitude, v.valid, v.sample_rate, v.config.contrast_bands),
     "tonnetz": lambda v: tonnetz(v.chroma),
     "centroid": lambda v: v.centroid,
-    "bandwidth": lambda v: spectral.bandwidth(v.magnitude, v.sample_rate, v.centroid),
-    "rolloff": lambda v: spectral.rolloff(v.magnitude, v.sample_rate),
-    "flatness": lambda v: spectral.flatness(v.power),
+    "bandwidth": lambda v: descriptors.spectral_bandwidth(v.magnitude, v.sample_rate, v.centroid),
+    "rolloff": lambda v: descriptors.spectral_rolloff(v.magnitude, v.sample_rate),
+    "flatness": lambda v: descriptors.spectral_flatness(v.power),
     "pitch": lambda v: v.pitch.semitones,
     "voicing": lambda v: v.pitch.voicing,
 }
@@ -243,7 +243,7 @@ def _check_rate(config: FeaturesConfig, sample_rate: int) -> None:
             f"{top:.0f} Hz: lower them, or raise data.sample_rate"
         )
     if "contrast" in config.stack:
-        spectral.contrast_bands(sample_rate, config.n_fft // 2 + 1, config.contrast_bands)
+        descriptors.contrast_bands(sample_rate, config.n_fft // 2 + 1, config.contrast_bands)
     if "chroma_cqt" in config.stack and sample_rate / 2 < CQT_LOWEST * 2**CQT_OCTAVES:
         raise ConfigError(f"features.stack: chroma_cqt reaches 4186 Hz, more than half of {sample_rate} Hz; use chroma")
     if {"pitch", "voicing"} & set(config.stack) and config.pitch_max > sample_rate / 4:

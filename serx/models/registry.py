@@ -24,10 +24,10 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from torch import nn
 
 from serx.base_config import BaseConfig
-from serx.dsp.resampling import FIRST, LAST, RATIO_STEPS
+from serx.dsp.resampling import FASTEST, RATIO_STEPS, SLOWEST
 
 M = TypeVar("M", bound=type[nn.Module])
-Speed = Annotated[float, Field(ge=FIRST / RATIO_STEPS, le=LAST / RATIO_STEPS)]
+Speed = Annotated[float, Field(ge=SLOWEST / RATIO_STEPS, le=FASTEST / RATIO_STEPS)]
 
 
 class BaseModelConfig(BaseConfig):

@@ -4,7 +4,7 @@ import torch
 
 from serx.augment.compose import AugmentConfig
 from serx.augment.mixing import cutmix, mix, mixstyle, mixup
-from serx.dsp.statistics import STILL
+from serx.dsp.statistics import VARIANCE_OFFSET
 
 FRAMES = torch.tensor([10, 6, 8, 1])
 PARTNER = torch.tensor([1, 0, 3, 2])
@@ -35,7 +35,7 @@ def test_a_clip_lent_a_style_has_its_partner_s_statistics_and_its_own_course():
         own, other = clips[i, :, : frames[i]], clips[PARTNER[i], :, : frames[PARTNER[i]]]
         got = styled[i, :, : frames[i]]
         torch.testing.assert_close(got.mean(-1), kept * own.mean(-1) + (1 - kept) * other.mean(-1))
-        root = [(x.var(-1, correction=0) + STILL).sqrt() for x in (own, other)]
+        root = [(x.var(-1, correction=0) + VARIANCE_OFFSET).sqrt() for x in (own, other)]
         ratio = (kept * root[0] + (1 - kept) * root[1]) / root[0]
         torch.testing.assert_close(
             got - got.mean(-1, keepdim=True), (own - own.mean(-1, keepdim=True)) * ratio[:, None]

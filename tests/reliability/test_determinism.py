@@ -9,8 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from serx.config.loader import load
 from serx.data.dataset import load_dataset, split_dataset
-from serx.dsp import pitch
-from serx.dsp import spectral_shape as spectral
+from serx.dsp import descriptors, pitch
 from serx.dsp.batching import sum_by_product
 from serx.models.encoders import empty_encoder
 from serx.training.run_folder import BEST, LAST
@@ -73,7 +72,7 @@ def test_a_shipped_configuration_trains_without_a_nondeterministic_operation(
     path, tiny_root, tmp_path, monkeypatch, small_encoders
 ):
     monkeypatch.setattr("serx.models.speech_encoder.pretrained_encoder", lambda bundle, weights: empty_encoder(bundle))
-    for module in (pitch, spectral):
+    for module in (pitch, descriptors):
         monkeypatch.setattr(module, "running_sum", sum_by_product)  # as on a GPU
     config = tiny(path, tiny_root, *(["model.pretrained=false"] if path.stem == "timm_pretrained" else []))
     split_dataset(load_dataset(config.data, progress=False), config.data, progress=False)  # all on the host, once
