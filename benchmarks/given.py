@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from serx.data.audio import AudioConfig, read
+from serx.data.audio import AudioConfig, audio_files, decode
 from serx.data.audio_cache import FULL_SCALE, AudioCache
 from serx.data.synthetic.corpus import make_corpus
-from serx.errors import DataError
 
 RATE = 16_000
 N_FFT, HOP, N_MELS, MORE_MELS, N_MFCC = 1024, 256, 64, 128, 40
@@ -20,7 +19,6 @@ SEMITONES, TEMPO, SPEED = (-2.0, 2.0), (0.8, 1.25), (0.88, 1.12)
 SNR_DB, SHIFT_SECONDS, GAIN_DB = (10.0, 40.0), (-0.2, 0.2), (-12.0, 6.0)
 PITCH_HZ = (65.0, 800.0)
 SLOW = 8  # clips of those tools that take tens of milliseconds for one
-AUDIO = {".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif"}
 
 
 @dataclass(frozen=True)
@@ -72,12 +70,10 @@ def give(root: str | None, count: int, seconds: float, device: torch.device) -> 
         DataError: there is no audio below `root`.
     """
     place = Path(root) if root else _made_up(count)
-    found = sorted(path for path in place.rglob("*") if path.suffix.lower() in AUDIO)
-    if not found:
-        raise DataError(f"{place} holds no audio file; give --root a folder with some, or leave it out")
+    found = audio_files([place])
     paths = [found[i * len(found) // count] for i in range(count)]
     size, config = round(seconds * RATE), AudioConfig(sample_rate=RATE)
-    waves = np.stack([np.resize(read(path, config), size) for path in paths])
+    waves = np.stack([np.resize(decode(path, config), size) for path in paths])
     random = np.random.default_rng(0)
     ranges = (SEMITONES, TEMPO, SPEED, SNR_DB, SHIFT_SECONDS, GAIN_DB)
     semitones, tempos, speeds, snr_db, shifts, gain_db = (random.uniform(*bounds, count) for bounds in ranges)

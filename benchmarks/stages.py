@@ -15,7 +15,7 @@ from serx.augment.mel_warp import MelWarp
 from serx.augment.mixing import mix
 from serx.augment.recordings import load_recordings
 from serx.augment.transform import Transform
-from serx.data.audio import AudioConfig, read
+from serx.data.audio import AudioConfig, decode
 from serx.data.audio_cache import open_audio_cache
 from serx.data.batches import make_batch_source
 from serx.features.stack import FeatureName, FeaturesConfig, FeatureStack
@@ -53,7 +53,7 @@ LOGMEL, MFCC = FeaturesConfig(), FeaturesConfig(stack=("mfcc",), n_mels=MORE_MEL
 
 def _decode(given: Given) -> Work:
     config = AudioConfig(sample_rate=RATE)
-    return Work(lambda: [read(path, config) for path in given.paths], given.count)
+    return Work(lambda: [decode(path, config) for path in given.paths], given.count)
 
 
 def _pack(given: Given) -> Work:

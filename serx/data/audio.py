@@ -1,15 +1,17 @@
-"""Decode one audio file to a mono float32 waveform, or refuse it with a named reason.
+"""Decode audio files to mono float32 waveforms; a file that cannot be used raises an error with a one-word reason.
 
-The only user of soundfile. Channels are averaged, the rate is changed by soxr (HQ: aliases at -132 dB), and silence at
-both ends may be trimmed; training and prediction go through the same call, so that they hear the same thing.
+The only module that imports soundfile and soxr. Channels are averaged, the sample rate is converted by soxr (quality
+HQ: aliases at -132 dB), and silence at both ends may be trimmed. Training and prediction decode through `decode`, so
+both get the same samples.
 """
 
 import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -17,72 +19,116 @@ import soxr
 from pydantic import Field
 
 from serx.base_config import BaseConfig
-from serx.data.corpora import LOSSLESS, LOSSY, UNREADABLE
 from serx.errors import DataError
 
+StrPath = str | os.PathLike[str]
+
+# File endings of audio, for the whole package. libsndfile reads the first two groups; header-less RAW is missing, since
+# its sample rate is unknown. libsndfile cannot read the third group: such files are reported, not ignored.
+_LOSSLESS = """aif aifc aiff au avr caf flac htk iff ircam mat mat4 mat5 mpc mpc2k nist paf pvf rf64 sd2 sds sf snd sph
+    svx voc w64 wav wave wavex wve xi"""
+_LOSSY, _UNREADABLE = "mp1 mp2 mp3 oga ogg opus", "aac amr m4a wma"
+LOSSLESS, LOSSY, UNREADABLE = (frozenset(map(".{}".format, s.split())) for s in (_LOSSLESS, _LOSSY, _UNREADABLE))
+
 MAX_RATE, MIN_RATE = 384_000, 4_000
-
-
 MAX_CHANNELS = 32
-
-
-MAX_LEVEL = 1e4  # a float file may exceed full scale; beyond this it is not audio
-
-
-_BLOCK = 1 << 16  # frames
-
-
-FRAME_SECONDS, STEP_SECONDS = 0.025, 0.010
+MAX_LEVEL = 1e4  # a float file may exceed full scale (1); beyond this level it is not audio
+MAX_RECORDING_SECONDS = 3600.0  # of one background noise or impulse response
+FRAME_SECONDS, STEP_SECONDS = 0.025, 0.010  # of the silence trimmer
+_BLOCK = 1 << 16  # frames read at a time
 
 
 class AudioConfig(BaseConfig):
-    """How a file becomes a waveform; part of the `data` section and of every checkpoint."""
+    """How a file becomes a waveform; part of the `data` section and of every checkpoint.
+
+    >>> AudioConfig(sample_rate=8000).trim_db is None
+    True
+    """
 
     sample_rate: int = Field(16_000, ge=4_000, le=192_000)
-    trim_db: float | None = Field(None, gt=0)  # cut the ends that stay this far below the loudest frame
-    trim_keep_seconds: float = Field(0.05, ge=0)  # and leave so much of them
-    offset_seconds: float = Field(0.0, ge=0)  # leave out so much of the beginning
-    duration_seconds: float | None = Field(None, gt=0)  # and keep so much of what follows; a shorter clip is kept whole
+    trim_db: float | None = Field(None, gt=0)  # trim the ends that stay this far below the loudest frame
+    trim_keep_seconds: float = Field(0.05, ge=0)  # of the trimmed ends, keep this much
+    offset_seconds: float = Field(0.0, ge=0)  # skip this much of the beginning
+    duration_seconds: float | None = Field(None, gt=0)  # then keep this much; shorter clips are kept whole
     min_seconds: float = Field(0.1, ge=0)
     max_seconds: float = Field(60.0, gt=0)
 
 
 class AudioError(DataError):
-    """A file that cannot be used. `reason` is one word: empty, not_audio, truncated, too_short, too_long, silent,
-    nonfinite, absurd_level, bad_rate, too_many_channels, decode_error or unreadable."""
+    """A file that cannot be used.
 
-    def __init__(self, path: Path, reason: str, detail: str) -> None:
+    Attributes:
+        reason: empty, not_audio, truncated, too_short, too_long, silent, nonfinite, absurd_level, bad_rate,
+            too_many_channels, decode_error or unreadable.
+        detail: what exactly, and how to fix it where that is known.
+
+    >>> print(AudioError("a.wav", "silent", "every sample is zero"))
+    a.wav: silent: every sample is zero
+    """
+
+    def __init__(self, path: StrPath, reason: str, detail: str) -> None:
         super().__init__(f"{path}: {reason}: {detail}")
         self.reason, self.detail = reason, detail
 
 
-def read(path: Path, config: AudioConfig) -> np.ndarray:
+def read_audio(path: StrPath, sample_rate: int = 16_000, **settings: Any) -> np.ndarray:
+    """Decodes `path` to `(T,)` float32 at `sample_rate`, as training and prediction do.
+
+    Args:
+        path: a file that libsndfile reads (WAV, FLAC, OGG, MP3, AIFF, ...).
+        sample_rate: in Hz.
+        settings: other fields of `AudioConfig`, such as `trim_db=35.0`.
+
+    Raises:
+        AudioError: the file cannot be used; `reason` is one of the words listed there.
+
+    >>> import tempfile, soundfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     soundfile.write(f"{folder}/a.wav", np.full((8000, 2), 0.5), 8000)
+    ...     waveform = read_audio(f"{folder}/a.wav", sample_rate=16_000)
+    >>> waveform.shape, waveform.dtype
+    ((16000,), dtype('float32'))
+    """
+    return decode(path, AudioConfig(sample_rate=sample_rate, **settings))
+
+
+def decode(path: StrPath, config: AudioConfig) -> np.ndarray:
     """Decodes `path` to `(T,)` float32 at `config.sample_rate`.
 
     Raises:
-        RefusedAudioError: with one of the reasons above; nothing is returned that a model could choke on.
+        AudioError: the file cannot be used; what is returned is finite, not silent and not too short.
     """
-    mono, rate = _decode(path, config.max_seconds)
-    heard = len(mono) / rate
-    mono = window(mono, rate, config.offset_seconds, config.duration_seconds)
+    path = Path(path)
+    mono, rate = _decode_mono(path, config.max_seconds)
+    return clip_from_mono(mono, rate, config, path)
+
+
+def clip_from_mono(mono: np.ndarray, rate: float, config: AudioConfig, source: StrPath) -> np.ndarray:
+    """What `decode` does after decoding: checks `mono (T,)` float32 and returns its clip at `config.sample_rate`.
+
+    Raises:
+        AudioError: the samples cannot be used; names `source`.
+    """
+    file_seconds = len(mono) / rate
+    mono = cut_window(mono, rate, config.offset_seconds, config.duration_seconds)
     if len(mono) == 0:
-        raise AudioError(path, "too_short", f"{heard:.3f} s, data.offset_seconds is {config.offset_seconds}")
+        raise AudioError(source, "too_short", f"{file_seconds:.3f} s, data.offset_seconds is {config.offset_seconds}")
     if not np.isfinite(mono).all():
-        raise AudioError(path, "nonfinite", "NaN or infinite samples; export it again")
+        raise AudioError(source, "nonfinite", "NaN or infinite samples; export it again")
     peak = float(np.abs(mono).max(initial=0.0))
     if peak == 0.0:
-        raise AudioError(path, "silent", "every sample is zero")
+        raise AudioError(source, "silent", "every sample is zero")
     if peak > MAX_LEVEL:
-        raise AudioError(path, "absurd_level", f"peak {peak:.3g} where full scale is 1")
-    mono = as_clip(mono, rate, config)
+        raise AudioError(source, "absurd_level", f"peak {peak:.3g}, full scale is 1")
+    mono = prepare_clip(mono, rate, config)
     if len(mono) < max(1, config.min_seconds * config.sample_rate):
         seconds = len(mono) / config.sample_rate
-        raise AudioError(path, "too_short", f"{seconds:.3f} s, data.min_seconds is {config.min_seconds}")
+        raise AudioError(source, "too_short", f"{seconds:.3f} s, data.min_seconds is {config.min_seconds}")
     return mono
 
 
-def as_clip(waveform: np.ndarray, rate: int, config: AudioConfig) -> np.ndarray:
-    """`waveform (T,)` at `rate`, decoded already, as training hears clips: `config.sample_rate`, ends trimmed."""
+def prepare_clip(waveform: np.ndarray, rate: float, config: AudioConfig) -> np.ndarray:
+    """Resamples a decoded `waveform (T,)` from `rate` to `config.sample_rate` and trims its ends: `(U,)` float32."""
     if rate != config.sample_rate:
         waveform = soxr.resample(waveform, rate, config.sample_rate, quality="HQ")
     if config.trim_db is not None:
@@ -90,54 +136,14 @@ def as_clip(waveform: np.ndarray, rate: int, config: AudioConfig) -> np.ndarray:
     return np.ascontiguousarray(waveform, dtype=np.float32)
 
 
-def window(waveform: np.ndarray, rate: int, offset_seconds: float, duration_seconds: float | None) -> np.ndarray:
-    """`duration_seconds` of `waveform (T,)` from `offset_seconds` on, or what there is of them."""
+def cut_window(waveform: np.ndarray, rate: float, offset_seconds: float, duration_seconds: float | None) -> np.ndarray:
+    """At most `duration_seconds` of `waveform (T,)`, starting at `offset_seconds`."""
     start = round(offset_seconds * rate)
     return waveform[start : None if duration_seconds is None else start + round(duration_seconds * rate)]
 
 
-def blocks(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
-    """A recording of any length, `(t,)` float32 at a time at `sample_rate`: it is never in memory whole.
-
-    Raises:
-        RefusedAudioError: as `read` does. What goes wrong behind a good beginning is told after that beginning.
-    """
-    with _opened(path, math.inf) as file:
-        heard, resampler = 0, resampler_to(sample_rate, file.samplerate)
-        while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
-            heard += len(block)
-            with np.errstate(invalid="ignore", over="ignore"):
-                mono = block.mean(axis=1)
-            place = f"before {heard / file.samplerate:.1f} s"
-            if not np.isfinite(mono).all():
-                raise AudioError(path, "nonfinite", f"NaN or infinite samples {place}; export it again")
-            if np.abs(mono).max() > MAX_LEVEL:
-                raise AudioError(path, "absurd_level", f"peak {np.abs(mono).max():.3g} {place}; full scale is 1")
-            yield resampler.resample_chunk(mono)
-        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-        if heard < file.frames or _riff_is_cut(path):
-            raise AudioError(path, "truncated", "the file is shorter than its header says; copy it again")
-        if heard == 0:
-            raise AudioError(path, "empty", "a header without samples")
-
-
-def seconds(path: Path) -> float:
-    """How long a recording is, by its header.
-
-    Raises:
-        RefusedAudioError: it is no audio, or absurd.
-    """
-    with _opened(path, math.inf) as file:
-        return file.frames / file.samplerate
-
-
-def resampler_to(sample_rate: int, rate: int) -> soxr.ResampleStream:
-    """Takes blocks of mono float32 at `rate` and gives them at `sample_rate`, whatever the blocks' sizes."""
-    return soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
-
-
 def trim_silence(waveform: np.ndarray, sample_rate: int, trim_db: float, keep_seconds: float) -> np.ndarray:
-    """Cuts both ends of `waveform (T,)` where 25 ms frames stay `trim_db` below the loudest one, but `keep_seconds`."""
+    """Trims both ends of `waveform (T,)` where 25 ms frames stay `trim_db` below the loudest; keeps `keep_seconds`."""
     size, step = round(FRAME_SECONDS * sample_rate), round(STEP_SECONDS * sample_rate)
     if len(waveform) <= size:
         return waveform
@@ -149,12 +155,96 @@ def trim_silence(waveform: np.ndarray, sample_rate: int, trim_db: float, keep_se
     return waveform[max(0, loud[0] - keep) : loud[-1] + size + keep]
 
 
-def _decode(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
-    """The mean of a file's channels, `(T,)` float32, and its rate."""
+def read_blocks(path: StrPath, sample_rate: int) -> Iterator[np.ndarray]:
+    """Yields a recording of any length as blocks `(t,)` float32 at `sample_rate`; it is never whole in memory.
+
+    Raises:
+        AudioError: as `decode` does. A fault in the middle is raised after the good blocks before it.
+    """
+    path = Path(path)
+    with _opened(path, math.inf) as file:
+        frames, resampler = 0, make_resampler(file.samplerate, sample_rate)
+        while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+            frames += len(block)
+            with np.errstate(invalid="ignore", over="ignore"):
+                mono = block.mean(axis=1)
+            where = f"before {frames / file.samplerate:.1f} s"
+            if not np.isfinite(mono).all():
+                raise AudioError(path, "nonfinite", f"NaN or infinite samples {where}; export it again")
+            if np.abs(mono).max() > MAX_LEVEL:
+                raise AudioError(path, "absurd_level", f"peak {np.abs(mono).max():.3g} {where}; full scale is 1")
+            yield resampler.resample_chunk(mono)
+        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        if frames < file.frames or _riff_is_cut(path):
+            raise AudioError(path, "truncated", "the file is shorter than its header says; copy it again")
+        if frames == 0:
+            raise AudioError(path, "empty", "a header without samples")
+
+
+def audio_duration(path: StrPath) -> float:
+    """The seconds of a recording according to its header.
+
+    Raises:
+        AudioError: the file is not audio, or its header is out of range.
+    """
+    with _opened(Path(path), math.inf) as file:
+        return file.frames / file.samplerate
+
+
+def make_resampler(from_rate: int, to_rate: int) -> soxr.ResampleStream:
+    """A stream that resamples blocks of mono float32, of any sizes, from `from_rate` to `to_rate`."""
+    return soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality="HQ")
+
+
+def is_audio(path: StrPath) -> bool:
+    """Whether the file's ending is one of audio, readable or not.
+
+    >>> is_audio("a.WAV"), is_audio("a.m4a"), is_audio("notes.txt")
+    (True, True, False)
+    """
+    return os.path.splitext(path)[1].lower() in LOSSLESS | LOSSY | UNREADABLE
+
+
+def audio_files(paths: Sequence[StrPath]) -> list[Path]:
+    """The files among `paths`, and all audio files in and below the folders among them, in sorted order per folder.
+
+    Hidden files are skipped. Audio that libsndfile cannot read is listed, so that decoding reports it.
+
+    Raises:
+        DataError: a folder holds no audio file.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            files.append(path)
+            continue
+        in_folder = sorted(p for p in path.rglob("*") if is_audio(p) and not p.name.startswith("."))
+        if not in_folder:
+            raise DataError(f"{path}: no audio files in this folder; name another one")
+        files += in_folder
+    return files
+
+
+def read_folder(folder: StrPath, sample_rate: int) -> list[np.ndarray]:
+    """Every recording in and below `folder`, sorted by path, each `(T,)` float32 at `sample_rate`.
+
+    Raises:
+        DataError: the folder does not exist or holds no audio file.
+        AudioError: a file cannot be used.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise DataError(f"{folder}: no such folder; set the transform's folder to one with audio files")
+    config = AudioConfig(sample_rate=sample_rate, min_seconds=0.0, max_seconds=MAX_RECORDING_SECONDS)
+    return [decode(path, config) for path in audio_files([root])]
+
+
+def _decode_mono(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
+    """The mean of a file's channels, `(T,)` float32, and its sample rate."""
     with _opened(path, max_seconds) as file:
         samples = _average_channels(path, file, max_seconds)
-        promised, rate = file.frames, file.samplerate
-    if len(samples) < promised or _riff_is_cut(path):
+        header_frames, rate = file.frames, file.samplerate
+    if len(samples) < header_frames or _riff_is_cut(path):
         raise AudioError(path, "truncated", "the file is shorter than its header says; copy it again")
     if len(samples) == 0:
         raise AudioError(path, "empty", "a header without samples")
@@ -163,40 +253,40 @@ def _decode(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
 
 @contextmanager
 def _opened(path: Path, max_seconds: float) -> Iterator[soundfile.SoundFile]:
-    """The open file, its header checked; what soundfile and the system say against it, then or later, by name."""
+    """The open file after its header was checked. Errors of soundfile and of the system become `AudioError`."""
     try:
         if not path.is_file():
-            status = path.stat()  # raises where there is nothing
-            raise AudioError(path, "unreadable", f"no plain file ({stat.filemode(status.st_mode)}); name a file")
+            status = path.stat()  # raises if the path does not exist
+            raise AudioError(path, "unreadable", f"not a regular file ({stat.filemode(status.st_mode)}); name a file")
         if path.stat().st_size == 0:
             raise AudioError(path, "empty", "0 bytes; download or copy it again")
-        with soundfile.SoundFile(os.fsencode(path)) as file:  # its name need not be text
+        with soundfile.SoundFile(os.fsencode(path)) as file:  # as bytes: a file name need not be valid text
             _check_header(path, file, max_seconds)
             yield file
     except OSError as error:
         raise AudioError(path, "unreadable", error.strerror or str(error)) from error
     except soundfile.LibsndfileError as error:
-        told = str(error.error_string)
-        if "format" not in told.lower():
-            raise AudioError(path, "decode_error", told) from error
+        message = str(error.error_string)
+        if "format" not in message.lower():
+            raise AudioError(path, "decode_error", message) from error
         advice = "convert it to WAV or FLAC, or copy it again"
-        raise AudioError(path, "not_audio", f"{told.rstrip('.')}; {advice}") from error
+        raise AudioError(path, "not_audio", f"{message.rstrip('.')}; {advice}") from error
 
 
 def _average_channels(path: Path, file: soundfile.SoundFile, max_seconds: float) -> np.ndarray:
-    """Reads in blocks, so that eight channels of a minute are never in memory at once; `(T,)` float32."""
+    """Reads in blocks, so that many channels of a long file are never in memory at once; `(T,)` float32."""
     blocks, frames = [np.zeros(0, np.float32)], 0
     while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
         frames += len(block)
-        if frames > max_seconds * file.samplerate + _BLOCK:  # longer than its header said
+        if frames > max_seconds * file.samplerate + _BLOCK:  # longer than its header says
             raise AudioError(path, "too_long", f"data.max_seconds is {max_seconds:g}")
-        with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are refused by name afterward
+        with np.errstate(invalid="ignore", over="ignore"):  # the caller raises on NaN and infinity
             blocks.append(block.mean(axis=1))
     return np.concatenate(blocks)
 
 
 def _check_header(path: Path, file: soundfile.SoundFile, max_seconds: float) -> None:
-    """Refuses by the header alone, so that a bomb of a file is never decoded."""
+    """Raises on a header out of range before anything is decoded, so that a decompression bomb costs nothing."""
     if not MIN_RATE <= file.samplerate <= MAX_RATE:
         raise AudioError(path, "bad_rate", f"{file.samplerate} Hz, expected {MIN_RATE} to {MAX_RATE}")
     if file.channels > MAX_CHANNELS:
@@ -207,49 +297,9 @@ def _check_header(path: Path, file: soundfile.SoundFile, max_seconds: float) -> 
 
 
 def _riff_is_cut(path: Path) -> bool:
-    """Whether a WAV promises more bytes than the file holds: libsndfile reads such files without a word."""
+    """Whether a WAV's header promises more bytes than the file holds. libsndfile reads such files without an error."""
     with path.open("rb") as file:
         head = file.read(8)
     size = int.from_bytes(head[4:8], "little")
-    streamed = size in (0, 0xFFFFFFFF, 0x7FFFFFFF)  # written by a pipe that did not know its length
-    return head[:4] == b"RIFF" and not streamed and path.stat().st_size < size + 8 - 1  # a last pad byte may miss
-
-
-SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif"}
-
-
-MAX_SECONDS = 3600.0  # of one recording
-
-
-def read_folder(folder: str, sample_rate: int) -> list[np.ndarray]:
-    """Every recording in `folder` and below it, in the order of their names, `(T,)` float32 at `sample_rate`.
-
-    Raises:
-        DataError: there is no such folder, or no audio file in it.
-        RefusedAudioError: a file is broken; named, with the reason.
-    """
-    paths = sorted(path for path in Path(folder).expanduser().rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        found = "holds no audio file" if Path(folder).expanduser().is_dir() else "is no folder"
-        raise DataError(f"{folder} {found}; set the transform's folder to one with {', '.join(sorted(SUFFIXES))} files")
-    config = AudioConfig(sample_rate=sample_rate, min_seconds=0.0, max_seconds=MAX_SECONDS)
-    return [read(path, config) for path in paths]
-
-
-def audio_files(arguments: list[str]) -> list[Path]:
-    """Every file named, and every audio file below the folders named, in order; those that no one reads among them.
-
-    Raises:
-        DataError: a folder holds no audio.
-    """
-    found: list[Path] = []
-    for argument in map(Path, arguments):
-        if not argument.is_dir():
-            found.append(argument)
-            continue
-        audio = (path for path in argument.rglob("*") if path.suffix.lower() in LOSSLESS | LOSSY | UNREADABLE)
-        below = sorted(path for path in audio if not path.name.startswith("."))
-        if not below:
-            raise DataError(f"{argument}: no audio files below this folder")
-        found += below
-    return found
+    streamed = size in (0, 0xFFFFFFFF, 0x7FFFFFFF)  # written by a pipe, before the length was known
+    return head[:4] == b"RIFF" and not streamed and path.stat().st_size < size + 8 - 1  # a last pad byte may be missing

@@ -1,9 +1,8 @@
-"""Decode a corpus once into one flat int16 file, and open it in milliseconds ever after.
+"""`AudioCache`: a corpus decoded once into one flat int16 file, which later runs open in milliseconds.
 
-A pack is a folder in the cache, named by a digest of what it was made from (paths, sizes, modification times and the
-audio settings): change any of those, or any byte of the pack, and it is made anew. It holds `audio.int16`,
-`index.sealed` (JSON behind its sha256) and, once they have been asked for, `thumbnails.sealed`, the small pictures by
-which copies of a clip are found.
+Each cache is a folder, named by a digest of its inputs (paths, sizes, modification times and audio settings). If any of
+those or any byte of the cache changes, the corpus is decoded again. The folder holds `audio.int16`, `index.sealed`
+(JSON after its sha256) and, after the first leak check, `thumbnails.sealed`.
 """
 
 import hashlib
@@ -18,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from serx.data.audio import AudioConfig, AudioError, read
+from serx.data.audio import AudioConfig, AudioError, StrPath, decode
 from serx.errors import DiskError
 from serx.files import free_space, locked, remove_temporaries, seal, unseal, write_atomically
 
 CACHE_VERSION = 4
-FULL_SCALE = 32768  # as libsndfile has it: 16-bit files at the right rate are kept bit for bit
+FULL_SCALE = 32768  # as in libsndfile: 16-bit files at the right rate are stored bit for bit
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,19 @@ class AudioCache:
     """Decoded clips, end to end in one int16 array.
 
     Attributes:
-        folder: where it is kept.
+        folder: the folder of the cache.
         samples: `(total,)` int16, mapped from disk.
         offsets: `(clips + 1,)` int64; clip i is `samples[offsets[i]:offsets[i + 1]]`.
-        scales: `(clips,)` float32; samples times scale are in [-1, 1], or beyond where a float file was.
-        rows: for each path asked for, its clip, or -1 where the file was set aside.
-        digests: a hash of each clip's decoded samples: equal audio has equal digests, whatever the file.
-        refused: path -> `reason: detail` for the files set aside.
+        scales: `(clips,)` float32; samples times scale are in [-1, 1], or beyond if a float file was.
+        rows: for each path given, its clip, or -1 if the file was skipped.
+        digests: a hash of each clip's decoded samples: equal audio has equal digests, in any file format.
+        skipped: path -> `reason: detail` of the files that could not be used.
+        fingerprint: digest of the inputs.
+
+    >>> two = AudioCache(Path(), np.arange(5, dtype=np.int16), np.array([0, 2, 5]), np.ones(2, np.float32),
+    ...                  (0, 1), ("a", "b"), {}, "")
+    >>> two.lengths.tolist(), two.clip(1).tolist()
+    ([2, 3], [2, 3, 4])
     """
 
     folder: Path
@@ -46,12 +51,12 @@ class AudioCache:
     scales: np.ndarray
     rows: tuple[int, ...]
     digests: tuple[str, ...]
-    refused: dict[str, str]
+    skipped: dict[str, str]
     fingerprint: str
 
     @property
     def lengths(self) -> np.ndarray:
-        """`(clips,)` int64 samples."""
+        """`(clips,)` int64, in samples."""
         return np.diff(self.offsets)
 
     def clip(self, i: int) -> np.ndarray:
@@ -60,39 +65,55 @@ class AudioCache:
 
 
 def cache_folder(configured: str | None = None) -> Path:
-    """Where packs are kept: the configured folder, else `SERX_CACHE`, else `~/.cache/serx`."""
+    """The folder of all caches: the configured one, else `$SERX_CACHE`, else `~/.cache/serx`."""
     return Path(configured or os.environ.get("SERX_CACHE") or "~/.cache/serx").expanduser()
 
 
-def open_audio_cache(paths: Sequence[Path], config: AudioConfig, cache: Path, progress: bool = True) -> AudioCache:
-    """Opens the pack of these files, decoding them first when no such pack is in the cache.
+def open_audio_cache(
+    paths: Sequence[StrPath], config: AudioConfig, cache: StrPath | None = None, progress: bool = True
+) -> AudioCache:
+    """Opens the cache of these files; decodes them first if there is none.
+
+    Args:
+        paths: audio files.
+        config: how they are decoded.
+        cache: the folder of all caches; default: `cache_folder()`.
+        progress: show a bar while decoding.
 
     Raises:
         DiskError: the cache cannot be written.
+
+    >>> import tempfile, soundfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     soundfile.write(f"{folder}/a.wav", np.full(1600, 0.5), 16_000)
+    ...     audio_cache = open_audio_cache([f"{folder}/a.wav", f"{folder}/b.wav"], AudioConfig(), folder)
+    ...     audio_cache.rows, audio_cache.lengths.tolist()
+    ((0, -1), [1600])
     """
-    fingerprint = _fingerprint(paths, config)
-    folder = cache / f"pack-{fingerprint[:24]}"
+    files, root = [Path(path) for path in paths], cache_folder() if cache is None else Path(cache)
+    fingerprint = _fingerprint(files, config)
+    folder = root / f"pack-{fingerprint[:24]}"
     try:
         audio_cache = _open(folder, fingerprint)
         if audio_cache is None:
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder / ".lock") as alone:
-                audio_cache = _open(folder, fingerprint)  # another process may have made it meanwhile
+                audio_cache = _open(folder, fingerprint)  # another process may have decoded it meanwhile
                 if audio_cache is None:
                     if alone:
-                        _clear(folder)
-                    _make(folder, paths, config, progress)
+                        _remove_partials(folder)
+                    _decode_all(folder, files, config, progress)
                     audio_cache = _open(folder, fingerprint)
     except OSError as error:
-        where = f"{folder}: cannot keep decoded audio: {error.strerror} ({free_space(cache)})"
-        raise DiskError(f"{where}; choose another place with data.cache=DIR or SERX_CACHE") from error
+        what = f"{folder}: cannot write decoded audio: {error.strerror} ({free_space(root)})"
+        raise DiskError(f"{what}; choose another folder with data.cache=DIR or SERX_CACHE") from error
     if audio_cache is None:
-        raise DiskError(f"{folder}: what was written there reads otherwise; choose another disk with data.cache=DIR")
+        raise DiskError(f"{folder}: reads back different bytes than written; choose another disk with data.cache=DIR")
     return audio_cache
 
 
 def _open(folder: Path, fingerprint: str) -> AudioCache | None:
-    """The pack in a folder; None where there is none, or any byte of it has changed: it is never trusted then."""
+    """The cache in a folder; None if there is none or any byte of it has changed."""
     content = unseal(folder / "index.sealed")
     if content is None:
         return None
@@ -111,15 +132,15 @@ def _open(folder: Path, fingerprint: str) -> AudioCache | None:
         scales=np.asarray(index["scales"], np.float32),
         rows=tuple(index["rows"]),
         digests=tuple(index["digests"]),
-        refused=index["refused"],
+        skipped=index["refused"],
         fingerprint=fingerprint,
     )
 
 
-def _clear(folder: Path) -> None:
-    """Deletes what processes killed while they decoded have left; only for who holds the folder's lock."""
-    for left in folder.glob("audio.*.partial"):
-        left.unlink(missing_ok=True)
+def _remove_partials(folder: Path) -> None:
+    """Deletes the partial files of processes that were killed while decoding. The caller must hold the lock."""
+    for partial in folder.glob("audio.*.partial"):
+        partial.unlink(missing_ok=True)
     remove_temporaries(folder)
 
 
@@ -131,21 +152,21 @@ def _fingerprint(paths: Sequence[Path], config: AudioConfig) -> str:
             state = f"{status.st_size}|{status.st_mtime_ns}"
         except OSError:
             state = "missing"
-        digest.update(f"|{path}|{state}".encode(errors="surrogateescape"))  # a name need not be text
+        digest.update(f"|{path}|{state}".encode(errors="surrogateescape"))  # a file name need not be valid text
     return digest.hexdigest()
 
 
-def _make(folder: Path, paths: Sequence[Path], config: AudioConfig, progress: bool) -> None:
-    """Decodes in threads (libsndfile and soxr let go of the interpreter) and writes in the order of `paths`."""
+def _decode_all(folder: Path, paths: Sequence[Path], config: AudioConfig, progress: bool) -> None:
+    """Decodes in threads (libsndfile and soxr release the GIL) and writes in the order of `paths`."""
     lengths: list[int] = []
     scales: list[float] = []
     rows: list[int] = []
     digests: list[str] = []
-    refused: dict[str, str] = {}
+    skipped: dict[str, str] = {}
 
-    def decode(path: Path) -> tuple[np.ndarray, float] | AudioError:
+    def decode_int16(path: Path) -> tuple[np.ndarray, float] | AudioError:
         try:
-            return to_int16(read(path, config))
+            return to_int16(decode(path, config))
         except AudioError as error:
             return error
 
@@ -154,10 +175,10 @@ def _make(folder: Path, paths: Sequence[Path], config: AudioConfig, progress: bo
     try:
         with ThreadPoolExecutor(workers) as pool, partial.open("wb") as flat:
             bar = tqdm(total=len(paths), desc="decode", unit="clip", disable=None if progress else True)
-            for path, decoded in zip(paths, _ordered(pool, decode, paths, ahead=4 * workers), strict=True):
+            for path, decoded in zip(paths, _ordered(pool, decode_int16, paths, ahead=4 * workers), strict=True):
                 bar.update()
                 if isinstance(decoded, AudioError):
-                    refused[str(path)] = f"{decoded.reason}: {decoded.detail}"
+                    skipped[str(path)] = f"{decoded.reason}: {decoded.detail}"
                     rows.append(-1)
                     continue
                 clip, scale = decoded
@@ -172,7 +193,7 @@ def _make(folder: Path, paths: Sequence[Path], config: AudioConfig, progress: bo
         os.replace(partial, folder / "audio.int16")
     finally:
         partial.unlink(missing_ok=True)
-    index = {"lengths": lengths, "scales": scales, "rows": rows, "digests": digests, "refused": refused}
+    index = {"lengths": lengths, "scales": scales, "rows": rows, "digests": digests, "refused": skipped}
     write_atomically(folder / "index.sealed", seal(json.dumps(index).encode()))
 
 
@@ -181,7 +202,7 @@ def _digest(clip: np.ndarray) -> str:
 
 
 def _ordered(pool: ThreadPoolExecutor, work, items: Sequence, ahead: int):
-    """`map` that keeps at most `ahead` results waiting, so that memory does not grow with the corpus."""
+    """`pool.map` with at most `ahead` results in memory, so that memory does not grow with the corpus."""
     rest = iter(items)
     waiting = [pool.submit(work, item) for item in islice(rest, ahead)]
     while waiting:
@@ -191,7 +212,12 @@ def _ordered(pool: ThreadPoolExecutor, work, items: Sequence, ahead: int):
 
 
 def to_int16(waveform: np.ndarray) -> tuple[np.ndarray, float]:
-    """Samples and their scale: full scale is 1, as in the file, unless a float file goes beyond it."""
+    """`(T,)` int16 samples and their scale, which is 1 / 32768 unless a float file exceeds full scale.
+
+    >>> samples, scale = to_int16(np.array([0.5, -1.0], np.float32))
+    >>> samples.tolist(), scale == 1 / 32768
+    ([16384, -32768], True)
+    """
     peak = max(1.0, float(np.abs(waveform).max()))
     samples = np.round(waveform * (FULL_SCALE / peak))
     return np.clip(samples, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16), peak / FULL_SCALE

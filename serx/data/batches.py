@@ -1,6 +1,6 @@
-"""The corpus where batches are made: whole on the device when it fits, else streamed from the flat file.
+"""Batches of decoded audio: from device memory if all audio fits there, else streamed from the flat file.
 
-Both give `waveform (B, T)` float32, zero beyond `lengths (B,)`; T is the longest clip of the batch, rounded up to
+Both give `waveform (B, T)` float32, zero beyond `lengths (B,)`. T is the longest clip of the batch, rounded up to
 `T_MULTIPLE` so that a GPU's memory pool sees few different sizes.
 """
 
@@ -14,22 +14,30 @@ from torch import Tensor
 from serx.data.audio_cache import AudioCache
 
 T_MULTIPLE = 2048
-DEVICE_SHARE = 0.5  # of the free device memory that `auto` gives to audio
+DEVICE_SHARE = 0.5  # fraction of the free device memory that `auto` uses for audio at most
 Placement = Literal["auto", "device", "stream"]
 
 
 class BatchSource(Protocol):
-    """Clips by their numbers."""
+    """Anything that makes batches of clips from their indices."""
 
     device: torch.device
 
     def batch(self, clips: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]:
-        """Waveforms `(B, T)`, zero beyond `lengths (B,)`, of these clips."""
+        """`waveform (B, T)` and `lengths (B,)` of these clips."""
         ...
 
 
 class DeviceAudio:
-    """All audio in device memory; a batch is one gather there."""
+    """All audio in device memory; a batch is one gather.
+
+    >>> from pathlib import Path
+    >>> cache = AudioCache(Path(), np.array([1, 2, 3], np.int16), np.array([0, 1, 3]), np.ones(2, np.float32),
+    ...                    (0, 1), ("a", "b"), {}, "")
+    >>> waveform, lengths = DeviceAudio(cache, torch.device("cpu")).batch([1, 0])
+    >>> waveform[:, :3].tolist(), lengths.tolist()
+    ([[2.0, 3.0, 0.0], [1.0, 0.0, 0.0]], [2, 1])
+    """
 
     def __init__(self, audio_cache: AudioCache, device: torch.device) -> None:
         self._samples = torch.from_numpy(np.array(audio_cache.samples)).to(device)
@@ -39,7 +47,7 @@ class DeviceAudio:
         self.device = device
 
     def batch(self, clips: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]:
-        """Waveforms and lengths of these clips. The sizes come from the host's index: nothing waits for the device."""
+        """`waveform (B, T)` and `lengths (B,)` of these clips; sizes come from host memory, so nothing waits for it."""
         rows = torch.as_tensor(np.asarray(clips, np.int64)).to(self.device, non_blocking=True)
         start, end = self._offsets[rows], self._offsets[rows + 1]
         time = torch.arange(_width(self._host_lengths[clips]), device=self.device)
@@ -50,27 +58,41 @@ class DeviceAudio:
 
 
 class StreamedAudio:
-    """Audio stays in the mapped file; a batch is copied through (pinned) host memory. Also the fast way on a CPU."""
+    """Audio stays in the mapped file; a batch is copied through (pinned) host memory. Also the fastest way on a CPU."""
 
     def __init__(self, audio_cache: AudioCache, device: torch.device) -> None:
-        self._pack, self.device = audio_cache, device
+        self._cache, self.device = audio_cache, device
         self._lengths = audio_cache.lengths
         self._pin = device.type == "cuda"
 
     def batch(self, clips: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]:
-        """Waveforms and lengths of these clips."""
+        """`waveform (B, T)` and `lengths (B,)` of these clips."""
         lengths = self._lengths[clips]
         host = torch.zeros(len(clips), _width(lengths), dtype=torch.int16, pin_memory=self._pin)
         for row, (clip, length) in enumerate(zip(clips, lengths, strict=True)):
-            start = self._pack.offsets[clip]
-            host.numpy()[row, :length] = self._pack.samples[start : start + length]
-        scales = torch.from_numpy(self._pack.scales[clips]).to(self.device, non_blocking=True)
+            start = self._cache.offsets[clip]
+            host.numpy()[row, :length] = self._cache.samples[start : start + length]
+        scales = torch.from_numpy(self._cache.scales[clips]).to(self.device, non_blocking=True)
         waveform = host.to(self.device, non_blocking=True).float().mul_(scales[:, None])
         return waveform, torch.from_numpy(lengths).to(self.device, non_blocking=True)
 
 
 def make_batch_source(audio_cache: AudioCache, device: torch.device, placement: Placement = "auto") -> BatchSource:
-    """Puts a pack where its batches are made; `auto` takes the device when audio fills under half its free memory."""
+    """A source of batches on `device`.
+
+    Args:
+        audio_cache: the decoded clips.
+        device: where batches are used.
+        placement: `device`: all audio in device memory; `stream`: audio stays on disk; `auto`: `device` on a GPU if
+            the audio takes less than half of its free memory.
+
+    >>> from pathlib import Path
+    >>> cache = AudioCache(Path(), np.zeros(9, np.int16), np.array([0, 9]), np.ones(1, np.float32),
+    ...                    (0,), ("a",), {}, "")
+    >>> waveform, lengths = make_batch_source(cache, torch.device("cpu")).batch([0])
+    >>> waveform.shape, lengths.tolist()
+    (torch.Size([1, 2048]), [9])
+    """
     if placement == "auto":
         fits = device.type == "cuda" and audio_cache.samples.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
         placement = "device" if fits else "stream"

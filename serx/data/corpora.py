@@ -1,46 +1,191 @@
-"""File names -> utterances: the grammars of five corpora, and a scan that accounts for every audio file it meets."""
+"""Which corpora exist and how they name their files: five published ones, and those that users register.
 
-import difflib
-import os
+A corpus is declared as data: a regular expression for its file names, and tables of its codes. `parse_name` turns one
+path into an utterance; `scanner.py` walks folders.
+"""
+
 import re
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serx.data.manifest import SkippedFile, read_manifest
+from serx.data.labels import normalize_emotion
 from serx.data.utterance import Sex, Utterance
-from serx.errors import DataError
-
-# The endings of what libsndfile reads; header-less RAW is left out, its rate being anyone's guess. Then those of
-# recordings that it does not read: a scan names them rather than passing them over.
-_LOSSLESS = """aif aifc aiff au avr caf flac htk iff ircam mat mat4 mat5 mpc mpc2k nist paf pvf rf64 sd2 sds sf snd sph
-    svx voc w64 wav wave wavex wve xi"""
-_LOSSY, _UNREADABLE = "mp1 mp2 mp3 oga ogg opus", "aac amr m4a wma"
-LOSSLESS, LOSSY, UNREADABLE = (frozenset(map(".{}".format, s.split())) for s in (_LOSSLESS, _LOSSY, _UNREADABLE))
+from serx.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Grammar:
+class Corpus:
     """How one corpus names its files.
 
     Attributes:
-        corpus: serx's name for it.
+        name: serx's name for it.
         example: a file name as published.
-        pattern: of a stem, or of `folder/stem` where the folder names the speaker. Named groups: `speaker`,
+        pattern: matches a file's stem, or `folder/stem` if the folder names the speaker. Named groups: `speaker`,
             `emotion`, and any of `modality`, `style`, `intensity`, `statement`, `take`.
-        emotions, intensities: code in the name -> word.
-        speakers: every speaker there is -> sex.
+        emotions: code in the name -> emotion.
+        speakers: every speaker of the corpus -> sex. None: any speaker that the pattern matches, of unknown sex.
+        intensities: code in the name -> word.
         spellings: a code as some releases write it -> the usual code.
     """
 
-    corpus: str
+    name: str
     example: str
     pattern: re.Pattern[str]
     emotions: Mapping[str, str]
-    speakers: Mapping[str, Sex]
+    speakers: Mapping[str, Sex | None] | None
     intensities: Mapping[str, str] = field(default_factory=dict)
     spellings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ParsedName:
+    """A clip, the `codes` that identify it within its corpus, and RAVDESS's `modality` (empty elsewhere)."""
+
+    utterance: Utterance
+    codes: tuple[str, ...]
+    modality: str
+
+
+def register_corpus(
+    name: str,
+    pattern: str,
+    emotions: Mapping[str, str],
+    speakers: Mapping[str, Sex | None] | None = None,
+    *,
+    example: str = "",
+    intensities: Mapping[str, str] | None = None,
+    spellings: Mapping[str, str] | None = None,
+) -> None:
+    """Adds a corpus, so that a scan recognizes its file names.
+
+    Call it in a module of your own and name that module with `--import`. Case is ignored in file names. A file belongs
+    to the first corpus whose pattern matches: the published ones first, then in the order of registration.
+
+    Args:
+        name: lower-case letters, digits and underscores, starting with a letter.
+        pattern: a regular expression for the file name without its ending, or for `folder/name`. It has the named
+            groups `speaker` and `emotion`, and may have `style` (`02` means song), `intensity`, `statement` and
+            `take`. All groups together identify a clip: a second file with the same codes is a duplicate.
+        emotions: code in the name -> emotion. A file with another code is not part of the corpus.
+        speakers: speaker in the name -> `"male"`, `"female"` or None. Default: any speaker, sex unknown.
+        example: a file name for error messages.
+        intensities: code in the name -> word.
+        spellings: another way to write a code -> the usual code.
+
+    Raises:
+        ConfigError: a malformed name, pattern or table, or a name that already means another corpus.
+
+    >>> register_corpus(
+    ...     "office",
+    ...     pattern=r"(?P<speaker>[a-z]{2})_(?P<emotion>ang|neu)_(?P<take>[0-9]+)",
+    ...     emotions={"ang": "angry", "neu": "neutral"},
+    ...     speakers={"AB": "female", "CD": "male"},
+    ...     example="AB_ang_1.wav",
+    ... )
+    >>> clip = parse_name(Path("/recordings/CD_neu_12.wav")).utterance
+    >>> clip.speaker_id, clip.emotion, clip.sex
+    ('office/CD', 'neutral', 'male')
+    """
+    where = f"register_corpus({name!r})"
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ConfigError(f"{where}: write the name in lower-case letters, digits and underscores")
+    try:
+        compiled = re.compile(pattern, re.IGNORECASE | re.ASCII)
+    except re.error as error:
+        raise ConfigError(f"{where}: pattern {pattern!r} is not a regular expression: {error}") from None
+    groups = set(compiled.groupindex)
+    if missing := sorted({"speaker", "emotion"} - groups):
+        raise ConfigError(f"{where}: pattern lacks the named group (?P<{missing[0]}>...)")
+    if unknown := sorted(groups - _GROUPS):
+        raise ConfigError(f"{where}: pattern has an unknown group {unknown[0]!r}; use {', '.join(sorted(_GROUPS))}")
+    if not emotions:
+        raise ConfigError(f"{where}: emotions is empty; map each code to an emotion")
+    for speaker, sex in (speakers or {}).items():
+        if sex not in ("male", "female", None):
+            raise ConfigError(f"{where}: speaker {speaker!r} has sex {sex!r}; write male, female or None")
+    corpus = Corpus(
+        name=name,
+        example=example or pattern,
+        pattern=compiled,
+        emotions={code.lower(): normalize_emotion(word) for code, word in emotions.items()},
+        speakers=None if speakers is None else {speaker.upper(): sex for speaker, sex in speakers.items()},
+        intensities={code.lower(): word for code, word in (intensities or {}).items()},
+        spellings={code.lower(): usual.lower() for code, usual in (spellings or {}).items()},
+    )
+    if CORPORA.setdefault(name, corpus) != corpus:
+        raise ConfigError(f"{where}: this name already means another corpus; choose another name")
+
+
+def parse_name(path: Path) -> ParsedName | None:
+    """What a file's name (and its folder's) says about corpus, speaker and emotion; None if no corpus matches.
+
+    >>> parse_name(Path("/ravdess/03-01-05-02-01-02-12.wav")).utterance.emotion
+    'angry'
+    """
+    for corpus in CORPORA.values():
+        match = corpus.pattern.fullmatch(path.stem) or corpus.pattern.fullmatch(f"{path.parent.name}/{path.stem}")
+        if match is None:
+            continue
+        written = {name: text.lower() for name, text in match.groupdict().items() if text is not None}
+        code = {name: corpus.spellings.get(text, text) for name, text in written.items()}
+        speaker = code.get("speaker", "").upper()
+        emotion = corpus.emotions.get(code.get("emotion", ""))
+        if emotion is None or not speaker or (corpus.speakers is not None and speaker not in corpus.speakers):
+            continue
+        modality = code.pop("modality", "")
+        utterance = Utterance(
+            path=path,
+            corpus=corpus.name,
+            speaker=speaker,
+            emotion=emotion,
+            sex=corpus.speakers[speaker] if corpus.speakers is not None else None,
+            style="song" if code.get("style") == "02" else "speech",
+            intensity=corpus.intensities.get(code.get("intensity", "")),
+            statement=code.get("statement"),
+        )
+        return ParsedName(utterance, tuple(code.values()), modality)
+    return None
+
+
+def canonical_corpus(text: str) -> str:
+    """Lower case, and serx's own spelling of a corpus that it knows.
+
+    >>> canonical_corpus("CREMA-D"), canonical_corpus("My  Lab")
+    ('cremad', 'my lab')
+    """
+    name = " ".join(text.casefold().split())
+    letters = re.sub(r"[^a-z]", "", name)
+    return letters if letters in PUBLISHED_CORPORA else name
+
+
+def canonical_speaker(text: str) -> str:
+    """One spelling for one person: `7`, `007`, `Actor_07` and `speaker 7` are all `07`; other names keep their text.
+
+    >>> canonical_speaker("Actor_7"), canonical_speaker("Ann  Lee")
+    ('07', 'Ann Lee')
+    """
+    name = " ".join(unicodedata.normalize("NFKC", text).split())
+    number = _NUMBERED.fullmatch(name)
+    return number[1].zfill(2) if number else name
+
+
+def same_speaker(clip: Utterance, speaker_id: str) -> bool:
+    """Whether the speaker of `clip` must be counted as the person `speaker_id` (`corpus/speaker`).
+
+    True also if the two share a name and a manifest named no corpus for `clip`: then the name of the manifest's file
+    says nothing about who speaks, and one person counted as two could be in both parts of a split. Speakers of known
+    corpora are only themselves.
+    """
+    if clip.speaker_id.casefold() == speaker_id.casefold():
+        return True
+    same_name = speaker_id.casefold().endswith(f"/{clip.speaker.casefold()}")
+    return not clip.corpus_named and same_name and speaker_id.partition("/")[0] not in CORPORA
+
+
+_GROUPS = {"speaker", "emotion", "style", "intensity", "statement", "take"}  # modality is RAVDESS's alone
+_NUMBERED = re.compile(r"(?:(?:actor|speaker)[ _-]*)?0*([0-9]+)", re.IGNORECASE | re.ASCII)
 
 
 def _pattern(text: str) -> re.Pattern[str]:
@@ -51,13 +196,13 @@ def _table(pairs: str) -> dict[str, str]:
     return dict(re.findall(r"(\w+)=(\w+)", pairs))
 
 
-def _sexes(speakers: str, women: str) -> dict[str, Sex]:
+def _sexes(speakers: str, women: str) -> dict[str, Sex | None]:
     return {**dict.fromkeys(speakers.split(), "male"), **dict.fromkeys(women.split(), "female")}
 
 
-GRAMMARS = (
+_PUBLISHED = (
     # Livingstone & Russo 2018, doi:10.1371/journal.pone.0196391: modality 01 film with sound, 02 film alone, 03 sound.
-    Grammar(
+    Corpus(
         "ravdess",
         "03-01-05-02-01-02-12.wav",
         _pattern(
@@ -69,7 +214,7 @@ GRAMMARS = (
         intensities=_table("01=normal 02=strong"),
     ),
     # Cao et al. 2014, doi:10.1109/TAFFC.2014.2336244; sexes: its VideoDemographics.csv; 1040_ITH_SAD_X has one X.
-    Grammar(
+    Corpus(
         "cremad",
         "1001_DFA_ANG_XX.wav",
         _pattern(
@@ -87,7 +232,7 @@ GRAMMARS = (
         spellings={"x": "xx"},
     ),
     # Pichora-Fuller & Dupuis 2020, doi:10.5683/SP2/E8H2MF; OA_bite_neutral is published without its F.
-    Grammar(
+    Corpus(
         "tess",
         "OAF_back_angry.wav",
         _pattern(
@@ -99,7 +244,7 @@ GRAMMARS = (
         spellings=_table("oa=oaf surprise=ps surprised=ps pleasant_surprise=ps pleasant_surprised=ps"),
     ),
     # Haq & Jackson 2009, kahlan.eps.surrey.ac.uk/savee: DC/a01.wav as published, ALL/DC_a01.wav in Kaggle's copy.
-    Grammar(
+    Corpus(
         "savee",
         "DC_a01.wav or DC/a01.wav",
         _pattern(r"(?P<speaker>DC|JE|JK|KL)[_/](?P<statement>(?P<emotion>sa|su|[adfhn])[0-9]{2})"),
@@ -107,7 +252,7 @@ GRAMMARS = (
         _sexes("DC JE JK KL", ""),
     ),
     # Burkhardt et al. 2005, doi:10.21437/Interspeech.2005-446: the letters are the emotions' German initials.
-    Grammar(
+    Corpus(
         "emodb",
         "03a01Fa.wav",
         _pattern(r"(?P<speaker>[01][0-9])(?P<statement>[ab][0-9]{2})(?P<emotion>[WLEAFTN])(?P<take>[a-z])"),
@@ -116,187 +261,5 @@ GRAMMARS = (
     ),
 )
 
-
-@dataclass(frozen=True)
-class Scan:
-    """What a scan found: the clips, sorted by corpus, speaker and canonical name, and every audio file left out."""
-
-    utterances: tuple[Utterance, ...]
-    skipped: tuple[SkippedFile, ...]
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A clip with what tells it from others (`codes`) and what decides between two copies of it (`place`)."""
-
-    utterance: Utterance
-    codes: tuple[str, ...]
-    modality: str
-    place: tuple[int, int, str]  # root's number, folders below the root, path from the root
-
-
-def _parse(path: Path, place: tuple[int, int, str]) -> _Found | None:
-    """What the file's name (and its folder's) says of corpus, speaker and emotion; None when no grammar fits."""
-    for grammar in GRAMMARS:
-        match = grammar.pattern.fullmatch(path.stem) or grammar.pattern.fullmatch(f"{path.parent.name}/{path.stem}")
-        if match is None:
-            continue
-        code = {name: grammar.spellings.get(text.lower(), text.lower()) for name, text in match.groupdict().items()}
-        speaker = code["speaker"].upper()
-        if speaker not in grammar.speakers:
-            continue
-        modality = code.pop("modality", "")
-        utterance = Utterance(
-            path=path,
-            corpus=grammar.corpus,
-            speaker=speaker,
-            emotion=grammar.emotions[code["emotion"]],
-            sex=grammar.speakers[speaker],
-            style="song" if code.get("style") == "02" else "speech",
-            intensity=grammar.intensities.get(code.get("intensity", "")),
-            statement=code["statement"],
-        )
-        return _Found(utterance, tuple(code.values()), modality, place)
-    return None
-
-
-def scan(
-    root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], styles: Collection[str] = ("speech",)
-) -> Scan:
-    """Find the clips of one corpus, of a folder of corpora, of a CSV manifest, or of a list of those.
-
-    Names are read, files are not opened. Of several copies of one utterance (same corpus, same canonical name) one is
-    kept, decided in this order: sound published as such before the sound of a film (RAVDESS 03 before 01); lossless
-    before lossy; the copy whose folder holds more clips, so that a few stray copies never replace part of a corpus;
-    the earlier root; fewer folders deep; the first path alphabetically. A file that a manifest lists is what the
-    manifest says, whatever its name.
-
-    Args:
-        root: corpus folder, folder of corpora, path ending in `.csv`, or a list of those.
-        styles: which of `speech` and `song` to keep.
-
-    Raises:
-        DataError: a root that is missing or holds no clip that serx knows, a manifest with bad rows, two manifests
-            that contradict each other, or no clip of the styles asked for.
-    """
-    wanted = {styles} if isinstance(styles, str) else set(styles)
-    if not wanted or not wanted <= {"speech", "song"}:
-        raise DataError(f"data.styles {sorted(wanted)}: choose from speech and song")
-    roots = [root] if isinstance(root, str | os.PathLike) else list(root)
-    if not roots:
-        raise DataError("no data was named: give a corpus folder, a folder of corpora or a CSV manifest")
-
-    listed: dict[Path, _Found] = {}
-    named: dict[Path, _Found] = {}
-    aside: dict[Path, SkippedFile] = {}  # these three by path: a file met twice, in overlapping roots, counts once
-    for number, item in enumerate(roots):
-        path = Path(os.path.abspath(os.path.expanduser(item)))
-        if path.is_dir():
-            _scan_folder(path, number, named, aside)
-        elif path.is_file() and path.suffix.lower() == ".csv":
-            _scan_manifest(path, number, listed, aside)
-        else:
-            raise DataError(_no_root(path))
-
-    clips = [*_best_copies([clip for path, clip in named.items() if path not in listed], aside), *listed.values()]
-    for clip in clips:
-        if clip.utterance.style not in wanted:
-            aside[clip.utterance.path] = SkippedFile(
-                clip.utterance.path, "style", f"{clip.utterance.style} not asked for"
-            )
-    clips.sort(key=lambda clip: (clip.utterance.corpus, clip.utterance.speaker, clip.codes))
-    chosen = tuple(clip.utterance for clip in clips if clip.utterance.style in wanted)
-    if not chosen:
-        style = clips[0].utterance.style
-        raise DataError(
-            f"all {len(clips)} clips are {style}: add {style} to data.styles, such as data.styles=[{style}]"
-        )
-    unused = (aside[path] for path in sorted(aside) if path not in listed or aside[path].reason == "style")
-    return Scan(chosen, tuple(unused))
-
-
-def _scan_folder(root: Path, number: int, named: dict[Path, _Found], aside: dict[Path, SkippedFile]) -> None:
-    """Add the clips below `root` to `named`, and the audio that is no clip to `aside`."""
-    clips, others = 0, []
-    for path in _audio_files(root):
-        local = path.relative_to(root)
-        found = _parse(path, (number, len(local.parts), local.as_posix()))
-        if path.name.startswith("."):
-            others.append(SkippedFile(path, "hidden", "a macOS side file or another hidden file, not a clip"))
-        elif found is None:
-            others.append(SkippedFile(path, "unknown_name", "fits the names of no corpus that serx knows"))
-        elif path.suffix.lower() in UNREADABLE:
-            others.append(SkippedFile(path, "format", f"{path.suffix} cannot be decoded; convert it to WAV or FLAC"))
-        elif found.modality == "02":
-            others.append(SkippedFile(path, "video_only", "modality 02 is film without sound"))
-        elif not path.exists():
-            others.append(SkippedFile(path, "missing", "a link to a file that is not there"))
-        else:
-            named.setdefault(path, found)
-            clips += 1
-    if not clips:
-        raise DataError(_no_clip(root, others))
-    aside.update((file.path, file) for file in others)
-
-
-def _audio_files(root: Path) -> Iterator[Path]:
-    """The audio below `root`, each folder's in order; links are followed, and each folder is entered once."""
-
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename}: cannot be listed: {error.strerror}; mend its permissions") from None
-
-    entered = set()
-    for folder, below, names in os.walk(root, onerror=refuse, followlinks=True):
-        real = os.path.realpath(folder)
-        below[:] = [] if real in entered else sorted(b for b in below if b != "__MACOSX" and not b.startswith("."))
-        if real not in entered:
-            paths = (Path(folder, name) for name in sorted(names))
-            yield from (path for path in paths if path.suffix.lower() in LOSSLESS | LOSSY | UNREADABLE)
-        entered.add(real)
-
-
-def _scan_manifest(path: Path, number: int, listed: dict[Path, _Found], aside: dict[Path, SkippedFile]) -> None:
-    manifest = read_manifest(path)
-    for clip in manifest.utterances:
-        local = Path(os.path.relpath(clip.path, path.parent)).as_posix()
-        found = listed.setdefault(clip.path, _Found(clip, (local,), "", (number, 0, local)))
-        if found.utterance != clip:
-            raise DataError(f"{path}: {local!r} is described otherwise in another manifest; list it in one of the two")
-    aside.update((file.path, file) for file in manifest.skipped)
-
-
-def _best_copies(clips: Sequence[_Found], aside: dict[Path, SkippedFile]) -> list[_Found]:
-    """One clip per utterance, by the order of preference that `scan` documents; its copies go to `aside`."""
-    crowd = Counter(clip.utterance.path.parent for clip in clips)
-
-    def preference(clip: _Found) -> tuple[object, ...]:
-        path = clip.utterance.path
-        return clip.modality == "01", path.suffix.lower() in LOSSY, -crowd[path.parent], clip.place
-
-    best: dict[tuple[str, ...], _Found] = {}
-    for clip in sorted(clips, key=preference):
-        kept = best.setdefault((clip.utterance.corpus, *clip.codes), clip)
-        if kept is not clip:
-            aside[clip.utterance.path] = SkippedFile(
-                clip.utterance.path, "duplicate", f"a copy of {kept.utterance.path}"
-            )
-    return list(best.values())
-
-
-def _no_clip(root: Path, others: Sequence[SkippedFile]) -> str:
-    example = f", such as {others[-1].path.name!r}: {others[-1].detail}" if others else ""
-    names = ", ".join(f"{grammar.corpus} {grammar.example}" for grammar in GRAMMARS)
-    return (
-        f"{root}: no clip among {len(others)} audio files{example}. Looked for {names}. Name the folder that holds a "
-        "corpus, or list your own recordings in a CSV (columns path, emotion, speaker) and name that"
-    )
-
-
-def _no_root(path: Path) -> str:
-    if path.exists():
-        return f"{path}: neither a folder nor a .csv; unpack an archive first, and name the folder"
-    parent = next(above for above in path.parents if above.is_dir())
-    missing = path.relative_to(parent).parts[0]
-    near = difflib.get_close_matches(missing, sorted(os.listdir(parent)), n=1)
-    hint = f"did you mean {parent / near[0]}?" if near else "check the spelling"
-    return f"{path}: no such folder or manifest ({parent} has no {missing!r}); {hint}"
+PUBLISHED_CORPORA = tuple(corpus.name for corpus in _PUBLISHED)
+CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in _PUBLISHED}

@@ -1,4 +1,4 @@
-"""`Dataset`: everything before the first batch: scan, label, decode, split, and the check that nothing leaks."""
+"""`Dataset`: everything before the first batch: scan, label, decode, split, and check for leaks."""
 
 import io
 from collections import Counter
@@ -16,41 +16,52 @@ from tqdm import tqdm
 from serx.data.audio import AudioConfig
 from serx.data.audio_cache import AudioCache, cache_folder, open_audio_cache
 from serx.data.batches import Placement, StreamedAudio
-from serx.data.corpora import scan
+from serx.data.corpora import same_speaker
 from serx.data.labels import assign_labels, only_shared
-from serx.data.leaks import ALIGNED, alignment, check_copies, check_leaks, near_duplicates, thumbnails
-from serx.data.manifest import same_speaker
+from serx.data.leaks import (
+    MIN_CORRELATION,
+    check_copies,
+    check_leaks,
+    max_correlation,
+    near_duplicates,
+    thumbnails,
+)
 from serx.data.protocols import ProtocolConfig, Split, make_split
+from serx.data.scanner import scan
 from serx.data.utterance import Utterance
 from serx.errors import DataError, DiskError
 from serx.files import free_space, seal, unseal, write_atomically
 
+MAX_SHOWN = 5  # names in a message
+THUMBNAIL_BATCH = 8  # clips; more do not fit a CPU's cache
+
 
 class DataConfig(AudioConfig, ProtocolConfig):
-    """Corpora and labels, beside how files are decoded (`AudioConfig`) and split (`ProtocolConfig`)."""
+    """Which corpora and labels, how files are decoded (`AudioConfig`), and how they are split (`ProtocolConfig`).
+
+    >>> DataConfig(root="/corpora/RAVDESS", label_map={"calm": "neutral"}).protocol
+    'holdout'
+    """
 
     root: str | tuple[str, ...]  # a corpus, a folder of several, a manifest.csv, or a list of those
     styles: tuple[str, ...] = Field(("speech",), min_length=1)  # add song for RAVDESS's sung clips
-    # the classes, in order; shared: the emotions that every corpus has, others dropped; default: those that are there
+    # the classes, in order; shared: the emotions that every corpus has, others are dropped; default: all that occur
     labels: tuple[str, ...] | Literal["shared"] | None = None
     label_map: dict[str, str | None] = Field(default_factory=dict)  # calm: neutral renames, boredom: null drops
-    cache: str | None = None  # decoded audio; default $SERX_CACHE or ~/.cache/serx
-    placement: Placement = "auto"  # audio whole on the device, streamed from disk, or whichever fits
-
-
-SHOWN = 5
-
-
-THUMBNAIL_BATCH = 8  # clips: more leave a CPU's cache
+    cache: str | None = None  # folder for decoded audio; default $SERX_CACHE or ~/.cache/serx
+    placement: Placement = "auto"  # audio in device memory, streamed from disk, or auto: device if it fits
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labeled, decoded clips; clip i of the pack is `utterances[i]`.
+    """Labeled, decoded clips.
 
     Attributes:
+        utterances: clip i of `audio_cache` is `utterances[i]`.
         targets: `(n,)` int64, indices into `labels`.
-        notes: lines the user must hear: what was set aside, dropped or missing.
+        labels: ordered class names.
+        audio_cache: the decoded audio.
+        notes: lines for the user: which files were skipped or dropped, and why.
     """
 
     utterances: tuple[Utterance, ...]
@@ -61,11 +72,11 @@ class Dataset:
 
     @property
     def digests(self) -> tuple[str, ...]:
-        """Equal for clips whose decoded audio is equal."""
+        """One hash per clip; equal for clips with equal decoded audio."""
         return self.audio_cache.digests
 
     def speaker_ids(self, indices: tuple[int, ...]) -> list[str]:
-        """The speakers of these clips, sorted."""
+        """The distinct speakers of the clips with these `indices`, sorted."""
         return sorted({self.utterances[i].speaker_id for i in indices})
 
 
@@ -73,30 +84,40 @@ def load_dataset(config: DataConfig, labels: tuple[str, ...] | None = None, prog
     """Finds, labels and decodes the corpora of `config.root`.
 
     Args:
-        labels: the classes, where a checkpoint has fixed them; default `config.labels`.
+        config: the `data` section of a recipe.
+        labels: the classes, if a checkpoint fixes them; default `config.labels`.
+        progress: show a bar while decoding.
 
     Raises:
-        DataError: nothing usable is there, or an emotion has no label.
-        DiskError: the decoded audio cannot be kept.
+        DataError: no usable clip, or an emotion without a label.
+        DiskError: the decoded audio cannot be written.
+
+    >>> import tempfile, soundfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for code in ("03", "05"):
+    ...         soundfile.write(f"{folder}/03-01-{code}-01-01-01-07.wav", np.full(8000, 0.1), 16_000)
+    ...     dataset = load_dataset(DataConfig(root=folder, cache=f"{folder}/cache"), progress=False)
+    ...     dataset.labels, dataset.targets.tolist(), dataset.audio_cache.lengths.tolist()
+    (('happy', 'angry'), [0, 1], [8000, 8000])
     """
     try:
-        found = scan(config.root, config.styles)
-    except (OSError, ValueError) as error:  # a name too long, or with a zero byte
-        raise DataError(f"data.root: cannot be looked through: {error}; check the spelling") from error
-    _refuse_doubtful_voices(found.utterances)
+        scanned = scan(config.root, config.styles)
+    except (OSError, ValueError) as error:  # a name that is too long, or contains a zero byte
+        raise DataError(f"data.root: cannot be scanned: {error}; check the spelling") from error
+    _check_ambiguous_speakers(scanned.utterances)
     label_map = config.label_map
     if config.labels == "shared":
-        labels, label_map = only_shared(found.utterances, labels, label_map)
+        labels, label_map = only_shared(scanned.utterances, labels, label_map)
     else:
         labels = labels or config.labels
-    labeled = assign_labels(found.utterances, labels, label_map)
-    notes = _tell_set_aside([(item.reason, item.path) for item in found.skipped])
+    labeled = assign_labels(scanned.utterances, labels, label_map)
+    notes = _skipped_notes([(file.reason, file.path) for file in scanned.skipped])
     for emotion, count in labeled.dropped.items():
         why = "data.label_map" if emotion in config.label_map else "data.labels: shared"
         notes.append(f"dropped by {why}: {count} x {emotion}")
     paths = [utterance.path for utterance in labeled.utterances]
     audio_cache = open_audio_cache(paths, config, cache_folder(config.cache), progress)
-    notes += _tell_set_aside([(why.partition(":")[0], Path(path)) for path, why in audio_cache.refused.items()])
+    notes += _skipped_notes([(why.partition(":")[0], Path(path)) for path, why in audio_cache.skipped.items()])
     kept = [i for i, row in enumerate(audio_cache.rows) if row >= 0]
     if not kept:
         raise DataError(f"{config.root}: none of the {len(paths)} files could be decoded; {'; '.join(notes)}")
@@ -110,10 +131,11 @@ def load_dataset(config: DataConfig, labels: tuple[str, ...] | None = None, prog
 
 
 def split_dataset(dataset: Dataset, config: DataConfig, progress: bool = True) -> Split:
-    """The parts of `config.protocol`, checked for shared speakers, shared audio and copies of it.
+    """Splits by `config.protocol`, and checks the parts for shared speakers, shared audio and copies of audio.
 
     Raises:
         LeakError: a speaker or the same audio would be in two parts.
+        ConfigError, DataError: as `make_split` does.
     """
     split = make_split(dataset.utterances, dataset.targets.tolist(), config, dataset.digests)
     check_leaks(dataset.utterances, split, dataset.digests)
@@ -123,60 +145,66 @@ def split_dataset(dataset: Dataset, config: DataConfig, progress: bool = True) -
 
 
 def find_copies(
-    one: Dataset, clips: Sequence[int], other: Dataset, others: Sequence[int], sample_rate: int, progress: bool = True
+    first: Dataset,
+    first_clips: Sequence[int],
+    second: Dataset,
+    second_clips: Sequence[int],
+    sample_rate: int,
+    progress: bool = True,
 ) -> list[tuple[int, int]]:
-    """Which of the `clips` of one dataset are among `others` of another, however encoded: pairs of their numbers.
+    """Copies between two datasets, however encoded: pairs of one of `first_clips` and one of `second_clips`.
 
-    Both are decoded at `sample_rate`; copies are those of `leaks.check_copies`.
+    Both datasets are decoded at `sample_rate`. A pair is a copy by the criteria of `leaks.check_copies`.
     """
-    chosen = ((one, clips), (other, others))
-    pictures = torch.cat([_thumbnails(d.audio_cache, sample_rate, progress)[list(numbers)] for d, numbers in chosen])
-    nominated = near_duplicates(pictures, [range(len(clips)), range(len(clips), len(pictures))])
-    pairs = [(clips[near.first], others[near.second - len(clips)]) for near in nominated]
-    return [(i, j) for i, j in pairs if alignment(one.audio_cache.clip(i), other.audio_cache.clip(j)) > ALIGNED]
+    chosen = ((first, first_clips), (second, second_clips))
+    pictures = torch.cat([_thumbnails(d.audio_cache, sample_rate, progress)[list(clips)] for d, clips in chosen])
+    nominated = near_duplicates(pictures, [range(len(first_clips)), range(len(first_clips), len(pictures))])
+    pairs = [(first_clips[near.first], second_clips[near.second - len(first_clips)]) for near in nominated]
+    audio = first.audio_cache, second.audio_cache
+    return [(i, j) for i, j in pairs if max_correlation(audio[0].clip(i), audio[1].clip(j)) > MIN_CORRELATION]
 
 
 def _thumbnails(audio_cache: AudioCache, sample_rate: int, progress: bool) -> Tensor:
-    """`leaks.thumbnails` of every clip of the pack, made once and kept with it."""
+    """`leaks.thumbnails` of every clip of the cache, computed once and stored with it."""
     path = audio_cache.folder / "thumbnails.sealed"
-    kept = unseal(path)
-    if kept is None:
-        corpus, clips = StreamedAudio(audio_cache, torch.device("cpu")), np.arange(len(audio_cache.digests))
-        made = []
-        hidden = None if progress else True  # None: shown on a terminal only
-        with tqdm(total=len(clips), desc="compare", unit="clip", disable=hidden) as bar:
+    content = unseal(path)
+    if content is None:
+        source, clips = StreamedAudio(audio_cache, torch.device("cpu")), np.arange(len(audio_cache.digests))
+        pictures = []
+        with tqdm(total=len(clips), desc="compare", unit="clip", disable=None if progress else True) as bar:
             for batch in np.array_split(clips, -(-len(clips) // THUMBNAIL_BATCH)):
-                made.append(thumbnails(*corpus.batch(batch), sample_rate).half())
+                pictures.append(thumbnails(*source.batch(batch), sample_rate).half())
                 bar.update(len(batch))
-        content = io.BytesIO()
-        np.save(content, torch.cat(made).numpy())
-        kept = content.getvalue()
+        buffer = io.BytesIO()
+        np.save(buffer, torch.cat(pictures).numpy())
+        content = buffer.getvalue()
         try:
-            write_atomically(path, seal(kept))
+            write_atomically(path, seal(content))
         except OSError as error:
-            where = f"{path}: cannot keep what copies are found by: {error.strerror} ({free_space(path)})"
-            raise DiskError(f"{where}; choose another place with data.cache=DIR or SERX_CACHE") from error
-    return torch.from_numpy(np.load(io.BytesIO(kept))).float()
+            what = f"{path}: cannot write the thumbnails of the leak check: {error.strerror} ({free_space(path)})"
+            raise DiskError(f"{what}; choose another folder with data.cache=DIR or SERX_CACHE") from error
+    return torch.from_numpy(np.load(io.BytesIO(content))).float()
 
 
-def _refuse_doubtful_voices(utterances: tuple[Utterance, ...]) -> None:
+def _check_ambiguous_speakers(utterances: tuple[Utterance, ...]) -> None:
+    """Raises if a speaker of a manifest without a corpus has the name of another manifest's speaker."""
     speaker_ids = {utterance.speaker_id: utterance for utterance in utterances}
-    nameless = {speaker_id: clip for speaker_id, clip in speaker_ids.items() if not clip.corpus_named}
-    pairs = [(a, b) for a, clip in nameless.items() for b in speaker_ids if a != b and same_speaker(clip, b)]
+    without_corpus = {speaker_id: clip for speaker_id, clip in speaker_ids.items() if not clip.corpus_named}
+    pairs = [(a, b) for a, clip in without_corpus.items() for b in speaker_ids if a != b and same_speaker(clip, b)]
     if pairs:
         named = list(dict.fromkeys(" and ".join(sorted(pair)) for pair in pairs))
-        more = f", and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
+        more = f", and {len(named) - MAX_SHOWN} more" if len(named) > MAX_SHOWN else ""
         raise DataError(
-            f"data.root: one person or two? {'; '.join(named[:SHOWN])}{more}: a manifest without a corpus goes by its "
-            "file's name. Give the manifests a column corpus: the same word for the same people, else different ones"
+            f"data.root: one person or two? {'; '.join(named[:MAX_SHOWN])}{more}. The manifests have no column corpus; "
+            "add one, with the same word for the same people and different words for different people"
         )
 
 
-def _tell_set_aside(items: list[tuple[str, Path]]) -> list[str]:
-    """One line a reason, with the first few names."""
-    lines = []
-    for reason, count in Counter(reason for reason, _ in items).items():
-        names = [str(path) for why, path in items if why == reason]
-        more = f", and {count - SHOWN} more" if count > SHOWN else ""
-        lines.append(f"set aside ({reason}): {', '.join(names[:SHOWN])}{more}")
-    return lines
+def _skipped_notes(files: list[tuple[str, Path]]) -> list[str]:
+    """One line per reason, with the first few names."""
+    notes = []
+    for reason, count in Counter(reason for reason, _ in files).items():
+        names = [str(path) for why, path in files if why == reason]
+        more = f", and {count - MAX_SHOWN} more" if count > MAX_SHOWN else ""
+        notes.append(f"skipped ({reason}): {', '.join(names[:MAX_SHOWN])}{more}")
+    return notes

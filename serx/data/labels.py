@@ -1,18 +1,19 @@
-"""From emotion words to class numbers: one canonical vocabulary, explicit renames, and nothing dropped in silence."""
+"""From emotion words to class numbers: canonical words, explicit renames, and nothing dropped without a note."""
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from serx.data.utterance import Utterance
-from serx.errors import DataError
+from serx.errors import ConfigError, DataError
 
-EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised", "boredom")
+# The canonical words, in the order of the classes. `register_emotion` appends to them.
+EMOTIONS: list[str] = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised", "boredom"]
 
-# Other spellings of the canonical words: word forms, and the codes that corpora and papers use. Words that name a
-# neighboring emotion (joy, excitement, frustration) stay themselves: renaming those is the user's label map to write.
-SYNONYMS: Mapping[str, str] = {
+# Other spellings of the canonical words: word forms, and the codes that corpora and papers use. Words for a neighboring
+# emotion (joy, excitement, frustration) are not synonyms: whether they are the same class is for data.label_map to say.
+SYNONYMS: dict[str, str] = {
     **dict.fromkeys(("neu", "neutrality"), "neutral"),
     **dict.fromkeys(("calmness",), "calm"),
     **dict.fromkeys(("hap", "happiness"), "happy"),
@@ -26,7 +27,7 @@ SYNONYMS: Mapping[str, str] = {
     **dict.fromkeys(("bored",), "boredom"),
 }
 
-_TYPO = 0.7  # difflib ratio: `clam`/`calm` (0.75) is a slip of the hand, `mad`/`sad` (0.67) is another word
+_TYPO = 0.7  # difflib ratio: `clam`/`calm` (0.75) is a typo, `mad`/`sad` (0.67) is another word
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class LabeledCorpus:
         utterances: the clips kept, in the order given; `emotion` is still the word before the map.
         targets: for each utterance the index of its label in `labels`.
         labels: ordered class names.
-        dropped: clips left out because the map says null, counted by emotion.
+        dropped: number of clips dropped because the map says null, by emotion.
     """
 
     utterances: tuple[Utterance, ...]
@@ -47,19 +48,59 @@ class LabeledCorpus:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """The labels that no clip carries, such as `calm` when a RAVDESS model is evaluated on CREMA-D."""
+        """The labels without a clip, such as `calm` when a RAVDESS model is evaluated on CREMA-D."""
         present = set(self.targets)
         return tuple(label for index, label in enumerate(self.labels) if index not in present)
 
 
+def register_emotion(word: str, spellings: Collection[str] = ()) -> None:
+    """Adds a canonical emotion word, after those of `EMOTIONS`, and other spellings of it.
+
+    Call it in a module of your own and name that module with `--import`. Registering the same word again adds
+    spellings. A word that is already canonical (`"happy"`) gets the new spellings and keeps its position.
+
+    Args:
+        word: the canonical word, such as `"contempt"`.
+        spellings: other words or codes for it, as manifests and file names write them.
+
+    Raises:
+        ConfigError: the word has no letter, or a spelling already means another emotion.
+
+    >>> register_emotion("contempt", spellings=["con", "contemptuous"])
+    >>> normalize_emotion("Contemptuous")
+    'contempt'
+    >>> order_labels(["contempt", "amused", "sad"])
+    ('sad', 'contempt', 'amused')
+    """
+    word = _plain_word(word)
+    plain_spellings = [_plain_word(spelling) for spelling in spellings]
+    if not any(letter.isalpha() for letter in word):
+        raise ConfigError(f"register_emotion: {word!r} is not a word; write its name, such as contempt")
+    for spelling in [word, *plain_spellings]:
+        meaning = spelling if spelling in EMOTIONS else SYNONYMS.get(spelling, word)
+        if meaning != word:
+            raise ConfigError(f"register_emotion({word!r}): {spelling!r} already means {meaning}; leave it out")
+    if word not in EMOTIONS:
+        EMOTIONS.append(word)
+    SYNONYMS.update({spelling: word for spelling in plain_spellings if spelling != word})
+
+
 def normalize_emotion(text: str) -> str:
-    """The emotion a word stands for: lower case, single underscores, canonical spelling (`Anger ` -> `angry`)."""
-    word = "_".join(text.casefold().replace("-", " ").replace("_", " ").split())
+    """The canonical word of an emotion: lower case, single underscores, canonical spelling.
+
+    >>> normalize_emotion(" Anger "), normalize_emotion("Pleasant-Surprise"), normalize_emotion("joy")
+    ('angry', 'surprised', 'joy')
+    """
+    word = _plain_word(text)
     return SYNONYMS.get(word, word)
 
 
 def order_labels(emotions: Iterable[str]) -> tuple[str, ...]:
-    """Distinct emotions, those of `EMOTIONS` first and in that order, then the others alphabetically."""
+    """Distinct emotions: those of `EMOTIONS` first and in that order, then the others alphabetically.
+
+    >>> order_labels(["joy", "sad", "neutral", "amused", "sad"])
+    ('neutral', 'sad', 'amused', 'joy')
+    """
     distinct = set(emotions)
     return tuple(word for word in EMOTIONS if word in distinct) + tuple(sorted(distinct.difference(EMOTIONS)))
 
@@ -67,11 +108,11 @@ def order_labels(emotions: Iterable[str]) -> tuple[str, ...]:
 def assign_labels(
     utterances: Iterable[Utterance], labels: Sequence[str] | None, label_map: Mapping[str, str | None]
 ) -> LabeledCorpus:
-    """Turn emotions into class numbers.
+    """Turns emotions into class numbers.
 
     The map is applied once, not repeatedly: with `{calm: neutral, neutral: null}` calm clips are kept as neutral.
-    A word in `labels` or in the map that no clip carries is allowed, because one configuration serves several
-    corpora and a checkpoint brings its own labels, unless it looks like a slip for a word that is known.
+    A word in `labels` or in the map may have no clip, because one configuration serves several corpora and a
+    checkpoint brings its own labels. Only a word that looks like a typo of a known word is an error.
 
     Args:
         utterances: the clips, each with its emotion.
@@ -81,14 +122,20 @@ def assign_labels(
     Raises:
         DataError: a misspelled word, a label given twice, an emotion that is neither a label nor mapped to null, or
             no clip left.
+
+    >>> from pathlib import Path
+    >>> clips = [Utterance(Path(f"/{e}.wav"), "own", "1", e) for e in ("sad", "calm", "boredom")]
+    >>> labeled = assign_labels(clips, None, {"calm": "neutral", "boredom": None})
+    >>> labeled.labels, labeled.targets, labeled.dropped
+    (('neutral', 'sad'), [1, 0], {'boredom': 1})
     """
     clips = tuple(utterances)
-    _refuse_typos(clips, labels, label_map)
+    _check_spelling(clips, labels, label_map)
     targets_by_emotion = {clip.emotion: label_map.get(clip.emotion, clip.emotion) for clip in clips}
     if labels is None:
         labels = order_labels(word for word in targets_by_emotion.values() if word is not None)
     else:
-        _refuse_strays(clips, labels, targets_by_emotion)
+        _check_unlabeled(clips, labels, targets_by_emotion)
 
     index = {label: number for number, label in enumerate(labels)}
     kept, targets, dropped = [], [], Counter[str]()
@@ -100,7 +147,7 @@ def assign_labels(
             kept.append(clip)
             targets.append(index[word])
     if not kept:
-        why = f"data.label_map drops all of {', '.join(dropped)}" if dropped else "no clip was given"
+        why = f"data.label_map drops all of {', '.join(dropped)}" if dropped else "there are no clips"
         raise DataError(f"no clip left to label: {why}; keep at least one emotion")
     return LabeledCorpus(tuple(kept), targets, tuple(labels), dict(dropped))
 
@@ -108,28 +155,31 @@ def assign_labels(
 def only_shared(
     utterances: Iterable[Utterance], labels: Sequence[str] | None, label_map: Mapping[str, str | None]
 ) -> tuple[tuple[str, ...], dict[str, str | None]]:
-    """Labels and a label map that keep, after `label_map`, the emotions every corpus has, and drop the others.
+    """Labels and a label map that keep the emotions which every corpus has after `label_map`, and drop the others.
 
-    Where a checkpoint has fixed the `labels`, those are kept instead, whatever the corpora share now.
+    If `labels` are given (a checkpoint fixes them), those are kept instead.
 
     Raises:
-        DataError: the corpora share fewer than two emotions; says which each has.
+        DataError: the corpora share fewer than two emotions; the message lists those of each corpus.
     """
-    words: dict[str, dict[str, str]] = {}  # corpus -> its emotions, before and after the map
+    words: dict[str, dict[str, str]] = {}  # corpus -> {emotion before the map: emotion after it}
     for clip in utterances:
         word = label_map.get(clip.emotion, clip.emotion)
         if word is not None:
             words.setdefault(clip.corpus, {})[clip.emotion] = word
-    shared = order_labels(set.intersection(*(set(named.values()) for named in words.values()))) if words else ()
+    shared = order_labels(set.intersection(*(set(renamed.values()) for renamed in words.values()))) if words else ()
     if labels is None and len(shared) < 2:
-        each = "; ".join(f"{corpus}: {', '.join(order_labels(named.values()))}" for corpus, named in words.items())
-        raise DataError(f"data.labels is shared, but the corpora share fewer than two emotions ({each}); map some")
+        each = "; ".join(f"{corpus}: {', '.join(order_labels(renamed.values()))}" for corpus, renamed in words.items())
+        raise DataError(
+            f"data.labels is shared, but the corpora share fewer than two emotions ({each}); rename some with "
+            "data.label_map, or list the classes in data.labels"
+        )
     kept = tuple(labels or shared)
-    strays = {emotion for named in words.values() for emotion, word in named.items() if word not in kept}
-    return kept, {**label_map, **dict.fromkeys(strays, None)}
+    unlabeled = {emotion for renamed in words.values() for emotion, word in renamed.items() if word not in kept}
+    return kept, {**label_map, **dict.fromkeys(order_labels(unlabeled), None)}
 
 
-def _refuse_typos(
+def _check_spelling(
     clips: Sequence[Utterance], labels: Sequence[str] | None, label_map: Mapping[str, str | None]
 ) -> None:
     known = order_labels([*EMOTIONS, *(clip.emotion for clip in clips)])
@@ -144,32 +194,39 @@ def _refuse_typos(
         if word not in known and (near := _nearest(word, known)) is not None
     ]
     if labels is not None:
-        faults += [f"data.labels: {label!r} stands there {n} times" for label, n in Counter(labels).items() if n > 1]
+        faults += [
+            f"data.labels: {label!r} is listed {n} times; keep one" for label, n in Counter(labels).items() if n > 1
+        ]
         if not labels:
-            faults.append("data.labels is empty: name the emotions to tell apart, or leave it to auto")
+            faults.append(
+                "data.labels is empty: list the classes, or leave data.labels out to use all emotions present"
+            )
     if faults:
         raise DataError("\n".join(faults))
 
 
 def _nearest(word: str, known: Sequence[str]) -> str | None:
-    plain = normalize_emotion(word)
-    return next(iter(difflib.get_close_matches(plain, known, n=1, cutoff=_TYPO)), None)
+    return next(iter(difflib.get_close_matches(normalize_emotion(word), known, n=1, cutoff=_TYPO)), None)
 
 
-def _refuse_strays(
+def _plain_word(text: str) -> str:
+    return "_".join(text.casefold().replace("-", " ").replace("_", " ").split())
+
+
+def _check_unlabeled(
     clips: Sequence[Utterance], labels: Sequence[str], targets_by_emotion: Mapping[str, str | None]
 ) -> None:
-    strays = [e for e in order_labels(targets_by_emotion) if targets_by_emotion[e] not in (None, *labels)]
-    if not strays:
+    unlabeled = [e for e in order_labels(targets_by_emotion) if targets_by_emotion[e] not in (None, *labels)]
+    if not unlabeled:
         return
     listed = []
-    for emotion in strays:
+    for emotion in unlabeled:
         corpora = [clip.corpus for clip in clips if clip.emotion == emotion]
         target = targets_by_emotion[emotion]
         renamed = "" if target == emotion else f", mapped to {target}"
         listed.append(f"{emotion} ({len(corpora)} clips of {', '.join(sorted(set(corpora)))}{renamed})")
-    first = strays[0]
+    first = unlabeled[0]
     raise DataError(
-        f"emotions that data.labels ({', '.join(labels)}) does not hold: {'; '.join(listed)}. For each: add it to "
+        f"emotions that are missing in data.labels ({', '.join(labels)}): {'; '.join(listed)}. For each: add it to "
         f"data.labels, or map it: data.label_map.{first}={labels[0]}, or drop it: data.label_map.{first}=null"
     )

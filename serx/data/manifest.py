@@ -1,24 +1,24 @@
-"""A CSV manifest -> utterances: one's own recordings, every bad row named with its line and how to mend it."""
+"""Read a CSV manifest of your own recordings; every bad row is reported with its line and how to fix it."""
 
 import csv
 import difflib
 import io
 import os
-import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn, cast
 
+from serx.data.audio import StrPath
+from serx.data.corpora import canonical_corpus, canonical_speaker
 from serx.data.labels import normalize_emotion
-from serx.data.utterance import Sex, Utterance
+from serx.data.utterance import Sex, SkippedFile, Style, Utterance
 from serx.errors import DataError
 
 REQUIRED = ("path", "emotion", "speaker")
 OPTIONAL = ("sex", "corpus", "split", "style", "intensity")
 
-# What other tools call the same columns, used to suggest a rename.
+# Names of the same columns in other tools, to suggest a rename.
 _OTHER_NAMES = {
     "path": ("file", "filename", "file_name", "filepath", "file_path", "audio", "wav"),
     "emotion": ("label", "class", "target", "category"),
@@ -37,72 +37,39 @@ _PARTS = {
     "test": "test",
 }
 _STYLES = {"": "speech", "speech": "speech", "song": "song"}
-_CORPORA = ("ravdess", "cremad", "tess", "savee", "emodb")
-
-_NUMBERED = re.compile(r"(?:(?:actor|speaker)[ _-]*)?0*([0-9]+)", re.IGNORECASE | re.ASCII)
-_SHOWN = 10
-
-
-@dataclass(frozen=True)
-class SkippedFile:
-    """An audio file, found in a folder or listed in a manifest, that is not used.
-
-    Attributes:
-        path: absolute path.
-        reason: `unknown_name`, `duplicate`, `style`, `video_only`, `format`, `hidden`, or `missing`.
-        detail: a few words for a reader.
-    """
-
-    path: Path
-    reason: Literal["unknown_name", "duplicate", "style", "video_only", "format", "hidden", "missing"]
-    detail: str
+_MAX_SHOWN = 10  # faults in one error message
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a CSV lists: the rows whose audio exists, in file order, and those whose audio does not."""
+    """What a CSV lists: the rows whose audio exists, in file order, and the rows whose audio is missing.
+
+    >>> Manifest(utterances=(), skipped=()).utterances
+    ()
+    """
 
     utterances: tuple[Utterance, ...]
     skipped: tuple[SkippedFile, ...]
 
 
-def canonical_speaker(text: str) -> str:
-    """One spelling for one person: `7`, `007`, `Actor_07` and `speaker 7` are all `07`; other names keep their text."""
-    name = " ".join(unicodedata.normalize("NFKC", text).split())
-    number = _NUMBERED.fullmatch(name)
-    return number[1].zfill(2) if number else name
+def read_manifest(path: StrPath) -> Manifest:
+    """Reads a CSV with the columns path, emotion, speaker and, optionally, sex, corpus, split, style, intensity.
 
-
-def canonical_corpus(text: str) -> str:
-    """Lower case, and serx's own spelling of a corpus it knows (`CREMA-D` -> `cremad`)."""
-    name = " ".join(text.casefold().split())
-    squeezed = re.sub(r"[^a-z]", "", name)
-    return squeezed if squeezed in _CORPORA else name
-
-
-def same_speaker(clip: Utterance, speaker_id: str) -> bool:
-    """Whether the speaker of `clip` must be taken for `person` (`corpus/speaker`).
-
-    Also where a manifest named no corpus and they share a name: its file's name says nothing of who speaks, and one
-    voice that counts as two would stand on both sides of a split. The speakers of published corpora are nobody else.
-    """
-    if clip.speaker_id.casefold() == speaker_id.casefold():
-        return True
-    namesake = speaker_id.casefold().endswith(f"/{clip.speaker.casefold()}")
-    return not clip.corpus_named and namesake and speaker_id.partition("/")[0] not in _CORPORA
-
-
-def read_manifest(path: str | Path) -> Manifest:
-    """Read a CSV with the columns path, emotion, speaker and, optionally, sex, corpus, split, style, intensity.
-
-    Comma, semicolon, tab or bar separate the cells; UTF-8 with or without a byte-order mark, or UTF-16 with one.
-    Audio paths are relative to the CSV's folder; an empty `corpus` is the CSV's own name (a speaker who stands in two
-    such manifests is refused where they are put together: `same_voice`); other columns are ignored.
-    A speaker whose sex stands on some rows has it on all.
+    Comma, semicolon, tab or bar separate the cells. The encoding is UTF-8 with or without a byte-order mark, or UTF-16
+    with one. Audio paths are relative to the CSV's folder. If `corpus` is empty, the CSV's own name takes its place
+    (`load_dataset` raises if a speaker is then in two manifests). Other columns are ignored. A speaker's sex on one row
+    holds for all rows of that speaker.
 
     Raises:
-        DataError: listing every row that cannot be used as `file.csv:LINE: what; how to mend it`; or when no row is
-            left whose audio exists.
+        DataError: every row that cannot be used, as `file.csv:LINE: what; how to fix it`; or no row has audio.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Path(folder, "a.wav").touch()
+    ...     _ = Path(folder, "own.csv").write_text("path,emotion,speaker\\na.wav,Anger,Ann\\n")
+    ...     [clip] = read_manifest(f"{folder}/own.csv").utterances
+    >>> clip.speaker_id, clip.emotion
+    ('own/Ann', 'angry')
     """
     path = Path(os.path.abspath(path))
     rows = _rows(path)
@@ -116,23 +83,23 @@ def read_manifest(path: str | Path) -> Manifest:
     if reader.faults:
         _refuse(path, reader.faults)
     if not reader.utterances:
-        raise DataError(f"{path}: {_nothing(reader.missing)}")
-    known = {speaker_id: sex for speaker_id, (sex, _) in reader.sexes.items()}
-    utterances = tuple(replace(clip, sex=known.get(clip.speaker_id)) for clip in reader.utterances)
+        raise DataError(f"{path}: {_no_rows(reader.missing)}")
+    sexes = {speaker_id: sex for speaker_id, (sex, _) in reader.sexes.items()}
+    utterances = tuple(replace(clip, sex=sexes.get(clip.speaker_id)) for clip in reader.utterances)
     return Manifest(utterances, tuple(reader.missing))
 
 
-def _nothing(missing: list[SkippedFile]) -> str:
+def _no_rows(missing: list[SkippedFile]) -> str:
     if not missing:
         return f"no rows below the header; write one line per clip: {','.join(REQUIRED)}"
     return (
-        f"none of its {len(missing)} audio files is there, the first {missing[0].path}: {missing[0].detail}; a path "
-        "is relative to the CSV's folder"
+        f"none of its {len(missing)} audio files exists, such as {missing[0].path}: {missing[0].detail}; paths are "
+        "relative to the CSV's folder"
     )
 
 
 class _Reader:
-    """Rows read so far, and what a later row may contradict."""
+    """The rows read so far, and the facts that a later row must not contradict."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -144,12 +111,12 @@ class _Reader:
         self.spellings: dict[str, tuple[str, int]] = {}
 
     def add(self, line: int, width: int, cells: list[str], columns: Mapping[str, int]) -> str | None:
-        """Take one row in, or say what is wrong with it."""
+        """Adds one row, or returns what is wrong with it."""
         if any("\n" in cell or "\r" in cell for cell in cells):
-            return 'a cell runs over several lines; close its quote (")'
+            return 'a cell spans several lines; close its quote (")'
         if any(cell.strip() for cell in cells[width:]):
-            return f"{len(cells)} cells under {width} columns; put a cell that holds the separator in quotes"
-        row = {name: cells[at].strip() if at < len(cells) else "" for name, at in columns.items()}
+            return f"{len(cells)} cells under {width} columns; quote a cell that contains the separator"
+        row = {name: cells[i].strip() if i < len(cells) else "" for name, i in columns.items()}
         empty = [name for name in REQUIRED if not row[name]]
         if empty:
             return f"no {' and no '.join(empty)}; fill the cell or delete the row"
@@ -159,7 +126,7 @@ class _Reader:
         for name, choices in (("sex", _SEXES), ("split", _PARTS), ("style", _STYLES)):
             word = row.get(name, "").casefold()
             if word not in choices:
-                return f"{name} {row[name]!r} is not known; write {_choices(choices)}"
+                return f"unknown {name} {row[name]!r}; write {_choices(choices)}"
             chosen[name] = choices[word]
         clip = Utterance(
             path=_audio_path(self.path.parent, row["path"]),
@@ -167,7 +134,7 @@ class _Reader:
             speaker=canonical_speaker(row["speaker"]),
             emotion=normalize_emotion(row["emotion"]),
             sex=cast("Sex | None", chosen["sex"]),
-            style=cast(Literal["speech", "song"], chosen["style"]),
+            style=cast(Style, chosen["style"]),
             intensity=row.get("intensity", "").casefold() or None,
             part=cast(Literal["train", "valid", "test"] | None, chosen["split"]),
             corpus_named=bool(row.get("corpus")),
@@ -184,20 +151,20 @@ class _Reader:
         first = self.lines.setdefault(clip.path, line)
         if first != line:
             return f"{clip.path.name!r} is already on line {first}; delete one of the two rows"
-        # `Anna` and `anna` as two people would let one voice stand on both sides of a split.
+        # `Anna` and `anna` counted as two people could be in both parts of a split.
         spelling, first = self.spellings.setdefault(clip.speaker_id.casefold(), (clip.speaker, line))
         if spelling != clip.speaker:
-            return f"speaker {clip.speaker!r} is {spelling!r} on line {first}; write one name the same way everywhere"
+            return f"speaker {clip.speaker!r} is {spelling!r} on line {first}; spell the name the same way everywhere"
         if clip.sex is not None:
             sex, first = self.sexes.setdefault(clip.speaker_id, (clip.sex, line))
             if sex != clip.sex:
-                return f"speaker {clip.speaker!r} is {clip.sex}, but {sex} on line {first}; make the two agree"
+                return f"speaker {clip.speaker!r} is {clip.sex}, but {sex} on line {first}; make both the same"
         return None
 
 
 def _audio_path(folder: Path, cell: str) -> Path:
     path = Path(os.path.abspath(folder / cell))
-    if "\\" in cell and not path.exists():  # written on Windows
+    if "\\" in cell and not path.exists():  # a manifest written on Windows
         return Path(os.path.abspath(folder / cell.replace("\\", "/")))
     return path
 
@@ -210,7 +177,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line number, cells) of each row that is not blank."""
     text = _text(path)
     first = next(iter(text.strip().splitlines()), "")
-    # The separator is the one under which the header shows the most columns that serx knows.
+    # The separator is the mark that splits the header into the most known columns.
     separator = max(",;\t|", key=lambda mark: sum(_plain(cell) in REQUIRED + OPTIONAL for cell in first.split(mark)))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
     line = 1
@@ -220,7 +187,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path.name}:{line}: {error}; is a quote left open, or the file no CSV?") from None
+        raise DataError(f"{path.name}:{line}: {error}; is a quote left open, or is the file not a CSV?") from None
 
 
 def _text(path: Path) -> str:
@@ -241,17 +208,17 @@ def _plain(cell: str) -> str:
 
 
 def _columns(path: Path, line: int, header: list[str]) -> dict[str, int]:
-    """Where each known column stands; a missing or misspelled one is an error."""
+    """The index of each known column; raises if one is missing or misspelled."""
     names = [_plain(cell) for cell in header]
     faults = []
     for name in REQUIRED + OPTIONAL:
         if names.count(name) > 1:
-            faults.append(f"column {name!r} stands there {names.count(name)} times; keep one")
+            faults.append(f"column {name!r} occurs {names.count(name)} times; keep one")
         if name in names:
             continue
-        spare = [other for other in names if other not in REQUIRED + OPTIONAL]
-        near = [other for other in spare if other in _OTHER_NAMES.get(name, ())]
-        near = near or difflib.get_close_matches(name, spare, n=1, cutoff=0.75)
+        unknown = [column for column in names if column not in REQUIRED + OPTIONAL]
+        near = [column for column in unknown if column in _OTHER_NAMES.get(name, ())]
+        near = near or difflib.get_close_matches(name, unknown, n=1, cutoff=0.75)
         if near:
             faults.append(f"no column {name!r}; rename {near[0]!r} to {name!r}")
         elif name in REQUIRED:
@@ -262,5 +229,5 @@ def _columns(path: Path, line: int, header: list[str]) -> dict[str, int]:
 
 
 def _refuse(path: Path, faults: list[str]) -> NoReturn:
-    more = [f"... and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
-    raise DataError("\n  ".join([f"{path}: {len(faults)} to mend:", *faults[:_SHOWN], *more]))
+    more = [f"... and {len(faults) - _MAX_SHOWN} more"] if len(faults) > _MAX_SHOWN else []
+    raise DataError("\n  ".join([f"{path}: {len(faults)} to fix:", *faults[:_MAX_SHOWN], *more]))

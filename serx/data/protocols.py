@@ -1,7 +1,7 @@
-"""`make_split`: a protocol's name becomes the clips that train, validate and test, apart by speaker.
+"""`make_split`: from a protocol's name to the clips of train, validation and test, separated by speaker.
 
-Speakers are `Utterance.person` throughout. What is left to choose is ranked by hashes of names and `split_seed`: a
-split depends neither on the order of the utterances nor on the seed of the training.
+A speaker is an `Utterance.speaker_id` throughout. Random choices rank speakers by hashes of their names and
+`split_seed`, so a split depends neither on the order of the utterances nor on the training seed.
 """
 
 from collections import Counter, defaultdict
@@ -14,56 +14,61 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from serx.base_config import BaseConfig
-from serx.data.manifest import canonical_corpus, canonical_speaker
+from serx.data.corpora import canonical_corpus, canonical_speaker
 from serx.data.utterance import Utterance
 from serx.errors import ConfigError, DataError
 from serx.seeding import derive
 
-# Seeded orders tried for each choice of speakers, of which the one with the most even classes is kept.
-DRAWS = 100
-
-
-# Of two speakers (two women of TESS, say), one taken for validation would leave a single voice to train on.
-MIN_SPEAKERS_TO_VALIDATE = 3
+DRAWS = 100  # seeded orders tried for each choice of speakers; the one with the most even classes is used
+MIN_SPEAKERS_TO_VALIDATE = 3  # of two speakers, one for validation would leave a single speaker for training
 
 
 def _as_names(value: Any) -> Any:
-    """YAML gives lists, and reads 7 as a number."""
-    listed = isinstance(value, list | tuple)
-    return tuple(str(name) if type(name) is int else name for name in value) if listed else value
+    """Lists become tuples, and numbers words: YAML reads 7 as a number."""
+    is_list = isinstance(value, list | tuple)
+    return tuple(str(name) if type(name) is int else name for name in value) if is_list else value
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
 
 
 class ProtocolConfig(BaseConfig):
-    """Which clips train, validate and test. `luna5` and `emobox6` split RAVDESS; clips of other corpora then train."""
+    """Which clips train, validate and test. `luna5` and `emobox6` split RAVDESS; clips of other corpora then train.
+
+    >>> ProtocolConfig(protocol="speakers", test_speakers=[7, "ravdess/08"]).test_speakers
+    ('7', 'ravdess/08')
+    """
 
     protocol: Literal[
         "luna5", "emobox6", "speakers", "holdout", "kfold", "loso", "cross_corpus", "manifest", "random"
     ] = "holdout"
     fold: int = Field(0, ge=0)  # which fold is tested
-    folds: int = Field(5, ge=2)  # how many kfold makes
-    test_speakers: Names = ()  # for speakers: 7, "07" or, where corpora share a name, ravdess/07
-    valid_speakers: Names = ()  # the same; none given: chosen by valid_share
-    test_corpora: Names = ()  # for cross_corpus; none given: fold i leaves out the i-th corpus
+    folds: int = Field(5, ge=2)  # number of folds of kfold
+    test_speakers: Names = ()  # for speakers: 7, "07" or, if corpora share a name, ravdess/07
+    valid_speakers: Names = ()  # the same; default: chosen by valid_fraction
+    test_corpora: Names = ()  # for cross_corpus; default: fold i tests on the i-th corpus
     test_fraction: float = Field(0.2, gt=0, lt=1)  # of the speakers (random: of the clips)
-    # Of the speakers, or clips, beside the test part; 0, for settings that are settled: they all train, published too.
+    # Of the speakers (random: clips) that do not test. 0: no validation, all of them train, in published folds too.
     valid_fraction: float = Field(0.15, ge=0, lt=1)
-    split_seed: int = 0  # varies what is left to choose, apart from the training seed
+    split_seed: int = 0  # for random choices of speakers or clips; independent of the training seed
 
 
 @dataclass(frozen=True)
 class Split:
-    """Indices into the utterances, ascending in each part, and what may be said of them."""
+    """Indices into the utterances, ascending in each part, and what the protocol guarantees.
+
+    >>> Split(train=(0, 1), valid=(2,), test=(3,), stamp="holdout, speaker-independent",
+    ...       speaker_independent=True, validation_independent=True).notes
+    ()
+    """
 
     train: tuple[int, ...]
     valid: tuple[int, ...]
     test: tuple[int, ...]
-    stamp: str  # one line for every run, checkpoint and report
-    speaker_independent: bool  # no test speaker is in another part: `leaks.check_leaks` holds the split to it
-    validation_independent: bool  # no validation speaker trains
-    notes: tuple[str, ...] = ()  # what the trainer says aloud
+    stamp: str  # one line that every run, checkpoint and report shows
+    speaker_independent: bool  # no test speaker is in another part; `leaks.check_leaks` verifies it
+    validation_independent: bool  # no validation speaker is in train
+    notes: tuple[str, ...] = ()  # what the trainer prints
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +84,15 @@ class _Speaker:
 _Speakers = list[_Speaker]
 
 
-_Chosen = tuple[_Speakers, _Speakers]  # who tests and who validates (nobody: clips will)
+_Chosen = tuple[_Speakers, _Speakers]  # test speakers, validation speakers (empty: clips may validate instead)
 
 
 def fold_count(utterances: Sequence[Utterance], config: ProtocolConfig) -> int:
-    """How many folds the protocol has on these utterances; 1 where it is a single split."""
+    """The number of folds of the protocol on these utterances; 1 for a single split.
+
+    >>> fold_count([], ProtocolConfig(protocol="luna5"))
+    5
+    """
     counts = {name: len(folds.split("|")) for name, folds in PUBLISHED.items()}
     counts |= {"kfold": config.folds, "loso": len({u.speaker_id for u in utterances})}
     counts |= {} if config.test_corpora else {"cross_corpus": len({u.corpus for u in utterances})}
@@ -98,60 +107,72 @@ def make_split(
 ) -> Split:
     """Splits utterances, whose classes are `targets`, by `config.protocol`.
 
-    Where fewer than three speakers remain beside the test part, a share of their clips of each class validates
-    instead, and the stamp says so. With `digests` of the audio, twins stay together where clips are drawn, and the
-    draw does not depend on where the files lie.
+    If fewer than three speakers remain outside the test part, a fraction of their clips of each class validates
+    instead, and the stamp says so. If `digests` of the audio are given, identical clips stay in one part when clips are
+    drawn, and the draw does not depend on the files' folder.
 
     Raises:
         ConfigError: a fold that does not exist, or settings that contradict each other.
-        DataError: unknown or ambiguous speakers or corpora, clips without a part, or a part left empty.
+        DataError: unknown or ambiguous speakers or corpora, clips without a part, or an empty part.
+
+    >>> from pathlib import Path
+    >>> clips = [Utterance(Path(f"/{n}.wav"), "own", f"{n // 2:02d}", "sad") for n in range(20)]
+    >>> split = make_split(clips, [0] * 20, ProtocolConfig(protocol="speakers", test_speakers=["3"]))
+    >>> split.test, split.stamp
+    ((6, 7), 'speakers, speaker-independent')
     """
     protocol, folds = config.protocol, fold_count(utterances, config)
     if config.fold >= folds:
         raise ConfigError(f"data.fold is {config.fold}, but on this data {protocol} takes 0 to {folds - 1}")
-    twins = digests if digests is not None else [u.path.as_posix() for u in utterances]
-    test, valid = _test_and_valid(utterances, targets, config, twins)
+    clip_keys = digests if digests is not None else [u.path.as_posix() for u in utterances]
+    test, valid = _test_and_valid(utterances, targets, config, clip_keys)
     train = set(range(len(utterances))) - test - valid
-    trainers, validators, testers = ({utterances[i].speaker_id for i in part} for part in (train, valid, test))
+    train_speakers, valid_speakers, test_speakers = (
+        {utterances[i].speaker_id for i in part} for part in (train, valid, test)
+    )
     if not (train and test and (valid or not config.valid_fraction)):
         sizes = f"{len(train)} clips to train, {len(valid)} to validate, {len(test)} to test"
-        raise DataError(f"protocol {protocol} leaves a part empty: {sizes}; add speakers or choose another protocol")
-    # Every protocol but random promises this; the leak check refuses a manifest that breaks the promise.
-    independent = protocol != "random" or not testers & (trainers | validators)
-    promise = "speaker-independent" if independent else "LEAKY: speakers shared between train and test"
-    stamp = [protocol if folds == 1 else f"{protocol} fold {config.fold}", promise]
-    stamp += [] if valid else ["nobody validates"]
+        raise DataError(f"protocol {protocol} gives an empty part: {sizes}; add speakers or choose another protocol")
+    # Every protocol but random guarantees independence; the leak check raises if a manifest breaks this guarantee.
+    independent = protocol != "random" or not test_speakers & (train_speakers | valid_speakers)
+    guarantee = "speaker-independent" if independent else "LEAKY: speakers shared between train and test"
+    stamp = [protocol if folds == 1 else f"{protocol} fold {config.fold}", guarantee]
+    stamp += [] if valid else ["no validation"]
     if protocol == "cross_corpus":
-        stamp.append(f"{' and '.join(sorted({utterances[i].corpus for i in test}))} left out")
+        stamp.append(f"{' and '.join(sorted({utterances[i].corpus for i in test}))} held out")
     notes = []
     if protocol in PUBLISHED:
         missing = sorted(set(ACTORS) - {u.speaker for u in utterances if u.corpus == "ravdess"})
         others = sorted({u.corpus for u in utterances} - {"ravdess"})
         stamp += [f"{len(missing)} of {len(ACTORS)} speakers missing"] if missing else []
         notes += [f"RAVDESS speakers missing: {', '.join(missing)}"] if missing else []
-        notes += [f"{protocol} splits RAVDESS only: every clip of {', '.join(others)} trains"] if others else []
-    by_speaker = not trainers & validators
+        notes += (
+            [f"{protocol} splits RAVDESS only: all clips of {', '.join(others)} are used for training"]
+            if others
+            else []
+        )
+    by_speaker = not train_speakers & valid_speakers
     if independent and not by_speaker:
         stamp.append("validation by clips of training speakers")
-        notes.append("validation is by clips of training speakers: its figures flatter")
+        notes.append("validation uses clips of training speakers: its figures are too optimistic")
     ordered = [tuple(sorted(part)) for part in (train, valid, test)]
     return Split(ordered[0], ordered[1], ordered[2], ", ".join(stamp), independent, by_speaker, tuple(notes))
 
 
 def _test_and_valid(
-    utterances: Sequence[Utterance], targets: Sequence[int], config: ProtocolConfig, twins: Sequence[str]
+    utterances: Sequence[Utterance], targets: Sequence[int], config: ProtocolConfig, clip_keys: Sequence[str]
 ) -> tuple[set[int], set[int]]:
     speakers = _speakers(utterances, targets)
     everything = set(range(len(utterances)))
     if config.protocol == "random":
-        test, valid = _draw_clips(everything, targets, twins, config.test_fraction, config.split_seed), set[int]()
+        test, valid = _draw_clips(everything, targets, clip_keys, config.test_fraction, config.split_seed), set[int]()
     elif config.protocol == "manifest":
         test, valid = _manifest_parts(utterances)
-        testers = {utterances[i].speaker_id for i in test}
-        valid = valid or _clips(_validators([s for s in speakers if s.speaker_id not in testers], config))
+        test_speakers = {utterances[i].speaker_id for i in test}
+        valid = valid or _clips(_pick_validation([s for s in speakers if s.speaker_id not in test_speakers], config))
     else:
         test, valid = map(_clips, _CHOOSERS[config.protocol](speakers, config))
-    return test, valid or _draw_clips(everything - test, targets, twins, config.valid_fraction, config.split_seed)
+    return test, valid or _draw_clips(everything - test, targets, clip_keys, config.valid_fraction, config.split_seed)
 
 
 def _published(speakers: _Speakers, config: ProtocolConfig) -> _Chosen:
@@ -159,7 +180,7 @@ def _published(speakers: _Speakers, config: ProtocolConfig) -> _Chosen:
     ravdess = [s for s in speakers if s.corpus == "ravdess"]
     test, valid = ([s for s in ravdess if s.name in names.split()] for names in fold)
     if not test or (config.valid_fraction and not valid):
-        missing = f"none of RAVDESS speakers {fold[bool(test)].strip()} is here"
+        missing = f"RAVDESS speakers {fold[bool(test)].strip()} are all missing"
         raise DataError(f"{config.protocol} fold {config.fold}: {missing}; add them or choose another fold")
     return test, valid if config.valid_fraction else []
 
@@ -168,44 +189,46 @@ def _by_name(speakers: _Speakers, config: ProtocolConfig) -> _Chosen:
     test, valid = ([_find(n, speakers) for n in names] for names in (config.test_speakers, config.valid_speakers))
     if not test:
         raise ConfigError("protocol speakers needs data.test_speakers, such as [ravdess/01, ravdess/02]")
-    if twice := [s.speaker_id for s in valid if s in test]:
-        raise ConfigError(f"{', '.join(twice)}: in data.test_speakers and in data.valid_speakers; keep one")
-    return test, valid or _validators([s for s in speakers if s not in test], config)
+    if in_both := [s.speaker_id for s in valid if s in test]:
+        raise ConfigError(f"{', '.join(in_both)}: in data.test_speakers and in data.valid_speakers; keep one")
+    return test, valid or _pick_validation([s for s in speakers if s not in test], config)
 
 
 def _find(name: str, speakers: _Speakers) -> _Speaker:
-    corpus, _, who = name.rpartition("/")
-    near = [s for s in speakers if canonical_speaker(s.name).casefold() == canonical_speaker(who).casefold()]
-    found = [s for s in near if not corpus or s.corpus == canonical_corpus(corpus)]
-    if len(found) > 1:
-        raise DataError(f"speaker {name!r} may be {' or '.join(s.speaker_id for s in found)}: write it with its corpus")
-    if not found:
-        raise DataError(f"no speaker {name!r} in the data; {_known(name, [s.speaker_id for s in near or speakers])}")
-    return found[0]
+    corpus, _, speaker = name.rpartition("/")
+    same_name = [s for s in speakers if canonical_speaker(s.name).casefold() == canonical_speaker(speaker).casefold()]
+    matches = [s for s in same_name if not corpus or s.corpus == canonical_corpus(corpus)]
+    if len(matches) > 1:
+        choices = " or ".join(s.speaker_id for s in matches)
+        raise DataError(f"speaker {name!r} is ambiguous: {choices}; write it with its corpus")
+    if not matches:
+        known = [s.speaker_id for s in same_name or speakers]
+        raise DataError(f"no speaker {name!r} in the data; {_suggest(name, known)}")
+    return matches[0]
 
 
-def _known(name: str, known: list[str]) -> str:
+def _suggest(name: str, known: list[str]) -> str:
     near = known if len(known) == 1 else get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    return f"did you mean {near[0]}?" if near else f"the data has {', '.join(known)}"
 
 
 def _holdout(speakers: _Speakers, config: ProtocolConfig) -> _Chosen:
     test = _pick(speakers, config.test_fraction, _orders(speakers, config.split_seed, "test"))
-    return test, _validators([s for s in speakers if s not in test], config)
+    return test, _pick_validation([s for s in speakers if s not in test], config)
 
 
 def _fold_by_fold(speakers: _Speakers, config: ProtocolConfig) -> _Chosen:
-    """One fold tests; the first speakers of the folds that follow validate."""
+    """One fold tests; validation takes the first speakers of the following folds."""
     folds = [[s] for s in speakers] if config.protocol == "loso" else _deal(speakers, config)
     following = [s for fold in folds[config.fold + 1 :] + folds[: config.fold] for s in fold]
-    return folds[config.fold], _validators(following, config, [following])
+    return folds[config.fold], _pick_validation(following, config, [following])
 
 
 def _deal(speakers: _Speakers, config: ProtocolConfig) -> list[_Speakers]:
-    """Deals speakers out like cards, one sex after the other: each fold has its share of each, to within one."""
+    """Deals speakers out like cards, sorted by sex and corpus: folds differ by at most one speaker of each."""
     k = config.folds
     if k > len(speakers):
-        raise ConfigError(f"data.folds is {k}, but there are {len(speakers)} speakers; ask for no more folds than that")
+        raise ConfigError(f"data.folds is {k}, but there are {len(speakers)} speakers; set data.folds to at most that")
     orders = (sorted(order, key=lambda s: s.stratum) for order in _orders(speakers, config.split_seed, "folds"))
     deals = [[order[i::k] for i in range(k)] for order in orders]
     return min(deals, key=lambda folds: sum(_unevenness(fold, speakers) for fold in folds))
@@ -213,16 +236,14 @@ def _deal(speakers: _Speakers, config: ProtocolConfig) -> list[_Speakers]:
 
 def _cross_corpus(speakers: _Speakers, config: ProtocolConfig) -> _Chosen:
     corpora = sorted({s.corpus for s in speakers})
-    asked = [canonical_corpus(name) for name in config.test_corpora] or [corpora[config.fold]]
-    if unknown := [name for name in asked if name not in corpora]:
-        raise DataError(f"data.test_corpora: no corpus {unknown[0]!r} in the data; {_known(unknown[0], corpora)}")
-    test = [s for s in speakers if s.corpus in asked]
-    return test, _validators([s for s in speakers if s not in test], config)
+    chosen = [canonical_corpus(name) for name in config.test_corpora] or [corpora[config.fold]]
+    if unknown := [name for name in chosen if name not in corpora]:
+        raise DataError(f"data.test_corpora: no corpus {unknown[0]!r} in the data; {_suggest(unknown[0], corpora)}")
+    test = [s for s in speakers if s.corpus in chosen]
+    return test, _pick_validation([s for s in speakers if s not in test], config)
 
 
 _CHOOSERS = {"luna5": _published, "emobox6": _published, "speakers": _by_name, "holdout": _holdout}
-
-
 _CHOOSERS |= {"kfold": _fold_by_fold, "loso": _fold_by_fold, "cross_corpus": _cross_corpus}
 
 
@@ -230,18 +251,21 @@ def _manifest_parts(utterances: Sequence[Utterance]) -> tuple[set[int], set[int]
     parts = {name: {i for i, u in enumerate(utterances) if u.part == name} for name in ("train", "valid", "test", None)}
     if parts[None] or not parts["train"] or not parts["test"]:
         counts = ", ".join(f"{len(part)} {name or 'without'}" for name, part in parts.items())
-        raise DataError(f"protocol manifest needs train, valid or test in each row's column split; rows: {counts}")
+        raise DataError(
+            "protocol manifest needs train, valid or test in column split of every row, and at least one train and one "
+            f"test row; rows: {counts}"
+        )
     return parts["test"], parts["valid"]
 
 
 def _speakers(utterances: Sequence[Utterance], targets: Sequence[int]) -> _Speakers:
-    """Everyone, sorted by corpus and name."""
-    members: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+    """All speakers, sorted by corpus and name."""
+    clips_of: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for i, u in enumerate(utterances):
-        members[u.corpus, u.speaker, u.speaker_id].append(i)
+        clips_of[u.corpus, u.speaker, u.speaker_id].append(i)
     classes = np.unique(np.asarray(targets), return_inverse=True)[1]
     speakers = []
-    for (corpus, name, speaker_id), clips in sorted(members.items()):
+    for (corpus, name, speaker_id), clips in sorted(clips_of.items()):
         stratum = max(utterances[i].sex or "" for i in clips), corpus
         counts = np.bincount(classes[clips], minlength=len(set(targets)))
         speakers.append(_Speaker(speaker_id, corpus, name, stratum, clips, counts))
@@ -253,62 +277,66 @@ def _clips(speakers: _Speakers) -> set[int]:
 
 
 def _orders(speakers: _Speakers, seed: int, purpose: str) -> list[_Speakers]:
-    """Seeded orders to try; ranks are hashes of names, so that one speaker more does not stir the others."""
+    """Seeded orders to try. Ranks are hashes of names, so that one more speaker does not reorder the others."""
     return [sorted(speakers, key=lambda s: derive(seed, f"{purpose} {s.speaker_id}", draw)) for draw in range(DRAWS)]
 
 
-def _unevenness(chosen: _Speakers, everyone: _Speakers) -> float:
-    """How far the chosen's share of each class is from their share of the speakers, summed over classes."""
-    counts, totals = (np.sum([s.counts for s in some], axis=0) for some in (chosen, everyone))
-    return float(np.abs(counts / np.maximum(totals, 1) - len(chosen) / len(everyone)).sum())
+def _unevenness(chosen: _Speakers, speakers: _Speakers) -> float:
+    """|fraction of a class's clips in `chosen` - fraction of speakers in `chosen`|, summed over classes."""
+    counts, totals = (np.sum([s.counts for s in group], axis=0) for group in (chosen, speakers))
+    return float(np.abs(counts / np.maximum(totals, 1) - len(chosen) / len(speakers)).sum())
 
 
-def _validators(beside: _Speakers, config: ProtocolConfig, orders: list[_Speakers] | None = None) -> _Speakers:
-    """Speakers beside the test part who validate; nobody where too few are left."""
-    if len(beside) < MIN_SPEAKERS_TO_VALIDATE or not config.valid_fraction:
+def _pick_validation(speakers: _Speakers, config: ProtocolConfig, orders: list[_Speakers] | None = None) -> _Speakers:
+    """The validation speakers among `speakers`, who are all outside the test part; empty if there are too few."""
+    if len(speakers) < MIN_SPEAKERS_TO_VALIDATE or not config.valid_fraction:
         return []
-    orders = orders or _orders(beside, config.split_seed, "valid")
-    return _pick(beside, config.valid_fraction, orders, least=MIN_SPEAKERS_TO_VALIDATE)
+    orders = orders or _orders(speakers, config.split_seed, "valid")
+    return _pick(speakers, config.valid_fraction, orders, min_speakers=MIN_SPEAKERS_TO_VALIDATE)
 
 
-def _quota(share: float, count: int) -> int:
-    """A share of so many; unless it is 0, of two or more never none and never all."""
-    return min(max(1, int(share * count + 0.5)), count - 1) if share else 0
+def _quota(fraction: float, count: int) -> int:
+    """`fraction * count`, rounded; at least 1 and at most `count - 1`, unless the fraction is 0."""
+    return min(max(1, int(fraction * count + 0.5)), count - 1) if fraction else 0
 
 
-def _pick(speakers: _Speakers, share: float, orders: list[_Speakers], least: int = 2) -> _Speakers:
-    """A share of each sex of each corpus (of `least`), from the front of the order that makes the classes most even."""
-    quotas = {key: _quota(share, n) for key, n in Counter(s.stratum for s in speakers).items() if n >= least}
-    if not quotas:  # too few of any sex and corpus: together they are one stratum
-        return orders[0][: _quota(share, len(speakers))]
+def _pick(speakers: _Speakers, fraction: float, orders: list[_Speakers], min_speakers: int = 2) -> _Speakers:
+    """A fraction of each stratum (sex and corpus), taken from the front of the order with the most even classes.
+
+    Strata of fewer than `min_speakers` give none.
+    """
+    sizes = Counter(s.stratum for s in speakers)
+    quotas = {stratum: _quota(fraction, n) for stratum, n in sizes.items() if n >= min_speakers}
+    if not quotas:  # every stratum is too small: treat all speakers as one
+        return orders[0][: _quota(fraction, len(speakers))]
     queues = [[[s for s in order if s.stratum == stratum] for stratum in quotas] for order in orders]
-    picks = [[s for queue in some for s in queue[: quotas[queue[0].stratum]]] for some in queues]
+    picks = [[s for queue in by_stratum for s in queue[: quotas[queue[0].stratum]]] for by_stratum in queues]
     return min(picks, key=lambda chosen: _unevenness(chosen, speakers))
 
 
-def _draw_clips(clips: set[int], targets: Sequence[int], twins: Sequence[str], share: float, seed: int) -> set[int]:
-    """A share of the clips of each class, twins together."""
+def _draw_clips(
+    clips: set[int], targets: Sequence[int], clip_keys: Sequence[str], fraction: float, seed: int
+) -> set[int]:
+    """A fraction of the clips of each class; clips with equal keys stay together."""
     groups: dict[str, list[int]] = defaultdict(list)
     for i in clips:
-        groups[twins[i]].append(i)
+        groups[clip_keys[i]].append(i)
     classes: dict[int, list[str]] = defaultdict(list)
-    for twin in sorted(groups, key=lambda twin: derive(seed, f"clip {twin}")):
-        classes[min(targets[i] for i in groups[twin])].append(twin)
-    drawn = (twin for members in classes.values() for twin in members[: _quota(share, len(members))])
-    return {i for twin in drawn for i in groups[twin]}
+    for key in sorted(groups, key=lambda key: derive(seed, f"clip {key}")):
+        classes[min(targets[i] for i in groups[key])].append(key)
+    drawn = (key for keys in classes.values() for key in keys[: _quota(fraction, len(keys))])
+    return {i for key in drawn for i in groups[key]}
 
 
-# RAVDESS actors of each fold, as test: validation.
+# RAVDESS actors of each fold, written as test: validation.
 PUBLISHED = {
     # Luna-Jimenez et al. 2021, "A Proposal for Multimodal Emotion Recognition Using Aural Transformers and Action
     # Units on RAVDESS Dataset", Applied Sciences 12(1) 327: subject-wise five-fold cross-validation.
     "luna5": "02 05 14 15 16: 03 06 | 03 06 07 13 18: 10 11 | 10 11 12 19 20: 08 17 | 08 17 21 23 24: 01 14 "
     "| 01 04 09 22: 02 05",
     # Ma et al. 2024, "EmoBox: Multilingual Multi-corpus Speech Emotion Recognition Toolkit and Benchmark". It names no
-    # validation actors: here they are the first man and the first woman met in the folds that follow.
+    # validation actors: here they are the first man and the first woman of the following folds.
     "emobox6": "01 11 20 21: 04 09 | 04 10 12 14: 08 09 | 08 09 19 23: 03 24 | 03 05 07 24: 02 15 "
     "| 02 15 16 18: 06 13 | 06 13 17 22: 01 20",
 }
-
-
 ACTORS = [f"{actor:02d}" for actor in range(1, 25)]

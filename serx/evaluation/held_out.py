@@ -1,5 +1,10 @@
-"""Evaluate a checkpoint on speakers it never heard, and refuse those it did."""
+"""Evaluate a checkpoint on speakers that were not in its training, and refuse those that were.
 
+Training speakers are recognized by name, by the audio of their clips (a digest, so that moved or renamed files do not
+slip through), and by likeness: a copy that was made louder or encoded again is found too.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -8,151 +13,178 @@ import numpy as np
 import torch
 
 from serx.data.batches import BatchSource, make_batch_source
-from serx.data.dataset import Dataset, load_dataset
-from serx.data.manifest import same_speaker
+from serx.data.corpora import same_speaker
+from serx.data.dataset import DataConfig, Dataset, find_copies, load_dataset
+from serx.device import choose_device
 from serx.errors import DataError, LeakError
-from serx.evaluation.overlap import find_overlap
 from serx.evaluation.predictions import Predictions
+from serx.evaluation.report import Evaluation
 from serx.evaluation.stamps import adapted_stamp
 from serx.inference.adaptation import adapted
 from serx.inference.classify import classify
 from serx.inference.predictor import Predictor
-from serx.metrics import apply_temperature, calibration, score
-from serx.metrics.intervals import clips_by_name
+from serx.metrics import apply_temperature, calibration, clips_by_name, score
 
 Part = Literal["test", "valid", "all"]
-SHOWN = 5
+NAMES_SHOWN = 5
 
 
-@dataclass(frozen=True)
-class EvaluationResult:
-    """Predictions on one part, the stamp to print beside every number, and what else the reader must know."""
-
-    predictions: Predictions
-    stamp: str
-    extra: dict[str, Any]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """A checkpoint and the clips it may be judged by, with the stamp to print beside every number."""
-
-    predictor: Predictor
-    dataset: Dataset
-    clips: np.ndarray
-    source: BatchSource
-    stamp: str
-    warnings: list[str]
-    notes: tuple[str, ...]
-
-
-def held_out(
-    path: Path, root: str | None, part: Part, device: torch.device, allow_seen: bool = False, progress: bool = True
-) -> HeldOut:
-    """The clips of `part` in `root` (default: where the checkpoint was trained).
-
-    `test` are the protocol's held-out speakers; in a root that holds none of them, every speaker the checkpoint never
-    met. Clips are known by the digest of their audio, so that moved or renamed files do not slip through, and those
-    that the training's own check has not seen are compared with the training clips, where these are still there: a
-    copy that was made louder or encoded anew is found too, whoever it is said to speak.
-
-    Raises:
-        LeakError: the part holds speakers, audio or copies of audio of the training part, and `allow_seen` is False.
-        DataError: the part is empty.
-    """
-    predictor = Predictor(path, device)
-    metadata = predictor.metadata
-    updates: dict[str, Any] = {"root": root} if root else {}
-    config = predictor.config.data.model_copy(update=updates)
-    dataset = load_dataset(config, predictor.labels, progress)
-    clips, stamp = _choose(dataset, metadata, part)
-    seen, notes = find_overlap(dataset, metadata, clips, predictor.config.data, progress)
-    if seen and not allow_seen:
-        names = ", ".join(seen[:SHOWN]) + (f" and {len(seen) - SHOWN} more" if len(seen) > SHOWN else "")
-        way = "Take them out" if part == "test" else "Use --part test"
-        raise LeakError(
-            f"{path}: trained on {names}, which --part {part} would evaluate; such a number says nothing about new "
-            f"voices. {way}, or add --allow-seen to print it with that warning"
-        )
-    warnings = [f"CONTAINS TRAINING SPEAKERS OR CLIPS: {', '.join(seen[:SHOWN])}"] if seen else []
-    stamp = "; ".join([stamp, *warnings])
-    source = make_batch_source(dataset.audio_cache, device, config.placement)
-    return HeldOut(predictor, dataset, clips, source, stamp, warnings, (*dataset.notes, *notes))
-
-
-def evaluate_checkpoint(
-    path: Path,
-    root: str | None,
-    part: Part,
-    device: torch.device,
+def evaluate(
+    checkpoint: str | Path,
+    root: str | Path | None = None,
+    part: Part = "test",
+    device: str | torch.device = "auto",
     allow_seen: bool = False,
     progress: bool = True,
     adapt: bool | None = None,
-) -> EvaluationResult:
-    """Predicts the clips of `held_out`.
+) -> Evaluation:
+    """Predicts the held-out clips of a checkpoint and scores the predictions.
 
-    With `enrol` (default: what the checkpoint's configuration says) the clips of each speaker, unlabeled, make the
-    voice known; the stamp says so, and `extra["alone"]` has the scores of clips heard by themselves.
+    Args:
+        checkpoint: best.safetensors or last.safetensors of a run.
+        root: a corpus folder or manifest; default: that of the training.
+        part: `test`, the protocol's test speakers, or in a root without any of them all speakers that were not in the
+            training; `valid`, the validation speakers; `all`, every clip of the root.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        allow_seen: evaluates training speakers too, with a warning in the protocol stamp.
+        progress: shows progress bars.
+        adapt: adapts the model to each speaker with the unlabeled clips of the part, and says so in the protocol
+            stamp; `details["without_adaptation"]` then holds the scores of the model as it is. Default: what the
+            recipe says (`model.adapt`).
 
     Raises:
-        LeakError, DataError: as `held_out` does.
+        CheckpointError: the file is missing or damaged.
+        LeakError: the part holds speakers, audio or copies of audio of the training part, and `allow_seen` is False.
+        DataError: the part is empty, or a speaker has too few clips for adaptation.
+
+    >>> evaluate("runs/missing/best.safetensors")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    serx.errors.CheckpointError: runs/missing/best.safetensors: ...
     """
-    held = held_out(path, root, part, device, allow_seen, progress)
-    predictor, dataset, clips, source, stamp = held.predictor, held.dataset, held.clips, held.source, held.stamp
+    held = load_held_out(checkpoint, root, part, device, allow_seen, progress)
+    predictor, source, clips = held.predictor, held.source, held.clips
     adapt = predictor.config.model.adapt if adapt is None else adapt
-    predictions = predict_clips(predictor, dataset, clips, source, adapt)
-    about_voices: dict[str, Any] = {}
+    predictions, protocol = predict_clips(predictor, held.dataset, clips, source, adapt), held.protocol
+    adaptation: dict[str, Any] = {}
     if adapt:
-        stamp = adapted_stamp(stamp, predictions.speaker_ids)
-        alone = predict_clips(predictor, dataset, clips, source)
-        scores = score(alone.targets, alone.probabilities.argmax(1), alone.labels)
-        nll = calibration(alone.targets, alone.probabilities)["nll"]
-        about_voices = {"alone": {"uar": scores.uar, "accuracy": scores.accuracy, "nll": nll}}
+        protocol = adapted_stamp(protocol, predictions.speaker_ids)
+        plain = predict_clips(predictor, held.dataset, clips, source)
+        scores = score(plain.targets, plain.predicted, plain.labels)
+        nll = calibration(plain.targets, plain.probabilities)["nll"]
+        adaptation = {"without_adaptation": {"uar": scores.uar, "accuracy": scores.accuracy, "nll": nll}}
     temperature = predictor.recognizer.temperature
-    known = predictor.ood_detector
-    extra = {
-        "unlike_training": known.ood_fraction(source.batch, clips, predictor.config.data.sample_rate)
-        if known
-        else None,
-        "checkpoint": str(path),
+    unscaled = apply_temperature(predictions.probabilities, 1 / temperature)
+    details = {
+        "ood_fraction": held.ood_fraction(source),
+        "checkpoint": str(checkpoint),
         "part": part,
         "root": str(root or predictor.config.data.root),
         "epoch": predictor.metadata["progress"]["epoch"],
         "warnings": held.warnings,
         "environment": predictor.metadata["environment"],
         "temperature": temperature,
-        "calibration_before": calibration(predictions.targets, apply_temperature(predictions.probabilities, 1 / temperature)),
-        **about_voices,
+        "calibration_before": calibration(predictions.targets, unscaled),
+        **adaptation,
     }
-    return EvaluationResult(predictions, stamp, extra, held.notes)
+    return Evaluation(predictions, protocol, details, held.notes)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A checkpoint and the clips to evaluate it on.
+
+    Attributes:
+        clips: (n,) indices into `dataset`.
+        source: where the waveforms of the clips come from.
+        protocol: the protocol stamp of every score.
+        warnings: about training speakers among the clips.
+        notes: lines for the user about the data.
+    """
+
+    checkpoint: str
+    part: Part
+    predictor: Predictor
+    dataset: Dataset
+    clips: np.ndarray
+    source: BatchSource
+    protocol: str
+    warnings: list[str]
+    notes: tuple[str, ...]
+
+    def ood_fraction(self, source: BatchSource) -> float | None:
+        """Share of the clips, with waveforms of `source`, that are out-of-distribution; None without a detector."""
+        detector = self.predictor.ood_detector
+        if detector is None:
+            return None
+        return detector.ood_fraction(source.batch, self.clips, self.predictor.config.data.sample_rate)
+
+
+def load_held_out(
+    checkpoint: str | Path,
+    root: str | Path | None = None,
+    part: Part = "test",
+    device: str | torch.device = "auto",
+    allow_seen: bool = False,
+    progress: bool = True,
+) -> HeldOut:
+    """Loads a checkpoint and the clips of `part`; arguments and errors are those of `evaluate`."""
+    device = device if isinstance(device, torch.device) else choose_device(device, "device")
+    predictor = Predictor(Path(checkpoint), device)
+    metadata = predictor.metadata
+    updates: dict[str, Any] = {"root": str(root)} if root else {}
+    config = predictor.config.data.model_copy(update=updates)
+    dataset = load_dataset(config, predictor.labels, progress)
+    clips, protocol = _choose_clips(dataset, metadata, part)
+    seen, notes = find_overlap(dataset, metadata, clips, predictor.config.data, progress)
+    first = ", ".join(seen[:NAMES_SHOWN])
+    if seen and not allow_seen:
+        names = first + (f" and {len(seen) - NAMES_SHOWN} more" if len(seen) > NAMES_SHOWN else "")
+        remedy = "Take them out" if part == "test" else "Use --part test"
+        raise LeakError(
+            f"{checkpoint}: trained on {names}, which are in --part {part}; such a score says nothing about new "
+            f"speakers. {remedy}, or add --allow-seen to evaluate them with a warning"
+        )
+    warnings = [f"CONTAINS TRAINING SPEAKERS OR CLIPS: {first}"] if seen else []
+    source = make_batch_source(dataset.audio_cache, device, config.placement)
+    return HeldOut(
+        checkpoint=str(checkpoint),
+        part=part,
+        predictor=predictor,
+        dataset=dataset,
+        clips=clips,
+        source=source,
+        protocol="; ".join([protocol, *warnings]),
+        warnings=warnings,
+        notes=(*dataset.notes, *notes),
+    )
 
 
 def predict_clips(
     predictor: Predictor, dataset: Dataset, clips: np.ndarray, source: BatchSource, adapt: bool = False
 ) -> Predictions:
-    """What a checkpoint says of `clips (n,)`, whoever speaks in them, beside what is known of them.
+    """Predictions for `clips (n,)` of a dataset, whoever speaks in them.
 
-    With `enrol`, each speaker's clips among them make the voice known first.
+    Args:
+        adapt: adapts the model to each speaker first, with that speaker's clips among these.
 
     Raises:
-        DataError: a speaker has too few of them for that.
+        DataError: a speaker has too few clips for adaptation.
     """
     chosen = [dataset.utterances[i] for i in clips]
+    lengths = dataset.audio_cache.lengths
     if adapt:
         probabilities = np.empty((len(clips), len(predictor.labels)))
         for speaker_id, rows in clips_by_name([u.speaker_id for u in chosen]).items():
-            waveform, lengths = source.batch(clips[rows])
+            own = clips[rows]
+            waveform, sizes = source.batch(own)
             try:
-                with adapted(predictor.recognizer, [row[:n] for row, n in zip(waveform, lengths, strict=True)]):
-                    heard = classify(
-                        predictor.recognizer, source, clips[rows], dataset.audio_cache.lengths[clips[rows]]
-                    )
+                with adapted(predictor.recognizer, [row[:n] for row, n in zip(waveform, sizes, strict=True)]):
+                    probabilities[rows] = classify(predictor.recognizer, source, own, lengths[own])
             except DataError as error:
-                raise DataError(f"{speaker_id}: {error}; --no-adapt hears each clip by itself") from error
-            probabilities[rows] = heard
+                raise DataError(f"{speaker_id}: {error}; --no-adapt evaluates without adaptation") from error
     else:
-        probabilities = classify(predictor.recognizer, source, clips, dataset.audio_cache.lengths[clips])
+        probabilities = classify(predictor.recognizer, source, clips, lengths[clips])
     return Predictions(
         paths=tuple(str(u.path) for u in chosen),
         speaker_ids=tuple(u.speaker_id for u in chosen),
@@ -164,28 +196,27 @@ def predict_clips(
     )
 
 
-def _choose(dataset: Dataset, metadata: dict[str, Any], part: Part) -> tuple[np.ndarray, str]:
-    """The clips of the part and the protocol stamp that goes with them."""
+def _choose_clips(dataset: Dataset, metadata: Mapping[str, Any], part: Part) -> tuple[np.ndarray, str]:
+    """The clips of the part and their protocol stamp."""
     trained_under = metadata["protocol"]
     if part == "all":
-        validators = set(metadata["speakers"]["valid"])
-        count = sum(u.speaker_id in validators for u in dataset.utterances)
-        told = f"; {count} VALIDATION clips among them chose the epoch and temperature" if count else ""
-        return np.arange(len(dataset.utterances)), f"all clips of the root; trained under {trained_under}{told}"
-    clips = _recorded(dataset, metadata, part)
+        validation = set(metadata["speakers"]["valid"])
+        number = sum(u.speaker_id in validation for u in dataset.utterances)
+        used = f"; {number} VALIDATION clips among them chose the epoch and temperature" if number else ""
+        return np.arange(len(dataset.utterances)), f"all clips of the root; trained under {trained_under}{used}"
+    clips = _recorded_clips(dataset, metadata, part)
     if len(clips):
-        missing = len(metadata["digests"][part]) - len(clips)
-        short = f"; {missing} of its {missing + len(clips)} clips are not in this root" if missing > 0 else ""
+        recorded = len(metadata["digests"][part])
+        missing = recorded - len(clips)
+        gap = f"; {missing} of its {recorded} clips are not in this root" if missing > 0 else ""
         used = "; these VALIDATION clips chose the epoch and temperature" if part == "valid" else ""
-        return clips, f"{trained_under}{short}{used}"
-    met = [*metadata["speakers"]["train"], *metadata["speakers"]["valid"]]
-    new = [
-        i for i, clip in enumerate(dataset.utterances) if not any(same_speaker(clip, speaker_id) for speaker_id in met)
-    ]
+        return clips, f"{trained_under}{gap}{used}"
+    seen = [*metadata["speakers"]["train"], *metadata["speakers"]["valid"]]
+    new = [i for i, clip in enumerate(dataset.utterances) if not any(same_speaker(clip, name) for name in seen)]
     if part == "valid" or not new:
         speakers = ", ".join(metadata["speakers"][part]) or "none"
-        nameless = not all(clip.corpus_named for clip in dataset.utterances)
-        hint = "; if these are other people than it was trained on, say so in a column corpus" if nameless else ""
+        unnamed = not all(clip.corpus_named for clip in dataset.utterances)
+        hint = "; if these are other people than it was trained on, say so in a column corpus" if unnamed else ""
         raise DataError(
             f"no clip of part {part} (speakers {speakers}) is in this root; give the right one with --root{hint}"
         )
@@ -193,13 +224,60 @@ def _choose(dataset: Dataset, metadata: dict[str, Any], part: Part) -> tuple[np.
     return np.asarray(new), f"speakers of {corpora} never met in training; trained under {trained_under}"
 
 
-def _recorded(dataset: Dataset, metadata: dict[str, Any], part: Part) -> np.ndarray:
-    """The clips of a part the checkpoint knows: by speaker where speakers are apart, else by their audio."""
-    others = {
-        speaker_id for name, speaker_ids in metadata["speakers"].items() if name != part for speaker_id in speaker_ids
-    }
+def _recorded_clips(dataset: Dataset, metadata: Mapping[str, Any], part: Part) -> np.ndarray:
+    """Clips of the part as the checkpoint records it: by speaker if no speaker is in two parts, else by audio."""
     speakers = set(metadata["speakers"][part])
-    if not speakers & others:
+    elsewhere = {name for key, names in metadata["speakers"].items() if key != part for name in names}
+    if not speakers & elsewhere:
         return np.asarray([i for i, u in enumerate(dataset.utterances) if u.speaker_id in speakers], np.int64)
     digests = set(metadata["digests"][part])
     return np.asarray([i for i, digest in enumerate(dataset.digests) if digest in digests], np.int64)
+
+
+def find_overlap(
+    dataset: Dataset, metadata: Mapping[str, Any], clips: np.ndarray, trained_on: DataConfig, progress: bool = True
+) -> tuple[list[str], tuple[str, ...]]:
+    """What among `clips (n,)` was in the training of a checkpoint.
+
+    Under a random split speakers are shared by design, so only clips count.
+
+    Args:
+        metadata: of the checkpoint.
+        trained_on: the data of the training, whose clips are compared with those that are new to the checkpoint.
+
+    Returns:
+        Names of training speakers; without any, names of training clips; without any, names of copies of training
+        clips. Then notes about training clips that are no longer there to compare with.
+    """
+    chosen, trained = [dataset.utterances[i] for i in clips], set(metadata["digests"]["train"])
+    if metadata["speaker_independent"]:
+        by_speaker = {clip.speaker_id: clip for clip in chosen}
+        names = metadata["speakers"]["train"]
+        speakers = [s for s, clip in by_speaker.items() if any(same_speaker(clip, name) for name in names)]
+        if speakers:
+            return sorted(speakers), ()
+    same_audio = sorted(str(clip.path) for clip, i in zip(chosen, clips, strict=True) if dataset.digests[i] in trained)
+    if same_audio:
+        return same_audio, ()
+    # Clips that the checkpoint records were compared with the training clips before the training.
+    recorded = {digest for part in metadata["digests"].values() for digest in part}
+    new = [int(i) for i in clips if dataset.digests[i] not in recorded]
+    return _find_copies(dataset, new, trained, trained_on, progress) if new else ([], ())
+
+
+def _find_copies(
+    dataset: Dataset, clips: Sequence[int], trained: set[str], trained_on: DataConfig, progress: bool
+) -> tuple[list[str], tuple[str, ...]]:
+    try:
+        training = load_dataset(trained_on, progress=progress)
+        present = [j for j, digest in enumerate(training.digests) if digest in trained]
+    except DataError:  # the root of the training is gone, or holds something else now
+        present = []
+    missing = len(trained) - len({training.digests[j] for j in present}) if present else len(trained)
+    gap = f"{missing} of {len(trained)} training clips are not at {trained_on.root}: copies of them would go unnoticed"
+    notes = (gap,) if missing else ()
+    if not present:
+        return [], notes
+    pairs = find_copies(dataset, clips, training, present, trained_on.sample_rate, progress)
+    names = (f"{dataset.utterances[i].path} (a copy of {training.utterances[j].path.name})" for i, j in pairs)
+    return sorted(names), notes

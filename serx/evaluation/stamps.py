@@ -1,4 +1,8 @@
-"""Protocol stamps, the words beside every number: what evaluation adds to a split's, and those of folds in one."""
+"""Protocol stamps: the words that say under which protocol a score was measured.
+
+A split has a stamp, such as `kfold fold 0, speaker-independent`. Evaluation adds clauses, and pooling merges the stamps
+of several folds into one.
+"""
 
 import re
 from collections import defaultdict
@@ -6,41 +10,57 @@ from collections.abc import Collection, Sequence
 
 from serx.metrics.intervals import clips_by_name
 
-# Clauses that differ from fold to fold, said once of all: `make_split` and `enrolled_stamp` write them.
-_LEFT_OUT = re.compile("(.+) left out")
+# Clauses that differ between folds and are merged into one; `make_split` and `adapted_stamp` write them.
+_HELD_OUT = re.compile("(.+) held out")
 _ADAPTED = re.compile("ADAPTED to each speaker with ([0-9]+)(?: to ([0-9]+))? unlabeled clips")
 
 
 def adapted_stamp(stamp: str, speaker_ids: Sequence[str]) -> str:
-    """The stamp of clips by these speakers `(n,)`, each of whom was enrolled by the clips of their own among them."""
+    """The stamp of clips by these speakers `(n,)`, where the model was adapted to each speaker with all of its clips.
+
+    >>> adapted_stamp("kfold fold 0", ["ann", "ann", "ben"])
+    'kfold fold 0; ADAPTED to each speaker with 1 to 2 unlabeled clips'
+    """
     return f"{stamp}; {_adapted([len(clips) for clips in clips_by_name(speaker_ids).values()])}"
 
 
 def is_adapted(stamp: str) -> bool:
-    """Whether the voices were made known, which is another protocol than to hear each clip by itself."""
+    """Whether the scores are of models adapted to each speaker, which is another protocol than predicting each clip
+    alone.
+    """
     return _ADAPTED.search(stamp) is not None
 
 
 def pooled_stamp(stamps: Sequence[str], folds: Collection[int], seeds: Collection[int]) -> str:
-    """The stamps of folds in one: what any of them warns of stays said."""
+    """The stamps of several folds as one; a warning in any of them is kept.
+
+    >>> pooled_stamp(["loso fold 0, speaker-independent", "loso fold 1, speaker-independent"], {0, 1}, {0})
+    'loso folds 0-1, speaker-independent'
+    """
     protocol = stamps[0].split(",")[0].split(" fold ")[0]
-    parts = [part for stamp in stamps for clause in stamp.split("; ") for part in clause.split(", ")]
-    told = [part for part in dict.fromkeys(parts) if part.split(" fold ")[0] != protocol]
-    left_out = list(dict.fromkeys(match[1] for match in map(_LEFT_OUT.fullmatch, told) if match))
-    counts = [int(n) for match in map(_ADAPTED.fullmatch, told) if match for n in match.groups() if n]
-    told = [part for part in told if not (_LEFT_OUT.fullmatch(part) or _ADAPTED.fullmatch(part))]
-    told += [f"{', '.join(left_out)} left out{' in turn' * (len(left_out) > 1)}"] if left_out else []
-    told += [_adapted(counts)] if counts else []
+    clauses = [part for stamp in stamps for clause in stamp.split("; ") for part in clause.split(", ")]
+    clauses = [part for part in dict.fromkeys(clauses) if part.split(" fold ")[0] != protocol]
+    held_out = list(dict.fromkeys(match[1] for match in map(_HELD_OUT.fullmatch, clauses) if match))
+    counts = [int(n) for match in map(_ADAPTED.fullmatch, clauses) if match for n in match.groups() if n]
+    clauses = [part for part in clauses if not (_HELD_OUT.fullmatch(part) or _ADAPTED.fullmatch(part))]
+    if held_out:
+        clauses += [f"{', '.join(held_out)} held out{', one in each fold' if len(held_out) > 1 else ''}"]
+    if counts:
+        clauses += [_adapted(counts)]
     if len(folds) > 1 or any(" fold " in stamp.split(",")[0] for stamp in stamps):
-        protocol += f" {named(sorted(folds))}"
-    return ", ".join([protocol, *told, *([f"{len(seeds)} seeds"] if len(seeds) > 1 else [])])
+        protocol += f" {fold_names(sorted(folds))}"
+    return ", ".join([protocol, *clauses, *([f"{len(seeds)} seeds"] if len(seeds) > 1 else [])])
 
 
-def named(folds: Sequence[int]) -> str:
-    """`fold 2`, `folds 0-2, 4`: ascending numbers for people."""
+def fold_names(folds: Sequence[int]) -> str:
+    """Ascending numbers of folds as text.
+
+    >>> fold_names([2]), fold_names([0, 1, 2, 4])
+    ('fold 2', 'folds 0-2, 4')
+    """
     runs: dict[int, list[int]] = defaultdict(list)
-    for place, number in enumerate(folds):
-        runs[number - place].append(number)
+    for position, number in enumerate(folds):
+        runs[number - position].append(number)
     ranges = ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs.values())
     return f"fold{'s' * (len(folds) > 1)} {ranges}"
 

@@ -81,7 +81,7 @@ def with_copies(
         scales=np.asarray(scales, np.float32),
         rows=tuple(range(len(lengths))),
         digests=tuple(digests),
-        refused=audio_cache.refused,
+        skipped=audio_cache.skipped,
         fingerprint=f"{audio_cache.fingerprint} with copies",
     )
     targets = np.tile(dataset.targets, 1 + len(transforms))

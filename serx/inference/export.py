@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import serx
-from serx.data.audio import FRAME_SECONDS, STEP_SECONDS, AudioConfig, as_clip, window
+from serx.data.audio import FRAME_SECONDS, STEP_SECONDS, AudioConfig, cut_window, prepare_clip
 from serx.dsp.batching import valid_mask
 from serx.errors import ConfigError, DiskError
 from serx.files import free_space, write_atomically
@@ -180,8 +180,8 @@ def _differences(predictor: Predictor, content: bytes, clips: Sequence[np.ndarra
     audio = predictor.config.data
     session = _wanted("onnxruntime").InferenceSession(content)
     for clip in clips:
-        part = window(clip, audio.sample_rate, audio.offset_seconds, audio.duration_seconds)
-        heard = as_clip(part, audio.sample_rate, audio)
+        part = cut_window(clip, audio.sample_rate, audio.offset_seconds, audio.duration_seconds)
+        heard = prepare_clip(part, audio.sample_rate, audio)
         expected = np.array([*predictor.probabilities([heard])[0].values()])
         [found] = session.run(None, {"waveform": clip[None]})
         yield float(np.abs(found[0] - expected).max())

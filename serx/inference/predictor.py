@@ -11,12 +11,12 @@ import torch
 from serx import checkpoint
 from serx.checkpoint import fill
 from serx.config.loader import Config, from_tree, tuples
-from serx.data.audio import AudioError, as_clip, blocks, read, seconds
+from serx.data.audio import AudioError, audio_duration, decode, prepare_clip, read_blocks
 from serx.errors import CheckpointError, ConfigError
 from serx.inference.adaptation import adapted
 from serx.inference.segmentation import MOST_SECONDS, RATE, utterances
 from serx.models.backbone import build_model
-from serx.ood import from_tensors
+from serx.ood import OodDetector
 from serx.recognizer import Recognizer
 
 BATCH = 16
@@ -79,7 +79,7 @@ class Predictor:
         fill(recognizer, weights, f"{path}: model")
         self.recognizer = recognizer.to(device).eval()
         self.recognizer.temperature = _temperature(path, saved.metadata)
-        self.ood_detector = from_tensors(saved.group("ood"), config.data.sample_rate)
+        self.ood_detector = OodDetector.from_tensors(saved.group("ood"), config.data.sample_rate)
 
     def predict(self, paths: Sequence[Path], voice: Sequence[torch.Tensor] | None = None) -> list[Prediction]:
         """One prediction a path, in order; a file that cannot be used gets its reason, and the rest go on.
@@ -108,7 +108,7 @@ class Predictor:
         refused: dict[Path, str] = {}
         for path in paths:
             try:
-                clips = self._utterances(path) if seconds(path) > MOST_SECONDS else [read(path, self.config.data)]
+                clips = self._utterances(path) if audio_duration(path) > MOST_SECONDS else [decode(path, self.config.data)]
             except AudioError as error:
                 refused[path] = f"{error.reason}: {error.detail}"
                 continue
@@ -118,15 +118,15 @@ class Predictor:
         return [torch.from_numpy(clip).to(self.device) for clip in found], refused
 
     def _utterances(self, path: Path) -> list[np.ndarray]:
-        cut = utterances(blocks(path, RATE))
-        return [as_clip(utterance.waveform, RATE, self.config.data) for utterance in cut]
+        cut = utterances(read_blocks(path, RATE))
+        return [prepare_clip(utterance.waveform, RATE, self.config.data) for utterance in cut]
 
     def _read(self, paths: Sequence[Path]) -> tuple[dict[Path, np.ndarray], dict[Path, str]]:
         heard: dict[Path, np.ndarray] = {}
         refused: dict[Path, str] = {}
         for path in paths:
             try:
-                heard[path] = read(path, self.config.data)
+                heard[path] = decode(path, self.config.data)
             except AudioError as error:
                 refused[path] = f"{error.reason}: {error.detail}"
         return heard, refused
@@ -139,7 +139,7 @@ class Predictor:
         return [Prediction(path, named.get(path), refused.get(path), strange.get(path)) for path in paths]
 
     def probabilities(self, waveforms: Sequence[np.ndarray]) -> list[dict[str, float]]:
-        """Of each clip `(T,)`, as `read` or `as_clip` of data/audio.py leave it: its emotions' probabilities."""
+        """Of each clip `(T,)`, as `decode` or `prepare_clip` of data/audio.py leave it: its emotions' probabilities."""
         batch, lengths = _padded(waveforms)
         rows = self.recognizer.probabilities(batch.to(self.device), lengths.to(self.device)).cpu().tolist()
         return [dict(zip(self.labels, row, strict=True)) for row in rows]
@@ -151,7 +151,7 @@ class Predictor:
         """
         if self.ood_detector is None:
             return [None] * len(waveforms)
-        return self.ood_detector.unlike(*_padded(waveforms), self.config.data.sample_rate)
+        return self.ood_detector.explain(*_padded(waveforms), self.config.data.sample_rate)
 
 
 def _padded(waveforms: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from serx.data.audio import MAX_RATE, MIN_RATE, resampler_to
+from serx.data.audio import MAX_RATE, MIN_RATE, make_resampler
 from serx.errors import ConfigError, DataError
 
 BLOCK_SECONDS = 0.1
@@ -22,7 +22,7 @@ def from_stream(stream: BinaryIO, stream_rate: int, rate: int) -> Iterator[np.nd
     """
     if not MIN_RATE <= stream_rate <= MAX_RATE:
         raise ConfigError(f"--sample-rate {stream_rate}: samples a second, {MIN_RATE} to {MAX_RATE}")
-    resampler, half, size, heard = resampler_to(rate, stream_rate), b"", 2 * round(BLOCK_SECONDS * stream_rate), 0
+    resampler, half, size, heard = make_resampler(stream_rate, rate), b"", 2 * round(BLOCK_SECONDS * stream_rate), 0
     while data := stream.read(size):
         data, heard = half + data, heard + len(data)
         whole = len(data) // 2 * 2
@@ -65,7 +65,7 @@ def from_microphone(name: str | None, rate: int) -> Iterator[np.ndarray]:
         raise ConfigError(f"--microphone {name or '(default)'}: {error}; inputs: {inputs or 'none'}") from error
 
     def listen() -> Iterator[np.ndarray]:
-        resampler = resampler_to(rate, own_rate)
+        resampler = make_resampler(own_rate, rate)
         with stream:
             while True:
                 yield resampler.resample_chunk(heard.get())

@@ -16,7 +16,7 @@ from serx.data.audio import read_folder
 from serx.device import autocast_dtype
 from serx.errors import CheckpointError
 from serx.models.classical import ClassicalConfig
-from serx.ood import OodDetector, from_tensors
+from serx.ood import OodDetector
 from serx.recognizer import Recognizer
 from serx.training.optim import AveragedWeights, make_optimizer
 
@@ -196,7 +196,7 @@ class Run:
         )
         for name in self.sums.tensors():
             setattr(self.sums, name, sums[name].to(self.device))
-        self.ood_detector = from_tensors(checkpoint.group("ood"), self.config.data.sample_rate)
+        self.ood_detector = OodDetector.from_tensors(checkpoint.group("ood"), self.config.data.sample_rate)
         self.progress = progress
 
     def _trained(self) -> dict[str, torch.nn.Parameter]:

@@ -21,7 +21,7 @@ from serx.data.protocols import Split
 from serx.device import choose_device, configure_torch, environment
 from serx.errors import ConfigError, DataError, DivergedError
 from serx.metrics.classification import score_from_confusion
-from serx.ood import fit_ood_detector
+from serx.ood import OodDetector
 from serx.training.classical import ClassicalFit
 from serx.training.console import echo, epoch_line, print_run_header
 from serx.training.epoch import train_epoch, unchanging_vectors
@@ -157,7 +157,7 @@ class _Loop:
         classical = run.config.model.kind == "classical"
         self.classical_fit = ClassicalFit(run, self.part, source, speaker_ids) if classical else None
         if run.progress.epoch == run.progress.place == 0:
-            run.ood_detector = fit_ood_detector(source.batch, clips, speaker_ids, run.config.data.sample_rate)
+            run.ood_detector = OodDetector.fit_clips(source.batch, clips, speaker_ids, run.config.data.sample_rate)
         self.metrics = Metrics(folder, run.progress.epoch)
         self.board = TensorBoardWriter(folder, run.progress.epoch)
         self.begun, self.resumed_at = time.monotonic(), run.progress.epoch

@@ -158,18 +158,18 @@ def test_where_voices_are_enrolled_the_figures_without_stand_beside():
 def test_what_differs_from_fold_to_fold_is_said_once_of_all():
     p, clause = make(), "ADAPTED to each speaker with"
     adapted = [
-        f"cross_corpus fold 0, speaker-independent, cremad left out; {clause} 24 unlabeled clips",
-        f"cross_corpus fold 1, speaker-independent, tess left out; {clause} 5 to 12 unlabeled clips",
+        f"cross_corpus fold 0, speaker-independent, cremad held out; {clause} 24 unlabeled clips",
+        f"cross_corpus fold 1, speaker-independent, tess held out; {clause} 5 to 12 unlabeled clips",
     ]
     tested = [
         FoldResult(0, 0, adapted[0], part(p, {"made/00", "made/01"})),
         FoldResult(0, 1, adapted[1], part(p, {"made/02", "made/03", "made/04"})),
     ]
-    together = "cross_corpus folds 0-1, speaker-independent, cremad, tess left out in turn"
+    together = "cross_corpus folds 0-1, speaker-independent, cremad, tess held out in turn"
     assert stamp_of(tested) == f"{together}, {clause} 5 to 24 unlabeled clips"
     assert "fold 1 (made)" in format_cross_validation(summarize_folds(tested))
     assert stamp_of(tested[:1]) == (
-        f"cross_corpus fold 0, speaker-independent, cremad left out, {clause} 24 unlabeled clips"
+        f"cross_corpus fold 0, speaker-independent, cremad held out, {clause} 24 unlabeled clips"
     )
 
 

@@ -1,8 +1,8 @@
-"""Unpack a zip or tar that a stranger may have made: everything is checked before the first byte is written.
+"""Unpack an untrusted zip or tar: everything is checked before the first byte is written.
 
-Refused are names that lead out of the folder, links and devices, encrypted or doubled members, and bombs: too many
-members, too many bytes, or far more bytes than the archive has. What passes is written beside the target and renamed
-into place, so that a folder of that name is always whole.
+Raises on names that lead out of the folder, links and devices, encrypted or duplicate members, and decompression bombs:
+too many members, too many bytes, or far more bytes than the archive has. The content is written to a temporary folder
+next to the target and then renamed, so a folder of the target's name is always complete.
 """
 
 import lzma
@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
+from serx.data.audio import StrPath
 from serx.errors import DataError, DiskError
 from serx.files import free_space
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an honest corpus stays below."""
+    """Upper limits that no real corpus reaches."""
 
     members: int = 20_000
     total_bytes: int = 4 << 30
@@ -43,7 +44,7 @@ class _Member:
 
 
 _BLOCK = 1 << 20
-# What the two libraries raise at damaged archives; RuntimeError: recursion, a password, an unknown compression.
+# What zipfile and tarfile raise on damaged archives; RuntimeError: recursion, a password, an unknown compression.
 _DAMAGE = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, RuntimeError,
     IndexError,
@@ -52,31 +53,39 @@ _TAR_LONG = (
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
 )  # fmt: skip
 _TAR_HEADER = 1 << 16  # bytes of a long name or a pax header, which tarfile reads into memory
-_DIRECTORY_ENTRY = 600  # bytes of a zip's list of members for one of them
-_ODD = re.compile(r"[\x00-\x1f\x7f<>:\"|?*\\]")
+_DIRECTORY_ENTRY = 600  # bytes per member in a zip's central directory, at most
+_BAD_CHARACTERS = re.compile(r"[\x00-\x1f\x7f<>:\"|?*\\]")
 
 
-def unpack(archive: Path, target: Path, limits: Limits = Limits()) -> list[Path]:
+def unpack(archive: StrPath, target: StrPath, limits: Limits = Limits()) -> list[Path]:
     """Unpacks into the new folder `target` and returns its files, sorted.
 
     Raises:
-        DataError: the archive is damaged or hostile; names the member and the reason, and nothing was written.
-        DiskError: no room.
+        DataError: the archive is damaged or hostile. The message names the member and the reason; nothing was written.
+        DiskError: too little free space, or the folder cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with zipfile.ZipFile(f"{folder}/a.zip", "w") as file:
+    ...         file.writestr("clips/a.wav", b"audio")
+    ...     [path.name for path in unpack(f"{folder}/a.zip", f"{folder}/out")]
+    ['a.wav']
     """
+    archive, target = Path(archive), Path(target)
     if target.exists():
-        raise DataError(f"{target} is already there; move it away, or give another folder")
+        raise DataError(f"{target} already exists; move it away, or choose another folder")
     with _opened(archive, limits) as opened:
         members = list(_checked(archive, opened, limits))
-        room = sum(member.size for member in members)
-        if room > shutil.disk_usage(_existing(target)).free:
-            raise DiskError(f"{target}: unpacking needs {room / 1e6:.0f} MB ({free_space(target)})")
+        needed = sum(member.size for member in members)
+        if needed > shutil.disk_usage(_existing(target)).free:
+            raise DiskError(f"{target}: unpacking needs {needed / 1e6:.0f} MB ({free_space(target)}); free some space")
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
             for member in members:
                 _write(opened, member, partial / member.name)
             os.replace(partial, target)
         except OSError as error:
-            if error.errno is None:  # gzip's and bz2's way to say that their data is damaged
+            if error.errno is None:  # gzip and bz2 report damaged data this way
                 raise DataError(f"{archive}: damaged: {error}; download it again") from error
             raise DiskError(f"{target}: cannot unpack: {error.strerror} ({free_space(target)})") from error
         except _DAMAGE as error:
@@ -87,7 +96,7 @@ def unpack(archive: Path, target: Path, limits: Limits = Limits()) -> list[Path]
 
 
 class _TarInfo(tarfile.TarInfo):
-    """A member whose long name or pax header is read only when it is of a sane size."""
+    """A member whose long name or pax header is read only if its size is reasonable."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in _TAR_LONG and self.size > _TAR_HEADER:
@@ -97,7 +106,7 @@ class _TarInfo(tarfile.TarInfo):
 
 @contextmanager
 def _opened(archive: Path, limits: Limits) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
-    """The archive by its content, whatever it is called."""
+    """The opened archive. Its kind is recognized by its content, not its name."""
     try:
         with archive.open("rb") as file:
             start = file.read(4)
@@ -113,47 +122,47 @@ def _opened(archive: Path, limits: Limits) -> Iterator[zipfile.ZipFile | tarfile
 
 
 def _check_directory(archive: Path, limits: Limits) -> None:
-    """Refuses a zip whose list of members would fill the memory before it could be counted."""
+    """Raises on a zip whose central directory would fill the memory before its members could be counted."""
     with archive.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - (1 << 16) - 22 - 20))
         tail = file.read()
     end = tail.rfind(b"PK\x05\x06")
     if end < 0 or len(tail) < end + 22:
-        raise zipfile.BadZipFile("no list of members at its end")
+        raise zipfile.BadZipFile("no central directory at its end")
     count, directory = struct.unpack("<HI", tail[end + 10 : end + 16])
     if tail[max(0, end - 20) : end].startswith(b"PK\x06\x07"):
-        raise DataError(f"{archive}: a zip64 archive; no corpus of serx needs one")
+        raise DataError(f"{archive}: a zip64 archive, which no supported corpus needs")
     if count > limits.members or directory > limits.members * _DIRECTORY_ENTRY:
-        raise DataError(f"{archive}: {count} members in a list of {directory} bytes; at most {limits.members}")
+        raise DataError(f"{archive}: {count} members in a directory of {directory} bytes; at most {limits.members}")
 
 
 def _checked(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile, limits: Limits) -> Iterator[_Member]:
-    """The members one by one, each refused as soon as it is seen to break a rule."""
-    most = min(limits.total_bytes, int(limits.ratio * archive.stat().st_size) + _BLOCK)
+    """Yields the members; raises at the first one that breaks a rule."""
+    max_bytes = min(limits.total_bytes, int(limits.ratio * archive.stat().st_size) + _BLOCK)
     total = 0
     seen: set[str] = set()
     folders: set[str] = set()
-    listed = cast(
+    contents = cast(
         Iterable[zipfile.ZipInfo | tarfile.TarInfo],
         opened if isinstance(opened, tarfile.TarFile) else opened.infolist(),
     )
     try:
-        for count, content in enumerate(listed, 1):
+        for count, content in enumerate(contents, 1):
             member = _zipped(content) if isinstance(content, zipfile.ZipInfo) else _tarred(content)
             total += member.size
             fault = _name_fault(member.name, limits)
             key = member.name.rstrip("/").casefold()
-            above = {str(path).casefold() for path in PurePosixPath(member.name).parents}
+            parents = {str(path).casefold() for path in PurePosixPath(member.name).parents}
             if count > limits.members:
                 fault = f"more than {limits.members} members"
-            elif total > most:
-                fault = f"unpacks to {total} bytes or more, at most {most}"
-            elif not member.folder and (key in seen or key in folders or seen & above):
-                fault = "stands twice, or is a file and a folder"
+            elif total > max_bytes:
+                fault = f"unpacks to {total} bytes or more, at most {max_bytes}"
+            elif not member.folder and (key in seen or key in folders or seen & parents):
+                fault = "occurs twice, or as a file and a folder"
             if fault:
                 raise DataError(f"{archive}: {member.name[:80]!r}: {fault}; nothing was unpacked")
-            folders |= above
+            folders |= parents
             if not member.folder:
                 seen.add(key)
                 yield member
@@ -180,7 +189,7 @@ def _name_fault(name: str, limits: Limits) -> str | None:
     parts = name.rstrip("/").split("/")
     if name.startswith("/") or ".." in parts:
         return "leads out of the folder"
-    if not name.strip("/") or "" in parts or "." in parts[1:] or _ODD.search(name) or not name.isprintable():
+    if not name.strip("/") or "" in parts or "." in parts[1:] or _BAD_CHARACTERS.search(name) or not name.isprintable():
         return "not a plain name"
     if len(name.encode("utf-8", "replace")) > limits.name_length or len(parts) > 20:
         return "too long a name"
@@ -188,7 +197,7 @@ def _name_fault(name: str, limits: Limits) -> str | None:
 
 
 def _write(opened: zipfile.ZipFile | tarfile.TarFile, member: _Member, path: Path) -> None:
-    """Copies one file and never more bytes than it promised."""
+    """Writes one member, and never more bytes than its header says."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(member.content, zipfile.ZipInfo):
         source: IO[bytes] | None = cast(zipfile.ZipFile, opened).open(member.content)
@@ -196,15 +205,15 @@ def _write(opened: zipfile.ZipFile | tarfile.TarFile, member: _Member, path: Pat
         source = cast(tarfile.TarFile, opened).extractfile(member.content)
     if source is None:
         raise ValueError(f"{member.name[:80]!r} has no content")
-    left = member.size
+    remaining = member.size
     with source, path.open("xb") as file:
-        while block := source.read(min(_BLOCK, left + 1)):
-            left -= len(block)
-            if left < 0:
-                raise ValueError(f"{member.name[:80]!r} is longer than it says")
+        while block := source.read(min(_BLOCK, remaining + 1)):
+            remaining -= len(block)
+            if remaining < 0:
+                raise ValueError(f"{member.name[:80]!r} is longer than its header says")
             file.write(block)
-    if left:
-        raise ValueError(f"{member.name[:80]!r} is shorter than it says")
+    if remaining:
+        raise ValueError(f"{member.name[:80]!r} is shorter than its header says")
 
 
 def _existing(path: Path) -> Path:

@@ -1,6 +1,6 @@
-"""Fetch one file over https: resumed where it was cut, of the right length, kept only if its digest is right.
+"""Download one file over https: interrupted downloads resume, and length and digest are verified.
 
-The file grows under the name `NAME.part`; only after the digest has been compared does it get its own name.
+The file is written as `NAME.part` and renamed only after its digest was verified.
 """
 
 import hashlib
@@ -18,26 +18,39 @@ from typing import IO
 
 from tqdm import tqdm
 
+from serx.data.audio import StrPath
 from serx.errors import ConfigError, DataError, DiskError
 from serx.files import free_space
 
-TRIES, PATIENCE_SECONDS, TIMEOUT_SECONDS = 5, 2.0, 30.0
+TRIES, FIRST_WAIT_SECONDS, TIMEOUT_SECONDS = 5, 2.0, 30.0
 _BLOCK = 1 << 18
-_GONE = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
+_NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 
 
-def fetch(url: str, path: Path, size: int, digest: str, progress: bool = True) -> Path:
-    """Downloads `url` to `path`, going on with an earlier attempt's `.part` where the server can.
+def fetch(url: str, path: StrPath, size: int, digest: str, progress: bool = True) -> Path:
+    """Downloads `url` to `path`; resumes an earlier attempt's `.part` if the server supports it.
+
+    A file that is complete already is not downloaded again.
 
     Args:
-        size: bytes the file has; a longer answer is cut off and refused.
-        digest: `md5:…` or `sha256:…` in hexadecimal.
+        url: https, or http on 127.0.0.1.
+        path: of the file to write.
+        size: bytes of the file; a longer answer is cut off and raises.
+        digest: `md5:...` or `sha256:...` in hexadecimal.
+        progress: show a bar.
 
     Raises:
-        ConfigError: the address is neither https nor 127.0.0.1.
-        DataError: the server failed several times, or sent something else than was published.
-        DiskError: no room for the file.
+        ConfigError: the URL is neither https nor on 127.0.0.1.
+        DataError: the server failed several times, or sent another content than was published.
+        DiskError: too little free space, or the file cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:  # complete already: nothing is downloaded
+    ...     _ = Path(folder, "a.txt").write_bytes(b"abc")
+    ...     fetch("https://example.org/a.txt", f"{folder}/a.txt", 3, "md5:900150983cd24fb0d6963f7d28e17f72").name
+    'a.txt'
     """
+    path = Path(path)
     if path.exists() and _digest(path, digest) == digest:
         return path
     part = path.with_name(f"{path.name}.part")
@@ -45,80 +58,79 @@ def fetch(url: str, path: Path, size: int, digest: str, progress: bool = True) -
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if size - have > shutil.disk_usage(path.parent).free:
-            raise DiskError(
-                f"{path}: {(size - have) / 1e6:.0f} MB are to come ({free_space(path)}); choose another --root"
-            )
+            needed = f"{(size - have) / 1e6:.0f} MB"
+            raise DiskError(f"{path}: the download needs {needed} ({free_space(path)}); choose another --root")
         with tqdm(total=size, desc=path.name, unit="B", unit_scale=True, disable=None if progress else True) as bar:
-            _persist(url, part, size, bar)
-        found = _digest(part, digest)
-        if found != digest:
+            _download(url, part, size, bar)
+        actual = _digest(part, digest)
+        if actual != digest:
             part.unlink()
-            raise DataError(f"{url}: sent a file with {found}, published is {digest}; it was deleted, try again")
+            raise DataError(f"{url}: the digest is {actual}, expected {digest}; the file was deleted, try again")
         os.replace(part, path)
     except OSError as error:
         raise DiskError(f"{path}: cannot write: {error.strerror} ({free_space(path)})") from error
     return path
 
 
-def get(url: str, most: int) -> bytes:
-    """A small answer, whole.
+def get(url: str, max_bytes: int) -> bytes:
+    """The content of a small file.
 
     Raises:
-        DataError: it cannot be had, or is longer than `most` bytes.
+        DataError: the server failed, or the content is longer than `max_bytes`.
     """
     try:
         with _open(url, {}) as answer:
-            content: bytes = answer.read(most + 1)
-    except _GONE as error:
+            content: bytes = answer.read(max_bytes + 1)
+    except _NETWORK_ERRORS as error:
         raise DataError(f"{url}: {_explain(error)}; try again later") from error
-    if len(content) > most:
-        raise DataError(f"{url}: sent more than {most} bytes")
+    if len(content) > max_bytes:
+        raise DataError(f"{url}: sent more than {max_bytes} bytes")
     return content
 
 
-def _persist(url: str, part: Path, size: int, bar: tqdm) -> None:
-    """Asks again, for what is missing, until the file is long enough or the server has failed too often in a row."""
-    failures, error = 0, "the answer ended too early"
+def _download(url: str, part: Path, size: int, bar: tqdm) -> None:
+    """Requests the missing bytes until the file is complete, or the server has failed too often in a row."""
+    failures, error = 0, "the connection closed too early"
     while (have := part.stat().st_size if part.exists() else 0) < size:
         if failures == TRIES:
-            raise DataError(f"{url}: {error}; {have} of {size} bytes are kept, run the command again to go on")
+            raise DataError(f"{url}: {error}; {have} of {size} bytes are kept, run the command again to resume")
         if failures:
-            time.sleep(PATIENCE_SECONDS * 2 ** (failures - 1))
+            time.sleep(FIRST_WAIT_SECONDS * 2 ** (failures - 1))
         try:
-            _ask(url, part, have, size, bar)
-            error = "the answer ended too early"
-        except _GONE as gone:
-            error = _explain(gone)
-            if isinstance(gone, urllib.error.HTTPError) and gone.code == 416:  # our part is none of this file
+            _request(url, part, have, size, bar)
+            error = "the connection closed too early"
+        except _NETWORK_ERRORS as network_error:
+            error = _explain(network_error)
+            if isinstance(network_error, urllib.error.HTTPError) and network_error.code == 416:  # our part is longer than the file
                 part.unlink()
-            elif isinstance(gone, urllib.error.HTTPError) and gone.code < 500 and gone.code not in (408, 429):
-                raise DataError(f"{url}: {error}") from gone
+            elif isinstance(network_error, urllib.error.HTTPError) and network_error.code < 500 and network_error.code not in (408, 429):
+                raise DataError(f"{url}: {error}") from network_error
         failures = 0 if part.exists() and part.stat().st_size > have else failures + 1
     if part.stat().st_size > size:
         part.unlink()
-        raise DataError(f"{url}: the file is longer than the {size} bytes published; it was deleted")
+        raise DataError(f"{url}: the file is longer than the {size} bytes published; it was deleted, try again")
 
 
-def _ask(url: str, part: Path, have: int, size: int, bar: tqdm) -> None:
+def _request(url: str, part: Path, have: int, size: int, bar: tqdm) -> None:
     with _open(url, {"Range": f"bytes={have}-"} if have else {}) as answer:
-        goes_on = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-        if answer.status == 206 and not goes_on:
-            raise http.client.HTTPException(f"answered another range than asked: {answer.headers.get('Content-Range')}")
-        start = have if goes_on else 0  # a server that knows no ranges sends the whole again
+        resumed = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        if answer.status == 206 and not resumed:
+            raise http.client.HTTPException(f"sent another range than requested: {answer.headers.get('Content-Range')}")
+        start = have if resumed else 0  # a server without range support sends the whole file again
         bar.n = start
-        with part.open("ab" if goes_on else "wb") as file:
+        with part.open("ab" if resumed else "wb") as file:
             _copy(answer.read, file, size - start + 1, bar)
 
 
-def _copy(read: Callable[[int], bytes], file: IO[bytes], most: int, bar: tqdm) -> None:
-    while most > 0 and (block := read(min(_BLOCK, most))):
+def _copy(read: Callable[[int], bytes], file: IO[bytes], max_bytes: int, bar: tqdm) -> None:
+    while max_bytes > 0 and (block := read(min(_BLOCK, max_bytes))):
         file.write(block)
-        most -= len(block)
+        max_bytes -= len(block)
         bar.update(len(block))
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to https alone."""
+    """Follows redirects to https only."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         _check(newurl)
@@ -137,7 +149,7 @@ def _open(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
 def _check(url: str) -> None:
     parts = urllib.parse.urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname == "127.0.0.1"):
-        raise ConfigError(f"{url}: refused: corpora come over https only")
+        raise ConfigError(f"{url}: not allowed: corpora are downloaded over https only")
 
 
 def _explain(error: Exception) -> str:
