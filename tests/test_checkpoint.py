@@ -129,10 +129,8 @@ def test_a_failing_disk_leaves_the_old_checkpoint_and_no_temporary_file(call, sa
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
 
 
-def test_an_unknown_format_is_refused_with_its_number(saved, tensors, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT", 99)
-    checkpoint.save(saved, tensors, {})
-    monkeypatch.undo()
+def test_an_unknown_format_is_refused_with_its_number(saved, tensors):
+    checkpoint.save(saved, tensors, {"format": 99})
     with pytest.raises(CheckpointError, match="99"):
         checkpoint.load(saved)
 
@@ -186,7 +184,7 @@ PERIODS = {"01": 130, "03": 90, "05": 60}  # samples; RAVDESS codes of neutral, 
 
 
 def write_integer_corpus(root: Path) -> Path:
-    """The corpus of the files in `FORMAT_1`: 6 speakers, by integer arithmetic, so that its bytes are always the same."""
+    """The corpus behind `FORMAT_1`, made by integer arithmetic, so that its bytes are the same everywhere."""
     for actor in range(1, 7):
         folder = root / f"Actor_{actor:02d}"
         folder.mkdir(parents=True)
@@ -250,9 +248,7 @@ def test_a_run_of_format_1_resumes_to_the_recorded_end(integer_corpus, tmp_path)
 
 
 @pytest.mark.parametrize("config", [None, [1], {}, {"model": 3}, {"model": {"kind": "cnn2d"}}], ids=str)
-def test_a_file_of_format_1_without_a_readable_configuration_is_refused(config, saved, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT", 1)
-    checkpoint.save(saved, {"model.backbone.bias": torch.zeros(1)}, {"config": config})
-    monkeypatch.undo()
+def test_a_file_of_format_1_without_a_readable_configuration_is_refused(config, saved):
+    checkpoint.save(saved, {"model.backbone.bias": torch.zeros(1)}, {"config": config, "format": 1})
     with pytest.raises(CheckpointError, match=r"a\.safetensors: not the checkpoint of a run"):
         checkpoint.load(saved)

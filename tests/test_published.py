@@ -1,4 +1,4 @@
-"""The recipes of published systems: each trains on a corpus of the right names, and one switch parts the speakers."""
+"""Recipes of published systems: each trains on corpora with the right names, and one override separates speakers."""
 
 import re
 from pathlib import Path
@@ -29,9 +29,9 @@ SMALL = {
 }
 
 
-def names(corpus: str) -> list[tuple[str, str, int]]:
-    """File name, emotion and speaker number of a few clips of each of four speakers (TESS has two)."""
-    found = []
+def clip_names(corpus: str) -> list[tuple[str, str, int]]:
+    """File name, emotion and speaker number of a few clips by four speakers (two in TESS)."""
+    clips = []
     for speaker in range(2 if corpus == "tess" else 4):
         for emotion, code in CODES[corpus].items():
             for take in (1, 2):
@@ -41,16 +41,16 @@ def names(corpus: str) -> list[tuple[str, str, int]]:
                     "tess": f"TESS/{('OAF', 'YAF')[speaker % 2]}_{('back', 'bar')[take - 1]}_{code}.wav",
                     "savee": f"SAVEE/{('DC', 'JE', 'JK', 'KL')[speaker]}_{code}0{take}.wav",
                 }[corpus]
-                found.append((name, emotion, speaker))
-    return found
+                clips.append((name, emotion, speaker))
+    return clips
 
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory) -> Path:
-    """All four corpora by name, of made-up sounds of 0.8 to 1.2 seconds."""
+    """A folder with all four corpora, filled with synthetic sounds of 0.8 to 1.2 seconds."""
     root, seed = tmp_path_factory.mktemp("corpora"), 0
     for corpus in CODES:
-        for name, emotion, speaker in names(corpus):
+        for name, emotion, speaker in clip_names(corpus):
             path, seed = root / name, seed + 1
             path.parent.mkdir(parents=True, exist_ok=True)
             pitch = {"neutral": 120, "calm": 100, "happy": 180, "angry": 260}[emotion] * (1 + 0.03 * speaker)
@@ -58,39 +58,39 @@ def corpora(tmp_path_factory) -> Path:
     return root
 
 
-def tiny(path: Path, corpora: Path, *more: str):
+def small_config(path: Path, corpora: Path, *overrides: str):
     wanted = CORPORA.get(path.stem.split("_")[0], ["ravdess"])
     folders = [str(corpora / {"cremad": "CREMAD"}.get(name, name.upper())) for name in wanted]
     small = SMALL[load(path).model.kind]
     return load(path, [f"data.root=[{', '.join(folders)}]", "train.epochs=1", "train.batch_size=8", "train.device=cpu",
-                       "train.threads=1", *small, *more])  # fmt: skip
+                       "train.threads=1", *small, *overrides])  # fmt: skip
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
 def test_a_published_recipe_trains_on_its_corpora(path, corpora, tmp_path):
-    config = tiny(path, corpora)
-    outcome = fit(config, tmp_path / "run", progress=False)
-    assert outcome.best["valid"]["loss"] < 100
+    config = small_config(path, corpora)
+    result = fit(config, tmp_path / "run", progress=False)
+    assert result.best["valid"]["loss"] < 100
     saved = checkpoint.load_run_checkpoint(tmp_path / "run" / BEST)
     assert "LEAKY" in saved.metadata["protocol"]
     assert all(torch.isfinite(tensor).all() for tensor in saved.tensors.values() if tensor.is_floating_point())
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
-def test_one_switch_named_in_its_first_lines_parts_the_speakers(path, corpora):
-    opening = path.read_text().split("data:\n")[0]
-    assert "claim" in opening.splitlines()[0].lower()
-    assert f"--config configs/published/{path.stem}.yaml" in opening
-    switch = re.search(r"data\.protocol=\w+", opening).group()
-    for override, independent in ((None, False), (switch, True)):
-        config = tiny(path, corpora, *([override] if override else []))
+def test_the_override_named_in_a_recipes_header_separates_the_speakers(path, corpora):
+    header = path.read_text().split("data:\n")[0]
+    assert "claim" in header.splitlines()[0].lower()
+    assert f"--config configs/published/{path.stem}.yaml" in header
+    override = re.search(r"data\.protocol=\w+", header).group()
+    for overrides, independent in (((), False), ((override,), True)):
+        config = small_config(path, corpora, *overrides)
         split = split_dataset(load_dataset(config.data, progress=False), config.data, progress=False)
         assert split.speaker_independent is independent
         assert ("LEAKY" in split.stamp) is not independent
 
 
-def test_every_published_system_has_its_recipe():
+def test_every_published_system_has_a_recipe():
     assert [path.stem for path in PUBLISHED] == [
         "four_corpora_cnn1d", "ravdess_mfcc_cnn1d_v1", "ravdess_mfcc_cnn1d_v2", "ravdess_mlp", "savee_cnn1d",
         "three_corpora_cnn1d",
