@@ -10,6 +10,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from serx.features.stack import FeaturesConfig, FeatureStack
 from serx.models.backbone import build_model
 from serx.models.registry import BaseModelConfig
 
@@ -70,29 +71,38 @@ def check_model(
 
 
 def check_feature(
-    feature: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    feature: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | FeaturesConfig | str,
     lengths: Sequence[int] = (9600, 16_000, 5920, 400, 20_960),
     tolerance: float = TOLERANCE,
+    sample_rate: int = 16_000,
 ) -> None:
     """Checks that the features of a clip depend neither on its padding nor on other clips, and end with it.
 
     Args:
-        feature: `waveform (B, T), lengths (B,) -> features (B, F, N), frames (B,)`, such as a `FeatureStack`.
+        feature: the name of a registered feature, a config of several, or any callable
+            `waveform (B, T), lengths (B,) -> features (B, F, N), frames (B,)`.
         lengths: of the clips to try, in samples.
         tolerance: the largest difference allowed, relative to the largest magnitude above 1.
+        sample_rate: for names and configs, in Hz.
 
     Raises:
         AssertionError: the features or their frames depend on padding or on other clips, or are not zero beyond the
             clip's frames.
 
-    >>> from serx.features.stack import FeaturesConfig, FeatureStack
-    >>> check_feature(FeatureStack(FeaturesConfig(stack=("mfcc", "rms")), 16_000))
+    >>> check_feature("mfcc")
+    >>> check_feature(FeaturesConfig(stack=("logmel", "rms"), deltas=1))
     """
+    if isinstance(feature, str):
+        return check_feature(FeaturesConfig(stack=(feature,)), lengths, tolerance, sample_rate)
+    if isinstance(feature, FeaturesConfig):
+        name = " + ".join(feature.stack)
+        feature = FeatureStack(feature, sample_rate)
+    else:
+        name = type(feature).__name__
     counts = torch.tensor(lengths)
     waveform = 0.1 * torch.randn(len(lengths), max(lengths) + 4000, generator=torch.Generator().manual_seed(0))
     waveform = waveform * torch.logspace(-2, 0, len(lengths))[:, None]  # one clip is far louder than the others
     waveform = waveform * (torch.arange(waveform.shape[1]) < counts[:, None])
-    name = type(feature).__name__
     with torch.inference_mode():
         together, frames = feature(waveform, counts)
         for i, length in enumerate(lengths):

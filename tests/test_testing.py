@@ -127,5 +127,8 @@ def test_a_feature_that_depends_on_its_batch_fails(feature, message):
         check_feature(feature(FeaturesConfig(), 16_000))
 
 
-def test_a_feature_that_is_masked_passes():
-    check_feature(FeatureStack(FeaturesConfig(stack=("logmel", "zcr"), deltas=1), 16_000))
+@pytest.mark.parametrize("feature", ["pitch", FeaturesConfig(stack=("logmel", "zcr"), deltas=1)], ids=str)
+def test_a_feature_that_is_masked_passes_by_name_by_config_and_as_a_module(feature):
+    check_feature(feature)
+    if isinstance(feature, FeaturesConfig):
+        check_feature(FeatureStack(feature, 16_000))
