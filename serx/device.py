@@ -1,9 +1,7 @@
-"""Which device, precision and threads a run uses, and what is recorded of them."""
+"""The device, precision and threads of a run, and a record of them for its checkpoints."""
 
-import ctypes
 import os
 import platform
-from contextlib import suppress
 from typing import Any
 
 import torch
@@ -11,17 +9,19 @@ from torch import nn
 
 import serx
 from serx.errors import ConfigError
+from serx.system import keep_freed_memory
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-KEPT = 2**30  # bytes
-SAFE_CHANNELS = 16
+MIN_SAFE_CHANNELS = 16
 
 
-def choose_device(name: str, asked_by: str = "train.device") -> torch.device:
-    """`auto` is the first CUDA GPU, else the CPU; anything else is torch's own name. `asked_by` is told in errors.
+def choose_device(name: str, setting: str = "train.device") -> torch.device:
+    """`auto` is the first CUDA GPU if there is one, else the CPU; any other `name` is passed to torch.
 
     Raises:
-        ConfigError: the name is unknown or the device is not there.
+        ConfigError: torch does not know the name, or the machine has no such device; names `setting`.
+
+    >>> choose_device("cpu")
+    device(type='cpu')
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -29,25 +29,28 @@ def choose_device(name: str, asked_by: str = "train.device") -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        first = str(error).splitlines()[0]
-        raise ConfigError(f"{asked_by} {name}: not usable here ({first}); use auto or cpu") from error
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{setting} {name}: cannot be used on this machine ({reason}); use auto or cpu") from error
     return device
 
 
 def autocast_dtype(precision: str, device: torch.device, backbone: nn.Module) -> torch.dtype:
-    """What `backbone` computes in.
+    """The data type in which `backbone` computes, for a `train.precision`.
 
-    `auto` is bf16 where a GPU's matrix units have it, else float32; `native` is bf16 on a CPU that multiplies in it as
-    well, which is up to a third faster there, where it is safe.
+    `auto` is bfloat16 on GPUs whose matrix units have it, else float32. `bf16_if_native` is also bfloat16 on a CPU with
+    bfloat16 instructions (up to a third faster there), if that is safe for this backbone.
 
     Raises:
-        ConfigError: bf16 is asked for where it is not safe.
+        ConfigError: `bf16` on a CPU where it is not safe.
+
+    >>> autocast_dtype("auto", torch.device("cpu"), nn.Linear(2, 2))
+    torch.float32
     """
     layer = unsafe_in_bf16(backbone) if device.type == "cpu" else None
     if precision == "bf16" and layer:
         raise ConfigError(
             f"train.precision bf16: on a CPU, torch writes beyond its memory at {layer} (a 1x1 convolution with a "
-            f"stride, of fewer than {SAFE_CHANNELS} channels); use fp32, or a wider layer before it"
+            f"stride and fewer than {MIN_SAFE_CHANNELS} channels); use fp32, or a wider layer before it"
         )
     if precision in ("auto", "bf16_if_native"):
         on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -57,22 +60,32 @@ def autocast_dtype(precision: str, device: torch.device, backbone: nn.Module) ->
 
 
 def unsafe_in_bf16(backbone: nn.Module) -> str | None:
-    """The name of a layer at which oneDNN's bf16 corrupts the heap (torch 2.14; channels-last, 5 to 15 channels)."""
+    """The name of a layer at which oneDNN's bfloat16 corrupts the heap, or None.
+
+    Seen with torch 2.14: 1x1 convolutions with a stride and 5 to 15 input channels, channels-last.
+
+    >>> unsafe_in_bf16(nn.Sequential(nn.Conv2d(8, 32, 1, stride=2)))
+    '0'
+    """
     for name, layer in backbone.named_modules():
         pointwise = isinstance(layer, nn.Conv1d | nn.Conv2d) and set(layer.kernel_size) == {1}
-        if pointwise and max(layer.stride) > 1 and layer.in_channels // layer.groups < SAFE_CHANNELS:
+        if pointwise and max(layer.stride) > 1 and layer.in_channels // layer.groups < MIN_SAFE_CHANNELS:
             return name
     return None
 
 
 def multiplies_bf16() -> bool:
-    """Whether this CPU has instructions for it; without them it is emulated, and many times slower."""
-    told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not tell
-    return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
+    """Whether this CPU has bfloat16 instructions. Without them it emulates bfloat16, which is many times slower."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # missing in older versions of torch
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def configure_torch(threads: int | None, deterministic: bool) -> None:
-    """Threads, determinism and memory of this process. The bits of a CPU run depend on the number of threads."""
+    """Sets the threads, determinism and memory of this process.
+
+    The bits of a CPU run depend on the number of threads. `deterministic` makes torch refuse operations that CUDA has
+    only in a nondeterministic form.
+    """
     keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
@@ -82,27 +95,18 @@ def configure_torch(threads: int | None, deterministic: bool) -> None:
     torch.use_deterministic_algorithms(deterministic)
 
 
-def keep_freed_memory() -> None:
-    """Has glibc keep what a step frees for the next step; by default it gives large tensors back to the system.
-
-    What comes anew from the system is zeroed page by page: some 5 % of a CPU's training step. Nothing is done where the
-    C library is another one.
-    """
-    with suppress(AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_TRIM_THRESHOLD, KEPT)
-        mallopt(M_MMAP_THRESHOLD, KEPT)
-
-
 def environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """What the bits of a run depend on, beside seed and configuration."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    """What the bits of a run depend on besides its seed and configuration; stored in checkpoints.
+
+    >>> environment(torch.device("cpu"), torch.float32)["precision"]
+    'float32'
+    """
     return {
         "serx": serx.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "device": str(device),
-        "hardware": name,
+        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "precision": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
     }

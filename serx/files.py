@@ -1,7 +1,10 @@
-"""Write a file whole or not at all: a reader sees the old content or the new, whatever is killed in between."""
+"""Files that are written whole or not at all, and locks between processes.
+
+A reader sees the old content or the new, whatever is killed in between. The operating system frees the lock of a killed
+process at once.
+"""
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -9,19 +12,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Some file systems have no hard links (FAT, a few network ones), and some cannot sync a folder.
+from filelock import FileLock, Timeout
+
+# Some file systems have no hard links (FAT, some network file systems), and some cannot sync a folder.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 
 
 def write_atomically(path: Path, content: bytes, keep: Path | None = None) -> None:
-    """Replaces `path` by `content` and waits until the disk has it; what stood there before goes to `keep`.
+    """Replaces `path` by `content` and waits until it is on the disk; the previous content moves to `keep`, if given.
 
-    The new content is on the disk before anything old is let go, so that at each moment one of `path` and `keep` is
-    whole, and, on file systems with hard links, `path` is.
+    The new content is on the disk before any old file is replaced. At each moment one of `path` and `keep` is whole,
+    and `path` is, if the file system has hard links.
 
     Raises:
-        OSError: `path` holds the old content or the new, whole, and no temporary file is left.
+        OSError: nothing was written. `path` holds the old content or the new, whole; no temporary file is left.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for content in (b"first", b"second"):
+    ...     write_atomically(folder / "last", content, keep=folder / "previous")
+    >>> (folder / "last").read_bytes(), (folder / "previous").read_bytes()
+    (b'second', b'first')
     """
     temporary = _temporary(path)
     try:
@@ -30,7 +42,7 @@ def write_atomically(path: Path, content: bytes, keep: Path | None = None) -> No
             file.flush()
             os.fsync(file.fileno())
         if keep is not None and path.exists():
-            _set_aside(path, keep)
+            _keep_previous(path, keep)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -39,12 +51,20 @@ def write_atomically(path: Path, content: bytes, keep: Path | None = None) -> No
 
 
 def seal(content: bytes) -> bytes:
-    """The content behind its sha256, for `unseal` to see any change."""
+    """The content after its sha256, so that `unseal` detects any change.
+
+    >>> len(seal(b"content")) - len(b"content")
+    32
+    """
     return hashlib.sha256(content).digest() + content
 
 
 def unseal(path: Path) -> bytes | None:
-    """What was sealed into a file; None where it is missing or any byte of it has changed."""
+    """The content of a file that holds `seal(content)`; None if the file is missing or any byte has changed.
+
+    >>> unseal(Path("no such file")) is None
+    True
+    """
     try:
         sealed = path.read_bytes()
     except FileNotFoundError:
@@ -53,26 +73,53 @@ def unseal(path: Path) -> bytes | None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Waits until no other process holds the lock file; the kernel frees a killed one's. False where none can lock."""
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            alone = True
-        except OSError:  # a file system without locks: work may be done twice
-            alone = False
-        yield alone
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Holds the lock file `path`; only one process at a time can.
+
+    Args:
+        path: an empty file, which is made and stays.
+        wait: wait until the process that holds the lock releases it or ends.
+
+    Yields:
+        Whether the lock is held: False on a file system without locks.
+
+    Raises:
+        BlockingIOError: another process holds the lock, and `wait` is False.
+        OSError: the lock file cannot be made.
+
+    >>> import tempfile
+    >>> with locked(Path(tempfile.mkdtemp()) / ".lock") as held:
+    ...     held
+    True
+    """
+    path.open("a").close()  # an unwritable folder raises here; later errors mean that the file system has no locks
+    lock = FileLock(path, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=wait)
+        held = True
+    except Timeout:
+        raise BlockingIOError(errno.EWOULDBLOCK, "another process holds the lock", str(path)) from None
+    except (OSError, NotImplementedError):
+        held = False
+    try:
+        yield held
+    finally:
+        lock.release()
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Deletes what writers killed within `write_atomically` left; only for who holds the folder's lock."""
+    """Deletes the temporary files of writers that were killed. The caller must hold the lock of the folder."""
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
 
 
 def free_space(path: Path) -> str:
-    """Free bytes where `path` is or would be, in words."""
-    existing = next((folder for folder in [path, *path.absolute().parents] if folder.exists()), Path("/"))
+    """The free space on the disk of `path`, in words; `path` need not exist.
+
+    >>> free_space(Path("some/new/folder")).endswith(" MB free")
+    True
+    """
+    existing = next((folder for folder in [path.absolute(), *path.absolute().parents] if folder.exists()), Path())
     return f"{shutil.disk_usage(existing).free / 1e6:.1f} MB free"
 
 
@@ -80,25 +127,27 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
-def _set_aside(path: Path, keep: Path) -> None:
-    """Gives the content of `path` the name `keep` too; `path` itself stays, where the file system can do that."""
-    second = _temporary(keep)
-    second.unlink(missing_ok=True)
+def _keep_previous(path: Path, keep: Path) -> None:
+    """Gives the content of `path` the name `keep` as well. Without hard links, `path` is renamed to `keep`."""
+    link = _temporary(keep)
+    link.unlink(missing_ok=True)
     try:
-        os.link(path, second)
+        os.link(path, link)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
         os.replace(path, keep)
         return
     try:
-        os.replace(second, keep)
+        os.replace(link, keep)
     finally:
-        second.unlink(missing_ok=True)  # renaming a file to another name of its own does nothing
+        link.unlink(missing_ok=True)  # renaming a link to another name of the same file does nothing
 
 
 def _sync_folder(folder: Path) -> None:
-    """Waits until the renames in a folder have reached the disk."""
+    """Waits until the renames in a folder have reached the disk, where folders can be opened (not on Windows)."""
+    if os.name == "nt":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
