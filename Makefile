@@ -1,29 +1,34 @@
-# make demo: install and train on the made-up corpus.   make test: install and run all tests.   make test-long: minutes of faults.
+# make demo: install, and train on a synthetic corpus.   make test: install, and run all tests and the examples in docstrings.
+# make docs: the website.   make test-long: minutes of injected faults.   make check: lint, types and tests.
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-# The first interpreter that is there, runs, and has a version torchaudio is built for.
+# The first interpreter that runs and has a version torchaudio is built for.
 BASE := $(firstword $(foreach p,python3.12 python3.11 python3.10 python3 python,$(shell \
 	$(p) -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $(p))))
 RUN := checkpoints/demo/$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test test-long audit lint types check clean
+.PHONY: demo test test-long docs audit lint types check clean
 
 demo: $(VENV)/installed
-	$(PYTHON) scripts/demo.py --root data/demo
+	$(PYTHON) scripts/synthesize.py --root data/demo
 	$(PYTHON) scripts/train.py --config configs/demo.yaml train.output=$(RUN)
 	$(PYTHON) scripts/evaluate.py --checkpoint $(RUN)/best.safetensors
 	@echo
 	@echo "curves:      $(VENV)/bin/tensorboard --logdir checkpoints/demo"
-	@echo "pictures:    $(RUN)/confusion.png, speakers.png, calibration.png"
+	@echo "figures:     $(RUN)/confusion.png, speakers.png, calibration.png"
 	@echo "your voice:  $(PYTHON) scripts/predict.py --checkpoint $(RUN)/best.safetensors FILE.wav"
 
 test: $(VENV)/installed-test
 	$(PYTHON) -m pytest -n 2 --dist worksteal
 
+docs: $(VENV)/installed
+	$(PYTHON) -m pip install -q -e '.[docs]'
+	$(PYTHON) -m sphinx -W -b html docs docs/_build/html
+
 test-long: $(VENV)/installed-test
 	$(PYTHON) -m tests.reliability.figures
 
-# Every dependency as installed; --strict: one that cannot be looked up is no pass.
+# Checks every installed dependency; --strict fails if one cannot be looked up.
 audit: $(VENV)/installed-test
 	$(PYTHON) -m pip install -q -e '.[audit]'
 	$(PYTHON) -m bandit -q -c pyproject.toml -r serx scripts

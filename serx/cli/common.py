@@ -1,98 +1,192 @@
-"""What every script does around its one library call: arguments, the one-line error, the exit code."""
+"""What all verbs share: the parser, common arguments, user modules, one-line errors and exit codes."""
 
 import argparse
+import importlib
 import io
+import os
 import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from serx.errors import SerxError
+from serx.errors import ConfigError, SerxError
 from serx.system import end_with_parent
 
 EXIT_CODES = (
     "exit codes: 0 ok, 1 some inputs failed, 2 configuration or usage, 3 run folder in use, 4 training diverged, "
     "5 disk, 6 data, 7 checkpoint, 129/130/143 stopped by SIGHUP/SIGINT/SIGTERM"
 )
+# Environment variable with the modules of `--import`: the processes of a cross-validation or a sweep import them too.
+IMPORTS = "SERX_IMPORT"
+RENAMED_OPTIONS = {
+    "--voice": "--adapt-to",
+    "--sure": "--min-confidence",
+    "--enrol": "--adapt",
+    "--rate": "--sample-rate",
+}
 
-_SETTING = re.compile(r"[a-z_]+\.[a-z_.]+=")
+_OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 
 
-def parser(description: str, examples: str) -> argparse.ArgumentParser:
-    """An argument parser with examples, the exit codes and `--debug`."""
-    made = argparse.ArgumentParser(
+def command(verb: str) -> str:
+    """How the user of this process calls a verb: `serx train`, `python -m serx train` or `python scripts/train.py`."""
+    program = Path(sys.argv[0])
+    if program.parent.name == "scripts" and program.suffix == ".py":
+        return f"python scripts/{verb.replace('-', '_')}.py"
+    return f"python -m serx {verb}" if program.name == "__main__.py" else f"serx {verb}"
+
+
+def parser(description: str, examples: str, program: str | None = None) -> argparse.ArgumentParser:
+    """An argument parser with a description, examples, the exit codes and `--debug`.
+
+    Args:
+        description: the module's docstring.
+        examples: command lines; `%(prog)s` is replaced by `program`.
+        program: how the user calls this command.
+    """
+    result = argparse.ArgumentParser(
+        prog=program,
         description=description,
         epilog=f"examples:\n{examples}\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return made
+    result.add_argument("--debug", action="store_true", help="print the traceback of an error")
+    return result
 
 
-def overrides_first(words: Sequence[str]) -> list[str]:
-    """The command line with its `section.key=value` in front: behind --seeds they would be taken for seeds."""
-    option_before = dict(enumerate(["", *words]))
-    settings = {i for i, word in enumerate(words) if _SETTING.match(word) and option_before[i] != "--try"}
-    return [words[i] for i in sorted(range(len(words)), key=lambda i: i not in settings)]
+def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a command line. `section.key=value` may stand anywhere, also between and behind options.
+
+    Prints a usage error and exits with 2 where the words are wrong, or where an option has another name today.
+    """
+    for word in words:
+        option = word.partition("=")[0]
+        if option in RENAMED_OPTIONS:
+            parser.error(f"{option} is now called {RENAMED_OPTIONS[option]}")
+    if any(action.dest == "overrides" for action in parser._actions):
+        return parser.parse_intermixed_args(overrides_first(parser, words))
+    return parser.parse_args(words)
 
 
-def add_processes(parser: argparse.ArgumentParser, runs: str) -> None:
-    """Where many `runs` are trained, and under which seeds."""
-    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: train.seed")
-    parser.add_argument("--processes", type=int, metavar="N", help=f"{runs} at a time; default: one, or one a device")
-    parser.add_argument("--devices", nargs="+", metavar="DEVICE", help="dealt to the processes, such as cuda:0 cuda:1")
+def overrides_first(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
+    """The words with every `section.key=value` moved to the front: behind `--seeds 0 1` it would be read as a seed.
+
+    The value of an option that takes exactly one, such as `--try` or `--out`, stays where it is.
+    """
+    one_value = {
+        name for action in parser._actions if action.nargs is None and action.option_strings
+        for name in action.option_strings
+    }  # fmt: skip
+    before = ["", *words]
+    is_override = [bool(_OVERRIDE.match(word)) and before[i] not in one_value for i, word in enumerate(words)]
+    return [words[i] for i in sorted(range(len(words)), key=lambda i: not is_override[i])]
+
+
+def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """A recipe with overrides, and modules to import before it is read."""
+    parser.add_argument(
+        "--config", required=required, metavar="RECIPE", help="a YAML file, or the name of a recipe, such as cnn2d"
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="section.key=value",
+        help="settings that replace the recipe's, such as optim.lr=1e-3",
+    )
+    add_import(parser)
+
+
+def add_import(parser: argparse.ArgumentParser) -> None:
+    """Python modules of the user, imported before a recipe or a checkpoint is read."""
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        metavar="MODULE",
+        help="import this Python module first, such as my_models for ./my_models.py: it may register models, "
+        "features, transforms and corpora of yours; may be repeated",
+    )
+
+
+def add_workers(parser: argparse.ArgumentParser, runs: str) -> None:
+    """How many `runs` are trained at a time, where, and under which seeds."""
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", metavar="N", help="train every run once a seed; default: train.seed"
+    )
+    parser.add_argument(
+        "--processes", type=int, metavar="N", help=f"number of {runs} at a time; default: one, or one per device"
+    )
+    parser.add_argument(
+        "--devices", nargs="+", metavar="DEVICE", help="devices for the processes, such as cuda:0 cuda:1"
+    )
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """What everybody who predicts is told: a checkpoint, and the voice it is to know."""
-    parser.add_argument("--checkpoint", required=True, help="best.safetensors or last.safetensors of a run")
+    """A checkpoint to predict with, and recordings to adapt it to a speaker."""
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="FILE", help="best.safetensors or last.safetensors of a run"
+    )
     parser.add_argument(
         "--adapt-to",
         action="append",
         metavar="AUDIO_OR_FOLDER",
-        help="other recordings of the same speaker, in many moods, ten or more: the model gets used to the voice",
+        help="adapt the model to a speaker with other recordings of the same person: ten or more, in many emotions, "
+        "without labels; may be repeated",
     )
+    add_import(parser)
 
 
 def add_held_out(parser: argparse.ArgumentParser, parts: list[str], written: str) -> None:
-    """What everybody who judges a checkpoint is told: which, by what clips, and where `written` goes."""
-    parser.add_argument("--checkpoint", required=True, help="best.safetensors or last.safetensors of a run")
-    parser.add_argument("--root", help="another corpus folder or manifest; default: where it was trained")
+    """A checkpoint to evaluate, on which clips, and where `written` go."""
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="FILE", help="best.safetensors or last.safetensors of a run"
+    )
+    parser.add_argument(
+        "--root", metavar="DIR", help="another corpus folder or manifest; default: the one it was trained on"
+    )
     parser.add_argument("--part", choices=parts, default="test", help="default: test")
-    parser.add_argument("--out", help=f"where {written} go; default: beside the checkpoint")
+    parser.add_argument("--out", metavar="DIR", help=f"where {written} go; default: the checkpoint's folder")
     add_device(parser)
+    add_import(parser)
 
 
 def add_min_confidence(parser: argparse.ArgumentParser) -> None:
-    """From which probability on an emotion is told."""
+    """The probability below which a prediction is `unsure`."""
     parser.add_argument(
         "--min-confidence",
         type=_probability,
         default=0.0,
         metavar="P",
-        help="say `unsure` where no emotion has this probability; evaluate.py tells how often, and what is right then",
+        help="print `unsure` where no emotion reaches this probability, from 0 to 1; "
+        "the report of evaluate lists coverage and accuracy by threshold",
     )
 
 
 def _probability(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is no probability; give one between 0 and 1, such as 0.6")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a probability; give a number from 0 to 1, such as 0.6")
     return value
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """Where to predict."""
+    """The device to compute on."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: auto")
 
 
 def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> None:
-    """Calls `main` and exits with its number; a `SerxError` becomes its message and its exit code."""
+    """Calls `main` and exits with the code it returns; a `SerxError` becomes one line and its own exit code."""
     end_with_parent()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # file names need not be text
+            stream.reconfigure(errors="backslashreplace")  # a file name may hold bytes that are not text
     try:
+        if hasattr(arguments, "imports"):
+            import_user_modules(arguments.imports or [])
         code = main(arguments) or 0
     except SerxError as error:
         if arguments.debug:
@@ -105,3 +199,34 @@ def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Na
         sys.stderr.close()
         code = 0
     sys.exit(code)
+
+
+def import_user_modules(names: Sequence[str]) -> None:
+    """Imports modules from the current folder or the path, and those that a parent process imported.
+
+    Raises:
+        ConfigError: a module is missing, or its import fails.
+    """
+    inherited = [name for name in os.environ.get(IMPORTS, "").split(",") if name]
+    modules = list(dict.fromkeys([*inherited, *names]))
+    if not modules:
+        return
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name and not name.startswith(f"{error.name}."):
+                raise ConfigError(f"--import {name}: it imports {error.name}, which is not installed") from error
+            hint = (
+                f"; write --import {name.removesuffix('.py').replace('/', '.')}"
+                if "/" in name or name.endswith(".py")
+                else ""
+            )
+            raise ConfigError(
+                f"--import {name}: no such module in {os.getcwd()} or among the installed packages{hint}"
+            ) from error
+        except Exception as error:
+            raise ConfigError(f"--import {name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    os.environ[IMPORTS] = ",".join(modules)

@@ -1,133 +1,181 @@
-"""Cross-validation: every fold an ordinary run in a process of its own, whatever is finished left alone."""
+"""Cross-validation: every fold is an ordinary run in its own process; finished folds are kept.
 
-import json
-import sys
-from collections.abc import Mapping, Sequence
+With speaker adaptation, the checkpoints of the finished folds are evaluated a second time, adapted to each test
+speaker. Nothing is trained again, so the two sets of scores differ only in the adaptation.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from serx.config.loader import Config, dump
 from serx.data.dataset import load_dataset, split_dataset
-from serx.device import choose_device
-from serx.errors import ConfigError
+from serx.errors import ConfigError, DataError
 from serx.evaluation.pooling import complete_seeds, write_cross_validation
 from serx.evaluation.report import write_files
-from serx.evaluation.stamps import named
-from serx.experiments.fold_runs import LOG, FoldRuns, Workers, run_folds
+from serx.evaluation.stamps import fold_names
+from serx.experiments.fold_runs import FoldRuns, Workers, evaluate_command, run_folds, train_command
 from serx.experiments.folds import TEST, Fold, plan_folds, read_fold
+from serx.recognizer import Recognizer
 from serx.training.console import echo
 from serx.training.run_folder import BEST, lock_run_folder
+
+ADAPTED = "adapted"  # folder of the adapted evaluations, within that of each fold and within `out`
 
 
 @dataclass(frozen=True)
 class CrossValidationResult:
-    """What came of a cross-validation: the content of its JSON where a fold is finished, and the exit code."""
+    """The content of cross_validation.json, None if no fold is finished, and the exit code."""
 
     summary: dict[str, Any] | None
     exit_code: int
 
 
 def cross_validate(
-    config: Config, out: Path, seeds: Sequence[int], place: Workers, only: Sequence[int] = ()
+    config: Config, out: Path, seeds: Sequence[int], workers: Workers, only: Sequence[int] = ()
 ) -> CrossValidationResult:
-    """Trains and evaluates each fold (or `only` those) that is not finished, then writes what `out` holds into it.
+    """Trains and evaluates the folds that are not finished, then pools all finished folds.
 
-    All seeds there with the most finished folds are pooled, whichever visit they are from.
+    Seeds of earlier calls in `out` are pooled too, if they have as many finished folds.
+
+    Args:
+        config: the recipe; `data.fold` and `train.seed` are replaced.
+        out: the folder of all runs and of the result.
+        seeds: of the trainings.
+        workers: how many folds at a time, on which devices.
+        only: numbers of the requested folds; default: all.
 
     Raises:
-        ConfigError: no process, a fold or device that is not there, or a folder with a fold of other settings or clips.
+        ConfigError: no process, a fold or device that does not exist, or a folder with a fold of other settings or
+            clips.
         DataError: no fold can be made of the data.
         DiskError: `out` cannot be written.
-        RunInUseError: another cross-validation is at work there.
+        RunInUseError: another cross-validation runs there.
     """
-    if place.processes < 1:
-        raise ConfigError(f"--processes {place.processes}: give at least one")
-    for device in place.devices or (config.train.device,):
-        choose_device(device, "--devices" if place.devices else "train.device")
+    workers.check(config)
     with lock_run_folder(out, "--out"):
-        return _cross_validate(config, out, seeds, place, only)
+        return _cross_validate(config, out, seeds, workers, only)
 
 
 def _cross_validate(
-    config: Config, out: Path, seeds: Sequence[int], place: Workers, only: Sequence[int]
+    config: Config, out: Path, seeds: Sequence[int], workers: Workers, only: Sequence[int]
 ) -> CrossValidationResult:
-    dataset = load_dataset(config.data)  # also decodes, once, what every process will read
+    dataset = load_dataset(config.data)  # also decodes the audio once for all processes
     planned, skipped = plan_folds(config, dataset, out, seeds, only)
-    folds = [fold for fold in planned if fold.asked]
+    folds = [fold for fold in planned if fold.requested]
     done = [fold for fold in folds if fold.state == "finished"]
-    for note in [*dataset.notes, *(f"skipped: {told}" for told in skipped)]:
+    for note in [*dataset.notes, *(f"skipped: {reason}" for reason in skipped)]:
         echo(f"note: {note}")
     echo(f"{len(folds)} runs of {config.data.protocol}: {len(done)} finished, {len(folds) - len(done)} to do, in {out}")
     write_files(out, {"config.yaml": dump(config).encode()})
     to_do = [fold for fold in folds if fold.state != "finished"]
     if to_do:
-        split_dataset(dataset, to_do[0].config.data)  # keeps what every process will look for
-    fold_runs = run_folds(to_do, lambda fold, slot: fold_commands(fold, out, place, slot), TEST, place)
-    beside = [fold for fold in planned if not fold.asked]
-    done += [*fold_runs.done, *(fold for fold in beside if fold.state == "finished")]
-    missing = [*fold_runs.missing, *(fold for fold in beside if fold.state != "finished")]
-    ended = conclude(
-        out, TEST, done, missing, fold_runs, {"skipped": skipped, "config": config.model_dump(mode="json")}
-    )
-    if fold_runs.stopped is not None:
-        echo(f"stopped with {len(fold_runs.missing)} of {len(folds)} runs to do; the same command goes on")
-    return ended
+        split_dataset(dataset, to_do[0].config.data)  # caches the search for copies for all processes
+    runs = run_folds(to_do, lambda fold, slot: fold_commands(fold, out, workers, slot), TEST, workers)
+    earlier = [fold for fold in planned if not fold.requested]
+    done += [*runs.done, *(fold for fold in earlier if fold.state == "finished")]
+    missing = [*runs.missing, *(fold for fold in earlier if fold.state != "finished")]
+    extra = {"skipped": skipped, "config": config.model_dump(mode="json")}
+    result = _write_result(out, TEST, done, missing, runs, extra)
+    if runs.stopped_by is not None:
+        echo(f"stopped with {len(runs.missing)} of {len(folds)} runs to do; the same command continues")
+    return result
 
 
-def conclude(
-    out: Path,
-    evaluation: str,
-    done: Sequence[Fold],
-    missing: Sequence[Fold],
-    fold_runs: FoldRuns,
-    extra: dict[str, Any],
+def fold_commands(fold: Fold, out: Path, workers: Workers, slot: int) -> list[list[str]]:
+    """The command lines that train and evaluate a fold."""
+    train = train_command(fold, out / "config.yaml", {"data.fold": fold.number}, workers, slot)
+    return [train, evaluate_command(fold, TEST, workers, slot)]
+
+
+def baseline_config(config: Config, baseline: Config) -> Config:
+    """The baseline with the data, seed and device of `config`.
+
+    If `config` has no validation, the baseline keeps its own share of validation clips, which it chooses its settings
+    by.
+    """
+    share = config.data.valid_fraction or baseline.data.valid_fraction
+    data = config.data.model_copy(update={"valid_fraction": share})
+    machine = {name: getattr(config.train, name) for name in ("seed", "device", "threads")}
+    return baseline.model_copy(update={"data": data, "train": baseline.train.model_copy(update=machine)})
+
+
+def check_can_adapt(config: Config) -> None:
+    """Checks before any training that `adapt_folds` will work.
+
+    Raises:
+        ConfigError: the recipe adapts to each speaker anyway, or its model cannot be adapted.
+    """
+    _check_not_adapted(config)
+    model = config.model.model_copy(update={"adapt": True})
+    Recognizer(config.features, model, ("one", "two"), config.data.sample_rate)
+
+
+def _check_not_adapted(config: Config) -> None:
+    if config.model.adapt:
+        raise ConfigError(
+            "--adapt: with model.adapt every fold is adapted already, and its report has the scores without adaptation"
+        )
+
+
+def adapt_folds(config: Config, out: Path, workers: Workers) -> CrossValidationResult:
+    """Evaluates every finished fold in `out` adapted to each speaker; the result goes into `out/adapted`.
+
+    Raises:
+        ConfigError: `out` holds folds of other settings or clips, or the recipe adapts anyway.
+        DiskError: `out` cannot be written.
+        RunInUseError: a cross-validation runs there.
+    """
+    _check_not_adapted(config)
+    with lock_run_folder(out, "--out"):
+        planned, _ = plan_folds(config, load_dataset(config.data), out, seeds=())
+        finished = [fold for fold in planned if fold.state == "finished"]
+        done = [fold for fold in finished if _is_adapted(fold)]
+        to_do = [fold for fold in finished if fold not in done]
+        echo(f"speaker adaptation: {len(finished)} folds, {len(done)} finished, {len(to_do)} to do, in {out}")
+
+        def commands(fold: Fold, slot: int) -> list[list[str]]:
+            return [[*evaluate_command(fold, ADAPTED, workers, slot), "--adapt"]]
+
+        runs = run_folds(to_do, commands, ADAPTED, workers)
+        missing = [*runs.missing, *(fold for fold in planned if fold.state != "finished")]
+        extra = {"config": config.model_dump(mode="json")}
+        return _write_result(out / ADAPTED, ADAPTED, [*done, *runs.done], missing, runs, extra)
+
+
+def _is_adapted(fold: Fold) -> bool:
+    """Whether the adapted evaluation is complete and not older than the checkpoint."""
+    try:
+        read_fold(fold, ADAPTED)
+        evaluated = (fold.folder / ADAPTED / "evaluation.json").stat().st_mtime
+        return evaluated >= (fold.folder / BEST).stat().st_mtime
+    except (DataError, OSError):
+        return False
+
+
+def _write_result(
+    out: Path, evaluation: str, done: Sequence[Fold], missing: Sequence[Fold], runs: FoldRuns, extra: dict[str, Any]
 ) -> CrossValidationResult:
-    """Writes into `out` what the folds that are done come to, by their evaluations of this name, and what is not."""
-    told = [
-        f"{fold.name} (exit code {fold_runs.failed[fold.name]}; see {fold.folder / LOG})"
-        for fold in fold_runs.missing
-        if fold.name in fold_runs.failed
-    ]
-    in_order = sorted(done, key=lambda fold: (fold.seed, fold.number))
-    tested, uneven = complete_seeds([read_fold(fold, evaluation) for fold in in_order])
-    known = {"failed": told, "missing": _by_seed(missing), "uncounted": uneven, "complete": not missing}
-    summary = write_cross_validation(out, tested, {**extra, **known}) if tested else None
-    if told and fold_runs.stopped is None:
-        echo(f"failed: {'; '.join(told)}; the same command tries again")
-    return CrossValidationResult(summary, fold_runs.exit_code)
-
-
-def fold_commands(fold: Fold, out: Path, place: Workers, slot: int) -> list[list[str]]:
-    """Trains a fold, or goes on with it, then evaluates it: the scripts that a user would call."""
-    train = train_command(fold, out / "config.yaml", {"data.fold": fold.number}, place, slot)
-    return [train, evaluate_command(fold, TEST, place, slot)]
-
-
-def train_command(fold: Fold, config: Path, changes: Mapping[str, Any], place: Workers, slot: int) -> list[str]:
-    """Trains a fold by the configuration in a file with these changes, or goes on with it."""
-    overrides = {
-        **changes,
-        "train.seed": fold.seed,
-        "train.threads": place.threads(fold.config),
-        "train.device": place.device(slot, fold.config),
-        "train.output": str(fold.folder),
+    """Pools the folds that are done, by their evaluations of this name, and writes the result into `out`."""
+    failures = runs.failures()
+    ordered = sorted(done, key=lambda fold: (fold.seed, fold.number))
+    results, incomplete = complete_seeds([read_fold(fold, evaluation) for fold in ordered])
+    state = {
+        "failed": failures,
+        "missing": _folds_by_seed(missing),
+        "incomplete_seeds": incomplete,
+        "complete": not missing,
     }
-    settings = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]  # JSON is YAML
-    resume = ["--resume"] if fold.state == "begun" else []
-    return [sys.executable, str(place.scripts / "train.py"), "--config", str(config), *resume, *settings]
+    summary = write_cross_validation(out, results, {**extra, **state}) if results else None
+    if failures and runs.stopped_by is None:
+        echo(f"failed: {'; '.join(failures)}; the same command tries again")
+    return CrossValidationResult(summary, runs.exit_code)
 
 
-def evaluate_command(fold: Fold, evaluation: str, place: Workers, slot: int, part: str = "test") -> list[str]:
-    """Evaluates what a fold has learned on a part of its clips, into this folder within its own."""
-    script, device = str(place.scripts / "evaluate.py"), place.device(slot, fold.config)
-    best, out = str(fold.folder / BEST), str(fold.folder / evaluation)
-    return [sys.executable, script, "--checkpoint", best, "--out", out, "--part", part, "--device", device]
-
-
-def _by_seed(folds: Sequence[Fold]) -> list[str]:
-    """`seed 0, folds 1-3` of each seed."""
+def _folds_by_seed(folds: Sequence[Fold]) -> list[str]:
+    """For each seed, a text such as `seed 0, folds 1-3`."""
     return [
-        f"seed {seed}, {named(sorted(fold.number for fold in folds if fold.seed == seed))}"
+        f"seed {seed}, {fold_names(sorted(fold.number for fold in folds if fold.seed == seed))}"
         for seed in sorted({fold.seed for fold in folds})
     ]

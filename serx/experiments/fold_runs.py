@@ -1,106 +1,169 @@
-"""One visit to the folds of a cross-validation: a job for each that has something to do, told of as they end."""
+"""Trains and evaluates folds in parallel: one `serx train` and one `serx evaluate` process for each fold to do."""
 
 import json
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from serx.config.loader import Config
+from serx.device import choose_device
+from serx.errors import ConfigError
 from serx.experiments.folds import Fold
-from serx.experiments.processes import Job, run_side_by_side
+from serx.experiments.processes import Job, run_in_parallel
 from serx.system import cpu_count
 from serx.training.console import echo
+from serx.training.run_folder import BEST
 
 LOG = "log.txt"
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Where folds are trained and tested.
+    """The processes that train and evaluate folds.
 
     Attributes:
-        scripts: the folder of train.py and evaluate.py.
         processes: how many folds at a time.
-        devices: of the processes in turn, such as cuda:0 and cuda:1; none given: the configuration's.
+        devices: such as cuda:0 and cuda:1, assigned to the processes in rotation; default: that of the configuration.
+
+    >>> Workers(processes=4, devices=("cuda:0", "cuda:1")).processes
+    4
     """
 
-    scripts: Path
     processes: int = 1
     devices: tuple[str, ...] = ()
 
+    def check(self, config: Config) -> None:
+        """Refuses what cannot run.
+
+        Raises:
+            ConfigError: no process, or a device that is not there.
+        """
+        if self.processes < 1:
+            raise ConfigError(f"--processes {self.processes}: give at least one")
+        for device in self.devices or (config.train.device,):
+            choose_device(device, "--devices" if self.devices else "train.device")
+
     def device(self, slot: int, config: Config) -> str:
-        """Of the process in this slot."""
+        """The device of the process in this slot."""
         return self.devices[slot % len(self.devices)] if self.devices else config.train.device
 
     def threads(self, config: Config) -> int:
-        """Of each process: as configured, else its share of the cores."""
+        """CPU threads of each process: as configured, else an equal share of the cores."""
         return config.train.threads or max(1, cpu_count() // self.processes)
 
 
 @dataclass(frozen=True)
 class FoldRuns:
-    """What came of the jobs.
+    """The outcome of `run_folds`.
 
     Attributes:
-        done: the folds whose job went well.
-        missing: those that failed or were never begun.
-        failed: exit codes by the names of folds.
-        stopped: the signal that ended the visit, or None.
+        done: folds whose commands all succeeded.
+        missing: folds that failed or never started.
+        failed: exit code of each fold that failed, by its name.
+        stopped_by: the signal that stopped the runs, or None.
     """
 
     done: list[Fold]
     missing: list[Fold]
     failed: dict[str, int]
-    stopped: int | None
+    stopped_by: int | None
 
     @property
     def exit_code(self) -> int:
-        """The signal's, else that of the first fold that failed."""
-        return 128 + self.stopped if self.stopped is not None else next(iter(self.failed.values()), 0)
+        """128 plus the signal, else the code of the first fold that failed, else 0."""
+        return 128 + self.stopped_by if self.stopped_by is not None else next(iter(self.failed.values()), 0)
+
+    def failures(self) -> list[str]:
+        """A line on each fold that failed, with its log."""
+        return [
+            f"{fold.name} (exit code {self.failed[fold.name]}; see {fold.folder / LOG})"
+            for fold in self.missing
+            if fold.name in self.failed
+        ]
 
 
 def run_folds(
-    folds: Sequence[Fold], commands: Callable[[Fold, int], list[list[str]]], evaluation: str, place: Workers
+    folds: Sequence[Fold], commands: Callable[[Fold, int], list[list[str]]], evaluation: str, workers: Workers
 ) -> FoldRuns:
-    """Runs the commands of each fold, as many folds at a time as the place has processes.
+    """Runs the commands of each fold, and prints a line as each fold ends.
 
     Args:
-        folds: those with something to do.
-        commands: from a fold and the slot that is free to its command lines.
-        evaluation: the folder within the fold's that the commands leave their evaluation in.
-        place: how many at a time, and where.
+        folds: those to do.
+        commands: from a fold and the free slot to its command lines.
+        evaluation: the folder within the fold's that the commands write their evaluation into.
+        workers: how many folds at a time, on which devices.
     """
     missing = {fold.name: fold for fold in folds}
     done: list[Fold] = []
     failed: dict[str, int] = {}
-    begun = time.monotonic()
+    started = time.monotonic()
 
     def on_end(job: Job, code: int, seconds: float) -> None:
         if code:
             failed[job.name] = code if code > 0 else 128 - code
-            echo(f"{job.name}: FAILED with exit code {failed[job.name]}: {_complaint(job.log, logged[job.name])}")
+            error = _last_error(job.log, log_sizes[job.name])
+            echo(f"{job.name}: FAILED with exit code {failed[job.name]}: {error}")
             return
         fold = missing.pop(job.name)
         done.append(fold)
         result = json.loads((fold.folder / evaluation / "evaluation.json").read_text())
-        left = (time.monotonic() - begun) / (len(done) + len(failed)) * (len(missing) - len(failed))
+        left = (time.monotonic() - started) / (len(done) + len(failed)) * (len(missing) - len(failed))
         echo(
             f"{job.name}: UAR {100 * result['uar']:.1f}, accuracy {100 * result['accuracy']:.1f}, "
             f"{seconds / 60:.1f} min   {len(done)} of {len(folds)}, ETA {int(left) // 60}:{int(left) % 60:02d}"
         )
 
     jobs = [Job(fold.name, partial(commands, fold), fold.folder / LOG) for fold in folds]
-    logged = {job.name: job.log.stat().st_size if job.log.exists() else 0 for job in jobs}
-    threads = place.threads(folds[0].config) if folds else 1
-    stopped = run_side_by_side(jobs, place.processes, threads, on_end)
-    return FoldRuns(done, list(missing.values()), failed, stopped)
+    log_sizes = {job.name: job.log.stat().st_size if job.log.exists() else 0 for job in jobs}
+    threads = workers.threads(folds[0].config) if folds else 1
+    stopped_by = run_in_parallel(jobs, workers.processes, threads, on_end)
+    return FoldRuns(done, list(missing.values()), failed, stopped_by)
 
 
-def _complaint(log: Path, start: int) -> str:
-    """The last error of what was logged from byte `start` on; without one the last line."""
-    written = log.read_bytes()[start:].decode(errors="replace")
-    lines = [line for line in written.splitlines() if line.strip()]
+def train_command(fold: Fold, config: Path, changes: Mapping[str, Any], workers: Workers, slot: int) -> list[str]:
+    """The command line that trains a fold, or resumes its training.
+
+    Args:
+        fold: to train.
+        config: the YAML file of the configuration.
+        changes: `section.key` -> value, over those of the file.
+        workers, slot: where the process runs.
+    """
+    overrides = {
+        **changes,
+        "train.seed": fold.seed,
+        "train.threads": workers.threads(fold.config),
+        "train.device": workers.device(slot, fold.config),
+        "train.output": str(fold.folder),
+    }
+    settings = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]  # JSON is YAML
+    resume = ["--resume"] if fold.state == "begun" else []
+    return [*SERX, "train", "--config", str(config), *resume, *settings]
+
+
+def evaluate_command(fold: Fold, evaluation: str, workers: Workers, slot: int, part: str = "test") -> list[str]:
+    """The command line that evaluates the best checkpoint of a fold on a part of its clips.
+
+    Args:
+        fold: to evaluate.
+        evaluation: the folder within the fold's that the evaluation is written into.
+        workers, slot: where the process runs.
+        part: `test` or `valid`.
+    """
+    best, out, device = str(fold.folder / BEST), str(fold.folder / evaluation), workers.device(slot, fold.config)
+    return [*SERX, "evaluate", "--checkpoint", best, "--out", out, "--part", part, "--device", device]
+
+
+SERX = (sys.executable, "-m", "serx")
+
+
+def _last_error(log: Path, start: int) -> str:
+    """The last error in what was logged from byte `start` on; without any, the last line."""
+    text = log.read_bytes()[start:].decode(errors="replace")
+    lines = [line for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error:")]
     return (errors or lines or [f"nothing new in {log}"])[-1]

@@ -83,11 +83,11 @@ def test_an_emotion_of_one_speaker_is_named_and_one_of_two_is_not(odd_root, tess
 
 
 def prepare(root, protocol: str, tmp_path) -> str:
-    """What scripts/prepare.py says of a corpus."""
+    """What scripts/audit.py says of a corpus."""
     config = tmp_path / "net.yaml"
     cache = f"cache: {tmp_path / 'cache'}"
     config.write_text(f"data: {{root: {root}, protocol: {protocol}, folds: 3, {cache}}}\nmodel: {{kind: cnn1d}}\n")
-    done = run_script([sys.executable, str(ROOT / "scripts/prepare.py"), "--config", str(config)])
+    done = run_script([sys.executable, str(ROOT / "scripts/audit.py"), "--config", str(config)])
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -40,9 +40,10 @@ def run_script(command: list[str]) -> SimpleNamespace:
     """A script of serx in this process, which has imported everything: what it said and its exit code."""
     out, err = StringIO(), StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", command[1:])
+        module = command[1] == "-m"
+        patch.setattr(sys, "argv", command[2:] if module else command[1:])
         with pytest.raises(SystemExit) as left:
-            runpy.run_path(command[1], run_name="__main__")
+            (runpy.run_module if module else runpy.run_path)(command[2 if module else 1], run_name="__main__")
     return SimpleNamespace(returncode=left.value.code, stdout=out.getvalue(), stderr=err.getvalue())
 
 
@@ -115,7 +116,7 @@ def test_where_nobody_validates_the_baseline_still_chooses_by_its_own_share(work
     ours, theirs = (load(tmp_path / name / "seed-0/fold-1/config.yaml").data for name in ("out", "out/baseline"))
     assert (ours.valid_fraction, theirs.valid_fraction) == (0, 0.15)
     assert theirs.model_copy(update={"valid_fraction": 0}) == ours
-    assert "[kfold fold 1, speaker-independent, nobody validates]" in done.stdout
+    assert "[kfold fold 1, speaker-independent, no validation]" in done.stdout
 
 
 def test_finished_folds_are_kept_and_the_rest_is_done(workplace, tmp_path):
@@ -280,7 +281,7 @@ def test_each_process_has_its_device_and_its_share_of_the_cores(workplace, tmp_p
     config = load(workplace / "net.yaml", ["train.threads=null"])
     out = tmp_path / "odd: #name"
     folds, _ = plan_folds(config, load_dataset(config.data, progress=False), out, [3])
-    place = Workers(ROOT / "scripts", 5, ("cuda:0", "cuda:1"))
+    place = Workers(5, ("cuda:0", "cuda:1"))
     for slot, device in enumerate(["cuda:0", "cuda:1", "cuda:0"]):
         train, evaluate = fold_commands(folds[1], out, place, slot)
         own = load(workplace / "net.yaml", [setting for setting in train if "." in setting and "=" in setting])

@@ -33,7 +33,7 @@ from serx.data.synthetic.corpus import (
 )
 from serx.errors import ConfigError, DataError, DiskError
 
-SCRIPT = Path(__file__).parents[3] / "scripts" / "demo.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "synthesize.py"
 
 
 def hashes(root: Path) -> dict[str, str]:
@@ -198,7 +198,7 @@ def test_the_script_writes_the_corpus_once_and_says_where(tmp_path):
     arguments = ("--root", str(tmp_path / "demo"), "--speakers", "1", "--clips", "1", "--seed", "3")
     first, second = run_script(*arguments), run_script(*arguments)
     assert first.returncode == second.returncode == 0
-    assert first.stdout == f"8 clips of 1 made-up voices are in {tmp_path / 'demo'}\n"
+    assert first.stdout == f"8 clips of 1 synthetic speakers are in {tmp_path / 'demo'}\n"
     assert second.stdout == f"{tmp_path / 'demo'} already holds this corpus\n"
     assert second.stderr == ""
 

@@ -1,0 +1,1 @@
+"""Recipes: YAML files that are installed as `serx.recipes`, so that `--config cnn2d` finds them in any folder."""

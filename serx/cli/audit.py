@@ -1,0 +1,101 @@
+"""Examine a corpus before training: counts, folds and warnings.
+
+Decodes the corpus as training does, counts clips and speakers, splits it by the protocol, and warns of what would
+mislead, such as an emotion that only some speakers recorded or a corpus whose recordings differ in level.
+"""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from serx.cli import common
+
+if TYPE_CHECKING:
+    from serx.data.audit import Audit
+    from serx.data.dataset import DataConfig, Dataset
+
+EXAMPLES = """  %(prog)s --config cnn2d data.root=/corpora/ravdess
+  %(prog)s --config cross_corpus data.root=[/corpora/ravdess,/corpora/mine.csv]"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The recipe whose data section is examined."""
+    common.add_config(parser)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Prints counts, speakers, folds and warnings."""
+    import torch
+
+    from serx.config.loader import load
+    from serx.data.audit import audit_dataset
+    from serx.data.batches import make_batch_source
+    from serx.data.dataset import load_dataset
+
+    config = load(arguments.config, arguments.overrides)
+    dataset = load_dataset(config.data)
+    for note in dataset.notes:
+        print(f"note: {note}")
+    source = make_batch_source(dataset.audio_cache, torch.device("cpu"), config.data.placement)
+    result = audit_dataset(dataset, source, config.data.sample_rate)
+    print("\n".join(tables(result)))
+    print("\n".join(folds(dataset, config.data)))
+    for warning in result.warnings:
+        print(f"warning: {warning}")
+    return 0
+
+
+def tables(result: "Audit") -> list[str]:
+    """Clips by emotion and corpus, then by speaker."""
+    import numpy as np
+
+    from serx.evaluation.tables import table
+
+    corpora = list(next(iter(result.counts.values())))
+    low, middle, high = np.quantile(result.seconds, (0, 0.5, 1))
+    title = f"{len(result.seconds)} clips, {result.seconds.sum() / 60:.0f} minutes, each {low:.1f} to {high:.1f} s"
+    rows = [[label, *(_cell(*counts[name]) for name in corpora)] for label, counts in result.counts.items()]
+    lines = table(f"{title} (median {middle:.1f}); clips (speakers) by emotion", ["", *corpora], rows)
+    rows = [
+        [
+            speaker.speaker_id,
+            speaker.sex or "-",
+            speaker.clips,
+            f"{speaker.minutes:.1f}",
+            f"{speaker.level_db:.0f}",
+            _percent(speaker.outliers),
+        ]
+        for speaker in result.speakers
+    ]
+    header = ["", "sex", "clips", "minutes", "level, dB", "outliers, %"]
+    return lines + table(
+        "Speakers; outliers: clips recorded differently from those of all other speakers", header, rows
+    )
+
+
+def folds(dataset: "Dataset", config: "DataConfig") -> list[str]:
+    """What each fold of the protocol would train, validate and test on, or why it cannot."""
+    from serx.data.dataset import split_dataset
+    from serx.data.protocols import fold_count
+    from serx.errors import DataError
+
+    lines = ["", f"Protocol {config.protocol}"]
+    for number in range(fold_count(dataset.utterances, config)):
+        try:
+            split = split_dataset(dataset, config.model_copy(update={"fold": number}))
+        except DataError as error:
+            lines.append(f"  fold {number}: {error}")
+            continue
+        parts = {"train": split.train, "valid": split.valid, "test": split.test}
+        sizes = ", ".join(f"{len(part)} {name} ({len(dataset.speaker_ids(part))})" for name, part in parts.items())
+        testers = dataset.speaker_ids(split.test)
+        more = f", and {len(testers) - 8} more" if len(testers) > 8 else ""
+        lines.append(f"  fold {number}: {sizes}; test: {', '.join(testers[:8])}{more}")
+    return [*lines, ""]
+
+
+def _cell(clips: int, speakers: int) -> str:
+    return f"{clips} ({speakers})" if clips else "-"
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.0f}"

@@ -1,0 +1,100 @@
+"""Train and test every fold of a protocol, and a baseline on the same folds.
+
+Each fold is an ordinary run in its own process. Finished folds are kept, so that the same command resumes. The results
+are pooled over folds, with intervals over speakers.
+"""
+
+import argparse
+from pathlib import Path
+
+from serx.cli import common
+from serx.errors import ConfigError
+
+BASELINE = "logistic_regression"
+
+EXAMPLES = """  %(prog)s --config configs/cnn1d.yaml data.root=/corpora/ravdess data.protocol=loso
+  %(prog)s --config cnn2d data.root=/corpora/ravdess --seeds 0 1 2 --devices cuda:0 cuda:1
+  %(prog)s --compare runs/cnn1d runs/cnn2d                        (two finished cross-validations)
+  %(prog)s --table runs/whole runs/no_norm runs/no_masks          (an ablation, as a Markdown table)"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The recipe and its folds, or finished cross-validations to compare."""
+    common.add_config(parser, required=False)
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="default: checkpoints/<config>/cross_validation; folds that are finished there are not trained again",
+    )
+    parser.add_argument("--folds", type=int, nargs="+", metavar="N", help="train only these folds; default: all")
+    common.add_workers(parser, "folds")
+    parser.add_argument(
+        "--baseline",
+        metavar="RECIPE",
+        help=f"another recipe to train on the same folds; default: {BASELINE}; `none` trains no baseline",
+    )
+    parser.add_argument(
+        "--adapt",
+        action="store_true",
+        help="then evaluate each fold again, adapted to each test speaker without labels, and compare both",
+    )
+    parser.add_argument(
+        "--compare", nargs=2, metavar="DIR", help="compare two finished cross-validations, speaker by speaker"
+    )
+    parser.add_argument(
+        "--table", nargs="+", metavar="DIR", help="print a Markdown table of finished cross-validations, one a row"
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Cross-validates and prints the pooled result; with --compare or --table prints finished results only."""
+    if arguments.compare:
+        from serx.experiments.compare import compare_cross_validations
+
+        print(compare_cross_validations(*map(Path, arguments.compare)), end="")
+        return 0
+    if arguments.table:
+        from serx.experiments.compare import comparison_table
+
+        print(comparison_table([Path(folder) for folder in arguments.table]), end="")
+        return 0
+    if not arguments.config:
+        raise ConfigError("--config is missing: give a recipe, or --compare or --table with finished cross-validations")
+    from serx.config.loader import load
+    from serx.evaluation.pooling import format_cross_validation
+    from serx.experiments.adapted import ADAPTED, adapt_folds, check_can_adapt
+    from serx.experiments.compare import beside, compare_cross_validations
+    from serx.experiments.cross_validation import cross_validate
+    from serx.experiments.fold_runs import Workers
+
+    config = load(arguments.config, arguments.overrides)
+    baseline_recipe = arguments.baseline or BASELINE
+    baseline = None if baseline_recipe == "none" else beside(config, load(baseline_recipe))
+    out = Path(arguments.out or Path("checkpoints") / Path(arguments.config).stem / "cross_validation")
+    devices = tuple(arguments.devices or ())
+    processes = max(1, len(devices)) if arguments.processes is None else arguments.processes
+    workers = Workers(processes, devices)
+    seeds = list(dict.fromkeys(arguments.seeds or [config.train.seed]))
+    only = arguments.folds or ()
+    if arguments.adapt:
+        check_can_adapt(config)
+    result = cross_validate(config, out, seeds, workers, only)
+    if result.summary:
+        print(f"\n{format_cross_validation(result.summary)}")
+        files = "predictions.csv, confusion.png, speakers.png"
+        print(f"written: {out / 'cross_validation.json'}, and in the same folder {files}")
+    if arguments.adapt and result.summary and result.exit_code < 128:
+        print()
+        adapted = adapt_folds(config, out, workers)
+        if adapted.summary:
+            print(f"\n{format_cross_validation(adapted.summary)}")
+            print(compare_cross_validations(out / ADAPTED, out, out / ADAPTED), end="")
+        if adapted.exit_code:
+            return result.exit_code or adapted.exit_code
+    if baseline is None or result.exit_code >= 128:
+        return result.exit_code
+    print(f"\nbaseline: {baseline_recipe} on the same folds")
+    baseline_result = cross_validate(baseline, out / "baseline", seeds, workers, only)
+    if result.exit_code == baseline_result.exit_code == 0:
+        print(f"\n{compare_cross_validations(out, out / 'baseline', out)}", end="")
+    return result.exit_code or baseline_result.exit_code

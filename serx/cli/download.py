@@ -1,0 +1,34 @@
+"""Download a corpus, after printing its license.
+
+A cut download resumes, every archive is checked against its published checksum or size, and unpacking writes only
+below the folder.
+"""
+
+import argparse
+from pathlib import Path
+
+EXAMPLES = """  %(prog)s ravdess --root data
+  %(prog)s emodb --root /corpora"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The corpus and the folder."""
+    parser.add_argument(
+        "corpus", metavar="CORPUS", help="ravdess, emodb or cremad; tess and savee print how to get them by hand"
+    )
+    parser.add_argument("--root", default="data", metavar="DIR", help="the corpus goes to DIR/CORPUS; default: data")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Downloads and unpacks, and prints the folder to train with."""
+    from serx.data.download.sources import SOURCES, download
+    from serx.errors import ConfigError
+
+    source = SOURCES.get(arguments.corpus)
+    if source is None:
+        raise ConfigError(f"{arguments.corpus}: no such corpus; choose one of {', '.join(SOURCES)}")
+    print(f"{arguments.corpus}: {source.license}", flush=True)
+    print("By downloading you accept that license; models trained on the corpus inherit its restrictions.", flush=True)
+    folder = download(arguments.corpus, Path(arguments.root))
+    print(f"ready: train with data.root={folder}")
+    return 0

@@ -1,0 +1,46 @@
+"""Evaluate a checkpoint on the held-out speakers of its own protocol."""
+
+import argparse
+import json
+from pathlib import Path
+
+from serx.cli import common
+
+EXAMPLES = """  %(prog)s --checkpoint checkpoints/cnn1d/RUN/best.safetensors
+  %(prog)s --checkpoint best.safetensors --adapt                   (adapted to each test speaker, without labels)
+  %(prog)s --checkpoint best.safetensors --root /corpora/emodb --out results/emodb     (another corpus)"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The checkpoint, the clips, and how to treat their speakers."""
+    common.add_held_out(parser, ["test", "valid", "all"], "evaluation.json, predictions.csv and figures")
+    parser.add_argument(
+        "--allow-seen", action="store_true", help="evaluate training speakers as well; the report says so"
+    )
+    parser.add_argument(
+        "--adapt",
+        action=argparse.BooleanOptionalAction,
+        help="adapt the model to each speaker with that speaker's unlabeled clips first; default: model.adapt",
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Evaluates, writes the report and prints it."""
+    from serx.device import choose_device
+    from serx.evaluation.held_out import evaluate_checkpoint
+    from serx.evaluation.report import format_report, write_report
+    from serx.training.run_folder import read_metrics
+
+    path = Path(arguments.checkpoint)
+    device = choose_device(arguments.device, "--device")
+    result = evaluate_checkpoint(
+        path, arguments.root, arguments.part, device, arguments.allow_seen, adapt=arguments.adapt
+    )
+    for note in result.notes:
+        print(f"note: {note}")
+    out, epochs = Path(arguments.out or path.parent), read_metrics(path.parent)
+    written = write_report(out, result.predictions, result.stamp, result.extra, epochs)
+    print(format_report(json.loads(written.read_text())))
+    figures = "confusion.png, report.png, speakers.png, calibration.png" + (", curves.png" if epochs else "")
+    print(f"written: {written}, and in the same folder predictions.csv, {figures}")
+    return 0

@@ -1,0 +1,57 @@
+"""Export a checkpoint as one ONNX file, for programs without PyTorch.
+
+The file maps a waveform to probabilities: features, normalizer and model are inside.
+"""
+
+import argparse
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+from serx.cli import common
+
+EXAMPLES = """  %(prog)s --checkpoint best.safetensors                     (writes best.onnx)
+  %(prog)s --checkpoint best.safetensors recordings/         (and compares both on these)
+  %(prog)s --checkpoint best.safetensors --out me.onnx --adapt-to my_recordings/
+
+export needs more packages: pip install 'serx[export]'"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The checkpoint, the output file, and recordings to compare on."""
+    common.add_model(parser)
+    parser.add_argument("--out", metavar="FILE", help="default: the checkpoint's name, ending in .onnx")
+    parser.add_argument(
+        "audio",
+        nargs="*",
+        metavar="AUDIO_OR_FOLDER",
+        help="recordings on which the file is compared with the checkpoint, in addition to synthetic clips",
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Writes the file, compares it with the checkpoint, and prints its input, its output and the difference."""
+    import torch
+
+    from serx.data.audio import audio_files, decode
+    from serx.inference.adaptation import adapted
+    from serx.inference.export import export
+    from serx.inference.predictor import Predictor
+
+    out = Path(arguments.out or Path(arguments.checkpoint).with_suffix(".onnx"))
+    predictor = Predictor(arguments.checkpoint, torch.device("cpu"))
+    whole = {"trim_db": None, "offset_seconds": 0.0, "duration_seconds": None}  # the ONNX file trims and cuts by itself
+    clips = [decode(path, predictor.config.data.model_copy(update=whole)) for path in audio_files(arguments.audio)]
+    voice, unused = predictor.recordings(audio_files(arguments.adapt_to or []))
+    for path, reason in unused.items():
+        print(f"{path}: not used for adaptation: {reason}", file=sys.stderr)
+    with adapted(predictor.recognizer, voice) if arguments.adapt_to else nullcontext():
+        exported = export(predictor, out, clips)
+    print(
+        f"{out}: {exported.bytes / 1e6:.1f} MB\n"
+        f"waveform (1, samples) float32 at {predictor.config.data.sample_rate} Hz -> "
+        f"probabilities (1, {len(predictor.labels)}): {', '.join(predictor.labels)}\n"
+        f"compared with the checkpoint on {exported.clips} clips: probabilities differ by at most "
+        f"{exported.difference:.1g}"
+    )
+    return 1 if unused else 0
