@@ -1,0 +1,72 @@
+"""Everything between files on disk and batches of waveforms: find, label, decode, split, and check for leaks.
+
+The way of a clip, and the modules in the order in which they build on each other:
+
+    audio          decode one file, or raise an error with a reason; the list of audio endings
+    utterance      `Utterance`: one clip, its speaker and its emotion
+    labels         emotion words and class numbers; `register_emotion`
+    corpora        how corpora name their files; `register_corpus`
+    manifest       your own recordings, listed in a CSV
+    scanner        `scan`: from folders and manifests to utterances
+    protocols      `make_split`: which clips train, validate and test
+    leaks          no speaker and no copy of a clip in two parts
+    audio_cache    a corpus decoded once, in one file
+    batches        batches of waveforms, from the cache
+    dataset        `load_dataset` and `split_dataset`: all of the above in two calls
+    audit          `audit_dataset`: what a corpus holds, and what would mislead
+
+    synthetic/     a synthetic corpus for demos and tests
+    download/      the published corpora that can be downloaded
+
+A corpus of your own, in your own module (`serx train --import my_corpora ...`):
+
+>>> from serx.data import register_corpus, register_emotion
+>>> register_emotion("contempt", spellings=["con"])
+>>> register_corpus(
+...     "callcenter",
+...     pattern=r"(?P<speaker>agent[0-9]+)-(?P<emotion>con|neu|ang)-(?P<take>[0-9]+)",
+...     emotions={"con": "contempt", "neu": "neutral", "ang": "angry"},
+...     example="agent7-ang-012.wav",
+... )
+"""
+
+from serx.data.audio import AudioConfig, AudioError, audio_files, read_audio
+from serx.data.audio_cache import AudioCache, open_audio_cache
+from serx.data.audit import Audit, audit_dataset
+from serx.data.batches import BatchSource, make_batch_source
+from serx.data.corpora import register_corpus
+from serx.data.dataset import DataConfig, Dataset, load_dataset, split_dataset
+from serx.data.labels import register_emotion
+from serx.data.manifest import Manifest, read_manifest
+from serx.data.protocols import ProtocolConfig, Split, fold_count, make_split
+from serx.data.scanner import Scan, scan
+from serx.data.utterance import SkippedFile, Utterance
+
+__all__ = [
+    "AudioCache",
+    "AudioConfig",
+    "AudioError",
+    "Audit",
+    "BatchSource",
+    "DataConfig",
+    "Dataset",
+    "Manifest",
+    "ProtocolConfig",
+    "Scan",
+    "SkippedFile",
+    "Split",
+    "Utterance",
+    "audio_files",
+    "audit_dataset",
+    "fold_count",
+    "load_dataset",
+    "make_batch_source",
+    "make_split",
+    "open_audio_cache",
+    "read_audio",
+    "read_manifest",
+    "register_corpus",
+    "register_emotion",
+    "scan",
+    "split_dataset",
+]

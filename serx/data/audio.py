@@ -103,7 +103,7 @@ def decode(path: StrPath, config: AudioConfig) -> np.ndarray:
     return clip_from_mono(mono, rate, config, path)
 
 
-def clip_from_mono(mono: np.ndarray, rate: float, config: AudioConfig, source: StrPath) -> np.ndarray:
+def clip_from_mono(mono: np.ndarray, rate: int, config: AudioConfig, source: StrPath) -> np.ndarray:
     """What `decode` does after decoding: checks `mono (T,)` float32 and returns its clip at `config.sample_rate`.
 
     Raises:
@@ -127,7 +127,7 @@ def clip_from_mono(mono: np.ndarray, rate: float, config: AudioConfig, source: S
     return mono
 
 
-def prepare_clip(waveform: np.ndarray, rate: float, config: AudioConfig) -> np.ndarray:
+def prepare_clip(waveform: np.ndarray, rate: int, config: AudioConfig) -> np.ndarray:
     """Resamples a decoded `waveform (T,)` from `rate` to `config.sample_rate` and trims its ends: `(U,)` float32."""
     if rate != config.sample_rate:
         waveform = soxr.resample(waveform, rate, config.sample_rate, quality="HQ")
@@ -136,7 +136,7 @@ def prepare_clip(waveform: np.ndarray, rate: float, config: AudioConfig) -> np.n
     return np.ascontiguousarray(waveform, dtype=np.float32)
 
 
-def cut_window(waveform: np.ndarray, rate: float, offset_seconds: float, duration_seconds: float | None) -> np.ndarray:
+def cut_window(waveform: np.ndarray, rate: int, offset_seconds: float, duration_seconds: float | None) -> np.ndarray:
     """At most `duration_seconds` of `waveform (T,)`, starting at `offset_seconds`."""
     start = round(offset_seconds * rate)
     return waveform[start : None if duration_seconds is None else start + round(duration_seconds * rate)]

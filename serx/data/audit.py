@@ -90,6 +90,18 @@ def audit_dataset(dataset: Dataset, source: BatchSource, sample_rate: int) -> Au
         dataset: a labeled corpus.
         source: batches of its clips.
         sample_rate: in Hz.
+
+    >>> import tempfile, soundfile
+    >>> from serx.data.batches import make_batch_source
+    >>> from serx.data.dataset import DataConfig, load_dataset
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     noise = 0.1 * np.random.default_rng(0).standard_normal(16_000)
+    ...     soundfile.write(f"{folder}/03-01-05-01-01-01-07.wav", noise, 16_000)
+    ...     dataset = load_dataset(DataConfig(root=folder, cache=f"{folder}/cache"), progress=False)
+    ...     source = make_batch_source(dataset.audio_cache, torch.device("cpu"))
+    ...     audit = audit_dataset(dataset, source, 16_000)
+    >>> audit.counts, audit.seconds.tolist(), round(audit.speakers[0].level_db)
+    ({'angry': {'ravdess': (1, 1)}}, [1.0], -20)
     """
     statistics, levels = [], []
     with torch.inference_mode():

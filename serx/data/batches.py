@@ -19,7 +19,17 @@ Placement = Literal["auto", "device", "stream"]
 
 
 class BatchSource(Protocol):
-    """Anything that makes batches of clips from their indices."""
+    """Anything that makes batches of clips from their indices.
+
+    >>> class Noise:  # two seconds of noise for every clip
+    ...     device = torch.device("cpu")
+    ...
+    ...     def batch(self, clips):
+    ...         return torch.randn(len(clips), 32_000), torch.full((len(clips),), 32_000)
+    >>> source: BatchSource = Noise()
+    >>> source.batch([4, 2])[0].shape
+    torch.Size([2, 32000])
+    """
 
     device: torch.device
 

@@ -135,7 +135,18 @@ def split_dataset(dataset: Dataset, config: DataConfig, progress: bool = True) -
 
     Raises:
         LeakError: a speaker or the same audio would be in two parts.
-        ConfigError, DataError: as `make_split` does.
+        ConfigError, DataError: as `make_split` raises.
+
+    >>> import tempfile, soundfile
+    >>> random = np.random.default_rng(0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for actor in range(1, 11):
+    ...         name = f"{folder}/03-01-05-01-01-01-{actor:02d}.wav"
+    ...         soundfile.write(name, 0.1 * random.standard_normal(4000), 16_000)
+    ...     config = DataConfig(root=folder, cache=f"{folder}/cache")
+    ...     split = split_dataset(load_dataset(config, progress=False), config, progress=False)
+    >>> len(split.train), len(split.valid), len(split.test), split.stamp
+    (6, 2, 2, 'holdout, speaker-independent')
     """
     split = make_split(dataset.utterances, dataset.targets.tolist(), config, dataset.digests)
     check_leaks(dataset.utterances, split, dataset.digests)

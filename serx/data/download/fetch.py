@@ -101,9 +101,10 @@ def _download(url: str, part: Path, size: int, bar: tqdm) -> None:
             error = "the connection closed too early"
         except _NETWORK_ERRORS as network_error:
             error = _explain(network_error)
-            if isinstance(network_error, urllib.error.HTTPError) and network_error.code == 416:  # our part is longer than the file
+            status = network_error.code if isinstance(network_error, urllib.error.HTTPError) else None
+            if status == 416:  # the partial file is longer than the file on the server
                 part.unlink()
-            elif isinstance(network_error, urllib.error.HTTPError) and network_error.code < 500 and network_error.code not in (408, 429):
+            elif status is not None and status < 500 and status not in (408, 429):
                 raise DataError(f"{url}: {error}") from network_error
         failures = 0 if part.exists() and part.stat().st_size > have else failures + 1
     if part.stat().st_size > size:
@@ -159,7 +160,7 @@ def _explain(error: Exception) -> str:
 
 
 def _digest(path: Path, like: str) -> str:
-    """The file's digest, of the kind of `like`."""
+    """The file's digest, by the same hash function as `like` (`md5:...` or `sha256:...`)."""
     kind = like.partition(":")[0]
     digest = hashlib.new(kind)
     with path.open("rb") as file:

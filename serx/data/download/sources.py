@@ -1,8 +1,8 @@
-"""The corpora that can be had: where from, under which license, and what arrived; for the others, what to do by hand.
+"""The registry of downloads: for each corpus its license and its files, or what the user must do by hand.
 
-Addresses and digests are those the publishers' records give: Zenodo records 1188976 (RAVDESS) and 7447302 (EMO-DB, the
-535 clips as wav, by its authors), and for CREMA-D the list of its repository, which names every clip by the hash of a
-note that holds its sha256.
+URLs and digests are those of the publishers' records: Zenodo records 1188976 (RAVDESS) and 7447302 (EMO-DB, 535 clips
+as WAV, by its authors). For CREMA-D they come from the file list of its repository, which identifies every clip by the
+git hash of a git-lfs pointer, which contains the clip's sha256.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from serx.data.audio import StrPath
 from serx.data.download.archives import unpack
 from serx.data.download.fetch import fetch, get
 from serx.errors import ConfigError, DataError, DiskError
@@ -21,7 +22,15 @@ from serx.files import free_space, write_atomically
 
 @dataclass(frozen=True)
 class Archive:
-    """One file to fetch and the folder it becomes; `clips` wav files are in it."""
+    """One archive to download and unpack.
+
+    Attributes:
+        url: of the archive.
+        size: bytes.
+        digest: `md5:...` or `sha256:...`.
+        folder: where it is unpacked, relative to the download folder.
+        clips: number of WAV files in it.
+    """
 
     url: str
     size: int
@@ -32,7 +41,16 @@ class Archive:
 
 @dataclass(frozen=True)
 class Source:
-    """A corpus: its license, and its archives, or else what a person has to do."""
+    """How to get one corpus.
+
+    Attributes:
+        license: license, and the paper to cite.
+        archives: files to download; empty for CREMA-D, which is downloaded clip by clip.
+        by_hand: instructions if the corpus cannot be downloaded; `DIR` is the download folder.
+
+    >>> SOURCES["savee"].archives, "Register.html" in SOURCES["savee"].by_hand
+    ((), True)
+    """
 
     license: str
     archives: tuple[Archive, ...] = ()
@@ -40,7 +58,7 @@ class Source:
 
 
 _ZENODO = "https://zenodo.org/records/1188976/files"
-_BY_HAND = "serx finds the clips by their names in any folder layout; then: data.root=DIR"
+_BY_HAND = "serx finds the clips by their names in any folder layout; then use data.root=DIR"
 SOURCES = {
     "ravdess": Source(
         "CC BY-NC-SA 4.0; cite Livingstone & Russo 2018, doi:10.1371/journal.pone.0196391",
@@ -59,12 +77,12 @@ SOURCES = {
     "cremad": Source("Open Database License 1.0; cite Cao et al. 2014, doi:10.1109/TAFFC.2014.2336244"),
     "tess": Source(
         "CC BY-NC-ND 4.0; cite Pichora-Fuller & Dupuis 2020, doi:10.5683/SP2/E8H2MF",
-        by_hand="TESS is given out by a page that wants a browser. Open https://doi.org/10.5683/SP2/E8H2MF, choose "
+        by_hand="The download page of TESS needs a browser. Open https://doi.org/10.5683/SP2/E8H2MF, choose "
         "'Access Dataset', 'Original Format ZIP', and unpack it into DIR/tess; " + _BY_HAND,
     ),
     "savee": Source(
         "free for research, on the authors' terms; cite Haq & Jackson 2009",
-        by_hand="SAVEE wants a registration. Fill in http://kahlan.eps.surrey.ac.uk/savee/Register.html; its authors "
+        by_hand="SAVEE needs a registration. Fill in http://kahlan.eps.surrey.ac.uk/savee/Register.html; its authors "
         "send a password for AudioData.zip; unpack that into DIR/savee; " + _BY_HAND,
     ),
 }  # fmt: skip
@@ -72,17 +90,33 @@ SOURCES = {
 _CREMAD_LIST = "https://api.github.com/repos/CheyneyComputerScience/CREMA-D/git/trees/master:AudioWAV"
 _CREMAD_FILES = "https://media.githubusercontent.com/media/CheyneyComputerScience/CREMA-D/master/AudioWAV/"
 _CREMAD_CLIPS = 7442
-_MOST_LIST, _MOST_CLIP, _WORKERS, _SHOWN = 8 << 20, 2 << 20, 8, 5
+_MAX_LIST_BYTES, _MAX_CLIP_BYTES, _WORKERS, _MAX_SHOWN = 8 << 20, 2 << 20, 8, 5
 
 
-def download(corpus: str, root: Path, progress: bool = True) -> Path:
-    """Brings a corpus into `root/<corpus>`; what is there already is not fetched again.
+def download(corpus: str, root: StrPath, progress: bool = True) -> Path:
+    """Downloads a corpus into `root/<corpus>`; files that exist already are not downloaded again.
+
+    Args:
+        corpus: a key of `SOURCES`.
+        root: the folder for all corpora.
+        progress: show a bar.
+
+    Returns:
+        The folder of the corpus.
 
     Raises:
-        ConfigError: no such corpus, or one that has to be fetched by hand; says how.
-        DataError, DiskError: as `fetch` and `unpack` do, or not all clips arrived.
+        ConfigError: an unknown corpus, or one that must be downloaded by hand; the message says how.
+        DataError, DiskError: as `fetch` and `unpack` raise, or clips are missing.
+
+    >>> try:
+    ...     download("savee", "/corpora")
+    ... except ConfigError as error:
+    ...     print(str(error)[:34])
+    savee: SAVEE needs a registration.
     """
-    source = SOURCES[corpus]
+    if corpus not in SOURCES:
+        raise ConfigError(f"no download called {corpus!r}; choose from {', '.join(SOURCES)}")
+    root, source = Path(root), SOURCES[corpus]
     if source.by_hand:
         raise ConfigError(f"{corpus}: {source.by_hand.replace('DIR', str(root))}")
     if corpus == "cremad":
@@ -93,52 +127,52 @@ def download(corpus: str, root: Path, progress: bool = True) -> Path:
             continue
         file = fetch(archive.url, root / archive.url.rpartition("/")[2], archive.size, archive.digest, progress)
         unpack(file, folder)
-        found = sum(1 for path in folder.rglob("*.wav") if not path.name.startswith("."))
-        if found != archive.clips:
-            raise DataError(f"{folder}: {found} clips arrived, {archive.clips} were published; delete it and try again")
+        clips = sum(1 for path in folder.rglob("*.wav") if not path.name.startswith("."))
+        if clips != archive.clips:
+            raise DataError(f"{folder}: has {clips} clips instead of {archive.clips}; delete it and try again")
         file.unlink()
     return root / corpus
 
 
 def _download_clips(folder: Path, progress: bool) -> Path:
-    """CREMA-D clip by clip (its repository with everything is many times larger); goes on where it stopped."""
-    listed = _parse_list(get(_CREMAD_LIST, _MOST_LIST))
-    hidden = None if progress else True
+    """Downloads CREMA-D clip by clip (its whole repository is many times larger); resumes where it stopped."""
+    listed = _parse_list(get(_CREMAD_LIST, _MAX_LIST_BYTES))
     faults: list[str] = []
     with (
         ThreadPoolExecutor(_WORKERS) as pool,
-        tqdm(total=len(listed), unit="clip", desc="cremad", disable=hidden) as bar,
+        tqdm(total=len(listed), unit="clip", desc="cremad", disable=None if progress else True) as bar,
     ):
-        for fault in pool.map(lambda item: _bring_clip(folder / item[0], item[1]), listed.items()):
+        for fault in pool.map(lambda item: _download_clip(folder / item[0], item[1]), listed.items()):
             faults += [fault] if fault else []
             bar.update()
     if faults:
-        shown = "; ".join(faults[:_SHOWN]) + (f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else "")
-        raise DataError(f"{folder}: {len(faults)} of {len(listed)} clips did not arrive: {shown}; run it again")
+        more = f"; and {len(faults) - _MAX_SHOWN} more" if len(faults) > _MAX_SHOWN else ""
+        shown = "; ".join(faults[:_MAX_SHOWN]) + more
+        raise DataError(f"{folder}: {len(faults)} of {len(listed)} clips are missing: {shown}; run it again")
     return folder
 
 
 def _parse_list(answer: bytes) -> dict[str, str]:
-    """Clip name -> git hash of its note, from the repository's answer."""
+    """Clip name -> git hash of its git-lfs pointer, from the repository's file list."""
     try:
         tree = json.loads(answer)
         listed = {item["path"]: item["sha"] for item in tree["tree"] if item["path"].endswith(".wav")}
         plain = all(name.replace("_", "").removesuffix(".wav").isalnum() and name.isascii() for name in listed)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{_CREMAD_LIST}: not the list of clips it was; is there a newer serx?") from error
+        raise DataError(f"{_CREMAD_LIST}: the file list has changed; is there a newer serx?") from error
     if tree.get("truncated") or not plain or len(listed) != _CREMAD_CLIPS:
         raise DataError(f"{_CREMAD_LIST}: lists {len(listed)} clips, not {_CREMAD_CLIPS}; is there a newer serx?")
     return listed
 
 
-def _bring_clip(path: Path, sha: str) -> str | None:
-    """Fetches one clip unless it is there; says what went wrong."""
+def _download_clip(path: Path, sha: str) -> str | None:
+    """Downloads one clip unless it exists; returns what went wrong, or None."""
     try:
-        if path.exists() and _is_named(path.read_bytes(), sha):
+        if path.exists() and _matches(path.read_bytes(), sha):
             return None
-        content = get(_CREMAD_FILES + path.name, _MOST_CLIP)
-        if not _is_named(content, sha):
-            return f"{path.name}: another content than the repository lists"
+        content = get(_CREMAD_FILES + path.name, _MAX_CLIP_BYTES)
+        if not _matches(content, sha):
+            return f"{path.name}: its content is not what the repository lists"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
     except DataError as error:
@@ -148,15 +182,15 @@ def _bring_clip(path: Path, sha: str) -> str | None:
     return None
 
 
-def _is_named(content: bytes, sha: str) -> bool:
-    """Whether `sha` is git's hash of the git-lfs note of this content, or of the content itself."""
-    note = (
+def _matches(content: bytes, sha: str) -> bool:
+    """Whether `sha` is git's hash of the git-lfs pointer of this content, or of the content itself."""
+    pointer = (
         f"version https://git-lfs.github.com/spec/v1\noid sha256:{hashlib.sha256(content).hexdigest()}\n"
         f"size {len(content)}\n"
     ).encode()
-    return sha in {_git_hash(text) for text in (note, content)}
+    return sha in {_git_hash(text) for text in (pointer, content)}
 
 
 def _git_hash(text: bytes) -> str:
-    """What git calls this file by; git's sha1 is to find mix-ups; https is against forgeries."""
+    """Git's name of a file with this content. Its sha1 finds mix-ups; https protects against forgery."""
     return hashlib.sha1(b"blob %d\0" % len(text) + text, usedforsecurity=False).hexdigest()

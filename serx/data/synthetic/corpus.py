@@ -1,7 +1,7 @@
-"""A made-up corpus on disk, with RAVDESS's file names, so that the demo trains with nothing downloaded.
+"""A synthetic corpus on disk, with RAVDESS's file names, for demos and tests without a download.
 
-It is not human speech, and no figure measured on it says anything about people. It does have what makes the task hard:
-speakers differ in how they sound and in how they show each emotion, so a random split scores well above one by speaker.
+It is not human speech, and no score on it says anything about people. It has what makes the task hard: speakers differ
+in how they sound and in how they express each emotion, so a random split scores far above a split by speaker.
 """
 
 import json
@@ -14,20 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from serx.data.synthetic.speaking_styles import EMOTIONS, EmotionStyle, Voice, utter, voice
+from serx.data.audio import StrPath
+from serx.data.synthetic.speaking_styles import EMOTIONS, synthesize_clip, synthesize_speaker
 from serx.data.synthetic.vocal_tract import SAMPLE_RATE
 from serx.errors import ConfigError, DataError, DiskError
 from serx.files import free_space
 
-__all__ = ["EMOTIONS", "EmotionStyle", "Take", "Voice", "holds_corpus", "list_takes", "make_corpus", "utter", "voice"]
-
 STAMP = "made-up-corpus.json"
-VERSION = 1  # raised when the same settings give other samples
+VERSION = 1  # increased when the same settings give other samples
 
 
 @dataclass(frozen=True)
 class Take:
-    """One clip of the corpus; the attributes are the arguments of `utter`."""
+    """One clip of the corpus; the attributes are arguments of `synthesize_clip`."""
 
     speaker: int
     emotion: str
@@ -37,34 +36,47 @@ class Take:
 
     @property
     def name(self) -> str:
-        """RAVDESS's name, `Actor_07/03-01-05-02-01-01-07.wav`: emotion 05, strong, statement 1, take 1, actor 7."""
+        """RAVDESS's name: `Actor_07/03-01-05-02-01-01-07.wav` is emotion 5, strong, statement 1, take 1, actor 7."""
         emotion, intensity = EMOTIONS.index(self.emotion) + 1, 1 + self.strong
         code = f"03-01-{emotion:02d}-{intensity:02d}-{self.statement:02d}-{self.repetition:02d}-{self.speaker:02d}"
         return f"Actor_{self.speaker:02d}/{code}.wav"
 
     def samples(self, seed: int) -> NDArray[np.float32]:
-        """The clip (T,)."""
-        return utter(voice(self.speaker, seed), self.emotion, self.strong, self.statement, self.repetition, seed)
+        """The clip, `(T,)` float32 at 16 kHz."""
+        return synthesize_clip(
+            synthesize_speaker(self.speaker, seed), self.emotion, self.strong, self.statement, self.repetition, seed
+        )
 
 
 def list_takes(speakers: int, clips_per_emotion: int) -> list[Take]:
-    """The clips of a corpus, by speaker and emotion; a smaller corpus is a part of a larger one.
+    """The clips of a corpus, sorted by speaker and emotion; a smaller corpus is a subset of a larger one.
 
     Within an emotion the statement changes first, then the intensity (neutral has one), then the repetition.
+
+    >>> [take.name for take in list_takes(speakers=1, clips_per_emotion=1)][:2]
+    ['Actor_01/03-01-01-01-01-01-01.wav', 'Actor_01/03-01-02-01-01-01-01.wav']
     """
     takes = []
     for speaker in range(1, speakers + 1):
         for emotion in EMOTIONS:
-            strengths = (False,) if emotion == "neutral" else (False, True)
-            forms = [
-                (strong, statement, repetition) for repetition in (1, 2) for strong in strengths for statement in (1, 2)
+            intensities = (False,) if emotion == "neutral" else (False, True)
+            variants = [
+                (strong, statement, repetition)
+                for repetition in (1, 2)
+                for strong in intensities
+                for statement in (1, 2)
             ]
-            takes += [Take(speaker, emotion, *form) for form in forms[:clips_per_emotion]]
+            takes += [Take(speaker, emotion, *variant) for variant in variants[:clips_per_emotion]]
     return takes
 
 
-def holds_corpus(root: Path, speakers: int = 24, clips_per_emotion: int = 4, seed: int = 0) -> bool:
-    """Whether `make_corpus` with the same arguments has nothing left to do; every byte is read."""
+def holds_corpus(root: StrPath, speakers: int = 24, clips_per_emotion: int = 4, seed: int = 0) -> bool:
+    """Whether the folder holds the complete corpus of these arguments; compares every byte by a digest.
+
+    >>> holds_corpus("/no/such/folder")
+    False
+    """
+    root = Path(root)
     stamp = _read_stamp(root)
     paths = [root / take.name for take in list_takes(speakers, clips_per_emotion)]
     if not _settings(speakers, clips_per_emotion, seed).items() <= stamp.items() or not all(p.is_file() for p in paths):
@@ -76,16 +88,16 @@ def holds_corpus(root: Path, speakers: int = 24, clips_per_emotion: int = 4, see
 
 
 def make_corpus(
-    root: Path, speakers: int = 24, clips_per_emotion: int = 4, seed: int = 0, progress: bool = True
+    root: StrPath, speakers: int = 24, clips_per_emotion: int = 4, seed: int = 0, progress: bool = True
 ) -> Path:
-    """Write the corpus into a folder as 16 kHz mono 16-bit WAV. The same arguments give the same bytes.
+    """Writes the corpus into a folder as 16 kHz mono 16-bit WAV. The same arguments give the same bytes.
 
-    A folder that holds this corpus already is left alone; one in which the work was interrupted is filled again.
+    A folder that holds this corpus already is not changed; an incomplete one is written again.
 
     Args:
-        root: a new or empty folder, or one that this function has filled with the same arguments.
+        root: a new or empty folder, or one that this function has written with the same arguments.
         speakers: 1 to 24.
-        clips_per_emotion: of each speaker, 1 to 8; RAVDESS's names leave room for 4 neutral ones at most.
+        clips_per_emotion: per speaker, 1 to 8 (at most 4 neutral ones, which is all that RAVDESS's names allow).
         seed: >= 0.
         progress: show a bar.
 
@@ -95,21 +107,30 @@ def make_corpus(
     Raises:
         ConfigError: an argument out of range.
         DataError: the folder holds something else.
-        DiskError: a file could not be written.
+        DiskError: a file cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = make_corpus(folder, speakers=1, clips_per_emotion=1, progress=False)
+    ...     len(list(Path(folder).rglob("*.wav"))), holds_corpus(folder, speakers=1, clips_per_emotion=1)
+    (8, True)
     """
+    root = Path(root)
     if not (1 <= speakers <= 24 and 1 <= clips_per_emotion <= 8 and seed >= 0):
         given = f"speakers={speakers}, clips_per_emotion={clips_per_emotion}, seed={seed}"
-        raise ConfigError(f"no such made-up corpus: {given}; give 1 to 24 speakers, 1 to 8 clips and a seed from 0 on")
+        raise ConfigError(f"no such synthetic corpus: {given}; use 1 to 24 speakers, 1 to 8 clips and a seed >= 0")
     if holds_corpus(root, speakers, clips_per_emotion, seed):
         return root
     settings = _settings(speakers, clips_per_emotion, seed)
     if _is_foreign(root, settings):
-        raise DataError(f"{root} holds something else than this made-up corpus: give another folder, or empty this one")
+        raise DataError(
+            f"{root} holds something else than this synthetic corpus; choose another folder, or empty this one"
+        )
     digest = sha256()
     path = root / STAMP
     try:
         root.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings))  # without a digest: begun, not finished
+        path.write_text(json.dumps(settings))  # without a digest: incomplete
         for take in tqdm(
             list_takes(speakers, clips_per_emotion), desc=str(root), unit="clip", disable=None if progress else True
         ):

@@ -1,11 +1,11 @@
-"""A source-filter voice: glottal pulses, breath and hiss shaped by moving formants (Fant 1960, Klatt & Klatt 1990).
+"""A source-filter synthesizer: glottal pulses, breath and hiss through moving formants (Fant 1960, Klatt & Klatt 1990).
 
-    phones --> frame tracks: formants, voicing, hiss          `articulate`
-    f0     --> glottal pulses + breath                        `phonate`
-    both   --> every 16 ms piece through its own vocal tract  `resonate`
-    room and microphone                                       `record`
+    phones --> frame tracks: formants, voicing, hiss            `articulate`
+    f0     --> glottal pulses + breath                          `phonate`
+    both   --> every 16 ms segment through its own vocal tract  `resonate`
+    room and microphone                                         `record`
 
-A frame stands every 8 ms (`HOP`). Arrays are float64; N is frames, T samples at 16 kHz, T = N * HOP.
+There is a frame every 8 ms (`HOP`). Arrays are float64; N is frames, T samples at 16 kHz, T = N * HOP.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 SAMPLE_RATE = 16000
 HOP = 128
-N_FFT = 8 * HOP  # a piece is 2 * HOP long; the rest is for the tract to ring in, 48 ms
+N_FFT = 8 * HOP  # a segment is 2 * HOP long; the rest, 48 ms, holds the decay of the resonances
 BANDWIDTHS_HZ = np.array([70.0, 90.0, 130.0, 220.0, 300.0])
 MICROPHONE_HZ = (80.0, 250.0, 800.0, 2000.0, 4000.0, 8000.0)
 
@@ -28,11 +28,11 @@ class Phone:
     """One speech sound of an average man; other speakers scale its formants.
 
     Attributes:
-        seconds: how long it lasts at rate 1.
+        seconds: duration at rate 1.
         formants_hz: the first three resonances of the tract.
         voiced: amplitude of the glottal source.
-        hiss: amplitude of the noise made at a constriction.
-        hiss_hz: the resonance in front of that constriction.
+        hiss: amplitude of the noise at a constriction.
+        hiss_hz: resonance in front of that constriction.
     """
 
     seconds: float
@@ -63,7 +63,7 @@ PHONES: dict[str, tuple[Phone, ...]] = {
 
 @dataclass(frozen=True)
 class Tracks:
-    """What the mouth does at every frame: `formants_hz` (N, 5); `voiced`, `hiss`, `hiss_hz` (N,)."""
+    """The articulation at every frame: `formants_hz` (N, 5); `voiced`, `hiss`, `hiss_hz` (N,)."""
 
     formants_hz: Array
     voiced: Array
@@ -72,19 +72,19 @@ class Tracks:
 
 
 def articulate(phones: list[Phone], seconds: list[float], tract: float) -> Tracks:
-    """Lay phones end to end and let one glide into the next.
+    """Concatenates phones, with a smooth transition from each to the next.
 
     Args:
         phones: the sounds in order.
-        seconds: how long each one lasts.
+        seconds: duration of each one.
         tract: formant factor of the speaker: 1 is an average man, 1.17 an average woman (a shorter tract).
     """
     ends = np.cumsum(seconds)
     times = (np.arange(int(ends[-1] * SAMPLE_RATE / HOP)) + 0.5) * HOP / SAMPLE_RATE
-    which = np.searchsorted(ends, times).clip(max=len(phones) - 1)
-    table = np.array([[*p.formants_hz, 3500.0, 4500.0, p.voiced, p.hiss, p.hiss_hz] for p in phones])[which]
+    phone_index = np.searchsorted(ends, times).clip(max=len(phones) - 1)
+    table = np.array([[*p.formants_hz, 3500.0, 4500.0, p.voiced, p.hiss, p.hiss_hz] for p in phones])[phone_index]
     return Tracks(
-        # The tongue takes about 70 ms from one target to the next, the lips and the glottis about 30 ms.
+        # The tongue moves to its next target in about 70 ms, the lips and the glottis in about 30 ms.
         formants_hz=tract * _smooth(table[:, :5], 9),
         voiced=_smooth(table[:, 5:6], 3)[:, 0],
         hiss=_smooth(table[:, 6:7], 1)[:, 0],
@@ -103,19 +103,20 @@ def phonate(
     breath_db: float,
     generator: np.random.Generator,
 ) -> Array:
-    """The glottal source (T,): KLGLOTT88 pulses and the breath that escapes while the folds are apart.
+    """The glottal source (T,): KLGLOTT88 pulses, and breath noise while the glottis is open.
 
     Args:
         f0_hz: fundamental frequency of each frame (N,).
         voiced: amplitude of each frame (N,).
-        open_quotient: part of a cycle in which the glottis is open, 0.35 (pressed) to 0.85 (breathy).
-        tilt_db: how far a one-pole low pass has fallen at 3 kHz; > 0.
+        open_quotient: fraction of a cycle in which the glottis is open, 0.35 (pressed) to 0.85 (breathy).
+        tilt_db: attenuation of a one-pole low-pass filter at 3 kHz; > 0.
         jitter: mean |difference of neighboring periods| / period.
         shimmer: mean |difference of neighboring amplitudes| / amplitude.
         breath_db: level of the breath relative to the pulses.
-        generator: source of all the randomness.
+        generator: source of all randomness.
     """
-    # Twice the rate, and the flow's difference instead of its derivative's samples: closures fall between samples.
+    # At twice the rate, as differences of the flow instead of samples of its derivative, because closures fall between
+    # samples.
     n_samples = len(f0_hz) * HOP
     frame_times = np.arange(len(f0_hz)) * 2 * HOP + HOP
     cycles = np.cumsum(np.interp(np.arange(2 * n_samples), frame_times, f0_hz)) / (2 * SAMPLE_RATE)
@@ -124,11 +125,13 @@ def phonate(
     # Each closure moves by e_n ~ N(0, s^2): neighboring periods differ by e_n+1 - 2 e_n + e_n-1, of mean absolute
     # value s sqrt(6) sqrt(2 / pi). Amplitudes a_n differ by a_n+1 - a_n: s sqrt(2) sqrt(2 / pi).
     shift = jitter / np.sqrt(12 / np.pi) * generator.standard_normal(n_cycles)
-    loud = 1 + shimmer / np.sqrt(4 / np.pi) * generator.standard_normal(n_cycles)
-    phase = cycles + np.interp(cycles, np.arange(n_cycles) + open_quotient, shift)  # each cycle closes at a knot
+    amplitude = 1 + shimmer / np.sqrt(4 / np.pi) * generator.standard_normal(n_cycles)
+    phase = cycles + np.interp(
+        cycles, np.arange(n_cycles) + open_quotient, shift
+    )  # each cycle closes at an interpolation knot
     cycle = np.floor(phase).astype(np.int64)
     opened = np.minimum((phase - cycle) / open_quotient, 1.0)
-    flow = loud[cycle.clip(0, n_cycles - 1)] * opened**2 * (1 - opened)
+    flow = amplitude[cycle.clip(0, n_cycles - 1)] * opened**2 * (1 - opened)
     pulses = resample_poly(np.diff(flow, prepend=flow[0]), 1, 2)
 
     # One pole a with |H(3 kHz)|^2 = (1 - a)^2 / (1 - 2 a cos w + a^2) = g.
@@ -144,27 +147,27 @@ def phonate(
 
 
 def resonate(source: Array, hiss: Array, tracks: Tracks) -> Array:
-    """Send every piece of the source (T,) through the tract of its frame, and of the hiss (T,) past the teeth -> (T,).
+    """Filters source (T,) by the vocal tract of each frame, and hiss (T,) by one resonance; their sum (T,).
 
-    Hann pieces of 2 * HOP samples overlap by half and add up to one, so neighboring tracts cross-fade.
+    Hann segments of 2 * HOP samples overlap by half and sum to one, so the filters of neighboring frames cross-fade.
     """
-    voice = _all_pole(tracks.formants_hz, BANDWIDTHS_HZ)
-    teeth = _all_pole(tracks.hiss_hz[:, None], np.array([1200.0]))
-    spectrum = np.fft.rfft(_pieces(source), N_FFT) * voice + np.fft.rfft(_pieces(hiss), N_FFT) * teeth
-    parts = np.fft.irfft(spectrum, N_FFT).reshape(len(voice), N_FFT // HOP, HOP)
-    out = np.zeros((len(voice) + parts.shape[1], HOP))
+    tract = _all_pole(tracks.formants_hz, BANDWIDTHS_HZ)
+    constriction = _all_pole(tracks.hiss_hz[:, None], np.array([1200.0]))
+    spectrum = np.fft.rfft(_segments(source), N_FFT) * tract + np.fft.rfft(_segments(hiss), N_FFT) * constriction
+    parts = np.fft.irfft(spectrum, N_FFT).reshape(len(tract), N_FFT // HOP, HOP)
+    out = np.zeros((len(tract) + parts.shape[1], HOP))
     for i in range(parts.shape[1]):
-        out[i : i + len(voice)] += parts[:, i]
-    return out[: len(voice)].ravel()
+        out[i : i + len(tract)] += parts[:, i]
+    return out[: len(tract)].ravel()
 
 
 def record(speech: Array, microphone_db: tuple[float, ...], noise_db: float, generator: np.random.Generator) -> Array:
-    """Add the noise of the room (pink, `noise_db` re full scale) and the color of the microphone -> (T,).
+    """Adds room noise (pink, `noise_db` re full scale) and applies the microphone's response -> (T,).
 
     Args:
         speech: (T,).
-        microphone_db: response at `MICROPHONE_HZ`, joined on a logarithmic frequency axis.
-        noise_db: root-mean-square level of the room.
+        microphone_db: response at `MICROPHONE_HZ`, interpolated on a logarithmic frequency axis.
+        noise_db: root-mean-square level of the room noise.
         generator: source of the noise.
     """
     frequency = np.fft.rfftfreq(len(speech), 1 / SAMPLE_RATE).clip(min=20.0)
@@ -175,14 +178,14 @@ def record(speech: Array, microphone_db: tuple[float, ...], noise_db: float, gen
 
 
 def _smooth(tracks: Array, width: int) -> Array:
-    """Average each column of (N, K) under a Hann window of `width` frames on either side of the one in the middle."""
+    """Smooths each column of (N, K) by a Hann window of `width` frames."""
     window = np.hanning(width + 2)[1:-1]
     padded = np.pad(tracks, ((width // 2, width // 2), (0, 0)), mode="edge")
     return np.stack([np.convolve(column, window / window.sum(), mode="valid") for column in padded.T], axis=1)
 
 
 def _all_pole(formants_hz: Array, bandwidths_hz: Array) -> NDArray[np.complex128]:
-    """Response (N, N_FFT // 2 + 1) of resonators in series, formants (N, K); unit gain at 0 Hz (Klatt 1980, eq. 2)."""
+    """Frequency response (N, N_FFT // 2 + 1) of resonators in series, formants (N, K); unit gain at 0 Hz (Klatt 1980, eq. 2)."""
     radius = np.exp(-np.pi * bandwidths_hz / SAMPLE_RATE) * np.ones_like(formants_hz)
     middle = -2 * radius * np.cos(2 * np.pi * formants_hz / SAMPLE_RATE)
     polynomial = np.ones((len(formants_hz), 1))
@@ -191,12 +194,12 @@ def _all_pole(formants_hz: Array, bandwidths_hz: Array) -> NDArray[np.complex128
         taps[:, 1:-1] += b[:, None] * polynomial
         taps[:, 2:] += c[:, None] * polynomial
         polynomial = taps
-    # The response of a polynomial in z^-1 is the Fourier transform of its coefficients.
+    # The frequency response of a polynomial in z^-1 is the Fourier transform of its coefficients.
     return polynomial.sum(axis=1, keepdims=True) / np.fft.rfft(polynomial, N_FFT)
 
 
-def _pieces(signal: Array) -> Array:
-    """Hann-weighted pieces (N, 2 * HOP) of a signal (N * HOP,), one every HOP samples."""
+def _segments(signal: Array) -> Array:
+    """Hann-windowed segments (N, 2 * HOP) of a signal (N * HOP,), one every HOP samples."""
     padded = np.pad(signal, (0, HOP)).reshape(-1, HOP)
     window = 0.5 - 0.5 * np.cos(np.pi * np.arange(2 * HOP) / HOP)
     return np.concatenate([padded[:-1], padded[1:]], axis=1) * window
