@@ -172,55 +172,58 @@ def _read_metadata(path: Path, content: bytes) -> dict[str, Any]:
     return metadata
 
 
-# Format 1: other names of configuration keys, tensors and modules.
+# Format 1: other names of configuration keys, progress, tensors and modules.
 
-_RENAMED_GROUPS = {"familiar": "ood"}
-# Modules of serx's own networks, by the first parts of their names within a member; timm's and torchaudio's stay.
-_RENAMED_MODULES = {
+_PROGRESS = {"place": "step", "stale": "epochs_since_best", "plateau_stale": "epochs_on_plateau"}
+_GROUPS = {"familiar": "ood"}
+_MODULES = {
     "embed": "embedding",
     "embed_norm": "embedding_norm",
     "classify": "classifier",
     "over_time.onward": "gru.forward_gru",
     "over_time.back": "gru.backward_gru",
 }
-_CNN2D_STAGES = ("stem", "norm", "blocks")  # now within `stages`
+_STAGES = {name: f"stages.{name}" for name in ("stem", "norm", "blocks")}
+# By kind: the modules of a network that have other names now. The networks of timm and torchaudio keep theirs.
+_MODULES_OF_KIND = {
+    "cnn1d": _MODULES,
+    "cnn2d": _MODULES | _STAGES,
+    "sequential": _MODULES,
+    "speech_encoder": _MODULES,
+}
 
 
 def _migrate(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Checkpoint:
     """A checkpoint of format 1 under today's names; no value changes.
 
     Raises:
-        CheckpointError: its configuration is not one that format 1 held.
+        CheckpointError: its metadata is not what format 1 holds.
     """
     try:
         config = modernize(metadata["config"])
-        model = config["model"]
-        renamed = {_rename_tensor(name, model): tensor for name, tensor in tensors.items()}
+        progress = {_PROGRESS.get(key, key): value for key, value in metadata["progress"].items()}
+        renamed = {_rename_tensor(name, config["model"]): tensor for name, tensor in tensors.items()}
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not the checkpoint of a run: its configuration cannot be read") from error
-    return Checkpoint(renamed, {**metadata, "config": config, "format": FORMAT})
+        raise CheckpointError(f"{path}: not the checkpoint of a run: its metadata cannot be read") from error
+    return Checkpoint(renamed, {**metadata, "config": config, "progress": progress, "format": FORMAT})
 
 
 def _rename_tensor(name: str, model: Mapping[str, Any]) -> str:
-    """Today's name of a tensor: `model.backbone.embed.weight` -> `model.backbone.members.0.embedding.weight`."""
+    """`model.backbone.embed.weight` -> `model.backbone.members.0.embedding.weight`, of a single network."""
     group, _, rest = name.partition(".")
-    group = _RENAMED_GROUPS.get(group, group)
-    before, backbone, inner = rest.partition("backbone.")
+    prefix, backbone, module = rest.partition("backbone.")  # the prefix of an optimizer's tensor is such as `exp_avg.`
+    group = _GROUPS.get(group, group)
     if not backbone:
         return f"{group}.{rest}"
     if model["relaxed_freq_norm"] > 0:
-        inner = inner.removeprefix("net.")
+        module = module.removeprefix("net.")
+    if module.startswith("trunk."):
+        return f"{group}.{prefix}backbone.shared.{module.removeprefix('trunk.')}"
     if model["ensemble_size"] == 1:
-        inner = f"members.0.{inner}"
-    holder, _, inner = inner.partition(".")
-    if holder == "trunk":
-        return f"{group}.{before}backbone.shared.{inner}"
-    number, _, inner = inner.partition(".")
-    for old, new in (
-        _RENAMED_MODULES.items() if model["kind"] in ("cnn1d", "cnn2d", "sequential", "speech_encoder") else ()
-    ):
+        module = f"members.0.{module}"
+    members, number, inner = module.split(".", 2)
+    for old, new in _MODULES_OF_KIND.get(model["kind"], {}).items():
         if inner.startswith(f"{old}."):
             inner = new + inner.removeprefix(old)
-    if model["kind"] == "cnn2d" and inner.partition(".")[0] in _CNN2D_STAGES:
-        inner = f"stages.{inner}"
-    return f"{group}.{before}backbone.{holder}.{number}.{inner}"
+            break
+    return f"{group}.{prefix}backbone.{members}.{number}.{inner}"
