@@ -49,27 +49,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Cross-validates and prints the pooled result; with --compare or --table prints finished results only."""
     if arguments.compare:
-        from serx.experiments.compare import compare_cross_validations
+        from serx.evaluation import compare_cross_validations
 
         print(compare_cross_validations(*map(Path, arguments.compare)), end="")
         return 0
     if arguments.table:
-        from serx.experiments.compare import comparison_table
+        from serx.evaluation import comparison_table
 
         print(comparison_table([Path(folder) for folder in arguments.table]), end="")
         return 0
     if not arguments.config:
         raise ConfigError("--config is missing: give a recipe, or --compare or --table with finished cross-validations")
     from serx.config.loader import load
+    from serx.evaluation import compare_cross_validations
     from serx.evaluation.pooling import format_cross_validation
-    from serx.experiments.adapted import ADAPTED, adapt_folds, check_can_adapt
-    from serx.experiments.compare import beside, compare_cross_validations
-    from serx.experiments.cross_validation import cross_validate
+    from serx.experiments.cross_validation import (
+        ADAPTED,
+        adapt_folds,
+        baseline_config,
+        check_can_adapt,
+        cross_validate,
+    )
     from serx.experiments.fold_runs import Workers
 
     config = load(arguments.config, arguments.overrides)
     baseline_recipe = arguments.baseline or BASELINE
-    baseline = None if baseline_recipe == "none" else beside(config, load(baseline_recipe))
+    baseline = None if baseline_recipe == "none" else baseline_config(config, load(baseline_recipe))
     out = Path(arguments.out or Path("checkpoints") / Path(arguments.config).stem / "cross_validation")
     devices = tuple(arguments.devices or ())
     processes = max(1, len(devices)) if arguments.processes is None else arguments.processes

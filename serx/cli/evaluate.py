@@ -1,7 +1,6 @@
 """Evaluate a checkpoint on the held-out speakers of its own protocol."""
 
 import argparse
-import json
 from pathlib import Path
 
 from serx.cli import common
@@ -27,20 +26,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Evaluates, writes the report and prints it."""
     from serx.device import choose_device
-    from serx.evaluation.held_out import evaluate_checkpoint
-    from serx.evaluation.report import format_report, write_report
+    from serx.evaluation import evaluate
     from serx.training.run_folder import read_metrics
 
     path = Path(arguments.checkpoint)
     device = choose_device(arguments.device, "--device")
-    result = evaluate_checkpoint(
-        path, arguments.root, arguments.part, device, arguments.allow_seen, adapt=arguments.adapt
-    )
-    for note in result.notes:
+    evaluation = evaluate(path, arguments.root, arguments.part, device, arguments.allow_seen, adapt=arguments.adapt)
+    for note in evaluation.notes:
         print(f"note: {note}")
-    out, epochs = Path(arguments.out or path.parent), read_metrics(path.parent)
-    written = write_report(out, result.predictions, result.stamp, result.extra, epochs)
-    print(format_report(json.loads(written.read_text())))
+    epochs = read_metrics(path.parent)
+    written = evaluation.write(arguments.out or path.parent, epochs)
+    print(evaluation.report())
     figures = "confusion.png, report.png, speakers.png, calibration.png" + (", curves.png" if epochs else "")
     print(f"written: {written}, and in the same folder predictions.csv, {figures}")
     return 0

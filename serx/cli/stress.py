@@ -4,7 +4,6 @@ The clips are those of held-out speakers.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from serx.cli import common
@@ -21,25 +20,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Evaluates every condition, and prints and writes the table."""
-    import numpy as np
-
     from serx.device import choose_device
-    from serx.evaluation.held_out import held_out
-    from serx.evaluation.report import write_files
-    from serx.evaluation.stress import format_stress, stress
-    from serx.plots.experiments import stress_figure
-    from serx.plots.style import figure_png
+    from serx.evaluation import load_held_out, stress_test
+    from serx.evaluation.stress import format_stress_test, write_stress_test
 
     path = Path(arguments.checkpoint)
     out = Path(arguments.out or path.parent)
-    held = held_out(path, arguments.root, arguments.part, choose_device(arguments.device, "--device"))
+    held = load_held_out(path, arguments.root, arguments.part, choose_device(arguments.device, "--device"))
     for note in held.notes:
         print(f"note: {note}")
-    result = {"checkpoint": str(path), "part": arguments.part, **stress(held, arguments.noise)}
-    chance = 1 / len(np.unique(held.dataset.targets[held.clips]))
-    figure = stress_figure(result, chance, f"Stress test [{result['protocol']}]")
-    files = {"stress.png": figure_png(figure), "stress.json": f"{json.dumps(result, indent=2)}\n".encode()}
-    write_files(out, files)
-    print(format_stress(result))
+    result = stress_test(held, arguments.noise)
+    write_stress_test(out, result)
+    print(format_stress_test(result))
     print(f"written: {out / 'stress.json'}, and in the same folder stress.png")
     return 0

@@ -1,8 +1,8 @@
-"""Two runs on the same clips, speaker by speaker: is one better for people, or for these few clips?
+"""Two cross-validations of the same clips compared speaker by speaker, and a table of many.
 
-Clips of one person are not independent evidence, so speakers are the units: the interval of the difference resamples
-them (the same draw for both runs), and two tests ask whether more speakers gain than lose: Wilcoxon's signed-rank test
-(Wilcoxon 1945) by how much, the sign test by how many.
+The clips of one speaker are not independent, so speakers are the units. The interval of the difference resamples them
+(the same resample for both runs). Two tests ask whether more speakers gain than lose: Wilcoxon's signed-rank test
+(Wilcoxon 1945) weighs how much, the sign test how many.
 """
 
 from collections import Counter
@@ -12,60 +12,100 @@ from typing import Any
 
 import numpy as np
 
-from serx import metrics
 from serx.errors import DataError
-from serx.evaluation.pooling import FoldResult, speaker_confusions, stamp_of
+from serx.evaluation.pooling import (
+    FoldResult,
+    pooled_protocol,
+    read_cross_validation,
+    speaker_confusions,
+    summarize_folds,
+)
 from serx.evaluation.predictions import Predictions, join
+from serx.evaluation.report import write_files
+from serx.evaluation.scores import to_json
 from serx.evaluation.stamps import is_adapted
-from serx.evaluation.tables import percent, table, wrap
+from serx.evaluation.tables import markdown, percent, table, wrap
 from serx.metrics.classification import CONFUSION_METRICS
 from serx.metrics.intervals import RESAMPLES, bootstrap_interval
 
 COMPARED = {"uar": "UAR", "accuracy": "accuracy"}
+COMPARISON = "comparison.json"
+COLUMNS = ("run", "UAR of each fold", "UAR", "accuracy", "male - female", "UAR - first row")
 
 
 def compare(a: Sequence[FoldResult], b: Sequence[FoldResult], resamples: int = RESAMPLES) -> dict[str, Any]:
-    """The difference A - B of two cross-validations, ready for JSON; means over seeds throughout.
+    """The difference A - B of two cross-validations, ready for JSON; all scores are means over seeds.
 
     Returns:
-        `protocol` of each; for UAR and accuracy the `difference` of the pooled figures, its 95 % `interval` over
-        speakers (None for a single one), `wilcoxon_p` and `sign_p` over speakers (two-sided; 1 where none differs)
-        and how many speakers are `better` and `worse` under A; `per_speaker` figures and differences.
+        `protocol` of A and of B, `n_speakers`, and for UAR and accuracy the scores `a` and `b`, their `difference`, its
+        95 % `interval` over speakers (None for a single speaker), `wilcoxon_p` and `sign_p` over speakers (two-sided; 1
+        if no speaker differs), and how many speakers are `better` and `worse` under A; `per_speaker` scores and
+        differences.
 
     Raises:
-        DataError: the two tested different clips, or as other labels.
+        DataError: A and B tested different clips or have different labels.
     """
     runs_a, runs_b = _by_seed(a), _by_seed(b)
-    _refuse_others(runs_a, runs_b)
+    _check_same_clips(runs_a, runs_b)
     counts = speaker_confusions([*runs_a, *runs_b])  # (S, seeds of A + seeds of B, C, C)
     speaker_ids, split = sorted(set(runs_a[0].speaker_ids)), len(runs_a)
-    result: dict[str, Any] = {"protocol": {"a": stamp_of(a), "b": stamp_of(b)}, "n_speakers": len(speaker_ids)}
+    result: dict[str, Any] = {
+        "protocol": {"a": pooled_protocol(a), "b": pooled_protocol(b)},
+        "n_speakers": len(speaker_ids),
+    }
     per_speaker: dict[str, dict[str, float]] = {speaker_id: {} for speaker_id in speaker_ids}
     for name in COMPARED:
-        difference = _difference(CONFUSION_METRICS[name], split)
+        metric = CONFUSION_METRICS[name]
+        difference = _difference(metric, split)
         bounds = bootstrap_interval(counts, difference, resamples)
-        scores = CONFUSION_METRICS[name](counts)  # (S, seeds of A + seeds of B)
+        scores = metric(counts)  # (S, seeds of A + seeds of B)
         means = scores[:, :split].mean(1), scores[:, split:].mean(1)
-        gains = np.round(means[0] - means[1], 12)  # so that equal counts are equal
+        gains = np.round(means[0] - means[1], 12)  # so that equal counts give exactly 0
         result[name] = {
-            "a": float(CONFUSION_METRICS[name](counts[:, :split].sum(0)).mean()),
-            "b": float(CONFUSION_METRICS[name](counts[:, split:].sum(0)).mean()),
+            "a": float(metric(counts[:, :split].sum(0)).mean()),
+            "b": float(metric(counts[:, split:].sum(0)).mean()),
             "difference": float(difference(counts.sum(0))),
             "interval": None if bounds is None else list(bounds),
             **_tests(gains),
         }
-        for speaker_id, mine, yours, gain in zip(speaker_ids, *means, gains, strict=True):
-            per_speaker[speaker_id] |= {f"{name}_a": float(mine), f"{name}_b": float(yours), name: float(gain)}
+        for speaker_id, score_a, score_b, gain in zip(speaker_ids, *means, gains, strict=True):
+            per_speaker[speaker_id] |= {f"{name}_a": float(score_a), f"{name}_b": float(score_b), name: float(gain)}
     return {**result, "per_speaker": per_speaker}
 
 
+def compare_cross_validations(a: Path, b: Path, out: Path | None = None) -> str:
+    """Compares the folds that two folders have in common.
+
+    Args:
+        a, b: folders of finished cross-validations.
+        out: a folder for comparison.json; None writes nothing.
+
+    Returns:
+        The text report.
+
+    Raises:
+        DataError: a folder holds no cross-validation, or the two tested different clips.
+        DiskError: the file cannot be written.
+    """
+    results_a, results_b = read_cross_validation(a), read_cross_validation(b)
+    common = {r.fold for r in results_a} & {r.fold for r in results_b}
+    if common:  # without a common fold, `compare` names what differs
+        results_a, results_b = ([r for r in results if r.fold in common] for results in (results_a, results_b))
+    result = compare(results_a, results_b)
+    if out:
+        write_files(out, {COMPARISON: to_json(result)})
+    return format_comparison(result, (str(a), str(b)))
+
+
 def format_comparison(result: Mapping[str, Any], names: tuple[str, str]) -> str:
-    """Tables for a terminal of 100 columns; `names` are those of A and B."""
-    stamps = result["protocol"]
-    lines = wrap(f"A: {names[0]} [{stamps['a']}]") + wrap(f"B: {names[1]} [{stamps['b']}]")
-    if is_adapted(stamps["a"]) != is_adapted(stamps["b"]):
-        known = "A" if is_adapted(stamps["a"]) else "B"
-        lines += wrap(f"NOT ONE PROTOCOL: only {known} has heard each voice before; part of the difference is that")
+    """The text report of `compare`; `names` are those of A and B."""
+    protocol_a, protocol_b = result["protocol"]["a"], result["protocol"]["b"]
+    lines = wrap(f"A: {names[0]} [{protocol_a}]") + wrap(f"B: {names[1]} [{protocol_b}]")
+    if is_adapted(protocol_a) != is_adapted(protocol_b):
+        adapted = "A" if is_adapted(protocol_a) else "B"
+        lines += wrap(
+            f"DIFFERENT PROTOCOLS: only {adapted} is adapted to each speaker, which is part of the difference"
+        )
     for name, title in COMPARED.items():
         r = result[name]
         interval = f"{100 * r['interval'][0]:+.1f} to {100 * r['interval'][1]:+.1f}" if r["interval"] else "no interval"
@@ -75,36 +115,80 @@ def format_comparison(result: Mapping[str, Any], names: tuple[str, str]) -> str:
         )
         lines += wrap(
             f"    better for {r['better']}, worse for {r['worse']} speakers; "
-            f"Wilcoxon p {_small(r['wilcoxon_p'])}, sign test p {_small(r['sign_p'])}"
+            f"Wilcoxon p {_p_value(r['wilcoxon_p'])}, sign test p {_p_value(r['sign_p'])}"
         )
     ranked = sorted(result["per_speaker"].items(), key=lambda item: (item[1]["uar"], item[0]))
     rows = [[name, *(percent(s[key]) for key in ("uar_a", "uar_b")), f"{100 * s['uar']:+.1f}"] for name, s in ranked]
     return "\n".join(lines + table("By speaker, UAR in %", ["", "A", "B", "A - B"], rows)) + "\n"
 
 
-def _small(p: float) -> str:
-    """To three digits; no chance is none at all."""
+def comparison_table(folders: Sequence[Path]) -> str:
+    """A Markdown table with a row for each finished cross-validation, in %; the first row is the reference.
+
+    Intervals (95 %) are over speakers. A row that tested other clips than the first has no difference; a row under
+    another protocol says so.
+
+    Raises:
+        DataError: a folder holds no cross-validation.
+    """
+    runs = [read_cross_validation(folder) for folder in folders]
+    protocol = pooled_protocol(runs[0])
+    rows = [_row(folder, results, runs[0], protocol) for folder, results in zip(folders, runs, strict=True)]
+    return f"{protocol}:\n\n{markdown(COLUMNS, rows)}"
+
+
+def _row(folder: Path, results: Sequence[FoldResult], first: Sequence[FoldResult], protocol: str) -> list[str]:
+    summary = summarize_folds(results)
+    own = summary["protocol"]
+    if results is first:
+        difference = "-"
+    elif is_adapted(own) != is_adapted(protocol):
+        difference = "another protocol"
+    else:
+        try:
+            uar = compare(results, first)["uar"]
+            difference = f"{100 * uar['difference']:+.1f}{_interval(uar['interval'], '+.1f')}"
+        except DataError:
+            difference = "other clips"
+    return [
+        f"`{folder}`" if own == protocol else f"`{folder}` [{own}]",
+        ", ".join(percent(uar).strip() for uar in summary["per_fold"]["uar"]),
+        f"{percent(summary['uar']).strip()}{_interval(summary['intervals']['uar'], '.1f')}",
+        percent(summary["accuracy"]).strip(),
+        "" if summary["sex_gap_accuracy"] is None else f"{summary['sex_gap_accuracy']:+.1f}",
+        difference,
+    ]
+
+
+def _interval(bounds: Sequence[float] | None, form: str) -> str:
+    return f" ({100 * bounds[0]:{form}} to {100 * bounds[1]:{form}})" if bounds else ""
+
+
+def _p_value(p: float) -> str:
+    """A p-value with three digits; a smaller one is a bound, never 0."""
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
-def _by_seed(tested: Sequence[FoldResult]) -> list[Predictions]:
-    seeds = sorted({t.seed for t in tested})
-    return [join([t.predictions for t in tested if t.seed == seed]) for seed in seeds]
+def _by_seed(results: Sequence[FoldResult]) -> list[Predictions]:
+    seeds = sorted({r.seed for r in results})
+    return [join([r.predictions for r in results if r.seed == seed]) for seed in seeds]
 
 
-def _refuse_others(a: Sequence[Predictions], b: Sequence[Predictions]) -> None:
-    """Clips are known by speaker and file name, so that a corpus may lie elsewhere; by path where names repeat."""
+def _check_same_clips(a: Sequence[Predictions], b: Sequence[Predictions]) -> None:
+    """Refuses different clips. Clips are identified by speaker and file name, because the corpus may have moved; by the
+    whole path if a name occurs twice.
+    """
     if a[0].labels != b[0].labels:
-        raise DataError(f"A tells {', '.join(a[0].labels)} apart and B {', '.join(b[0].labels)}: nothing to compare")
-    known = [Counter(_clips(p, [Path(path).name for path in p.paths])) for p in (*a, *b)]
-    if any(count > 1 for clips in known for count in clips.values()):
-        known = [Counter(_clips(p, p.paths)) for p in (*a, *b)]
-    for other in known[1:]:
-        if differing := (known[0] - other) + (other - known[0]):
+        raise DataError(f"A has the labels {', '.join(a[0].labels)}, B {', '.join(b[0].labels)}: nothing to compare")
+    runs = [Counter(_clips(p, [Path(path).name for path in p.paths])) for p in (*a, *b)]
+    if any(number > 1 for clips in runs for number in clips.values()):
+        runs = [Counter(_clips(p, p.paths)) for p in (*a, *b)]
+    for clips in runs[1:]:
+        if differing := (runs[0] - clips) + (clips - runs[0]):
             speaker_id, name, _ = min(differing)
             raise DataError(
-                f"the two tested different clips ({sum(differing.values())} in one alone, such as {name} of {speaker_id}): "
-                "compare runs of the same data, protocol and folds, both finished"
+                f"the two tested different clips ({sum(differing.values())} in only one of them, such as {name} of "
+                f"{speaker_id}): compare runs of the same data, protocol and folds, both finished"
             )
 
 
@@ -113,12 +197,12 @@ def _clips(p: Predictions, names: Sequence[str]) -> list[tuple[str, str, int]]:
 
 
 def _difference(metric: Callable[[np.ndarray], np.ndarray], split: int) -> Callable[[np.ndarray], np.ndarray]:
-    """From counts `(..., runs, C, C)`, A's runs first, to mean of A less mean of B."""
+    """From counts `(..., runs, C, C)`, the runs of A first, to the mean of A minus the mean of B."""
     return lambda counts: metric(counts)[..., :split].mean(-1) - metric(counts)[..., split:].mean(-1)
 
 
 def _tests(gains: np.ndarray) -> dict[str, Any]:
-    from scipy import stats  # noqa: PLC0415 (0.5 s, for those who compare)
+    from scipy import stats  # noqa: PLC0415 (takes 0.5 s, and only comparisons need it)
 
     better, worse = int((gains > 0).sum()), int((gains < 0).sum())
     if better + worse == 0:

@@ -130,7 +130,7 @@ def load_held_out(
 ) -> HeldOut:
     """Loads a checkpoint and the clips of `part`; arguments and errors are those of `evaluate`."""
     device = device if isinstance(device, torch.device) else choose_device(device, "device")
-    predictor = Predictor(Path(checkpoint), device)
+    predictor = Predictor.load(checkpoint, device)
     metadata = predictor.metadata
     updates: dict[str, Any] = {"root": str(root)} if root else {}
     config = predictor.config.data.model_copy(update=updates)

@@ -1,100 +1,107 @@
-"""The folds of a protocol taken together: every clip predicted by a model that never met its speaker, then scored.
+"""The folds of a protocol pooled: every clip is predicted by a model that was not trained on its speaker, then scored.
 
-Pooled figures weigh every clip alike, whichever fold tests it. Under several seeds each is pooled for itself and the
-figures are means over seeds; their intervals resample speakers, all seeds of a speaker together, since a second seed
-is no second person.
+Pooled scores weigh all clips alike, whichever fold tests them. With several seeds, the clips of each seed are pooled,
+and the scores are means over seeds. Their intervals resample speakers with all seeds of a speaker together, because a
+second seed is not a second speaker.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from serx import metrics
+from serx import metrics, plots
 from serx.errors import DataError
 from serx.evaluation.predictions import Predictions, from_csv, join, to_csv
-from serx.evaluation.report import format_report, write_files
-from serx.evaluation.scores import evaluate, plain
-from serx.evaluation.stamps import named, pooled_stamp
+from serx.evaluation.report import format_head, format_tables, write_files
+from serx.evaluation.scores import plain, score_predictions, to_json
+from serx.evaluation.stamps import fold_names, pooled_stamp
 from serx.evaluation.tables import percent, table, wrap
 from serx.metrics.classification import CONFUSION_METRICS
 from serx.metrics.intervals import RESAMPLES, bootstrap_interval, clips_by_name
-from serx.plots.evaluation import confusion_figure, speakers_figure
-from serx.plots.style import figure_png
 
-RESULT, ROWS = "cross_validation.json", "predictions.csv"
+RESULT, PREDICTIONS = "cross_validation.json", "predictions.csv"
 COLUMNS = ("seed", "fold")
+# Entries of the JSON about folds that are not pooled, and their names in the report.
+NOT_POOLED = {"skipped": "skipped", "failed": "failed", "missing": "missing", "incomplete_seeds": "not pooled"}
 
 
 @dataclass(frozen=True)
 class FoldResult:
-    """What the model of one seed said about the test part of one fold; `stamp` is that of its evaluation.
+    """The predictions for the test part of one fold by the model of one seed.
 
-    `alone` are UAR and accuracy of the same clips heard by themselves, where voices were enrolled.
+    Attributes:
+        protocol: the protocol stamp of the fold's evaluation.
+        without_adaptation: UAR and accuracy of the same clips without speaker adaptation, if the model was adapted.
     """
 
     seed: int
     fold: int
-    stamp: str
+    protocol: str
     predictions: Predictions
-    alone: Mapping[str, float] | None = None
+    without_adaptation: Mapping[str, float] | None = None
 
 
-def complete_seeds(tested: Sequence[FoldResult]) -> tuple[list[FoldResult], list[str]]:
-    """The folds of the seeds that can be pooled side by side, and a line on each seed that must wait.
+def complete_seeds(results: Sequence[FoldResult]) -> tuple[list[FoldResult], list[str]]:
+    """The results of the seeds that can be pooled, and a line on each seed that cannot be yet.
 
-    Those are the seeds with the most folds (among equals, with the first seed's): a mean over seeds of which one has
-    tested half of the speakers would be a mean over other people.
+    Those are the seeds with the most folds (among equals, the folds of the first seed): a mean over seeds, one of which
+    has tested half of the speakers, would be a mean over different speakers.
     """
-    folds = {seed: sorted(t.fold for t in tested if t.seed == seed) for seed in _in_order(t.seed for t in tested)}
+    folds = {seed: sorted(r.fold for r in results if r.seed == seed) for seed in _sorted(r.seed for r in results)}
     most = max(folds.values(), key=len, default=[])
-    waiting = [f"seed {seed}, which has only {named(own)} yet" for seed, own in folds.items() if own != most]
-    return [t for t in tested if folds[t.seed] == most], waiting
+    incomplete = [f"seed {seed}, which has only {fold_names(own)} yet" for seed, own in folds.items() if own != most]
+    return [r for r in results if folds[r.seed] == most], incomplete
 
 
-def summarize_folds(tested: Sequence[FoldResult], resamples: int = RESAMPLES) -> dict[str, Any]:
-    """Every score of the folds, ready for JSON: what `report.evaluate` says of all clips, and more.
+def summarize_folds(results: Sequence[FoldResult], resamples: int = RESAMPLES) -> dict[str, Any]:
+    """All scores of the folds, ready for JSON: those of `score_predictions` for all clips, and more.
 
-    `accuracy`, `uar`, `macro_f1` and `weighted_f1` are means over seeds of pooled figures, `seeds` holds each seed's,
-    `folds` each fold's, `per_fold` their means over seeds in the order of the folds, with `fold_mean` and `fold_std`
-    (n - 1) of those; `intervals` are over speakers.
+    `accuracy`, `uar`, `macro_f1` and `weighted_f1` are means over seeds of pooled scores; `intervals` are over
+    speakers. `seeds` holds the scores of each seed, `folds` those of each fold, `per_fold` their means over seeds in
+    the order of the folds, `fold_mean` and `fold_std` (n - 1) the mean and standard deviation of those.
 
     Raises:
-        DataError: no fold, other labels in one of them, a clip that two folds of one seed tested, or seeds that tested
+        DataError: no fold, folds with different labels, a clip that two folds of one seed tested, or seeds that tested
             different folds.
     """
-    if not tested:
+    if not results:
         raise DataError("no fold has been tested yet")
-    if complete_seeds(tested)[1]:
-        raise DataError("seeds have tested different folds; take those of even_seeds")
+    if complete_seeds(results)[1]:
+        raise DataError("the seeds have tested different folds; pass the results of complete_seeds")
     seeds = {
-        seed: join([t.predictions for t in tested if t.seed == seed]) for seed in _in_order(t.seed for t in tested)
+        seed: join([r.predictions for r in results if r.seed == seed]) for seed in _sorted(r.seed for r in results)
     }
     for seed, pooled in seeds.items():
         if len(set(pooled.paths)) < len(pooled.paths):
             raise DataError(f"seed {seed}: folds share clips of their test parts; keep one protocol in one folder")
     everything = join(list(seeds.values()))
-    stamp = stamp_of(tested)
     confusions = speaker_confusions(list(seeds.values()))  # (S, seeds, C, C)
     folds = [
-        {"seed": t.seed, "fold": t.fold, "protocol": t.stamp, **_scores(t.predictions), "alone": t.alone}
-        for t in tested
+        {
+            "seed": r.seed,
+            "fold": r.fold,
+            "protocol": r.protocol,
+            **_scores(r.predictions),
+            "without_adaptation": r.without_adaptation,
+        }
+        for r in results
     ]
-    numbers = _in_order(t.fold for t in tested)
+    numbers = _sorted(r.fold for r in results)
     per_fold = {
         name: [float(np.mean([f[name] for f in folds if f["fold"] == number])) for number in numbers]
         for name in CONFUSION_METRICS
     }
-    whole = evaluate(everything, stamp, resamples)
+    scores = score_predictions(everything, pooled_protocol(results), resamples)
     for name, metric in CONFUSION_METRICS.items():
-        whole[name] = float(metric(confusions.sum(0)).mean())
-        bounds = bootstrap_interval(confusions, over_seeds(metric), resamples)
-        whole["intervals"][name] = None if bounds is None else list(bounds)
+        scores[name] = float(metric(confusions.sum(0)).mean())
+        bounds = bootstrap_interval(confusions, _mean_over_seeds(metric), resamples)
+        scores["intervals"][name] = None if bounds is None else list(bounds)
     return {
-        **whole,
+        **scores,
         "n_clips": len(set(everything.paths)),
         "seeds": [{"seed": seed, **_scores(pooled)} for seed, pooled in seeds.items()],
         "folds": folds,
@@ -107,50 +114,52 @@ def summarize_folds(tested: Sequence[FoldResult], resamples: int = RESAMPLES) ->
 
 
 def speaker_confusions(runs: Sequence[Predictions]) -> np.ndarray:
-    """`(S, runs, C, C)` counts: each speaker's confusion matrix in each run, speakers in the order of their names."""
+    """`(S, runs, C, C)` counts: the confusion matrix of each speaker in each run, speakers sorted by name."""
     speaker_ids = sorted({speaker_id for p in runs for speaker_id in p.speaker_ids})
     counts = np.zeros((len(speaker_ids), len(runs), len(runs[0].labels), len(runs[0].labels)))
     for run, p in enumerate(runs):
-        guesses = p.probabilities.argmax(1)
+        predicted = p.predicted
         for speaker_id, clips in clips_by_name(p.speaker_ids).items():
-            matrix = metrics.confusion_matrix(p.targets[clips], guesses[clips], len(p.labels))
+            matrix = metrics.confusion_matrix(p.targets[clips], predicted[clips], len(p.labels))
             counts[speaker_ids.index(speaker_id), run] = matrix
     return counts
 
 
-def over_seeds(metric: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """The mean of a metric over the seeds of counts `(..., seeds, C, C)`."""
+def _mean_over_seeds(metric: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """From counts `(..., seeds, C, C)` to the mean of a metric over the seeds."""
     return lambda counts: metric(counts).mean(-1)
 
 
-def stamp_of(tested: Sequence[FoldResult]) -> str:
-    """The stamp of the folds together."""
-    return pooled_stamp([t.stamp for t in tested], {t.fold for t in tested}, {t.seed for t in tested})
+def pooled_protocol(results: Sequence[FoldResult]) -> str:
+    """The protocol stamp of all folds together."""
+    return pooled_stamp([r.protocol for r in results], {r.fold for r in results}, {r.seed for r in results})
 
 
-def write_cross_validation(out: Path, tested: Sequence[FoldResult], extra: Mapping[str, Any]) -> dict[str, Any]:
+def write_cross_validation(out: Path, results: Sequence[FoldResult], extra: Mapping[str, Any]) -> dict[str, Any]:
     """Writes predictions.csv, confusion.png, speakers.png and, last, cross_validation.json; returns its content.
 
     Args:
-        out: the folder, made where it is missing.
-        tested: the folds.
-        extra: what else the JSON shall hold, such as the folds that are missing.
+        out: the folder, created if it is missing.
+        results: of the folds.
+        extra: further entries of the JSON, such as the folds that are missing.
 
     Raises:
         DataError: the folds do not fit together.
         DiskError: a file cannot be written.
     """
-    summary = plain({**summarize_folds(tested), **extra})
-    stamp, title = summary["protocol"], f"UAR {100 * summary['uar']:.1f} %"
+    summary = plain({**summarize_folds(results), **extra})
+    protocol, title = summary["protocol"], f"UAR {100 * summary['uar']:.1f} %"
     confusion = np.array(summary["confusion"])
     chance = 1 / np.count_nonzero(confusion.sum(1))
     figures = {
-        "confusion.png": confusion_figure(confusion, summary["labels"], f"Confusion, {title} [{stamp}]"),
-        "speakers.png": speakers_figure(summary["per_speaker"], chance, f"Speakers, {title} [{stamp}]"),
+        "confusion.png": plots.confusion_figure(
+            confusion, summary["labels"], f"Confusion matrix, {title} [{protocol}]"
+        ),
+        "speakers.png": plots.speakers_figure(summary["per_speaker"], chance, f"Speakers, {title} [{protocol}]"),
     }
-    files = {ROWS: to_csv([((t.seed, t.fold), t.predictions) for t in tested], COLUMNS)}
-    files |= {name: figure_png(figure) for name, figure in figures.items()}
-    files[RESULT] = (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode()
+    files = {PREDICTIONS: to_csv([((r.seed, r.fold), r.predictions) for r in results], COLUMNS)}
+    files |= {name: plots.figure_png(figure) for name, figure in figures.items()}
+    files[RESULT] = to_json(summary)
     write_files(out, files)
     return summary
 
@@ -163,42 +172,38 @@ def read_cross_validation(out: Path) -> list[FoldResult]:
     """
     try:
         summary = json.loads((out / RESULT).read_text())
-        stamps = {(fold["seed"], fold["fold"]): fold["protocol"] for fold in summary["folds"]}
-        groups = from_csv(out / ROWS, COLUMNS)
-        return [FoldResult(int(s), int(f), stamps[int(s), int(f)], rows) for (s, f), rows in groups]
+        protocols = {(fold["seed"], fold["fold"]): fold["protocol"] for fold in summary["folds"]}
+        groups = from_csv(out / PREDICTIONS, COLUMNS)
+        return [FoldResult(int(s), int(f), protocols[int(s), int(f)], rows) for (s, f), rows in groups]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{out}: no finished cross-validation ({error}); run scripts/cross_validate.py first"
-        ) from error
+        raise DataError(f"{out}: no finished cross-validation ({error}); run cross-validate first") from error
 
 
 def format_cross_validation(summary: Mapping[str, Any]) -> str:
-    """Tables for a terminal of 100 columns: fold by fold, then the pooled clips as a report of one evaluation."""
-    stamp, several = summary["protocol"], len(summary["seeds"]) > 1
-    rows = [[f"fold {f['fold']}{_left_out(f)}", f["seed"], *_row(f), len(f["speakers"])] for f in summary["folds"]]
-    lines = table(f"By fold, % [{stamp}]", ["", "seed", "UAR", "accuracy", "macro F1", "clips", "speakers"], rows)[1:]
+    """The text report: protocol and clips, the scores of each fold, then the scores of all clips pooled."""
+    several = len(summary["seeds"]) > 1
+    rows = [[f"fold {f['fold']}{_corpora(f)}", f["seed"], *_row(f), len(f["speakers"])] for f in summary["folds"]]
+    lines = format_head(summary)
+    lines += table("By fold, %", ["", "seed", "UAR", "accuracy", "macro F1", "clips", "speakers"], rows)
     if len(summary["per_fold"]["fold"]) > 1:
         mean, std = summary["fold_mean"], summary["fold_std"]
-        told = [f"{100 * mean[n]:.1f} +- {100 * std[n]:.1f}" for n in ("uar", "accuracy", "macro_f1")]
-        lines += wrap(f"  mean and deviation of the folds: UAR {told[0]}, accuracy {told[1]}, macro F1 {told[2]}")
+        uar, accuracy, f1 = (f"{100 * mean[n]:.1f} +- {100 * std[n]:.1f}" for n in ("uar", "accuracy", "macro_f1"))
+        lines += wrap(f"  mean and standard deviation of the folds: UAR {uar}, accuracy {accuracy}, macro F1 {f1}")
     if several:
         rows = [[f"seed {s['seed']}", *_row(s)] for s in summary["seeds"]]
-        lines += table(f"By seed, folds pooled, % [{stamp}]", ["", "UAR", "accuracy", "macro F1", "clips"], rows)
-    if alone := [fold["alone"] for fold in summary["folds"] if fold.get("alone")]:
-        uar, accuracy = (float(np.mean([scores[name] for scores in alone])) for name in ("uar", "accuracy"))
-        heard = f"UAR {100 * uar:.1f} %, accuracy {100 * accuracy:.1f} %, mean of the folds"
-        lines += wrap(f"  of voices that are not enrolled, each clip heard by itself: {heard}")
-    for key in ("skipped", "failed", "missing", "uncounted"):
-        lines += [line for told in summary.get(key) or [] for line in wrap(f"{key}: {told}")]
-    lines += [
-        "",
-        "All folds pooled" + ("; means over seeds, and tables that count a clip once a seed" if several else ""),
-    ]
-    return "\n".join(lines) + "\n" + format_report(summary)
+        lines += table("By seed, folds pooled, %", ["", "UAR", "accuracy", "macro F1", "clips"], rows)
+    if plain_scores := [fold["without_adaptation"] for fold in summary["folds"] if fold.get("without_adaptation")]:
+        uar, accuracy = (f"{100 * np.mean([s[name] for s in plain_scores]):.1f} %" for name in ("uar", "accuracy"))
+        lines += wrap(f"  without speaker adaptation: UAR {uar}, accuracy {accuracy}, mean of the folds")
+    for key, title in NOT_POOLED.items():
+        lines += [line for entry in summary.get(key) or [] for line in wrap(f"{title}: {entry}")]
+    seeds = "; scores are means over seeds, tables count a clip once for each seed" if several else ""
+    lines += ["", f"All folds pooled{seeds}"]
+    return "\n".join([*lines, *format_tables(summary)]) + "\n"
 
 
-def _left_out(fold: Mapping[str, Any]) -> str:
-    """Which corpus a fold of cross_corpus has left out: its number does not tell."""
+def _corpora(fold: Mapping[str, Any]) -> str:
+    """The corpus that a fold of cross_corpus leaves out, because the number of the fold does not say it."""
     corpora = sorted({speaker.partition("/")[0] for speaker in fold["speakers"]})
     return f" ({', '.join(corpora)})" if fold["protocol"].startswith("cross_corpus") else ""
 
@@ -208,10 +213,10 @@ def _row(scores: Mapping[str, Any]) -> list[str]:
 
 
 def _scores(p: Predictions) -> dict[str, Any]:
-    counts = metrics.confusion_matrix(p.targets, p.probabilities.argmax(1), len(p.labels))
+    counts = metrics.confusion_matrix(p.targets, p.predicted, len(p.labels))
     scores = {name: float(metric(counts)) for name, metric in CONFUSION_METRICS.items()}
     return {**scores, "n_clips": len(p.paths), "speakers": sorted(set(p.speaker_ids))}
 
 
-def _in_order(numbers: Any) -> list[int]:
+def _sorted(numbers: Iterable[int]) -> list[int]:
     return sorted(set(numbers))

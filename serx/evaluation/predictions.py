@@ -1,4 +1,4 @@
-"""`Predictions`: what a recognizer said about clips, and the CSV file that keeps it."""
+"""`Predictions`: the predictions for a set of clips with what is known about the clips, and the CSV file of them."""
 
 import csv
 import io
@@ -10,24 +10,29 @@ import numpy as np
 
 from serx.errors import DataError
 
-KNOWN = ["path", "speaker", "sex", "intensity", "target", "prediction", "confidence"]
+COLUMNS = ["path", "speaker", "sex", "intensity", "target", "prediction", "confidence"]
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a recognizer said about n clips, one entry a clip, beside what is known of them.
+    """Predictions for n clips.
 
     Attributes:
         paths: the audio files.
-        persons: who speaks, such as `ravdess/07`.
-        sexes: `male`, `female` or None when unknown.
-        intensities: `normal`, `strong`, ... or None when unknown.
+        speaker_ids: the speakers, such as `ravdess/07`.
+        sexes: `male`, `female`, or None where unknown.
+        intensities: `normal`, `strong`, ... or None where unknown.
         targets: (n,) int, true class indices into `labels`.
         probabilities: (n, C), rows sum to 1.
-        labels: the C class names.
+        labels: the C labels.
 
     Raises:
-        DataError: no clip, fields that do not fit together, or probabilities that are none.
+        DataError: no clip, fields that do not fit together, or rows that are not probabilities.
+
+    >>> p = Predictions(("a.wav", "b.wav"), ("ann", "ann"), ("female", "female"), (None, None), np.array([0, 1]),
+    ...                 np.array([[0.9, 0.1], [0.6, 0.4]]), ("happy", "sad"))
+    >>> p.predicted
+    array([0, 0])
     """
 
     paths: tuple[str, ...]
@@ -55,6 +60,11 @@ class Predictions:
         if bad.size:
             raise DataError(f"{bad.size} of {n} clips have no probabilities that sum to 1, first {self.paths[bad[0]]}")
 
+    @property
+    def predicted(self) -> np.ndarray:
+        """Predicted class indices (n,), of the largest probabilities."""
+        return self.probabilities.argmax(1)
+
 
 def join(parts: Sequence[Predictions]) -> Predictions:
     """The predictions of several parts, one after the other.
@@ -63,8 +73,8 @@ def join(parts: Sequence[Predictions]) -> Predictions:
         DataError: their labels differ.
     """
     labels = parts[0].labels
-    if other := next((p.labels for p in parts if p.labels != labels), None):
-        raise DataError(f"labels {', '.join(labels)} and {', '.join(other)} cannot be scored together")
+    if different := next((p.labels for p in parts if p.labels != labels), None):
+        raise DataError(f"labels {', '.join(labels)} and {', '.join(different)} cannot be scored together")
     return Predictions(
         paths=tuple(path for p in parts for path in p.paths),
         speaker_ids=tuple(speaker_id for p in parts for speaker_id in p.speaker_ids),
@@ -76,32 +86,33 @@ def join(parts: Sequence[Predictions]) -> Predictions:
     )
 
 
-def to_csv(parts: Sequence[tuple[Sequence[object], Predictions]], columns: Sequence[str] = ()) -> bytes:
-    """A CSV file of predictions, one row a clip.
+def to_csv(groups: Sequence[tuple[Sequence[object], Predictions]], columns: Sequence[str] = ()) -> bytes:
+    """A CSV file of predictions, one row for each clip.
 
     Args:
-        parts: what stands before each row in `columns`, such as seed and fold, and the predictions.
-        columns: the names of those.
+        groups: the values of `columns` for all rows of a group, such as seed and fold, and its predictions.
+        columns: names of the columns that come first.
 
     Returns:
-        UTF-8. Probabilities are kept to the bit of float32, which recognizers give; what is not text in a path is
-        escaped.
+        UTF-8. Probabilities keep every bit of float32, in which recognizers compute; bytes of a path that are not text
+        are escaped.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*columns, *KNOWN, *(f"p_{label}" for label in parts[0][1].labels)])
-    for before, p in parts:
+    writer.writerow([*columns, *COLUMNS, *(f"p_{label}" for label in groups[0][1].labels)])
+    for key, p in groups:
         clips = zip(p.paths, p.speaker_ids, p.sexes, p.intensities, p.targets, p.probabilities, strict=True)
         for path, speaker_id, sex, intensity, target, row in clips:
             best = row.argmax()
             values = [f"{value:.9g}" for value in (row[best], *row)]
-            known = [path, speaker_id, sex or "", intensity or "", p.labels[target], p.labels[best]]
-            writer.writerow([*before, *known, *values])
+            writer.writerow(
+                [*key, path, speaker_id, sex or "", intensity or "", p.labels[target], p.labels[best], *values]
+            )
     return text.getvalue().encode(errors="backslashreplace")
 
 
 def from_csv(path: Path, columns: Sequence[str] = ()) -> list[tuple[tuple[str, ...], Predictions]]:
-    """What `to_csv` wrote: for each value of `columns`, in order, its predictions.
+    """Reads what `to_csv` wrote: for each value of `columns`, in order, its predictions.
 
     Raises:
         DataError: the file cannot be read, or is not such a file.
@@ -109,16 +120,16 @@ def from_csv(path: Path, columns: Sequence[str] = ()) -> list[tuple[tuple[str, .
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = list(csv.reader(file))
-        names, known = len(columns), len(columns) + len(KNOWN)
-        labels = tuple(name.removeprefix("p_") for name in header[known:])
-        if header != [*columns, *KNOWN, *(f"p_{label}" for label in labels)]:
-            raise ValueError("its columns are others")
+        first_probability = len(columns) + len(COLUMNS)
+        labels = tuple(name.removeprefix("p_") for name in header[first_probability:])
+        if header != [*columns, *COLUMNS, *(f"p_{label}" for label in labels)]:
+            raise ValueError("its columns have other names")
         groups: dict[tuple[str, ...], list[list[str]]] = {}
         for row in rows:
-            groups.setdefault(tuple(row[:names]), []).append(row[names:])
-        return [(group, _from_rows(members, labels)) for group, members in groups.items()]
+            groups.setdefault(tuple(row[: len(columns)]), []).append(row[len(columns) :])
+        return [(key, _from_rows(members, labels)) for key, members in groups.items()]
     except (OSError, ValueError, IndexError) as error:
-        raise DataError(f"{path}: not the predictions of this serx ({error}); evaluate again") from error
+        raise DataError(f"{path}: not a predictions file of this version ({error}); evaluate again") from error
 
 
 def _from_rows(rows: list[list[str]], labels: tuple[str, ...]) -> Predictions:
@@ -129,6 +140,6 @@ def _from_rows(rows: list[list[str]], labels: tuple[str, ...]) -> Predictions:
         sexes=tuple(sex or None for sex in sexes),
         intensities=tuple(intensity or None for intensity in intensities),
         targets=np.array([labels.index(target) for target in targets]),
-        probabilities=np.array([row[len(KNOWN) :] for row in rows], np.float32).astype(float),
+        probabilities=np.array([row[len(COLUMNS) :] for row in rows], np.float32).astype(float),
         labels=labels,
     )

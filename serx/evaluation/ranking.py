@@ -1,7 +1,7 @@
-"""Settings of a recipe beside each other, best first, each also against the recipe as it is.
+"""The settings of a sweep, best first, each also compared with the recipe as it is.
 
-One of many is best by luck as well. So each difference has an interval over speakers, and `conclusion` says whether the
-best can be told from the recipe at all.
+The best of many is partly the best by chance. So each difference has an interval over speakers, and `conclusion` says
+whether the best setting can be distinguished from the recipe.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,68 +14,78 @@ from serx.evaluation.pooling import FoldResult, summarize_folds
 from serx.evaluation.scores import plain
 from serx.evaluation.tables import markdown, percent, table, wrap
 from serx.metrics.intervals import RESAMPLES
-
-LONGEST = 46  # letters of a name
+from serx.plots.style import shorten
 
 
 @dataclass(frozen=True)
 class SettingResult:
-    """What came of one setting: its name, its overrides, and every fold of it."""
+    """The results of one setting: its name, its overrides of the recipe, and its result for every speaker group."""
 
     name: str
     overrides: tuple[str, ...]
-    tested: Sequence[FoldResult]
+    results: Sequence[FoldResult]
 
 
-def rank(tried: Sequence[SettingResult], stamp: str, resamples: int = RESAMPLES) -> dict[str, Any]:
-    """The settings, best UAR first, ready for JSON.
+def rank(tried: Sequence[SettingResult], protocol: str, resamples: int = RESAMPLES) -> dict[str, Any]:
+    """The settings, highest UAR first, ready for JSON.
 
     Args:
-        tried: each with the same folds; those without overrides are the recipe as it is.
-        stamp: who was heard, and who was not.
+        tried: the settings, all with the same speaker groups; one without overrides is the recipe as it is.
+        protocol: the protocol stamp, which says which speakers validate.
+        resamples: number of resamples of the speakers.
 
     Returns:
-        `protocol`, and `settings`, each with `name`, `overrides`, `uar`, its `interval` over speakers, `accuracy`,
-        `nll` in nats, `folds` (the UAR of each), and `difference` and `difference_interval`: the UAR less the
-        recipe's. They are None for the recipe, where it is missing, or where other clips were heard.
+        `protocol`, and `settings`, each with `name`, `overrides`, `uar`, its 95 % `interval` over speakers, `accuracy`,
+        `nll` in nats, `folds` (the UAR of each group), and `difference` and `difference_interval`: the UAR minus that
+        of the recipe. They are None for the recipe itself, without the recipe, or with other clips than the recipe has.
     """
-    whole = next((one for one in tried if not one.overrides), None)
+    recipe = next((setting for setting in tried if not setting.overrides), None)
     rows = []
-    for one in tried:
-        summary = summarize_folds(one.tested, resamples)
+    for setting in tried:
+        summary = summarize_folds(setting.results, resamples)
         difference, bounds = None, None
-        if whole is not None and one is not whole:
+        if recipe is not None and setting is not recipe:
             try:
-                uar = compare(one.tested, whole.tested, resamples)["uar"]
+                uar = compare(setting.results, recipe.results, resamples)["uar"]
                 difference, bounds = uar["difference"], uar["interval"]
-            except DataError:  # a way to decode under which other clips are too short, say
+            except DataError:  # a decoding under which other clips are too short, for example
                 pass
-        scores = {"uar": summary["uar"], "interval": summary["intervals"]["uar"], "accuracy": summary["accuracy"]}
-        beside = {"nll": summary["calibration"]["nll"], "folds": summary["per_fold"]["uar"]}
-        less = {"difference": difference, "difference_interval": bounds}
-        rows.append({"name": one.name, "overrides": list(one.overrides), **scores, **beside, **less})
-    return plain({"protocol": stamp, "settings": sorted(rows, key=lambda row: -row["uar"])})
+        rows.append(
+            {
+                "name": setting.name,
+                "overrides": list(setting.overrides),
+                "uar": summary["uar"],
+                "interval": summary["intervals"]["uar"],
+                "accuracy": summary["accuracy"],
+                "nll": summary["calibration"]["nll"],
+                "folds": summary["per_fold"]["uar"],
+                "difference": difference,
+                "difference_interval": bounds,
+            }
+        )
+    return plain({"protocol": protocol, "settings": sorted(rows, key=lambda row: -row["uar"])})
 
 
 def format_ranking(ranking: Mapping[str, Any]) -> str:
-    """A table for a terminal, and what it comes to in a sentence."""
+    """The text report: protocol, a table of the settings, and the conclusion."""
     rows = [
         [
-            short(row["name"]), percent(row["uar"]), _bounds(row["interval"], ".1f"),
+            shorten(row["name"]), percent(row["uar"]), _bounds(row["interval"], ".1f"),
             " ".join(percent(uar).strip() for uar in row["folds"]), f"{row['nll']:.3f}",
             "-" if row["difference"] is None else f"{100 * row['difference']:+.1f}",
             _bounds(row["difference_interval"], "+.1f"),
         ]
         for row in ranking["settings"]
     ]  # fmt: skip
-    title = f"Settings, best first, validation UAR in % (95 % over speakers) [{ranking['protocol']}]"
+    title = "Settings, best first: validation UAR in %, with 95 % intervals over speakers"
     header = ["", "UAR", "95 %", "by group", "NLL", "gain", "95 %"]
-    return "\n".join([*table(title, header, rows)[1:], "", *wrap(conclusion(ranking))]) + "\n"
+    protocol = wrap(f"protocol: {ranking['protocol']}")
+    return "\n".join([*protocol, *table(title, header, rows), "", *wrap(conclusion(ranking))]) + "\n"
 
 
 def markdown_ranking(ranking: Mapping[str, Any]) -> str:
-    """The same as Markdown, for a document: names in full, intervals behind what they are of."""
-    header = ["setting", "UAR (95 % over speakers)", "by group", "loss", "gain (95 %)"]
+    """The same table in Markdown, for a document, with full names."""
+    header = ["setting", "UAR (95 % over speakers)", "by group", "NLL", "gain (95 %)"]
     rows = [
         [
             f"`{row['name']}`" if row["overrides"] else row["name"],
@@ -91,21 +101,16 @@ def markdown_ranking(ranking: Mapping[str, Any]) -> str:
 
 
 def conclusion(ranking: Mapping[str, Any]) -> str:
-    """Which setting is best, and whether that can be told from luck."""
-    best, *others = ranking["settings"]
+    """A sentence with the best setting, and whether it can be distinguished from the recipe."""
+    best, *rest = ranking["settings"]
     if not best["overrides"]:
-        return f"Of {1 + len(others)} settings the recipe as it is was the best."
+        return f"Of {1 + len(rest)} settings the recipe as it is was the best."
     if best["difference"] is None:
-        return f"Best: {best['name']}. There is no difference from the recipe as it is to tell of."
+        return f"Best: {best['name']}. It cannot be compared with the recipe as it is."
     bounds, gain = best["difference_interval"], f"{100 * best['difference']:+.1f} points from the recipe as it is"
     if bounds and bounds[0] > 0:
-        return f"Best: {best['name']}, {gain}: more than the choice of speakers makes, but the best of several."
-    return f"Best: {best['name']}, {gain}: other speakers could well tell otherwise, and --seeds tell more."
-
-
-def short(name: str) -> str:
-    """A setting's name, cut to what a table or a picture has room for."""
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 3]}..."
+        return f"Best: {best['name']}, {gain}: more than chance over speakers explains, but the best of several."
+    return f"Best: {best['name']}, {gain}: chance over speakers can explain it; more --seeds help."
 
 
 def _bounds(bounds: Sequence[float] | None, form: str) -> str:

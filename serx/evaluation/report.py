@@ -1,73 +1,121 @@
-"""One evaluation as a person reads it: scores by class, speaker, sex and intensity, each under its protocol's name."""
+"""`Evaluation`: the predictions for one part with all scores, as an object, as a text report and as files.
 
-import json
+The order is predictions -> metrics -> report -> plots: `scores` computes the numbers, the text and the figures only
+show them.
+"""
+
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from serx import metrics
+from serx import plots
 from serx.errors import DiskError
 from serx.evaluation.predictions import Predictions, to_csv
-from serx.evaluation.scores import _worst_first, evaluate, plain
-from serx.evaluation.tables import WIDTH, percent, table, wrap
+from serx.evaluation.scores import plain, score_predictions, to_json, worst_first
+from serx.evaluation.tables import WIDTH, count, percent, table, wrap
 from serx.files import free_space, write_atomically
+from serx.metrics import calibration_counts
 from serx.metrics.intervals import FEW_SPEAKERS
-from serx.plots.evaluation import calibration_figure, confusion_figure, report_figure, speakers_figure
-from serx.plots.style import figure_png
-from serx.plots.training import curves_figure
 
-HEADLINES = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1", "weighted_f1": "weighted F1"}
+SCORES = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1", "weighted_f1": "weighted F1"}
 
 
-def write_report(
-    out: Path,
-    predictions: Predictions,
-    protocol: str,
-    extra: Mapping[str, Any],
-    epochs: Sequence[Mapping[str, Any]] = (),
-) -> Path:
-    """Writes evaluation.json, predictions.csv and pictures (confusion, report, speakers, calibration) into a folder.
+@dataclass(frozen=True)
+class Evaluation:
+    """The predictions for one part, and everything that is computed from them.
 
-    Each file is replaced whole or not at all, evaluation.json last: where it stands, the others stand too.
+    Attributes:
+        predictions: probabilities, targets and speakers of the clips.
+        protocol: the protocol stamp of every score.
+        details: further entries of evaluation.json, such as checkpoint, part and warnings.
+        notes: lines for the user about the data.
 
-    Args:
-        out: the folder, made where it is missing.
-        predictions: of one part.
-        protocol: the stamp of every number.
-        extra: what else evaluation.json shall hold, such as checkpoint, part and warnings; NaN becomes null.
-        epochs: the lines of the run's metrics.jsonl; where there are some, curves.png shows them.
-
-    Returns:
-        The path of evaluation.json, whose content `format_report` prints.
-
-    Raises:
-        DiskError: a file cannot be written.
-        ValueError: `extra` would overwrite a score.
+    >>> predictions = Predictions(("a.wav", "b.wav"), ("ann", "ben"), (None, None), (None, None), np.array([0, 1]),
+    ...                           np.array([[0.9, 0.1], [0.6, 0.4]]), ("happy", "sad"))
+    >>> evaluation = Evaluation(predictions, "kfold fold 0, speaker-independent")
+    >>> evaluation.uar, evaluation.confusion.tolist()
+    (0.5, [[1, 0], [1, 0]])
+    >>> print(evaluation.report()[:73])
+    2 clips of 2 speakers
+    protocol: kfold fold 0, speaker-independent
+    <BLANKLINE>
+    Scores
     """
-    evaluation = evaluate(predictions, protocol)
-    if taken := sorted(evaluation.keys() & extra.keys()):
-        raise ValueError(f"extra would overwrite {taken} of the evaluation")
-    text = json.dumps(plain({**evaluation, **extra}), indent=2, allow_nan=False)
-    confusion = np.array(evaluation["confusion"])
-    chance = 1 / np.count_nonzero(confusion.sum(1))  # the best UAR of a guess that does not listen
-    counts = metrics.calibration_counts(predictions.targets, predictions.probabilities)
-    uar, ece = f"UAR {100 * evaluation['uar']:.1f} %", f"ECE {100 * evaluation['calibration']['ece']:.1f} %"
-    figures = {
-        "confusion.png": confusion_figure(confusion, predictions.labels, f"Confusion, {uar} [{protocol}]"),
-        "speakers.png": speakers_figure(evaluation["per_speaker"], chance, f"Speakers, {uar} [{protocol}]"),
-        "report.png": report_figure(evaluation, f"Classification report, {uar} [{protocol}]"),
-        "calibration.png": calibration_figure(counts, f"Calibration, {ece} [{protocol}]"),
-    }
-    epochs = [line for line in epochs if line.keys() >= {"train", "valid", "best", "protocol"}]  # not by another hand
-    if epochs:
-        figures["curves.png"] = curves_figure(epochs, f"Learning curves [{epochs[-1]['protocol']}]")
-    files = {name: figure_png(figure) for name, figure in figures.items()}
-    files["predictions.csv"] = to_csv([((), predictions)])
-    files["evaluation.json"] = (text + "\n").encode()
-    write_files(out, files)
-    return out / "evaluation.json"
+
+    predictions: Predictions
+    protocol: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if taken := sorted({"uar", "accuracy", "protocol", "confusion", "intervals"} & self.details.keys()):
+            raise ValueError(f"details would overwrite {taken} of the evaluation")
+
+    @cached_property
+    def scores(self) -> dict[str, Any]:
+        """The content of evaluation.json: all scores, then the details. Scores are fractions in [0, 1]."""
+        return plain({**score_predictions(self.predictions, self.protocol), **self.details})
+
+    @property
+    def uar(self) -> float:
+        """Unweighted average recall, a fraction."""
+        return self.scores["uar"]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of correct predictions."""
+        return self.scores["accuracy"]
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Counts (C, C) int64, rows are the true classes, in the order of `predictions.labels`."""
+        return np.array(self.scores["confusion"])
+
+    def report(self) -> str:
+        """The scores as text tables for a terminal of 100 columns."""
+        return format_report(self.scores)
+
+    def write(self, folder: str | Path, epochs: Sequence[Mapping[str, Any]] = ()) -> Path:
+        """Writes evaluation.json, predictions.csv and the figures into a folder.
+
+        The figures are confusion.png, report.png, speakers.png and calibration.png, and curves.png where `epochs` are
+        given. Each file is replaced whole or not at all; evaluation.json comes last, so it is there only if all are.
+
+        Args:
+            folder: created if it is missing.
+            epochs: the lines of the run's metrics.jsonl.
+
+        Returns:
+            The path of evaluation.json.
+
+        Raises:
+            DiskError: a file cannot be written.
+        """
+        out, scores, protocol = Path(folder), self.scores, self.protocol
+        chance = 1 / np.count_nonzero(self.confusion.sum(1))
+        counts = calibration_counts(self.predictions.targets, self.predictions.probabilities)
+        uar, ece = f"UAR {100 * self.uar:.1f} %", f"ECE {100 * scores['calibration']['ece']:.1f} %"
+        figures = {
+            "confusion.png": plots.confusion_figure(
+                self.confusion, self.predictions.labels, f"Confusion matrix, {uar} [{protocol}]"
+            ),
+            "speakers.png": plots.speakers_figure(scores["per_speaker"], chance, f"Speakers, {uar} [{protocol}]"),
+            "report.png": plots.report_figure(scores, f"Classification report, {uar} [{protocol}]"),
+            "calibration.png": plots.calibration_figure(counts, f"Calibration, {ece} [{protocol}]"),
+        }
+        # A line that was edited by hand may lack some of these keys.
+        complete = [line for line in epochs if line.keys() >= {"train", "valid", "best", "protocol"}]
+        if complete:
+            figures["curves.png"] = plots.curves_figure(complete, f"Learning curves [{complete[-1]['protocol']}]")
+        files = {name: plots.figure_png(figure) for name, figure in figures.items()}
+        files["predictions.csv"] = to_csv([((), self.predictions)])
+        files["evaluation.json"] = to_json(scores)
+        write_files(out, files)
+        return out / "evaluation.json"
 
 
 def write_files(out: Path, files: Mapping[str, bytes]) -> None:
@@ -81,77 +129,119 @@ def write_files(out: Path, files: Mapping[str, bytes]) -> None:
         for name, content in files.items():
             write_atomically(out / name, content)
     except OSError as error:
-        raise DiskError(f"cannot write the report into {out} ({free_space(out)}): {error.strerror or error}") from error
+        reason = error.strerror or error
+        raise DiskError(f"cannot write the report into {out} ({free_space(out)}): {reason}; make room") from error
 
 
-def format_report(evaluation: Mapping[str, Any]) -> str:
-    """Tables for a terminal of 100 columns, from `evaluate` or from evaluation.json; every table bears the protocol."""
-    e, stamp = evaluation, f"[{evaluation['protocol']}]"
-    people = _count(e["n_speakers"], "speaker")
-    about = [str(e[key]) for key in ("checkpoint", "part") if e.get(key)]
-    clips = f"{_count(e['n_clips'], 'clip')} of {people} {stamp}"
-    opening = [f"{', '.join(about)}: {clips}" if about else clips]
-    opening += [f"warning: {warning}" for warning in e.get("warnings") or []]
-    lines = [line for entry in opening for line in wrap(entry)] + ["", "Scores, with 95 % intervals"]
-    for name, title in HEADLINES.items():
+def format_report(scores: Mapping[str, Any]) -> str:
+    """The text report of `Evaluation.scores` or of evaluation.json."""
+    return "\n".join([*format_head(scores), *format_tables(scores)]) + "\n"
+
+
+def format_head(scores: Mapping[str, Any]) -> list[str]:
+    """Lines with checkpoint, part, clips, speakers, protocol and warnings."""
+    source = [str(scores[key]) for key in ("checkpoint", "part") if scores.get(key)]
+    clips = f"{count(scores['n_clips'], 'clip')} of {count(scores['n_speakers'], 'speaker')}"
+    head = [f"{', '.join(source)}: {clips}" if source else clips, f"protocol: {scores['protocol']}"]
+    head += [f"warning: {warning}" for warning in scores.get("warnings") or []]
+    return [line for entry in head for line in wrap(entry)]
+
+
+def format_tables(scores: Mapping[str, Any]) -> list[str]:
+    """Lines with the scores and their intervals, then a table for each view of them."""
+    e = scores
+    return [
+        *_summary(e),
+        *_classes(e),
+        *_confusion(e),
+        *_selective(e),
+        *_speakers(e),
+        *_sexes_and_intensities(e),
+    ]
+
+
+def _summary(e: Mapping[str, Any]) -> list[str]:
+    speakers = count(e["n_speakers"], "speaker")
+    over = (
+        f"with 95 % intervals over {speakers}"
+        if e["n_speakers"] > 1
+        else "without intervals, because there is one speaker"
+    )
+    lines = ["", f"Scores, {over}"]
+    for name, title in SCORES.items():
         bounds = e["intervals"][name]
-        interval = f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f} over" if bounds else "no interval:"
-        lines += wrap(f"  {title:<12}{percent(e[name])} %  ({interval} {people})  {stamp}")
+        interval = f"  ({100 * bounds[0]:.1f} to {100 * bounds[1]:.1f})" if bounds else ""
+        lines += [f"  {title:<12}{percent(e[name])} %{interval}"]
     if 1 < e["n_speakers"] < FEW_SPEAKERS:
-        lines += [f"  With {people} the intervals are narrower than they should be (serx/evaluation/intervals.py)."]
-    if alone := e.get("alone"):
-        heard = f"UAR {percent(alone['uar']).strip()} %, accuracy {percent(alone['accuracy']).strip()} %"
-        lines += wrap(f"  of voices that are not enrolled, each clip heard by itself: {heard}")
+        lines += [f"  With {speakers} the intervals are narrower than they should be (serx/metrics/intervals.py)."]
+    if plain_scores := e.get("without_adaptation"):
+        uar, accuracy = (percent(plain_scores[name]).strip() for name in ("uar", "accuracy"))
+        lines += wrap(f"  without speaker adaptation: UAR {uar} %, accuracy {accuracy} %")
     calibration = e["calibration"]
-    row = f"  NLL {calibration['nll']:.3f} nats, Brier {calibration['brier']:.3f}, ECE {100 * calibration['ece']:.1f} %"
-    lines += wrap(f"{row}  {stamp}")
+    nll, brier, ece = calibration["nll"], calibration["brier"], 100 * calibration["ece"]
+    lines += [f"  calibration: NLL {nll:.3f} nats, Brier {brier:.3f}, ECE {ece:.1f} %"]
     if "calibration_before" in e:
         nll, ece = e["calibration_before"]["nll"], 100 * e["calibration_before"]["ece"]
-        lines += [f"  before its temperature of {e['temperature']:.2f}: NLL {nll:.3f} nats, ECE {ece:.1f} %"]
+        scaling = f"before temperature scaling (T = {e['temperature']:.2f})"
+        lines += [f"  {scaling}: NLL {nll:.3f} nats, ECE {ece:.1f} %"]
+    if e.get("ood_fraction") is not None:
+        lines += [f"  clips flagged as out-of-distribution: {percent(e['ood_fraction']).strip()} %"]
+    return lines
 
-    if e.get("unlike_training") is not None:
-        lines += [f"  clips unlike the recordings it was trained on:{percent(e['unlike_training'])} %"]
 
-    rows = [[x, *map(percent, (c["precision"], c["recall"], c["f1"])), c["support"]] for x, c in e["per_class"].items()]
-    lines += table(f"By emotion, % {stamp}", ["", "precision", "recall", "F1", "clips"], rows)
+def _classes(e: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [label, *map(percent, (row["precision"], row["recall"], row["f1"])), row["support"]]
+        for label, row in e["per_class"].items()
+    ]
+    return table("By emotion, %", ["", "precision", "recall", "F1", "clips"], rows)
 
+
+def _confusion(e: Mapping[str, Any]) -> list[str]:
     labels = e["labels"]
     room = WIDTH - 2 - max(len(label[:16]) for label in labels)
-    shown = room // (2 + max(5, *(len(label[:9]) for label in labels)))  # columns that fit beside each other
+    shown = room // (2 + max(5, *(len(label[:9]) for label in labels)))  # columns that fit the terminal
+    lines = []
     for start in range(0, len(labels), shown):
         rows = []
         for label, counts in zip(labels, e["confusion"], strict=True):
             total = sum(counts)
-            cells = [percent(count / total) if total else "-" for count in counts[start : start + shown]]
+            cells = [percent(clips / total) if total else "-" for clips in counts[start : start + shown]]
             rows.append([label[:16], *cells])
         header = ["", *(label[:9] for label in labels[start : start + shown])]
-        lines += table(f"Confusion: predictions in columns, % of each true emotion {stamp}", header, rows)
+        lines += table("Confusion matrix: predictions in columns, % of each true emotion", header, rows)
+    return lines
 
+
+def _selective(e: Mapping[str, Any]) -> list[str]:
     rows = [
-        [f"{row['confidence']:.0%}", percent(row["coverage"]), percent(row["accuracy"])]
+        [f"{row['confidence']:.1f}", percent(row["coverage"]), percent(row["accuracy"])]
         for row in e["selective"]
         if row["accuracy"] is not None
     ]
-    if rows:
-        title = f"Where its confidence is so high or higher, as predict.py --min-confidence asks for, % {stamp}"
-        lines += table(title, ["", "clips", "right"], rows)
+    if not rows:
+        return []
+    title = "Selective prediction: clips kept and accuracy at each --min-confidence, %"
+    return table(title, ["", "kept", "accuracy"], rows)
 
+
+def _speakers(e: Mapping[str, Any]) -> list[str]:
     groups = e["per_speaker"]
-    rows = [[name, groups[name]["sex"] or "-", *_scores(groups[name])] for name in _worst_first(groups)]
-    lines += table(f"By speaker, worst first, % {stamp}", ["", "sex", "UAR", "accuracy", "clips"], rows)
+    rows = [[name, groups[name]["sex"] or "-", *_scores(groups[name])] for name in worst_first(groups)]
+    return table("By speaker, worst first, %", ["", "sex", "UAR", "accuracy", "clips"], rows)
+
+
+def _sexes_and_intensities(e: Mapping[str, Any]) -> list[str]:
+    lines = []
     if e["per_sex"]:
         rows = [[name, *_scores(group), group["n_speakers"]] for name, group in e["per_sex"].items()]
-        lines += table(f"By sex, % {stamp}", ["", "UAR", "accuracy", "clips", "speakers"], rows)
+        lines += table("By sex, %", ["", "UAR", "accuracy", "clips", "speakers"], rows)
     if e["sex_gap_accuracy"] is not None:
         lines += [f"  male minus female: {e['sex_gap_accuracy']:+.1f} points of accuracy"]
     if e["per_intensity"]:
         rows = [[name, *_scores(group)] for name, group in e["per_intensity"].items()]
-        lines += table(f"By intensity, % {stamp}", ["", "UAR", "accuracy", "clips"], rows)
-    return "\n".join(lines) + "\n"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+        lines += table("By intensity, %", ["", "UAR", "accuracy", "clips"], rows)
+    return lines
 
 
 def _scores(group: Mapping[str, Any]) -> list[str]:

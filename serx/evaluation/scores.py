@@ -1,5 +1,6 @@
-"""Every score of one set of predictions, ready for JSON."""
+"""All scores of a set of predictions as one dictionary, ready for JSON."""
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -12,22 +13,28 @@ from serx.metrics.classification import CONFUSION_METRICS
 from serx.metrics.intervals import RESAMPLES, clips_by_name, score_intervals
 
 
-def evaluate(predictions: Predictions, protocol: str, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
-    """Every score of the predictions, ready for JSON: fractions in [0, 1], None where a score is undefined.
+def score_predictions(
+    predictions: Predictions, protocol: str, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Any]:
+    """All scores of the predictions: fractions in [0, 1], None where a score is undefined.
 
     Args:
         predictions: of one part.
-        protocol: the stamp under which the numbers may be compared, such as `luna5 fold 0`.
-        resamples: draws of the speakers behind the 95 % intervals, which are None for a single speaker.
-        seed: of those draws.
+        protocol: the protocol stamp, which says under which conditions the scores were measured, such as
+            `luna5 fold 0, speaker-independent`.
+        resamples: number of resamples of the speakers for the 95 % intervals, which are None for a single speaker.
+        seed: of the resamples.
     """
-    p = predictions
-    guesses = p.probabilities.argmax(1)
-    scores = metrics.score(p.targets, guesses, p.labels)
+    p, predicted = predictions, predictions.predicted
+    scores = metrics.score(p.targets, predicted, p.labels)
 
     def summary(clips: np.ndarray) -> dict[str, Any]:
-        counts = metrics.confusion_matrix(p.targets[clips], guesses[clips], len(p.labels))
-        return {"accuracy": float(metrics.accuracy_from_confusion(counts)), "uar": float(metrics.uar_from_confusion(counts)), "n_clips": len(clips)}
+        counts = metrics.confusion_matrix(p.targets[clips], predicted[clips], len(p.labels))
+        return {
+            "accuracy": float(metrics.accuracy_from_confusion(counts)),
+            "uar": float(metrics.uar_from_confusion(counts)),
+            "n_clips": len(clips),
+        }
 
     speakers = clips_by_name(p.speaker_ids)
     per_speaker = {name: {**summary(clips), "sex": p.sexes[clips[0]]} for name, clips in speakers.items()}
@@ -52,7 +59,7 @@ def evaluate(predictions: Predictions, protocol: str, resamples: int = RESAMPLES
         },
         "confusion": scores.confusion.tolist(),
         "per_speaker": per_speaker,
-        "worst_speaker": _worst_first(per_speaker)[0],
+        "worst_speaker": worst_first(per_speaker)[0],
         "per_sex": per_sex,
         "sex_gap_accuracy": gap,
         "per_intensity": {name: summary(clips) for name, clips in clips_by_name(p.intensities).items()},
@@ -61,12 +68,13 @@ def evaluate(predictions: Predictions, protocol: str, resamples: int = RESAMPLES
     }
 
 
-def _worst_first(per_speaker: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def worst_first(per_speaker: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Speakers in ascending order of their UAR."""
     return sorted(per_speaker, key=lambda name: (per_speaker[name]["uar"], per_speaker[name]["accuracy"], name))
 
 
 def plain(value: Any) -> Any:
-    """The value as strict JSON has it: no NaN or infinity, no arrays, no paths."""
+    """The value in the types of strict JSON: arrays become lists, NaN and infinity null, anything else its text."""
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, np.ndarray | np.generic):
@@ -76,3 +84,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def to_json(value: Any) -> bytes:
+    """The value as a strict JSON file."""
+    return (json.dumps(plain(value), indent=2, allow_nan=False) + "\n").encode()

@@ -1,13 +1,14 @@
-"""How much of a figure is left in other rooms, over other microphones, at other levels: one disturbance at a time.
+"""Stress test: the scores of the held-out clips in noise, in rooms, over other microphones, at other levels.
 
-The held-out clips are disturbed as augmentation disturbs training clips, by the same batched transforms, each clip by
-the same noise or room in every run. A clip is disturbed as the model gets it, decoded and trimmed, so the silence that
-noise would hide has been cut already.
+Each condition disturbs the clips with one batched transform of the training augmentation. A clip gets the same noise or
+room in every run, so checkpoints can be compared. The transform acts on the clip as the model gets it, decoded and
+trimmed, so trimming has already removed the silence that noise would fill.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from serx import metrics
+from serx import metrics, plots
 from serx.augment.compose import augment
 from serx.augment.filters import LowPass
 from serx.augment.level import Clipping, Gain
@@ -29,128 +30,155 @@ from serx.data.audio import read_folder
 from serx.data.batches import BatchSource
 from serx.evaluation.held_out import HeldOut, predict_clips
 from serx.evaluation.predictions import Predictions
+from serx.evaluation.report import format_head, write_files
+from serx.evaluation.scores import to_json
 from serx.evaluation.stamps import adapted_stamp
 from serx.evaluation.tables import percent, table
 from serx.metrics.intervals import bootstrap_interval, clips_by_name
 
-SEED = 0  # of noises and rooms: two checkpoints hear the same
-ALONE = ("as recorded", "")
+SEED = 0  # of noises and rooms, the same for every checkpoint
+CLEAN = "as recorded"
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A disturbance, how much of it, and the transform that makes it (none: clips as they are)."""
+    """A disturbance, its strength, and the transform that makes it (None: clips as recorded)."""
 
-    disturbance: str
-    amount: str
+    name: str
+    strength: str = ""
     transform: Transform | RecordingTransform | None = None
 
 
 def conditions(noise: str | None = None) -> list[Condition]:
-    """Clips as recorded, and then every disturbance; `noise` is a folder of recordings to be one as well."""
-    found = [Condition(*ALONE)]
+    """Clips as recorded, then every disturbance; `noise` is a folder of noise recordings, which adds conditions."""
+    listed = [Condition(CLEAN)]
     for color in ("white", "pink"):
-        found += [_at_snr(f"{color} noise", snr, Noise(p=1, snr_db=(snr, snr), color=color)) for snr in (30, 20, 10, 0)]
-    if noise is not None:
-        found += [
-            _at_snr("recorded noise", snr, BackgroundNoise(p=1, snr_db=(snr, snr), folder=noise)) for snr in (20, 10, 0)
+        listed += [
+            _at_snr(f"{color} noise", snr, Noise(p=1, snr_db=(snr, snr), color=color)) for snr in (30, 20, 10, 0)
         ]
-    for seconds in (0.3, 0.6, 1.0):
+    if noise is not None:
+        listed += [
+            _at_snr("background noise", snr, BackgroundNoise(p=1, snr_db=(snr, snr), folder=noise))
+            for snr in (20, 10, 0)
+        ]
+    for seconds in (0.3, 0.6, 1.0):  # the reverberation carries as much energy as the direct sound
         room = Reverb(p=1, rt60_seconds=(seconds, seconds), drr_db=(0.0, 0.0))
-        found.append(Condition("room, as loud as the voice", f"{seconds:.1f} s", room))
-    found += [Condition("level", f"{db:+d} dB", Gain(p=1, gain_db=(db, db))) for db in (-40, -20, -10, 10)]
-    found += [Condition("overloaded", f"by {-db} dB", Clipping(p=1, limit_db=(db, db))) for db in (-6, -12)]
-    found += [Condition("dull microphone", f"to {hz} Hz", LowPass(p=1, cutoff_hz=(hz, hz))) for hz in (4000, 2000)]
-    found.append(Condition("telephone", "", Telephone(p=1)))
-    found += [Condition("pitch", f"{st:+d} semitones", PitchShift(p=1, semitones=(st, st))) for st in (-2, 2)]
-    return found + [Condition("played", f"at {r} x", Speed(p=1, ratio=(r, r))) for r in (0.85, 1.15)]
+        listed.append(Condition("reverberation", f"RT60 {seconds:.1f} s", room))
+    listed += [Condition("gain", f"{db:+d} dB", Gain(p=1, gain_db=(db, db))) for db in (-40, -20, -10, 10)]
+    listed += [Condition("clipping", f"{db} dB of the peak", Clipping(p=1, limit_db=(db, db))) for db in (-6, -12)]
+    listed += [Condition("low-pass filter", f"{hz} Hz", LowPass(p=1, cutoff_hz=(hz, hz))) for hz in (4000, 2000)]
+    listed.append(Condition("telephone", "", Telephone(p=1)))
+    listed += [Condition("pitch shift", f"{st:+d} semitones", PitchShift(p=1, semitones=(st, st))) for st in (-2, 2)]
+    return listed + [Condition("speed", f"{r} x", Speed(p=1, ratio=(r, r))) for r in (0.85, 1.15)]
 
 
-def stress(held: HeldOut, noise: str | None = None, progress: bool = True) -> dict[str, Any]:
+def stress_test(held: HeldOut, noise: str | None = None, progress: bool = True) -> dict[str, Any]:
     """Scores of the held-out clips under every condition, ready for JSON.
 
-    Voices are enrolled where the recipe enrols them, by their clips as disturbed.
+    If the recipe adapts the model to each speaker, it does so with the disturbed clips.
+
+    Args:
+        held: of `load_held_out`.
+        noise: a folder of noise recordings for further conditions.
+        progress: shows a progress bar.
 
     Returns:
-        `protocol`, `n_clips`, `n_speakers`, and of each of `conditions` its `disturbance` and `amount`, `uar` and
-        `accuracy`, the `change` of the UAR from clips as recorded with its 95 % `interval` over speakers (None for a
-        single one), and the share of clips that are `unlike` training's (None where the checkpoint cannot tell).
+        `checkpoint`, `part`, `protocol`, `n_clips`, `n_speakers`, `chance` (the UAR of guessing), and `conditions`,
+        each with its `condition` and `strength`, `uar` and `accuracy`, the `change` of the UAR from the clips as
+        recorded with its 95 % `interval` over speakers (None for a single speaker), and `ood_fraction`, the share of
+        clips that are flagged as out-of-distribution (None without a detector).
 
     Raises:
-        DataError: the folder `noise` holds nothing to be used.
+        DataError: the folder `noise` holds no usable recording.
     """
     config, device = held.predictor.config, held.source.device
-    adapt, rate, stamp = config.model.adapt, config.data.sample_rate, held.stamp
-    known = held.predictor.ood_detector
+    adapt, rate, protocol = config.model.adapt, config.data.sample_rate, held.protocol
     counts: list[np.ndarray] = []
     rows: list[dict[str, Any]] = []
     load = cache(lambda folder: read_folder(folder, rate))
     planned = conditions(noise)
-    ready = [
-        load_recordings([each.transform] if each.transform else [], load, device) for each in planned
-    ]  # or refused at once
+    # All recordings are loaded before the first prediction, so that a wrong folder is refused at once.
+    transforms = [load_recordings([c.transform] if c.transform else [], load, device) for c in planned]
     bar = tqdm(planned, unit="condition", leave=False, disable=None if progress else True)
-    for condition, transforms in zip(bar, ready, strict=True):
-        source = Disturbed(held.source, transforms, rate) if transforms else held.source
-        heard = predict_clips(held.predictor, held.dataset, held.clips, source, adapt)
-        counts.append(_by_speaker(heard))
-        total = counts[-1].sum(0)
-        change = bootstrap_interval(np.stack([counts[-1], counts[0]], 1), _gain) if len(counts) > 1 else None
+    for condition, loaded in zip(bar, transforms, strict=True):
+        source = DisturbedAudio(held.source, loaded, rate) if loaded else held.source
+        predictions = predict_clips(held.predictor, held.dataset, held.clips, source, adapt)
+        counts.append(_by_speaker(predictions))
+        total, clean = counts[-1].sum(0), counts[0].sum(0)
+        interval = bootstrap_interval(np.stack([counts[-1], counts[0]], 1), _uar_change) if rows else None
         rows.append(
             {
-                "disturbance": condition.disturbance,
-                "amount": condition.amount,
+                "condition": condition.name,
+                "strength": condition.strength,
                 "uar": float(metrics.uar_from_confusion(total)),
                 "accuracy": float(metrics.accuracy_from_confusion(total)),
-                "change": float(metrics.uar_from_confusion(total) - metrics.uar_from_confusion(counts[0].sum(0))),
-                "interval": None if change is None else list(change),
-                "unlike": known.ood_fraction(source.batch, held.clips, rate) if known else None,
+                "change": float(metrics.uar_from_confusion(total) - metrics.uar_from_confusion(clean)),
+                "interval": None if interval is None else list(interval),
+                "ood_fraction": held.ood_fraction(source),
             }
         )
         if adapt:
-            stamp = adapted_stamp(held.stamp, heard.speaker_ids)
-    return {"protocol": stamp, "n_clips": len(held.clips), "n_speakers": len(counts[0]), "conditions": rows}
+            protocol = adapted_stamp(held.protocol, predictions.speaker_ids)
+    return {
+        "checkpoint": held.checkpoint,
+        "part": held.part,
+        "protocol": protocol,
+        "n_clips": len(held.clips),
+        "n_speakers": len(counts[0]),
+        "chance": 1 / len(np.unique(held.dataset.targets[held.clips])),
+        "conditions": rows,
+    }
 
 
-class Disturbed:
-    """A corpus whose clips are transformed whenever they are asked for, each in its own way, always the same."""
+class DisturbedAudio:
+    """A batch source whose clips are transformed, each clip in its own way and the same in every batch."""
 
     def __init__(self, source: BatchSource, transforms: Sequence[Transform], sample_rate: int) -> None:
         self.device = source.device
-        self._corpus, self._transforms, self._rate = source, transforms, float(sample_rate)
+        self._source, self._transforms, self._rate = source, transforms, float(sample_rate)
 
     def batch(self, clips: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]:
-        waveform, lengths = self._corpus.batch(clips)
+        """Waveforms `(B, T)`, zero beyond `lengths (B,)`, of these clips."""
+        waveform, lengths = self._source.batch(clips)
         numbers = torch.as_tensor(np.asarray(clips, np.int64)).to(self.device)
         return augment(self._transforms, waveform, lengths, numbers, self._rate, SEED, epoch=0)
 
 
-def format_stress(result: dict[str, Any]) -> str:
-    """A table for a terminal of 100 columns."""
+def write_stress_test(out: Path, result: Mapping[str, Any]) -> None:
+    """Writes stress.png and stress.json into a folder.
+
+    Raises:
+        DiskError: a file cannot be written.
+    """
+    figure = plots.stress_figure(result, result["chance"], f"Stress test [{result['protocol']}]")
+    write_files(out, {"stress.png": plots.figure_png(figure), "stress.json": to_json(result)})
+
+
+def format_stress_test(result: Mapping[str, Any]) -> str:
+    """The text report of `stress_test`."""
     rows = []
     for row in result["conditions"]:
         bounds = row["interval"]
-        min_confidence = f"{100 * bounds[0]:+.1f} to {100 * bounds[1]:+.1f}" if bounds else ""
-        moved = "" if (row["disturbance"], row["amount"]) == ALONE else f"{100 * row['change']:+.1f}"
-        told = "" if row["unlike"] is None else f"{100 * row['unlike']:.0f}"
-        rows.append([row["disturbance"], row["amount"], percent(row["uar"]), moved, min_confidence, told])
-    title = f"{result['n_clips']} clips of {result['n_speakers']} speakers [{result['protocol']}]"
-    header = ["UAR, %", "", "", "change", "95 % over speakers", "told unlike, %"]
-    return "\n".join(table(title, header, rows)[1:]) + "\n"
+        interval = f"{100 * bounds[0]:+.1f} to {100 * bounds[1]:+.1f}" if bounds else ""
+        change = "" if row["condition"] == CLEAN else f"{100 * row['change']:+.1f}"
+        flagged = "" if row["ood_fraction"] is None else f"{100 * row['ood_fraction']:.0f}"
+        rows.append([row["condition"], row["strength"], percent(row["uar"]), change, interval, flagged])
+    header = ["condition", "strength", "UAR, %", "change", "95 % over speakers", "flagged OOD, %"]
+    return "\n".join([*format_head(result), *table("One disturbance at a time", header, rows)]) + "\n"
 
 
-def _at_snr(disturbance: str, snr_db: int, transform: Transform | RecordingTransform) -> Condition:
-    return Condition(disturbance, f"{snr_db} dB below" if snr_db else "as loud", transform)
+def _at_snr(name: str, snr_db: int, transform: Transform | RecordingTransform) -> Condition:
+    return Condition(name, f"{snr_db} dB SNR", transform)
 
 
-def _by_speaker(heard: Predictions) -> np.ndarray:
-    """`(S, C, C)` confusions."""
-    guesses, classes = heard.probabilities.argmax(1), len(heard.labels)
-    speakers = clips_by_name(heard.speaker_ids).values()
-    return np.stack([metrics.confusion_matrix(heard.targets[rows], guesses[rows], classes) for rows in speakers])
+def _by_speaker(p: Predictions) -> np.ndarray:
+    """Confusion matrices `(S, C, C)` of the speakers."""
+    predicted, classes = p.predicted, len(p.labels)
+    speakers = clips_by_name(p.speaker_ids).values()
+    return np.stack([metrics.confusion_matrix(p.targets[rows], predicted[rows], classes) for rows in speakers])
 
 
-def _gain(counts: np.ndarray) -> np.ndarray:
+def _uar_change(counts: np.ndarray) -> np.ndarray:
     """From counts `(..., 2, C, C)`, disturbed and as recorded, to the difference of their UARs."""
     uar = metrics.uar_from_confusion(counts)
     return uar[..., 0] - uar[..., 1]

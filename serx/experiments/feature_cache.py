@@ -1,44 +1,58 @@
-"""Features computed once: a front end that knows a waveform again, for clips that no epoch changes.
+"""`CachedFeatures`: a feature stack that computes the features of a waveform once, for training without augmentation.
 
-A clip's features depend neither on its neighbors nor on its padding, so what was computed in one batch serves in the
-next, to rounding (and not to the bit, which is why runs that may be resumed do without).
+The features of a clip depend neither on the other clips of its batch nor on padding, so features computed in one batch
+are valid in the next. They are equal to rounding, not to the bit, so runs that can be resumed do not use this.
 """
+
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from serx.dsp.mel_warp import Warp
-from serx.features.stack import FeatureStack
+from serx.features.stack import FeaturesConfig, FeatureStack
+from serx.recognizer import Recognizer
 
-Memory = dict[int, np.ndarray]  # hash of a waveform's samples -> (F, N)
+
+class FeatureCache(dict[int, np.ndarray]):
+    """Features (F, N) by the hash of the samples of a waveform. Copies of a model share it."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "FeatureCache":
+        return self
 
 
-def remember(features: FeatureStack, memory: Memory) -> None:
-    """Makes `features` look into `memory` first; one memory serves any number of front ends of equal settings.
+class CachedFeatures(FeatureStack):
+    """`FeatureStack` that looks into a cache first; one cache serves any number of stacks with equal settings.
 
-    Does nothing to a front end that is trained, and nothing for waveforms on an accelerator, where computing is
-    cheaper than knowing again.
+    On an accelerator, where computing features is cheaper than a transfer, and for warped clips it computes as usual.
     """
-    if features.config.trainable:
-        return
-    compute = features.forward
 
-    def recall(waveform: Tensor, lengths: Tensor, warp: Warp | None = None) -> tuple[Tensor, Tensor]:
+    def __init__(self, config: FeaturesConfig, sample_rate: int, cache: FeatureCache) -> None:
+        super().__init__(config, sample_rate)
+        self.cache = cache
+
+    def forward(self, waveform: Tensor, lengths: Tensor, warp: Warp | None = None) -> tuple[Tensor, Tensor]:
+        """`waveform (B, T)`, `lengths (B,)` -> `features (B, F, N)`, `frames (B,)`."""
         if warp is not None or waveform.device.type != "cpu":
-            return compute(waveform, lengths, warp)
-        host = waveform.numpy()
-        keys = [hash(row[:length].tobytes()) for row, length in zip(host, lengths.tolist(), strict=True)]
-        new = [i for i, key in enumerate(keys) if key not in memory]
+            return super().forward(waveform, lengths, warp)
+        samples = waveform.numpy()
+        keys = [hash(row[:length].tobytes()) for row, length in zip(samples, lengths.tolist(), strict=True)]
+        new = [i for i, key in enumerate(keys) if key not in self.cache]
         if new:
-            rows, frames = compute(waveform[new], lengths[new])
-            for i, row, count in zip(new, rows.detach().numpy(), frames.tolist(), strict=True):
-                memory[keys[i]] = row[:, :count].copy()
-        known = [memory[key] for key in keys]
-        counts = [row.shape[1] for row in known]
-        batch = np.zeros((len(known), known[0].shape[0], max(counts)), np.float32)
-        for place, row in zip(batch, known, strict=True):
-            place[:, : row.shape[1]] = row
+            features, frames = super().forward(waveform[new], lengths[new])
+            for i, row, count in zip(new, features.detach().numpy(), frames.tolist(), strict=True):
+                self.cache[keys[i]] = row[:, :count].copy()
+        rows = [self.cache[key] for key in keys]
+        counts = [row.shape[1] for row in rows]
+        batch = np.zeros((len(rows), rows[0].shape[0], max(counts)), np.float32)
+        for padded, row in zip(batch, rows, strict=True):
+            padded[:, : row.shape[1]] = row
         return torch.from_numpy(batch), torch.tensor(counts)
 
-    features.forward = recall  # type: ignore[method-assign]
+
+def cache_features(recognizer: Recognizer, cache: FeatureCache) -> None:
+    """Replaces the feature stack of a recognizer by one with a cache, unless its filters are trained."""
+    stack = recognizer.features
+    if not stack.config.trainable:
+        recognizer.features = CachedFeatures(stack.config, stack.sample_rate, cache).to(stack.dct.device)

@@ -1,4 +1,4 @@
-"""Commands side by side in processes: so many at a time, each job's one after the other, signals passed on."""
+"""Run commands in parallel processes: a limited number at a time, the commands of a job one after another."""
 
 import os
 import signal
@@ -19,12 +19,12 @@ POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Job:
-    """Commands to run in turn until one fails.
+    """Commands to run one after another until one fails.
 
     Attributes:
-        name: for the people who wait.
-        commands: from the slot that is free (0, 1, ...), which may mean a device, to the command lines.
-        log: where all that they print goes, after what is there.
+        name: for messages.
+        commands: from the free slot (0, 1, ...), which can stand for a device, to the command lines.
+        log: the file that their output is appended to.
     """
 
     name: str
@@ -33,45 +33,55 @@ class Job:
 
 
 @dataclass
-class _Running:
+class _RunningJob:
     job: Job
-    rest: deque[Sequence[str]]
-    began: float = field(default_factory=time.monotonic)
+    remaining: deque[Sequence[str]]
+    started: float = field(default_factory=time.monotonic)
     process: subprocess.Popen[bytes] = field(init=False)
 
     def start_next(self, environment: dict[str, str]) -> None:
         try:
             self.job.log.parent.mkdir(parents=True, exist_ok=True)
             with self.job.log.open("ab") as log:
-                # A session of its own: Ctrl-C in the terminal would reach it twice, and the second one does not wait.
+                # In a session of its own (on Windows, a process group): otherwise Ctrl-C in the terminal would reach it
+                # twice, and a second signal ends it before it has saved.
                 self.process = subprocess.Popen(
-                    self.rest.popleft(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
-                    start_new_session=True,
+                    self.remaining.popleft(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+                    start_new_session=True, creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
                 )  # fmt: skip
         except OSError as error:
             where = f"{self.job.log}: cannot write here: {error.strerror} ({free_space(self.job.log)})"
             raise DiskError(f"{where}; choose another --out") from error
 
+    def stop(self, number: int) -> None:
+        """Passes a signal on; on Windows, which has none of them between processes, Ctrl-Break."""
+        if self.process.poll() is None:
+            self.process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", number))
 
-def run_side_by_side(
+
+def run_in_parallel(
     jobs: Sequence[Job], slots: int, threads: int, on_end: Callable[[Job, int, float], None]
 ) -> int | None:
-    """Runs the jobs, at most `slots` at a time; one that fails stops no other.
+    """Runs the jobs, at most `slots` at a time; a job that fails stops no other.
 
-    The first SIGINT, SIGTERM or SIGHUP is passed on to all that run, which may save and stop; no other job begins. A
-    second one ends them at once. Where we are killed outright, scripts of serx among them stop as if told to.
+    The first SIGINT, SIGTERM or SIGHUP is passed on to all running processes, which can save and stop; no further job
+    starts. A second signal ends them at once. If this process is killed, serx commands among its children stop as on
+    SIGTERM.
 
     Args:
-        jobs: in the order in which they begin.
+        jobs: in the order in which they start.
         slots: how many at a time.
-        threads: CPU threads of each, told by the environment.
-        on_end: called with each job that ended, its exit code and its seconds, but not with those that were stopped.
+        threads: CPU threads of each process, set in its environment.
+        on_end: called with each job that ended, its exit code and its seconds; not called for jobs that were stopped.
 
     Returns:
-        The signal that stopped it, or None.
+        The signal that stopped the jobs, or None.
+
+    Raises:
+        DiskError: a log cannot be written.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), PARENT_PROCESS: str(os.getpid())}
-    waiting, running = deque(jobs), dict[int, _Running]()
+    waiting, running = deque(jobs), dict[int, _RunningJob]()
     with catch_signals() as signals:
         passed_on = False
         try:
@@ -79,29 +89,28 @@ def run_side_by_side(
                 for slot in sorted(set(range(slots)) - running.keys()):
                     if waiting and not signals:
                         job = waiting.popleft()
-                        one = _Running(job, deque(job.commands(slot)))
-                        one.start_next(environment)
-                        running[slot] = one
+                        running_job = _RunningJob(job, deque(job.commands(slot)))
+                        running_job.start_next(environment)
+                        running[slot] = running_job
                 if signals and not passed_on:
-                    _tell(running, signals[0])
+                    _stop_all(running, signals[0])
                     passed_on = True
                 time.sleep(POLL_SECONDS)
-                for slot, one in list(running.items()):
-                    code = one.process.poll()
-                    if code == 0 and one.rest and not signals:
-                        one.start_next(environment)
+                for slot, running_job in list(running.items()):
+                    code = running_job.process.poll()
+                    if code == 0 and running_job.remaining and not signals:
+                        running_job.start_next(environment)
                     elif code is not None:
                         del running[slot]
                         if not signals:
-                            on_end(one.job, code, time.monotonic() - one.began)
+                            on_end(running_job.job, code, time.monotonic() - running_job.started)
         finally:
-            _tell(running, signal.SIGTERM)
-            for one in running.values():
-                one.process.wait()
+            _stop_all(running, signal.SIGTERM)
+            for running_job in running.values():
+                running_job.process.wait()
     return signals[0] if signals else None
 
 
-def _tell(running: dict[int, _Running], number: int) -> None:
-    for one in running.values():
-        if one.process.poll() is None:
-            one.process.send_signal(number)
+def _stop_all(running: dict[int, _RunningJob], number: int) -> None:
+    for running_job in running.values():
+        running_job.stop(number)

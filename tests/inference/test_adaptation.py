@@ -9,7 +9,7 @@ from serx.data.batches import make_batch_source
 from serx.data.dataset import load_dataset
 from serx.data.synthetic.corpus import make_corpus
 from serx.errors import ConfigError, DataError
-from serx.evaluation.held_out import evaluate_checkpoint
+from serx.evaluation import evaluate
 from serx.features.stack import FeaturesConfig
 from serx.inference.adaptation import PRIOR, Prototypes, adapted, capture_embeddings
 from serx.inference.classify import classify
@@ -171,14 +171,15 @@ def test_a_model_without_batch_norms_says_so_before_it_is_trained():
 
 
 def test_evaluation_enrols_each_voice_by_itself_and_says_so(checkpoint, tiny_config):
-    plain = evaluate_checkpoint(checkpoint, None, "test", CPU, progress=False)
-    known = evaluate_checkpoint(checkpoint, None, "test", CPU, progress=False, adapt=True)
-    assert "ADAPTED" not in plain.stamp and "alone" not in plain.extra
-    assert "ADAPTED to each speaker with 12 unlabeled clips" in known.stamp
+    plain = evaluate(checkpoint, None, "test", CPU, progress=False)
+    known = evaluate(checkpoint, None, "test", CPU, progress=False, adapt=True)
+    assert "ADAPTED" not in plain.protocol and "without_adaptation" not in plain.details
+    assert "ADAPTED to each speaker with 12 unlabeled clips" in known.protocol
     by_itself = plain.predictions.probabilities
     hit = by_itself.argmax(1) == plain.predictions.targets
     nll = -np.log(by_itself[np.arange(len(hit)), plain.predictions.targets]).mean()
-    assert known.extra["alone"] == pytest.approx({"uar": hit.mean(), "accuracy": hit.mean(), "nll": nll}, abs=1e-6)
+    expected = {"uar": hit.mean(), "accuracy": hit.mean(), "nll": nll}
+    assert known.details["without_adaptation"] == pytest.approx(expected, abs=1e-6)
     predictor, dataset = Predictor(checkpoint, CPU), load_dataset(tiny_config().data, progress=False)
     corpus = make_batch_source(dataset.audio_cache, CPU)
     for speaker_id in ("ravdess/05", "ravdess/06"):
@@ -192,8 +193,8 @@ def test_evaluation_enrols_each_voice_by_itself_and_says_so(checkpoint, tiny_con
 
 def test_a_recipe_may_ask_for_it_and_the_command_line_may_not_want_it(trained):
     path = trained("train.epochs=1", "model.adapt=true")
-    assert "ADAPTED" in evaluate_checkpoint(path, None, "test", CPU, progress=False).stamp
-    assert "ADAPTED" not in evaluate_checkpoint(path, None, "test", CPU, progress=False, adapt=False).stamp
+    assert "ADAPTED" in evaluate(path, None, "test", CPU, progress=False).protocol
+    assert "ADAPTED" not in evaluate(path, None, "test", CPU, progress=False, adapt=False).protocol
 
 
 def test_a_speaker_of_one_clip_is_named(checkpoint, tmp_path):
@@ -203,7 +204,7 @@ def test_a_speaker_of_one_clip_is_named(checkpoint, tmp_path):
             name.parent.mkdir(exist_ok=True)
             soundfile.write(name, speechlike(0.5, 170 + 9 * actor + 31 * take, 90 + 10 * actor + take), RATE)
     with pytest.raises(DataError, match=r"ravdess/08: 1 clips of a voice are too few.*--no-adapt"):
-        evaluate_checkpoint(checkpoint, str(tmp_path / "few"), "test", CPU, progress=False, adapt=True)
+        evaluate(checkpoint, str(tmp_path / "few"), "test", CPU, progress=False, adapt=True)
 
 
 def test_files_are_predicted_as_by_one_who_knows_the_voice(checkpoint, tiny_root):

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from serx import checkpoint
 from serx.data.batches import make_batch_source
 from serx.data.dataset import load_dataset, split_dataset
-from serx.evaluation.held_out import evaluate_checkpoint
+from serx.evaluation import evaluate
 from serx.plots.training import spectrogram_figure
 from serx.training import tensorboard as tracking
 from serx.training import trainer as loop
@@ -27,7 +27,7 @@ def ended(tiny_config, tmp_path):
     """A run whose best epoch is not its last, and what its best checkpoint says of the validation clips."""
     config = tiny_config("train.epochs=4")
     outcome = fit(config, tmp_path / "run", progress=False)
-    predictions = evaluate_checkpoint(tmp_path / "run" / BEST, None, "valid", CPU, progress=False).predictions
+    predictions = evaluate(tmp_path / "run" / BEST, None, "valid", CPU, progress=False).predictions
     return config, outcome, predictions
 
 
