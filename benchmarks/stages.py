@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from serx.augment.transform import Transform
 from serx.data.audio import AudioConfig, decode
 from serx.data.audio_cache import open_audio_cache
 from serx.data.batches import make_batch_source
-from serx.features.stack import FeatureName, FeaturesConfig, FeatureStack
+from serx.features import FeaturesConfig, FeatureStack, feature_names
 from serx.seeding import ClipRandom
 
 from .given import GAIN_DB, MORE_MELS, RATE, SEMITONES, SHIFT_SECONDS, SNR_DB, SPEED, TEMPO, Given
@@ -140,7 +140,7 @@ def stages() -> list[Stage]:
     made += [Stage(t.kind, "augmentation", f"`{t.kind}` of every clip", _augmentation(t)) for t in AUGMENTATIONS]
     made += [Stage(t.kind, "augmentation", f"`{t.kind}` of log-mels", _masking(t)) for t in MASKS]
     made += [Stage(m, "augmentation", f"`{m}` of log-mels", _mixing(**{m: how})) for m, how in MIXTURES.items()]
-    for name in get_args(FeatureName):
+    for name in feature_names():
         about = {"logmel": "log-mel 64", "mfcc": "MFCC 40 of 128 mels"}.get(name, name)
         config = MFCC if name == "mfcc" else FeaturesConfig(stack=(name,))
         made.append(Stage(name, "features", about, _features(config)))

@@ -1,7 +1,6 @@
 """On a GPU: the same numbers as on the CPU, and a training step that never waits."""
 
 import os
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -29,7 +28,7 @@ from serx.data.batches import DeviceAudio, StreamedAudio, make_batch_source
 from serx.data.dataset import load_dataset, split_dataset
 from serx.dsp.channel import channel_features
 from serx.dsp.mel_warp import Warp
-from serx.features.stack import FeatureName, FeaturesConfig, FeatureStack
+from serx.features import FeaturesConfig, FeatureStack, feature_names
 from serx.inference.adaptation import adapted
 from serx.models.cnn2d import Cnn2dConfig
 from serx.models.layers import BidirectionalGru
@@ -69,7 +68,7 @@ def test_features_are_the_cpus(front_end, clips):
     assert (here - there).abs().max() < 1e-4 * there.abs().max()
 
 
-@pytest.mark.parametrize("name", get_args(FeatureName))
+@pytest.mark.parametrize("name", feature_names())
 def test_each_feature_is_the_cpus_and_never_waits_for_the_device(name, clips):
     config = FeaturesConfig(stack=(name,), statistics=("mean", "std", "median", "range"))
     stack, (waveform, lengths) = FeatureStack(config, RATE), batched(clips, extra=700)

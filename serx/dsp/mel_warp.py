@@ -54,7 +54,7 @@ def shifted_mel_power(power: Tensor, scale: MelScale, steps: Tensor) -> Tensor:
 
     `steps (B,)` is int64 in 105..156. A clip at 128 has the values of `mel_power` bit for bit.
 
-    >>> power, scale = torch.ones(2, 10, 513), MelScale(16000, 1024, 64, 0.0, 8000.0)
+    >>> power, scale = torch.ones(2, 10, 129), MelScale(16000, 256, 8, 0.0, 8000.0)
     >>> shifted = shifted_mel_power(power, scale, torch.tensor([128, 140]))
     >>> torch.equal(shifted[0], mel_power(power, scale)[0])
     True

@@ -53,9 +53,7 @@ def change_speed(waveform: Tensor, lengths: Tensor, steps: Tensor, slowest: int)
     def read(part: Tensor, bounds: tuple[float, float], size: int, steps: Tensor) -> Tensor:
         return read_at(part, steps, size)
 
-    changed = map_similar_ratios(
-        read, CPU_CHUNK, steps, bounds, unchanged, waveform, lengths, new_lengths, size, steps
-    )
+    changed = map_similar_ratios(read, CPU_CHUNK, steps, bounds, unchanged, waveform, lengths, new_lengths, size, steps)
     return changed, new_lengths
 
 

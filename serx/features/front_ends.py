@@ -1,7 +1,7 @@
 """Front ends: waveform to power spectrum by torch, torchaudio or nnAudio, and nnAudio's constant-Q transform.
 
-The three spectra agree to 1e-5; torch's is the fastest on a CPU, nnAudio's can be learned. nnAudio is imported where it
-is used: it brings scipy's signal processing, which takes seconds.
+The three spectra agree to 1e-5. torch's is the fastest on a CPU; nnAudio's can be learned. nnAudio is imported only
+where it is used, since it imports scipy's signal processing, which takes seconds.
 """
 
 from contextlib import AbstractContextManager
@@ -13,13 +13,18 @@ from torchaudio.transforms import Spectrogram
 
 from serx.dsp.spectrum import analysis_window, power_spectrum
 
-CQT_LOWEST = 440 * 2 ** (-33 / 12)  # Hz, C2: below most voices, and a window of 0.8 s already
+CQT_LOWEST = 440 * 2 ** (-33 / 12)  # Hz, C2: below most voices; its window is 0.8 s long
 CQT_OCTAVES = 6  # to C8, 4186 Hz
-CQT_BINS = 36  # an octave
+CQT_BINS = 36  # per octave
 
 
 def front_end(name: str, n_fft: int, win_length: int, hop_length: int, sample_rate: int, trainable: bool) -> nn.Module:
-    """A module `(B, T)` -> power `(B, N, n_fft // 2 + 1)`."""
+    """The front end of that name: a module from `waveform (B, T)` to power `(B, N, n_fft // 2 + 1)`.
+
+    Args:
+        name: `torch`, `torchaudio` or `nnaudio`.
+        trainable: makes nnAudio's kernels parameters.
+    """
     if name == "torch":
         return TorchSpectrum(n_fft, win_length, hop_length)
     if name == "torchaudio":
@@ -28,7 +33,7 @@ def front_end(name: str, n_fft: int, win_length: int, hop_length: int, sample_ra
 
 
 class TorchSpectrum(nn.Module):
-    """torch's FFT over unfolded frames: the fastest of the three on a CPU."""
+    """torch's FFT of overlapping frames: the fastest of the three on a CPU."""
 
     window: Tensor
 
@@ -42,21 +47,21 @@ class TorchSpectrum(nn.Module):
 
 
 class TorchaudioSpectrum(nn.Module):
-    """torchaudio's `Spectrogram`, told to pad with zeros."""
+    """torchaudio's `Spectrogram` with zero padding."""
 
     def __init__(self, n_fft: int, win_length: int, hop_length: int) -> None:
         super().__init__()
         self.transform = Spectrogram(n_fft, win_length, hop_length, power=2.0, pad_mode="constant")
-        _forget_buffers(self.transform)
+        _exclude_from_state(self.transform)
 
     def forward(self, waveform: Tensor) -> Tensor:
         return self.transform(waveform).transpose(1, 2)
 
 
 class NnAudioSpectrum(nn.Module):
-    """nnAudio's STFT as two convolutions, whose kernels can be learned.
+    """nnAudio's STFT: two convolutions, whose kernels can be learned.
 
-    Power is taken from the complex output: its own magnitude has no gradient on silence.
+    The power is computed from the complex output, because nnAudio's magnitude has no gradient on silence.
     """
 
     def __init__(self, n_fft: int, win_length: int, hop_length: int, sample_rate: int, trainable: bool) -> None:
@@ -73,7 +78,7 @@ class NnAudioSpectrum(nn.Module):
             trainable=trainable,
             verbose=False,
         )
-        _forget_buffers(self.transform)
+        _exclude_from_state(self.transform)
 
     def forward(self, waveform: Tensor) -> Tensor:
         with _full_precision():
@@ -83,8 +88,9 @@ class NnAudioSpectrum(nn.Module):
 class ConstantQ(nn.Module):
     """nnAudio's constant-Q magnitude from C2 to C8, `(B, T)` -> `(B, N, 216)`; within 1 % of `librosa.cqt`.
 
-    Octave after octave at half the rate, so `hop_length` must be a multiple of 32. A clip is lengthened by the reach
-    of the lowest kernel and the low-pass filters: they ring past its end, and would be cut there in a clip alone.
+    Each octave is computed at half the sample rate of the one above, so `hop_length` must be a multiple of 32. Zeros
+    are appended to the waveform, as many as the lowest kernel and the low-pass filters reach: otherwise these would be
+    cut off at the end of the batch, and a clip's last frames would depend on the batch.
     """
 
     def __init__(self, hop_length: int, sample_rate: int) -> None:
@@ -102,7 +108,7 @@ class ConstantQ(nn.Module):
             earlydownsample=False,
             verbose=False,
         )
-        _forget_buffers(self.transform)
+        _exclude_from_state(self.transform)
         taps = self.transform.lowpass_filter.shape[-1]
         self.reach = (self.transform.n_fft // 2 + taps) << (CQT_OCTAVES - 1)
 
@@ -115,13 +121,13 @@ class ConstantQ(nn.Module):
 
 
 def _full_precision() -> AbstractContextManager[None]:
-    """Convolutions in float32: a GPU's would be rounded to TF32, three decimal digits, as torch sets cuDNN."""
+    """Convolutions in float32: torch lets cuDNN round them to TF32, three decimal digits, on a GPU."""
     cudnn = torch.backends.cudnn
     return cudnn.flags(cudnn.enabled, cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
 
 
-def _forget_buffers(module: nn.Module) -> None:
-    """Keeps a library's constant filters (4 MB of them in nnAudio) out of the state_dict."""
+def _exclude_from_state(module: nn.Module) -> None:
+    """Keeps a library's constant filters (4 MB in nnAudio) out of the state_dict."""
     for part in module.modules():
         for name, buffer in list(part.named_buffers(recurse=False)):
             part.register_buffer(name, buffer, persistent=False)

@@ -11,7 +11,7 @@ from serx.errors import ConfigError
 from serx.features.stack import FeaturesConfig, FeatureStack
 from serx.seeding import ClipRandom
 from tests.conftest import RATE, batched
-from tests.dsp.test_spectral_shape import tone
+from tests.dsp.test_descriptors import tone
 
 
 def warp_of(rates: list[float], steps: list[int], slowest: float = 0.5) -> Warp:

@@ -8,7 +8,7 @@ import torch
 from serx.dsp.chroma import chroma_filters, tonnetz
 from serx.features.front_ends import CQT_BINS, CQT_LOWEST, CQT_OCTAVES
 from tests.conftest import RATE
-from tests.dsp.test_spectral_shape import HOP, N_FFT, rows_of, tone
+from tests.dsp.test_descriptors import HOP, N_FFT, rows_of, tone
 from tests.features.test_stack import worst_relative_error
 
 NOTES = ["C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B"]

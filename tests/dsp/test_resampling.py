@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from serx.dsp.resampling import RATIO_STEPS, change_speed, play
+from serx.dsp.resampling import RATIO_STEPS, change_speed, change_speed_uniformly
 from tests.conftest import batched
 
 RATE = 16_000
@@ -66,6 +66,6 @@ def test_a_clip_does_not_hear_its_neighbours_or_the_bound_on_speed():
 def test_a_batch_at_one_speed_is_what_each_clip_is_at_that_speed_to_the_bit(clips, speed):
     waveform, lengths = batched(clips, extra=77)
     expected, counts = change_speed(waveform, lengths, torch.full_like(lengths, speed), speed)
-    played, new = play(waveform, lengths, speed)
+    played, new = change_speed_uniformly(waveform, lengths, speed)
     assert torch.equal(new, counts)
     assert torch.equal(played, expected[:, : played.shape[1]]) and not expected[:, played.shape[1] :].any()

@@ -1,6 +1,6 @@
 """Features against librosa, in closed form, and whatever the neighbors."""
 
-from typing import get_args
+
 
 import librosa
 import numpy as np
@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from serx.errors import ConfigError
-from serx.features.stack import FeatureName, FeaturesConfig, FeatureStack
+from serx.features import FeaturesConfig, FeatureStack, feature_names
 from tests.conftest import RATE, batched
 
 FRONT_ENDS = ["torch", "torchaudio", "nnaudio"]
-EVERY = get_args(FeatureName)
+EVERY = feature_names()
 
 
 def by_librosa(wave: np.ndarray, config: FeaturesConfig) -> np.ndarray:
@@ -213,7 +213,7 @@ def test_features_that_do_not_fit_under_the_sample_rate_are_refused(name, key):
 
 @pytest.mark.parametrize("edges", [{"f_min": 4000.0}, {"f_min": 9000.0}, {"f_max": 4001.0}])
 def test_mel_bands_above_half_the_sample_rate_are_refused(edges):
-    with pytest.raises(ConfigError, match="sound at 8000 Hz ends at 4000 Hz"):
+    with pytest.raises(ConfigError, match="audio at 8000 Hz ends at 4000 Hz"):
         FeatureStack(FeaturesConfig(**edges), 8000)
     assert FeatureStack(FeaturesConfig(stack=("zcr",), **edges), 8000)  # has no mel bands
     assert FeatureStack(FeaturesConfig(f_max=4000.0), 8000)
