@@ -35,23 +35,23 @@ def main(arguments: argparse.Namespace) -> int:
 
     from serx.data.audio import audio_files, decode
     from serx.inference.adaptation import adapted
-    from serx.inference.export import export
+    from serx.inference.export import export_onnx
     from serx.inference.predictor import Predictor
 
     out = Path(arguments.out or Path(arguments.checkpoint).with_suffix(".onnx"))
-    predictor = Predictor(arguments.checkpoint, torch.device("cpu"))
+    predictor = Predictor.load(arguments.checkpoint, torch.device("cpu"))
     whole = {"trim_db": None, "offset_seconds": 0.0, "duration_seconds": None}  # the ONNX file trims and cuts by itself
     clips = [decode(path, predictor.config.data.model_copy(update=whole)) for path in audio_files(arguments.audio)]
-    voice, unused = predictor.recordings(audio_files(arguments.adapt_to or []))
+    speaker_clips, unused = predictor.adaptation_clips(audio_files(arguments.adapt_to or []))
     for path, reason in unused.items():
         print(f"{path}: not used for adaptation: {reason}", file=sys.stderr)
-    with adapted(predictor.recognizer, voice) if arguments.adapt_to else nullcontext():
-        exported = export(predictor, out, clips)
+    with adapted(predictor.recognizer, speaker_clips) if arguments.adapt_to else nullcontext():
+        exported = export_onnx(predictor, out, clips)
     print(
-        f"{out}: {exported.bytes / 1e6:.1f} MB\n"
+        f"{out}: {exported.n_bytes / 1e6:.1f} MB\n"
         f"waveform (1, samples) float32 at {predictor.config.data.sample_rate} Hz -> "
         f"probabilities (1, {len(predictor.labels)}): {', '.join(predictor.labels)}\n"
-        f"compared with the checkpoint on {exported.clips} clips: probabilities differ by at most "
-        f"{exported.difference:.1g}"
+        f"compared with the checkpoint on {exported.n_clips} clips: probabilities differ by at most "
+        f"{exported.max_difference:.1g}"
     )
     return 1 if unused else 0

@@ -8,13 +8,12 @@ import argparse
 import json
 import sys
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serx.cli import common
 
 if TYPE_CHECKING:
-    from serx.inference.segmentation import Utterance
+    from serx.inference.predictor import PredictedSegment
 
 EXAMPLES = """  %(prog)s --checkpoint best.safetensors                           (the microphone)
   %(prog)s --checkpoint best.safetensors --adapt-to mine/          (adapted to your voice)
@@ -36,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sample-rate", type=int, default=16_000, metavar="HZ", help="of the samples that `-` reads; default: 16000"
     )
     parser.add_argument(
-        "--json", action="store_true", help="print one object a line: start, end (s), label, probabilities, unlike"
+        "--json", action="store_true", help="print one object a line: start, end (s), label, probabilities, ood"
     )
     parser.add_argument(
         "audio",
@@ -48,32 +47,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Prints a line for each utterance; returns 1 where no speech was found."""
-    from serx.data.audio import audio_files, prepare_clip, read_blocks
+    from serx.data.audio import audio_files
     from serx.device import choose_device
     from serx.inference.adaptation import adapted
-    from serx.inference.predictor import Predictor, verdict
-    from serx.inference.segmentation import RATE, utterances
-    from serx.inference.streaming import from_microphone, from_stream
+    from serx.inference.predictor import Predictor
+    from serx.inference.segmentation import RATE
+    from serx.inference.streaming import microphone_blocks, pcm_blocks
 
-    predictor = Predictor(arguments.checkpoint, choose_device(arguments.device, "--device"))
-    voice, unused = predictor.recordings(audio_files(arguments.adapt_to or []))
+    device = choose_device(arguments.device, "--device")
+    predictor = Predictor.load(arguments.checkpoint, device, arguments.min_confidence)
+    clips, unused = predictor.adaptation_clips(audio_files(arguments.adapt_to or []))
     for path, reason in unused.items():
         print(f"{path}: not used for adaptation: {reason}", file=sys.stderr)
     if arguments.audio is None:
-        source = from_microphone(arguments.microphone, RATE)
+        segments = predictor.stream(microphone_blocks(arguments.microphone, RATE), RATE)
         print("listening; a prediction follows each pause; Ctrl-C stops", file=sys.stderr)
     elif arguments.audio == "-":
-        source = from_stream(sys.stdin.buffer, arguments.sample_rate, RATE)
+        segments = predictor.stream(pcm_blocks(sys.stdin.buffer, arguments.sample_rate, RATE), RATE)
     else:
-        source = read_blocks(Path(arguments.audio), RATE)
+        segments = predictor.stream(arguments.audio)
     count = 0
     try:
-        with adapted(predictor.recognizer, voice) if arguments.adapt_to else nullcontext():
-            for utterance in utterances(source):
-                clip = prepare_clip(utterance.waveform, RATE, predictor.config.data)
-                [probabilities], [unlike] = predictor.probabilities([clip]), predictor.unlike([clip])
-                label = verdict(probabilities, arguments.min_confidence)
-                print(output_line(utterance, label, probabilities, unlike, arguments.json), flush=True)
+        with adapted(predictor.recognizer, clips) if arguments.adapt_to else nullcontext():
+            for segment in segments:
+                print(output_line(segment, arguments.json), flush=True)
                 count += 1
     except KeyboardInterrupt:
         if arguments.audio is not None:
@@ -84,17 +81,17 @@ def main(arguments: argparse.Namespace) -> int:
     return 0 if count and not unused else 1
 
 
-def output_line(
-    utterance: "Utterance", label: str, probabilities: dict[str, float], unlike: str | None, as_json: bool
-) -> str:
+def output_line(segment: "PredictedSegment", as_json: bool) -> str:
     """Start and end in seconds, the label, then every emotion from the most probable down.
 
     A second line names what is unusual about an out-of-distribution recording.
     """
+    prediction = segment.prediction
     if as_json:
-        times = {"start": round(utterance.start, 2), "end": round(utterance.end, 2)}
-        return json.dumps({**times, "label": label, "probabilities": probabilities, "unlike": unlike})
-    ranked = sorted(probabilities.items(), key=lambda item: -item[1])
+        times = {"start": round(segment.start, 2), "end": round(segment.end, 2)}
+        fields = {"label": prediction.label, "probabilities": prediction.probabilities, "ood": prediction.ood}
+        return json.dumps({**times, **fields})
+    ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
     percents = "  ".join(f"{name} {100 * probability:.0f}%" for name, probability in ranked)
-    warning = f"\n{'':22}UNLIKE the recordings it was trained on: {unlike}" if unlike else ""
-    return f"{utterance.start:7.1f} to {utterance.end:5.1f} s   {label:<10} {percents}{warning}"
+    warning = f"\n{'':22}unlike the recordings it was trained on: {prediction.ood}" if prediction.ood else ""
+    return f"{segment.start:7.1f} to {segment.end:5.1f} s   {prediction.label:<10} {percents}{warning}"

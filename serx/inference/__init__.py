@@ -1,0 +1,29 @@
+"""From a checkpoint to predictions: of files, arrays, running speech, a microphone, and in other programs.
+
+predictor.py      checkpoint -> Predictor -> Prediction
+adaptation.py     adapt a recognizer to one speaker with unlabeled clips
+segmentation.py   cut running speech at its pauses (voice activity detection)
+streaming.py      blocks of samples from another program or a microphone
+export.py         one ONNX file, waveform -> probabilities
+classify.py       probabilities of many clips in batches, for validation and evaluation
+"""
+
+from serx.inference.adaptation import adapted
+from serx.inference.export import ExportResult, export_onnx
+from serx.inference.predictor import PredictedSegment, Prediction, Predictor
+from serx.inference.segmentation import Segment, SpeechSegmenter, speech_segments
+from serx.inference.streaming import microphone_blocks, pcm_blocks
+
+__all__ = [
+    "ExportResult",
+    "PredictedSegment",
+    "Prediction",
+    "Predictor",
+    "Segment",
+    "SpeechSegmenter",
+    "adapted",
+    "export_onnx",
+    "microphone_blocks",
+    "pcm_blocks",
+    "speech_segments",
+]

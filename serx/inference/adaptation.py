@@ -1,13 +1,22 @@
-"""`enrolled`: a recognizer that has heard a voice before, without being told what it felt.
+"""Adapt a recognizer to one speaker with unlabeled clips, for as long as a `with` block lasts.
 
-A batch norm holds the mean and variance of each channel over the training voices. In a voice, room or language of
-another kind they lie elsewhere, and what is common there is taken for an emotion. For as long as a voice is enrolled,
-its own clips say what is common: adaptive batch normalization (Li et al. 2018, "Adaptive batch normalization for
-practical domain adaptation"), the training voices keeping the weight of a few clips (Schneider et al. 2020, "Improving
-robustness against common corruptions by covariate shift adaptation"), so that two clips do no harm. Then the clips say
-what each emotion sounds like in this voice (prototypes.py).
+Two things change within `adapted`:
 
-A clip's result depends on the voice's other clips then, which nowhere else it does; hence a number made so says so.
+1. *Batch-norm statistics.* A batch norm holds the mean and variance of each channel over the training speakers. For a
+   new speaker, room or language they lie elsewhere, and the network mistakes that offset for an emotion. The
+   speaker's own clips give new statistics (adaptive batch normalization: Li et al. 2018, "Adaptive batch
+   normalization for practical domain adaptation"). The training statistics keep the weight of a few clips, so that
+   adapting to two clips does no harm (Schneider et al. 2020, "Improving robustness against common corruptions by
+   covariate shift adaptation").
+2. *Class prototypes.* Clips of one speaker that resemble each other usually express the same emotion. Each emotion
+   gets a prototype, the mean embedding of the clips predicted as that emotion, and each prediction moves toward the
+   prototypes that its clip resembles; this is repeated until it settles. It is expectation maximization for a mixture
+   of von Mises-Fisher distributions (Banerjee et al. 2005, "Clustering on the unit hypersphere using von Mises-Fisher
+   distributions") with the network's predictions as priors, close to the prototypes of Iwasawa and Matsuo 2021,
+   "Test-time classifier adjustment module for model-agnostic domain generalization".
+
+A clip's result then depends on the speaker's other clips, which happens nowhere else in serx. Therefore every number
+that was computed with adaptation says so.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,38 +28,60 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from serx.errors import DataError
-from serx.models.layers import OutputLayer
 from serx.models.backbone import batch_norms
+from serx.models.layers import OutputLayer
 from serx.recognizer import Recognizer
 
-PRIOR = 8  # stretches of speech that the training voices' statistics are worth beside the voice's own
+# Batch-norm statistics
+PRIOR_CLIPS = 8  # the training statistics weigh as much as this many clips of the speaker
+PIECE_SECONDS = 4.0  # longer clips are cut; otherwise the short clips of a batch would be mostly padding
+MIN_PADDING = 0.3  # fraction of zeros in a batch, as in training, where batch norms count the padding of short clips
+NORM_BATCH = 64  # clips per batch while statistics are collected
+# Class prototypes
+PREDICTION_BATCH = 16  # clips per batch otherwise: more of them leave a CPU's cache
+CONCENTRATION = 4.0  # added to an emotion's log-probability at cosine similarity 1 to its prototype
+HALF_WEIGHT_CLIPS = 20.0  # prototypes of this many clips get half their weight: few clips are alike by chance
+REDUNDANCY = 0.7  # prediction and similarity come from the same clip, so their sum is overconfident by this much
+ROUNDS = 20  # of expectation maximization
 
-
-STRETCH_SECONDS = 4.0  # long recordings are cut: beside them short clips would be mostly padding
-
-
-PADDING = 0.3  # share of zeros, at least: in training, batch norms count those behind short clips too
-
-
-BATCH = 64
-
-
-EVALUATED = 16  # where no statistics are wanted: more clips at once leave a CPU's cache
+EmbeddingReader = Callable[[], Tensor]
 
 
 @contextmanager
 def adapted(recognizer: Recognizer, clips: Sequence[Tensor]) -> Iterator[None]:
-    """Within the block `recognizer` knows the voice of `clips`, waveforms `(T,)`; behind it, it is as it was.
+    """Adapts `recognizer` to the speaker of `clips` within the block, and restores it to the bit afterward.
+
+    Args:
+        recognizer: is put into evaluation mode.
+        clips: waveforms `(T,)` of one speaker on the recognizer's device, better ten or more, of several emotions.
 
     Raises:
-        DataError: less than two stretches of speech, which have no variance.
+        DataError: fewer than two pieces of speech, which have no variance.
         ConfigError: the model has no batch norms.
+
+    >>> from serx.features.stack import FeaturesConfig
+    >>> from serx.models import Cnn1dConfig
+    >>> recognizer = Recognizer(FeaturesConfig(), Cnn1dConfig(), ("angry", "happy"), 16_000)
+    >>> clips = [torch.randn(8000), torch.randn(12_000), torch.randn(9000)]
+    >>> with adapted(recognizer, clips):
+    ...     recognizer.probabilities(clips[0][None], torch.tensor([8000])).shape
+    torch.Size([1, 2])
     """
-    stretches = [part for clip in clips for part in _stretches(clip, recognizer.sample_rate)]
-    if len(stretches) < 2:
-        raise DataError(f"{len(stretches)} clips of a voice are too few to enrol it by; give two or more, better ten")
+    pieces = [piece for clip in clips for piece in _pieces(clip, recognizer.sample_rate)]
+    if len(pieces) < 2:
+        raise DataError(f"{len(pieces)} clips are too few to adapt to a speaker; give two or more, better ten")
+    with (
+        _adapted_norms(recognizer, pieces),
+        adjusted_by_prototypes(recognizer, [_padded(batch) for batch in _batches(pieces, PREDICTION_BATCH)]),
+    ):
+        yield
+
+
+@contextmanager
+def _adapted_norms(recognizer: Recognizer, pieces: Sequence[Tensor]) -> Iterator[None]:
+    """Gives the batch norms statistics of `pieces`, mixed with those of training, within the block."""
     norms = batch_norms(recognizer.backbone)
-    kept = [{name: tensor.clone() for name, tensor in norm.named_buffers()} for norm in norms]
+    saved = [{name: tensor.clone() for name, tensor in norm.named_buffers()} for norm in norms]
     momenta = [norm.momentum for norm in norms]
     try:
         recognizer.eval()
@@ -59,127 +90,123 @@ def adapted(recognizer: Recognizer, clips: Sequence[Tensor]) -> Iterator[None]:
             norm.momentum = None  # a plain mean over batches
             norm.train()
         with torch.inference_mode():
-            for batch in _batches(stretches, BATCH):
+            for batch in _batches(pieces, NORM_BATCH):
                 recognizer(*_padded(batch))
-            for norm, before in zip(norms, kept, strict=True):
+            for norm, before in zip(norms, saved, strict=True):
                 for name in ("running_mean", "running_var"):
-                    norm.get_buffer(name).lerp_(before[name], PRIOR / (len(stretches) + PRIOR))
+                    norm.get_buffer(name).lerp_(before[name], PRIOR_CLIPS / (len(pieces) + PRIOR_CLIPS))
         recognizer.eval()
-        with toward_prototypes(recognizer, [_padded(batch) for batch in _batches(stretches, EVALUATED)]):
-            yield
+        yield
     finally:
-        for norm, before, momentum in zip(norms, kept, momenta, strict=True):
+        for norm, before, momentum in zip(norms, saved, momenta, strict=True):
             norm.momentum = momentum
             norm.eval()
             for name, tensor in before.items():
                 norm.get_buffer(name).copy_(tensor)
 
 
-def _stretches(clip: Tensor, sample_rate: int) -> Sequence[Tensor]:
-    """The clip in equal parts, as few as are no longer than `STRETCH_SECONDS`."""
-    return clip.tensor_split(max(1, -(-len(clip) // round(STRETCH_SECONDS * sample_rate))))
+def _pieces(clip: Tensor, sample_rate: int) -> Sequence[Tensor]:
+    """`clip (T,)` in the fewest equal parts that are no longer than `PIECE_SECONDS`."""
+    return clip.tensor_split(max(1, -(-len(clip) // round(PIECE_SECONDS * sample_rate))))
 
 
 def _padded(batch: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """`(B, T)` and lengths `(B,)`; T is that of the longest, or more, so that `PADDING` of all samples are zeros."""
-    lengths = torch.tensor([len(part) for part in batch], device=batch[0].device)
+    """Waveform `(B, T)` and lengths `(B,)`. T is large enough that at least `MIN_PADDING` of all samples are zeros."""
+    lengths = torch.tensor([len(piece) for piece in batch], device=batch[0].device)
     waveform = pad_sequence(batch, batch_first=True)
-    width = round(sum(map(len, batch)) / len(batch) / (1 - PADDING))
+    width = round(sum(map(len, batch)) / len(batch) / (1 - MIN_PADDING))
     return F.pad(waveform, (0, max(0, width - waveform.shape[1]))), lengths
 
 
-def _batches(stretches: Sequence[Tensor], size: int) -> list[list[Tensor]]:
-    """Every n-th stretch together: moods that follow each other in a folder are spread over the batches."""
-    count = -(-len(stretches) // size)
-    return [list(stretches[start::count]) for start in range(count)]
+def _batches(pieces: Sequence[Tensor], size: int) -> list[list[Tensor]]:
+    """Batches of every n-th piece: emotions that follow each other in a folder are spread over the batches."""
+    count = -(-len(pieces) // size)
+    return [list(pieces[start::count]) for start in range(count)]
 
 
-CONCENTRATION = 4.0  # what a cosine of 1 to an emotion's prototype adds to the emotion's log-probability
+class Prototypes:
+    """The center of each emotion among the embeddings of one speaker.
 
+    Attributes:
+        directions: `(C, D)`, of unit length.
 
-DOUBT = 20.0  # a voice of that many clips has half of its prototypes' weight: few clips resemble each other by chance
+    >>> embeddings = torch.eye(2).repeat(6, 1)  # two clusters of six clips
+    >>> log_probabilities = torch.tensor([[0.6, 0.4], [0.4, 0.6]]).log().repeat(6, 1)
+    >>> prototypes = Prototypes(log_probabilities, embeddings)
+    >>> (prototypes.directions @ embeddings[:2].T).argmax(1)
+    tensor([0, 1])
+    """
 
+    def __init__(self, log_probabilities: Tensor, embeddings: Tensor) -> None:
+        """Expectation maximization, started from predictions `(n, C)`, over `embeddings (n, D)` of unit length."""
+        self._weight = len(embeddings) / (len(embeddings) + HALF_WEIGHT_CLIPS)
+        membership = log_probabilities.softmax(1)
+        for _ in range(ROUNDS):
+            self.directions = F.normalize(membership.T @ embeddings)
+            membership = self._scores(log_probabilities, embeddings).softmax(1)
 
-OVERLAP = 0.7  # verdict and resemblance rest on the same clip: a sum of both is by so much too sure
+    def adjust(self, log_probabilities: Tensor, embeddings: Tensor) -> Tensor:
+        """Moves predictions `(B, C)` toward the prototypes that `embeddings (B, D)` resemble; returns logits."""
+        return self._scores(log_probabilities, embeddings) / (1 + REDUNDANCY * self._weight)
 
-
-ROUNDS = 20
-
-
-EmbeddingReader = Callable[[], Tensor]  # -> the embeddings `(B, D)` of the clips last heard, of unit length
-
-
-def output_layers(recognizer: Recognizer) -> list[OutputLayer]:
-    """The last layers of its networks; none in models whose clips have no single embedding (timm's windows)."""
-    return [layer for layer in recognizer.backbone.modules() if isinstance(layer, OutputLayer)]
+    def _scores(self, log_probabilities: Tensor, embeddings: Tensor) -> Tensor:
+        return log_probabilities + self._weight * CONCENTRATION * embeddings @ self.directions.T
 
 
 @contextmanager
-def capture_embeddings(recognizer: Recognizer) -> Iterator[EmbeddingReader]:
-    """The call it gives tells the embeddings of the last batch: means over the speeds, the members' side by side."""
+def adjusted_by_prototypes(recognizer: Recognizer, batches: Sequence[tuple[Tensor, Tensor]]) -> Iterator[None]:
+    """Within the block the logits of `recognizer` are adjusted by the prototypes of a speaker.
+
+    Args:
+        recognizer: a model without an `OutputLayer` is left unchanged.
+        batches: the speaker's clips, each batch a waveform `(B, T)` and lengths `(B,)`.
+    """
+    if not output_layers(recognizer):
+        yield
+        return
+    with captured_embeddings(recognizer) as read_embeddings:
+        with torch.no_grad():  # tensors made in inference mode could not be exported
+            results = [(recognizer(*batch).log_softmax(1), read_embeddings()) for batch in batches]
+            log_probabilities, embeddings = (torch.cat(parts) for parts in zip(*results, strict=True))
+            prototypes = Prototypes(log_probabilities, embeddings)
+
+        def adjust(_module: Recognizer, _inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
+            return prototypes.adjust(logits.log_softmax(1), read_embeddings())
+
+        hook = recognizer.register_forward_hook(adjust)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+
+@contextmanager
+def captured_embeddings(recognizer: Recognizer) -> Iterator[EmbeddingReader]:
+    """Yields a function that returns the embeddings `(B, D)`, of unit length, of the last batch.
+
+    They are what the output layers read: the mean over test-time speeds, and the members of an ensemble concatenated.
+    The function must be called once after each batch.
+    """
     layers = output_layers(recognizer)
-    heard: list[list[Tensor]] = [[] for _ in layers]
+    inputs_of_layer: list[list[Tensor]] = [[] for _ in layers]  # one tensor per speed
 
-    def remember(place: int) -> Callable[..., None]:
-        return lambda _, inputs: heard[place].append(inputs[0].float())
+    def capture(index: int) -> Callable[..., None]:
+        return lambda _, inputs: inputs_of_layer[index].append(inputs[0].float())
 
-    def embeddings() -> Tensor:
-        joined = torch.cat([torch.stack(speeds).mean(0) for speeds in heard], dim=1)
-        for speeds in heard:
-            speeds.clear()
+    def read_embeddings() -> Tensor:
+        joined = torch.cat([torch.stack(inputs).mean(0) for inputs in inputs_of_layer], dim=1)
+        for inputs in inputs_of_layer:
+            inputs.clear()
         return F.normalize(joined)
 
-    hooks = [layer.register_forward_pre_hook(remember(place)) for place, layer in enumerate(layers)]
+    hooks = [layer.register_forward_pre_hook(capture(index)) for index, layer in enumerate(layers)]
     try:
-        yield embeddings
+        yield read_embeddings
     finally:
         for hook in hooks:
             hook.remove()
 
 
-class Prototypes:
-    """Each emotion's direction among the embeddings of one voice.
-
-    Attributes:
-        directions: `(C, D)`, of unit length.
-    """
-
-    def __init__(self, log_probabilities: Tensor, embeddings: Tensor) -> None:
-        """From `(n, C)` and `(n, D)`, embeddings of unit length."""
-        self._weight = len(embeddings) / (len(embeddings) + DOUBT)
-        share = log_probabilities.softmax(1)
-        for _ in range(ROUNDS):
-            self.directions = F.normalize(share.T @ embeddings)
-            share = self._summed(log_probabilities, embeddings).softmax(1)
-
-    def draw(self, log_probabilities: Tensor, embeddings: Tensor) -> Tensor:
-        """Verdicts `(B, C)` moved toward the prototypes that the clips resemble, as logits."""
-        return self._summed(log_probabilities, embeddings) / (1 + OVERLAP * self._weight)
-
-    def _summed(self, log_probabilities: Tensor, embeddings: Tensor) -> Tensor:
-        return log_probabilities + self._weight * CONCENTRATION * embeddings @ self.directions.T
-
-
-@contextmanager
-def toward_prototypes(recognizer: Recognizer, batches: Sequence[tuple[Tensor, Tensor]]) -> Iterator[None]:
-    """Within the block `recognizer` draws its verdicts toward the prototypes of a voice.
-
-    `batches` are the voice's clips, each `(B, T)` waveforms with their lengths `(B,)`. Models without a `Verdict` are
-    left as they are.
-    """
-    if not output_layers(recognizer):
-        yield
-        return
-    with capture_embeddings(recognizer) as embeddings:
-        with torch.no_grad():  # not inference mode, whose tensors could not be exported
-            told = [(recognizer(*batch).log_softmax(1), embeddings()) for batch in batches]
-            prototypes = Prototypes(*(torch.cat(parts) for parts in zip(*told, strict=True)))
-
-        def draw(_module: Recognizer, _inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
-            return prototypes.draw(logits.log_softmax(1), embeddings())
-
-        hook = recognizer.register_forward_hook(draw)
-        try:
-            yield
-        finally:
-            hook.remove()
+def output_layers(recognizer: Recognizer) -> list[OutputLayer]:
+    """The last layer of each network. Models without one embedding per clip (timm's windows) have none."""
+    return [layer for layer in recognizer.backbone.modules() if isinstance(layer, OutputLayer)]

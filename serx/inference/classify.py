@@ -1,4 +1,4 @@
-"""Probabilities of many clips, in batches of similar length."""
+"""Probabilities of many clips of a batch source, in batches of similar length: validation and evaluation use it."""
 
 import numpy as np
 import torch
@@ -6,13 +6,19 @@ import torch
 from serx.data.batches import BatchSource
 from serx.recognizer import Recognizer
 
-CPU_BATCH, GPU_BATCH = 16, 128  # on a CPU, 64 clips at once leave the cache and take twice as long a clip
+CPU_BATCH, GPU_BATCH = 16, 128  # 64 clips at once leave a CPU's cache and take twice as long per clip
 
 
 def classify(recognizer: Recognizer, source: BatchSource, clips: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """`(n, C)` float64 probabilities of `clips (n,)`, in their order.
+    """Probabilities `(n, C)` float64 of `clips (n,)`, in their order.
 
-    Sorting by `lengths (n,)` spares the padding; by rule 1 of the house it changes no result.
+    Sorting by length keeps the padding short. It changes no result, because results do not depend on neighbors.
+
+    Args:
+        recognizer: is put into evaluation mode.
+        source: holds the audio.
+        clips: indices into `source`.
+        lengths: `(n,)`, samples of each clip.
     """
     recognizer.eval()
     batch = CPU_BATCH if source.device.type == "cpu" else GPU_BATCH
@@ -22,6 +28,6 @@ def classify(recognizer: Recognizer, source: BatchSource, clips: np.ndarray, len
         for start in range(0, len(order), batch)
     ]
     probabilities = torch.cat(results).double().cpu().numpy()
-    ordered = np.empty_like(probabilities)
-    ordered[order] = probabilities
-    return ordered
+    in_given_order = np.empty_like(probabilities)
+    in_given_order[order] = probabilities
+    return in_given_order

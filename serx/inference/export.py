@@ -1,8 +1,8 @@
-"""`export`: a checkpoint as one ONNX file, from a waveform to probabilities, for programs without PyTorch.
+"""Export a checkpoint to one ONNX file, waveform -> probabilities, for programs without PyTorch.
 
-The graph holds the whole line that `Predictor` takes behind decoding: the part of the clip that the recipe hears, its
-ends trimmed, features, normalizer, networks, temperature. A file that came out is a file that was compared: ONNX
-Runtime must give the probabilities of the checkpoint it was made from.
+The graph holds everything that `Predictor` does after decoding: the window of the clip, trimming of its ends, features,
+normalizer, networks, temperature. A file is written only after a comparison: ONNX Runtime must give the probabilities
+of the checkpoint.
 """
 
 import json
@@ -10,8 +10,8 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -31,57 +31,73 @@ from serx.inference.predictor import Predictor
 from serx.recognizer import Recognizer
 from serx.seeding import derive
 
-OPSET = 20  # the first with a DFT whose length may be any
-
-
-PARITY = 1e-4  # of a probability: more than rounding
-
-
-TRIED_SECONDS = (0.4, 1.0, 2.2, 3.7, 9.1)
+OPSET = 20  # the first with a DFT of any length
+TOLERANCE = 1e-4  # of a probability; rounding differs by less
+TEST_SECONDS = (0.4, 1.0, 2.2, 3.7, 9.1)  # of the synthetic clips that the file is compared on
 
 
 @dataclass(frozen=True)
-class Exported:
-    """What came of an export: the largest difference of a probability, over so many clips, and the file's size."""
+class ExportResult:
+    """What was written and how it compared.
 
-    difference: float
-    clips: int
-    bytes: int
+    Attributes:
+        max_difference: the largest difference of a probability between checkpoint and file.
+        n_clips: the clips that were compared.
+        n_bytes: the size of the file.
+
+    >>> ExportResult(max_difference=2e-7, n_clips=6, n_bytes=1_800_000).n_clips
+    6
+    """
+
+    max_difference: float
+    n_clips: int
+    n_bytes: int
 
 
-def export(predictor: Predictor, path: Path, clips: Sequence[np.ndarray] = ()) -> Exported:
-    """Writes `predictor`, on a CPU, to `path` as ONNX and compares the two on made-up clips, and on `clips (T,)` too.
+def export_onnx(predictor: Predictor, path: Path, clips: Sequence[np.ndarray] = ()) -> ExportResult:
+    """Writes `predictor` as ONNX and compares the file with it, on synthetic clips and on `clips`.
 
     The file's input is `waveform (1, T)` float32 at the sample rate of its metadata, its output `probabilities (1, C)`.
+    Within `predictor.adapted_to(...)` the file holds the adapted model.
+
+    Args:
+        predictor: on a CPU.
+        path: of the file.
+        clips: more clips `(T,)` to compare on, as recorded, at the model's sample rate.
 
     Raises:
-        ConfigError: a package is missing, or torch cannot export a network or feature of this recipe.
+        ConfigError: a package is missing; torch cannot export a part of this recipe; or the file's probabilities differ
+            from the checkpoint's, and then it is not written.
+        DiskError: the file cannot be written.
+
+    >>> export_onnx(predictor, Path("best.onnx")).max_difference < 1e-4  # doctest: +SKIP
+    True
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
-        _wanted(package)
-    whole = Utterance(predictor.recognizer, predictor.config.data).eval()
-    program = _translated(whole, path)
-    program.model.metadata_props.update(_metadata(predictor, whole))
-    content = _bare(program.model_proto).SerializeToString()
-    tried = [*_made_up(whole), *clips]
-    difference = float(np.max([*_differences(predictor, content, tried)]))
-    if not difference <= PARITY:  # NaN is not either
+        _import_extra(package)
+    classifier = WaveformClassifier(predictor.recognizer, predictor.config.data).eval()
+    program = _onnx_program(classifier, path)
+    program.model.metadata_props.update(_metadata(predictor, classifier))
+    content = _without_notes(program.model_proto).SerializeToString()
+    compared = [*_synthetic_clips(classifier), *clips]
+    max_difference = float(np.max([*_differences(predictor, content, compared)]))
+    if not max_difference <= TOLERANCE:  # true for NaN
         raise ConfigError(
-            f"{path}: not written: ONNX Runtime's probabilities are up to {difference:.1g} from the checkpoint's; "
-            "use scripts/predict.py, or serx.inference.predictor"
+            f"{path}: not written: ONNX Runtime's probabilities differ by up to {max_difference:.1g} from the "
+            "checkpoint's; use serx.Predictor or scripts/predict.py"
         )
     try:
         write_atomically(path, content)
     except OSError as error:
         raise DiskError(f"{path}: cannot write {len(content)} bytes: {error.strerror} ({free_space(path)})") from error
-    return Exported(difference, len(tried), len(content))
+    return ExportResult(max_difference, len(compared), len(content))
 
 
-class Utterance(nn.Module):
-    """`waveform (1, T)` as it was recorded -> `probabilities (1, C)`.
+class WaveformClassifier(nn.Module):
+    """`waveform (1, T)` as recorded -> `probabilities (1, C)`: the graph that is exported.
 
     Attributes:
-        shortest, longest: samples that T may be.
+        min_samples, max_samples: the bounds of T.
     """
 
     def __init__(self, recognizer: Recognizer, audio: AudioConfig) -> None:
@@ -89,8 +105,8 @@ class Utterance(nn.Module):
         self.recognizer, self.audio = recognizer, audio
         rate = audio.sample_rate
         self.start = round(audio.offset_seconds * rate)
-        least = max(audio.min_seconds, 2 * FRAME_SECONDS)
-        self.shortest, self.longest = self.start + round(least * rate), round(audio.max_seconds * rate)
+        min_seconds = max(audio.min_seconds, 2 * FRAME_SECONDS)
+        self.min_samples, self.max_samples = self.start + round(min_seconds * rate), round(audio.max_seconds * rate)
 
     def forward(self, waveform: Tensor) -> Tensor:
         audio, waveform = self.audio, waveform[:, self.start :]
@@ -106,9 +122,10 @@ class Utterance(nn.Module):
 def trimmed(
     waveform: Tensor, lengths: Tensor, sample_rate: int, trim_db: float, keep_seconds: float
 ) -> tuple[Tensor, Tensor]:
-    """`data.audio.trim_silence` of `waveform (B, T)`, moved to the beginning, and `lengths (B,)` of what is left.
+    """`data.audio.trim_silence` in operations that can be exported.
 
-    What stands beyond those lengths is not cleared.
+    `waveform (B, T)`, `lengths (B,)` -> the kept part of each clip, moved to the beginning, and its length. Samples
+    beyond that length are arbitrary.
     """
     size, step = round(FRAME_SECONDS * sample_rate), round(STEP_SECONDS * sample_rate)
     power = F.avg_pool1d(waveform.square(), size, step)
@@ -116,22 +133,66 @@ def trimmed(
     power = power * (starts + size <= lengths[:, None])
     loud = power >= power.amax(1, keepdim=True) * 10 ** (-trim_db / 10)
     keep = round(keep_seconds * sample_rate)
-    fit_normalizer = (torch.where(loud, starts, waveform.shape[1]).amin(1) - keep).clamp(min=0)
+    first = (torch.where(loud, starts, waveform.shape[1]).amin(1) - keep).clamp(min=0)
     end = torch.minimum(torch.where(loud, starts, 0).amax(1) + size + keep, lengths)
-    source = torch.arange(waveform.shape[1], device=waveform.device) + fit_normalizer[:, None]
-    return waveform.gather(1, source.clamp(max=waveform.shape[1] - 1)), end - fit_normalizer
+    source = torch.arange(waveform.shape[1], device=waveform.device) + first[:, None]
+    return waveform.gather(1, source.clamp(max=waveform.shape[1] - 1)), end - first
 
 
-def _translated(whole: Utterance, path: Path) -> Any:
+class OnnxGru(nn.Module):
+    """A GRU of one layer and one direction as ONNX's own operator: `x (B, N, C)` -> `(B, N, units)`, for export only.
+
+    torch would export a GRU as its steps, as many as the example has, and no clip of another length would fit.
+    """
+
+    def __init__(self, gru: nn.GRU) -> None:
+        super().__init__()
+        self.hidden_size = gru.hidden_size
+        self.weight_ih, self.weight_hh, bias_ih, bias_hh = (
+            _onnx_gate_order(getattr(gru, f"{name}_l0")) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        self.bias = torch.cat([bias_ih, bias_hh])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        output = torch.onnx.ops.symbolic(
+            "::GRU",
+            (x.transpose(0, 1), self.weight_ih[None], self.weight_hh[None], self.bias[None]),
+            {"hidden_size": self.hidden_size, "linear_before_reset": 1},
+            dtype=x.dtype,
+            shape=(x.shape[1], 1, x.shape[0], self.hidden_size),
+        )  # (N, 1, B, units)
+        return output[:, 0].transpose(0, 1), None
+
+
+def _onnx_gate_order(weights: Tensor) -> nn.Parameter:
+    """Rows of a GRU's weights: torch has reset, update, new; ONNX has update, reset, new."""
+    reset, update, new = weights.detach().chunk(3)
+    return nn.Parameter(torch.cat([update, reset, new]), requires_grad=False)
+
+
+def with_onnx_grus(model: nn.Module) -> nn.Module:
+    """A copy of `model` whose GRUs are `OnnxGru`; `model` itself if it has none."""
+    names = [name for name, layer in model.named_modules() if isinstance(layer, nn.GRU)]
+    if not names:
+        return model
+    copy = deepcopy(model)
+    for name in names:
+        gru = copy.get_submodule(name)
+        assert isinstance(gru, nn.GRU)
+        copy.set_submodule(name, OnnxGru(gru))
+    return copy
+
+
+def _onnx_program(classifier: WaveformClassifier, path: Path) -> Any:
     """torch's ONNX program of the module."""
-    samples = torch.export.Dim("samples", min=whole.shortest, max=whole.longest)
-    example = torch.from_numpy(_noise(whole, (whole.shortest + whole.longest) // 7))[None]
+    samples = torch.export.Dim("samples", min=classifier.min_samples, max=classifier.max_samples)
+    example = torch.from_numpy(_noise((classifier.min_samples + classifier.max_samples) // 7))[None]
     with torch.no_grad():
-        whole(example)  # so that no constant is first made, and kept, while the exporter's stand-ins run
+        classifier(example)  # makes cached constants now: made during export they would be the exporter's fake tensors
     try:
-        with _quiet(), as_onnx(whole):
+        with _silenced():
             return torch.onnx.export(
-                whole,
+                with_onnx_grus(classifier),
                 (example,),
                 dynamo=True,
                 dynamic_shapes={"waveform": {1: samples}},
@@ -140,15 +201,15 @@ def _translated(whole: Utterance, path: Path) -> Any:
                 opset_version=OPSET,
                 verbose=False,
             )
-    except Exception as error:  # torch's exporter raises whatever the operation it fails at does
+    except Exception as error:  # torch's exporter passes on whatever the failing operation raises
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
-        config = whole.recognizer.features.config
+        config = classifier.recognizer.features.config
         raise ConfigError(
             f"{path}: torch cannot export this model (features {', '.join(config.stack)}): {reason}"
         ) from error
 
 
-def _wanted(package: str) -> ModuleType:
+def _import_extra(package: str) -> ModuleType:
     """A package of the extra `export`."""
     try:
         return import_module(package)
@@ -156,52 +217,54 @@ def _wanted(package: str) -> ModuleType:
         raise ConfigError(f"exporting needs {package}: pip install -e '.[export]'") from error
 
 
-def _bare(model: Any) -> Any:
-    """An ONNX model without the exporter's notes on where in whose folders each of its nodes came from."""
+def _without_notes(model: Any) -> Any:
+    """The ONNX model without the exporter's notes, which name the source files of this machine."""
     for part in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
     return model
 
 
-def _metadata(predictor: Predictor, whole: Utterance) -> dict[str, str]:
-    """What the file says of itself, as ONNX Runtime's `get_modelmeta().custom_metadata_map` gives it."""
+def _metadata(predictor: Predictor, classifier: WaveformClassifier) -> dict[str, str]:
+    """What ONNX Runtime returns as `get_modelmeta().custom_metadata_map`."""
     return {
         "labels": json.dumps(predictor.labels),
-        "sample_rate": str(whole.audio.sample_rate),
-        "shortest_samples": str(whole.shortest),
-        "longest_samples": str(whole.longest),
+        "sample_rate": str(classifier.audio.sample_rate),
+        "min_samples": str(classifier.min_samples),
+        "max_samples": str(classifier.max_samples),
         "protocol": str(predictor.metadata.get("protocol", "")),
         "serx": serx.__version__,
     }
 
 
 def _differences(predictor: Predictor, content: bytes, clips: Sequence[np.ndarray]) -> Iterator[float]:
+    """The largest difference of a probability on each of `clips (T,)`."""
     audio = predictor.config.data
-    session = _wanted("onnxruntime").InferenceSession(content)
+    session = _import_extra("onnxruntime").InferenceSession(content)
     for clip in clips:
-        part = cut_window(clip, audio.sample_rate, audio.offset_seconds, audio.duration_seconds)
-        heard = prepare_clip(part, audio.sample_rate, audio)
-        expected = np.array([*predictor.probabilities([heard])[0].values()])
-        [found] = session.run(None, {"waveform": clip[None]})
-        yield float(np.abs(found[0] - expected).max())
+        window = cut_window(clip, audio.sample_rate, audio.offset_seconds, audio.duration_seconds)
+        [prediction] = predictor.predict_clips([prepare_clip(window, audio.sample_rate, audio)])
+        expected = np.array([*prediction.probabilities.values()])
+        [probabilities] = session.run(None, {"waveform": clip[None]})
+        yield float(np.abs(probabilities[0] - expected).max())
 
 
-def _made_up(whole: Utterance) -> list[np.ndarray]:
-    counts = [whole.shortest, *(whole.start + round(seconds * whole.audio.sample_rate) for seconds in TRIED_SECONDS)]
-    return [_noise(whole, count) for count in counts if whole.shortest <= count <= whole.longest]
+def _synthetic_clips(classifier: WaveformClassifier) -> list[np.ndarray]:
+    rate = classifier.audio.sample_rate
+    counts = [classifier.min_samples, *(classifier.start + round(seconds * rate) for seconds in TEST_SECONDS)]
+    return [_noise(n) for n in counts if classifier.min_samples <= n <= classifier.max_samples]
 
 
-def _noise(whole: Utterance, samples: int) -> np.ndarray:
-    """`(samples,)` float32 noise that swells and fades, the ends quiet enough to be trimmed."""
+def _noise(samples: int) -> np.ndarray:
+    """`(samples,)` float32 noise that swells and fades; its ends are quiet enough to be trimmed."""
     random = np.random.default_rng(derive(0, "export", samples))
     swell = np.sin(np.pi * np.arange(samples) / samples) ** 8 * (1.2 + np.sin(np.arange(samples) / 900))
     return (0.2 * random.standard_normal(samples) * swell).astype(np.float32)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's own account of its steps, which has nothing to mend."""
+def _silenced() -> Iterator[None]:
+    """Without the exporter's log and warnings: a user can do nothing about them."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -210,37 +273,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-@contextmanager
-def as_onnx(model: nn.Module) -> Iterator[None]:
-    """Within, every `nn.GRU(batch_first=True)` of one layer and one direction is exported as an ONNX GRU."""
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.GRU)]
-    for layer in layers:
-        layer.forward = partial(_symbol, layer)  # type: ignore[method-assign, assignment]
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.forward  # back to the class's own
-
-
-def _symbol(layer: nn.GRU, x: Tensor) -> tuple[Tensor, None]:
-    """`x (B, N, C)` -> `(B, N, units)`."""
-    inputs, hidden, bias_in, bias_hidden = (
-        _gates_of_onnx(getattr(layer, f"{name}_l0")) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    )
-    directions = torch.onnx.ops.symbolic(
-        "::GRU",
-        (x.transpose(0, 1), inputs[None], hidden[None], torch.cat([bias_in, bias_hidden])[None]),
-        {"hidden_size": layer.hidden_size, "linear_before_reset": 1},
-        dtype=x.dtype,
-        shape=(x.shape[1], 1, x.shape[0], layer.hidden_size),
-    )  # (N, 1, B, units)
-    return directions[:, 0].transpose(0, 1), None
-
-
-def _gates_of_onnx(weights: Tensor) -> Tensor:
-    """torch has reset, update, new one behind the other; ONNX update, reset, new."""
-    reset, update, new = weights.chunk(3)
-    return torch.cat([update, reset, new])

@@ -1,184 +1,417 @@
-"""`Predictor`: a checkpoint and nothing else, from audio files to emotions."""
+"""`Predictor`: loads a checkpoint and predicts the emotion of files, arrays and running speech."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from serx import checkpoint
-from serx.checkpoint import fill
 from serx.config.loader import Config, from_tree, tuples
-from serx.data.audio import AudioError, audio_duration, decode, prepare_clip, read_blocks
+from serx.data.audio import (
+    MAX_CHANNELS,
+    MAX_RATE,
+    MIN_RATE,
+    AudioError,
+    StrPath,
+    audio_duration,
+    audio_files,
+    clip_from_mono,
+    decode,
+    prepare_clip,
+    read_blocks,
+)
+from serx.device import choose_device
 from serx.errors import CheckpointError, ConfigError
 from serx.inference.adaptation import adapted
-from serx.inference.segmentation import MOST_SECONDS, RATE, utterances
+from serx.inference.segmentation import MAX_SECONDS, RATE, Segment, speech_segments
+from serx.inference.streaming import resampled_blocks
 from serx.models.backbone import build_model
 from serx.ood import OodDetector
 from serx.recognizer import Recognizer
 
-BATCH = 16
-UNSURE = "unsure"  # told in the place of an emotion
+BATCH = 16  # clips; more of them leave a CPU's cache
+UNSURE = "unsure"  # the label of a prediction below `min_confidence`
+ARRAY = "array"  # stands for a path in messages about samples
 
-
-def verdict(probabilities: dict[str, float], min_confidence: float = 0.0) -> str:
-    """The most probable emotion, or `unsure` where its probability is below `sure`."""
-    label = max(probabilities, key=probabilities.__getitem__)
-    return label if probabilities[label] >= min_confidence else UNSURE
+Samples = np.ndarray | Tensor
+INTEGER_FORMATS = {
+    ("u", 1): (128, 1 << 7),
+    ("i", 2): (0, 1 << 15),
+    ("i", 4): (0, 1 << 31),
+}  # (kind, bytes): (zero, full scale)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model heard in one file: probabilities by label, or why the file could not be used."""
+    """The emotion of one clip, or the reason why there is none.
 
-    path: Path
-    probabilities: dict[str, float] | None
-    refused: str | None = None
-    unlike: str | None = None  # in what the recording is unlike those of training, where it is
+    Attributes:
+        label: the most probable emotion; "unsure" below the predictor's `min_confidence`; None with an `error`.
+        confidence: the probability of the most probable emotion; None with an `error`.
+        probabilities: of every emotion, in the order of the model's labels; empty with an `error`.
+        ood: how the recording differs from those of training; None if it does not, or without a detector.
+        path: the file; None for samples.
+        error: why the file could not be used.
 
-    @property
-    def label(self) -> str | None:
-        """The most probable emotion."""
-        return self.told()
+    >>> prediction = Prediction("angry", 0.75, {"angry": 0.75, "happy": 0.25})
+    >>> prediction.label, prediction.error
+    ('angry', None)
+    """
 
-    def told(self, min_confidence: float = 0.0) -> str | None:
-        """`verdict` on the file; None where it could not be used."""
-        return verdict(self.probabilities, min_confidence) if self.probabilities else None
+    label: str | None = None
+    confidence: float | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
+    ood: str | None = None
+    path: Path | None = None
+    error: str | None = None
+
+    @classmethod
+    def from_probabilities(
+        cls, probabilities: Mapping[str, float], min_confidence: float = 0.0, ood: str | None = None
+    ) -> "Prediction":
+        """The prediction that follows from the probability of each label.
+
+        >>> Prediction.from_probabilities({"angry": 0.5, "happy": 0.3, "sad": 0.2}, min_confidence=0.6).label
+        'unsure'
+        """
+        label = max(probabilities, key=probabilities.__getitem__)
+        confidence = probabilities[label]
+        return cls(label if confidence >= min_confidence else UNSURE, confidence, dict(probabilities), ood)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields as JSON can hold them: the path is text.
+
+        >>> Prediction(path=Path("a.wav"), error="silent: every sample is zero").as_dict()["path"]
+        'a.wav'
+        """
+        return {**vars(self), "path": None if self.path is None else str(self.path)}
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedSegment(Segment):
+    """A `Segment` of speech with its prediction.
+
+    >>> segment = PredictedSegment(0.5, np.zeros(16_000, np.float32), Prediction("calm", 0.9))
+    >>> f"{segment.start:.1f} to {segment.end:.1f} s: {segment.prediction.label}"
+    '0.5 to 1.5 s: calm'
+    """
+
+    prediction: Prediction
 
 
 class Predictor:
-    """The recognizer of a checkpoint, with the way it wants its audio decoded.
+    """Predicts the emotion of audio with a trained recognizer: `Predictor.load("best.safetensors")("me.wav").label`.
+
+    Audio is decoded, resampled and trimmed as it was for training. A clip's prediction does not depend on other clips,
+    except within `adapted_to`.
 
     Attributes:
-        facts: the checkpoint's own account: labels, protocol, speakers, environment.
+        recognizer: waveform -> logits, on `device`, in evaluation mode.
+        config: the configuration that it was trained with.
+        metadata: what the checkpoint says about its training: protocol, speakers, environment, progress.
+        ood_detector: tells recordings apart that differ from those of training; None if the checkpoint has none.
+        device: where predictions are computed.
+        min_confidence: below this probability a prediction is labeled "unsure".
+
+    >>> config = from_tree({"data": {"root": "."}, "model": {"kind": "cnn1d"}}, source="example")
+    >>> recognizer = Recognizer(config.features, config.model, ("angry", "happy", "sad"), config.data.sample_rate)
+    >>> predictor = Predictor(recognizer, config)  # an untrained network; Predictor.load reads a trained one
+    >>> stereo = np.sin(np.arange(88_200).reshape(44_100, 2) / 20)
+    >>> prediction = predictor(stereo, 44_100)
+    >>> list(prediction.probabilities), round(sum(prediction.probabilities.values()), 4)
+    (['angry', 'happy', 'sad'], 1.0)
+    >>> predictor(["absent.wav"])[0].error
+    'unreadable: No such file or directory'
     """
 
-    def __init__(self, path: str | Path, device: torch.device) -> None:
-        """Rebuilds the recognizer from the file alone.
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        config: Config,
+        metadata: Mapping[str, Any] | None = None,
+        ood_detector: OodDetector | None = None,
+        device: torch.device | str = "cpu",
+        min_confidence: float = 0.0,
+    ) -> None:
+        if not 0 <= min_confidence <= 1:
+            raise ConfigError(f"min_confidence {min_confidence}: not a probability; give one from 0 to 1")
+        self.device = torch.device(device)
+        self.recognizer = recognizer.to(self.device).eval()
+        self.config, self.metadata, self.ood_detector = config, dict(metadata or {}), ood_detector
+        self.min_confidence = min_confidence
+
+    @classmethod
+    def load(cls, path: StrPath, device: torch.device | str = "auto", min_confidence: float = 0.0) -> "Predictor":
+        """Rebuilds the recognizer from a checkpoint alone.
+
+        Args:
+            path: `best.safetensors` or `last.safetensors` of a run.
+            device: `auto` is the first CUDA GPU, else the CPU.
+            min_confidence: below this probability a prediction is labeled "unsure".
 
         Raises:
-            CheckpointError: the file is damaged or not a checkpoint of serx.
+            CheckpointError: the file is missing, damaged or not a checkpoint of serx.
+            ConfigError: the device is not available.
         """
+        on_device = device if isinstance(device, torch.device) else choose_device(device, "device")
+        path = Path(path)
         saved = checkpoint.load_run_checkpoint(path)
-        self.metadata: dict[str, Any] = saved.metadata
         try:
-            self.config: Config = from_tree(tuples(saved.metadata["config"]), source=f"{path}, its configuration")
-            self.labels = tuple(saved.metadata["labels"])
+            config = from_tree(tuples(saved.metadata["config"]), source=f"{path}, its configuration")
+            labels = tuple(saved.metadata["labels"])
         except (KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
             raise CheckpointError(f"{path}: not readable by this version of serx: {error}") from error
-        self.device = device
-        config = self.config
         weights = saved.group("ema") or saved.group("model")
         try:
-            _refuse_giants(path, config, len(self.labels), weights)
-            recognizer = Recognizer(config.features, config.model, self.labels, config.data.sample_rate)
+            _check_sizes(path, config, len(labels), weights)
+            recognizer = Recognizer(config.features, config.model, labels, config.data.sample_rate)
         except (ConfigError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
             raise CheckpointError(f"{path}: its configuration cannot be built: {error}".partition("\n")[0]) from error
-        fill(recognizer, weights, f"{path}: model")
-        self.recognizer = recognizer.to(device).eval()
-        self.recognizer.temperature = _temperature(path, saved.metadata)
-        self.ood_detector = OodDetector.from_tensors(saved.group("ood"), config.data.sample_rate)
+        checkpoint.fill(recognizer, weights, f"{path}: model")
+        recognizer.temperature = _temperature(path, saved.metadata)
+        ood_detector = OodDetector.from_tensors(saved.group("ood"), config.data.sample_rate)
+        return cls(recognizer, config, saved.metadata, ood_detector, on_device, min_confidence)
 
-    def predict(self, paths: Sequence[Path], voice: Sequence[torch.Tensor] | None = None) -> list[Prediction]:
-        """One prediction a path, in order; a file that cannot be used gets its reason, and the rest go on.
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The emotions, in the order of their probabilities."""
+        return self.recognizer.labels
 
-        `voice` are `recordings` of the speaker of all `paths`, of many moods: they enrol the voice (enrolment.py).
+    @overload
+    def __call__(self, audio: StrPath) -> Prediction: ...  # type: ignore[overload-overlap]  # str is a Sequence[str]
+
+    @overload
+    def __call__(self, audio: Samples, sample_rate: int) -> Prediction: ...
+
+    @overload
+    def __call__(self, audio: Iterable[StrPath]) -> list[Prediction]: ...
+
+    def __call__(
+        self, audio: StrPath | Samples | Iterable[StrPath], sample_rate: int | None = None
+    ) -> Prediction | list[Prediction]:
+        """Predicts one file, the samples of one clip, or a list of files.
+
+        Args:
+            audio: a path; or samples, `(T,)`, `(channels, T)` or `(T, channels)`, where the longer axis is time, as
+                floats with full scale 1 or as int16, int32 or uint8; or a list of paths.
+            sample_rate: of samples, in Hz; a file has its own.
+
+        Returns:
+            One prediction, or one per path in their order. A file of a list that cannot be used gets a prediction with
+            an `error`, and the others are predicted.
 
         Raises:
-            DataError: `voice` is too little to be enrolled by.
-            ConfigError: the model cannot enrol a voice.
+            AudioError: the single file or the samples cannot be used: damaged, empty, silent, NaN, too short or long.
+            ConfigError: `sample_rate` was given with a path, or `audio` is something else.
         """
-        if voice is not None:
-            with adapted(self.recognizer, voice):
-                return self.predict(paths)
+        if isinstance(audio, np.ndarray | Tensor):
+            return self.predict_clips([self._clip_from_samples(audio, sample_rate)])[0]
+        if sample_rate is not None:
+            raise ConfigError("sample_rate: give it with samples only; a file has its own sample rate")
+        if isinstance(audio, str | os.PathLike):
+            [prediction] = self.predict_clips([decode(audio, self.config.data)])
+            return replace(prediction, path=Path(audio))
+        return self._predict_files(_as_paths(audio))
+
+    def stream(
+        self, audio: StrPath | Samples | Iterable[np.ndarray], sample_rate: int | None = None
+    ) -> Iterator[PredictedSegment]:
+        """Cuts running speech at its pauses and yields each segment with its prediction as soon as it has ended.
+
+        Args:
+            audio: a file of any length; or samples as above; or an iterable of consecutive mono blocks `(t,)` float32,
+                such as `microphone_blocks(None, 16_000)`.
+            sample_rate: of samples or blocks, in Hz; a file has its own.
+
+        Raises:
+            AudioError: the audio cannot be used. A fault in the middle of it is raised after the segments before it.
+            ConfigError: `sample_rate` was given with a path.
+        """
+        return self._predict_segments(speech_segments(self._blocks(audio, sample_rate)))
+
+    @contextmanager
+    def adapted_to(self, recordings: StrPath | Sequence[StrPath]) -> Iterator[dict[Path, str]]:
+        """Adapts to one speaker with unlabeled recordings, within the `with` block (see `inference/adaptation.py`).
+
+        Args:
+            recordings: files or folders of the speaker: two or more, better ten, of several emotions.
+
+        Yields:
+            The files that could not be used, with the reasons.
+
+        Raises:
+            DataError: there is too little speech.
+            ConfigError: the model cannot be adapted, because it has no batch norms.
+        """
+        paths = [recordings] if isinstance(recordings, str | os.PathLike) else recordings
+        clips, skipped = self.adaptation_clips(audio_files(paths))
+        with adapted(self.recognizer, clips):
+            yield skipped
+
+    def adaptation_clips(self, paths: Sequence[Path]) -> tuple[list[Tensor], dict[Path, str]]:
+        """Waveforms `(T,)` to adapt to, and the reasons of the files that cannot be used.
+
+        Recordings that are longer than a segment are cut at their pauses, so that the model adapts to clips like those
+        that it will predict.
+        """
+        clips: list[np.ndarray] = []
+        skipped: dict[Path, str] = {}
+        for path in paths:
+            try:
+                is_long = audio_duration(path) > MAX_SECONDS
+                clips_of_file = self._segment_clips(path) if is_long else [decode(path, self.config.data)]
+            except AudioError as error:
+                skipped[path] = f"{error.reason}: {error.detail}"
+                continue
+            if not clips_of_file:
+                skipped[path] = "no speech was found"
+            clips += clips_of_file
+        return [torch.from_numpy(clip).to(self.device) for clip in clips], skipped
+
+    def predict_clips(self, clips: Sequence[np.ndarray]) -> list[Prediction]:
+        """Predicts clips `(T,)` as `decode` and `prepare_clip` return them, in one batch."""
+        if not clips:
+            return []
+        waveform, lengths = _padded(clips)
+        rows = self.recognizer.probabilities(waveform.to(self.device), lengths.to(self.device)).cpu().tolist()
+        detector = self.ood_detector
+        ood = detector.explain(waveform, lengths, self.config.data.sample_rate) if detector else [None] * len(clips)
+        return [
+            Prediction.from_probabilities(dict(zip(self.labels, row, strict=True)), self.min_confidence, explanation)
+            for row, explanation in zip(rows, ood, strict=True)
+        ]
+
+    def _predict_files(self, paths: Sequence[Path]) -> list[Prediction]:
         predictions: list[Prediction] = []
         for start in range(0, len(paths), BATCH):
-            predictions += self._batch(paths[start : start + BATCH])
+            batch = paths[start : start + BATCH]
+            results = [self._decode(path) for path in batch]
+            predicted = iter(self.predict_clips([clip for clip in results if isinstance(clip, np.ndarray)]))
+            predictions += [
+                Prediction(path=path, error=result) if isinstance(result, str) else replace(next(predicted), path=path)
+                for path, result in zip(batch, results, strict=True)
+            ]
         return predictions
 
-    def recordings(self, paths: Sequence[Path]) -> tuple[list[torch.Tensor], dict[Path, str]]:
-        """The waveforms `(T,)` of a voice to enrol, and the reasons of the files that cannot be used.
+    def _decode(self, path: Path) -> np.ndarray | str:
+        """The clip of a file, or why it cannot be used."""
+        try:
+            return decode(path, self.config.data)
+        except AudioError as error:
+            return f"{error.reason}: {error.detail}"
 
-        What is longer than an utterance is cut at its pauses, since the voice is to be heard in clips like those to be
-        predicted.
-        """
-        found: list[np.ndarray] = []
-        refused: dict[Path, str] = {}
-        for path in paths:
-            try:
-                clips = self._utterances(path) if audio_duration(path) > MOST_SECONDS else [decode(path, self.config.data)]
-            except AudioError as error:
-                refused[path] = f"{error.reason}: {error.detail}"
-                continue
-            if not clips:
-                refused[path] = "no speech was found"
-            found += clips
-        return [torch.from_numpy(clip).to(self.device) for clip in found], refused
+    def _clip_from_samples(self, samples: Samples, sample_rate: int | None) -> np.ndarray:
+        """`(U,)` float32 at the model's rate: what `decode` would return for a file with these samples."""
+        rate, mono, audio = _checked_rate(sample_rate), mono_samples(samples), self.config.data
+        if len(mono) > audio.max_seconds * rate:
+            detail = f"{len(mono) / rate:.1f} s, data.max_seconds is {audio.max_seconds:g}; use stream() for any length"
+            raise AudioError(ARRAY, "too_long", detail)
+        return clip_from_mono(mono, rate, audio, ARRAY)
 
-    def _utterances(self, path: Path) -> list[np.ndarray]:
-        cut = utterances(read_blocks(path, RATE))
-        return [prepare_clip(utterance.waveform, RATE, self.config.data) for utterance in cut]
+    def _blocks(self, audio: StrPath | Samples | Iterable[np.ndarray], sample_rate: int | None) -> Iterator[np.ndarray]:
+        """Consecutive mono blocks `(t,)` float32 at `RATE`."""
+        if isinstance(audio, str | os.PathLike):
+            if sample_rate is not None:
+                raise ConfigError(f"{audio}: a file has its own sample rate; give one with samples only")
+            return read_blocks(audio, RATE)
+        blocks = [audio] if isinstance(audio, Samples) else (block for block in audio if len(block))
+        return resampled_blocks(map(mono_samples, blocks), _checked_rate(sample_rate), RATE)
 
-    def _read(self, paths: Sequence[Path]) -> tuple[dict[Path, np.ndarray], dict[Path, str]]:
-        heard: dict[Path, np.ndarray] = {}
-        refused: dict[Path, str] = {}
-        for path in paths:
-            try:
-                heard[path] = decode(path, self.config.data)
-            except AudioError as error:
-                refused[path] = f"{error.reason}: {error.detail}"
-        return heard, refused
+    def _predict_segments(self, segments: Iterable[Segment]) -> Iterator[PredictedSegment]:
+        for segment in segments:
+            clip = prepare_clip(segment.waveform, RATE, self.config.data)
+            yield PredictedSegment(segment.start, segment.waveform, self.predict_clips([clip])[0])
 
-    def _batch(self, paths: Sequence[Path]) -> list[Prediction]:
-        heard, refused = self._read(paths)
-        rows = self.probabilities(list(heard.values())) if heard else []
-        named = dict(zip(heard, rows, strict=True))
-        strange = dict(zip(heard, self.unlike(list(heard.values())), strict=True)) if heard else {}
-        return [Prediction(path, named.get(path), refused.get(path), strange.get(path)) for path in paths]
-
-    def probabilities(self, waveforms: Sequence[np.ndarray]) -> list[dict[str, float]]:
-        """Of each clip `(T,)`, as `decode` or `prepare_clip` of data/audio.py leave it: its emotions' probabilities."""
-        batch, lengths = _padded(waveforms)
-        rows = self.recognizer.probabilities(batch.to(self.device), lengths.to(self.device)).cpu().tolist()
-        return [dict(zip(self.labels, row, strict=True)) for row in rows]
-
-    def unlike(self, waveforms: Sequence[np.ndarray]) -> list[str | None]:
-        """Of each such clip: in what its recording is unlike all that the model was trained on, or None.
-
-        None as well where the checkpoint does not know: trained on two speakers or fewer, or by an earlier serx.
-        """
-        if self.ood_detector is None:
-            return [None] * len(waveforms)
-        return self.ood_detector.explain(*_padded(waveforms), self.config.data.sample_rate)
+    def _segment_clips(self, path: Path) -> list[np.ndarray]:
+        segments = speech_segments(read_blocks(path, RATE))
+        return [prepare_clip(segment.waveform, RATE, self.config.data) for segment in segments]
 
 
-def _padded(waveforms: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Clips `(T,)` as one batch `(B, T)`, zero beyond their lengths `(B,)`."""
-    lengths = torch.tensor([len(waveform) for waveform in waveforms])
-    batch = torch.zeros(len(waveforms), int(lengths.max()))
-    for row, waveform in zip(batch, waveforms, strict=True):
-        row[: len(waveform)] = torch.from_numpy(waveform)
-    return batch, lengths
+def mono_samples(samples: Samples) -> np.ndarray:
+    """Converts the samples of one clip to mono, `(T,)` float32 with full scale 1.
+
+    Args:
+        samples: `(T,)`, `(channels, T)` or `(T, channels)`, where the longer axis is time; floats with full scale 1,
+            or int16, int32 or uint8.
+
+    Raises:
+        AudioError: another shape or type, no samples, or NaN or infinity among them.
+
+    >>> mono_samples(np.array([[0, 16384, -32768], [0, 16384, 0]], np.int16))
+    array([ 0. ,  0.5, -0.5], dtype=float32)
+    """
+    if isinstance(samples, Tensor):
+        samples = samples.detach().cpu()
+        samples = (samples.float() if samples.is_floating_point() else samples).numpy()  # NumPy has no bfloat16
+    if samples.ndim not in (1, 2):
+        raise AudioError(ARRAY, "not_audio", f"shape {samples.shape}; give (T,), (channels, T) or (T, channels)")
+    if samples.size == 0:
+        raise AudioError(ARRAY, "empty", "no samples")
+    if min(samples.shape) > MAX_CHANNELS and samples.ndim == 2:
+        raise AudioError(ARRAY, "too_many_channels", f"shape {samples.shape}; give one clip, at most {MAX_CHANNELS}")
+    kind = (samples.dtype.kind, samples.dtype.itemsize)
+    if kind[0] != "f" and kind not in INTEGER_FORMATS:
+        raise AudioError(ARRAY, "not_audio", f"{samples.dtype} samples; give floats, int16, int32 or uint8")
+    with np.errstate(over="ignore", invalid="ignore"):  # infinities are reported below
+        mono = samples.astype(np.float32)
+        if kind in INTEGER_FORMATS:
+            zero, full_scale = INTEGER_FORMATS[kind]
+            mono = (mono - zero) / np.float32(full_scale)
+        if mono.ndim == 2:
+            mono = mono.mean(axis=1 if mono.shape[0] > mono.shape[1] else 0)
+    if not np.isfinite(mono).all():
+        raise AudioError(ARRAY, "nonfinite", "NaN or infinite samples; clean them first")
+    return mono
 
 
-def _refuse_giants(path: str | Path, config: Config, classes: int, weights: dict[str, torch.Tensor]) -> None:
-    """Before any memory is taken: a configuration may ask for a model far larger than the weights beside it."""
-    with torch.device("meta"):
-        wanted = build_model(config.model, config.features.bins, classes).state_dict()
-    for name, tensor in wanted.items():
-        found = weights.get(f"backbone.{name}")
-        if tensor.numel() > (0 if found is None else found.numel()):  # support vectors: as many as the file has
-            shape = "missing" if found is None else str(tuple(found.shape))
-            raise CheckpointError(
-                f"{path}: backbone.{name} is {shape}, its own configuration wants {tuple(tensor.shape)}"
+def _checked_rate(sample_rate: int | None) -> int:
+    if sample_rate is None:
+        raise AudioError(ARRAY, "bad_rate", "samples need their sample rate in Hz, as in predictor(samples, 16000)")
+    if not MIN_RATE <= sample_rate <= MAX_RATE or sample_rate != int(sample_rate):
+        raise AudioError(ARRAY, "bad_rate", f"{sample_rate} Hz, expected a whole number from {MIN_RATE} to {MAX_RATE}")
+    return int(sample_rate)
+
+
+def _as_paths(audio: Iterable[StrPath]) -> list[Path]:
+    items = list(audio) if isinstance(audio, Iterable) else [audio]
+    for item in items:
+        if not isinstance(item, str | os.PathLike):
+            raise ConfigError(
+                f"cannot predict {type(item).__name__}; give a path, a list of paths, or samples as a NumPy array or "
+                "torch tensor with their sample rate"
             )
+    return [Path(item) for item in items]
 
 
-def _temperature(path: str | Path, metadata: dict[str, Any]) -> float:
-    """What `best.safetensors` learned of its confidence from validation speakers; `last.safetensors` says nothing."""
-    said = metadata.get("temperature", 1.0)
-    if not isinstance(said, float) or not 0.01 < said < 100:  # NaN is not either
-        raise CheckpointError(f"{path}: its temperature is {said!r}, not a number near 1; use another checkpoint")
-    return said
+def _padded(clips: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Clips `(T,)` as one batch `(B, T)`, zero beyond their lengths `(B,)`."""
+    lengths = torch.tensor([len(clip) for clip in clips])
+    waveform = torch.zeros(len(clips), int(lengths.max()))
+    for row, clip in zip(waveform, clips, strict=True):
+        row[: len(clip)] = torch.from_numpy(clip)
+    return waveform, lengths
+
+
+def _check_sizes(path: Path, config: Config, classes: int, weights: Mapping[str, Tensor]) -> None:
+    """Raises before memory is taken if the configuration asks for larger tensors than the checkpoint holds."""
+    with torch.device("meta"):
+        expected = build_model(config.model, config.features.bins, classes).state_dict()
+    for name, tensor in expected.items():
+        saved = weights.get(f"backbone.{name}")
+        if tensor.numel() > (0 if saved is None else saved.numel()):  # a file may hold more support vectors
+            shape = "missing" if saved is None else str(tuple(saved.shape))
+            raise CheckpointError(f"{path}: backbone.{name} is {shape}, its configuration needs {tuple(tensor.shape)}")
+
+
+def _temperature(path: Path, metadata: Mapping[str, Any]) -> float:
+    """What `best.safetensors` fitted on validation speakers; 1 for `last.safetensors`, which has none."""
+    temperature = metadata.get("temperature", 1.0)
+    if not isinstance(temperature, float) or not 0.01 < temperature < 100:  # false for NaN
+        raise CheckpointError(f"{path}: its temperature is {temperature!r}, not near 1; use another checkpoint")
+    return temperature

@@ -55,7 +55,7 @@ def test_each_candidate_is_a_line_and_the_best_on_validation_is_kept(classifier,
 def test_a_checkpoint_predicts_what_was_validated_and_holds_tensors_only(classifier, classical_config, tmp_path):
     config = classical_config(classifier)
     outcome = fit(config, tmp_path / "run", progress=False)
-    predictor = Predictor(tmp_path / "run" / BEST, CPU)
+    predictor = Predictor.load(tmp_path / "run" / BEST, CPU)
     dataset = load_dataset(config.data, progress=False)
     valid = np.asarray(split_dataset(dataset, config.data, progress=False).valid)
     assert predictor.recognizer.temperature == outcome.best["temperature"]
@@ -68,7 +68,7 @@ def test_a_checkpoint_predicts_what_was_validated_and_holds_tensors_only(classif
     )
     chosen = heard[np.arange(len(valid)), dataset.targets[valid]]
     assert -np.log(chosen).mean() == pytest.approx(outcome.best["valid"]["loss"], abs=1e-6)
-    files = predictor.predict([dataset.utterances[i].path for i in valid[:5]])
+    files = predictor([dataset.utterances[i].path for i in valid[:5]])
     for i, prediction in enumerate(files):
         assert list(prediction.probabilities.values()) == pytest.approx(heard[i].tolist(), abs=1e-5)
 
@@ -113,7 +113,7 @@ def test_normaliser_and_fit_know_the_training_speakers_alone(classical_config, t
 
 def test_support_vectors_of_a_wrong_shape_are_refused_by_name(classical_config, tmp_path):
     fit(classical_config("svm"), tmp_path / "run", progress=False)
-    predictor = Predictor(tmp_path / "run" / BEST, CPU)
+    predictor = Predictor.load(tmp_path / "run" / BEST, CPU)
     good = checkpoint.load_run_checkpoint(tmp_path / "run" / BEST).group("model")
     support = good["backbone.kernel.support"]
     assert 0 < len(support) <= 24
