@@ -10,13 +10,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from serx.errors import ConfigError, SerxError
+from serx.errors import ConfigError, SerxError, exit_code_help
 from serx.system import end_with_parent
 
-EXIT_CODES = (
-    "exit codes: 0 ok, 1 some inputs failed, 2 configuration or usage, 3 run folder in use, 4 training diverged, "
-    "5 disk, 6 data, 7 checkpoint, 129/130/143 stopped by SIGHUP/SIGINT/SIGTERM"
-)
 # Environment variable with the modules of `--import`: the processes of a cross-validation or a sweep import them too.
 IMPORTS = "SERX_IMPORT"
 RENAMED_OPTIONS = {
@@ -48,7 +44,7 @@ def parser(description: str, examples: str, program: str | None = None) -> argpa
     result = argparse.ArgumentParser(
         prog=program,
         description=description,
-        epilog=f"examples:\n{examples}\n\n{EXIT_CODES}",
+        epilog=f"examples:\n{examples}\n\n{exit_code_help()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("--debug", action="store_true", help="print the traceback of an error")

@@ -68,11 +68,11 @@ def register_feature(name: str, rows: Rows) -> Callable[[C], C]:
     Raises:
         ValueError: the name is not an identifier, `rows` is less than 1, or another function has that name.
 
-    >>> @register_feature("loudest_bin", rows=1)
-    ... def loudest_bin(views):
+    >>> @register_feature("power_peak", rows=1)
+    ... def power_peak(views):
     ...     return views.power.amax(-1, keepdim=True)
     >>> from serx.features import FeaturesConfig, FeatureStack
-    >>> stack = FeatureStack(FeaturesConfig(stack=("rms", "loudest_bin")), sample_rate=16000)
+    >>> stack = FeatureStack(FeaturesConfig(stack=("rms", "power_peak")), sample_rate=16000)
     >>> features, frames = stack(torch.zeros(2, 16000))
     >>> features.shape
     torch.Size([2, 2, 63])

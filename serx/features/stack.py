@@ -61,9 +61,12 @@ class FeaturesConfig(BaseConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_list(cls, given: Any) -> Any:
-        """`features: [mfcc, chroma]` is short for `features: {stack: [mfcc, chroma]}`."""
-        return {"stack": tuple(given)} if isinstance(given, list | tuple) else given
+    def _from_lists(cls, given: Any) -> Any:
+        """`features: [mfcc, chroma]` is short for `features: {stack: [mfcc, chroma]}`; lists become tuples."""
+        settings = {"stack": given} if isinstance(given, list | tuple) else given
+        if not isinstance(settings, dict):
+            return settings
+        return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
 
     @model_validator(mode="after")
     def _consistent(self) -> "FeaturesConfig":
