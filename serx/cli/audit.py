@@ -26,12 +26,12 @@ def main(arguments: argparse.Namespace) -> int:
     """Prints counts, speakers, folds and warnings."""
     import torch
 
-    from serx.config.loader import load
+    from serx.config.loader import load_config
     from serx.data.audit import audit_dataset
     from serx.data.batches import make_batch_source
     from serx.data.dataset import load_dataset
 
-    config = load(arguments.config, arguments.overrides)
+    config = load_config(arguments.config, arguments.overrides)
     dataset = load_dataset(config.data)
     for note in dataset.notes:
         print(f"note: {note}")

@@ -60,7 +60,7 @@ def main(arguments: argparse.Namespace) -> int:
         return 0
     if not arguments.config:
         raise ConfigError("--config is missing: give a recipe, or --compare or --table with finished cross-validations")
-    from serx.config.loader import load
+    from serx.config.loader import load_config
     from serx.evaluation import compare_cross_validations
     from serx.evaluation.pooling import format_cross_validation
     from serx.experiments.cross_validation import (
@@ -72,9 +72,9 @@ def main(arguments: argparse.Namespace) -> int:
     )
     from serx.experiments.fold_runs import Workers
 
-    config = load(arguments.config, arguments.overrides)
+    config = load_config(arguments.config, arguments.overrides)
     baseline_recipe = arguments.baseline or BASELINE
-    baseline = None if baseline_recipe == "none" else baseline_config(config, load(baseline_recipe))
+    baseline = None if baseline_recipe == "none" else baseline_config(config, load_config(baseline_recipe))
     out = Path(arguments.out or Path("checkpoints") / Path(arguments.config).stem / "cross_validation")
     devices = tuple(arguments.devices or ())
     processes = max(1, len(devices)) if arguments.processes is None else arguments.processes

@@ -30,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Trains the four variants, and prints and writes their scores."""
-    from serx.config.loader import load
+    from serx.config.loader import load_config
     from serx.experiments.leakage import format_lesson, run_leakage_lesson
 
-    config = load(arguments.config, arguments.overrides)
+    config = load_config(arguments.config, arguments.overrides)
     stem = Path(arguments.config).stem
     out = Path(arguments.out or Path("checkpoints") / stem / f"leakage-{time.strftime('%Y%m%d-%H%M%S')}")
     lesson, code = run_leakage_lesson(config, out, arguments.copies)

@@ -20,11 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Trains, and prints which epoch was kept and how to evaluate it."""
-    from serx.config.loader import load
+    from serx.config.loader import load_config
     from serx.training.run_folder import choose_run_folder
     from serx.training.trainer import fit
 
-    config = load(arguments.config, arguments.overrides)
+    config = load_config(arguments.config, arguments.overrides)
     folder = choose_run_folder(config.train.output, Path(arguments.config).stem, arguments.resume)
     outcome = fit(config, folder, arguments.resume)
     if outcome.stopped_by is not None:

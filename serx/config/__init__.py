@@ -1,6 +1,18 @@
-"""The configuration of a run: YAML files and `section.key=value` overrides, checked before anything starts."""
+"""The configuration of a run: recipes in YAML and `section.key=value` overrides, checked before anything starts."""
 
-from serx.config.loader import Config, dump, from_tree, load, tuples
+from serx.config.contradictions import without_validation
+from serx.config.loader import dump, from_tree, load_config, recipe_names, tuples
+from serx.config.schema import Config
 from serx.config.training import OptimConfig, TrainConfig
 
-__all__ = ["Config", "OptimConfig", "TrainConfig", "dump", "from_tree", "load", "tuples"]
+__all__ = [
+    "Config",
+    "OptimConfig",
+    "TrainConfig",
+    "dump",
+    "from_tree",
+    "load_config",
+    "recipe_names",
+    "tuples",
+    "without_validation",
+]

@@ -1,7 +1,9 @@
-"""Old names of configuration keys, values and transforms: for errors that name the new one, and for old checkpoints."""
+"""Old names of configuration keys, values, transforms and recipes: for errors that name the new one, and old checkpoints."""
 
 from collections.abc import Mapping
 from typing import Any
+
+from serx.config.yaml_lines import KeyPath
 
 # Dotted keys.
 RENAMED_KEYS = {
@@ -37,6 +39,7 @@ RENAMED_TRANSFORM_KEYS = {
     "time_mask": {"share": "max_fraction"},
     "reverb": {"direct_db": "drr_db"},
 }
+RENAMED_RECIPES = {"baseline": "logistic_regression", "best": "cnn2d_ensemble", "joined": "cross_corpus"}
 
 
 def modernize(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,29 +48,53 @@ def modernize(tree: Mapping[str, Any]) -> dict[str, Any]:
     >>> modernize({"model": {"kind": "cnn2d", "members": 2}, "augment": {"waveform": [{"kind": "polarity"}]}})
     {'model': {'kind': 'cnn2d', 'ensemble_size': 2}, 'augment': {'waveform': [{'kind': 'polarity_inversion'}]}}
     """
-    modern: dict[str, Any] = {}
+    return renamed(tree)[0]
+
+
+def renamed(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[KeyPath, str]]]:
+    """The tree with today's names, and for each old one its place and a message that names the new one.
+
+    >>> renamed({"train": {"precision": "native"}})[1]
+    [(('train', 'precision'), 'train.precision: native is now called bf16_if_native')]
+    """
+    current: dict[str, Any] = {}
+    notes: list[tuple[KeyPath, str]] = []
     for section, keys in tree.items():
         if not isinstance(keys, Mapping):
-            modern[section] = keys
+            current[section] = keys
             continue
-        modern[section] = {}
-        for old, value in keys.items():
-            dotted = RENAMED_KEYS.get(f"{section}.{old}", f"{section}.{old}")
-            modern[section][dotted.partition(".")[2]] = _modern_value(dotted, value)
-    return modern
+        current[section] = {}
+        for key, value in keys.items():
+            old = f"{section}.{key}"
+            dotted = RENAMED_KEYS.get(old, old)
+            if dotted != old:
+                notes.append(((section, key), f"{old} is now called {dotted}"))
+            current[section][dotted.partition(".")[2]] = _current_value((section, key), dotted, value, notes)
+    return current, notes
 
 
-def _modern_value(dotted: str, value: Any) -> Any:
+def _current_value(place: KeyPath, dotted: str, value: Any, notes: list[tuple[KeyPath, str]]) -> Any:
     if isinstance(value, str):
-        return RENAMED_VALUES.get(dotted, {}).get(value, value)
+        return _rename(place, dotted, value, RENAMED_VALUES.get(dotted, {}), notes)
     if dotted in ("augment.waveform", "augment.spectrogram") and isinstance(value, list | tuple):
-        return type(value)(_modern_transform(item) for item in value)
-    return _modern_transform(value) if dotted == "augment.mel_warp" else value
+        return type(value)(_current_transform((*place, i), dotted, item, notes) for i, item in enumerate(value))
+    return _current_transform(place, dotted, value, notes) if dotted == "augment.mel_warp" else value
 
 
-def _modern_transform(item: Any) -> Any:
+def _current_transform(place: KeyPath, dotted: str, item: Any, notes: list[tuple[KeyPath, str]]) -> Any:
     if not isinstance(item, Mapping):
         return item
-    kind = RENAMED_TRANSFORMS.get(item.get("kind", ""), item.get("kind"))
-    keys = RENAMED_TRANSFORM_KEYS.get(str(kind), {})
-    return {keys.get(key, key): kind if key == "kind" else value for key, value in item.items()}
+    current = {}
+    kind = item.get("kind")
+    for key, value in item.items():
+        new_key = _rename((*place, key), dotted, key, RENAMED_TRANSFORM_KEYS.get(str(kind), {}), notes)
+        is_old = key == "kind" and isinstance(value, str)
+        current[new_key] = _rename((*place, key), dotted, value, RENAMED_TRANSFORMS, notes) if is_old else value
+    return current
+
+
+def _rename(place: KeyPath, dotted: str, name: str, table: Mapping[str, str], notes: list[tuple[KeyPath, str]]) -> str:
+    new = table.get(name, name)
+    if new != name:
+        notes.append((place, f"{dotted}: {name} is now called {new}"))
+    return new

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from serx.config.loader import Config, dotted_keys, dump, from_tree, load, tuples
+from serx.config import Config, dump, from_tree, load_config, tuples
+from serx.config.schema import dotted_keys
 from serx.errors import ConfigError
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
@@ -25,16 +26,16 @@ GOOD = "data: {root: somewhere}\nmodel: {kind: cnn1d}\n"
 
 def mistakes(path: Path, *overrides: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        load(path, overrides)
+        load_config(path, overrides)
     return str(caught.value).split("\n")
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_shipped_configurations_load_and_survive_a_round_trip(path, tmp_path):
-    config = load(path)
+    config = load_config(path)
     copy = tmp_path / "copy.yaml"
     copy.write_text(dump(config))
-    assert load(copy) == config
+    assert load_config(copy) == config
     assert from_tree(tuples(config.model_dump(mode="json"))) == config
 
 
@@ -55,7 +56,7 @@ def test_every_key_of_a_shipped_configuration_misspelt_is_refused_with_its_line(
 
 
 def test_overrides_win_over_the_file_and_are_typed(yaml_file):
-    config = load(yaml_file(GOOD), ["optim.lr=1e-4", "train.epochs=7", "data.root=[a, b]", "features.top_db=null"])
+    config = load_config(yaml_file(GOOD), ["optim.lr=1e-4", "train.epochs=7", "data.root=[a, b]", "features.top_db=null"])
     assert (config.optim.lr, config.train.epochs, config.data.root) == (1e-4, 7, ("a", "b"))
     assert config.features.top_db is None
 
@@ -65,9 +66,9 @@ LISTED = GOOD + "augment:\n  waveform:\n    - {kind: noise, p: 0.5}\n    - {kind
 
 def test_an_override_reaches_an_item_of_a_list_by_number_or_kind(yaml_file):
     overrides = ["augment.waveform.0.p=0.25", "augment.waveform.crop.seconds=1.5", "augment.waveform.2={kind: gain}"]
-    noise, crop, last = load(yaml_file(LISTED), overrides).augment.waveform
+    noise, crop, last = load_config(yaml_file(LISTED), overrides).augment.waveform
     assert (noise.p, crop.seconds, last.kind) == (0.25, 1.5, "gain")
-    assert load(yaml_file(LISTED)).augment.waveform[0].p == 0.5
+    assert load_config(yaml_file(LISTED)).augment.waveform[0].p == 0.5
 
 
 @pytest.mark.parametrize(
@@ -88,12 +89,12 @@ def test_an_override_of_an_item_that_is_not_there_is_refused(override, told, yam
 
 def test_numbers_in_scientific_notation_are_numbers(yaml_file):
     for text, value in {"1e-3": 1e-3, "2E5": 2e5, "3.e-2": 3e-2, ".5e1": 5.0}.items():
-        assert load(yaml_file(GOOD + f"optim: {{lr: {text}}}\n")).optim.lr == value
+        assert load_config(yaml_file(GOOD + f"optim: {{lr: {text}}}\n")).optim.lr == value
 
 
 def test_scalars_are_what_they_look_like(yaml_file):
     names = ["data.protocol=speakers", "data.test_speakers=[01, 010, 7, 08]"]
-    config = load(yaml_file(GOOD), [*names, "data.label_map={calm: no, sad: null}"])
+    config = load_config(yaml_file(GOOD), [*names, "data.label_map={calm: no, sad: null}"])
     assert config.data.test_speakers == ("01", "010", "7", "08")
     assert config.data.label_map == {"calm": "no", "sad": None}
 
@@ -179,9 +180,9 @@ def test_no_key_of_another_kind_is_suggested(override, key, yaml_file):
 
 
 def test_a_list_of_features_is_short_for_their_stack(yaml_file):
-    config = load(yaml_file(GOOD + "features: [mfcc, chroma]\n"), ["features.hop_length=160"])
+    config = load_config(yaml_file(GOOD + "features: [mfcc, chroma]\n"), ["features.hop_length=160"])
     assert (config.features.stack, config.features.hop_length) == (("mfcc", "chroma"), 160)
-    assert load(yaml_file(GOOD), ["features=[rms, zcr]"]).features.stack == ("rms", "zcr")
+    assert load_config(yaml_file(GOOD), ["features=[rms, zcr]"]).features.stack == ("rms", "zcr")
 
 
 def test_a_misspelt_feature_in_a_bare_list_is_refused_at_its_line(yaml_file):
@@ -195,7 +196,7 @@ def test_fused_warping_of_features_that_cannot_be_warped_is_refused(yaml_file):
     path = yaml_file(GOOD + "features: [mfcc, chroma]\naugment: {mel_warp: {p: 0.5, rate: [0.9, 1.1]}}\n")
     told = mistakes(path)
     assert len(told) == 1 and told[0].startswith(f"{path}:4: augment.mel_warp") and "chroma" in told[0]
-    assert load(path, ["features=[mfcc]"]).augment.mel_warp.rate == (0.9, 1.1)
+    assert load_config(path, ["features=[mfcc]"]).augment.mel_warp.rate == (0.9, 1.1)
     assert "smaller first" in mistakes(path, "augment.mel_warp.rate=[1.1, 0.9]")[0]
 
 
@@ -217,7 +218,7 @@ WAVEFORM = "data: {root: x}\nfeatures: {stack: [waveform], normalize: none}\nmod
     ],
 )
 def test_what_a_speech_encoder_cannot_hear_is_refused_where_it_stands(override, place, told, yaml_file):
-    assert load(yaml_file(WAVEFORM)).features.bins == 1
+    assert load_config(yaml_file(WAVEFORM)).features.bins == 1
     lines = mistakes(yaml_file(WAVEFORM), override)
     assert len(lines) == 1 and place in lines[0] and told in lines[0]
 
@@ -233,11 +234,11 @@ def test_what_a_speech_encoder_cannot_hear_is_refused_where_it_stands(override, 
 )
 def test_what_validation_would_choose_is_refused_where_nobody_validates(override, told, yaml_file):
     path = yaml_file("data: {root: x, valid_fraction: 0}\nmodel: {kind: cnn2d}\ntrain: {select: last}\n")
-    assert load(path).data.valid_fraction == 0
+    assert load_config(path).data.valid_fraction == 0
     lines = mistakes(path, override)
     assert len(lines) == 1 and lines[0].startswith("command line") and told in lines[0]
     somebody = ["data.protocol=speakers", "data.test_speakers=[1]", "data.valid_speakers=[2]"]
-    assert load(path, ["train.select=uar", override, *somebody])
+    assert load_config(path, ["train.select=uar", override, *somebody])
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def test_what_validation_would_choose_is_refused_where_nobody_validates(override
 )
 def test_what_waits_for_a_better_epoch_is_refused_where_each_is_better(override, told, yaml_file):
     path = yaml_file("data: {root: x}\nmodel: {kind: cnn2d}\ntrain: {select: loss}\n")
-    assert load(path, [override])
+    assert load_config(path, [override])
     [line] = mistakes(path, "train.select=last", override)
     assert line.startswith(f"command line: {override}") and "select uar or loss" in line and line.endswith(told)
 
@@ -264,20 +265,20 @@ def test_speakers_named_for_another_protocol_are_refused_lest_they_train(overrid
     for protocol in {"luna5", "kfold", "random", "manifest", "speakers", "cross_corpus"} - {right}:
         [line] = mistakes(path, override, f"data.protocol={protocol}")
         assert line.startswith(f"command line: {override}") and f"write protocol: {right}" in line
-    assert load(path, [override, f"data.protocol={right}"])
+    assert load_config(path, [override, f"data.protocol={right}"])
 
 
 def test_rare_classes_are_made_up_for_once(yaml_file):
     path = yaml_file(GOOD + "train: {logit_adjustment: 1.0}\n")
-    assert load(path).train.logit_adjustment == 1
+    assert load_config(path).train.logit_adjustment == 1
     told = mistakes(path, "train.class_weights=balanced")
     assert len(told) == 1 and told[0].startswith(f"{path}:3: train.logit_adjustment and train.class_weights both")
     assert "means nothing to model.kind classical" in mistakes(path, "model={kind: classical}")[0]
 
 
 def test_labels_are_a_list_or_shared(yaml_file):
-    assert load(yaml_file(GOOD), ["data.labels=shared"]).data.labels == "shared"
-    assert load(yaml_file(GOOD), ["data.labels=[happy, sad]"]).data.labels == ("happy", "sad")
+    assert load_config(yaml_file(GOOD), ["data.labels=shared"]).data.labels == "shared"
+    assert load_config(yaml_file(GOOD), ["data.labels=[happy, sad]"]).data.labels == ("happy", "sad")
     told = mistakes(yaml_file(GOOD), "data.labels=happy")
     start = "command line: data.labels=happy: data.labels: input should be "
     assert told == [start + "a list, such as [a, b], got 'happy'", start + "'shared', got 'happy'"]
@@ -285,7 +286,7 @@ def test_labels_are_a_list_or_shared(yaml_file):
 
 
 def test_configurations_are_frozen(yaml_file):
-    config = load(yaml_file(GOOD))
+    config = load_config(yaml_file(GOOD))
     with pytest.raises(ValueError, match="frozen"):
         config.train.epochs = 3
 

@@ -1,0 +1,122 @@
+"""Mistakes in a configuration, each as one line: `file:line: what is wrong; how to fix it`."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from serx.config.contradictions import contradictions
+from serx.config.renamed import renamed
+from serx.config.schema import Config, dotted_keys, transform_kinds
+from serx.config.yaml_lines import KeyPath
+
+# Keys that are a list or one word: pydantic appends the name of the type that it tried to their location.
+_LISTS_OR_TEXT = (("data", "root"), ("data", "labels"))
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where each key was written.
+
+    Attributes:
+        places: `file:line`, or the override, of each key.
+        default: what is named where a key is in no place.
+    """
+
+    places: Mapping[KeyPath, str]
+    default: str
+
+    def of(self, key: KeyPath) -> str:
+        """Where the key was written, or the nearest key above it."""
+        return next((self.places[key[:n]] for n in range(len(key), -1, -1) if key[:n] in self.places), self.default)
+
+
+def check(tree: Mapping[str, Any], sources: Sources) -> tuple[Config | None, list[str]]:
+    """The configuration of a tree of dicts, tuples and scalars, or None and one line for each mistake."""
+    current, renames = renamed(tree)
+    lines = [f"{sources.of(place)}: {message}" for place, message in renames]
+    try:
+        config = Config.model_validate(current)
+    except ValidationError as error:
+        faults = error.errors()
+        deepest = [fault for fault in faults if not any(_is_within(other, fault) for other in faults)]
+        lines += [_explain(fault, sources) for fault in deepest]
+        places = [tuple(fault["loc"]) for fault in faults]
+    else:
+        places = []
+        if not lines and not contradictions(config):
+            return config, []
+    partial, removed = _without(current, places)
+    if partial is not None:
+        lines += [
+            f"{sources.of(contradiction.place)}: {contradiction.message}"
+            for contradiction in contradictions(partial)
+            if not any(_overlap(key, read) for key in removed for read in contradiction.reads)
+        ]
+    return None, list(dict.fromkeys(lines))
+
+
+def _without(tree: Mapping[str, Any], places: list[KeyPath]) -> tuple[Config | None, list[str]]:
+    """The configuration with the defaults of the keys that have mistakes, and those keys: for further checks."""
+    removed = [".".join(map(str, place[:2])) for place in places]
+    valid: dict[str, Any] = {}
+    for section, keys in tree.items():
+        if isinstance(keys, Mapping) and section not in removed:
+            valid[section] = {key: value for key, value in keys.items() if f"{section}.{key}" not in removed}
+        elif not any(_overlap(section, key) for key in removed):  # such as `features: [mfcc, rms]`
+            valid[section] = keys
+    if "root" not in valid.setdefault("data", {}):
+        valid["data"]["root"] = "-"
+    if "kind" not in valid.setdefault("model", {}):
+        valid["model"] = {"kind": "mlp"}
+        removed.append("model")
+    try:
+        return Config.model_validate(valid), removed
+    except ValidationError:
+        return None, removed
+
+
+def _overlap(a: str, b: str) -> bool:
+    return a == b or a.startswith(f"{b}.") or b.startswith(f"{a}.")
+
+
+def _is_within(inner: Mapping[str, Any], outer: Mapping[str, Any]) -> bool:
+    """Whether one fault lies below another, which only repeats it ("too few items" of a list with a bad item)."""
+    return len(inner["loc"]) > len(outer["loc"]) and inner["loc"][: len(outer["loc"])] == outer["loc"]
+
+
+def _explain(fault: Mapping[str, Any], sources: Sources) -> str:
+    """One line for one of pydantic's faults."""
+    place, message = tuple(fault["loc"]), fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "union_tag_invalid":
+        place += ("kind",)
+        message = f"input should be one of {fault['ctx']['expected_tags']}, got {fault['ctx']['tag']!r}"
+    written = tuple(part for i, part in enumerate(place) if _is_written(place[: i + 1]))
+    where = sources.of(written[:-1] if fault["type"] == "missing" and written == place else written)
+    name = ".".join(map(str, written or place))
+    if fault["type"] == "missing":
+        return f"{where}: {'.'.join(map(str, place))} is missing; add it"
+    if fault["type"] == "extra_forbidden":
+        return f"{where}: unknown key {name}{_suggestion(name, place)}"
+    if fault["type"] == "tuple_type":
+        message = "input should be a list, such as [a, b]"
+    given = "" if fault["type"] in ("value_error", "union_tag_invalid") else f", got {fault['input']!r}"
+    return f"{where}: {name}: {message[0].lower()}{message[1:]}{given}"
+
+
+def _is_written(place: KeyPath) -> bool:
+    """Whether the last part of a location is a key of the file, and not a name that a union adds (`noise`, `str`)."""
+    if place[:-1] in _LISTS_OR_TEXT:
+        return False
+    return not (len(place) > 2 and place[0] == "augment" and place[-1] in transform_kinds())
+
+
+def _suggestion(name: str, place: KeyPath) -> str:
+    keys = dotted_keys(Config, kinds=place)
+    plain = ".".join(part for part in name.split(".") if not part.isdigit())
+    near = difflib.get_close_matches(plain, keys, n=1, cutoff=0.6)
+    same_end = [key for key in keys if key.split(".")[-1] == plain.split(".")[-1]]
+    best = (same_end + near)[:1]
+    return f"; did you mean {best[0]}?" if best else f"; known sections are {', '.join(Config.model_fields)}"

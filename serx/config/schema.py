@@ -1,0 +1,70 @@
+"""`Config`: the sections of a configuration, and the list of all their keys.
+
+Each section is a frozen pydantic model next to the code that it configures.
+"""
+
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from serx.augment.compose import AugmentConfig
+from serx.base_config import BaseConfig
+from serx.config.training import OptimConfig, TrainConfig
+from serx.config.yaml_lines import KeyPath
+from serx.data.dataset import DataConfig
+from serx.features.stack import FeaturesConfig
+from serx.models.registry import BaseModelConfig, ModelConfig, model_kinds
+
+
+class Config(BaseConfig):
+    """The whole configuration of a run: data, features, augment, model, optim, train.
+
+    >>> from serx.models import MlpConfig
+    >>> config = Config(data={"root": "/corpora/ravdess"}, model=MlpConfig())
+    >>> config.train.epochs, config.features.stack
+    (30, ('logmel',))
+    """
+
+    data: DataConfig
+    features: FeaturesConfig = FeaturesConfig()
+    augment: AugmentConfig = AugmentConfig()
+    model: ModelConfig
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def kind_of(section: type[BaseConfig]) -> str:
+    """The `kind` of a model or a transform, or an empty string for other sections."""
+    return section.model_fields["kind"].default if "kind" in section.model_fields else ""
+
+
+def sections_of(annotation: Any) -> list[type[BaseConfig]]:
+    """The sections that a type holds at any depth. A model's are those of every registered kind."""
+    if annotation is BaseModelConfig:
+        return [kind.config for kind in model_kinds().values()]
+    if isinstance(annotation, type) and issubclass(annotation, BaseConfig):
+        return [annotation]
+    if get_origin(annotation) in (Annotated, Union, UnionType, tuple):
+        inner = [part for part in get_args(annotation) if part not in (NoneType, Ellipsis)]
+        return [section for part in inner for section in sections_of(part)]
+    return []
+
+
+def transform_kinds() -> set[str]:
+    """The kinds of all transforms of `augment.waveform` and `augment.spectrogram`."""
+    lists = (AugmentConfig.model_fields[name].annotation for name in ("waveform", "spectrogram"))
+    return {kind_of(section) for annotation in lists for section in sections_of(annotation)}
+
+
+def dotted_keys(section: type[BaseConfig], prefix: str = "", kinds: KeyPath = ()) -> list[str]:
+    """Every key of a section and of those within it, such as `optim.lr`.
+
+    Where `kinds` names a kind of model or transform, the keys of other kinds are left out.
+    """
+    keys: list[str] = []
+    for name, field in section.model_fields.items():
+        keys.append(f"{prefix}{name}")
+        sections = sections_of(field.annotation)
+        named = [inner for inner in sections if kind_of(inner) and kind_of(inner) in kinds]
+        for inner in named or sections:
+            keys += dotted_keys(inner, f"{prefix}{name}.", kinds)
+    return list(dict.fromkeys(keys))
