@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from serx.config.loader import Config, load
+from serx.config.loader import Config, load_config
 from serx.data.batches import BatchSource, make_batch_source
 from serx.training.epoch import augmented_features, augmented_waveform, train_epoch
 from serx.training.sampling import TrainingClips
@@ -67,7 +67,7 @@ def training_stages(path: str, overrides: tuple[str, ...] = ()) -> list[Stage]:
 
     def trainer(given: Given) -> Trainer:
         if id(given) not in made:
-            made[id(given)] = Trainer(load(path, [f"train.device={given.device}", *overrides]), given)
+            made[id(given)] = Trainer(load_config(path, [f"train.device={given.device}", *overrides]), given)
         return made[id(given)]
 
     def stage(name: str, about: str, work: Callable[[Trainer, Given], Work]) -> Stage:
