@@ -2,7 +2,7 @@
 
 import pytest
 
-from serx.config.loader import dump, load
+from serx.config.loader import dump, load_config
 from serx.errors import ConfigError
 
 EVERY = """
@@ -36,10 +36,10 @@ augment:
 def test_every_kind_is_read_from_yaml_and_written_back(tmp_path):
     path = tmp_path / "every.yaml"
     path.write_text(EVERY)
-    config = load(path)
+    config = load_config(path)
     assert len(config.augment.waveform) == 17 and config.augment.cutmix == 0.4
     path.write_text(dump(config))
-    assert load(path) == config
+    assert load_config(path) == config
 
 
 @pytest.mark.parametrize(
@@ -58,5 +58,5 @@ def test_a_mistake_is_named_with_its_line(transform, message, tmp_path):
     path = tmp_path / "wrong.yaml"
     path.write_text(f"data: {{root: x}}\nmodel: {{kind: cnn2d}}\naugment:\n  waveform:\n    - {transform}\n")
     with pytest.raises(ConfigError, match=message) as caught:
-        load(path)
+        load_config(path)
     assert "wrong.yaml:5" in str(caught.value)
