@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from serx.config.loader import Config, load
+from serx.config.loader import Config, load_config
 from serx.training import tensorboard as tracking
 from serx.training.run_folder import BEST
 from serx.training.trainer import fit
@@ -165,7 +165,7 @@ def tiny_config(tiny_root, tmp_path):
 
     def configure(*overrides: str) -> Config:
         other = any(o.startswith("data.protocol=") and not o.endswith("=speakers") for o in overrides)
-        return load(path, [*(o for o in TINY if not (other and "_speakers=" in o)), *overrides])
+        return load_config(path, [*(o for o in TINY if not (other and "_speakers=" in o)), *overrides])
 
     return configure
 
