@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from serx.config.loader import load
+from serx.config.loader import load_config
 from serx.models.backbone import build_model
 from serx.models.sequential import Sequential, SequentialConfig, max_pool
 from tests.test_published import PUBLISHED
@@ -54,6 +54,6 @@ def test_lists_that_do_not_fit_the_number_of_stages_are_refused(changes):
 
 def test_the_published_network_of_three_corpora_has_7_million_parameters():
     path = next(path for path in PUBLISHED if path.stem == "three_corpora_cnn1d")
-    config = load(path)
+    config = load_config(path)
     size = sum(p.numel() for p in build_model(config.model, config.features.bins, 7).parameters())
     assert size / 1e6 == pytest.approx(7.2, abs=0.05)
