@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from serx.config.loader import load
+from serx.config.loader import load_config
 from serx.training.trainer import fit
 from tests.conftest import TINY
 
@@ -19,7 +19,7 @@ def _trained(tiny_root, tmp_path_factory) -> Path:
         "model: {kind: cnn1d, stem: 16, widths: [16, 16, 16]}\n"
         "optim: {lr: 1e-2}\n"
     )
-    config = load(folder / "tiny.yaml", [*TINY, "train.epochs=8"])
+    config = load_config(folder / "tiny.yaml", [*TINY, "train.epochs=8"])
     fit(config, folder / "run", progress=False)
     return folder
 
