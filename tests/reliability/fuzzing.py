@@ -15,7 +15,7 @@ import atheris
 
 with atheris.instrument_imports(include=["serx"]):
     from serx import checkpoint
-    from serx.config.loader import load
+    from serx.config.loader import load_config
     from serx.data.audio import AudioConfig, read
     from serx.data.download.archives import unpack
     from serx.data.manifest import read_manifest
@@ -39,7 +39,7 @@ def manifest(content: bytes, folder: Path) -> None:
 def config(content: bytes, folder: Path) -> None:
     path = folder / "any.yaml"
     path.write_bytes(content)
-    load(path)
+    load_config(path)
 
 
 def audio(content: bytes, folder: Path) -> None:
