@@ -19,7 +19,7 @@ import torch
 import torch._dynamo  # an optimizer imports it when it is made: seconds, for each child
 
 from serx import checkpoint
-from serx.config.loader import Config, load
+from serx.config.loader import Config, load_config
 from serx.training import tensorboard as tracking
 from serx.training.run_folder import BEST, LAST, METRICS, PREVIOUS
 from serx.training.trainer import fit
@@ -66,7 +66,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 def main(config_path: str, folder: str, kills: int, seed: int, overrides: list[str]) -> dict[str, Any]:
     """Kills until `kills` have hit, over as many runs as that takes, and lets each run finish after its last kill."""
-    config, root, choose = load(config_path, overrides), Path(folder), random.Random(seed)
+    config, root, choose = load_config(config_path, overrides), Path(folder), random.Random(seed)
     torch.set_num_threads(1)
     tracking.picture = blank  # drawing clips would be half of the run: what comes should come while it trains
     begun = time.monotonic()
