@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from serx.config.loader import Config, load
+from serx.config.loader import Config, load_config
 from serx.training import tensorboard as tracking
 from serx.training.run_folder import LAST, PREVIOUS
 from serx.training.trainer import fit
@@ -45,7 +45,7 @@ def train_in_child(config: Config, folder: Path) -> int:
 
 def main(config_path: str, folder: str, count: int, seed: int, overrides: list[str]) -> dict[str, Any]:
     """Signals until `count` have ended a process, over as many runs as that takes; each is then let to finish."""
-    config, root, choose = load(config_path, overrides), Path(folder), random.Random(seed)
+    config, root, choose = load_config(config_path, overrides), Path(folder), random.Random(seed)
     torch.set_num_threads(1)
     tracking.picture = blank  # drawing clips would be half of the run: what comes should come while it trains
     begun = time.monotonic()
