@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from serx import checkpoint
-from serx.config.loader import load
+from serx.config.loader import load_config
 from serx.config.yaml_lines import read
 from serx.errors import ConfigError
 from serx.training.resume import differences
@@ -61,7 +61,7 @@ def damages(lines: list[str]) -> list[tuple[int, str, list[str]]]:
 def refusal(path: Path) -> str:
     """What is said against a configuration; nothing when it is accepted."""
     try:
-        load(path)
+        load_config(path)
     except ConfigError as error:
         return str(error)
     return ""
@@ -76,7 +76,7 @@ def is_text(line: str) -> bool:
 def test_no_damaged_key_of_a_shipped_configuration_is_accepted(path, tmp_path, record_figure):
     lines, broken = one_key_a_line(path), tmp_path / "broken.yaml"
     broken.write_text("\n".join(lines))
-    assert load(broken) == load(path)
+    assert load_config(broken) == load_config(path)
     accepted, tried = [], 0
     for i, damage, text in damages(lines):
         broken.write_text("\n".join(text))
@@ -100,10 +100,10 @@ def test_settings_that_do_not_fit_together_are_refused_with_their_line(tmp_path)
         path = tmp_path / "c.yaml"
         path.write_text(f"data: {{root: x}}\nmodel: {text}\n")
         with pytest.raises(ConfigError, match=rf"c\.yaml:2: .*{told}"):
-            load(path)
+            load_config(path)
     path.write_text("data: {root: x}\nmodel: {kind: mlp}\noptim: {betas: [0.9, 1.5]}\n")
     with pytest.raises(ConfigError, match=r"c\.yaml:3: optim\.betas\.1"):
-        load(path)
+        load_config(path)
 
 
 BREAKING = [
@@ -122,7 +122,7 @@ def test_of_thirty_edits_between_a_save_and_its_resume_each_is_listed_and_the_br
     assert len(BREAKING) + len(HARMLESS) == 30
 
     def compare(*edits: str) -> list[str]:
-        config = load(trained / "tiny.yaml", [*TINY, "train.epochs=8", *edits])
+        config = load_config(trained / "tiny.yaml", [*TINY, "train.epochs=8", *edits])
         return differences(saved, {**saved, "config": config.model_dump(mode="json")})
 
     assert compare() == []
