@@ -19,7 +19,7 @@ FILL = """
 import json, os, sys
 from pathlib import Path
 import torch
-from serx.config import load
+from serx.config import load_config
 from serx.errors import DiskError
 from serx import checkpoint
 from serx.training.run_folder import LAST, PREVIOUS
@@ -79,7 +79,7 @@ for path in disk.iterdir():
 run = disk / "run"
 (disk / "ballast").write_bytes(bytes(4_500_000))
 try:
-    fit(load(config, overrides), run, progress=False)
+    fit(load_config(config, overrides), run, progress=False)
     message = ""
 except DiskError as error:
     message = str(error)
