@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from serx import checkpoint, files
-from serx.config.loader import load
+from serx.config.loader import load_config
 from serx.errors import CheckpointError, DiskError, RunInUseError
 from serx.training import trainer as loop
 from serx.training.resume import load_newest
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def config_of(trained: Path, *overrides: str):
-    return load(trained / "tiny.yaml", [*TINY, "train.epochs=8", *overrides])
+    return load_config(trained / "tiny.yaml", [*TINY, "train.epochs=8", *overrides])
 
 
 def spoil(path: Path) -> None:
