@@ -13,7 +13,7 @@ import soundfile
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from serx.config.loader import load
+from serx.config.loader import load_config
 from serx.config.yaml_lines import parse
 from serx.data.corpora import GRAMMARS
 from serx.data.manifest import read_manifest
