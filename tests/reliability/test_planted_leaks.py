@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from serx.config.loader import load
+from serx.config.loader import load_config
 from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import LeakError
 from tests.conftest import RATE
@@ -27,7 +27,7 @@ def clip(actor: str, emotion: str = "03", song: bool = False) -> Path:
 def data_of(root: Path, cache: Path, *more: str):
     (cache / "c.yaml").write_text(f"data: {{root: {root}, cache: {cache}}}\nmodel: {{kind: mlp}}\n")
     speakers = ["data.protocol=speakers", "data.test_speakers=[5, 6]", "data.valid_speakers=[3, 4]"]
-    return load(cache / "c.yaml", [*([] if "data.protocol=manifest" in more else speakers), *more]).data
+    return load_config(cache / "c.yaml", [*([] if "data.protocol=manifest" in more else speakers), *more]).data
 
 
 def check(config) -> None:
