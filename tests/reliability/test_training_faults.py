@@ -113,10 +113,10 @@ def test_out_of_memory_is_one_line_that_says_what_to_lower_and_leaves_the_state_
 
 
 def test_another_environment_is_announced_on_resume(trained, monkeypatch, capsys):
-    from serx.config.loader import load
+    from serx.config.loader import load_config
 
     monkeypatch.setattr("serx.device.platform.python_version", lambda: "3.99")
-    fit(load(trained / "tiny.yaml", [*TINY, "train.epochs=8"]), trained / "run", resume=True, progress=False)
+    fit(load_config(trained / "tiny.yaml", [*TINY, "train.epochs=8"]), trained / "run", resume=True, progress=False)
     assert f"python: {sys.version.split()[0]} -> 3.99 (bits may differ)" in capsys.readouterr().out
 
 
