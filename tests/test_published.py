@@ -8,7 +8,7 @@ import soundfile
 import torch
 
 from serx import checkpoint
-from serx.config.loader import load
+from serx.config.loader import load_config
 from serx.data.dataset import load_dataset, split_dataset
 from serx.training.run_folder import BEST
 from serx.training.trainer import fit
@@ -61,8 +61,8 @@ def corpora(tmp_path_factory) -> Path:
 def small_config(path: Path, corpora: Path, *overrides: str):
     wanted = CORPORA.get(path.stem.split("_")[0], ["ravdess"])
     folders = [str(corpora / {"cremad": "CREMAD"}.get(name, name.upper())) for name in wanted]
-    small = SMALL[load(path).model.kind]
-    return load(path, [f"data.root=[{', '.join(folders)}]", "train.epochs=1", "train.batch_size=8", "train.device=cpu",
+    small = SMALL[load_config(path).model.kind]
+    return load_config(path, [f"data.root=[{', '.join(folders)}]", "train.epochs=1", "train.batch_size=8", "train.device=cpu",
                        "train.threads=1", *small, *overrides])  # fmt: skip
 
 
