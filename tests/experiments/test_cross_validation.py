@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from serx.config.loader import load
+from serx.config.loader import load_config
 from serx.data.dataset import load_dataset
 from serx.errors import ConfigError
 from serx.evaluation.pooling import read_cross_validation
@@ -99,8 +99,8 @@ def test_every_clip_is_predicted_once_by_a_model_that_never_met_its_speaker(work
 
 def test_the_baseline_has_the_nets_data_and_stands_beside_it(workplace):
     told = (workplace / "said.txt").read_text()
-    theirs = load(workplace / "out/baseline/seed-0/fold-1/config.yaml")
-    ours = load(workplace / "out/seed-0/fold-1/config.yaml")
+    theirs = load_config(workplace / "out/baseline/seed-0/fold-1/config.yaml")
+    ours = load_config(workplace / "out/seed-0/fold-1/config.yaml")
     assert theirs.data == ours.data and theirs.optim != ours.optim
     assert (theirs.train.threads, theirs.train.device) == (1, "cpu")
     comparison = json.loads((workplace / "out/comparison.json").read_text())
@@ -113,7 +113,7 @@ def test_where_nobody_validates_the_baseline_still_chooses_by_its_own_share(work
     arguments = ("--config", "net.yaml", "--baseline", "other.yaml", "--folds", 1, "--out", tmp_path / "out")
     done = cross_validate(*arguments, "data.valid_fraction=0", "train.select=last", cwd=workplace)
     assert done.returncode == 0, done.stdout + done.stderr
-    ours, theirs = (load(tmp_path / name / "seed-0/fold-1/config.yaml").data for name in ("out", "out/baseline"))
+    ours, theirs = (load_config(tmp_path / name / "seed-0/fold-1/config.yaml").data for name in ("out", "out/baseline"))
     assert (ours.valid_fraction, theirs.valid_fraction) == (0, 0.15)
     assert theirs.model_copy(update={"valid_fraction": 0}) == ours
     assert "[kfold fold 1, speaker-independent, no validation]" in done.stdout
@@ -244,7 +244,7 @@ def test_a_folder_of_other_settings_is_refused_with_their_names(workplace):
 
 def test_a_clip_that_came_or_went_since_is_noticed(workplace, tiny_root, tmp_path):
     root = shutil.copytree(tiny_root, tmp_path / "tiny")
-    config = load(workplace / "net.yaml")
+    config = load_config(workplace / "net.yaml")
     dataset = load_dataset(config.data, progress=False)
     assert [fold.state for fold in plan_folds(config, dataset, workplace / "out", [0])[0]] == ["finished"] * 2
     next((root / "Actor_03").iterdir()).unlink()
@@ -254,7 +254,7 @@ def test_a_clip_that_came_or_went_since_is_noticed(workplace, tiny_root, tmp_pat
 
 
 def test_a_fold_without_its_speakers_is_skipped_aloud(workplace):
-    config = load(workplace / "net.yaml", ["data.protocol=luna5"])
+    config = load_config(workplace / "net.yaml", ["data.protocol=luna5"])
     dataset = load_dataset(config.data, progress=False)
     folds, skipped = plan_folds(config, dataset, workplace / "new", [0, 1])
     assert {fold.number for fold in folds} == {0, 4}  # of actors 1 to 6: fold 1 has no validation, 2 and 3 no test
@@ -266,7 +266,7 @@ def test_a_fold_without_its_speakers_is_skipped_aloud(workplace):
     ("protocol", "count"), [("loso", 6), ("kfold", 2), ("emobox6", 4), ("random", 1), ("cross_corpus", 2)]
 )
 def test_every_protocol_has_its_folds(protocol, count, workplace, tiny_root):
-    config = load(workplace / "net.yaml", [f"data.protocol={protocol}"])
+    config = load_config(workplace / "net.yaml", [f"data.protocol={protocol}"])
     dataset = load_dataset(config.data, progress=False)
     if protocol == "cross_corpus":
         renamed = [replace(u, corpus="b" if u.speaker in "05 06" else "a") for u in dataset.utterances]
@@ -278,13 +278,13 @@ def test_every_protocol_has_its_folds(protocol, count, workplace, tiny_root):
 
 def test_each_process_has_its_device_and_its_share_of_the_cores(workplace, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
-    config = load(workplace / "net.yaml", ["train.threads=null"])
+    config = load_config(workplace / "net.yaml", ["train.threads=null"])
     out = tmp_path / "odd: #name"
     folds, _ = plan_folds(config, load_dataset(config.data, progress=False), out, [3])
     place = Workers(5, ("cuda:0", "cuda:1"))
     for slot, device in enumerate(["cuda:0", "cuda:1", "cuda:0"]):
         train, evaluate = fold_commands(folds[1], out, place, slot)
-        own = load(workplace / "net.yaml", [setting for setting in train if "." in setting and "=" in setting])
+        own = load_config(workplace / "net.yaml", [setting for setting in train if "." in setting and "=" in setting])
         assert (own.train.device, own.train.threads, own.train.seed, own.data.fold) == (device, 2, 3, 1)
         assert own.train.output == str(out / "seed-3/fold-1")
         assert evaluate[-2:] == ["--device", device] and "--resume" not in train
