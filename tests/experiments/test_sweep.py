@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from serx.config.loader import load
+from serx.config.loader import load_config
 from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import ConfigError
 from serx.evaluation.predictions import from_csv
@@ -40,13 +40,13 @@ def workplace(tmp_path_factory, tiny_root):
 
 
 def test_everybody_beside_the_test_part_is_heard_once_by_a_model_that_never_met_them(workplace):
-    config = load(workplace / "net.yaml")
+    config = load_config(workplace / "net.yaml")
     dataset = load_dataset(config.data)
     testers = set(dataset.speaker_ids(split_dataset(dataset, config.data).test))
     heard = []
     for group in (0, 1):
         run = workplace / f"out/optim.lr=1e-09/seed-3/group-{group}"
-        data = load(run / "config.yaml").data
+        data = load_config(run / "config.yaml").data
         split = split_dataset(dataset, data)
         [(_, rows)] = from_csv(run / "valid/predictions.csv")
         assert set(rows.speaker_ids) == set(dataset.speaker_ids(split.valid)) and len(set(rows.speaker_ids)) == 2
@@ -66,8 +66,8 @@ def test_the_best_setting_leads_and_becomes_a_recipe_under_the_first_protocol(wo
     assert best["uar"] > worst["uar"] and worst["difference"] == pytest.approx(worst["uar"] - best["uar"])
     assert best["difference"] is None and len(best["folds"]) == 2
     assert told["protocol"].startswith("4 speakers beside the test part of kfold fold 1")
-    recipe = load(workplace / "out/best.yaml")
-    assert recipe == load(workplace / "net.yaml", ["train.epochs=4"])
+    recipe = load_config(workplace / "out/best.yaml")
+    assert recipe == load_config(workplace / "net.yaml", ["train.epochs=4"])
     said = (workplace / "said.txt").read_text()
     assert "2 settings, 4 runs: 0 finished, 4 to do" in said and "the recipe as it is was the best" in said
     assert (workplace / "out/sweep.png").read_bytes().startswith(b"\x89PNG")
