@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from serx import checkpoint
-from serx.config.loader import Config, load
+from serx.config.loader import Config, load_config
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split, fold_count, make_split
 from serx.errors import CheckpointError, ConfigError, DataError
@@ -105,7 +105,7 @@ def state_of(folder: Path, config: Config, dataset: Dataset, split: Split, evalu
     """
     if not any((folder / name).exists() for name in (LAST, PREVIOUS)):
         return "new"
-    before, after = (c.model_dump(mode="json") for c in (load(folder / "config.yaml"), config))
+    before, after = (c.model_dump(mode="json") for c in (load_config(folder / "config.yaml"), config))
     differences = [line for key, line in changed(before, after).items() if key not in FREE]
     if differences:
         raise ConfigError(
