@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from serx import plots
-from serx.config.loader import Config, dump, load
+from serx.config.loader import Config, dump, load_config
 from serx.config.yaml_lines import parse
 from serx.data.audio import AudioConfig
 from serx.data.dataset import DataConfig, Dataset, load_dataset, split_dataset
@@ -107,8 +107,8 @@ def plan_settings(
         if sample < 1:
             raise ConfigError(f"--sample {sample}: draw at least one combination")
         combinations = sorted(combinations, key=lambda chosen: derive(0, f"sweep {' '.join(chosen)}"))[:sample]
-    recipe = Setting((), load(path, overrides))
-    variants = [Setting(chosen, load(path, [*overrides, *chosen])) for chosen in combinations]
+    recipe = Setting((), load_config(path, overrides))
+    variants = [Setting(chosen, load_config(path, [*overrides, *chosen])) for chosen in combinations]
     return [recipe, *(setting for setting in variants if setting.config != recipe.config)]
 
 
