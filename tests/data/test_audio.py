@@ -1,10 +1,10 @@
-"""Decoding: every format to the same waveform, and every broken file to its named reason."""
+"""Decoding: every format gives the same waveform, and every broken file its reason."""
 
 import numpy as np
 import pytest
 import soundfile
 
-from serx.data.audio import AudioConfig, AudioError, blocks, read, trim_silence
+from serx.data.audio import AudioConfig, AudioError, audio_duration, decode, read_audio, read_blocks, trim_silence
 from tests.conftest import RATE, speechlike
 
 PLAIN = AudioConfig()
@@ -34,39 +34,39 @@ def write(path, samples, rate=RATE, **how):
     ids=str,
 )
 def test_lossless_formats_give_the_same_waveform(name, how, tolerance, wave, tmp_path):
-    assert np.abs(read(write(tmp_path / name, wave, **how), PLAIN) - wave).max() < tolerance
+    assert np.abs(decode(write(tmp_path / name, wave, **how), PLAIN) - wave).max() < tolerance
 
 
 @pytest.mark.parametrize("name", ["a.ogg", "a.mp3"])
-def test_lossy_formats_sound_alike(name, wave, tmp_path):
-    heard = read(write(tmp_path / name, wave), PLAIN)
-    size = min(len(heard), len(wave))
-    lag = np.argmax(np.correlate(heard[:size], wave[:size], "full")) - size + 1
-    moved = np.roll(heard[:size], -lag)[2000:-2000]
-    assert np.corrcoef(moved, wave[:size][2000:-2000])[0, 1] > 0.99
+def test_lossy_formats_correlate_with_the_original(name, wave, tmp_path):
+    decoded = decode(write(tmp_path / name, wave), PLAIN)
+    size = min(len(decoded), len(wave))
+    lag = np.argmax(np.correlate(decoded[:size], wave[:size], "full")) - size + 1
+    aligned = np.roll(decoded[:size], -lag)[2000:-2000]
+    assert np.corrcoef(aligned, wave[:size][2000:-2000])[0, 1] > 0.99
 
 
 def test_channels_are_averaged(wave, tmp_path):
     stereo = np.stack([wave, np.zeros_like(wave)], axis=1)
-    assert np.abs(read(write(tmp_path / "a.wav", stereo, subtype="FLOAT"), PLAIN) - wave / 2).max() < 1e-6
+    assert np.abs(decode(write(tmp_path / "a.wav", stereo, subtype="FLOAT"), PLAIN) - wave / 2).max() < 1e-6
 
 
 @pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000, 96_000])
 def test_a_tone_keeps_its_pitch_level_and_duration_at_any_rate(rate, tmp_path):
     source = (0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)).astype(np.float32)
-    heard = read(write(tmp_path / "a.wav", source, rate, subtype="FLOAT"), PLAIN)
+    decoded = decode(write(tmp_path / "a.wav", source, rate, subtype="FLOAT"), PLAIN)
     ideal = 0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
-    assert abs(len(heard) - RATE) <= 1
-    assert np.abs(heard[800:15_000] - ideal[800:15_000]).max() < 2e-3
+    assert abs(len(decoded) - RATE) <= 1
+    assert np.abs(decoded[800:15_000] - ideal[800:15_000]).max() < 2e-3
 
 
 def test_resampling_does_not_alias(tmp_path):
     source = np.sin(2 * np.pi * 8_400 * np.arange(48_000) / 48_000).astype(np.float32)
-    heard = read(write(tmp_path / "a.wav", source, 48_000, subtype="FLOAT"), PLAIN)
-    assert 20 * np.log10(np.abs(heard[500:-500]).max()) < -90
+    decoded = decode(write(tmp_path / "a.wav", source, 48_000, subtype="FLOAT"), PLAIN)
+    assert 20 * np.log10(np.abs(decoded[500:-500]).max()) < -90
 
 
-def test_trimming_cuts_the_silent_ends_and_keeps_a_margin():
+def test_trimming_cuts_silent_ends_and_keeps_a_margin():
     loud = speechlike(0.5, 200, 0, level=0.5)
     hiss = 1e-4 * np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
     trimmed = trim_silence(np.concatenate([hiss, loud, hiss[:8000]]), RATE, 35.0, 0.05)
@@ -74,20 +74,20 @@ def test_trimming_cuts_the_silent_ends_and_keeps_a_margin():
     assert np.abs(trimmed).max() == np.abs(loud).max()
 
 
-def test_trimming_is_deaf_to_the_level():
+def test_trimming_does_not_depend_on_the_level():
     sound = np.concatenate([np.zeros(5000), speechlike(0.4, 150, 1), np.zeros(3000)]).astype(np.float32)
     assert np.array_equal(trim_silence(sound, RATE, 35.0, 0.05) * 2, trim_silence(sound * 2, RATE, 35.0, 0.05))
 
 
-def refusal(path, config=PLAIN) -> str:
+def error_reason(path, config=PLAIN) -> str:
     with pytest.raises(AudioError) as caught:
-        read(path, config)
+        decode(path, config)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     return caught.value.reason
 
 
-def test_each_broken_file_is_refused_by_its_reason(wave, tmp_path):
+def test_each_broken_file_raises_with_its_reason(wave, tmp_path):
     whole = write(tmp_path / "whole.wav", wave)
     cut = tmp_path / "cut.wav"
     cut.write_bytes(whole.read_bytes()[:9000])
@@ -109,32 +109,32 @@ def test_each_broken_file_is_refused_by_its_reason(wave, tmp_path):
         "bad_rate": write(tmp_path / "slow.wav", wave, 2_000),
         "too_many_channels": write(tmp_path / "many.wav", np.tile(wave[:1000, None], 40)),
     }
-    assert {reason: refusal(path) for reason, path in cases.items()} == {reason: reason for reason in cases}
-    assert refusal(whole, AudioConfig(max_seconds=0.5)) == "too_long"
+    assert {reason: error_reason(path) for reason, path in cases.items()} == {reason: reason for reason in cases}
+    assert error_reason(whole, AudioConfig(max_seconds=0.5)) == "too_long"
 
 
 def test_a_header_without_samples_is_empty(tmp_path):
-    assert refusal(write(tmp_path / "none.wav", np.zeros(0, np.float32))) == "empty"
+    assert error_reason(write(tmp_path / "none.wav", np.zeros(0, np.float32))) == "empty"
 
 
-def test_a_long_file_is_refused_unread(tmp_path, monkeypatch):
+def test_a_long_file_raises_before_it_is_decoded(tmp_path, monkeypatch):
     path = write(tmp_path / "bomb.flac", np.zeros(RATE * 120, np.int16))
     monkeypatch.setattr(soundfile.SoundFile, "read", lambda *a, **k: pytest.fail("decoded"))
-    assert refusal(path) == "too_long"
+    assert error_reason(path) == "too_long"
 
 
 @pytest.mark.speech
-def test_native_and_prepared_ravdess_clips_are_the_same_sound(speech_root):
-    for native in sorted((speech_root / "ravdess-native").rglob("*.wav")):
-        prepared = speech_root / "ravdess16k" / native.parent.name / f"{native.stem}.flac"
-        one, two = read(native, PLAIN), read(prepared, PLAIN)
-        size = min(len(one), len(two))
-        assert abs(len(one) - len(two)) <= 1
-        assert np.abs(one[:size] - two[:size]).max() < 1e-3
+def test_native_and_resampled_ravdess_clips_are_equal(speech_root):
+    for native_path in sorted((speech_root / "ravdess-native").rglob("*.wav")):
+        low_path = speech_root / "ravdess16k" / native_path.parent.name / f"{native_path.stem}.flac"
+        native, low = decode(native_path, PLAIN), decode(low_path, PLAIN)
+        size = min(len(native), len(low))
+        assert abs(len(native) - len(low)) <= 1
+        assert np.abs(native[:size] - low[:size]).max() < 1e-3
 
 
-def test_a_window_is_cut_from_the_file_before_anything_else(tmp_path):
-    """At the file's own rate, and before silence is trimmed: the clip's beginning is not the file's."""
+def test_the_window_is_cut_before_resampling_and_trimming(tmp_path):
+    """`offset_seconds` counts from the beginning of the file."""
     path, rate = tmp_path / "a.wav", 8000
     wave = np.linspace(0.1, 0.9, 2 * rate, dtype=np.float32)
     soundfile.write(path, wave, rate, subtype="FLOAT")
@@ -143,53 +143,61 @@ def test_a_window_is_cut_from_the_file_before_anything_else(tmp_path):
         (1.5, 1.0, (12000, 16000)),
         (0.25, None, (2000, 16000)),
     ]:
-        heard = read(path, AudioConfig(sample_rate=rate, offset_seconds=offset, duration_seconds=duration))
-        np.testing.assert_array_equal(heard, wave[slice(*expected)])
+        decoded = decode(path, AudioConfig(sample_rate=rate, offset_seconds=offset, duration_seconds=duration))
+        np.testing.assert_array_equal(decoded, wave[slice(*expected)])
 
 
 def test_a_file_that_ends_before_its_window_is_too_short(tmp_path):
     path = tmp_path / "a.wav"
     soundfile.write(path, np.full(8000, 0.5), 16000)
     with pytest.raises(AudioError, match=r"0\.500 s, data\.offset_seconds is 0\.5") as caught:
-        read(path, AudioConfig(offset_seconds=0.5))
+        decode(path, AudioConfig(offset_seconds=0.5))
     assert caught.value.reason == "too_short"
 
 
 @pytest.mark.parametrize("rate", [8_000, RATE, 44_100])
-def test_blocks_of_a_long_recording_are_what_a_clip_of_it_is(rate, tmp_path):
+def test_blocks_of_a_recording_join_to_the_decoded_clip(rate, tmp_path):
     time = np.arange(15 * rate) / rate
     wave = (0.3 * np.sin(2 * np.pi * 300 * time) + 0.2 * np.sin(2 * np.pi * 1234 * time)).astype(np.float32)
     path = write(tmp_path / "long.wav", np.stack([wave, 0.5 * wave], axis=1), rate)
-    parts = list(blocks(path, RATE))
+    parts = list(read_blocks(path, RATE))
     assert len(parts) > 2
     assert max(map(len, parts)) <= 140_000
-    whole = read(path, AudioConfig(sample_rate=RATE))
+    whole = decode(path, AudioConfig(sample_rate=RATE))
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-4)
 
 
-def test_a_recording_longer_than_any_clip_is_given_in_blocks(tmp_path):
+def test_a_recording_longer_than_max_seconds_is_read_in_blocks(tmp_path):
     path = write(tmp_path / "hour.flac", np.full(RATE * 90, 100, np.int16))
-    assert refusal(path) == "too_long"
-    assert sum(map(len, blocks(path, RATE))) == RATE * 90
+    assert error_reason(path) == "too_long"
+    assert sum(map(len, read_blocks(path, RATE))) == RATE * 90
+    assert audio_duration(path) == 90
 
 
-def test_what_is_wrong_with_a_long_recording_is_told_behind_its_good_beginning(tmp_path):
-    def heard_until(path) -> tuple[float, str]:
-        given = []
+def test_a_fault_in_a_long_recording_raises_after_the_good_blocks(tmp_path):
+    def seconds_and_reason(path) -> tuple[float, str]:
+        blocks = []
         with pytest.raises(AudioError) as caught:
-            given.extend(blocks(path, RATE))
-        return sum(map(len, given)) / RATE, caught.value.reason
+            blocks.extend(read_blocks(path, RATE))
+        return sum(map(len, blocks)) / RATE, caught.value.reason
 
     wave = np.full(20 * RATE, 0.1, np.float32)
     whole = write(tmp_path / "whole.wav", wave)
     cut = tmp_path / "cut.wav"
     cut.write_bytes(whole.read_bytes()[: 2 * 12 * RATE])
-    assert heard_until(cut) == (pytest.approx(12, abs=0.01), "truncated")
+    assert seconds_and_reason(cut) == (pytest.approx(12, abs=0.01), "truncated")
     for value, reason in [(np.nan, "nonfinite"), (1e6, "absurd_level")]:
         bad = wave.copy()
         bad[10 * RATE] = value
-        seconds, told = heard_until(write(tmp_path / "bad.wav", bad, subtype="FLOAT"))
-        assert told == reason
+        seconds, actual = seconds_and_reason(write(tmp_path / "bad.wav", bad, subtype="FLOAT"))
+        assert actual == reason
         assert 5 < seconds < 10
-    assert heard_until(write(tmp_path / "none.wav", np.zeros(0, np.float32))) == (0, "empty")
-    assert heard_until(tmp_path / "absent.wav") == (0, "unreadable")
+    assert seconds_and_reason(write(tmp_path / "none.wav", np.zeros(0, np.float32))) == (0, "empty")
+    assert seconds_and_reason(tmp_path / "absent.wav") == (0, "unreadable")
+
+
+def test_read_audio_takes_a_string_and_decodes_as_training_does(wave, tmp_path):
+    path = write(tmp_path / "a.wav", np.concatenate([np.zeros(4000), wave]), 8_000)
+    config = AudioConfig(sample_rate=RATE, trim_db=35.0)
+    assert np.array_equal(read_audio(str(path), sample_rate=RATE, trim_db=35.0), decode(path, config))
+    assert len(read_audio(path)) == 2 * (len(wave) + 4000)

@@ -1,4 +1,4 @@
-"""The pack: decoded once, opened ever after, made anew when anything changes, and never silent about a bad file."""
+"""The audio cache: decoded once, opened afterward, decoded again after any change, with every bad file listed."""
 
 import json
 import os
@@ -39,29 +39,29 @@ def clip(audio_cache, i) -> np.ndarray:
     return audio_cache.samples[audio_cache.offsets[i] : audio_cache.offsets[i + 1]] * audio_cache.scales[i]
 
 
-def test_clips_come_back_as_they_were(files, tmp_path):
+def test_cached_clips_equal_the_files(files, tmp_path):
     paths, waves = files
     audio_cache = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
     for i, wave in enumerate(waves):
         assert np.abs(clip(audio_cache, i) - wave).max() < 1e-4
         assert np.array_equal(
             clip(audio_cache, i), soundfile.read(paths[i], dtype="float32")[0]
-        )  # 16-bit files to the bit
+        )  # 16-bit files bit for bit
     assert audio_cache.rows == (0, 1, 2, 3)
     assert len(set(audio_cache.digests)) == 4
 
 
-def test_a_second_start_decodes_nothing(files, tmp_path, monkeypatch):
+def test_a_second_opening_decodes_nothing(files, tmp_path, monkeypatch):
     paths, _ = files
     first = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
-    monkeypatch.setattr(audio_cache_module, "read", lambda *a: pytest.fail("decoded again"))
+    monkeypatch.setattr(audio_cache_module, "decode", lambda *a: pytest.fail("decoded again"))
     second = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
     assert np.array_equal(first.samples, second.samples)
     assert first.digests == second.digests
 
 
 @pytest.mark.parametrize("change", ["content", "settings", "list"])
-def test_any_change_makes_a_new_pack(change, files, tmp_path):
+def test_any_change_makes_a_new_cache(change, files, tmp_path):
     paths, waves = files
     first = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
     config = AudioConfig(trim_db=30.0) if change == "settings" else CONFIG
@@ -71,33 +71,33 @@ def test_any_change_makes_a_new_pack(change, files, tmp_path):
     assert first.fingerprint != second.fingerprint
 
 
-def test_every_fold_and_protocol_reads_the_same_pack(files, tmp_path):
+def test_every_fold_and_protocol_uses_the_same_cache(files, tmp_path):
     first = DataConfig(root="here", protocol="luna5", fold=0)
     second = DataConfig(root="there", protocol="random", fold=3, labels=("calm", "sad"), split_seed=4)
-    packs = [open_audio_cache(files[0], config, tmp_path / "cache", progress=False) for config in (first, second)]
-    assert packs[0].fingerprint == packs[1].fingerprint
+    caches = [open_audio_cache(files[0], config, tmp_path / "cache", progress=False) for config in (first, second)]
+    assert caches[0].fingerprint == caches[1].fingerprint
 
 
-def test_broken_files_are_set_aside_by_name_and_reason(files, tmp_path):
+def test_broken_files_are_skipped_with_name_and_reason(files, tmp_path):
     paths, _ = files
     paths[1].write_bytes(b"")
     paths[2].write_bytes(paths[2].read_bytes()[:3000])
     audio_cache = open_audio_cache([*paths, tmp_path / "absent.wav"], CONFIG, tmp_path / "cache", progress=False)
     assert audio_cache.rows == (0, -1, -1, 1, -1)
-    reasons = {os.path.basename(path): why.split(":")[0] for path, why in audio_cache.refused.items()}
+    reasons = {os.path.basename(path): why.split(":")[0] for path, why in audio_cache.skipped.items()}
     assert reasons == {"1.wav": "empty", "2.wav": "truncated", "absent.wav": "unreadable"}
 
 
-def test_names_that_are_no_text_are_decoded_and_refused_like_others(files, tmp_path):
+def test_file_names_that_are_not_text_are_decoded_and_skipped_like_others(files, tmp_path):
     paths, waves = files
     odd = tmp_path / os.fsdecode(b"n\xff")
     odd.mkdir()
     paths = [paths[0].rename(odd / "0.wav"), paths[1], odd / "absent.wav"]
-    for _ in range(2):  # made, then opened
+    for _ in range(2):  # decoded, then opened
         audio_cache = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
         assert audio_cache.rows == (0, 1, -1)
         assert np.abs(clip(audio_cache, 0) - waves[0]).max() < 1e-4
-        assert list(audio_cache.refused) == [str(odd / "absent.wav")]
+        assert list(audio_cache.skipped) == [str(odd / "absent.wav")]
 
 
 def test_equal_audio_has_equal_digests_in_any_file_format(files, tmp_path):
@@ -116,16 +116,16 @@ def test_float_files_beyond_full_scale_keep_their_level(tmp_path):
 
 @pytest.mark.parametrize("name", ["audio.int16", "index.sealed"])
 @pytest.mark.parametrize("damage", ["cut", "empty", "missing", "a flipped bit"])
-def test_a_damaged_cache_is_made_anew(name, damage, files, tmp_path):
+def test_a_damaged_cache_is_decoded_again(name, damage, files, tmp_path):
     paths, waves = files
     open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
-    kept = next((tmp_path / "cache").glob(f"*/{name}"))
-    content = bytearray(kept.read_bytes())
+    damaged = next((tmp_path / "cache").glob(f"*/{name}"))
+    content = bytearray(damaged.read_bytes())
     if damage == "missing":
-        kept.unlink()
+        damaged.unlink()
     else:
         content[len(content) // 2] ^= 4
-        kept.write_bytes(content if damage == "a flipped bit" else content[: -100 if damage == "cut" else 0])
+        damaged.write_bytes(content if damage == "a flipped bit" else content[: -100 if damage == "cut" else 0])
     audio_cache = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
     for i, wave in enumerate(waves):
         assert np.abs(clip(audio_cache, i) - wave).max() < 1e-4
@@ -138,15 +138,15 @@ from pathlib import Path
 from serx.data import audio_cache
 from serx.data.audio import AudioConfig
 
-slow = audio_cache.read
-audio_cache.read = lambda *a: time.sleep(0.05) or slow(*a)
+decode = audio_cache.decode
+audio_cache.decode = lambda *a: time.sleep(0.05) or decode(*a)
 paths = [Path(p) for p in sys.argv[2:]]
 made = audio_cache.open_audio_cache(paths, AudioConfig(), Path(sys.argv[1]), progress=False)
 print(len(made.digests))
 """
 
 
-def test_processes_that_decode_the_same_files_at_once_end_with_one_whole_pack_even_if_some_are_killed(files, tmp_path):
+def test_processes_that_decode_the_same_files_at_once_make_one_cache_even_if_some_are_killed(files, tmp_path):
     paths = [shutil.copy(files[0][i % 4], tmp_path / f"copy{i}.wav") for i in range(40)]
     command = [sys.executable, "-c", DECODE, str(tmp_path / "cache"), *map(str, paths)]
     root = Path(__file__).parents[2]
@@ -158,14 +158,14 @@ def test_processes_that_decode_the_same_files_at_once_end_with_one_whole_pack_ev
     for process in killed:
         process.kill()
         process.wait()
-    assert len(list(tmp_path.glob("cache/*/audio.*.partial"))) == 1  # the other one waited
-    done = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [process.communicate(timeout=60)[0].split() for process in done] == [["40"], ["40"]]
+    assert len(list(tmp_path.glob("cache/*/audio.*.partial"))) == 1  # the other process waited
+    finished = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate(timeout=60)[0].split() for process in finished] == [["40"], ["40"]]
     names = {path.name for path in tmp_path.glob("cache/*/*")}
     assert names == {".lock", "audio.int16", "index.sealed"}
 
 
-def test_a_damaged_pack_in_a_cache_that_cannot_be_written_is_one_line(files, tmp_path, monkeypatch):
+def test_a_damaged_cache_that_cannot_be_written_raises_one_line(files, tmp_path, monkeypatch):
     open_audio_cache(files[0], CONFIG, tmp_path / "cache", progress=False)
     flat = next((tmp_path / "cache").glob("*/audio.int16"))
     flat.write_bytes(flat.read_bytes()[:-2])
@@ -178,7 +178,7 @@ def test_a_damaged_pack_in_a_cache_that_cannot_be_written_is_one_line(files, tmp
         open_audio_cache(files[0], CONFIG, tmp_path / "cache", progress=False)
 
 
-def test_a_killed_decoder_leaves_nothing_that_looks_whole(files, tmp_path, monkeypatch):
+def test_a_killed_decoder_leaves_no_cache_that_seems_complete(files, tmp_path, monkeypatch):
     paths, _ = files
     monkeypatch.setattr(audio_cache_module, "write_atomically", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -187,7 +187,7 @@ def test_a_killed_decoder_leaves_nothing_that_looks_whole(files, tmp_path, monke
     assert open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False).rows == (0, 1, 2, 3)
 
 
-def test_a_cache_that_cannot_be_written_is_one_clear_line(files, tmp_path):
+def test_a_cache_that_cannot_be_written_raises_one_line(files, tmp_path):
     (tmp_path / "occupied").write_text("a file, not a folder")
     with pytest.raises(DiskError, match="data.cache=DIR") as caught:
         open_audio_cache(files[0], CONFIG, tmp_path / "occupied", progress=False)
@@ -195,13 +195,13 @@ def test_a_cache_that_cannot_be_written_is_one_clear_line(files, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_device_and_streamed_corpora_give_the_same_batches(files, tmp_path):
+def test_device_and_streamed_audio_give_the_same_batches(files, tmp_path):
     paths, waves = files
     audio_cache = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
     chosen = np.array([3, 0, 0, 2])
     results = [
-        corpus.batch(chosen)
-        for corpus in (DeviceAudio(audio_cache, torch.device("cpu")), StreamedAudio(audio_cache, torch.device("cpu")))
+        source.batch(chosen)
+        for source in (DeviceAudio(audio_cache, torch.device("cpu")), StreamedAudio(audio_cache, torch.device("cpu")))
     ]
     assert torch.equal(results[0][0], results[1][0])
     assert torch.equal(results[0][1], results[1][1])
@@ -218,7 +218,7 @@ def test_auto_placement_streams_on_a_cpu(files, tmp_path):
     assert isinstance(make_batch_source(audio_cache, torch.device("cpu"), "device"), DeviceAudio)
 
 
-def test_the_index_names_every_file_once(files, tmp_path):
+def test_the_index_lists_every_file_once(files, tmp_path):
     audio_cache = open_audio_cache(files[0], CONFIG, tmp_path / "cache", progress=False)
     index = json.loads(unseal(next((tmp_path / "cache").glob("*/index.sealed"))))
     assert index["lengths"] == audio_cache.lengths.tolist()

@@ -1,4 +1,4 @@
-"""What a corpus holds is counted, and who was recorded otherwise or lacks an emotion is named."""
+"""The audit counts what a corpus holds, and names speakers with another channel, level or missing emotions."""
 
 import shutil
 import sys
@@ -9,8 +9,8 @@ import soundfile
 import torch
 
 from serx.augment.compose import LowPass
-from serx.config.loader import load
-from serx.data.audit import Audit, audit
+from serx.config.loader import load_config
+from serx.data.audit import Audit, audit_dataset
 from serx.data.batches import make_batch_source
 from serx.data.dataset import load_dataset
 from serx.seeding import ClipRandom
@@ -20,7 +20,7 @@ from tests.experiments.test_cross_validation import ROOT, run_script
 
 @pytest.fixture(scope="module")
 def odd_root(tmp_path_factory, tiny_root):
-    """The tiny corpus, but speaker 3 by a dull microphone, 4 without angry clips, 5 hardly to be heard."""
+    """The tiny corpus, with low-pass filtered clips of speaker 3, no angry clips of 4, and 60 dB softer clips of 5."""
     root = shutil.copytree(tiny_root, tmp_path_factory.mktemp("odd") / "corpus")
     low = LowPass(p=1, cutoff_hz=(1500, 1500))
     for path in (root / "Actor_03").iterdir():
@@ -35,17 +35,17 @@ def odd_root(tmp_path_factory, tiny_root):
     return root
 
 
-def surveyed(root, tmp_path) -> Audit:
+def audit_of(root, tmp_path) -> Audit:
     path = tmp_path / "any.yaml"
     path.write_text(f"data: {{root: {root}, cache: {tmp_path / 'cache'}}}\nmodel: {{kind: cnn1d}}\n")
-    dataset = load_dataset(load(path).data, progress=False)
-    return audit(dataset, make_batch_source(dataset.audio_cache, torch.device("cpu")), RATE)
+    dataset = load_dataset(load_config(path).data, progress=False)
+    return audit_dataset(dataset, make_batch_source(dataset.audio_cache, torch.device("cpu")), RATE)
 
 
 def test_clips_speakers_minutes_and_levels_are_counted(tiny_root, tmp_path):
-    found = surveyed(tiny_root, tmp_path)
+    found = audit_of(tiny_root, tmp_path)
     assert found.counts == {label: {"ravdess": (24, 6)} for label in ("neutral", "happy", "angry")}
-    assert [one.speaker_id for one in found.speakers] == [f"ravdess/{n:02d}" for n in range(1, 7)]
+    assert [speaker.speaker_id for speaker in found.speakers] == [f"ravdess/{n:02d}" for n in range(1, 7)]
     first = found.speakers[0]
     waves = [soundfile.read(path)[0] for path in (tiny_root / "Actor_01").iterdir()]
     assert (first.clips, first.sex, first.missing) == (12, "male", ())
@@ -55,29 +55,28 @@ def test_clips_speakers_minutes_and_levels_are_counted(tiny_root, tmp_path):
     assert len(found.seconds) == 72 and found.warnings == []
 
 
-def test_whoever_is_recorded_otherwise_or_lacks_an_emotion_is_named(odd_root, tmp_path):
-    found = surveyed(odd_root, tmp_path)
-    odd = {one.speaker_id: one.odd for one in found.speakers}
-    assert odd.pop("ravdess/03") > 0.9 and max(odd.values()) < 0.5
+def test_warnings_name_speakers_with_another_channel_a_missing_emotion_or_a_low_level(odd_root, tmp_path):
+    found = audit_of(odd_root, tmp_path)
+    outliers = {speaker.speaker_id: speaker.outliers for speaker in found.speakers}
+    assert outliers.pop("ravdess/03") > 0.9 and max(outliers.values()) < 0.5
     assert found.counts["angry"] == {"ravdess": (20, 5)}
-    told = found.warnings
-    assert len(told) == 3
-    assert told[0].startswith("ravdess/03 was recorded unlike everybody else (100 % of the clips)")
-    assert told[1] == "ravdess/04 has no clip of angry"
-    assert told[2].startswith("ravdess/05 is at -") and "of full scale" in told[2]
+    channel, emotion, level = found.warnings
+    assert channel.startswith("ravdess/03 was recorded differently from all other speakers (100 % of the clips)")
+    assert emotion == "ravdess/04 has no clip of angry"
+    assert level.startswith("ravdess/05 has a level of -") and "re full scale" in level
 
 
-def test_an_emotion_of_one_speaker_is_named_and_one_of_two_is_not(odd_root, tess_root, tmp_path):
-    assert surveyed(tess_root, tmp_path).warnings == []  # two women, who can learn from each other
+def test_a_warning_names_an_emotion_with_a_single_speaker(odd_root, tess_root, tmp_path):
+    assert audit_of(tess_root, tmp_path).warnings == []  # two speakers: one can test the other
     only = shutil.copytree(odd_root / "Actor_01", tmp_path / "one" / "Actor_01")
     for number in ("02", "04"):
         folder = only.parent / f"Actor_{number}"
         folder.mkdir()
         for path in (odd_root / f"Actor_{number}").glob("03-01-03-*"):
             shutil.copy(path, folder)
-    told = surveyed(only.parent, tmp_path).warnings
-    assert [line for line in told if "one speaker alone" in line] == [
-        f"{label} is told by one speaker alone: whoever learns it cannot be tested on it"
+    warnings = audit_of(only.parent, tmp_path).warnings
+    assert [line for line in warnings if "one speaker only" in line] == [
+        f"{label} has clips of one speaker only: a speaker-independent test of it is impossible"
         for label in ("neutral", "angry")
     ]
 

@@ -1,3 +1,6 @@
+"""File names of the published corpora and of registered ones, and scans that account for every audio file."""
+
+import importlib
 import os
 import random
 import sys
@@ -10,17 +13,19 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serx.data.corpora import GRAMMARS, LOSSLESS, LOSSY, Scan, scan
+from serx.data.audio import LOSSLESS, LOSSY, UNREADABLE
+from serx.data.corpora import CORPORA, PUBLISHED_CORPORA, canonical_corpus, parse_name, register_corpus
 from serx.data.labels import EMOTIONS
+from serx.data.scanner import Scan, scan
 from serx.data.utterance import Utterance
-from serx.errors import DataError
+from serx.errors import ConfigError, DataError
 from tests.data import layouts
-from tests.data.layouts import found_as, inside, touch
+from tests.data.layouts import inside, touch, utterance_of
 
 FILMED = "01-01-05-01-02-01-07.wav"
 SOUND = "03-01-05-01-02-01-07.wav"
 SINGERS = [actor for actor in range(1, 25) if actor != 18]  # Livingstone & Russo 2018: actor 18 does not sing
-EXAMPLES = [grammar.example.split(" or ")[0] for grammar in GRAMMARS]
+EXAMPLES = [CORPORA[name].example.split(" or ")[0] for name in PUBLISHED_CORPORA]
 SIX = ("neutral", "happy", "sad", "angry", "fearful", "disgust")
 
 
@@ -50,8 +55,10 @@ def kept(found: Scan, root: Path) -> list[str]:
         ("16b10Lb.wav", ("emodb", "16", "boredom", "female", "speech", None, "b10")),
     ],
 )
-def test_a_published_name_says_who_spoke_how(name: str, expected: tuple[str | None, ...]) -> None:
-    clip = found_as(name)
+def test_a_published_name_gives_corpus_speaker_emotion_and_statement(
+    name: str, expected: tuple[str | None, ...]
+) -> None:
+    clip = utterance_of(name)
     assert clip
     assert clip == Utterance(clip.path, *expected)  # type: ignore[arg-type]
 
@@ -60,33 +67,31 @@ RESEMBLING = (
     "03-01-05-01-02-01-25 03-01-05-01-02-01-00 03-01-09-01-02-01-07 04-01-05-01-02-01-07 3-1-5-1-2-1-7 "
     "1092_DFA_ANG_XX 1001_ABC_ANG_XX 1001_DFA_ANG OBF_back_angry OAF_back_joy DC_x01 a01 AD/a01 DC/AudioData/a01 "
     "07a01Fa 03c01Fa 03a01Fa.wav "
-    "03-01-05-01-02-01-0\u0667 OAF_back_\u017fad"  # a digit and a letter s only to a pattern that thinks in Unicode
+    "03-01-05-01-02-01-0\u0667 OAF_back_\u017fad"  # a digit and a letter s for Unicode patterns only
 )
 
 
 @pytest.mark.parametrize("stem", [*RESEMBLING.split(), SOUND[:-4] + " (1)", SOUND[:-4] + "\n", ""])
-def test_a_name_that_only_resembles_a_published_one_is_not_taken(stem: str) -> None:
-    assert found_as(f"{stem}.wav") is None
+def test_a_name_that_only_resembles_a_published_one_is_unknown(stem: str) -> None:
+    assert utterance_of(f"{stem}.wav") is None
 
 
 @settings(deadline=None)
 @given(st.sampled_from(EXAMPLES), st.data())
-def test_a_mutated_name_is_refused_or_read_as_a_speaker_and_an_emotion_that_exist(
-    name: str, data: st.DataObject
-) -> None:
+def test_a_mutated_name_is_unknown_or_has_an_existing_speaker_and_emotion(name: str, data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 3))):
-        at, cut = data.draw(st.integers(0, len(name))), data.draw(st.integers(0, 1))
-        name = name[:at] + data.draw(st.sampled_from("0123456789aADWx_-/. ")) + name[at + cut :]
-    clip = found_as(name.replace("..", ".").strip("/"))
+        position, cut = data.draw(st.integers(0, len(name))), data.draw(st.integers(0, 1))
+        name = name[:position] + data.draw(st.sampled_from("0123456789aADWx_-/. ")) + name[position + cut :]
+    clip = utterance_of(name.replace("..", ".").strip("/"))
     if clip is not None:
-        speakers = {grammar.corpus: grammar.speakers for grammar in GRAMMARS}[clip.corpus]
+        speakers = CORPORA[clip.corpus].speakers or {}
         assert clip.emotion in EMOTIONS
         assert speakers[clip.speaker] == clip.sex
 
 
-def test_letter_case_does_not_matter() -> None:
+def test_letter_case_is_ignored() -> None:
     for name in EXAMPLES:
-        lower, upper = found_as(name.lower()), found_as(name.upper())
+        lower, upper = utterance_of(name.lower()), utterance_of(name.upper())
         assert lower and upper
         assert replace(lower, path=upper.path) == upper
 
@@ -104,7 +109,7 @@ def test_letter_case_does_not_matter() -> None:
     ],
     ids=["ravdess", "ravdess-song", "cremad", "tess", "savee-flat", "savee-folders", "emodb"],
 )
-def test_all_the_names_of_a_corpus_are_read(
+def test_all_names_of_a_corpus_are_known(
     names: list[str], speakers: int, counts: dict[str, int], tmp_path: Path
 ) -> None:
     clips = scan(touch(tmp_path, names), styles=("speech", "song")).utterances
@@ -113,8 +118,8 @@ def test_all_the_names_of_a_corpus_are_read(
     assert sum(counts.values()) == len(names)
 
 
-def test_the_men_and_women_are_those_of_the_corpora_s_own_tables() -> None:
-    sexes = {grammar.corpus: grammar.speakers for grammar in GRAMMARS}
+def test_the_sexes_are_those_of_the_corpora_s_own_tables() -> None:
+    sexes = {name: CORPORA[name].speakers or {} for name in PUBLISHED_CORPORA}
     men = {corpus: {name for name, sex in speakers.items() if sex == "male"} for corpus, speakers in sexes.items()}
     assert men["ravdess"] == {f"{actor:02d}" for actor in range(1, 25) if actor % 2}
     assert men["emodb"] == {"03", "10", "11", "12", "15"}
@@ -125,7 +130,7 @@ def test_the_men_and_women_are_those_of_the_corpora_s_own_tables() -> None:
     assert (column.count("M"), column.count("F")) == (48, 43)
 
 
-def test_song_is_found_only_when_asked_for_and_sung_by_the_same_people(tmp_path: Path) -> None:
+def test_song_is_used_only_if_requested_and_has_the_same_speakers(tmp_path: Path) -> None:
     speech, song = layouts.ravdess(actors=(1, 2)), layouts.ravdess(actors=(1, 2), song=True)
     root = touch(tmp_path, inside("speech", speech) + inside("song", song))
     assert len(scan(root).utterances) == 120
@@ -149,7 +154,7 @@ def test_both_layouts_of_savee_give_the_same_clips_in_the_same_order(tmp_path: P
     assert alone == tuple(clip for clip in nested if clip.speaker == "JK")
 
 
-def test_doubled_folders_count_once_and_the_copy_is_named(tmp_path: Path) -> None:
+def test_a_duplicate_folder_counts_once_and_the_copies_are_listed(tmp_path: Path) -> None:
     outer, inner = layouts.tess(words=5), inside("TESS Toronto emotional speech set data", layouts.tess(words=5))
     found = scan(touch(tmp_path, outer + inner))
     assert sorted(kept(found, tmp_path)) == sorted(outer)
@@ -158,19 +163,19 @@ def test_doubled_folders_count_once_and_the_copy_is_named(tmp_path: Path) -> Non
     assert copy.detail == f"a copy of {tmp_path / copy.path.parent.name / copy.path.name}"
 
 
-def test_a_quirk_and_its_corrected_name_are_the_same_utterance(tmp_path: Path) -> None:
+def test_a_misspelled_published_name_and_its_correction_are_the_same_utterance(tmp_path: Path) -> None:
     names = ["x/1040_ITH_SAD_X.wav", "y/1040_ITH_SAD_XX.wav", "x/OA_bite_neutral.wav", "y/OAF_bite_neutral.wav"]
     assert len(scan(touch(tmp_path, names)).utterances) == 2
 
 
-def test_ravdess_sound_is_kept_before_the_sound_of_the_film_and_silent_film_is_set_aside(tmp_path: Path) -> None:
+def test_ravdess_sound_is_preferred_to_the_film_s_sound_and_silent_film_is_skipped(tmp_path: Path) -> None:
     silent, alone = SOUND.replace("03-", "02-", 1), FILMED.replace("-07.", "-08.")
     found = scan(touch(tmp_path, [f"a/{FILMED}", f"a/{alone}", f"a/{silent}", f"b/c/{SOUND}"]))
     assert kept(found, tmp_path) == [f"b/c/{SOUND}", f"a/{alone}"]
     assert {file.path.name: file.reason for file in found.skipped} == {FILMED: "duplicate", silent: "video_only"}
 
 
-def test_lossless_is_kept_before_lossy(tmp_path: Path) -> None:
+def test_lossless_is_preferred_to_lossy(tmp_path: Path) -> None:
     names = ["AudioMP3/1001_DFA_ANG_XX.mp3", "AudioMP3/1001_DFA_HAP_XX.mp3", "AudioWAV/1001_DFA_ANG_XX.wav"]
     found = scan(touch(tmp_path, names))
     assert [clip.path.name for clip in found.utterances] == ["1001_DFA_ANG_XX.wav", "1001_DFA_HAP_XX.mp3"]
@@ -186,13 +191,13 @@ def test_a_few_stray_copies_never_replace_clips_of_a_full_folder(tmp_path: Path,
     assert kept(scan([tmp_path / "tie", tmp_path / stray]), tmp_path) == [f"tie/{SOUND}"]
 
 
-def test_the_order_depends_on_names_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_of_the_clips_depends_on_their_names_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = layouts.ravdess(actors=(10, 2)) + layouts.savee(flat=True)[::5] + layouts.emodb()[::5] + layouts.tess(4)
     first = touch(tmp_path / "one", names)
     order = kept(scan(first), first)
     published = [(clip.speaker_id, clip.path.name.lower()) for clip in scan(first).utterances if clip.corpus != "tess"]
     assert published == sorted(published)
-    second = touch(tmp_path / "a" / "much" / "deeper" / "place", names[::-1])
+    second = touch(tmp_path / "a" / "much" / "deeper" / "folder", names[::-1])
     walk = os.walk
 
     def another_file_system(*args, **kwargs):
@@ -205,22 +210,24 @@ def test_the_order_depends_on_names_alone(tmp_path: Path, monkeypatch: pytest.Mo
     assert kept(scan(second), second) == order
 
 
-def test_every_audio_file_is_either_used_or_set_aside(tmp_path: Path) -> None:
-    other = ["song.wav", "notes.flac", ".hidden.wav", f"._{SOUND}", SOUND.replace(".wav", ".m4a"), "b/" + SOUND]
+def test_every_audio_file_is_either_used_or_skipped(tmp_path: Path) -> None:
+    skipped = ["song.wav", "notes.flac", ".hidden.wav", f"._{SOUND}", SOUND.replace(".wav", ".m4a"), "b/" + SOUND]
     no_audio = ["readme.txt", "labels.csv", f"__MACOSX/._{SOUND}", f".trash/{SOUND}", SOUND.replace(".wav", ".mp4")]
-    touch(tmp_path, [SOUND, *other, *no_audio])
+    touch(tmp_path, [SOUND, *skipped, *no_audio])
     found = scan(tmp_path)
     assert len(found.utterances) == 1
-    assert {file.path.relative_to(tmp_path).as_posix() for file in found.skipped} == set(other)
+    assert {file.path.relative_to(tmp_path).as_posix() for file in found.skipped} == set(skipped)
     assert reasons(found) == {"unknown_name": 2, "hidden": 2, "format": 1, "duplicate": 1}
 
 
-def test_links_are_followed_and_loops_and_dead_links_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_are_followed_loops_end_and_dead_links_are_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     corpus = touch(tmp_path / "elsewhere", layouts.ravdess(actors=(1,)))
     root = tmp_path / "root"
     root.mkdir()
     (root / "ravdess").symlink_to(corpus)
-    for loop in ("one", "two"):  # followed blindly, two loops make 2^40 paths
+    for loop in ("one", "two"):  # without a check, two loops make 2^40 paths
         (root / loop).symlink_to(root)
     (root / SOUND).symlink_to(tmp_path / "not fetched")
     walk = os.walk
@@ -230,7 +237,7 @@ def test_links_are_followed_and_loops_and_dead_links_survived(tmp_path: Path, mo
     assert reasons(found) == {"missing": 1}
 
 
-def test_several_corpora_are_found_below_one_folder_or_in_a_list(tmp_path: Path) -> None:
+def test_several_corpora_are_found_in_one_folder_or_in_a_list(tmp_path: Path) -> None:
     touch(tmp_path / "r", layouts.ravdess(actors=(1,)))
     touch(tmp_path / "t", layouts.tess(words=2))
     below, listed = scan(tmp_path), scan([str(tmp_path / "t"), tmp_path / "r"])
@@ -246,13 +253,16 @@ def test_several_corpora_are_found_below_one_folder_or_in_a_list(tmp_path: Path)
         ("corpura", r"corpura: no such folder or manifest .*; did you mean .*/corpora\?$"),
         ("nowhere/at/all", r"no such folder .*has no 'nowhere'\); check the spelling"),
         ("archive.zip", r"archive\.zip: neither a folder nor a \.csv; unpack"),
-        ("empty", r"empty: no clip among 0 audio files\. Looked for ravdess 03-01-.*CSV \(columns path, emotion"),
-        ("mine", r"mine: no clip among 2 audio files, such as 'two\.wav': fits the names of no corpus"),
-        (["corpora", "mine"], r"mine: no clip among 2"),
-        ([], "no data was named"),
+        (
+            "empty",
+            r"empty: no known clip among 0 audio files\. Known names: ravdess 03-01-.*CSV \(columns path, emotion",
+        ),
+        ("mine", r"mine: no known clip among 2 audio files, such as 'two\.wav': the name matches no corpus"),
+        (["corpora", "mine"], r"mine: no known clip among 2"),
+        ([], r"data\.root is empty"),
     ],
 )
-def test_a_root_without_clips_is_one_line_of_advice(tmp_path: Path, root: str | list[str], line: str) -> None:
+def test_a_root_without_clips_raises_one_line_with_advice(tmp_path: Path, root: str | list[str], line: str) -> None:
     touch(tmp_path, ["archive.zip", "mine/one.wav", "mine/two.wav", f"corpora/{SOUND}"])
     (tmp_path / "empty").mkdir()
     roots = tmp_path / root if isinstance(root, str) else [tmp_path / item for item in root]
@@ -261,29 +271,119 @@ def test_a_root_without_clips_is_one_line_of_advice(tmp_path: Path, root: str | 
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def locked(root, onerror, **kwargs):
         onerror(PermissionError(13, "Permission denied", f"{root}/Actor_02"))
         return iter([(str(root), [], [SOUND])])
 
     monkeypatch.setattr(os, "walk", locked)
-    with pytest.raises(DataError, match="Actor_02: cannot be listed: Permission denied"):
+    with pytest.raises(DataError, match="Actor_02: cannot list this folder: Permission denied"):
         scan(tmp_path)
 
 
-def test_every_format_that_soundfile_reads_by_itself_has_an_ending() -> None:
+def test_every_format_that_soundfile_reads_has_an_ending_in_the_list() -> None:
     endings = {"." + name.lower() for name in soundfile.available_formats()} - {".raw"}
     assert endings <= LOSSLESS | LOSSY
-    assert not LOSSLESS & LOSSY
+    assert not LOSSLESS & LOSSY and not UNREADABLE & (LOSSLESS | LOSSY)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
-def test_file_names_that_are_not_unicode_are_set_aside(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems do not allow such names")
+def test_file_names_that_are_not_unicode_are_skipped(tmp_path: Path) -> None:
     assert reasons(scan(touch(tmp_path, [SOUND, os.fsdecode(b"\xff\xfe.wav")]))) == {"unknown_name": 1}
 
 
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> dict:
+    """The registry of corpora with the published ones only; a test's registrations end with it."""
+    published = {name: CORPORA[name] for name in PUBLISHED_CORPORA}
+    for module in ("corpora", "scanner"):
+        monkeypatch.setattr(f"serx.data.{module}.CORPORA", published)
+    return published
+
+
+OFFICE = {
+    "name": "office",
+    "pattern": r"(?P<speaker>[a-z]{2})_(?P<emotion>[a-z]{3})(?:-(?P<intensity>lo|hi))?_(?P<take>[0-9]+)",
+    "emotions": {"ANG": "Anger", "neu": "neutral", "brd": "bored to tears"},
+    "speakers": {"ab": "female", "CD": None},
+    "example": "AB_ang_1.wav",
+    "intensities": {"hi": "high"},
+    "spellings": {"neut": "neu"},
+}
+
+
+def test_files_of_a_registered_corpus_are_found(tmp_path: Path, registry: dict) -> None:
+    register_corpus(**OFFICE)
+    names = ["AB_ang-hi_1.wav", "CD_neu_1.flac", "cd_NEU_2.wav", "CD_neu_2.mp3", "AB_xyz_1.wav", "EF_ang_1.wav", SOUND]
+    found = scan(touch(tmp_path, names))
+    assert [(c.speaker_id, c.emotion, c.sex, c.intensity, c.statement) for c in found.utterances] == [
+        ("office/AB", "angry", "female", "high", None),
+        ("office/CD", "neutral", None, None, None),
+        ("office/CD", "neutral", None, None, None),
+        ("ravdess/07", "angry", "male", "normal", "02"),
+    ]
+    assert {file.path.name: file.reason for file in found.skipped} == {
+        "CD_neu_2.mp3": "duplicate",
+        "AB_xyz_1.wav": "unknown_name",
+        "EF_ang_1.wav": "unknown_name",
+    }
+    assert canonical_corpus("Office") == "office"
+    with pytest.raises(DataError, match=r"emodb 03a01Fa\.wav, office AB_ang_1\.wav"):
+        scan(touch(tmp_path / "none", ["x.wav"]))
+
+
+def test_a_corpus_without_a_table_of_speakers_has_those_in_its_names(tmp_path: Path, registry: dict) -> None:
+    register_corpus(
+        "lab2", r"(?P<speaker>s[0-9]+)/(?P<emotion>sad|happy)_(?P<take>[0-9])", {"sad": "sad", "happy": "joy"}
+    )
+    clips = scan(touch(tmp_path, ["s1/sad_1.wav", "S12/happy_3.wav"])).utterances
+    assert [(c.speaker_id, c.sex, c.emotion) for c in clips] == [("lab2/S1", None, "sad"), ("lab2/S12", None, "joy")]
+
+
+def test_a_published_name_stays_with_its_corpus_whatever_is_registered(registry: dict) -> None:
+    register_corpus("greedy", r"(?P<speaker>.+)-(?P<emotion>[0-9]+)", {"07": "happy"})
+    parsed = parse_name(Path(SOUND))
+    assert parsed and parsed.utterance.corpus == "ravdess"
+    other = parse_name(Path("x-07.wav"))
+    assert other and other.utterance.speaker_id == "greedy/X"
+
+
+def test_a_module_of_the_user_registers_a_corpus_by_being_imported(
+    tmp_path: Path, registry: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_corpora.py").write_text(
+        "from serx.data import register_corpus\n"
+        'pattern = r"(?P<speaker>[a-z]+)_(?P<emotion>sad|ok)_(?P<take>[0-9]+)"\n'
+        'register_corpus("mine", pattern, {"sad": "sad", "ok": "calm"})\n'
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("my_corpora")
+    importlib.reload(module)  # the same declaration twice is allowed
+    [clip] = scan(touch(tmp_path / "audio", ["ann_ok_1.wav"])).utterances
+    assert (clip.speaker_id, clip.emotion) == ("mine/ANN", "calm")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "My Lab"}, "write the name in lower-case letters"),
+        ({"name": "ravdess"}, "already means another corpus"),
+        ({"pattern": "("}, "is not a regular expression"),
+        ({"pattern": "(?P<speaker>a)"}, r"lacks the named group \(\?P<emotion>"),
+        ({"pattern": "(?P<speaker>a)(?P<emotion>b)(?P<mood>c)"}, "unknown group 'mood'; use emotion, intensity"),
+        ({"emotions": {}}, "emotions is empty"),
+        ({"speakers": {"AB": "f"}}, "speaker 'AB' has sex 'f'; write male, female or None"),
+    ],
+)
+def test_a_wrong_declaration_raises_one_line(change: dict, message: str, registry: dict) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        register_corpus(**{**OFFICE, **change})
+    assert "\n" not in str(caught.value)
+    assert set(registry) == set(PUBLISHED_CORPORA)
+
+
 @pytest.mark.speech
-def test_real_corpora_have_their_counts_together_and_alone(speech_root: Path) -> None:
+def test_real_corpora_have_their_known_counts_together_and_alone(speech_root: Path) -> None:
     together = scan(speech_root)
     assert Counter(clip.corpus for clip in together.utterances) == {"ravdess": 1200, "tess": 1400}
     duplicates = [file.path for file in together.skipped if file.reason == "duplicate"]

@@ -1,4 +1,4 @@
-"""Everything before the first batch, together: what is kept, what is said, and what is refused."""
+"""Everything before the first batch, together: clips, targets, notes, splits, and errors."""
 
 import shutil
 
@@ -21,7 +21,7 @@ def data_of(tiny_config, root):
     return lambda *overrides: tiny_config(f"data.root={root}", *overrides).data
 
 
-def test_clips_targets_and_audio_belong_together(data_of):
+def test_utterances_targets_and_audio_have_the_same_order(data_of):
     dataset = load_dataset(data_of(), progress=False)
     assert dataset.labels == ("neutral", "happy", "angry")
     assert len(dataset.utterances) == len(dataset.targets) == len(dataset.audio_cache.lengths) == 72
@@ -31,14 +31,14 @@ def test_clips_targets_and_audio_belong_together(data_of):
         assert dataset.labels[dataset.targets[i]] == dataset.utterances[i].emotion
 
 
-def test_a_doubled_folder_is_set_aside_and_counted(data_of, root):
+def test_a_duplicate_folder_is_skipped_and_counted(data_of, root):
     shutil.copytree(root / "Actor_01", root / "audio_speech" / "Actor_01")
     dataset = load_dataset(data_of(), progress=False)
     assert len(dataset.utterances) == 72
-    assert any("duplicate" in note and "and 7 more" in note for note in dataset.notes)
+    assert any(note.startswith("skipped (duplicate): ") and "and 7 more" in note for note in dataset.notes)
 
 
-def test_broken_files_are_named_and_the_rest_goes_on(data_of, root):
+def test_broken_files_are_listed_and_the_others_are_used(data_of, root):
     broken = sorted((root / "Actor_02").iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:500])
     dataset = load_dataset(data_of(), progress=False)
@@ -47,14 +47,14 @@ def test_broken_files_are_named_and_the_rest_goes_on(data_of, root):
     assert all(u.path != broken for u in dataset.utterances)
 
 
-def test_when_no_file_can_be_read_the_reasons_are_told(data_of, root):
+def test_an_error_without_any_readable_file_lists_the_reasons(data_of, root):
     for path in root.rglob("*.wav"):
         path.write_bytes(b"")
     with pytest.raises(DataError, match="none of the 72 files"):
         load_dataset(data_of(), progress=False)
 
 
-def test_one_name_in_two_manifests_without_a_corpus_is_asked_about(data_of, root):
+def test_one_speaker_name_in_two_manifests_without_a_corpus_raises(data_of, root):
     def write(name: str, actor: int, speaker: str, corpus: str = "") -> str:
         clip = sorted((root / f"Actor_{actor:02d}").iterdir())[0]
         (root / name).write_text(f"path,emotion,speaker,corpus\n{clip},happy,{speaker},{corpus}\n")
@@ -64,23 +64,23 @@ def test_one_name_in_two_manifests_without_a_corpus_is_asked_about(data_of, root
     both = data_of().model_copy(update={"root": (monday, tuesday)})
     with pytest.raises(DataError, match="one person or two.*monday/Ann and tuesday/ann.*column corpus"):
         load_dataset(both, progress=False)
-    for corpus in ("lab", "monday"):  # said to be somebody else, then the same
+    for corpus in ("lab", "monday"):  # declared as another person, then as the same one
         write("monday.csv", 1, "Ann", corpus), write("tuesday.csv", 2, "Ann", "monday")
         speaker_ids = {u.speaker_id for u in load_dataset(both, progress=False).utterances}
         assert speaker_ids == {f"{corpus}/Ann", "monday/Ann"}
-    write("tuesday.csv", 2, "1")  # a number that stands for another person in a published corpus
-    beside = data_of().model_copy(update={"root": (str(root), tuesday)})
-    assert {"ravdess/01", "tuesday/01"} <= {u.speaker_id for u in load_dataset(beside, progress=False).utterances}
+    write("tuesday.csv", 2, "1")  # the number of another person in a published corpus
+    joined = data_of().model_copy(update={"root": (str(root), tuesday)})
+    assert {"ravdess/01", "tuesday/01"} <= {u.speaker_id for u in load_dataset(joined, progress=False).utterances}
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
-def test_a_root_that_no_folder_can_be_called_is_one_line(name, data_of):
+def test_a_root_that_cannot_be_a_folder_raises_one_line(name, data_of):
     with pytest.raises(DataError, match="check the spelling") as caught:
         load_dataset(data_of().model_copy(update={"root": name}), progress=False)
     assert "\n" not in str(caught.value)
 
 
-def test_an_emotion_without_a_label_stops_the_run(data_of):
+def test_an_emotion_without_a_label_raises(data_of):
     with pytest.raises(DataError, match="angry"):
         load_dataset(data_of("data.labels=[neutral, happy]"), progress=False)
     kept = load_dataset(data_of("data.labels=[neutral, happy]", "data.label_map={angry: null}"), progress=False)
@@ -88,7 +88,7 @@ def test_an_emotion_without_a_label_stops_the_run(data_of):
     assert any("24 x angry" in note for note in kept.notes)
 
 
-def test_a_clean_split_passes_and_its_second_check_is_read_from_the_cache(data_of, monkeypatch):
+def test_thumbnails_of_the_leak_check_are_cached(data_of, monkeypatch):
     config = data_of()
     dataset = load_dataset(config, progress=False)
     split = split_dataset(dataset, config, progress=False)
@@ -98,7 +98,7 @@ def test_a_clean_split_passes_and_its_second_check_is_read_from_the_cache(data_o
 
 
 @pytest.mark.parametrize("disguise", ["renamed", "softer", "ogg"])
-def test_a_training_clip_in_the_test_part_is_refused_however_disguised(disguise, data_of, root):
+def test_a_copy_of_a_training_clip_in_the_test_part_raises(disguise, data_of, root):
     source = root / "Actor_01" / "03-01-03-01-01-01-01.wav"
     samples, _ = soundfile.read(source)
     target = root / "Actor_05" / "03-01-03-01-01-01-05.wav"
@@ -117,11 +117,11 @@ def test_a_training_clip_in_the_test_part_is_refused_however_disguised(disguise,
 
 @pytest.fixture
 def two_corpora(root, tess_root, data_of):
-    """The tiny corpus, which has neutral, happy and angry clips, beside one named as TESS: happy, angry and sad."""
+    """The tiny corpus (neutral, happy, angry) and one named as TESS (happy, angry, sad)."""
     return lambda *overrides: data_of(f"data.root=[{root}, {tess_root}]", "data.protocol=cross_corpus", *overrides)
 
 
-def test_of_joined_corpora_the_shared_emotions_are_kept_and_the_others_told(two_corpora):
+def test_shared_labels_drop_other_emotions_with_a_note(two_corpora):
     dataset = load_dataset(two_corpora("data.labels=shared"), progress=False)
     assert dataset.labels == ("happy", "angry")
     assert {u.emotion for u in dataset.utterances} == {"happy", "angry"}
@@ -129,25 +129,25 @@ def test_of_joined_corpora_the_shared_emotions_are_kept_and_the_others_told(two_
     assert "dropped by data.labels: shared: 2 x sad" in dataset.notes
 
 
-def test_the_labels_of_a_checkpoint_stand_beside_shared(two_corpora):
+def test_labels_of_a_checkpoint_override_shared_labels(two_corpora):
     dataset = load_dataset(two_corpora("data.labels=shared"), ("angry", "neutral"), progress=False)
     assert dataset.labels == ("angry", "neutral")
     assert {u.emotion for u in dataset.utterances} == {"angry", "neutral"}
 
 
-def test_each_fold_of_cross_corpus_leaves_one_corpus_out(two_corpora):
-    for fold, (tested, validated) in enumerate([("ravdess", "tess"), ("tess", "ravdess")]):
+def test_each_fold_of_cross_corpus_tests_on_one_corpus(two_corpora):
+    for fold, (test_corpus, valid_corpus) in enumerate([("ravdess", "tess"), ("tess", "ravdess")]):
         config = two_corpora("data.labels=shared", f"data.fold={fold}")
         dataset = load_dataset(config, progress=False)
         split = split_dataset(dataset, config, progress=False)
-        assert {dataset.utterances[i].corpus for i in split.test} == {tested}
-        assert {dataset.utterances[i].corpus for i in (*split.train, *split.valid)} == {validated}
-        # two women of TESS are too few to spare one
-        assert split.validation_independent == (validated == "ravdess")
+        assert {dataset.utterances[i].corpus for i in split.test} == {test_corpus}
+        assert {dataset.utterances[i].corpus for i in (*split.train, *split.valid)} == {valid_corpus}
+        # TESS has two speakers, too few for a validation speaker
+        assert split.validation_independent == (valid_corpus == "ravdess")
 
 
 @pytest.mark.speech
-def test_real_corpora_are_tested_on_each_other_on_the_emotions_they_share(speech_root, data_of):
+def test_real_corpora_split_across_corpora_by_their_shared_emotions(speech_root, data_of):
     roots = f"data.root=[{speech_root}/ravdess16k, {speech_root}/tess16k]"
     config = data_of(roots, "data.protocol=cross_corpus", "data.labels=shared", "data.fold=1")
     dataset = load_dataset(config, progress=False)

@@ -1,20 +1,33 @@
+"""Emotion words become class numbers: labels, renames, drops, registered words, and errors for typos."""
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from serx.data.labels import EMOTIONS, SYNONYMS, assign_labels, normalize_emotion, only_shared, order_labels
+from serx.data import labels as labels_module
+from serx.data.dataset import DataConfig
+from serx.data.labels import (
+    EMOTIONS,
+    SYNONYMS,
+    assign_labels,
+    normalize_emotion,
+    only_shared,
+    order_labels,
+    register_emotion,
+)
 from serx.data.utterance import Utterance
-from serx.errors import DataError
+from serx.errors import ConfigError, DataError
 
 
 def clips(*emotions: str, corpus: str = "ravdess") -> list[Utterance]:
     return [Utterance(Path(f"/{corpus}/{n}.wav"), corpus, "01", emotion) for n, emotion in enumerate(emotions)]
 
 
-def complaint(
+def error_message(
     utterances: Sequence[Utterance], labels: Sequence[str] | None, label_map: Mapping[str, str | None]
 ) -> str:
     with pytest.raises(DataError) as caught:
@@ -22,7 +35,7 @@ def complaint(
     return str(caught.value)
 
 
-def test_auto_labels_are_the_emotions_present_in_canonical_order_then_the_others() -> None:
+def test_default_labels_are_the_emotions_present_canonical_ones_first() -> None:
     corpus = assign_labels(clips("joy", "sad", "awe", "neutral", "sad"), None, {})
     assert corpus.labels == ("neutral", "sad", "awe", "joy")
     assert corpus.targets == [3, 1, 2, 0, 1]
@@ -35,7 +48,7 @@ def test_explicit_labels_keep_their_order() -> None:
     assert (corpus.labels, corpus.targets) == (("happy", "sad"), [1, 0])
 
 
-def test_a_rename_moves_the_clips_and_leaves_the_utterance_as_it_was_spoken() -> None:
+def test_a_rename_changes_the_target_and_not_the_utterance() -> None:
     given_clips = clips("neutral", "calm", "sad")
     corpus = assign_labels(given_clips, None, {"calm": "neutral"})
     assert corpus.labels == ("neutral", "sad")
@@ -43,7 +56,7 @@ def test_a_rename_moves_the_clips_and_leaves_the_utterance_as_it_was_spoken() ->
     assert corpus.utterances == tuple(given_clips)
 
 
-def test_null_drops_and_counts() -> None:
+def test_null_drops_clips_and_counts_them() -> None:
     corpus = assign_labels(clips("boredom", "sad", "boredom", "calm"), None, {"boredom": None, "calm": None})
     assert [clip.emotion for clip in corpus.utterances] == ["sad"]
     assert corpus.targets == [0]
@@ -57,9 +70,9 @@ def test_the_map_is_applied_once() -> None:
     assert [swapped.labels[target] for target in swapped.targets] == ["sad", "happy"]
 
 
-def test_an_emotion_outside_the_labels_is_an_error_with_count_corpora_and_remedy() -> None:
+def test_an_emotion_outside_the_labels_raises_with_count_corpora_and_fix() -> None:
     mixed = clips("calm", "calm", "sad") + clips("calm", "boredom", corpus="emodb")
-    message = complaint(mixed, ("neutral", "sad"), {})
+    message = error_message(mixed, ("neutral", "sad"), {})
     assert "calm (3 clips of emodb, ravdess); boredom (1 clips of emodb)" in message
     assert (
         "add it to data.labels, or map it: data.label_map.calm=neutral, or drop it: data.label_map.calm=null" in message
@@ -67,20 +80,20 @@ def test_an_emotion_outside_the_labels_is_an_error_with_count_corpora_and_remedy
     assert "\n" not in message
 
 
-def test_each_remedy_that_the_error_names_mends_it() -> None:
+def test_each_fix_that_the_error_suggests_works() -> None:
     mixed = clips("calm", "neutral")
     assert assign_labels(mixed, ("neutral", "calm"), {}).targets == [1, 0]
     assert assign_labels(mixed, ("neutral",), {"calm": "neutral"}).targets == [0, 0]
     assert assign_labels(mixed, ("neutral",), {"calm": None}).dropped == {"calm": 1}
 
 
-def test_a_rename_to_something_outside_the_labels_is_the_same_error() -> None:
-    assert "calm (1 clips of ravdess, mapped to neutral)" in complaint(
+def test_a_rename_to_a_word_outside_the_labels_raises_the_same_error() -> None:
+    assert "calm (1 clips of ravdess, mapped to neutral)" in error_message(
         clips("calm", "sad"), ("sad", "happy"), {"calm": "neutral"}
     )
 
 
-def test_groups_of_ones_own_are_allowed() -> None:
+def test_emotions_can_be_grouped_under_new_words() -> None:
     groups = {"sad": "negative", "angry": "negative", "happy": "positive"}
     corpus = assign_labels(clips("sad", "angry", "happy"), None, groups)
     assert (corpus.labels, corpus.targets) == (("negative", "positive"), [0, 0, 1])
@@ -88,7 +101,7 @@ def test_groups_of_ones_own_are_allowed() -> None:
     assert corpus.targets == [1, 1, 0]
 
 
-def test_labels_and_map_entries_for_emotions_of_another_corpus_are_allowed_and_told() -> None:
+def test_labels_without_clips_are_allowed_and_listed_as_absent() -> None:
     corpus = assign_labels(clips("neutral", "sad"), ("neutral", "calm", "sad", "joy"), {"boredom": None, "awe": "joy"})
     assert corpus.targets == [0, 2]
     assert corpus.absent == ("calm", "joy")
@@ -103,24 +116,24 @@ def test_labels_and_map_entries_for_emotions_of_another_corpus_are_allowed_and_t
         (None, {"clam": "neutral"}, "data.label_map: no emotion is called 'clam', did you mean 'calm'?"),
         (None, {"calm": "nuetral"}, "data.label_map.calm: no emotion is called 'nuetral', did you mean 'neutral'?"),
         (None, {"anger": None}, "data.label_map: no emotion is called 'anger', did you mean 'angry'?"),
-        (("sad", "neutral", "sad"), {}, "data.labels: 'sad' stands there 2 times"),
-        ((), {}, "data.labels is empty: name the emotions to tell apart"),
+        (("sad", "neutral", "sad"), {}, "data.labels: 'sad' is listed 2 times; keep one"),
+        ((), {}, "data.labels is empty: list the classes, or leave data.labels out to use all emotions present"),
     ],
 )
-def test_a_slip_is_named_with_its_place_and_the_word_meant(
+def test_a_typo_raises_with_its_key_and_a_suggestion(
     labels: Sequence[str] | None, label_map: Mapping[str, str | None], line: str
 ) -> None:
-    assert line in complaint(clips("neutral", "sad"), labels, label_map)
+    assert line in error_message(clips("neutral", "sad"), labels, label_map)
 
 
-def test_all_slips_are_told_at_once() -> None:
-    message = complaint(clips("sad"), ("sad", "hapy"), {"clam": "nuetral"})
+def test_all_typos_are_reported_at_once() -> None:
+    message = error_message(clips("sad"), ("sad", "hapy"), {"clam": "nuetral"})
     assert len(message.splitlines()) == 3
 
 
-def test_nothing_left_is_an_error() -> None:
-    assert "data.label_map drops all of sad" in complaint(clips("sad"), None, {"sad": None})
-    assert "no clip was given" in complaint([], None, {})
+def test_no_clip_left_raises() -> None:
+    assert "data.label_map drops all of sad" in error_message(clips("sad"), None, {"sad": None})
+    assert "there are no clips" in error_message([], None, {})
 
 
 @pytest.mark.parametrize(
@@ -136,11 +149,11 @@ def test_nothing_left_is_an_error() -> None:
         ("joy", "joy"),
     ],
 )
-def test_other_spellings_of_an_emotion_are_read_as_the_canonical_one(text: str, emotion: str) -> None:
+def test_other_spellings_of_an_emotion_become_the_canonical_word(text: str, emotion: str) -> None:
     assert normalize_emotion(text) == emotion
 
 
-def test_synonyms_lead_to_canonical_words_and_replace_none() -> None:
+def test_synonyms_map_to_canonical_words_and_are_not_canonical_themselves() -> None:
     assert set(SYNONYMS.values()) <= set(EMOTIONS)
     assert not set(SYNONYMS) & set(EMOTIONS)
 
@@ -165,7 +178,7 @@ def test_every_clip_is_kept_or_counted_as_dropped(emotions: list[str], label_map
     assert len(corpus.utterances) == len(corpus.targets) == len(emotions) - sum(corpus.dropped.values())
 
 
-def test_shared_labels_are_those_of_every_corpus_after_the_map_and_others_are_dropped() -> None:
+def test_shared_labels_are_those_of_every_corpus_after_the_map() -> None:
     joined = [*clips("neutral", "calm", "sad", "happy"), *clips("boredom", "neutral", "joy", "sad", corpus="other")]
     labels, label_map = only_shared(joined, None, {"joy": "happy"})
     assert labels == ("neutral", "happy", "sad")
@@ -176,17 +189,61 @@ def test_shared_labels_are_those_of_every_corpus_after_the_map_and_others_are_dr
     ]  # fmt: skip
 
 
-def test_shared_labels_of_one_corpus_are_all_of_it() -> None:
+def test_shared_labels_of_one_corpus_are_all_its_emotions() -> None:
     assert only_shared(clips("sad", "calm"), None, {}) == (("calm", "sad"), {})
 
 
-def test_the_labels_of_a_checkpoint_stand_whatever_is_shared_now() -> None:
+def test_labels_of_a_checkpoint_override_shared_labels() -> None:
     labels, label_map = only_shared(clips("neutral", "calm", "sad"), ("sad", "happy"), {})
     assert labels == ("sad", "happy")
     assert label_map == {"neutral": None, "calm": None}
 
 
-def test_corpora_that_share_one_emotion_are_refused_and_told_apart() -> None:
+def test_corpora_that_share_one_emotion_raise_with_the_emotions_of_each() -> None:
     with pytest.raises(DataError) as caught:
         only_shared([*clips("sad", "calm"), *clips("sad", "joy", corpus="other")], None, {})
     assert "ravdess: calm, sad" in str(caught.value) and "other: sad, joy" in str(caught.value)
+
+
+def test_dropped_emotions_are_in_the_same_order_in_every_process() -> None:
+    joined = [*clips("sad", "happy", "calm", "awe", "boredom", "joy"), *clips("sad", "happy", corpus="other")]
+    _, label_map = only_shared(joined, None, {})
+    assert list(label_map) == ["calm", "boredom", "awe", "joy"]
+
+
+def test_leaving_data_labels_out_uses_all_emotions_present_as_the_error_for_an_empty_list_says() -> None:
+    config = DataConfig(root="x")
+    assert assign_labels(clips("sad", "happy"), config.labels, {}).labels == ("happy", "sad")
+    with pytest.raises(ValidationError):
+        DataConfig(root="x", labels="auto")
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test's registrations end with it."""
+    monkeypatch.setattr(labels_module, "EMOTIONS", EMOTIONS[:9])
+    monkeypatch.setattr(labels_module, "SYNONYMS", dict(SYNONYMS))
+
+
+def test_a_registered_emotion_comes_after_the_canonical_ones_and_has_spellings(registry: None) -> None:
+    register_emotion("Contempt", spellings=["con", "Contemptuous"])
+    register_emotion("contempt", spellings=["scorn"])
+    register_emotion("happy", spellings=["joy"])
+    assert [normalize_emotion(word) for word in ("CON", "contemptuous", "scorn", "joy")] == [*["contempt"] * 3, "happy"]
+    assert order_labels(["awe", "contempt", "boredom", "happy"]) == ("happy", "boredom", "contempt", "awe")
+    assert "did you mean 'contempt'?" in error_message(clips("sad"), ("sad", "contemt"), {})
+
+
+@pytest.mark.parametrize(
+    ("word", "spellings", "message"),
+    [
+        ("contempt", ["fear"], "'fear' already means fearful"),
+        ("contempt", ["sad"], "'sad' already means sad"),
+        ("anger", [], "'anger' already means angry"),
+        ("7", [], "'7' is not a word"),
+    ],
+)
+def test_a_spelling_with_another_meaning_raises(word: str, spellings: list[str], message: str, registry: None) -> None:
+    with pytest.raises(ConfigError, match=message):
+        register_emotion(word, spellings)
+    assert normalize_emotion("fear") == "fearful"

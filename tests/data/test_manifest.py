@@ -1,3 +1,5 @@
+"""CSV manifests: every column and spelling, and every bad row reported with its line and a fix."""
+
 import csv
 import io
 import tempfile
@@ -7,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serx.data.corpora import scan
-from serx.data.manifest import canonical_corpus, canonical_speaker, read_manifest
+from serx.data.corpora import canonical_corpus, canonical_speaker
+from serx.data.manifest import read_manifest
+from serx.data.scanner import scan
 from serx.errors import DataError
 from tests.data.layouts import ravdess, touch
 
@@ -16,20 +19,20 @@ HEADER = "path,emotion,speaker"
 
 
 def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
-    """A manifest called own.csv beside the (empty) audio files a.wav, b.wav, c.wav."""
+    """A manifest own.csv, next to the (empty) audio files a.wav, b.wav, c.wav."""
     touch(folder, ["a.wav", "b.wav", "c.wav"])
     table = folder / "own.csv"
     table.write_bytes(text.encode(encoding))
     return table
 
 
-def complaint(table: Path) -> str:
+def error_message(table: Path) -> str:
     with pytest.raises(DataError) as caught:
         read_manifest(table)
     return str(caught.value)
 
 
-def test_every_column_reaches_the_utterance(tmp_path: Path) -> None:
+def test_every_column_is_an_attribute_of_the_utterance(tmp_path: Path) -> None:
     text = "path,emotion,speaker,sex,corpus,split,style,intensity\na.wav,Happiness,Ann,F,Lab 1,dev,song,Strong\n"
     (clip,) = read_manifest(write(tmp_path, text)).utterances
     assert clip.path == tmp_path / "a.wav"
@@ -48,7 +51,9 @@ def test_optional_columns_may_be_absent_or_empty(tmp_path: Path) -> None:
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_what_spreadsheets_write_is_read(tmp_path: Path, separator: str, encoding: str, end: str) -> None:
+def test_separators_encodings_and_line_ends_of_spreadsheets_are_read(
+    tmp_path: Path, separator: str, encoding: str, end: str
+) -> None:
     rows = [["Path ", " Emotion", '"SPEAKER"'], [" a.wav", '"sad"', " Zoë "], ["", "", ""], ["b.wav", "angry", '"Zoë"']]
     text = end.join(separator.join(row) for row in rows)
     clips = read_manifest(write(tmp_path, text, encoding)).utterances
@@ -58,21 +63,19 @@ def test_what_spreadsheets_write_is_read(tmp_path: Path, separator: str, encodin
     ]
 
 
-def test_a_quoted_cell_may_hold_the_separator(tmp_path: Path) -> None:
+def test_a_quoted_cell_may_contain_the_separator(tmp_path: Path) -> None:
     touch(tmp_path, ["one, two.wav"])
     (clip,) = read_manifest(write(tmp_path, f'{HEADER}\n"one, two.wav", sad, "Lee, Ann"\n')).utterances
     assert (clip.path.name, clip.speaker) == ("one, two.wav", "Lee, Ann")
 
 
-def test_the_separator_is_found_by_the_header_not_by_the_commonest_mark(tmp_path: Path) -> None:
+def test_the_separator_is_recognized_by_the_header(tmp_path: Path) -> None:
     touch(tmp_path, ["1,2,3,4,5.wav"])
     (clip,) = read_manifest(write(tmp_path, "path;emotion;speaker;a,b,c,d\n1,2,3,4,5.wav;sad;Ann;x,y,z\n")).utterances
     assert clip.path.name == "1,2,3,4,5.wav"
 
 
-def test_paths_are_relative_to_the_file_not_to_the_working_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paths_are_relative_to_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, ["audio/a.wav", "lists/x", "elsewhere/x"])
     table = tmp_path / "lists" / "own.csv"
     table.write_text(f"{HEADER}\n../audio/a.wav,sad,Ann\n")
@@ -103,13 +106,13 @@ def test_a_canonical_speaker_is_its_own_canonical_form(text: str) -> None:
     assert canonical_speaker(once) == once
 
 
-def test_speakers_written_three_ways_are_one_person_but_stay_apart_in_two_corpora(tmp_path: Path) -> None:
+def test_three_spellings_are_one_speaker_within_a_corpus_and_not_across_corpora(tmp_path: Path) -> None:
     rows = "a.wav,sad,7,RAVDESS\nb.wav,sad,Actor_07,ravdess\nc.wav,sad,07,EMO-DB\n"
     clips = read_manifest(write(tmp_path, f"{HEADER},corpus\n{rows}")).utterances
     assert [clip.speaker_id for clip in clips] == ["ravdess/07", "ravdess/07", "emodb/07"]
 
 
-def test_a_corpus_that_serx_knows_gets_its_name() -> None:
+def test_a_known_corpus_has_one_spelling() -> None:
     assert [canonical_corpus(text) for text in ("CREMA-D", "Crema D", "EmoDB", "My Lab")] == [
         "cremad",
         "cremad",
@@ -123,7 +126,7 @@ def test_sex_given_on_one_row_holds_for_all_rows_of_that_speaker(tmp_path: Path)
     assert [clip.sex for clip in clips.utterances] == ["female", "female", None]
 
 
-def test_missing_audio_is_set_aside_with_its_line(tmp_path: Path) -> None:
+def test_missing_audio_is_skipped_with_its_line(tmp_path: Path) -> None:
     manifest = read_manifest(write(tmp_path, f"{HEADER}\na.wav,sad,1\n\ngone.wav,sad,1\n"))
     assert len(manifest.utterances) == 1
     (file,) = manifest.skipped
@@ -137,34 +140,34 @@ def test_missing_audio_is_set_aside_with_its_line(tmp_path: Path) -> None:
         ("b.wav,,,,,", "no emotion and no speaker; fill"),
         ("b.wav", "no emotion and no speaker; fill"),
         ("b.wav,5,1,,,", "emotion '5' is not a word; write its name"),
-        ("b.wav,sad,1,x,,", "sex 'x' is not known; write male, female or nothing"),
-        ("b.wav,sad,1,,tset,", "split 'tset' is not known; write train, valid, test or nothing"),
-        ("b.wav,sad,1,,,rap", "style 'rap' is not known; write speech, song or nothing"),
-        ("b.wav,sad,1,,,,more", "7 cells under 6 columns; put a cell that holds the separator in quotes"),
+        ("b.wav,sad,1,x,,", "unknown sex 'x'; write male, female or nothing"),
+        ("b.wav,sad,1,,tset,", "unknown split 'tset'; write train, valid, test or nothing"),
+        ("b.wav,sad,1,,,rap", "unknown style 'rap'; write speech, song or nothing"),
+        ("b.wav,sad,1,,,,more", "7 cells under 6 columns; quote a cell that contains the separator"),
         ("./a.wav,sad,1,,,", "'a.wav' is already on line 2; delete one"),
-        ("b.wav,sad,Actor_01,f,,", "speaker '01' is female, but male on line 2; make the two agree"),
-        ("b.wav,sad,ANN,,,", "speaker 'ANN' is 'Ann' on line 3; write one name the same way"),
-        ('"b.wav,sad,1,,,', "a cell runs over several lines; close its quote"),
+        ("b.wav,sad,Actor_01,f,,", "speaker '01' is female, but male on line 2; make both the same"),
+        ("b.wav,sad,ANN,,,", "speaker 'ANN' is 'Ann' on line 3; spell the name the same way"),
+        ('"b.wav,sad,1,,,', "a cell spans several lines; close its quote"),
     ],
 )
-def test_a_bad_row_is_one_line_with_file_number_fault_and_remedy(tmp_path: Path, row: str, fault: str) -> None:
+def test_a_bad_row_is_reported_with_file_line_fault_and_fix(tmp_path: Path, row: str, fault: str) -> None:
     good = f"{HEADER},sex,split,style\na.wav,sad,1,m,,\nc.wav,sad,Ann,,,\n"
-    lines = complaint(write(tmp_path, f"{good}{row}\n")).splitlines()
-    assert lines[0] == f"{tmp_path / 'own.csv'}: 1 to mend:"
+    lines = error_message(write(tmp_path, f"{good}{row}\n")).splitlines()
+    assert lines[0] == f"{tmp_path / 'own.csv'}: 1 to fix:"
     assert lines[1].strip().startswith(f"own.csv:4: {fault}")
     assert len(lines) == 2
 
 
-def test_lines_are_those_of_the_file_even_after_blank_and_broken_rows(tmp_path: Path) -> None:
+def test_line_numbers_count_blank_and_broken_rows(tmp_path: Path) -> None:
     text = f'{HEADER}\n\n"b\nb.wav",sad,1\n\n,sad,1\n'
-    lines = complaint(write(tmp_path, text)).splitlines()[1:]
+    lines = error_message(write(tmp_path, text)).splitlines()[1:]
     assert [line.split()[0] for line in lines] == ["own.csv:3:", "own.csv:6:"]
 
 
-def test_all_bad_rows_are_told_at_once_up_to_ten(tmp_path: Path) -> None:
+def test_up_to_ten_bad_rows_are_reported_at_once(tmp_path: Path) -> None:
     rows = [f"{n}.wav,sad,\n" for n in range(37)]
-    lines = complaint(write(tmp_path, f"{HEADER}\n{''.join(rows)}")).splitlines()
-    assert lines[0].endswith("own.csv: 37 to mend:")
+    lines = error_message(write(tmp_path, f"{HEADER}\n{''.join(rows)}")).splitlines()
+    assert lines[0].endswith("own.csv: 37 to fix:")
     assert [line.split()[0] for line in lines[1:11]] == [f"own.csv:{n}:" for n in range(2, 12)]
     assert lines[11].strip() == "... and 27 more"
     assert len(lines) == 12
@@ -179,12 +182,12 @@ def test_all_bad_rows_are_told_at_once_up_to_ten(tmp_path: Path) -> None:
         ("path,emotion,color", "no column 'speaker' among path, emotion, color; add it"),
         ("path,emotion,speaker,splits", "no column 'split'; rename 'splits' to 'split'"),
         ("path,emotion,speaker,gender", "no column 'sex'; rename 'gender' to 'sex'"),
-        ("path,emotion,speaker,emotion", "column 'emotion' stands there 2 times; keep one"),
+        ("path,emotion,speaker,emotion", "column 'emotion' occurs 2 times; keep one"),
         ("", "no column 'path' among nothing; add it"),
     ],
 )
-def test_a_missing_or_misspelt_column_is_named_with_the_nearest(tmp_path: Path, header: str, fault: str) -> None:
-    assert fault in complaint(write(tmp_path, f"{header}\n" if header else ""))
+def test_a_missing_or_misspelled_column_raises_with_a_suggestion(tmp_path: Path, header: str, fault: str) -> None:
+    assert fault in error_message(write(tmp_path, f"{header}\n" if header else ""))
 
 
 def test_columns_of_other_tools_are_ignored(tmp_path: Path) -> None:
@@ -196,21 +199,21 @@ def test_columns_of_other_tools_are_ignored(tmp_path: Path) -> None:
     ("text", "fault"),
     [
         (f"{HEADER}\n", "no rows below the header; write one line per clip: path,emotion,speaker"),
-        (f"{HEADER}\nx.wav,sad,1\ny.wav,sad,1\n", "none of its 2 audio files is there, the first .*x.wav.*own.csv:2"),
+        (f"{HEADER}\nx.wav,sad,1\ny.wav,sad,1\n", "none of its 2 audio files exists, such as .*x.wav.*own.csv:2"),
     ],
 )
-def test_a_manifest_without_a_usable_row_is_an_error(tmp_path: Path, text: str, fault: str) -> None:
+def test_a_manifest_without_a_usable_row_raises(tmp_path: Path, text: str, fault: str) -> None:
     with pytest.raises(DataError, match=fault):
         read_manifest(write(tmp_path, text))
 
 
-def test_text_that_is_not_utf8_is_named_with_its_line(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_raises_with_its_line(tmp_path: Path) -> None:
     table = write(tmp_path, f"{HEADER}\na.wav,sad,Zoë\n", encoding="latin-1")
-    assert complaint(table) == "own.csv:2: not utf-8 text; save the file as UTF-8"
+    assert error_message(table) == "own.csv:2: not utf-8 text; save the file as UTF-8"
 
 
-def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    assert "gone.csv: cannot be read: No such file" in complaint(tmp_path / "gone.csv")
+def test_a_missing_manifest_raises(tmp_path: Path) -> None:
+    assert "gone.csv: cannot be read: No such file" in error_message(tmp_path / "gone.csv")
 
 
 @settings(max_examples=200, deadline=None)
@@ -219,7 +222,7 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         st.binary(max_size=200), st.text(max_size=200).map(lambda text: f"{HEADER}\n{text}".encode("utf-8", "replace"))
     )
 )
-def test_any_bytes_are_read_or_refused_by_name(raw: bytes) -> None:
+def test_any_bytes_are_read_or_raise_with_the_file_name(raw: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "own.csv"
         table.write_bytes(raw)
@@ -232,7 +235,7 @@ CELLS = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(CELLS.filter(bool), st.sampled_from(["sad", "Fear", "joy"])), min_size=1, max_size=3))
-def test_a_table_written_by_a_csv_writer_comes_back_whole(rows: list[tuple[str, str]]) -> None:
+def test_a_table_written_by_a_csv_writer_is_read_back(rows: list[tuple[str, str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         touch(Path(folder), [f"{n}.wav" for n in range(len(rows))])
         text = io.StringIO()
@@ -245,7 +248,7 @@ def test_a_table_written_by_a_csv_writer_comes_back_whole(rows: list[tuple[str, 
         assert [clip.emotion for clip in clips] == [{"Fear": "fearful"}.get(e, e) for _, e in rows]
 
 
-def test_a_manifest_beside_a_folder_has_the_last_word_on_its_files(tmp_path: Path) -> None:
+def test_a_manifest_overrides_the_names_of_its_files(tmp_path: Path) -> None:
     root = touch(tmp_path / "r", [*ravdess(actors=(1,)), "interview.wav"])
     listed = root / ravdess(actors=(1,))[0]
     table = tmp_path / "own.csv"
@@ -261,7 +264,7 @@ def test_a_manifest_beside_a_folder_has_the_last_word_on_its_files(tmp_path: Pat
         assert [c.path for c in found.utterances if c.path == listed] == [listed]
 
 
-def test_a_manifest_alone_is_a_root_and_its_missing_files_and_songs_are_set_aside(tmp_path: Path) -> None:
+def test_a_manifest_can_be_a_root_and_its_missing_files_and_songs_are_skipped(tmp_path: Path) -> None:
     touch(tmp_path, ["b.wav", "a.wav", "c.wav"])
     table = tmp_path / "own.CSV"
     table.write_text("path,emotion,speaker,style\nb.wav,sad,1,\na.wav,sad,1,speech\nc.wav,sad,1,song\nd.wav,sad,1,\n")
@@ -278,5 +281,5 @@ def test_two_manifests_may_repeat_a_file_but_not_contradict_each_other(tmp_path:
     for table, emotion in zip(tables, ("sad", "sadness", "happy"), strict=True):
         table.write_text(f"{header}a.wav,{emotion},1,own\n")
     assert len(scan(tables[:2]).utterances) == 1
-    with pytest.raises(DataError, match=r"z\.csv: 'a\.wav' is described otherwise"):
+    with pytest.raises(DataError, match=r"z\.csv: another manifest describes 'a\.wav' differently"):
         scan(tables)

@@ -1,4 +1,4 @@
-"""Splits: published folds to the letter, speakers apart, sexes and classes even, the same in any order."""
+"""Splits: published folds as printed, separate speakers, balanced sexes and classes, the same in any order."""
 
 import random
 from dataclasses import replace
@@ -49,12 +49,12 @@ def split_of(utterances, protocol, digests=None, **keys) -> Split:
     parts = [split.train, split.valid, split.test]
     assert sorted(i for part in parts for i in part) == list(range(len(utterances)))  # disjoint and complete
     assert all(part == tuple(sorted(part)) for part in parts)
-    somebody_validates = keys.get("valid_fraction") != 0 or "valid_speakers" in keys
-    assert split.train and split.test and bool(split.valid) == somebody_validates
+    has_validation = keys.get("valid_fraction") != 0 or "valid_speakers" in keys
+    assert split.train and split.test and bool(split.valid) == has_validation
     return split
 
 
-def people(utterances, split) -> tuple[set[str], set[str], set[str]]:
+def speakers_of(utterances, split) -> tuple[set[str], set[str], set[str]]:
     train, valid, test = ({utterances[i].speaker_id for i in part} for part in (split.train, split.valid, split.test))
     return train, valid, test
 
@@ -70,93 +70,93 @@ def sexes(utterances, part) -> list[tuple[str, str]]:
 PUBLISHED = [("luna5", LUNA5_TEST, LUNA5_VALID), ("emobox6", EMOBOX6_TEST, EMOBOX6_VALID)]
 
 
-@pytest.mark.parametrize(("protocol", "tested", "validating"), PUBLISHED)
-def test_published_folds_test_every_actor_exactly_once(protocol, tested, validating):
-    assert sorted(n for fold in tested for n in fold) == list(range(1, 25))
+@pytest.mark.parametrize(("protocol", "test_actors", "valid_actors"), PUBLISHED)
+def test_published_folds_test_every_actor_exactly_once(protocol, test_actors, valid_actors):
+    assert sorted(n for fold in test_actors for n in fold) == list(range(1, 25))
     utterances = ravdess()
-    assert fold_count(utterances, ProtocolConfig(protocol=protocol)) == len(tested)
-    for fold, numbers in enumerate(tested):
+    assert fold_count(utterances, ProtocolConfig(protocol=protocol)) == len(test_actors)
+    for fold, numbers in enumerate(test_actors):
         split = split_of(utterances, protocol, fold=fold)
-        train, valid, test = people(utterances, split)
-        assert (test, valid) == (actors(numbers), actors(validating[fold]))
+        train, valid, test = speakers_of(utterances, split)
+        assert (test, valid) == (actors(numbers), actors(valid_actors[fold]))
         assert train == actors(range(1, 25)) - test - valid
         assert split.stamp == f"{protocol} fold {fold}, speaker-independent"
         assert (split.speaker_independent, split.validation_independent, split.notes) == (True, True, ())
 
 
 @pytest.mark.parametrize("protocol", ["luna5", "emobox6", "holdout", "kfold", "loso", "random"])
-def test_where_nobody_validates_all_but_the_same_test_clips_train(protocol):
+def test_without_validation_all_clips_outside_the_same_test_part_train(protocol):
     utterances = ravdess()
     for fold in (0, 1) if protocol not in ("holdout", "random") else (0,):
         with_validation = split_of(utterances, protocol, fold=fold)
         without = split_of(utterances, protocol, fold=fold, valid_fraction=0)
         assert without.test == with_validation.test
         assert set(without.train) == set(with_validation.train) | set(with_validation.valid)
-        assert without.stamp == f"{with_validation.stamp}, nobody validates"
+        assert without.stamp == f"{with_validation.stamp}, no validation"
         assert without.speaker_independent == (protocol != "random")
     named = split_of(utterances, "speakers", test_speakers=["01"], valid_speakers=["02"], valid_fraction=0.0)
-    assert people(utterances, named)[1] == actors([2])  # who is named does validate
+    assert speakers_of(utterances, named)[1] == actors([2])  # named validation speakers validate nevertheless
 
 
-def test_published_validation_speakers_are_not_missed_where_nobody_validates():
+def test_published_validation_speakers_may_be_missing_without_validation():
     utterances = ravdess(n for n in range(1, 25) if n not in (3, 6))
     with pytest.raises(DataError, match="03 06"):
         split_of(utterances, "luna5", fold=0)
-    assert len(people(utterances, split_of(utterances, "luna5", fold=0, valid_fraction=0))[0]) == 17
+    assert len(speakers_of(utterances, split_of(utterances, "luna5", fold=0, valid_fraction=0))[0]) == 17
 
 
-def test_absent_actors_are_stamped_and_named():
+def test_missing_actors_are_in_the_stamp_and_the_notes():
     utterances = ravdess(range(1, 21))
     split = split_of(utterances, "luna5", fold=3)
     assert split.stamp == "luna5 fold 3, speaker-independent, 4 of 24 speakers missing"
     assert any("21, 22, 23, 24" in note for note in split.notes)
-    assert people(utterances, split)[2] == actors((8, 17))
+    assert speakers_of(utterances, split)[2] == actors((8, 17))
 
 
-def test_a_published_part_with_nobody_in_it_is_refused_by_name():
+def test_a_published_part_without_any_of_its_actors_raises_with_their_names():
     with pytest.raises(DataError, match="01 14"):
         split_of(ravdess(n for n in range(2, 25) if n != 14), "luna5", fold=3)
     with pytest.raises(DataError, match="02 05 14 15 16"):
         split_of(tess(), "luna5")
 
 
-def test_other_corpora_train_under_a_published_protocol_and_it_is_said():
+def test_other_corpora_train_under_a_published_protocol_with_a_note():
     utterances = ravdess() + emodb() + tess()  # emodb has a 03, too
     split = split_of(utterances, "luna5")
-    train, *others = people(utterances, split)
+    train, *others = speakers_of(utterances, split)
     assert {"tess/OAF", "emodb/03"} <= train
     assert others == [actors(LUNA5_VALID[0]), actors(LUNA5_TEST[0])]
     assert any("tess" in note for note in split.notes)
 
 
 @pytest.mark.parametrize("name", [7, "7", "07", "Actor_07", "ravdess/7", "RAVDESS/07"])
-def test_a_speaker_may_be_named_in_any_usual_way(name):
+def test_a_speaker_may_be_written_in_any_usual_way(name):
     utterances = ravdess()
     split = split_of(utterances, "speakers", test_speakers=[name, "08"], valid_speakers=["1", 2])
-    assert people(utterances, split)[1:] == (actors((1, 2)), actors((7, 8)))
+    assert speakers_of(utterances, split)[1:] == (actors((1, 2)), actors((7, 8)))
 
 
-def test_a_speaker_of_two_corpora_must_be_named_with_the_corpus():
+def test_a_speaker_name_of_two_corpora_needs_its_corpus():
     utterances = ravdess() + emodb()
     with pytest.raises(DataError, match=r"emodb/03 or ravdess/03"):
         split_of(utterances, "speakers", test_speakers=["3"])
-    assert people(utterances, split_of(utterances, "speakers", test_speakers=["emodb/3"]))[2] == {"emodb/03"}
+    assert speakers_of(utterances, split_of(utterances, "speakers", test_speakers=["emodb/3"]))[2] == {"emodb/03"}
 
 
 @pytest.mark.parametrize(("name", "hint"), [("tess/OAv", "tess/OAF"), ("zoe", "tess/OAF, tess/YAF")])
-def test_an_unknown_speaker_is_answered_with_the_known_ones(name, hint):
+def test_an_unknown_speaker_raises_with_the_known_ones(name, hint):
     with pytest.raises(DataError, match=hint):
         split_of(tess(), "speakers", test_speakers=[name])
 
 
-def test_named_speakers_must_not_contradict_each_other():
+def test_a_speaker_cannot_be_in_two_named_parts():
     with pytest.raises(ConfigError, match="ravdess/07"):
         split_of(ravdess(), "speakers", test_speakers=["7"], valid_speakers=["07"])
     with pytest.raises(ConfigError, match="test_speakers"):
         split_of(ravdess(), "speakers")
 
 
-def test_holdout_takes_men_and_women_of_each_corpus_by_share():
+def test_holdout_takes_a_fraction_of_the_men_and_women_of_each_corpus():
     utterances = ravdess() + emodb()
     split = split_of(utterances, "holdout", test_fraction=0.2, valid_fraction=0.15)
     for part, expected in ((split.test, {"ravdess": 2, "emodb": 1}), (split.valid, {"ravdess": 2, "emodb": 1})):
@@ -165,7 +165,7 @@ def test_holdout_takes_men_and_women_of_each_corpus_by_share():
             assert found == ["female"] * count + ["male"] * count  # 2.4 of 12, 1 of 5; then 1.5 of 10, 0.6 of 4
 
 
-def test_classes_are_even_where_speakers_are_not():
+def test_classes_are_balanced_if_each_speaker_has_one_class():
     utterances = [u for n in range(20) for u in clips_of("own", f"{n:02d}", None) if u.emotion == EMOTIONS[n % 2]]
     for protocol, seed in product(("holdout", "kfold"), range(5)):
         split = split_of(utterances, protocol, split_seed=seed)
@@ -173,12 +173,12 @@ def test_classes_are_even_where_speakers_are_not():
         assert emotions.count("angry") == emotions.count("happy") == 4
 
 
-def test_another_split_seed_chooses_other_speakers_and_the_same_seed_the_same():
+def test_the_split_seed_determines_the_speakers():
     utterances = ravdess()
     for protocol in ("holdout", "kfold", "random"):
-        first, again, other = (split_of(utterances, protocol, split_seed=seed) for seed in (0, 0, 1))
+        first, again, another = (split_of(utterances, protocol, split_seed=seed) for seed in (0, 0, 1))
         assert first == again
-        assert first.test != other.test
+        assert first.test != another.test
 
 
 @st.composite
@@ -193,49 +193,49 @@ def populations(draw) -> list[Utterance]:
 
 @settings(max_examples=20, deadline=None)
 @given(populations(), st.integers(2, 6), st.randoms(use_true_random=False))
-def test_kfold_parts_any_population_evenly_and_in_any_order(utterances, folds, rng):
-    everyone = {u.speaker_id: u.sex or "" for u in utterances}
-    folds = min(folds, len(everyone))
+def test_kfold_is_balanced_for_any_speakers_in_any_order(utterances, folds, rng):
+    sex_of = {u.speaker_id: u.sex or "" for u in utterances}
+    folds = min(folds, len(sex_of))
     shuffled = rng.sample(utterances, len(utterances))
-    tested, sizes, by_sex = [], [], {sex: [] for sex in everyone.values()}
+    tested, sizes, by_sex = [], [], {sex: [] for sex in sex_of.values()}
     for fold in range(folds):
         split = split_of(utterances, "kfold", fold=fold, folds=folds)
-        train, valid, test = people(utterances, split)
+        train, valid, test = speakers_of(utterances, split)
         assert not test & (train | valid)
-        assert split.validation_independent == (not train & valid) == (len(everyone) - len(test) >= 3)
-        assert people(shuffled, split_of(shuffled, "kfold", fold=fold, folds=folds))[2] == test
+        assert split.validation_independent == (not train & valid) == (len(sex_of) - len(test) >= 3)
+        assert speakers_of(shuffled, split_of(shuffled, "kfold", fold=fold, folds=folds))[2] == test
         tested += sorted(test)
         sizes.append(len(test))
         for sex, counts in by_sex.items():
-            counts.append(sum(everyone[speaker_id] == sex for speaker_id in test))
-    assert sorted(tested) == sorted(everyone)
+            counts.append(sum(sex_of[speaker_id] == sex for speaker_id in test))
+    assert sorted(tested) == sorted(sex_of)
     assert all(max(counts) - min(counts) <= 1 for counts in (sizes, *by_sex.values()))
 
 
 @pytest.mark.parametrize("fold", range(5))
-def test_kfold_of_ravdess_has_as_many_men_as_women_to_within_one_and_validates_on_the_next_fold(fold):
+def test_kfold_of_ravdess_balances_sexes_and_validates_on_the_next_fold(fold):
     utterances = ravdess()
     split = split_of(utterances, "kfold", fold=fold)
     for part in (split.test, split.valid):
         counts = [sex for _, sex in sexes(utterances, part)]
         assert abs(counts.count("male") - counts.count("female")) <= 1
     following = split_of(utterances, "kfold", fold=(fold + 1) % 5)
-    assert people(utterances, split)[1] <= people(utterances, following)[2]
-    assert 2 <= len(people(utterances, split)[1]) <= 4  # 15 % of 19 or 20
+    assert speakers_of(utterances, split)[1] <= speakers_of(utterances, following)[2]
+    assert 2 <= len(speakers_of(utterances, split)[1]) <= 4  # 15 % of 19 or 20
 
 
-def test_loso_tests_each_speaker_once_and_validates_on_the_next_of_both_sexes():
-    utterances = ravdess() + tess()  # neither of two women validates: that would be half of what the corpus can teach
+def test_loso_tests_each_speaker_once_and_validates_on_the_following_speakers():
+    utterances = ravdess() + tess()  # TESS has two speakers, too few for a validation speaker
     assert fold_count(utterances, ProtocolConfig(protocol="loso")) == 26
     for fold in range(24):
         split = split_of(utterances, "loso", fold=fold)
-        _, valid, test = people(utterances, split)
+        _, valid, test = speakers_of(utterances, split)
         assert test == actors([fold + 1])
         assert valid == actors((fold + i) % 24 + 1 for i in range(1, 5))  # two of each sex: 15 % of 11 and 12
         assert split.validation_independent
 
 
-def test_cross_corpus_leaves_out_what_is_named_or_each_corpus_in_turn():
+def test_cross_corpus_tests_on_the_named_corpora_or_on_each_corpus_once():
     utterances = ravdess() + emodb() + tess()
     named = split_of(utterances, "cross_corpus", test_corpora=["TESS", "EMO-DB"])
     assert {utterances[i].corpus for i in named.test} == {"tess", "emodb"}
@@ -243,6 +243,7 @@ def test_cross_corpus_leaves_out_what_is_named_or_each_corpus_in_turn():
     for fold, corpus in enumerate(("emodb", "ravdess", "tess")):
         split = split_of(utterances, "cross_corpus", fold=fold)
         assert {utterances[i].corpus for i in split.test} == {corpus}
+        assert split.stamp == f"cross_corpus fold {fold}, speaker-independent, {corpus} held out"
         assert split.validation_independent
     with pytest.raises(DataError, match="emodb"):
         split_of(utterances, "cross_corpus", test_corpora=["emob"])
@@ -250,36 +251,36 @@ def test_cross_corpus_leaves_out_what_is_named_or_each_corpus_in_turn():
         split_of(tess(), "cross_corpus")
 
 
-def test_a_manifest_is_obeyed_and_a_missing_validation_part_is_made_of_training_speakers():
+def test_a_manifest_s_parts_are_used_and_a_missing_validation_part_is_taken_from_training_speakers():
     utterances = [replace(u, part="test" if u.speaker in ("01", "02") else "train") for u in ravdess(range(1, 11))]
-    train, valid, test = people(utterances, split_of(utterances, "manifest"))
+    train, valid, test = speakers_of(utterances, split_of(utterances, "manifest"))
     assert (test, len(valid), len(train)) == (actors((1, 2)), 2, 6)
     given_part = [replace(u, part="valid") if u.speaker == "05" else u for u in utterances]
-    assert people(given_part, split_of(given_part, "manifest"))[1] == actors([5])
+    assert speakers_of(given_part, split_of(given_part, "manifest"))[1] == actors([5])
     with pytest.raises(DataError, match="48 train, 0 valid, 6 test, 6 without"):
         split_of([replace(u, part=None) if u.speaker == "02" else u for u in utterances], "manifest")
 
 
-def test_a_random_split_is_marked_leaky_holds_classes_even_and_twins_together():
+def test_a_random_split_is_stamped_leaky_balances_classes_and_keeps_identical_clips_together():
     utterances = tess()
-    digests = [f"{u.emotion}-{u.path.stem[-1]}" for u in utterances]  # each clip of OAF has a twin of YAF
+    digests = [f"{u.emotion}-{u.path.stem[-1]}" for u in utterances]  # each clip of OAF is identical to one of YAF
     split = split_of(utterances, "random", digests)
     assert split.stamp == "random, LEAKY: speakers shared between train and test"
     assert (split.speaker_independent, split.validation_independent) == (False, False)
     parts = [{digests[i] for i in part} for part in (split.train, split.valid, split.test)]
     assert sum(map(len, parts)) == len(set(digests))
     for emotion in EMOTIONS:
-        assert sum(utterances[i].emotion == emotion for i in split.test) == 4  # a fifth of ten twins
+        assert sum(utterances[i].emotion == emotion for i in split.test) == 4  # a fifth of ten pairs, two clips each
     alone = [clips_of("own", f"{n}", None)[n % 3] for n in range(30)]
     assert split_of(alone, "random").stamp == "random, speaker-independent"
 
 
 @pytest.mark.parametrize("protocol", ["loso", "kfold", "holdout"])
-def test_with_two_speakers_clips_of_the_training_speaker_validate_and_the_stamp_says_so(protocol):
+def test_with_two_speakers_clips_of_the_training_speaker_validate_as_the_stamp_says(protocol):
     utterances = tess()
     digests = [f"{u.speaker}-{u.emotion}-{int(u.path.stem[-1]) // 2}" for u in utterances]
     split = split_of(utterances, protocol, digests, folds=2)
-    train, valid, test = people(utterances, split)
+    train, valid, test = speakers_of(utterances, split)
     assert (len(test), train) == (1, valid)
     assert train != test
     assert (split.speaker_independent, split.validation_independent, len(split.notes)) == (True, False, 1)
@@ -289,7 +290,7 @@ def test_with_two_speakers_clips_of_the_training_speaker_validate_and_the_stamp_
 
 
 @pytest.mark.parametrize("protocol", ["luna5", "emobox6", "holdout", "kfold", "loso", "cross_corpus", "random"])
-def test_the_order_of_the_utterances_and_where_they_lie_change_nothing(protocol):
+def test_a_split_does_not_depend_on_the_order_or_the_folder_of_the_clips(protocol):
     utterances = ravdess() + emodb()
     moved = [replace(u, path=Path("/elsewhere") / u.path.name) for u in utterances]
     digests = [str(u.path) for u in utterances]
@@ -303,17 +304,17 @@ def test_the_order_of_the_utterances_and_where_they_lie_change_nothing(protocol)
 @pytest.mark.parametrize(
     ("protocol", "last"), [("luna5", 4), ("kfold", 4), ("loso", 23), ("holdout", 0), ("random", 0)]
 )
-def test_a_fold_too_many_is_refused_with_the_range(protocol, last):
+def test_a_fold_out_of_range_raises_with_the_range(protocol, last):
     with pytest.raises(ConfigError, match=f"takes 0 to {last}"):
         split_of(ravdess(), protocol, fold=last + 1)
 
 
-def test_more_folds_than_speakers_are_refused():
+def test_more_folds_than_speakers_raise():
     with pytest.raises(ConfigError, match="2 speakers"):
         split_of(tess(), "kfold", folds=3)
 
 
-def test_speaker_names_come_from_yaml_as_words_or_numbers_and_nothing_else():
+def test_speaker_names_in_yaml_are_words_or_integers():
     config = ProtocolConfig(test_speakers=[7, "OAF"], test_corpora=["tess"])
     assert config.test_speakers == ("7", "OAF")
     assert hash(config) == hash(ProtocolConfig.model_validate(config.model_dump()))

@@ -1,4 +1,4 @@
-"""Folders of noises and rooms: everything readable is read, and a mistake is named."""
+"""Folders of background noises and impulse responses: every audio file is read, and a bad one raises."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,13 @@ import soundfile
 import torch
 
 from serx.augment.recordings import TransformWithRecordings
-from serx.data.audio import read_folder
+from serx.data.audio import LOSSLESS, LOSSY, UNREADABLE, AudioError, audio_files, read_folder
+from serx.data.scanner import scan
 from serx.errors import DataError
 from serx.training.state import Run
 
 
-def test_a_folder_is_read_in_the_order_of_names_at_the_rate_asked_for(tmp_path):
+def test_a_folder_is_read_sorted_by_path_at_the_requested_rate(tmp_path):
     (tmp_path / "b").mkdir()
     soundfile.write(tmp_path / "b" / "rain.flac", np.full(8000, 0.25), 8000)
     soundfile.write(tmp_path / "a.WAV", np.full(80, 0.5), 16_000, format="WAV")
@@ -21,16 +22,32 @@ def test_a_folder_is_read_in_the_order_of_names_at_the_rate_asked_for(tmp_path):
     assert float(short[40]) == pytest.approx(0.5, abs=1e-3) and float(rain[8000]) == pytest.approx(0.25, abs=1e-3)
 
 
-@pytest.mark.parametrize(("name", "what"), [("missing", "is no folder"), (".", "holds no audio file")])
-def test_a_folder_without_recordings_is_refused(name, what, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("missing", "missing: no such folder; set the transform's folder"), (".", "no audio files in this folder")],
+)
+def test_a_folder_without_recordings_raises(name, what, tmp_path):
     with pytest.raises(DataError, match=what):
         read_folder(str(tmp_path / name), 16_000)
 
 
-def test_a_broken_recording_is_named(tmp_path):
+def test_a_broken_recording_raises_with_its_name(tmp_path):
     (tmp_path / "rain.wav").write_bytes(b"RIFF nothing")
     with pytest.raises(DataError, match=r"rain\.wav"):
         read_folder(str(tmp_path), 16_000)
+
+
+@pytest.mark.parametrize("ending", sorted(LOSSLESS | LOSSY | UNREADABLE))
+def test_training_prediction_and_noise_folders_know_the_same_endings(ending, tmp_path):
+    path = tmp_path / f"03-01-05-01-01-01-07{ending}"
+    path.write_text("no audio")
+    assert audio_files([tmp_path]) == [path]
+    with pytest.raises(AudioError, match="not_audio|decode_error"):
+        read_folder(tmp_path, 16_000)
+    (tmp_path / "03-01-05-01-01-01-08.wav").touch()
+    found = scan(tmp_path)
+    skipped = [(file.path, file.reason) for file in found.skipped]
+    assert skipped == ([(path, "format")] if ending in UNREADABLE else [])
 
 
 def test_a_run_binds_its_recordings_to_the_transforms_that_want_them(tiny_config, tmp_path):

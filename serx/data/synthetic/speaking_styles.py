@@ -68,7 +68,8 @@ class EmotionStyle:
 
 
 # Directions: Juslin & Laukka (2003), Psychological Bulletin 129 (calm is their tenderness); Scherer (2003), Speech
-# Communication 40; for disgust Banse & Scherer (1996), Journal of Personality and Social Psychology 70. Sizes: our choice.
+# Communication 40; for disgust Banse & Scherer (1996), Journal of Personality and Social Psychology 70.
+# The sizes are our choice.
 # fmt: off
 STYLES = {                  #pitch   span  slope   rate energy   tilt   open jitter   shim breath  pause   lips   trem
     "neutral":   EmotionStyle(),

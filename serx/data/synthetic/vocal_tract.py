@@ -185,7 +185,7 @@ def _smooth(tracks: Array, width: int) -> Array:
 
 
 def _all_pole(formants_hz: Array, bandwidths_hz: Array) -> NDArray[np.complex128]:
-    """Frequency response (N, N_FFT // 2 + 1) of resonators in series, formants (N, K); unit gain at 0 Hz (Klatt 1980, eq. 2)."""
+    """Response (N, N_FFT // 2 + 1) of resonators in series, formants (N, K); unit gain at 0 Hz (Klatt 1980, eq. 2)."""
     radius = np.exp(-np.pi * bandwidths_hz / SAMPLE_RATE) * np.ones_like(formants_hz)
     middle = -2 * radius * np.cos(2 * np.pi * formants_hz / SAMPLE_RATE)
     polynomial = np.ones((len(formants_hz), 1))
