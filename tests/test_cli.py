@@ -98,7 +98,7 @@ def test_what_noise_and_rooms_leave_of_a_figure_stands_in_a_table_a_file_and_a_p
     assert done.returncode == 0, done.stderr
     result = json.loads((workplace / "stressed/stress.json").read_text())
     assert result["protocol"].startswith("speakers, speaker-independent") and result["part"] == "test"
-    assert all(row["disturbance"] in done.stdout for row in result["conditions"])
+    assert all(row["condition"] in done.stdout for row in result["conditions"])
     assert "written: stressed/stress.json" in done.stdout
     assert (workplace / "stressed/stress.png").read_bytes().startswith(b"\x89PNG")
 
@@ -120,8 +120,8 @@ def test_a_voice_may_be_enrolled_for_evaluation_and_prediction(workplace, tiny_r
     done = here("evaluate", "--checkpoint", "run/best.safetensors", "--adapt", "--out", "known", cwd=workplace)
     assert done.returncode == 0, done.stderr
     result = json.loads((workplace / "known/evaluation.json").read_text())
-    assert "ADAPTED to each speaker with 12 unlabeled clips" in result["protocol"] and result["alone"]["uar"] > 0.6
-    assert "each clip heard by itself: UAR" in done.stdout
+    assert "ADAPTED to each speaker with 12 unlabeled clips" in result["protocol"] and result["without_adaptation"]["uar"] > 0.6
+    assert "without speaker adaptation: UAR" in done.stdout
     mine, other = tiny_root / "Actor_05", tiny_root / "Actor_06"
     file = str(sorted(mine.iterdir())[0])
     runs = [["--adapt-to", str(mine), file], ["--adapt-to", str(other), file], [file]]

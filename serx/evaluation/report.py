@@ -51,14 +51,17 @@ class Evaluation:
     details: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        if taken := sorted({"uar", "accuracy", "protocol", "confusion", "intervals"} & self.details.keys()):
-            raise ValueError(f"details would overwrite {taken} of the evaluation")
-
     @cached_property
     def scores(self) -> dict[str, Any]:
-        """The content of evaluation.json: all scores, then the details. Scores are fractions in [0, 1]."""
-        return plain({**score_predictions(self.predictions, self.protocol), **self.details})
+        """The content of evaluation.json: all scores, fractions in [0, 1], then the details.
+
+        Raises:
+            ValueError: a detail has the name of a score.
+        """
+        scores = score_predictions(self.predictions, self.protocol)
+        if taken := sorted(scores.keys() & self.details.keys()):
+            raise ValueError(f"details would overwrite {taken} of the evaluation; rename them")
+        return plain({**scores, **self.details})
 
     @property
     def uar(self) -> float:

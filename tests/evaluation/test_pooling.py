@@ -1,4 +1,4 @@
-"""Pooled figures against scikit-learn, seeds as seeds and not as people, stamps that stay said."""
+"""Folds pooled: scores agree with scikit-learn, a seed is not a speaker, and warnings in protocol stamps are kept."""
 
 import numpy as np
 import pytest
@@ -9,57 +9,57 @@ from serx.evaluation.pooling import (
     FoldResult,
     complete_seeds,
     format_cross_validation,
+    pooled_protocol,
     read_cross_validation,
-    stamp_of,
     summarize_folds,
     write_cross_validation,
 )
 from serx.evaluation.predictions import Predictions, from_csv, join, to_csv
-from serx.evaluation.scores import evaluate
-from tests.evaluation.test_report import make
+from serx.evaluation.scores import score_predictions
+from tests.evaluation.test_report import random_predictions
+
+ADAPTED = "made fold {}, speaker-independent; ADAPTED to each speaker with 40 unlabeled clips"
 
 
-def part(p: Predictions, speaker_ids) -> Predictions:
-    """The clips of some persons."""
-    mine = [i for i, speaker_id in enumerate(p.speaker_ids) if speaker_id in speaker_ids]
+def clips_of(p: Predictions, speaker_ids) -> Predictions:
+    """The predictions for the clips of these speakers."""
+    own = [i for i, speaker_id in enumerate(p.speaker_ids) if speaker_id in speaker_ids]
     fields = {
-        name: tuple(getattr(p, name)[i] for i in mine) for name in ("paths", "speaker_ids", "sexes", "intensities")
+        name: tuple(getattr(p, name)[i] for i in own) for name in ("paths", "speaker_ids", "sexes", "intensities")
     }
-    return Predictions(**fields, targets=p.targets[mine], probabilities=p.probabilities[mine], labels=p.labels)
+    return Predictions(**fields, targets=p.targets[own], probabilities=p.probabilities[own], labels=p.labels)
 
 
-def folded(p: Predictions, seed=0, folds=((0, 1), (2,), (3, 4)), stamp="made fold {}, speaker-independent"):
+def fold_results(p: Predictions, seed=0, folds=((0, 1), (2,), (3, 4)), protocol="made fold {}, speaker-independent"):
+    """The predictions divided into folds by speaker."""
     return [
-        FoldResult(seed, k, stamp.format(k), part(p, {f"made/{speaker_id:02d}" for speaker_id in speaker_ids}))
+        FoldResult(seed, k, protocol.format(k), clips_of(p, {f"made/{speaker_id:02d}" for speaker_id in speaker_ids}))
         for k, speaker_ids in enumerate(folds)
     ]
 
 
-def test_pooled_figures_are_those_of_all_clips_together():
-    p = make()
-    result = summarize_folds(folded(p))
-    whole = evaluate(p, result["protocol"])
+def test_pooled_scores_are_those_of_all_clips_together():
+    p = random_predictions()
+    result = summarize_folds(fold_results(p))
+    whole = score_predictions(p, result["protocol"])
     for name in ("accuracy", "uar", "macro_f1", "weighted_f1", "per_sex", "per_intensity", "sex_gap_accuracy",
                  "per_speaker", "confusion", "n_clips", "per_class"):  # fmt: skip
-        assert (
-            result[name] == pytest.approx(whole[name])
-            if isinstance(result[name], float)
-            else (result[name] == whole[name])
-        ), name
+        expected = pytest.approx(whole[name]) if isinstance(whole[name], float) else whole[name]
+        assert result[name] == expected, name
     for name in ("accuracy", "uar", "macro_f1", "weighted_f1"):
         assert result["intervals"][name] == pytest.approx(whole["intervals"][name])
     assert result["protocol"] == "made folds 0-2, speaker-independent"
 
 
-def test_every_fold_is_scored_by_itself():
-    p = make()
-    result = summarize_folds(folded(p))
+def test_each_fold_has_its_own_scores():
+    p = random_predictions()
+    result = summarize_folds(fold_results(p))
     for k, speaker_ids in enumerate((("made/00", "made/01"), ("made/02",), ("made/03", "made/04"))):
-        mine = part(p, speaker_ids)
-        guesses = mine.probabilities.argmax(1)
+        own = clips_of(p, speaker_ids)
+        predicted = own.probabilities.argmax(1)
         fold = result["folds"][k]
-        assert fold["uar"] == pytest.approx(sk.balanced_accuracy_score(mine.targets, guesses))
-        assert fold["macro_f1"] == pytest.approx(sk.f1_score(mine.targets, guesses, average="macro"))
+        assert fold["uar"] == pytest.approx(sk.balanced_accuracy_score(own.targets, predicted))
+        assert fold["macro_f1"] == pytest.approx(sk.f1_score(own.targets, predicted, average="macro"))
         assert fold["speakers"] == list(speaker_ids)
     uars = [fold["uar"] for fold in result["folds"]]
     assert result["per_fold"]["uar"] == pytest.approx(uars)
@@ -67,11 +67,11 @@ def test_every_fold_is_scored_by_itself():
     assert result["fold_std"]["uar"] == pytest.approx(np.std(uars, ddof=1))
 
 
-def test_figures_of_several_seeds_are_their_means():
-    runs = [make(seed=seed) for seed in (3, 5)]
-    result = summarize_folds([t for seed, p in zip((3, 5), runs, strict=True) for t in folded(p, seed)])
+def test_scores_of_several_seeds_are_means_over_seeds():
+    runs = [random_predictions(seed=seed) for seed in (3, 5)]
+    result = summarize_folds([t for seed, p in zip((3, 5), runs, strict=True) for t in fold_results(p, seed)])
     for name in ("accuracy", "uar", "macro_f1"):
-        each = [evaluate(p, "p")[name] for p in runs]
+        each = [score_predictions(p, "p")[name] for p in runs]
         assert [s[name] for s in result["seeds"]] == pytest.approx(each)
         assert result[name] == pytest.approx(np.mean(each))
     assert result["n_clips"] == 160 and result["n_speakers"] == 5
@@ -80,53 +80,53 @@ def test_figures_of_several_seeds_are_their_means():
     assert "By seed" in text and max(map(len, text.splitlines())) <= 100
 
 
-def test_a_seed_is_no_second_person():
-    """The same predictions under three seeds say no more than once: the interval stays as wide."""
-    p = make()
-    once = summarize_folds(folded(p))
-    thrice = summarize_folds([t for seed in range(3) for t in folded(p, seed)])
+def test_more_seeds_with_the_same_predictions_do_not_narrow_the_interval():
+    p = random_predictions()
+    once = summarize_folds(fold_results(p))
+    thrice = summarize_folds([t for seed in range(3) for t in fold_results(p, seed)])
     for name in ("accuracy", "uar", "macro_f1"):
         assert thrice["intervals"][name] == pytest.approx(once["intervals"][name])
 
 
-def test_a_leak_in_any_fold_stays_said():
-    p = make()
-    tested = folded(p)
-    tested[1] = FoldResult(0, 1, "made fold 1, LEAKY: speakers shared between train and test", tested[1].predictions)
-    assert stamp_of(tested) == ("made folds 0-2, speaker-independent, LEAKY: speakers shared between train and test")
-    text = format_cross_validation(summarize_folds(tested))
-    assert all("LEAKY" in " ".join(text.splitlines()[i : i + 2]) for i in (0,))
-    assert text.count("LEAKY") > 4
+def test_a_leak_in_any_fold_is_in_the_pooled_protocol():
+    p = random_predictions()
+    results = fold_results(p)
+    results[1] = FoldResult(0, 1, "made fold 1, LEAKY: speakers shared between train and test", results[1].predictions)
+    assert pooled_protocol(results) == (
+        "made folds 0-2, speaker-independent, LEAKY: speakers shared between train and test"
+    )
+    text = format_cross_validation(summarize_folds(results))
+    assert "LEAKY" in text.splitlines()[1] and text.count("LEAKY") == 1
     only = [FoldResult(0, 0, "random, LEAKY: speakers shared between train and test", p)]
     assert summarize_folds(only)["protocol"] == "random, LEAKY: speakers shared between train and test"
-    assert stamp_of([tested[0], tested[2]]).startswith("made folds 0, 2,")
+    assert pooled_protocol([results[0], results[2]]).startswith("made folds 0, 2,")
 
 
-def test_a_clip_tested_twice_is_refused():
-    p = make()
+def test_folds_that_share_clips_are_refused():
+    p = random_predictions()
     with pytest.raises(DataError, match="share clips"):
-        summarize_folds([FoldResult(0, 0, "a fold 0", p), FoldResult(0, 1, "a fold 1", part(p, {"made/00"}))])
+        summarize_folds([FoldResult(0, 0, "a fold 0", p), FoldResult(0, 1, "a fold 1", clips_of(p, {"made/00"}))])
     with pytest.raises(DataError, match="no fold"):
         summarize_folds([])
     with pytest.raises(DataError, match="cannot be scored together"):
-        join([p, make(2, ("x", "y"))])
+        join([p, random_predictions(2, ("x", "y"))])
 
 
 def test_the_files_read_back_to_the_same_summary(tmp_path):
-    tested = [t for seed in (0, 1) for t in folded(make(seed=seed), seed)]
-    summary = write_cross_validation(tmp_path / "out", tested, {"skipped": ["fold 3: nobody"], "failed": []})
+    results = [t for seed in (0, 1) for t in fold_results(random_predictions(seed=seed), seed)]
+    summary = write_cross_validation(tmp_path / "out", results, {"skipped": ["fold 3: no speaker"], "failed": []})
     again = summarize_folds(read_cross_validation(tmp_path / "out"))
     assert {name: summary[name] for name in again} == again
-    assert "skipped: fold 3: nobody" in format_cross_validation(summary)
+    assert "skipped: fold 3: no speaker" in format_cross_validation(summary)
     with pytest.raises(DataError, match="no finished cross-validation"):
         read_cross_validation(tmp_path)
 
 
-def test_predictions_survive_their_csv_to_the_bit(tmp_path):
-    p = make(intensities=(None, "strong") * 80, sexes=(None,) * 160)
+def test_predictions_read_from_csv_are_equal_to_the_bit(tmp_path):
+    p = random_predictions(intensities=(None, "strong") * 80, sexes=(None,) * 160)
     (tmp_path / "p.csv").write_bytes(to_csv([((7,), p)], ["seed"]))
-    [(group, again)] = from_csv(tmp_path / "p.csv", ["seed"])
-    assert group == ("7",)
+    [(key, again)] = from_csv(tmp_path / "p.csv", ["seed"])
+    assert key == ("7",)
     np.testing.assert_array_equal(again.probabilities.astype(np.float32), p.probabilities)
     np.testing.assert_array_equal(again.targets, p.targets)
     assert (again.paths, again.speaker_ids, again.sexes, again.intensities) == (
@@ -135,48 +135,51 @@ def test_predictions_survive_their_csv_to_the_bit(tmp_path):
         p.sexes,
         p.intensities,
     )
-    for spoilt in ("", "path,emotion\na,b\n", (tmp_path / "p.csv").read_text().replace("happy", "joy", 3)):
-        (tmp_path / "bad.csv").write_text(spoilt)
+    for damaged in ("", "path,emotion\na,b\n", (tmp_path / "p.csv").read_text().replace("happy", "joy", 3)):
+        (tmp_path / "bad.csv").write_text(damaged)
         with pytest.raises(DataError, match="evaluate again"):
             from_csv(tmp_path / "bad.csv", ["seed"])
 
 
-def test_where_voices_are_enrolled_the_figures_without_stand_beside():
-    stamp = "made fold {}, speaker-independent; ADAPTED to each speaker with 40 unlabeled clips"
-    tested = [
-        FoldResult(t.seed, t.fold, t.stamp, t.predictions, {"uar": 0.1 * k, "accuracy": 0.5})
-        for k, t in enumerate(folded(make(), stamp=stamp))
+def test_adapted_folds_show_the_scores_without_adaptation_too():
+    results = [
+        FoldResult(t.seed, t.fold, t.protocol, t.predictions, {"uar": 0.1 * k, "accuracy": 0.5})
+        for k, t in enumerate(fold_results(random_predictions(), protocol=ADAPTED))
     ]
-    result = summarize_folds(tested)
+    result = summarize_folds(results)
     assert "ADAPTED to each speaker with 40 unlabeled clips" in result["protocol"]
-    assert [fold["alone"]["uar"] for fold in result["folds"]] == [0, 0.1, 0.2]
+    assert [fold["without_adaptation"]["uar"] for fold in result["folds"]] == [0, 0.1, 0.2]
     text = format_cross_validation(result)
-    assert "heard by itself: UAR 10.0 %, accuracy 50.0 %" in " ".join(text.split())
-    assert "heard by itself" not in format_cross_validation(summarize_folds(folded(make())))
+    assert "without speaker adaptation: UAR 10.0 %, accuracy 50.0 %" in " ".join(text.split())
+    assert "without speaker adaptation" not in format_cross_validation(
+        summarize_folds(fold_results(random_predictions()))
+    )
 
 
-def test_what_differs_from_fold_to_fold_is_said_once_of_all():
-    p, clause = make(), "ADAPTED to each speaker with"
+def test_clauses_that_differ_between_folds_are_merged_in_the_pooled_protocol():
+    p, clause = random_predictions(), "ADAPTED to each speaker with"
     adapted = [
         f"cross_corpus fold 0, speaker-independent, cremad held out; {clause} 24 unlabeled clips",
         f"cross_corpus fold 1, speaker-independent, tess held out; {clause} 5 to 12 unlabeled clips",
     ]
-    tested = [
-        FoldResult(0, 0, adapted[0], part(p, {"made/00", "made/01"})),
-        FoldResult(0, 1, adapted[1], part(p, {"made/02", "made/03", "made/04"})),
+    results = [
+        FoldResult(0, 0, adapted[0], clips_of(p, {"made/00", "made/01"})),
+        FoldResult(0, 1, adapted[1], clips_of(p, {"made/02", "made/03", "made/04"})),
     ]
-    together = "cross_corpus folds 0-1, speaker-independent, cremad, tess held out in turn"
-    assert stamp_of(tested) == f"{together}, {clause} 5 to 24 unlabeled clips"
-    assert "fold 1 (made)" in format_cross_validation(summarize_folds(tested))
-    assert stamp_of(tested[:1]) == (
+    together = "cross_corpus folds 0-1, speaker-independent, cremad, tess held out, one in each fold"
+    assert pooled_protocol(results) == f"{together}, {clause} 5 to 24 unlabeled clips"
+    assert "fold 1 (made)" in format_cross_validation(summarize_folds(results))
+    assert pooled_protocol(results[:1]) == (
         f"cross_corpus fold 0, speaker-independent, cremad held out, {clause} 24 unlabeled clips"
     )
 
 
-def test_only_seeds_of_the_same_folds_are_averaged():
-    whole, begun = folded(make()), folded(make(seed=1), 1)[:1]
-    even, waiting = complete_seeds([*whole, *begun])
-    assert even == whole and waiting == ["seed 1, which has only fold 0 yet"]
-    assert complete_seeds([*whole, *folded(make(seed=1), 1)])[1] == [] and complete_seeds([]) == ([], [])
+def test_only_seeds_with_the_same_folds_are_averaged():
+    complete, begun = fold_results(random_predictions()), fold_results(random_predictions(seed=1), 1)[:1]
+    results, incomplete = complete_seeds([*complete, *begun])
+    assert results == complete and incomplete == ["seed 1, which has only fold 0 yet"]
+    assert complete_seeds([*complete, *fold_results(random_predictions(seed=1), 1)])[1] == [] and complete_seeds(
+        []
+    ) == ([], [])
     with pytest.raises(DataError, match="different folds"):
-        summarize_folds([*whole, *begun])
+        summarize_folds([*complete, *begun])

@@ -10,7 +10,7 @@ import torch
 
 from serx import checkpoint
 from serx.augment.telephone import Telephone
-from serx.config.loader import from_tree, load
+from serx.config.loader import from_tree, load_config
 from serx.data.synthetic.corpus import make_corpus
 from serx.inference.predictor import Predictor
 from serx.seeding import ClipRandom
@@ -80,18 +80,18 @@ def test_running_speech_is_told_unlike_utterance_by_utterance(run, tmp_path):
 
 def test_evaluation_and_stress_tell_how_many_clips_are(run, tmp_path):
     said = script("evaluate", "--checkpoint", run / BEST, "--out", tmp_path / "test", "--device", "cpu")
-    told = json.loads((tmp_path / "test/evaluation.json").read_text())["unlike_training"]
-    assert 0 <= told < 0.2 and f"unlike the recordings it was trained on:{100 * told:5.1f} %" in said
+    told = json.loads((tmp_path / "test/evaluation.json").read_text())["ood_fraction"]
+    assert 0 <= told < 0.2 and f"clips flagged as out-of-distribution: {100 * told:.1f} %" in said
     said = script("stress", "--checkpoint", run / BEST, "--out", tmp_path / "stress", "--device", "cpu")
     rows = json.loads((tmp_path / "stress/stress.json").read_text())["conditions"]
-    shares = {row["disturbance"]: row["unlike"] for row in rows}
-    assert rows[0]["unlike"] == told and shares["telephone"] > 0.9 > shares["level"]
-    assert "told unlike, %" in said
+    shares = {row["condition"]: row["ood_fraction"] for row in rows}
+    assert rows[0]["ood_fraction"] == told and shares["telephone"] > 0.9 > shares["gain"]
+    assert "flagged OOD, %" in said
 
 
 def test_a_resumed_run_knows_the_recordings_it_began_with(run):
     saved = checkpoint.load_run_checkpoint(run / LAST)
-    again = Run(load(run / "config.yaml"), tuple(saved.metadata["labels"]), CPU, pretrained=False)
+    again = Run(load_config(run / "config.yaml"), tuple(saved.metadata["labels"]), CPU, pretrained=False)
     again.start_average()
     again.restore(saved)
     for tensors in (again.tensors(), again.evaluated_tensors(), checkpoint.load(run / BEST).tensors):
@@ -105,4 +105,4 @@ def test_of_two_speakers_nothing_is_told(tiny_config, tiny_root, tmp_path):
     phone = by_telephone(sorted((tiny_root / "Actor_05").iterdir())[0], tmp_path)
     assert Predictor(tmp_path / "run" / BEST, CPU).predict([phone])[0].unlike is None
     script("evaluate", "--checkpoint", tmp_path / "run" / BEST, "--out", tmp_path / "test", "--device", "cpu")
-    assert json.loads((tmp_path / "test/evaluation.json").read_text())["unlike_training"] is None
+    assert json.loads((tmp_path / "test/evaluation.json").read_text())["ood_fraction"] is None
