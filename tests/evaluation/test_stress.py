@@ -1,136 +1,159 @@
-"""Disturbances are what they say, the same for every model; the first row is the evaluation itself."""
+"""Stress test: conditions disturb as their names say, the same for every model; the first row equals the evaluation."""
+
+import json
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from matplotlib.colors import to_hex
 
 from serx.augment.compose import augment
 from serx.data.batches import make_batch_source
 from serx.data.dataset import load_dataset
 from serx.errors import DataError
-from serx.evaluation.held_out import evaluate_checkpoint, held_out
-from serx.evaluation.stress import Disturbed, conditions, format_stress, stress
-from serx.metrics.classification import score
-from serx.plots.experiments import stress_figure
-from serx.plots.style import GAP, figure_array
+from serx.evaluation import evaluate, load_held_out
+from serx.evaluation.stress import DisturbedAudio, conditions, format_stress_test, stress_test, write_stress_test
+from serx.plots import figure_array, stress_figure
+from serx.plots.style import RED
 from tests.conftest import RATE
 
 CPU = torch.device("cpu")
-LEARNT = ("train.epochs=3", "optim.lr=0.01")
+TRAINED = ("train.epochs=3", "optim.lr=0.01")
 
 
-def clean(tiny_config):
+def clean_source(tiny_config):
     dataset = load_dataset(tiny_config().data, progress=False)
     return make_batch_source(dataset.audio_cache, CPU)
 
 
 def condition(name: str):
-    return next(each for each in conditions() if f"{each.disturbance}, {each.amount}" == name)
+    return next(c for c in conditions() if f"{c.name}, {c.strength}" == name)
 
 
-def test_clips_as_recorded_score_as_in_the_evaluation_and_every_change_is_from_there(trained):
-    path = trained(*LEARNT)
-    result = stress(held_out(path, None, "test", CPU, progress=False), progress=False)
-    plain = evaluate_checkpoint(path, None, "test", CPU, progress=False)
+def test_clips_as_recorded_score_as_in_the_evaluation_and_changes_are_differences_from_them(trained):
+    path = trained(*TRAINED)
+    result = stress_test(load_held_out(path, device=CPU, progress=False), progress=False)
+    evaluation = evaluate(path, device=CPU, progress=False)
     first, *others = result["conditions"]
-    p = plain.predictions
-    expected = score(p.targets, p.probabilities.argmax(1), p.labels)
-    assert (first["uar"], first["accuracy"]) == (expected.uar, expected.accuracy)
+    assert (first["uar"], first["accuracy"]) == (evaluation.uar, evaluation.accuracy)
     assert first["change"] == 0 and first["interval"] is None
-    assert result["protocol"] == plain.stamp and (result["n_clips"], result["n_speakers"]) == (24, 2)
+    assert result["protocol"] == evaluation.protocol and (result["n_clips"], result["n_speakers"]) == (24, 2)
     for row in others:
         assert row["change"] == pytest.approx(row["uar"] - first["uar"])
         low, high = row["interval"]
-        assert low <= row["change"] <= high  # both speakers once is one of the draws
-    assert len({row["uar"] for row in others}) > 3  # an emotion that is a pitch is lost in noise, and at other pitches
+        assert low <= row["change"] <= high  # the resample with both speakers once gives the change itself
+    assert (
+        len({row["uar"] for row in others}) > 3
+    )  # noise and pitch shifts hide the pitch that tells the emotions apart
 
 
-def test_a_disturbed_clip_is_the_same_alone_and_among_others_and_every_time(tiny_config):
-    for each in conditions():
-        if each.transform is None:
+def test_a_disturbed_clip_is_the_same_in_every_batch_and_every_time(tiny_config):
+    for condition in conditions():
+        if condition.transform is None:
             continue
-        corpus = Disturbed(clean(tiny_config), [each.transform], RATE)
-        together, lengths = corpus.batch([7, 30, 55])
-        alone, length = corpus.batch([30])
+        source = DisturbedAudio(clean_source(tiny_config), [condition.transform], RATE)
+        together, lengths = source.batch([7, 30, 55])
+        alone, length = source.batch([30])
         assert int(length) == int(lengths[1])
-        heard = alone[0, : int(length)]
-        torch.testing.assert_close(together[1, : int(length)], heard, atol=1e-5, rtol=0)
-        torch.testing.assert_close(corpus.batch([30])[0], alone, atol=0, rtol=0)
+        expected = alone[0, : int(length)]
+        torch.testing.assert_close(together[1, : int(length)], expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(source.batch([30])[0], alone, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize(("name", "snr"), [("white noise, 20 dB below", 20), ("pink noise, as loud", 0)])
-def test_noise_is_as_far_below_the_clip_as_the_table_says(tiny_config, name, snr):
-    corpus = clean(tiny_config)
-    x, lengths = corpus.batch([3, 40])
-    noisy, _ = Disturbed(corpus, [condition(name).transform], RATE).batch([3, 40])
-    for row, other, n in zip(x, noisy, lengths.tolist(), strict=True):
-        power = row[:n].square().mean() / (other - row)[:n].square().mean()
+@pytest.mark.parametrize(("name", "snr"), [("white noise, 20 dB SNR", 20), ("pink noise, 0 dB SNR", 0)])
+def test_noise_has_the_signal_to_noise_ratio_of_its_condition(tiny_config, name, snr):
+    source = clean_source(tiny_config)
+    x, lengths = source.batch([3, 40])
+    noisy, _ = DisturbedAudio(source, [condition(name).transform], RATE).batch([3, 40])
+    for row, disturbed, n in zip(x, noisy, lengths.tolist(), strict=True):
+        power = row[:n].square().mean() / (disturbed - row)[:n].square().mean()
         assert 10 * torch.log10(power) == pytest.approx(snr, abs=0.05)
 
 
-def test_levels_are_levels_and_two_clips_have_different_noise(tiny_config):
-    corpus = clean(tiny_config)
-    x, _ = corpus.batch([3, 40])
-    soft, _ = Disturbed(corpus, [condition("level, -20 dB").transform], RATE).batch([3, 40])
+def test_gain_is_exact_and_two_clips_have_different_noise(tiny_config):
+    source = clean_source(tiny_config)
+    x, _ = source.batch([3, 40])
+    soft, _ = DisturbedAudio(source, [condition("gain, -20 dB").transform], RATE).batch([3, 40])
     torch.testing.assert_close(soft, 0.1 * x)
-    noisy, _ = Disturbed(corpus, [condition("white noise, as loud").transform], RATE).batch([3, 3, 40])
+    noisy, _ = DisturbedAudio(source, [condition("white noise, 0 dB SNR").transform], RATE).batch([3, 3, 40])
     assert torch.equal(noisy[0], noisy[1])
-    a, b = (noisy - corpus.batch([3, 3, 40])[0])[1:, :4000]
+    a, b = (noisy - source.batch([3, 3, 40])[0])[1:, :4000]
     assert abs(np.corrcoef(a, b)[0, 1]) < 0.1
 
 
-def test_recorded_noise_is_mixed_in_and_a_folder_without_any_is_refused(trained, tmp_path):
+def test_recorded_noise_adds_conditions_and_a_folder_without_audio_is_refused(trained, tmp_path):
     (tmp_path / "street").mkdir()
-    held = held_out(trained(*LEARNT), None, "test", CPU, progress=False)
-    with pytest.raises(DataError, match="street holds no audio file"):
-        stress(held, str(tmp_path / "street"), progress=False)
+    held = load_held_out(trained(*TRAINED), device=CPU, progress=False)
+    with pytest.raises(DataError, match="street: no audio files"):
+        stress_test(held, str(tmp_path / "street"), progress=False)
     noise = 0.1 * np.random.default_rng(0).standard_normal(3 * RATE)
     soundfile.write(tmp_path / "street" / "cars.wav", noise, RATE)
-    result = stress(held, str(tmp_path / "street"), progress=False)
-    amounts = [row["amount"] for row in result["conditions"] if row["disturbance"] == "recorded noise"]
-    assert amounts == ["20 dB below", "10 dB below", "as loud"]
+    result = stress_test(held, str(tmp_path / "street"), progress=False)
+    strengths = [row["strength"] for row in result["conditions"] if row["condition"] == "background noise"]
+    assert strengths == ["20 dB SNR", "10 dB SNR", "0 dB SNR"]
 
 
-def test_a_recipe_that_enrols_voices_does_so_under_every_disturbance(trained):
-    path = trained(*LEARNT, "model.adapt=true")
-    result = stress(held_out(path, None, "test", CPU, progress=False), progress=False)
+def test_a_recipe_with_speaker_adaptation_adapts_under_every_condition(trained):
+    path = trained(*TRAINED, "model.adapt=true")
+    result = stress_test(load_held_out(path, device=CPU, progress=False), progress=False)
     assert "ADAPTED to each speaker with 12 unlabeled clips" in result["protocol"]
-    p = evaluate_checkpoint(path, None, "test", CPU, progress=False).predictions
-    assert result["conditions"][0]["uar"] == score(p.targets, p.probabilities.argmax(1), p.labels).uar
+    assert result["conditions"][0]["uar"] == evaluate(path, device=CPU, progress=False).uar
 
 
-def test_the_table_names_every_condition_with_its_change():
-    rows = [
-        {"disturbance": "as recorded", "amount": "", "uar": 0.725, "accuracy": 0.7, "change": 0.0, "interval": None,
-         "unlike": None},
-        {"disturbance": "telephone", "amount": "", "uar": 0.4, "accuracy": 0.4, "change": -0.325, "interval": None,
-         "unlike": 0.95},
-        {"disturbance": "level", "amount": "-20 dB", "uar": 0.7, "accuracy": 0.7, "change": -0.025,
-         "interval": [-0.05, 0.01], "unlike": 0.0},
-    ]  # fmt: skip
-    told = format_stress({"protocol": "luna5 fold 0", "n_clips": 60, "n_speakers": 2, "conditions": rows})
-    assert "60 clips of 2 speakers [luna5 fold 0]" in told
-    lines = told.splitlines()
-    assert any(line.split() == ["telephone", "40.0", "-32.5", "95"] for line in lines)
-    assert any(line.split() == ["level", "-20", "dB", "70.0", "-2.5", "-5.0", "to", "+1.0", "0"] for line in lines)
+CLEAN = {"condition": "as recorded", "strength": "", "uar": 0.725, "accuracy": 0.7, "change": 0.0, "interval": None}
+TELEPHONE = {"condition": "telephone", "strength": "", "uar": 0.4, "accuracy": 0.4, "change": -0.325, "interval": None}
+GAIN = {
+    "condition": "gain",
+    "strength": "-20 dB",
+    "uar": 0.7,
+    "accuracy": 0.7,
+    "change": -0.025,
+    "interval": [-0.05, 0.01],
+}
+RESULT = {
+    "checkpoint": "run/best.safetensors",
+    "part": "test",
+    "protocol": "luna5 fold 0",
+    "n_clips": 60,
+    "n_speakers": 2,
+    "chance": 0.125,
+    "conditions": [
+        {**CLEAN, "ood_fraction": None},
+        {**TELEPHONE, "ood_fraction": 0.95},
+        {**GAIN, "ood_fraction": 0.0},
+    ],
+}
+
+
+def test_the_report_names_the_protocol_once_and_every_condition_with_its_change():
+    lines = format_stress_test(RESULT).splitlines()
+    assert lines[:2] == ["run/best.safetensors, test: 60 clips of 2 speakers", "protocol: luna5 fold 0"]
+    rows = [line.split() for line in lines]
+    assert ["as", "recorded", "72.5"] in rows
+    assert ["telephone", "40.0", "-32.5", "95"] in rows
+    assert ["gain", "-20", "dB", "70.0", "-2.5", "-5.0", "to", "+1.0", "0"] in rows
     assert max(map(len, lines)) <= 100
-    figure = stress_figure({"conditions": rows}, 0.125, "a title")
+
+
+def test_the_figure_has_a_bar_for_each_condition_and_large_losses_in_red(tmp_path):
+    figure = stress_figure(RESULT, RESULT["chance"], "a title")
     bars = figure.axes[0].patches
     assert [bar.get_width() for bar in bars] == pytest.approx([72.5, 40, 70])
-    red = torch.tensor([int(GAP[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-    found = [bool(np.allclose(bar.get_facecolor()[:3], red, atol=0.01)) for bar in bars]
-    assert found == [False, True, False]
+    assert [to_hex(bar.get_facecolor()) == RED for bar in bars] == [False, True, False]
     assert figure_array(figure).std() > 0
+    write_stress_test(tmp_path, RESULT)
+    assert json.loads((tmp_path / "stress.json").read_text()) == RESULT
+    assert (tmp_path / "stress.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_transform_without_chance_is_what_every_condition_has(tiny_config):
-    """Were one drawn with p below 1, some clips would be left as they are."""
-    corpus = clean(tiny_config)
+def test_every_condition_disturbs_every_clip(tiny_config):
+    """A transform with p below 1 would leave some clips as they are."""
+    source = clean_source(tiny_config)
     clips = np.arange(24)
-    x, lengths = corpus.batch(clips)
-    for each in conditions():
-        if each.transform is not None:
-            y, _ = augment([each.transform], x, lengths, torch.from_numpy(clips), float(RATE), 0, 0)
+    x, lengths = source.batch(clips)
+    for condition in conditions():
+        if condition.transform is not None:
+            y, _ = augment([condition.transform], x, lengths, torch.from_numpy(clips), float(RATE), 0, 0)
             same = [torch.equal(a[: x.shape[1]], b[: y.shape[1]]) for a, b in zip(y, x, strict=True)]
-            assert not any(same), each
+            assert not any(same), condition
