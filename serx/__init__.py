@@ -1,4 +1,12 @@
-"""serx: train speech-emotion classifiers, evaluate them on speakers they never met, and use them on your own recordings.
+"""serx: train speech-emotion classifiers, evaluate them on new speakers, and use them on your own recordings.
+
+    >>> import serx, torch
+    >>> predictor = serx.Predictor.load("best.safetensors")        # doctest: +SKIP
+    >>> predictor("me.wav").label                                  # doctest: +SKIP
+    >>> config = serx.load_config("cnn2d", "data.root=/corpora/RAVDESS")
+    >>> serx.fit(config).evaluate().uar                            # doctest: +SKIP
+    >>> mel, frames = serx.features.LogMel(sample_rate=16000)(torch.zeros(2, 16000))
+    >>> augment = serx.augment.Compose([serx.augment.PitchShift(p=0.4)], sample_rate=16000)
 
 The package from the ground up; each room imports only rooms above it in this list:
 
@@ -19,8 +27,60 @@ The package from the ground up; each room imports only rooms above it in this li
     inference      predictor, speaker adaptation, segmentation, streaming, export
     training       trainer, epoch, losses, sampling, optimizer, resume, TensorBoard
     evaluation     held-out evaluation, report, comparison, stress test
+    run            training and evaluation as one call: `serx.fit`
     experiments    cross-validation, sweeps, leakage lesson
     cli            one module a verb
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from serx import augment, features, metrics, testing
+    from serx.config import Config, load_config
+    from serx.errors import SerxError
+    from serx.evaluation import Evaluation, evaluate
+    from serx.inference import Prediction, Predictor
+    from serx.run import Run, fit
+
 __version__ = "0.1.0"
+__all__ = [
+    "Config",
+    "Evaluation",
+    "Prediction",
+    "Predictor",
+    "Run",
+    "SerxError",
+    "augment",
+    "evaluate",
+    "features",
+    "fit",
+    "load_config",
+    "metrics",
+    "testing",
+]
+
+# Public name -> the module that has it; imported when first used, since torch takes seconds.
+_MODULES = {
+    "Config": "serx.config",
+    "Evaluation": "serx.evaluation",
+    "Prediction": "serx.inference",
+    "Predictor": "serx.inference",
+    "Run": "serx.run",
+    "SerxError": "serx.errors",
+    "evaluate": "serx.evaluation",
+    "fit": "serx.run",
+    "load_config": "serx.config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
+    if name in __all__:
+        return import_module(f"serx.{name}")
+    raise AttributeError(f"module 'serx' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
