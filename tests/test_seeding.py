@@ -1,4 +1,4 @@
-"""Randomness is a function of seed, purpose and position, and is as random as it should be."""
+"""Random numbers are a function of seed, purpose and position, and pass tests of uniformity."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from scipy import stats
 from serx.seeding import ClipRandom, derive, generator
 
 
-def test_a_clip_draws_the_same_in_any_batch_and_order():
+def test_a_clip_draws_the_same_numbers_in_any_batch_and_order():
     clips = torch.arange(1000)
     whole = ClipRandom(clips, derive(3, "augment", 7))
     part = ClipRandom(clips[[900, 5]], derive(3, "augment", 7))
@@ -15,7 +15,7 @@ def test_a_clip_draws_the_same_in_any_batch_and_order():
         assert torch.equal(whole.uniform()[[900, 5]], part.uniform())
 
 
-def test_seed_epoch_and_purpose_each_change_the_draw():
+def test_seed_epoch_and_purpose_each_change_the_numbers():
     clips = torch.arange(64)
     keys = [derive(0, "a", 0), derive(1, "a", 0), derive(0, "b", 0), derive(0, "a", 1)]
     draws = [tuple(ClipRandom(clips, key).uniform().tolist()) for key in keys]
@@ -26,18 +26,18 @@ def test_draws_are_uniform_over_clips_and_over_calls():
     over_clips = ClipRandom(torch.arange(20_000), derive(0, "x")).uniform(2.0, 5.0)
     assert 2.0 <= over_clips.min() < over_clips.max() < 5.0
     assert stats.kstest((over_clips - 2).numpy() / 3, "uniform").pvalue > 1e-3
-    one = ClipRandom(torch.tensor([17]), derive(0, "x"))
-    over_calls = np.array([one.uniform().item() for _ in range(4000)])
+    clip = ClipRandom(torch.tensor([17]), derive(0, "x"))
+    over_calls = np.array([clip.uniform().item() for _ in range(4000)])
     assert stats.kstest(over_calls, "uniform").pvalue > 1e-3
     assert abs(np.corrcoef(over_calls[:-1], over_calls[1:])[0, 1]) < 0.05
 
 
-def test_neighbouring_clips_are_independent():
+def test_numbers_of_consecutive_clips_are_uncorrelated():
     draws = ClipRandom(torch.arange(20_000), derive(0, "x")).uniform().numpy()
     assert abs(np.corrcoef(draws[:-1], draws[1:])[0, 1]) < 0.02
 
 
-def test_integers_cover_their_range_and_nothing_beyond():
+def test_integers_cover_their_range_uniformly():
     counts = torch.tensor([1, 5]).repeat(5000)
     drawn = ClipRandom(torch.arange(10_000), derive(0, "i")).integers(counts)
     assert drawn[0::2].unique().tolist() == [0]
@@ -45,14 +45,14 @@ def test_integers_cover_their_range_and_nothing_beyond():
     assert stats.chisquare(torch.bincount(drawn[1::2]).numpy()).pvalue > 1e-3
 
 
-def test_chance_is_never_at_zero_and_always_at_one():
+def test_chance_is_never_true_at_zero_and_always_at_one():
     random = ClipRandom(torch.arange(10_000), derive(0, "p"))
     assert not random.chance(0.0).any()
     assert random.chance(1.0).all()
     assert abs(random.chance(0.3).float().mean() - 0.3) < 0.02
 
 
-def test_generators_repeat_and_differ_by_position():
+def test_generators_depend_on_their_position_alone():
     assert torch.equal(
         torch.rand(4, generator=generator(0, "order", 1)), torch.rand(4, generator=generator(0, "order", 1))
     )

@@ -1,4 +1,4 @@
-"""Mel filter banks: librosa's, the same in bands as in one product, and shifted ones that move tones."""
+"""Mel filters equal librosa's; products in bands equal the dense product; shifted filters move a tone."""
 
 import librosa
 import numpy as np
@@ -17,7 +17,7 @@ SCALES = [
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_the_filters_are_librosas(scale):
+def test_mel_filters_equal_librosa(scale):
     with np.errstate(all="ignore"):
         reference = librosa.filters.mel(
             sr=scale.sample_rate, n_fft=scale.n_fft, n_mels=scale.n_mels, fmin=scale.f_min, fmax=scale.f_max
@@ -26,7 +26,7 @@ def test_the_filters_are_librosas(scale):
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_narrow_bands_give_what_the_whole_product_gives(scale):
+def test_mel_power_in_bands_equals_the_dense_product(scale):
     power = torch.rand(3, 7, scale.n_fft // 2 + 1, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(mel_power(power, scale), power @ mel_filters(scale))
     steps = torch.tensor([128, 105, 156])
@@ -36,11 +36,11 @@ def test_narrow_bands_give_what_the_whole_product_gives(scale):
         torch.testing.assert_close(shifted[i], power[i] @ mel_filters(scale, step / 128))
 
 
-def test_a_bin_moves_to_the_filters_of_its_shifted_frequency():
+def test_a_pitch_shift_moves_a_bin_to_the_filters_of_its_shifted_frequency():
     scale = SCALES[0]
     power = torch.zeros(1, 1, 513)
     power[0, 0, 128] = 1.0  # 2000 Hz
-    there = torch.zeros(1, 1, 513)
-    there[0, 0, 144] = 1.0  # 2250 Hz
+    moved = torch.zeros(1, 1, 513)
+    moved[0, 0, 144] = 1.0  # 2250 Hz
     shifted = shifted_mel_power(power, scale, torch.tensor([144]))
-    torch.testing.assert_close(shifted, mel_power(there, scale), rtol=1e-4, atol=1e-8)
+    torch.testing.assert_close(shifted, mel_power(moved, scale), rtol=1e-4, atol=1e-8)

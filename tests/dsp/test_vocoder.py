@@ -1,4 +1,4 @@
-"""The phase vocoder as a signal: frequencies, durations and levels come out as asked, on tones and on real voices."""
+"""The phase vocoder changes frequency, duration and level of tones and voices as asked, and of each clip alone."""
 
 import math
 
@@ -7,8 +7,7 @@ import pytest
 import soundfile
 import torch
 
-from serx.dsp import batching as chunks
-from serx.dsp import vocoder
+from serx.dsp import batching, vocoder
 from serx.dsp.resampling import RATIO_STEPS
 from serx.dsp.vocoder import change_pitch, change_pitch_and_tempo, change_tempo, window_size
 from tests.conftest import RATE, batched, speechlike
@@ -37,7 +36,7 @@ def both(x: torch.Tensor, pitch: int, tempo: int) -> torch.Tensor:
 
 
 def frequency(y: torch.Tensor) -> float:
-    """Of a tone, in Hz, to about a thousandth of a cent: the slope of the phase of its demodulated signal."""
+    """Frequency of a tone in Hz, to about a thousandth of a cent, from the phase of its demodulated signal."""
     z = np.asarray(y, dtype=np.float64)[2000:-2000]
     guess = np.abs(np.fft.rfft(z * np.hanning(len(z)), 1 << 18)).argmax() * RATE / (1 << 18)
     base = z * np.exp(-2j * np.pi * guess * np.arange(len(z)) / RATE)
@@ -49,7 +48,7 @@ def frequency(y: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("step", [102, 114, 121, 127, 129, 143, 160])
 @pytest.mark.parametrize("hertz", [220.0, 1234.5])
-def test_pitch_shift_moves_a_tone_by_the_ratio_and_keeps_duration_and_level(step, hertz):
+def test_a_pitch_shift_multiplies_the_frequency_and_keeps_duration_and_level(step, hertz):
     x = tone(hertz, 2 * RATE)
     y = shifted(x, step)
     assert len(y) == 2 * RATE
@@ -60,7 +59,7 @@ def test_pitch_shift_moves_a_tone_by_the_ratio_and_keeps_duration_and_level(step
 
 
 @pytest.mark.parametrize("step", [102, 115, 127, 129, 141, 160])
-def test_time_stretch_changes_the_duration_and_not_the_tone(step):
+def test_a_time_stretch_changes_the_duration_and_keeps_frequency_and_level(step):
     x = tone(440.0, 2 * RATE)
     y = stretched(x, step)
     assert len(y) == -(-2 * RATE * RATIO_STEPS // step)
@@ -70,7 +69,7 @@ def test_time_stretch_changes_the_duration_and_not_the_tone(step):
 
 
 @pytest.mark.parametrize(("pitch", "tempo"), [(114, 160), (144, 160), (114, 102), (144, 102), (128, 141), (135, 128)])
-def test_one_pass_moves_a_tone_by_the_ratio_and_changes_the_duration_by_the_tempo(pitch, tempo):
+def test_one_pass_changes_pitch_and_tempo_by_their_own_ratios(pitch, tempo):
     x = tone(440.0, 2 * RATE)
     y = both(x, pitch, tempo)
     assert len(y) == -(-2 * RATE * RATIO_STEPS // tempo)
@@ -80,7 +79,7 @@ def test_one_pass_moves_a_tone_by_the_ratio_and_changes_the_duration_by_the_temp
     assert abs(float(level)) < 0.1
 
 
-def test_what_happens_in_a_clip_happens_at_its_stretched_time():
+def test_an_event_moves_to_its_stretched_time():
     x = torch.zeros(1, 2 * RATE)
     x[0, 20_000:20_800] = tone(1000.0, 800)[0]
     for step in (102, 160):
@@ -92,8 +91,8 @@ def test_what_happens_in_a_clip_happens_at_its_stretched_time():
 
 
 @pytest.mark.parametrize("kind", ["pitch_shift", "time_stretch", "pitch_tempo"])
-@pytest.mark.parametrize("device", ["cpu", "as on a gpu"])
-def test_a_clip_does_not_hear_its_neighbours_its_padding_or_the_bounds(kind, device, clips, monkeypatch):
+@pytest.mark.parametrize("device", ["cpu", "like a gpu"])
+def test_a_clip_does_not_depend_on_other_clips_padding_or_bounds(kind, device, clips, monkeypatch):
     steps = torch.tensor([104, 119, 155, 131])
     x, lengths = batched(clips, extra=7777)
 
@@ -105,7 +104,7 @@ def test_a_clip_does_not_hear_its_neighbours_its_padding_or_the_bounds(kind, dev
             return change_pitch_and_tempo(x, lengths, steps, tempo, bounds, tempos, WINDOW)
         return change_tempo(x, lengths, steps, bounds, WINDOW)
 
-    monkeypatch.setattr(chunks, "_reads_without_waiting", lambda tensor: device == "cpu")
+    monkeypatch.setattr(batching, "_reads_without_waiting", lambda tensor: device == "cpu")
     together, new = change(x, lengths, steps, (96, 168))
     monkeypatch.undo()
     for i, wave in enumerate(clips):
@@ -116,7 +115,7 @@ def test_a_clip_does_not_hear_its_neighbours_its_padding_or_the_bounds(kind, dev
         assert not alone[0, size:].any() and not together[i, size:].any()
 
 
-def test_standing_still_is_the_identity_bit_for_bit_beside_moving_clips(clips):
+def test_ratio_one_copies_a_clip_bit_for_bit_in_any_batch(clips):
     x, lengths = batched(clips)
     steps = torch.tensor([128, 110, 128, 150])
     y, new = change_tempo(x, lengths, steps, (110, 150), WINDOW)
@@ -129,27 +128,27 @@ def test_standing_still_is_the_identity_bit_for_bit_beside_moving_clips(clips):
         assert new[i] == lengths[i]
 
 
-def test_a_batch_in_which_nothing_moves_or_nothing_sounds_comes_out_as_it_is():
+def test_a_batch_of_unchanged_or_empty_clips_is_copied():
     x = torch.from_numpy(speechlike(0.5, 200, 3))[None].repeat(3, 1)
-    lengths, still = torch.tensor([x.shape[1], 0, 100]), torch.full((3,), 128)
+    lengths, unchanged = torch.tensor([x.shape[1], 0, 100]), torch.full((3,), 128)
     x = x * (torch.arange(x.shape[1]) < lengths[:, None])
-    assert torch.equal(change_pitch(x, lengths, still, BOUNDS, WINDOW), x)
-    moving = torch.tensor([128, 110, 128])  # the clip that is empty
-    assert torch.equal(change_pitch(x, lengths, moving, BOUNDS, WINDOW), x)
-    y, new = change_tempo(x, lengths, moving, BOUNDS, WINDOW)
+    assert torch.equal(change_pitch(x, lengths, unchanged, BOUNDS, WINDOW), x)
+    changed = torch.tensor([128, 110, 128])  # of the empty clip
+    assert torch.equal(change_pitch(x, lengths, changed, BOUNDS, WINDOW), x)
+    y, new = change_tempo(x, lengths, changed, BOUNDS, WINDOW)
     assert torch.equal(y[:, : x.shape[1]], x) and not y[:, x.shape[1] :].any() and torch.equal(new, lengths)
 
 
-def test_a_clip_is_what_it_was_until_its_first_slip():
+def test_a_clip_is_unchanged_before_its_first_slip():
     x = torch.from_numpy(speechlike(0.5, 200, 3))[None] + tone(300.0, RATE // 2)
-    for step in (120, 136):  # which is frame 8
+    for step in (120, 136):  # whose first slip is at frame 8
         torch.testing.assert_close(stretched(x, step)[:1000], x[0, :1000], rtol=0, atol=2e-6)
     slowest, nearly = stretched(x, 64, (64, 65)), stretched(x, 65, (64, 65))
-    torch.testing.assert_close(slowest[:256], nearly[:256], rtol=0, atol=2e-6)  # of the same frames
+    torch.testing.assert_close(slowest[:256], nearly[:256], rtol=0, atol=2e-6)  # they use the same frames
 
 
 @pytest.mark.parametrize("size", [1, 2, 100, 300, 1023])
-def test_clips_shorter_than_a_frame_come_out_whole_and_finite(size):
+def test_clips_shorter_than_a_frame_keep_their_length_and_stay_finite(size):
     x = torch.from_numpy(speechlike(0.1, 200, 3))[None, :size] + 0.1
     for step in (102, 160):
         y, z = stretched(x, step), shifted(x, step)
@@ -158,7 +157,7 @@ def test_clips_shorter_than_a_frame_come_out_whole_and_finite(size):
         assert z.isfinite().all() and z.abs().max() < 2 * x.abs().max()
 
 
-def test_silence_stays_silent_and_a_tone_survives_a_silence_before_it():
+def test_silence_stays_silent_and_a_tone_after_it_keeps_its_level():
     x = torch.zeros(1, 2 * RATE)
     assert not stretched(x, 110).any() and not shifted(x, 110).any()
     x[0, RATE:] = tone(500.0)[0]
@@ -166,12 +165,12 @@ def test_silence_stays_silent_and_a_tone_survives_a_silence_before_it():
     assert abs(float(loud.square().mean().sqrt()) - 0.5 / math.sqrt(2)) < 0.01
 
 
-def test_every_bin_takes_the_nearest_peak():
+def test_each_bin_takes_the_nearest_peak():
     power = torch.tensor([[[1.0, 5, 1, 0, 0, 0, 2, 7, 3, 0]]])
     assert vocoder._nearest_peak(power)[0, 0].tolist() == [1, 1, 1, 1, 1, 7, 7, 7, 7, 7]
 
 
-def test_composing_in_blocks_is_composing_one_by_one():
+def test_composing_slips_in_blocks_equals_composing_them_one_by_one():
     random = torch.Generator().manual_seed(0)
     turn = torch.polar(torch.ones(2, 20, 6), 6 * torch.rand(2, 20, 6, generator=random))
     source = torch.randint(6, (2, 20, 6), generator=random)
@@ -183,7 +182,7 @@ def test_composing_in_blocks_is_composing_one_by_one():
 
 
 def _convergence(y: np.ndarray, x: np.ndarray, tempo: float) -> float:
-    """Spectral convergence in dB: how far the magnitudes of `y` lie from those of `x` at the stretched times."""
+    """Spectral convergence in dB: the error of the magnitudes of `y` relative to those of `x` at the same moments."""
     at = np.arange(4, int(len(x) / tempo / 256) - 4) * 256
 
     def magnitudes(wave, centers):
@@ -191,8 +190,8 @@ def _convergence(y: np.ndarray, x: np.ndarray, tempo: float) -> float:
         frames = padded[centers[:, None] + np.arange(1024)]
         return np.abs(np.fft.rfft(frames * np.hanning(1025)[:-1]))
 
-    wanted, got = magnitudes(x, np.round(at * tempo).astype(int)), magnitudes(y, at)
-    return 20 * np.log10(np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
+    expected, measured = magnitudes(x, np.round(at * tempo).astype(int)), magnitudes(y, at)
+    return 20 * np.log10(np.linalg.norm(measured - expected) / np.linalg.norm(expected))
 
 
 def _voices(root, count: int) -> list[np.ndarray]:
@@ -201,29 +200,29 @@ def _voices(root, count: int) -> list[np.ndarray]:
 
 
 @pytest.mark.speech
-def test_stretched_voices_keep_the_spectrum_better_than_librosas(speech_root):
+def test_stretched_voices_keep_their_spectrum_better_than_with_librosa(speech_root):
     import librosa
 
-    ours, librosas = [], []
+    ours, theirs = [], []
     for wave in _voices(speech_root, 6):
         for step in (104, 150):
             tempo = step / RATIO_STEPS
             ours.append(_convergence(stretched(torch.from_numpy(wave)[None], step).numpy(), wave, tempo))
-            librosas.append(_convergence(librosa.effects.time_stretch(wave, rate=tempo, n_fft=1024), wave, tempo))
-    print(f"spectral convergence: serx {np.mean(ours):.1f} dB, librosa {np.mean(librosas):.1f} dB")
-    assert np.mean(ours) < np.mean(librosas) - 3
+            theirs.append(_convergence(librosa.effects.time_stretch(wave, rate=tempo, n_fft=1024), wave, tempo))
+    print(f"spectral convergence: serx {np.mean(ours):.1f} dB, librosa {np.mean(theirs):.1f} dB")
+    assert np.mean(ours) < np.mean(theirs) - 3
 
 
 @pytest.mark.speech
 @pytest.mark.slow
-def test_voices_keep_their_pitch_when_stretched_and_move_by_the_ratio_when_shifted(speech_root):
+def test_voices_keep_their_pitch_when_stretched_and_change_it_by_the_ratio_when_shifted(speech_root):
     import librosa
 
     def contour(wave: torch.Tensor) -> np.ndarray:
         return librosa.pyin(wave.numpy(), fmin=70, fmax=600, sr=RATE, hop_length=256)[0]  # NaN where unvoiced
 
     def cents(y: torch.Tensor, before: np.ndarray, tempo: float) -> float:
-        """Median distance, over what is voiced in both, of `y`'s pitch from that of the same moment before."""
+        """Median difference of the pitch of `y` from that of the same moments before, where both are voiced."""
         after = contour(y)
         moment = np.minimum(np.round(np.arange(len(after)) * tempo).astype(int), len(before) - 1)
         return 1200 * float(np.nanmedian(np.log2(after / before[moment])))

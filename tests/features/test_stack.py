@@ -1,6 +1,4 @@
-"""Features against librosa, in closed form, and whatever the neighbors."""
-
-
+"""Features equal librosa's, have their closed-form values, and depend on neither padding nor other clips."""
 
 import librosa
 import numpy as np
@@ -12,11 +10,11 @@ from serx.features import FeaturesConfig, FeatureStack, feature_names
 from tests.conftest import RATE, batched
 
 FRONT_ENDS = ["torch", "torchaudio", "nnaudio"]
-EVERY = feature_names()
+FEATURES = feature_names()
 
 
 def by_librosa(wave: np.ndarray, config: FeaturesConfig) -> np.ndarray:
-    """The same stack by librosa, `(F, N)`."""
+    """The same stack computed by librosa, `(F, N)`."""
     power = librosa.feature.melspectrogram(
         y=wave, sr=RATE, n_fft=config.n_fft, win_length=config.win_length, hop_length=config.hop_length,
         n_mels=config.n_mels, fmin=config.f_min, fmax=config.f_max, pad_mode="constant",
@@ -27,8 +25,8 @@ def by_librosa(wave: np.ndarray, config: FeaturesConfig) -> np.ndarray:
     return np.concatenate([static, *[librosa.feature.delta(static, order=k + 1) for k in range(config.deltas)]])
 
 
-def worst_relative_error(mine: np.ndarray, reference: np.ndarray) -> float:
-    return float(np.abs(mine - reference).max() / np.abs(reference).max())
+def worst_relative_error(values: np.ndarray, reference: np.ndarray) -> float:
+    return float(np.abs(values - reference).max() / np.abs(reference).max())
 
 
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
@@ -49,54 +47,57 @@ def worst_relative_error(mine: np.ndarray, reference: np.ndarray) -> float:
     ],
     ids=["logmel", "mfcc+deltas", "stack-400-160", "no-top-db"],
 )
-def test_features_equal_librosas(front_end, settings, clips):
+def test_features_equal_librosa(front_end, settings, clips):
     config = FeaturesConfig(front_end=front_end, **settings)
     features, frames = FeatureStack(config, RATE)(*batched(clips, extra=999))
-    for wave, mine, count in zip(clips, features.numpy(), frames, strict=True):
+    for wave, values, count in zip(clips, features.numpy(), frames, strict=True):
         reference = by_librosa(wave, config)
         assert int(count) == reference.shape[1]
         size = config.bins // (1 + config.deltas)
-        for first in range(0, config.bins, size):  # static features and deltas have scales of their own
+        for first in range(0, config.bins, size):  # static features and deltas have different scales
             rows = slice(first, first + size)
-            assert worst_relative_error(mine[rows, : int(count)], reference[rows]) < 1e-4
+            assert worst_relative_error(values[rows, : int(count)], reference[rows]) < 1e-4
 
 
 @pytest.mark.speech
-def test_features_equal_librosas_on_real_speech(speech_root):
+def test_features_equal_librosa_on_real_speech(speech_root):
     files = sorted((speech_root / "ravdess16k" / "Actor_02").glob("*.flac"))[:6]
     waves = [librosa.load(path, sr=RATE)[0] for path in files]
     config = FeaturesConfig(stack=("logmel", "mfcc"), deltas=1)
     features, frames = FeatureStack(config, RATE)(*batched(waves))
-    for wave, mine, count in zip(waves, features.numpy(), frames, strict=True):
-        assert worst_relative_error(mine[:, : int(count)], by_librosa(wave, config)) < 1e-4
+    for wave, values, count in zip(waves, features.numpy(), frames, strict=True):
+        assert worst_relative_error(values[:, : int(count)], by_librosa(wave, config)) < 1e-4
 
 
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
-def test_a_clip_keeps_its_features_beside_others_and_with_zeros_appended(front_end, clips):
-    for name in EVERY:
+def test_features_do_not_depend_on_other_clips_in_the_batch_or_on_padding(front_end, clips):
+    for name in FEATURES:
         stack = FeatureStack(FeaturesConfig(stack=(name,), deltas=2, front_end=front_end), RATE)
         together, frames = stack(*batched(clips, extra=5000))
         for i, wave in enumerate(clips):
             alone, count = stack(*batched([wave]))
             assert count[0] == frames[i]
-            rounding = front_end == "nnaudio" and name == "contrast"  # convolutions round by width, and it hears that
+            # nnAudio's convolutions round by the width of the batch, which the contrast amplifies.
+            rounding = front_end == "nnaudio" and name == "contrast"
             error = worst_relative_error(together[i, :, : int(count)].numpy(), alone[0].numpy())
             assert error < (1e-2 if rounding else 1e-5), name
             assert not together[i, :, int(count) :].any()
 
 
-def test_a_clip_shorter_than_the_derivatives_window_does_not_see_what_follows(clips):
+def test_deltas_of_a_clip_shorter_than_their_window_do_not_depend_on_padding(clips):
     stack = FeatureStack(FeaturesConfig(deltas=2), RATE)
-    short = clips[1][3000:3700]  # three frames, and loud to its end
+    short = clips[1][3000:3700]  # three frames, loud up to the end
     alone, padded = stack(*batched([short]))[0], stack(*batched([short], extra=5000))[0]
     torch.testing.assert_close(padded[:, :, :3], alone, rtol=1e-5, atol=2e-4)
     assert alone[:, 64:].abs().max() > 0.1
 
 
-def test_features_used_for_prediction_first_can_be_differentiated_later(clips):
-    """Filters made and kept under inference mode would refuse to."""
-    for stack in (("logmel", "mfcc"), tuple(name for name in EVERY if name not in ("zcr", "rolloff"))):
-        front = FeatureStack(FeaturesConfig(stack=stack, n_mels=41, n_fft=510), RATE)  # sizes no other test asks for
+def test_features_have_gradients_after_use_in_inference_mode(clips):
+    """A filter bank that is cached under inference mode could not take part in training."""
+    for stack in (("logmel", "mfcc"), tuple(name for name in FEATURES if name not in ("zcr", "rolloff"))):
+        front = FeatureStack(
+            FeaturesConfig(stack=stack, n_mels=41, n_fft=510), RATE
+        )  # sizes that no other test has cached
         waveform, lengths = batched(clips)
         with torch.inference_mode():
             front(waveform, lengths)
@@ -106,21 +107,21 @@ def test_features_used_for_prediction_first_can_be_differentiated_later(clips):
         assert stack != ("logmel", "mfcc") or waveform.grad.isfinite().all()
 
 
-def test_a_click_on_the_last_sample_does_not_set_the_floor_from_beyond_the_clip():
+def test_the_floor_of_decibels_ignores_the_frame_after_the_last():
     wave = np.random.default_rng(0).standard_normal(256 * 8 + 254).astype(np.float32) * 1e-4
-    wave[-1] = 1.0  # the frame after the last sees it nearer to its center than the last does
+    wave[-1] = 1.0  # nearer to the center of the frame after the last than to that of the last
     for name in ("logmel", "mfcc", "contrast"):
         stack = FeatureStack(FeaturesConfig(stack=(name,), top_db=20.0), RATE)
         alone, padded = stack(*batched([wave]))[0], stack(*batched([wave], extra=4000))[0]
         torch.testing.assert_close(padded[:, :, :9], alone, rtol=1e-5, atol=1e-4)
 
 
-def test_the_stack_stands_in_the_order_asked_for(clips):
-    stack = FeatureStack(FeaturesConfig(stack=EVERY, deltas=1), RATE)
+def test_features_are_stacked_in_the_order_of_the_config_and_deltas_follow(clips):
+    stack = FeatureStack(FeaturesConfig(stack=FEATURES, deltas=1), RATE)
     features, _ = stack(*batched(clips))
     row, half = 0, stack.config.bins // 2
     assert features.shape[1] == 2 * half
-    for name in EVERY:
+    for name in FEATURES:
         one = FeatureStack(FeaturesConfig(stack=(name,), deltas=1), RATE)
         alone, _ = one(*batched(clips))
         rows = one.config.bins // 2
@@ -130,7 +131,7 @@ def test_the_stack_stands_in_the_order_asked_for(clips):
     assert row == half
 
 
-def test_a_tone_lands_in_the_mel_band_that_holds_it():
+def test_a_tone_has_its_maximum_in_the_nearest_mel_band():
     config = FeaturesConfig(n_mels=40, top_db=None)
     centers = librosa.mel_frequencies(42, fmin=0, fmax=RATE / 2)[1:-1]
     time = np.arange(RATE) / RATE
@@ -140,7 +141,7 @@ def test_a_tone_lands_in_the_mel_band_that_holds_it():
         assert int(features[0, :, 30].argmax()) == int(np.abs(centers - hertz).argmin())
 
 
-def test_the_level_of_a_clip_moves_its_log_mels_by_as_many_decibels():
+def test_a_gain_adds_its_decibels_to_the_log_mels():
     stack = FeatureStack(FeaturesConfig(top_db=None, amin=1e-12), RATE)
     wave = np.random.default_rng(0).standard_normal(8000).astype(np.float32) * 0.1
     soft, _ = stack(*batched([wave]))
@@ -150,16 +151,16 @@ def test_the_level_of_a_clip_moves_its_log_mels_by_as_many_decibels():
 
 @pytest.mark.parametrize("samples", [1, 7, 300])
 @pytest.mark.parametrize("level", [0.0, 1e-6, 1.0, 100.0])
-def test_silence_full_scale_and_tiny_clips_give_finite_features(samples, level):
+def test_features_of_silence_of_full_scale_and_of_tiny_clips_are_finite(samples, level):
     for front_end in FRONT_ENDS:
-        stack = FeatureStack(FeaturesConfig(stack=EVERY, deltas=2, front_end=front_end), RATE)
+        stack = FeatureStack(FeaturesConfig(stack=FEATURES, deltas=2, front_end=front_end), RATE)
         features, frames = stack(torch.full((2, samples), level), torch.tensor([samples, 1]))
         assert features.isfinite().all()
         assert (frames >= 1).all()
 
 
-def test_autocast_leaves_the_features_in_float32(clips):
-    stack = FeatureStack(FeaturesConfig(stack=EVERY), RATE)
+def test_features_are_float32_under_autocast(clips):
+    stack = FeatureStack(FeaturesConfig(stack=FEATURES), RATE)
     plain, _ = stack(*batched(clips))
     with torch.autocast("cpu", torch.bfloat16):
         cast, _ = stack(*batched(clips))
@@ -167,14 +168,14 @@ def test_autocast_leaves_the_features_in_float32(clips):
     assert torch.equal(plain, cast)
 
 
-def test_fixed_filters_stay_out_of_the_state_and_learnt_ones_are_in_it():
+def test_the_state_contains_trainable_filters_and_no_fixed_ones():
     for front_end in FRONT_ENDS:
         assert not FeatureStack(FeaturesConfig(front_end=front_end), RATE).state_dict()
     names = FeatureStack(FeaturesConfig(front_end="nnaudio", trainable=True), RATE).state_dict().keys()
     assert names == {"mel", "spectrum.transform.wsin", "spectrum.transform.wcos"}
 
 
-def test_a_trainable_front_end_learns_even_from_silence(clips):
+def test_a_trainable_front_end_has_finite_gradients_even_with_silence(clips):
     stack = FeatureStack(FeaturesConfig(front_end="nnaudio", trainable=True, n_fft=256), RATE)
     features, _ = stack(*batched([*clips, np.zeros(4000, np.float32)]))
     features.mean().backward()
@@ -184,7 +185,7 @@ def test_a_trainable_front_end_learns_even_from_silence(clips):
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_settings_that_contradict_each_other_are_refused():
+def test_contradicting_settings_are_errors():
     with pytest.raises(ValueError, match="n_mels"):
         FeaturesConfig(stack=("mfcc",), n_mfcc=80, n_mels=40)
     with pytest.raises(ValueError, match="n_fft"):
@@ -206,13 +207,13 @@ def test_settings_that_contradict_each_other_are_refused():
 @pytest.mark.parametrize(
     ("name", "key"), [("contrast", "contrast_bands"), ("chroma_cqt", "4186"), ("pitch", "pitch_max")]
 )
-def test_features_that_do_not_fit_under_the_sample_rate_are_refused(name, key):
+def test_features_above_half_the_sample_rate_are_errors(name, key):
     with pytest.raises(ConfigError, match=key):
         FeatureStack(FeaturesConfig(stack=(name,), pitch_max=1500.0), 4000)
 
 
 @pytest.mark.parametrize("edges", [{"f_min": 4000.0}, {"f_min": 9000.0}, {"f_max": 4001.0}])
-def test_mel_bands_above_half_the_sample_rate_are_refused(edges):
+def test_mel_bands_above_half_the_sample_rate_are_errors(edges):
     with pytest.raises(ConfigError, match="audio at 8000 Hz ends at 4000 Hz"):
         FeatureStack(FeaturesConfig(**edges), 8000)
     assert FeatureStack(FeaturesConfig(stack=("zcr",), **edges), 8000)  # has no mel bands
@@ -220,11 +221,30 @@ def test_mel_bands_above_half_the_sample_rate_are_refused(edges):
 
 
 def test_a_bare_list_is_the_stack():
-    assert FeaturesConfig.model_validate(["mfcc", "rms"]) == FeaturesConfig(stack=("mfcc", "rms"))
+    expected = FeaturesConfig(stack=("mfcc", "rms"))
+    assert FeaturesConfig.model_validate(["mfcc", "rms"]) == expected
+    assert FeaturesConfig(stack=["mfcc", "rms"]) == expected
+
+
+def test_a_waveform_without_lengths_is_a_batch_of_full_clips(clips):
+    stack = FeatureStack(FeaturesConfig(stack=("logmel", "zcr", "pitch")), RATE)
+    wave = torch.from_numpy(clips[0])
+    expected, frames = stack(wave[None], torch.tensor([len(wave)]))
+    for waveform in (wave, wave[None]):
+        features, counts = stack(waveform)
+        assert torch.equal(features, expected) and torch.equal(counts, frames)
+
+
+def test_the_waveform_stack_returns_the_samples():
+    config = FeaturesConfig(stack=("waveform",), normalize="none")
+    waveform, lengths = torch.randn(2, 500), torch.tensor([500, 300])
+    features, frames = FeatureStack(config, RATE)(waveform, lengths)
+    assert config.bins == 1
+    assert torch.equal(features, waveform[:, None]) and torch.equal(frames, lengths)
 
 
 @pytest.mark.parametrize("setting", [{"front_end": "nnaudio"}, {"stack": ("chroma_cqt",)}])
-def test_nnaudios_convolutions_are_never_rounded_to_tf32(setting, clips, monkeypatch):
+def test_nnaudio_convolutions_run_without_tf32(setting, clips, monkeypatch):
     stack, seen = FeatureStack(FeaturesConfig(**setting), RATE), []
     before = torch.backends.cudnn.allow_tf32
     transform = stack.constant_q.transform if "stack" in setting else stack.spectrum.transform
