@@ -29,7 +29,8 @@ def load_config(recipe: str | Path, *overrides: Overrides) -> Config:
     Args:
         recipe: a YAML file, or the name of a recipe, such as "cnn2d" or "published/ravdess_mlp".
         overrides: strings `section.key=value` with values in YAML, lists of such strings, or dicts of dotted keys. An
-            item of a list is named by its number or its kind: `augment.waveform.0.p=0.5`, `augment.waveform.noise.p=0.5`.
+            item of a list is named by its number or its kind: `augment.waveform.0.p=0.5` or
+            `augment.waveform.noise.p=0.5`.
 
     Raises:
         ConfigError: lists every mistake at once, each as `file:line: what is wrong; how to fix it`.
@@ -74,8 +75,8 @@ def dump(config: Config) -> str:
     """YAML that `load_config` reads back to the same configuration.
 
     >>> config = from_tree({"data": {"root": "x"}, "model": {"kind": "mlp"}})
-    >>> dump(config).splitlines()[:2]
-    ['data:', '  sample_rate: 16000']
+    >>> [line for line in dump(config).splitlines() if line.startswith("model") or "kind" in line]
+    ['model:', '  kind: mlp']
     """
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
@@ -168,12 +169,12 @@ def _merge(
     replaced: list[KeyPath] = []
     for section, keys in tree.items():
         old = base.get(section)
-        if not isinstance(keys, dict) or not isinstance(old, dict) or keys.get("kind", old.get("kind")) != old.get("kind"):
-            merged[section] = keys
-            replaced.append((section,))
-        else:
+        if isinstance(keys, dict) and isinstance(old, dict) and keys.get("kind", old.get("kind")) == old.get("kind"):
             merged[section] = {**old, **keys}
             replaced += [(section, key) for key in keys]
+        else:
+            merged[section] = keys
+            replaced.append((section,))
     kept = {
         place: where for place, where in base_places.items() if not any(place[: len(key)] == key for key in replaced)
     }
@@ -193,7 +194,9 @@ def _listed(overrides: Sequence[Overrides]) -> list[tuple[str, list[str], Any]]:
     listed = []
     for override in overrides:
         if isinstance(override, Mapping):
-            listed += [(f"override: {key}={value!r}", _keys(key, key), tuples(value)) for key, value in override.items()]
+            listed += [
+                (f"override: {key}={value!r}", _keys(key, key), tuples(value)) for key, value in override.items()
+            ]
         else:
             listed += [_parse(text) for text in ([override] if isinstance(override, str) else override)]
     return listed

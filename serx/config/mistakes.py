@@ -42,7 +42,7 @@ def check(tree: Mapping[str, Any], sources: Sources) -> tuple[Config | None, lis
     except ValidationError as error:
         faults = error.errors()
         deepest = [fault for fault in faults if not any(_is_within(other, fault) for other in faults)]
-        lines += [_explain(fault, sources) for fault in deepest]
+        lines += [_explain(fault, sources, _model_kind(current)) for fault in deepest]
         places = [tuple(fault["loc"]) for fault in faults]
     else:
         places = []
@@ -87,7 +87,12 @@ def _is_within(inner: Mapping[str, Any], outer: Mapping[str, Any]) -> bool:
     return len(inner["loc"]) > len(outer["loc"]) and inner["loc"][: len(outer["loc"])] == outer["loc"]
 
 
-def _explain(fault: Mapping[str, Any], sources: Sources) -> str:
+def _model_kind(tree: Mapping[str, Any]) -> str:
+    model = tree.get("model")
+    return str(model.get("kind")) if isinstance(model, Mapping) else ""
+
+
+def _explain(fault: Mapping[str, Any], sources: Sources, model_kind: str) -> str:
     """One line for one of pydantic's faults."""
     place, message = tuple(fault["loc"]), fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "union_tag_invalid":
@@ -99,7 +104,7 @@ def _explain(fault: Mapping[str, Any], sources: Sources) -> str:
     if fault["type"] == "missing":
         return f"{where}: {'.'.join(map(str, place))} is missing; add it"
     if fault["type"] == "extra_forbidden":
-        return f"{where}: unknown key {name}{_suggestion(name, place)}"
+        return f"{where}: unknown key {name}{_suggestion(name, (*place, model_kind))}"
     if fault["type"] == "tuple_type":
         message = "input should be a list, such as [a, b]"
     given = "" if fault["type"] in ("value_error", "union_tag_invalid") else f", got {fault['input']!r}"
@@ -113,8 +118,9 @@ def _is_written(place: KeyPath) -> bool:
     return not (len(place) > 2 and place[0] == "augment" and place[-1] in transform_kinds())
 
 
-def _suggestion(name: str, place: KeyPath) -> str:
-    keys = dotted_keys(Config, kinds=place)
+def _suggestion(name: str, kinds: KeyPath) -> str:
+    """The nearest key, but of no kind of model or transform other than those in `kinds`."""
+    keys = dotted_keys(Config, kinds=kinds)
     plain = ".".join(part for part in name.split(".") if not part.isdigit())
     near = difflib.get_close_matches(plain, keys, n=1, cutoff=0.6)
     same_end = [key for key in keys if key.split(".")[-1] == plain.split(".")[-1]]

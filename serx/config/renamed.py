@@ -1,4 +1,7 @@
-"""Old names of configuration keys, values, transforms and recipes: for errors that name the new one, and old checkpoints."""
+"""Old names of configuration keys, values, transforms and recipes.
+
+Errors name the new one, and checkpoints of format 1 are read with them.
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,8 @@
-"""What the loop and the optimizer obey: the `train` and `optim` sections."""
+"""Settings of the optimizer and of the training loop: the `optim` and `train` sections.
+
+They are in this room and not in `training/`, next to the code that they configure, because training imports the whole
+configuration, and imports run one way.
+"""
 
 from typing import Annotated, Literal
 
@@ -10,43 +14,82 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimConfig(BaseConfig):
-    """AdamW and its learning rate over time."""
+    """AdamW (Loshchilov and Hutter, 2019) and the schedule of its learning rate.
 
-    lr: float = Field(1e-3, gt=0)
-    betas: tuple[Decay, Decay] = (0.9, 0.98)
-    weight_decay: float = Field(0.02, ge=0)  # on matrices and kernels; never on norms and biases
-    schedule: Literal["constant", "cosine", "onecycle", "plateau"] = "onecycle"
-    warmup_ratio: float = Field(0.15, ge=0, lt=1)  # share of all steps over which the rate rises
-    final_lr_ratio: float = Field(0.001, ge=0, le=1)  # the rate at the end, as a share of lr
-    plateau_factor: float = Field(0.3, gt=0, lt=1)
-    plateau_patience: int = Field(5, ge=1)  # epochs without a better selection score
+    >>> OptimConfig(lr=3e-3).schedule
+    'onecycle'
+    """
+
+    lr: float = Field(1e-3, gt=0, description="the highest learning rate")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.98), description="decay of the two moments of AdamW")
+    weight_decay: float = Field(0.02, ge=0, description="of matrices and kernels; norms and biases have none")
+    schedule: Literal["constant", "cosine", "onecycle", "plateau"] = Field(
+        "onecycle", description="learning rate over the steps of a run"
+    )
+    warmup_ratio: float = Field(
+        0.15, ge=0, lt=1, description="fraction of all steps over which the learning rate rises to lr"
+    )
+    final_lr_ratio: float = Field(0.001, ge=0, le=1, description="learning rate of the last step, as a fraction of lr")
+    plateau_factor: float = Field(
+        0.3, gt=0, lt=1, description="schedule plateau: the learning rate is multiplied by this"
+    )
+    plateau_patience: int = Field(
+        5, ge=1, description="schedule plateau: epochs without a better validation score before that"
+    )
 
 
 class TrainConfig(BaseConfig):
-    """The loop."""
+    """The training loop.
 
-    seed: int = 0
-    epochs: int = Field(30, ge=1)
-    batch_size: int = Field(32, ge=2)  # one clip has no batch to normalize over
-    accumulation_steps: int = Field(1, ge=1)  # batches a step
-    device: str = "auto"
-    threads: int | None = Field(None, ge=1)  # CPU threads; the bits of a run depend on it
-    # auto: bf16 on GPUs that have it; native: on CPUs that multiply in it, too
-    precision: Literal["auto", "bf16_if_native", "fp32", "bf16", "fp16"] = "auto"
-    compile: bool = False
-    deterministic: bool = False
-    clip_grad_norm: float | None = Field(5.0, gt=0)
+    >>> TrainConfig(epochs=10).batch_size
+    32
+    """
+
+    seed: int = Field(0, description="of weights, augmentation and the order of clips")
+    epochs: int = Field(30, ge=1, description="passes over the training clips")
+    batch_size: int = Field(32, ge=2, description="clips per batch")
+    accumulation_steps: int = Field(1, ge=1, description="batches per optimizer step")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:1 ...; auto is the GPU if there is one")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads; null: all cores. Results are bit-equal only with the same number"
+    )
+    precision: Literal["auto", "bf16_if_native", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="number format of the network; auto: bf16 on GPUs that support it, else fp32; "
+        "bf16_if_native: bf16 on CPUs with bfloat16 instructions as well",
+    )
+    compile: bool = Field(False, description="compile the network with torch.compile")
+    deterministic: bool = Field(False, description="use deterministic kernels only, which may be slower on a GPU")
+    clip_grad_norm: float | None = Field(5.0, gt=0, description="largest norm of the gradient; null: no limit")
     ema_decay: float = Field(
-        0.0, ge=0, lt=1
-    )  # decay of the averaged weights that are evaluated; 0 evaluates the raw ones
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    class_weights: Literal["none", "balanced"] = "none"
+        0.0, ge=0, lt=1, description="decay of the averaged weights that are evaluated; 0: the weights themselves are"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="probability spread over all classes in the targets")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: the loss of a class is weighted by its inverse frequency"
+    )
     logit_adjustment: float = Field(
-        0.0, ge=0, le=2
-    )  # 1: trained as if all classes were equally frequent, as UAR counts
-    # class_balanced: every class equally often in an epoch; corpus_balanced: every corpus; corpus_and_class_balanced: every class of every corpus
-    sampling: Literal["shuffle", "class_balanced", "corpus_balanced", "corpus_and_class_balanced"] = "shuffle"
-    select: Literal["uar", "loss", "last"] = "uar"  # what makes an epoch the best, on validation speakers
-    temperature: float = Field(1.0, gt=0)  # of the probabilities, where nobody validates and it cannot be fitted
-    patience: int | None = Field(None, ge=1)  # stop after so many epochs without a better one
-    output: str | None = None  # the run folder; default checkpoints/<config name>/<time>
+        0.0,
+        ge=0,
+        le=2,
+        description="strength of logit adjustment (Menon et al., 2021); 1: train as if all classes were equally "
+        "frequent, which UAR measures",
+    )
+    sampling: Literal["shuffle", "class_balanced", "corpus_balanced", "corpus_and_class_balanced"] = Field(
+        "shuffle",
+        description="clips of an epoch; class_balanced: every class equally often; corpus_balanced: every corpus; "
+        "corpus_and_class_balanced: every class of every corpus",
+    )
+    select: Literal["uar", "loss", "last"] = Field(
+        "uar",
+        description="the epoch in best.safetensors: of the best validation UAR or loss, or the last",
+    )
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        description="divides the logits, where there is no validation to fit it on; below 1: more confident",
+    )
+    patience: int | None = Field(
+        None, ge=1, description="stop after this many epochs without a better score; null: never"
+    )
+    output: str | None = Field(None, description="run folder; null: checkpoints/<recipe>/<time>")

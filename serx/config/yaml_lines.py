@@ -1,4 +1,4 @@
-"""Read YAML and remember the line of every key, so that an error can point at it."""
+"""YAML with the line of every key, so that an error can name it."""
 
 import re
 from pathlib import Path
@@ -10,15 +10,15 @@ from serx.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
 MAX_PLACES, MAX_DEPTH = 20_000, 40
-_TOO_MUCH = f"more than {MAX_PLACES} values or {MAX_DEPTH} levels is no configuration"
+_TOO_MUCH = f"more than {MAX_PLACES} values or {MAX_DEPTH} levels are too many for a configuration"
 _PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str")}
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2's scalars: `1e-3` is a number, `010` and `no` are the strings they look like."""
+    """SafeLoader with the scalars of YAML 1.2: `1e-3` is a number, `010` and `no` are strings."""
 
 
-_Loader.yaml_implicit_resolvers = {}  # its own: PyYAML's are those of YAML 1.1
+_Loader.yaml_implicit_resolvers = {}  # PyYAML's are those of YAML 1.1
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -30,10 +30,14 @@ for _tag, _pattern, _first in (
 
 
 def parse(text: str, source: str) -> tuple[Any, dict[KeyPath, int]]:
-    """The document as dicts, tuples and scalars, and the 1-based line of each place in it.
+    """The document as dicts, tuples and scalars, and the line (from 1) of each key and item.
+
+    Args:
+        text: YAML.
+        source: what messages name, such as the file.
 
     Raises:
-        ConfigError: the text is no YAML, or a key stands twice; names source and line.
+        ConfigError: the text is not YAML, or has a key twice; names source and line.
     """
     try:
         loader = _Loader(text)
@@ -50,18 +54,21 @@ def parse(text: str, source: str) -> tuple[Any, dict[KeyPath, int]]:
 
 
 def _build(node: yaml.Node, place: KeyPath, loader: _Loader, lines: dict[KeyPath, int], source: str) -> Any:
+    """The value of a node; adds the lines of what is in it to `lines`."""
     lines.setdefault(place, node.start_mark.line + 1)
-    if len(lines) > MAX_PLACES or len(place) > MAX_DEPTH:  # aliases of aliases unfold without end
+    if len(lines) > MAX_PLACES or len(place) > MAX_DEPTH:  # aliases of aliases grow exponentially
         raise ConfigError(f"{source}:{node.start_mark.line + 1}: {_TOO_MUCH}")
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key, line = str(_scalar(key_node, loader, source)), key_node.start_mark.line + 1
-            here = (*place, key)
+            key_place = (*place, key)
             if key in mapping:
-                raise ConfigError(f"{source}:{line}: {key} stands twice (first on line {lines[here]}); remove one")
-            lines[here] = line
-            mapping[key] = _build(value_node, here, loader, lines, source)
+                raise ConfigError(
+                    f"{source}:{line}: the key {key} is here twice (first on line {lines[key_place]}); remove one"
+                )
+            lines[key_place] = line
+            mapping[key] = _build(value_node, key_place, loader, lines, source)
         return mapping
     if isinstance(node, yaml.SequenceNode):
         return tuple(_build(item, (*place, i), loader, lines, source) for i, item in enumerate(node.value))
@@ -69,10 +76,10 @@ def _build(node: yaml.Node, place: KeyPath, loader: _Loader, lines: dict[KeyPath
 
 
 def _scalar(node: yaml.Node, loader: _Loader, source: str) -> Any:
-    """A word, a number, true, false or null; nothing that a tag could have made of it."""
+    """A string, a number, true, false or null. Tags, which could build other objects, are errors."""
     where = f"{source}:{node.start_mark.line + 1}"
     if not isinstance(node, yaml.ScalarNode) or node.tag not in _PLAIN:
-        raise ConfigError(f"{where}: {node.tag} stands where a word or a number should; write it plainly")
+        raise ConfigError(f"{where}: {node.tag} is not allowed here; write a plain word or number")
     try:
         return loader.construct_object(node)
     except (yaml.YAMLError, ValueError, IndexError, OverflowError) as error:
@@ -80,14 +87,14 @@ def _scalar(node: yaml.Node, loader: _Loader, source: str) -> Any:
 
 
 def read(path: Path) -> tuple[Any, dict[KeyPath, int]]:
-    """`parse` of a file.
+    """The content of a YAML file, as `parse` returns it.
 
     Raises:
-        ConfigError: also when the file cannot be read.
+        ConfigError: the file cannot be read, or `parse` fails.
     """
     try:
         return parse(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         near = sorted(path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        there = f"; there are {', '.join(str(p) for p in near)}" if near else ""
-        raise ConfigError(f"{path}: cannot read this configuration: {error}{there}") from error
+        hint = f"; the folder has {', '.join(str(p) for p in near)}" if near else ""
+        raise ConfigError(f"{path}: cannot read this configuration: {error}{hint}") from error
