@@ -1,4 +1,4 @@
-"""Cross-validation from the command line: every fold once, what is finished kept, and nothing mixed or hidden."""
+"""Cross-validation from the command line: every fold runs once, finished folds are kept, settings are never mixed."""
 
 import json
 import os
@@ -37,18 +37,18 @@ NET = (
 
 
 def run_script(command: list[str]) -> SimpleNamespace:
-    """A script of serx in this process, which has imported everything: what it said and its exit code."""
+    """Runs a command of serx in this process, which has imported everything; returns its output and exit code."""
     out, err = StringIO(), StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         module = command[1] == "-m"
         patch.setattr(sys, "argv", command[2:] if module else command[1:])
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as end:
             (runpy.run_module if module else runpy.run_path)(command[2 if module else 1], run_name="__main__")
-    return SimpleNamespace(returncode=left.value.code, stdout=out.getvalue(), stderr=err.getvalue())
+    return SimpleNamespace(returncode=end.value.code, stdout=out.getvalue(), stderr=err.getvalue())
 
 
-def one_after_the_other(jobs, slots, threads, on_end) -> None:
-    """`run_side_by_side` without the start of an interpreter for each command."""
+def run_in_this_process(jobs, slots, threads, on_end) -> None:
+    """`run_in_parallel` without the start of an interpreter for each command."""
     for slot, job in enumerate(jobs):
         commands, code = deque(job.commands(slot % slots)), 0
         while commands and code == 0:
@@ -63,63 +63,63 @@ def one_after_the_other(jobs, slots, threads, on_end) -> None:
 def cross_validate(*arguments, cwd: Path) -> SimpleNamespace:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(cwd)
-        patch.setattr("serx.experiments.fold_runs.run_side_by_side", one_after_the_other)
+        patch.setattr("serx.experiments.fold_runs.run_in_parallel", run_in_this_process)
         return run_script([sys.executable, str(ROOT / "scripts/cross_validate.py"), *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory, tiny_root) -> Path:
-    """Two folds of the tiny corpus, finished, with another small network for a baseline."""
+    """Two finished folds of the tiny corpus, with another small network as the baseline."""
     folder = tmp_path_factory.mktemp("folds")
     data = f"data: {{root: {tiny_root}, protocol: kfold, folds: 2, cache: {folder / 'cache'}}}\n"
     (folder / "net.yaml").write_text(data + NET)
     (folder / "other.yaml").write_text(f"data: {{root: elsewhere}}\n{NET.replace('1e-2', '1e-9')}")
     done = cross_validate("--config", "net.yaml", "--out", "out", "--baseline", "other.yaml", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    (folder / "said.txt").write_text(done.stdout)
+    (folder / "stdout.txt").write_text(done.stdout)
     return folder
 
 
-def test_every_clip_is_predicted_once_by_a_model_that_never_met_its_speaker(workplace, tiny_root):
+def test_every_clip_is_predicted_once_by_a_model_not_trained_on_its_speaker(workplace, tiny_root):
     result = json.loads((workplace / "out/cross_validation.json").read_text())
     assert {"accuracy", "uar", "macro_f1", "intervals", "folds", "per_fold", "per_sex", "protocol"} <= result.keys()
     assert result["complete"] and result["n_clips"] == 72 and result["n_speakers"] == 6
     assert result["protocol"] == "kfold folds 0-1, speaker-independent"
     assert result["uar"] > 0.6  # the tiny corpus's emotion is its pitch
-    tested = read_cross_validation(workplace / "out")
-    assert sorted(path for t in tested for path in t.predictions.paths) == sorted(map(str, tiny_root.rglob("*.wav")))
-    for t in tested:
-        folder = workplace / f"out/seed-0/fold-{t.fold}"
+    results = read_cross_validation(workplace / "out")
+    assert sorted(path for r in results for path in r.predictions.paths) == sorted(map(str, tiny_root.rglob("*.wav")))
+    for r in results:
+        folder = workplace / f"out/seed-0/fold-{r.fold}"
         own = json.loads((folder / "test/evaluation.json").read_text())
-        assert set(own["per_speaker"]) == set(t.predictions.speaker_ids)
-        assert result["folds"][t.fold]["uar"] == pytest.approx(own["uar"])
+        assert set(own["per_speaker"]) == set(r.predictions.speaker_ids)
+        assert result["folds"][r.fold]["uar"] == pytest.approx(own["uar"])
     for name in ("confusion.png", "speakers.png"):
         assert (workplace / "out" / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_baseline_has_the_nets_data_and_stands_beside_it(workplace):
-    told = (workplace / "said.txt").read_text()
+def test_the_baseline_has_the_same_data_and_is_compared(workplace):
+    text = (workplace / "stdout.txt").read_text()
     theirs = load_config(workplace / "out/baseline/seed-0/fold-1/config.yaml")
     ours = load_config(workplace / "out/seed-0/fold-1/config.yaml")
     assert theirs.data == ours.data and theirs.optim != ours.optim
     assert (theirs.train.threads, theirs.train.device) == (1, "cpu")
     comparison = json.loads((workplace / "out/comparison.json").read_text())
-    beside = json.loads((workplace / "out/baseline/cross_validation.json").read_text())
-    assert comparison["uar"]["b"] == pytest.approx(beside["uar"])
-    assert "A - B" in told and "Wilcoxon" in told and "kfold folds 0-1" in told
+    baseline = json.loads((workplace / "out/baseline/cross_validation.json").read_text())
+    assert comparison["uar"]["b"] == pytest.approx(baseline["uar"])
+    assert "A - B" in text and "Wilcoxon" in text and "kfold folds 0-1" in text
 
 
-def test_where_nobody_validates_the_baseline_still_chooses_by_its_own_share(workplace, tmp_path):
+def test_without_validation_the_baseline_keeps_its_own_share_of_validation_clips(workplace, tmp_path):
     arguments = ("--config", "net.yaml", "--baseline", "other.yaml", "--folds", 1, "--out", tmp_path / "out")
     done = cross_validate(*arguments, "data.valid_fraction=0", "train.select=last", cwd=workplace)
     assert done.returncode == 0, done.stdout + done.stderr
     ours, theirs = (load_config(tmp_path / name / "seed-0/fold-1/config.yaml").data for name in ("out", "out/baseline"))
     assert (ours.valid_fraction, theirs.valid_fraction) == (0, 0.15)
     assert theirs.model_copy(update={"valid_fraction": 0}) == ours
-    assert "[kfold fold 1, speaker-independent, no validation]" in done.stdout
+    assert "protocol: kfold fold 1, speaker-independent, no validation\n" in done.stdout
 
 
-def test_finished_folds_are_kept_and_the_rest_is_done(workplace, tmp_path):
+def test_finished_folds_are_kept_and_the_others_are_run(workplace, tmp_path):
     out = shutil.copytree(workplace / "out", tmp_path / "out")
     shutil.rmtree(out / "seed-0/fold-1")
     kept = (out / "seed-0/fold-0/last.safetensors").stat().st_mtime_ns
@@ -132,7 +132,7 @@ def test_finished_folds_are_kept_and_the_rest_is_done(workplace, tmp_path):
     assert again["confusion"] == before["confusion"]
 
 
-def test_what_another_visit_finished_is_counted_and_what_it_did_not_is_named(workplace, tmp_path):
+def test_folds_of_earlier_calls_are_pooled_and_missing_folds_are_named(workplace, tmp_path):
     out = shutil.copytree(workplace / "out", tmp_path / "out")
     shutil.rmtree(out / "seed-0/fold-1")
     arguments = ("--config", "net.yaml", "--out", out, "--baseline", "none")
@@ -143,24 +143,26 @@ def test_what_another_visit_finished_is_counted_and_what_it_did_not_is_named(wor
     cross_validate(*arguments, "--folds", 1, cwd=workplace)
     result = json.loads((out / "cross_validation.json").read_text())
     assert result["complete"] and result["n_clips"] == 72 and not result["missing"]
-    # A second seed with one fold is not yet averaged with the first.
+    # A second seed with one fold is not pooled with the first yet.
     two = cross_validate(*arguments, "--seeds", 1, "--folds", 1, cwd=workplace)
     result = json.loads((out / "cross_validation.json").read_text())
     assert [seed["seed"] for seed in result["seeds"]] == [0] and not result["complete"]
-    assert result["missing"] == ["seed 1, fold 0"] and result["uncounted"] == ["seed 1, which has only fold 1 yet"]
-    assert "uncounted: seed 1, which has only fold 1 yet" in two.stdout
+    assert result["missing"] == ["seed 1, fold 0"] and result["incomplete_seeds"] == [
+        "seed 1, which has only fold 1 yet"
+    ]
+    assert "not pooled: seed 1, which has only fold 1 yet" in two.stdout
     both = cross_validate(*arguments, "--seeds", 1, cwd=workplace)
     result = json.loads((out / "cross_validation.json").read_text())
     assert [seed["seed"] for seed in result["seeds"]] == [0, 1] and result["complete"], both.stderr
 
 
-def test_two_at_once_in_one_folder_are_one_too_many(workplace):
+def test_a_second_cross_validation_in_the_same_folder_is_refused(workplace):
     with lock_run_folder(workplace / "out"):
         done = cross_validate("--config", "net.yaml", "--out", "out", "--baseline", "none", cwd=workplace)
     assert done.returncode == 3 and f"process {os.getpid()}" in done.stderr
 
 
-def test_settings_of_folds_that_are_not_asked_for_are_kept_too(workplace):
+def test_other_settings_are_refused_even_if_only_other_folds_are_requested(workplace):
     arguments = ("--config", "net.yaml", "--out", "out", "--baseline", "none", "train.epochs=7")
     for others in (("--seeds", 5), ("--folds", 0)):
         done = cross_validate(*arguments, *others, cwd=workplace)
@@ -168,7 +170,7 @@ def test_settings_of_folds_that_are_not_asked_for_are_kept_too(workplace):
 
 
 @pytest.mark.parametrize("damage", ["rows", "evaluation"])
-def test_an_evaluation_that_is_not_whole_is_made_again(damage, workplace, tmp_path):
+def test_an_incomplete_evaluation_is_repeated(damage, workplace, tmp_path):
     out = shutil.copytree(workplace / "out", tmp_path / "out")
     before = json.loads((out / "cross_validation.json").read_text())
     table = out / "seed-0/fold-1/test/predictions.csv"
@@ -182,7 +184,7 @@ def test_an_evaluation_that_is_not_whole_is_made_again(damage, workplace, tmp_pa
     assert after["confusion"] == before["confusion"] and after["complete"]
 
 
-def test_a_damaged_checkpoint_stops_no_other_fold(workplace, tmp_path):
+def test_a_damaged_checkpoint_fails_its_fold_only(workplace, tmp_path):
     out = shutil.copytree(workplace / "out", tmp_path / "out")
     (out / "seed-0/fold-1/best.safetensors").write_bytes(b"noise" * 600)
     shutil.rmtree(out / "seed-0/fold-0")
@@ -193,56 +195,56 @@ def test_a_damaged_checkpoint_stops_no_other_fold(workplace, tmp_path):
     assert [fold["fold"] for fold in result["folds"]] == [0] and result["missing"] == ["seed 0, fold 1"]
 
 
-def test_the_same_checkpoints_hear_voices_that_are_enrolled(workplace, tmp_path):
+def test_with_adapt_the_same_checkpoints_are_evaluated_again_adapted_to_each_speaker(workplace, tmp_path):
     out = shutil.copytree(workplace / "out", tmp_path / "out")
     arguments = ("--config", "net.yaml", "--out", out, "--baseline", "none", "--adapt")
     weights = [(out / f"seed-0/fold-{fold}/best.safetensors").read_bytes() for fold in (0, 1)]
     done = cross_validate(*arguments, cwd=workplace)
-    assert done.returncode == 0 and "2 folds, 0 heard, 2 to do" in done.stdout, done.stdout + done.stderr
-    assert "NOT ONE PROTOCOL: only A has heard each voice before" in done.stdout
+    assert done.returncode == 0 and "2 folds, 0 finished, 2 to do" in done.stdout, done.stdout + done.stderr
+    assert "DIFFERENT PROTOCOLS: only A is adapted to each speaker" in done.stdout
     assert weights == [(out / f"seed-0/fold-{fold}/best.safetensors").read_bytes() for fold in (0, 1)]
-    alone, known = (json.loads((folder / "cross_validation.json").read_text()) for folder in (out, out / "enrolled"))
-    assert known["complete"] and "ADAPTED" in known["protocol"] and "ADAPTED" not in alone["protocol"]
-    assert [fold["alone"]["uar"] for fold in known["folds"]] == pytest.approx(alone["per_fold"]["uar"])
-    before, after = (read_cross_validation(folder) for folder in (out, out / "enrolled"))
-    for one, other in zip(before, after, strict=True):
-        assert one.predictions.paths == other.predictions.paths
-        assert abs(one.predictions.probabilities - other.predictions.probabilities).max() > 1e-3
-    comparison = json.loads((out / "enrolled/comparison.json").read_text())
-    assert (comparison["uar"]["a"], comparison["uar"]["b"]) == pytest.approx((known["uar"], alone["uar"]))
+    plain, adapted = (json.loads((folder / "cross_validation.json").read_text()) for folder in (out, out / "adapted"))
+    assert adapted["complete"] and "ADAPTED" in adapted["protocol"] and "ADAPTED" not in plain["protocol"]
+    assert [fold["without_adaptation"]["uar"] for fold in adapted["folds"]] == pytest.approx(plain["per_fold"]["uar"])
+    before, after = (read_cross_validation(folder) for folder in (out, out / "adapted"))
+    for a, b in zip(before, after, strict=True):
+        assert a.predictions.paths == b.predictions.paths
+        assert abs(a.predictions.probabilities - b.predictions.probabilities).max() > 1e-3
+    comparison = json.loads((out / "adapted/comparison.json").read_text())
+    assert (comparison["uar"]["a"], comparison["uar"]["b"]) == pytest.approx((adapted["uar"], plain["uar"]))
 
-    later = (out / "seed-0/fold-1/enrolled/evaluation.json").stat().st_mtime + 1
-    os.utime(out / "seed-0/fold-1/best.safetensors", (later, later))  # trained anew since
-    (out / "seed-0/fold-0/enrolled/evaluation.json").write_text("garbage")
+    later = (out / "seed-0/fold-1/adapted/evaluation.json").stat().st_mtime + 1
+    os.utime(out / "seed-0/fold-1/best.safetensors", (later, later))  # trained again since
+    (out / "seed-0/fold-0/adapted/evaluation.json").write_text("garbage")
     done = cross_validate(*arguments, cwd=workplace)
-    assert "2 folds, 0 heard, 2 to do" in done.stdout
+    assert "2 folds, 0 finished, 2 to do" in done.stdout
     os.utime(out / "seed-0/fold-1/best.safetensors", (later - 9, later - 9))
-    assert "2 folds, 2 heard, 0 to do" in cross_validate(*arguments, cwd=workplace).stdout
+    assert "2 folds, 2 finished, 0 to do" in cross_validate(*arguments, cwd=workplace).stdout
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
-    [("model.adapt=true", "every voice is enrolled already"), ("model={kind: classical}", "this model has none")],
+    ("setting", "message"),
+    [("model.adapt=true", "every fold is adapted already"), ("model={kind: classical}", "this model has none")],
 )
-def test_what_cannot_be_enrolled_is_refused_before_anything_is_trained(setting, told, workplace, tmp_path):
+def test_a_recipe_that_cannot_be_adapted_is_refused_before_any_training(setting, message, workplace, tmp_path):
     arguments = ("--config", "net.yaml", "--out", tmp_path / "new", "--baseline", "none", "--adapt", setting)
     done = cross_validate(*arguments, cwd=workplace)
-    assert done.returncode == 2 and told in done.stderr and not (tmp_path / "new").exists()
+    assert done.returncode == 2 and message in done.stderr and not (tmp_path / "new").exists()
 
 
-def test_no_process_is_no_cross_validation(workplace):
+def test_fewer_than_one_process_is_refused(workplace):
     done = cross_validate("--config", "net.yaml", "--processes", -1, cwd=workplace)
     assert done.returncode == 2 and "--processes" in done.stderr
 
 
-def test_a_folder_of_other_settings_is_refused_with_their_names(workplace):
+def test_a_folder_with_other_settings_is_refused_and_the_settings_are_named(workplace):
     done = cross_validate("--config", "net.yaml", "--out", "out", "optim.lr=0.5", "train.ema_decay=0.5", cwd=workplace)
     assert done.returncode == 2
     assert "optim.lr: 0.01 -> 0.5" in done.stderr and "train.ema_decay: 0.0 -> 0.5" in done.stderr
     assert "train.threads" not in done.stderr
 
 
-def test_a_clip_that_came_or_went_since_is_noticed(workplace, tiny_root, tmp_path):
+def test_a_clip_that_was_added_or_removed_since_is_noticed(workplace, tiny_root, tmp_path):
     root = shutil.copytree(tiny_root, tmp_path / "tiny")
     config = load_config(workplace / "net.yaml")
     dataset = load_dataset(config.data, progress=False)
@@ -253,7 +255,7 @@ def test_a_clip_that_came_or_went_since_is_noticed(workplace, tiny_root, tmp_pat
         plan_folds(config, fewer, workplace / "out", [0])
 
 
-def test_a_fold_without_its_speakers_is_skipped_aloud(workplace):
+def test_a_fold_without_its_speakers_is_skipped_with_a_reason(workplace):
     config = load_config(workplace / "net.yaml", ["data.protocol=luna5"])
     dataset = load_dataset(config.data, progress=False)
     folds, skipped = plan_folds(config, dataset, workplace / "new", [0, 1])
@@ -265,7 +267,7 @@ def test_a_fold_without_its_speakers_is_skipped_aloud(workplace):
 @pytest.mark.parametrize(
     ("protocol", "count"), [("loso", 6), ("kfold", 2), ("emobox6", 4), ("random", 1), ("cross_corpus", 2)]
 )
-def test_every_protocol_has_its_folds(protocol, count, workplace, tiny_root):
+def test_every_protocol_has_its_number_of_folds(protocol, count, workplace, tiny_root):
     config = load_config(workplace / "net.yaml", [f"data.protocol={protocol}"])
     dataset = load_dataset(config.data, progress=False)
     if protocol == "cross_corpus":
@@ -273,29 +275,29 @@ def test_every_protocol_has_its_folds(protocol, count, workplace, tiny_root):
         dataset = replace(dataset, utterances=tuple(renamed))
     folds, _ = plan_folds(config, dataset, workplace / "new", [0])
     assert len(folds) == count
-    assert all(("LEAKY" in fold.stamp) == (protocol == "random") for fold in folds)
+    assert all(("LEAKY" in fold.protocol) == (protocol == "random") for fold in folds)
 
 
-def test_each_process_has_its_device_and_its_share_of_the_cores(workplace, tmp_path, monkeypatch):
+def test_each_process_has_its_device_and_its_share_of_the_cpu_cores(workplace, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
     config = load_config(workplace / "net.yaml", ["train.threads=null"])
     out = tmp_path / "odd: #name"
     folds, _ = plan_folds(config, load_dataset(config.data, progress=False), out, [3])
-    place = Workers(5, ("cuda:0", "cuda:1"))
+    workers = Workers(5, ("cuda:0", "cuda:1"))
     for slot, device in enumerate(["cuda:0", "cuda:1", "cuda:0"]):
-        train, evaluate = fold_commands(folds[1], out, place, slot)
+        train, evaluate = fold_commands(folds[1], out, workers, slot)
         own = load_config(workplace / "net.yaml", [setting for setting in train if "." in setting and "=" in setting])
         assert (own.train.device, own.train.threads, own.train.seed, own.data.fold) == (device, 2, 3, 1)
         assert own.train.output == str(out / "seed-3/fold-1")
         assert evaluate[-2:] == ["--device", device] and "--resume" not in train
 
 
-def test_a_fold_that_fails_is_named_and_stops_no_other(workplace, tmp_path):
+def test_a_fold_that_fails_is_named_and_the_others_run(workplace, tmp_path):
     out = shutil.copytree(workplace / "out", tmp_path / "out")
     for number in (0, 1):
         shutil.rmtree(out / f"seed-0/fold-{number}/test")
-    (out / "seed-0/fold-0/last.safetensors").write_bytes(b"spoilt")
-    (out / "seed-0/fold-0/previous.safetensors").write_bytes(b"spoilt")
+    (out / "seed-0/fold-0/last.safetensors").write_bytes(b"damaged")
+    (out / "seed-0/fold-0/previous.safetensors").write_bytes(b"damaged")
     done = cross_validate("--config", "net.yaml", "--out", out, "--baseline", "none", cwd=workplace)
     assert done.returncode == 7, done.stdout + done.stderr
     assert "seed 0 fold 0: FAILED with exit code 7: error:" in done.stdout
@@ -305,7 +307,7 @@ def test_a_fold_that_fails_is_named_and_stops_no_other(workplace, tmp_path):
     assert result["protocol"] == "kfold fold 1, speaker-independent"
 
 
-def test_a_signal_reaches_the_fold_which_saves_and_the_same_command_goes_on(workplace, tmp_path):
+def test_a_signal_reaches_the_fold_which_saves_and_the_same_command_continues(workplace, tmp_path):
     settings = ["data.protocol=speakers", "data.test_speakers=[5, 6]", "data.valid_speakers=[3, 4]", "train.epochs=100"]
     arguments = ["--config", "net.yaml", "--out", str(tmp_path / "out"), "--baseline", "none", *settings]
     command = [sys.executable, str(ROOT / "scripts/cross_validate.py"), *arguments]
@@ -315,10 +317,10 @@ def test_a_signal_reaches_the_fold_which_saves_and_the_same_command_goes_on(work
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    said, complaint = process.communicate(timeout=120)
-    assert process.returncode == 143, said + complaint
-    assert "stopped with 1 of 1 runs to do; the same command goes on" in said
-    assert "stopped; go on with" in (run / "log.txt").read_text()  # it saved and said so
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 143, out + err
+    assert "stopped with 1 of 1 runs to do; the same command continues" in out
+    assert "stopped; go on with" in (run / "log.txt").read_text()  # it saved
     assert not _alive(int((run / ".lock").read_text()))
     done = cross_validate(*arguments, cwd=workplace)
     assert done.returncode == 0, done.stdout + done.stderr

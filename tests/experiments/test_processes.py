@@ -1,4 +1,4 @@
-"""Commands side by side: how many, in which slot, what comes of those that fail, and signals."""
+"""Parallel commands: how many at a time, in which slot, what a failure does, and signals."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ import pytest
 
 import serx
 from serx.errors import DiskError
-from serx.experiments.processes import Job, run_side_by_side
+from serx.experiments.processes import Job, run_in_parallel
 
 
 def job(name, folder, *programs, arguments=lambda slot: []) -> Job:
@@ -22,11 +22,13 @@ def job(name, folder, *programs, arguments=lambda slot: []) -> Job:
 
 def run(jobs, slots, threads=1):
     ended = []
-    stopped = run_side_by_side(jobs, slots, threads, lambda one, code, seconds: ended.append((one.name, code)))
+    stopped = run_in_parallel(
+        jobs, slots, threads, lambda ended_job, code, seconds: ended.append((ended_job.name, code))
+    )
     return ended, stopped
 
 
-def test_a_job_runs_its_commands_in_turn_until_one_fails(tmp_path):
+def test_a_job_runs_its_commands_one_after_another_until_one_fails(tmp_path):
     jobs = [
         job("good", tmp_path, "print('one')", "print('two')"),
         job("bad", tmp_path, "print('three')", "raise SystemExit(4)", "print('never')"),
@@ -39,15 +41,15 @@ def test_a_job_runs_its_commands_in_turn_until_one_fails(tmp_path):
     assert (tmp_path / "after/log.txt").read_text() == "3\n"
 
 
-def test_a_terminals_ctrl_c_reaches_a_job_through_us_alone(tmp_path):
+def test_a_job_has_its_own_session_so_that_ctrl_c_does_not_reach_it_twice(tmp_path):
     run([job("own", tmp_path, "import os; print(os.getsid(0) == os.getpid())")], slots=1)
     assert (tmp_path / "own/log.txt").read_text() == "True\n"
 
 
-def test_no_more_run_at_a_time_than_there_are_slots_and_each_slot_has_one(tmp_path):
+def test_each_slot_runs_one_job_at_a_time(tmp_path):
     program = (
         "import glob, os, sys, time\n"
-        "os.mkdir(sys.argv[1])\n"  # fails where another job is in the same slot
+        "os.mkdir(sys.argv[1])\n"  # fails if another job uses the same slot
         "time.sleep(0.3)\n"
         "print(len(glob.glob(sys.argv[1][:-1] + '*')))\n"
         "os.rmdir(sys.argv[1])\n"
@@ -55,17 +57,17 @@ def test_no_more_run_at_a_time_than_there_are_slots_and_each_slot_has_one(tmp_pa
     jobs = [job(f"{i}", tmp_path, program, arguments=lambda slot: [str(tmp_path / f"slot{slot}")]) for i in range(5)]
     ended, _ = run(jobs, slots=2)
     assert sorted(ended) == [(f"{i}", 0) for i in range(5)]
-    beside = [int((tmp_path / f"{i}/log.txt").read_text()) for i in range(5)]  # how many each saw, itself among them
-    assert max(beside) <= 2
+    running = [int((tmp_path / f"{i}/log.txt").read_text()) for i in range(5)]  # how many each saw, itself included
+    assert max(running) <= 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_passed_on_once_and_nothing_else_begins(number, tmp_path):
+def test_a_signal_is_passed_on_once_and_no_further_job_starts(number, tmp_path):
     program = (
         "import signal, sys, time\n"
         "def note(number, frame):\n"
-        "    print('told', number, flush=True)\n"
-        "    time.sleep(0.5)\n"  # saving takes its time; a second signal would show
+        "    print('received', number, flush=True)\n"
+        "    time.sleep(0.5)\n"  # as long as saving takes; a second signal would be printed
         "    sys.exit(128 + number)\n"
         "for s in (2, 15): signal.signal(s, note)\n"
         "print('ready', flush=True)\n"
@@ -74,15 +76,15 @@ def test_a_signal_is_passed_on_once_and_nothing_else_begins(number, tmp_path):
     jobs = [job(f"{i}", tmp_path, program, "print('next')") for i in range(3)]
     logs = [tmp_path / f"{i}/log.txt" for i in range(2)]
 
-    def tell():
+    def send():
         while not all(log.exists() and "ready" in log.read_text() for log in logs):
             time.sleep(0.02)
         os.kill(os.getpid(), number)
 
-    threading.Thread(target=tell, daemon=True).start()
+    threading.Thread(target=send, daemon=True).start()
     ended, stopped = run(jobs, slots=2)
     assert stopped == number and ended == []
-    assert [log.read_text() for log in logs] == [f"ready\ntold {int(number)}\n"] * 2
+    assert [log.read_text() for log in logs] == [f"ready\nreceived {int(number)}\n"] * 2
     assert not (tmp_path / "2").exists()
 
 
@@ -97,7 +99,7 @@ def test_an_error_leaves_no_process_behind(tmp_path):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
-def test_a_script_stops_as_if_told_to_when_who_asked_for_it_is_killed(tmp_path):
+def test_a_command_stops_as_on_sigterm_when_its_parent_is_killed(tmp_path):
     script = (
         "import time\n"
         "from serx.cli import common as commands\n"
@@ -110,14 +112,14 @@ def test_a_script_stops_as_if_told_to_when_who_asked_for_it_is_killed(tmp_path):
         "commands.run(main, None)\n"
     )
     log = tmp_path / "log.txt"
-    asking = (
+    parent_program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from serx.experiments.processes import Job, run_side_by_side\n"
+        "from serx.experiments.processes import Job, run_in_parallel\n"
         f"job = Job('one', lambda slot: [[sys.executable, '-c', {script!r}]], Path({str(log)!r}))\n"
-        "run_side_by_side([job], 1, 1, print)\n"
+        "run_in_parallel([job], 1, 1, print)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", asking], cwd=Path(serx.__file__).parents[1]) as parent:
+    with subprocess.Popen([sys.executable, "-c", parent_program], cwd=Path(serx.__file__).parents[1]) as parent:
         wait_for(log, "ready")
         parent.kill()
     wait_for(log, f"saved {int(signal.SIGTERM)}")
@@ -126,5 +128,5 @@ def test_a_script_stops_as_if_told_to_when_who_asked_for_it_is_killed(tmp_path):
 def wait_for(log, words, seconds=60):
     end = time.monotonic() + seconds
     while not (log.exists() and words in log.read_text()):
-        assert time.monotonic() < end, f"{log} never said {words!r}"
+        assert time.monotonic() < end, f"{log} never contained {words!r}"
         time.sleep(0.02)
