@@ -81,7 +81,7 @@ def test_a_published_recipe_trains_on_its_corpora(path, corpora, tmp_path):
 def test_the_override_named_in_a_recipes_header_separates_the_speakers(path, corpora):
     header = path.read_text().split("data:\n")[0]
     assert "claim" in header.splitlines()[0].lower()
-    assert f"--config configs/published/{path.stem}.yaml" in header
+    assert f"--config published/{path.stem} " in header
     override = re.search(r"data\.protocol=\w+", header).group()
     for overrides, independent in (((), False), ((override,), True)):
         config = small_config(path, corpora, *overrides)
