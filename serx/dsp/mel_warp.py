@@ -2,8 +2,8 @@
 
 A mel power spectrogram has no phase, so both changes are one reading of it at other points:
 
-    pitch    a shift by the ratio r moves what was at frequency f to r f. The mel power of the shifted clip is therefore
-             the clip's own spectrum under filters that are evaluated at r f.
+    pitch    a shift by the ratio r takes frequency f to r f. The mel power of the shifted clip is therefore the clip's
+             own spectrum under filters that are evaluated at r f.
     time     a stretch by the rate v reads the frames 0, v, 2 v, ...; between two frames by linear interpolation.
 
 Pitch ratios are P / 128. The filter banks of all of them are cached, and each clip of a batch picks its own.

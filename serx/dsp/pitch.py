@@ -32,6 +32,9 @@ class PitchTrack(NamedTuple):
     Attributes:
         semitones: `(B, N, 1)` above 27.5 Hz; 0 in unvoiced frames.
         voicing: `(B, N, 1)` in [0, 1].
+
+    >>> PitchTrack(semitones=torch.zeros(1, 63, 1), voicing=torch.zeros(1, 63, 1)).voicing.shape
+    torch.Size([1, 63, 1])
     """
 
     semitones: Tensor

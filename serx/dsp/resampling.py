@@ -39,7 +39,7 @@ def change_speed(waveform: Tensor, lengths: Tensor, steps: Tensor, slowest: int)
         slowest: the least of `steps` that can occur, a Python number. It bounds the width of the output.
 
     Returns:
-        The waveform `(B, ceil(T * 128 / slowest))` and the lengths `ceil(length * 128 / steps)`.
+        The waveform `(B, ceil(T / min(slowest, 128)) * 128)` and the lengths `ceil(length * 128 / steps)`.
 
     >>> tone = torch.sin(torch.arange(1600) * 0.1)[None]
     >>> fast, lengths = change_speed(tone, torch.tensor([1600]), torch.tensor([160]), slowest=128)

@@ -93,8 +93,8 @@ def change_pitch(waveform: Tensor, lengths: Tensor, steps: Tensor, bounds: tuple
     tempos = (RATIO_STEPS / bounds[1], RATIO_STEPS / bounds[0])
 
     def change(part: Tensor, tempos: tuple[float, float], size: int, steps: Tensor) -> Tensor:
-        over = torch.full_like(steps, RATIO_STEPS)
-        return read_at(_stretch(part, over, steps, tempos, _stretched_size(part, tempos), window), steps, size)
+        ones = torch.full_like(steps, RATIO_STEPS)
+        return read_at(_stretch(part, ones, steps, tempos, _stretched_size(part, tempos), window), steps, size)
 
     size, unchanged, tempo = waveform.shape[1], steps == RATIO_STEPS, RATIO_STEPS / steps
     return map_similar_ratios(change, CPU_CHUNK, tempo, tempos, unchanged, waveform, lengths, lengths, size, steps)
@@ -145,9 +145,9 @@ def change_pitch_and_tempo(
     return changed, new_lengths
 
 
-def _ceil_ratio(size: int, over: int, under: int) -> int:
-    """`size * over / under`, rounded up."""
-    return -(-size * over // under)
+def _ceil_ratio(size: int, numerator: int, denominator: int) -> int:
+    """`size * numerator / denominator`, rounded up."""
+    return -(-size * numerator // denominator)
 
 
 def _stretched_size(waveform: Tensor, tempos: tuple[float, float]) -> int:
@@ -156,44 +156,45 @@ def _stretched_size(waveform: Tensor, tempos: tuple[float, float]) -> int:
 
 
 def _stretch(
-    waveform: Tensor, over: Tensor, under: Tensor, tempos: tuple[float, float], size: int, window: int
+    waveform: Tensor, numerator: Tensor, denominator: Tensor, tempos: tuple[float, float], size: int, window: int
 ) -> Tensor:
-    """The first `size` samples of each clip of `(B, T)` at tempo `over / under`, which lies within `tempos`."""
+    """The first `size` samples of each clip of `(B, T)` at tempo `numerator / denominator`, within `tempos`."""
     hop = window // OVERLAP
     hann = _hann_window(window, waveform.device)
-    # Frames -1, 0, 1 ... are centered on multiples of hop. Frame -1 and those past the end make the overlap complete
-    # everywhere, so that the sum of the squared windows is the constant 1.5 * OVERLAP / 4.
+    # Frames -1, 0, 1 ... are centered on multiples of hop. Frame -1 and those past the end make the overlap of every
+    # sample complete, so that the sum of the squared windows is the constant 1.5 * OVERLAP / 4.
     last = -(-(waveform.shape[1] + window // 2) // hop)  # this frame and the next contain no sample of the clip
     padded = F.pad(waveform, (window // 2 + hop, window // 2 + (last + 1) * hop - waveform.shape[1]))
     spectrum = torch.fft.rfft(padded.unfold(1, window, hop) * hann)
     frames = 1 - (-(size + window // 2) // hop)
     position = torch.arange(-1, frames - 1, device=waveform.device)
-    source = torch.div(2 * position * over[:, None] + under[:, None], 2 * under[:, None], rounding_mode="floor")
-    source[:, 0] = -1  # at every tempo, so that no clip slips before frame 0
+    twice = 2 * denominator[:, None]
+    source = torch.div(2 * position * numerator[:, None] + denominator[:, None], twice, rounding_mode="floor")  # k(j)
+    source[:, 0] = -1  # at any tempo, so that no clip slips before frame 0
     passed = (source - position).abs()  # slips up to a frame: k(j) - j changes by one at each
     slips = math.ceil(max(min(frames, (last + 1) / tempo) * abs(tempo - 1) for tempo in tempos))
-    source = 1 + _in_row(source.clamp(max=last), spectrum)
-    turned = _turns(spectrum, source, passed, slips)
-    rows = _take(spectrum, source).mul_(_take(turned, _in_row(passed.clamp(max=slips), turned)))
+    source = 1 + _flat_index(source.clamp(max=last), spectrum)
+    phasors = _phasors(spectrum, source, passed, slips)
+    rows = _take(spectrum, source).mul_(_take(phasors, _flat_index(passed.clamp(max=slips), phasors)))
     return _overlap_add(torch.fft.irfft(rows, n=window), hann)[:, window // 2 + hop :][:, :size]
 
 
-def _in_row(index: Tensor, frames: Tensor) -> Tensor:
+def _flat_index(index: Tensor, frames: Tensor) -> Tensor:
     """Turns each clip's `index (B, M)` of its frames into one of `frames (B, N, bins)` flattened to `(B * N, bins)`."""
     return index + torch.arange(len(frames), device=frames.device)[:, None] * frames.shape[1]
 
 
 def _take(frames: Tensor, index: Tensor) -> Tensor:
-    """`frames (B, N, bins)` at an `index (B, M)` from `_in_row`: one flat gather, twice as fast as two indices."""
+    """`frames (B, N, bins)` at an `index (B, M)` from `_flat_index`: one flat gather, twice as fast as two indices."""
     return frames.flatten(0, 1).index_select(0, index.flatten()).unflatten(0, index.shape)
 
 
-def _turns(spectrum: Tensor, source: Tensor, passed: Tensor, slips: int) -> Tensor:
+def _phasors(spectrum: Tensor, source: Tensor, passed: Tensor, slips: int) -> Tensor:
     """Phasors `(B, > slips, bins)` between the slips, of magnitude 1; undefined past a clip's last slip."""
     # Slip 0 is a placeholder: the frame that would follow frame -1 does follow it, and its turn is 1.
     count = (slips // _BLOCK + 1) * _BLOCK
-    wanted = torch.arange(count, device=spectrum.device).expand(len(spectrum), count).contiguous()
-    after = torch.searchsorted(passed, wanted).clamp(1, passed.shape[1] - 1)  # the first frame after each slip
+    slip = torch.arange(count, device=spectrum.device).expand(len(spectrum), count).contiguous()
+    after = torch.searchsorted(passed, slip).clamp(1, passed.shape[1] - 1)  # the first frame after each slip
     expected = _take(spectrum, source.gather(1, after - 1) + 1)
     actual = _take(spectrum, source.gather(1, after))
     turn = expected.mul_(actual.conj_physical_()).add_(_TINY)

@@ -1,4 +1,4 @@
-"""Mel filters equal librosa's; products in bands equal the dense product; shifted filters move a tone."""
+"""Mel filters equal librosa's; products in bands equal the dense product; shifted filters shift the pitch."""
 
 import librosa
 import numpy as np

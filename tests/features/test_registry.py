@@ -1,12 +1,13 @@
-"""Features of one's own: registered by name, used in a configuration, and checked like the shipped ones."""
+"""User-defined features: registered by name, used in a configuration, and checked like the shipped ones."""
 
 import pytest
 import torch
 
 from serx.config.loader import load
-from serx.errors import ConfigError
+from serx.errors import CheckpointError, ConfigError
 from serx.features import FeaturesConfig, FeatureStack, Views, feature_names, register_feature
 from serx.features.registry import _FEATURES
+from serx.inference.predictor import Predictor
 from serx.recognizer import Recognizer
 from serx.testing import check_feature
 from tests.conftest import RATE, batched
@@ -104,6 +105,15 @@ def test_an_unknown_feature_is_an_error_that_names_known_ones_and_the_import_opt
     assert message.startswith(f"{path}:3: features.stack.1: unknown feature 'jitter'")
     assert all(name in message for name in (*feature_names(), "waveform"))
     assert "--import MODULE" in message
+
+
+def test_a_checkpoint_with_an_unknown_feature_is_an_error_that_names_the_import_option(trained):
+    register_band_levels()
+    path = trained("features.stack=[logmel, band_levels]", "train.epochs=1")
+    assert Predictor.load(path, torch.device("cpu")).recognizer.features.config.stack == ("logmel", "band_levels")
+    del _FEATURES["band_levels"]  # as in a process that does not import the module
+    with pytest.raises(CheckpointError, match="unknown feature 'band_levels'.*--import MODULE"):
+        Predictor.load(path, torch.device("cpu"))
 
 
 def test_a_misspelled_feature_is_an_error_that_suggests_the_right_name():
