@@ -49,19 +49,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Cross-validates and prints the pooled result; with --compare or --table prints finished results only."""
     if arguments.compare:
-        from serx.evaluation import compare_cross_validations
+        from serx.evaluation.comparison import compare_cross_validations
 
         print(compare_cross_validations(*map(Path, arguments.compare)), end="")
         return 0
     if arguments.table:
-        from serx.evaluation import comparison_table
+        from serx.evaluation.comparison import comparison_table
 
         print(comparison_table([Path(folder) for folder in arguments.table]), end="")
         return 0
     if not arguments.config:
         raise ConfigError("--config is missing: give a recipe, or --compare or --table with finished cross-validations")
     from serx.config.loader import load_config
-    from serx.evaluation import compare_cross_validations
+    from serx.evaluation.comparison import compare_cross_validations
     from serx.evaluation.pooling import format_cross_validation
     from serx.experiments.cross_validation import (
         ADAPTED,

@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Evaluates every condition, and prints and writes the table."""
     from serx.device import choose_device
-    from serx.evaluation import load_held_out, stress_test
-    from serx.evaluation.stress import format_stress_test, write_stress_test
+    from serx.evaluation.held_out import load_held_out
+    from serx.evaluation.stress import format_stress_test, stress_test, write_stress_test
 
     path = Path(arguments.checkpoint)
     out = Path(arguments.out or path.parent)

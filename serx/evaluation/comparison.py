@@ -44,6 +44,14 @@ def compare(a: Sequence[FoldResult], b: Sequence[FoldResult], resamples: int = R
 
     Raises:
         DataError: A and B tested different clips or have different labels.
+
+    >>> def result(*probabilities_of_happy):
+    ...     p = np.array([[happy, 1 - happy] for happy in probabilities_of_happy])
+    ...     clips = ("a.wav", "b.wav"), ("ann", "ben"), (None, None), (None, None), np.array([0, 0])
+    ...     return FoldResult(0, 0, "kfold fold 0", Predictions(*clips, p, ("happy", "sad")))
+    >>> accuracy = compare([result(0.9, 0.8)], [result(0.9, 0.3)])["accuracy"]
+    >>> accuracy["difference"], accuracy["better"], accuracy["worse"]
+    (0.5, 1, 0)
     """
     runs_a, runs_b = _by_seed(a), _by_seed(b)
     _check_same_clips(runs_a, runs_b)

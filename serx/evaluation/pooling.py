@@ -36,6 +36,10 @@ class FoldResult:
     Attributes:
         protocol: the protocol stamp of the fold's evaluation.
         without_adaptation: UAR and accuracy of the same clips without speaker adaptation, if the model was adapted.
+
+    >>> p = Predictions(("a.wav",), ("ann",), (None,), (None,), np.array([0]), np.array([[0.9, 0.1]]), ("happy", "sad"))
+    >>> FoldResult(seed=0, fold=2, protocol="loso fold 2", predictions=p).predictions.predicted
+    array([0])
     """
 
     seed: int

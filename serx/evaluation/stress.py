@@ -95,7 +95,7 @@ def stress_test(held: HeldOut, noise: str | None = None, progress: bool = True) 
     adapt, rate, protocol = config.model.adapt, config.data.sample_rate, held.protocol
     counts: list[np.ndarray] = []
     rows: list[dict[str, Any]] = []
-    load = cache(lambda folder: read_folder(folder, rate))
+    load = cache(lambda folder: [torch.as_tensor(recording) for recording in read_folder(folder, rate)])
     planned = conditions(noise)
     # All recordings are loaded before the first prediction, so that a wrong folder is refused at once.
     transforms = [load_recordings([c.transform] if c.transform else [], load, device) for c in planned]

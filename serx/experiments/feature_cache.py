@@ -32,9 +32,11 @@ class CachedFeatures(FeatureStack):
         super().__init__(config, sample_rate)
         self.cache = cache
 
-    def forward(self, waveform: Tensor, lengths: Tensor, warp: Warp | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, waveform: Tensor, lengths: Tensor | None = None, warp: Warp | None = None
+    ) -> tuple[Tensor, Tensor]:
         """`waveform (B, T)`, `lengths (B,)` -> `features (B, F, N)`, `frames (B,)`."""
-        if warp is not None or waveform.device.type != "cpu":
+        if lengths is None or warp is not None or waveform.device.type != "cpu":
             return super().forward(waveform, lengths, warp)
         samples = waveform.numpy()
         keys = [hash(row[:length].tobytes()) for row, length in zip(samples, lengths.tolist(), strict=True)]

@@ -19,6 +19,7 @@ from serx.training.console import echo
 from serx.training.run_folder import BEST
 
 LOG = "log.txt"
+SERX = (sys.executable, "-m", "serx")
 
 
 @dataclass(frozen=True)
@@ -156,9 +157,6 @@ def evaluate_command(fold: Fold, evaluation: str, workers: Workers, slot: int, p
     """
     best, out, device = str(fold.folder / BEST), str(fold.folder / evaluation), workers.device(slot, fold.config)
     return [*SERX, "evaluate", "--checkpoint", best, "--out", out, "--part", part, "--device", device]
-
-
-SERX = (sys.executable, "-m", "serx")
 
 
 def _last_error(log: Path, start: int) -> str:

@@ -93,6 +93,10 @@ def plan_settings(
 
     Raises:
         ConfigError: a key that cannot be tried, a text that is no list of values, or an invalid combination.
+
+    >>> settings = plan_settings("mlp", ["data.root=corpora/ravdess"], ["optim.lr=[0.0002, 0.0005]"])
+    >>> [setting.name for setting in settings]
+    ['as it is', 'optim.lr=0.0002', 'optim.lr=0.0005']
     """
     grid = [_values(text) for text in tried]
     keys = [key for key, _ in grid]

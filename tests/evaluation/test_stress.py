@@ -12,7 +12,8 @@ from serx.augment.compose import augment
 from serx.data.batches import make_batch_source
 from serx.data.dataset import load_dataset
 from serx.errors import DataError
-from serx.evaluation import evaluate, load_held_out
+from serx.evaluation import evaluate
+from serx.evaluation.held_out import load_held_out
 from serx.evaluation.stress import DisturbedAudio, conditions, format_stress_test, stress_test, write_stress_test
 from serx.plots import figure_array, stress_figure
 from serx.plots.style import RED

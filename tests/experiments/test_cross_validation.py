@@ -261,7 +261,7 @@ def test_a_fold_without_its_speakers_is_skipped_with_a_reason(workplace):
     folds, skipped = plan_folds(config, dataset, workplace / "new", [0, 1])
     assert {fold.number for fold in folds} == {0, 4}  # of actors 1 to 6: fold 1 has no validation, 2 and 3 no test
     assert [(fold.seed, fold.number) for fold in folds] == sorted((fold.seed, fold.number) for fold in folds)
-    assert len(skipped) == 3 and "fold 2: none of RAVDESS speakers 10 11 12 19 20 is here" in skipped[1]
+    assert len(skipped) == 3 and "fold 2: RAVDESS speakers 10 11 12 19 20 are all missing" in skipped[1]
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_a_signal_reaches_the_fold_which_saves_and_the_same_command_continues(wo
     out, err = process.communicate(timeout=120)
     assert process.returncode == 143, out + err
     assert "stopped with 1 of 1 runs to do; the same command continues" in out
-    assert "stopped; go on with" in (run / "log.txt").read_text()  # it saved
+    assert "stopped; continue with" in (run / "log.txt").read_text()  # it saved
     assert not _alive(int((run / ".lock").read_text()))
     done = cross_validate(*arguments, cwd=workplace)
     assert done.returncode == 0, done.stdout + done.stderr
