@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from serx.augment.compose import LowPass
+from serx.augment import LowPass
 from serx.config.loader import load_config
 from serx.data.audit import Audit, audit_dataset
 from serx.data.batches import make_batch_source

@@ -54,5 +54,5 @@ def test_a_run_binds_its_recordings_to_the_transforms_that_want_them(tiny_config
     soundfile.write(tmp_path / "hum.wav", 0.1 * np.sin(np.arange(9000)), 16_000)
     config = tiny_config(f"augment.waveform=[{{kind: background_noise, folder: {tmp_path}}}, {{kind: gain}}]")
     first, second = Run(config, ("angry", "sad"), torch.device("cpu"), pretrained=False).waveform_transforms
-    assert isinstance(first, TransformWithRecordings) and first.bank.longest == 9000
+    assert isinstance(first, TransformWithRecordings) and first.recordings.longest == 9000
     assert second.kind == "gain"

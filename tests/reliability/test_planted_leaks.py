@@ -1,4 +1,4 @@
-"""Fifty leaks planted in files on disk, one at a time: each refused with the offenders; the clean corpus passes."""
+"""Fifty leaks planted in files on disk, one at a time: each raises with the offenders, and the clean corpus passes."""
 
 import csv
 import io
@@ -17,17 +17,19 @@ from serx.errors import LeakError
 from tests.conftest import RATE
 
 PARTS = {"01": "train", "02": "train", "03": "valid", "04": "valid", "05": "test", "06": "test"}
-STATEMENTS = ("01", "03", "05")  # the emotions of the tiny corpus
+EMOTIONS = ("01", "03", "05")  # codes of the emotions of the tiny corpus
 
 
 def clip(actor: str, emotion: str = "03", song: bool = False) -> Path:
     return Path(f"Actor_{actor}") / f"03-{'02' if song else '01'}-{emotion}-01-01-01-{actor}.wav"
 
 
-def data_of(root: Path, cache: Path, *more: str):
+def data_of(root: Path, cache: Path, *overrides: str):
     (cache / "c.yaml").write_text(f"data: {{root: {root}, cache: {cache}}}\nmodel: {{kind: mlp}}\n")
     speakers = ["data.protocol=speakers", "data.test_speakers=[5, 6]", "data.valid_speakers=[3, 4]"]
-    return load_config(cache / "c.yaml", [*([] if "data.protocol=manifest" in more else speakers), *more]).data
+    return load_config(
+        cache / "c.yaml", [*([] if "data.protocol=manifest" in overrides else speakers), *overrides]
+    ).data
 
 
 def check(config) -> None:
@@ -38,7 +40,7 @@ def check(config) -> None:
 def clean(tiny_root, tmp_path) -> Path:
     """Eighteen clips: six actors, three emotions."""
     for actor in PARTS:
-        for emotion in STATEMENTS:
+        for emotion in EMOTIONS:
             target = tmp_path / "clean" / clip(actor, emotion)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(tiny_root / clip(actor, emotion), target)
@@ -63,41 +65,41 @@ DISGUISES: dict[str, Disguise] = {
     "upside down": lambda _, x: ("wav", encoded(-x, "WAV", "PCM_16")),
     "a little louder": lambda _, x: ("wav", encoded(1.5 * x, "WAV", "FLOAT")),
 }
-PAIRS = [("01", "05"), ("02", "03"), ("04", "06"), ("06", "01")]  # from this actor, to that one
+PAIRS = [("01", "05"), ("02", "03"), ("04", "06"), ("06", "01")]  # copied from, copied to
 
 
 def plant_copies(root: Path, config) -> int:
-    """A clip of one actor among those of another, in the place of his own, in nine disguises."""
+    """Replaces a clip of one actor by a copy of another actor's, in nine encodings."""
     planted = 0
     for disguise in DISGUISES.values():
-        for one, other in PAIRS:
-            source, place = root / clip(one), root / clip(other)
-            own = place.read_bytes()
+        for source_actor, target_actor in PAIRS:
+            source, target = root / clip(source_actor), root / clip(target_actor)
+            original = target.read_bytes()
             suffix, content = disguise(source.read_bytes(), soundfile.read(source, dtype="float32")[0])
-            place.unlink()
-            copy = place.with_suffix(f".{suffix}")
+            target.unlink()
+            copy = target.with_suffix(f".{suffix}")
             copy.write_bytes(content)
             with pytest.raises(LeakError) as caught:
                 check(config)
             assert source.name in str(caught.value) and copy.name in str(caught.value)
             copy.unlink()
-            place.write_bytes(own)
+            target.write_bytes(original)
             planted += 1
     return planted
 
 
 def plant_spellings(root: Path, folder: Path, cache: Path) -> int:
-    """A manifest that lists one actor under other spellings, or his songs, in another part."""
+    """Manifests that list one actor under two spellings, or an actor's songs, in two parts."""
     planted = 0
     spellings = ("7", "07", "Actor_07", " actor 7 ")
-    for (one, other), song in [*((pair, False) for pair in permutations(spellings, 2)), (("7", "07"), True),
+    for (first, second), song in [*((pair, False) for pair in permutations(spellings, 2)), (("7", "07"), True),
                                (("07", "Actor_07"), True)]:  # fmt: skip
-        names = {"01": one, "05": other}
+        names = {"01": first, "05": second}
         rows = [
             [root / clip(actor, emotion), ["neutral", "happy", "angry"][i], names.get(actor, actor), part,
              "song" if song and actor == "05" else "speech"]
             for actor, part in PARTS.items()
-            for i, emotion in enumerate(STATEMENTS)
+            for i, emotion in enumerate(EMOTIONS)
         ]  # fmt: skip
         table = folder / "own.csv"
         with table.open("w", newline="") as file:
@@ -109,7 +111,7 @@ def plant_spellings(root: Path, folder: Path, cache: Path) -> int:
 
 
 @pytest.mark.slow
-def test_of_fifty_planted_leaks_none_passes_and_the_clean_corpus_does(clean, tmp_path, record_figure):
+def test_each_of_fifty_planted_leaks_raises_and_the_clean_corpus_passes(clean, tmp_path, record_figure):
     cache = tmp_path / "cache"
     cache.mkdir()
     check(data_of(clean, cache))
@@ -119,7 +121,7 @@ def test_of_fifty_planted_leaks_none_passes_and_the_clean_corpus_does(clean, tmp
     record_figure(f"{planted} planted leaks: 0 passed; 0 false alarms")
 
 
-def test_a_doubled_folder_under_another_actor_is_refused_and_under_the_same_one_counted_once(clean, tmp_path):
+def test_a_copied_folder_raises_under_another_actor_and_counts_once_under_the_same_one(clean, tmp_path):
     cache = tmp_path / "cache"
     cache.mkdir()
     shutil.copytree(clean / "Actor_01", clean / "again" / "Actor_01")
@@ -132,8 +134,8 @@ def test_a_doubled_folder_under_another_actor_is_refused_and_under_the_same_one_
         check(data_of(clean, cache, "data.test_speakers=[21]"))
 
 
-def test_ravdess_s_own_quirks_raise_no_alarm(clean, tmp_path):
-    """One actor's clip stands there twice under two names, and some files are stereo."""
+def test_the_known_irregularities_of_ravdess_pass(clean, tmp_path):
+    """One clip occurs twice under two names, and some files are stereo."""
     cache = tmp_path / "cache"
     cache.mkdir()
     first = clean / clip("05", "03")
@@ -145,31 +147,31 @@ def test_ravdess_s_own_quirks_raise_no_alarm(clean, tmp_path):
     check(data_of(clean, cache))
     after = load_dataset(data_of(clean, cache), progress=False)
     assert len(after.utterances) == 19
-    assert after.digests == before.digests  # the mean of two equal channels is the one
+    assert after.digests == before.digests  # the mean of two equal channels equals each of them
 
 
-NOTE = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 90000\n"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 90000\n"
 
 
-def test_odd_files_of_real_corpora_are_kept_or_set_aside_by_name(tiny_root, tmp_path):
-    """CREMA-D's clip without audio and its misspelled one, git-lfs notes, macOS's shadows, RAVDESS's songs."""
-    root, cache = tmp_path / "odd", tmp_path / "cache"
+def test_irregular_files_of_real_corpora_are_used_or_skipped_with_their_name(tiny_root, tmp_path):
+    """CREMA-D's clip without audio and its misspelled one, git-lfs pointers, macOS side files, RAVDESS's songs."""
+    root, cache = tmp_path / "irregular", tmp_path / "cache"
     root.mkdir(), cache.mkdir()
     good = (tiny_root / clip("01")).read_bytes()
-    odd = {
+    files = {
         "1076_MTI_SAD_XX.wav": encoded(np.zeros(0, np.float32), "WAV", "PCM_16"),
         "1040_ITH_SAD_X.wav": good,
-        "1001_DFA_ANG_XX.wav": NOTE,
+        "1001_DFA_ANG_XX.wav": LFS_POINTER,
         "._03-01-03-01-01-01-07.wav": bytes(4096),
         "03-02-03-01-01-01-07.wav": good,
         "03-01-05-01-01-01-08.wav": good,
     }
-    for name, content in odd.items():
+    for name, content in files.items():
         (root / name).write_bytes(content)
     dataset = load_dataset(data_of(root, cache), progress=False)
     assert {u.path.name for u in dataset.utterances} == {"1040_ITH_SAD_X.wav", "03-01-05-01-01-01-08.wav"}
-    told = {note.split(": ")[0].removeprefix("set aside "): note for note in dataset.notes}
-    assert "1076_MTI_SAD_XX.wav" in told["(empty)"]
-    assert "1001_DFA_ANG_XX.wav" in told["(not_audio)"]
-    assert "03-02-03-01-01-01-07.wav" in told["(style)"]
-    assert "._03-01-03-01-01-01-07.wav" in told["(hidden)"]
+    notes = {note.split(": ")[0].removeprefix("skipped "): note for note in dataset.notes}
+    assert "1076_MTI_SAD_XX.wav" in notes["(empty)"]
+    assert "1001_DFA_ANG_XX.wav" in notes["(not_audio)"]
+    assert "03-02-03-01-01-01-07.wav" in notes["(style)"]
+    assert "._03-01-03-01-01-01-07.wav" in notes["(hidden)"]

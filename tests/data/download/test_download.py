@@ -1,4 +1,4 @@
-"""Downloading, against a server on this machine: cut, resumed, lied to, and whole at the end or not there at all."""
+"""Downloads from a local server with faults: resumed, verified, and at the end complete or absent."""
 
 import hashlib
 import io
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from serx.data.download import fetch as fetching
-from serx.data.download import sources as downloads
+from serx.data.download import fetch as fetch_module
+from serx.data.download import sources
 from serx.data.download.fetch import fetch, get
 from serx.data.download.sources import SOURCES, Archive, Source, download
 from serx.errors import ConfigError, DataError, DiskError
@@ -25,12 +25,12 @@ MD5 = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves `server.files`; `server.faults` are used up one a request."""
+    """Serves `server.files`; each request uses up one of `server.faults`."""
 
     def do_GET(self):
         server, path = self.server, self.path.split("?")[0]
-        asked = self.headers.get("Range")
-        server.asked.append((path, asked))
+        requested = self.headers.get("Range")
+        server.requests.append((path, requested))
         fault = server.faults.pop(0) if server.faults else ""
         content = server.files.get(path)
         if fault.isdigit():
@@ -44,14 +44,14 @@ class Handler(BaseHTTPRequestHandler):
         if content is None:
             self.send_error(404)
             return
-        start = int(asked[6:-1]) if asked and fault != "no ranges" else 0
+        start = int(requested[6:-1]) if requested and fault != "no ranges" else 0
         if start > len(content):
             self.send_error(416)
             return
-        self.send_response(206 if asked and fault != "no ranges" else 200)
-        if asked and fault != "no ranges":
-            told = 0 if fault == "another range" else start
-            self.send_header("Content-Range", f"bytes {told}-{len(content) - 1}/{len(content)}")
+        self.send_response(206 if requested and fault != "no ranges" else 200)
+        if requested and fault != "no ranges":
+            first = 0 if fault == "another range" else start
+            self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         rest = content[start:]
@@ -63,105 +63,105 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(fetching, "PATIENCE_SECONDS", 0.001)
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.files, made.faults, made.asked = {"/a.zip": CONTENT}, [], []
-    made.url = f"http://127.0.0.1:{made.server_port}"
-    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    monkeypatch.setattr(fetch_module, "FIRST_WAIT_SECONDS", 0.001)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.files, server.faults, server.requests = {"/a.zip": CONTENT}, [], []
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield made
-    made.shutdown()
-    made.server_close()
+    yield server
+    server.shutdown()
+    server.server_close()
 
 
-def bring(server, path: Path, size=SIZE, digest=MD5) -> Path:
+def fetch_file(server, path: Path, size=SIZE, digest=MD5) -> Path:
     return fetch(f"{server.url}/a.zip", path, size, digest, progress=False)
 
 
-def test_a_file_arrives_and_is_not_fetched_again(server, tmp_path):
-    path = bring(server, tmp_path / "deep" / "a.zip")
+def test_a_file_is_downloaded_once(server, tmp_path):
+    path = fetch_file(server, tmp_path / "deep" / "a.zip")
     assert path.read_bytes() == CONTENT
-    bring(server, path)
-    assert len(server.asked) == 1
+    fetch_file(server, path)
+    assert len(server.requests) == 1
     assert [p.name for p in path.parent.iterdir()] == ["a.zip"]
 
 
-def test_a_cut_connection_is_taken_up_where_it_was_cut(server, tmp_path):
+def test_a_cut_connection_resumes_where_it_was_cut(server, tmp_path):
     server.faults = ["cut", "cut", "500", "cut"]
-    assert bring(server, tmp_path / "a.zip").read_bytes() == CONTENT
-    starts = [int(asked[6:-1]) for _, asked in server.asked if asked]
+    assert fetch_file(server, tmp_path / "a.zip").read_bytes() == CONTENT
+    starts = [int(requested[6:-1]) for _, requested in server.requests if requested]
     assert starts == sorted(starts) and starts[0] == len(CONTENT) // 2
 
 
-def test_a_download_stopped_yesterday_goes_on_today(server, tmp_path):
+def test_a_partial_file_of_an_earlier_process_is_resumed(server, tmp_path):
     (tmp_path / "a.zip.part").write_bytes(CONTENT[:1000])
-    assert bring(server, tmp_path / "a.zip").read_bytes() == CONTENT
-    assert server.asked == [("/a.zip", "bytes=1000-")]
+    assert fetch_file(server, tmp_path / "a.zip").read_bytes() == CONTENT
+    assert server.requests == [("/a.zip", "bytes=1000-")]
 
 
 @pytest.mark.parametrize("fault", ["no ranges", "another range"])
-def test_a_server_that_answers_another_range_never_gives_a_mixed_file(fault, server, tmp_path):
+def test_a_server_that_sends_another_range_never_gives_a_mixed_file(fault, server, tmp_path):
     (tmp_path / "a.zip.part").write_bytes(b"?" * 1000)
     server.faults = [fault] * 2
     if fault == "no ranges":
-        assert bring(server, tmp_path / "a.zip").read_bytes() == CONTENT
+        assert fetch_file(server, tmp_path / "a.zip").read_bytes() == CONTENT
     else:
         with pytest.raises(DataError, match="md5"):
-            bring(server, tmp_path / "a.zip")
-        assert bring(server, tmp_path / "a.zip").read_bytes() == CONTENT
+            fetch_file(server, tmp_path / "a.zip")
+        assert fetch_file(server, tmp_path / "a.zip").read_bytes() == CONTENT
 
 
-def test_a_part_that_is_none_of_the_file_is_thrown_away(server, tmp_path):
+def test_a_partial_file_that_the_server_rejects_is_deleted(server, tmp_path):
     (tmp_path / "a.zip.part").write_bytes(CONTENT[:1000])
     server.faults = ["416"]
-    assert bring(server, tmp_path / "a.zip").read_bytes() == CONTENT
+    assert fetch_file(server, tmp_path / "a.zip").read_bytes() == CONTENT
 
 
-def test_another_content_is_refused_by_its_digest_and_deleted(server, tmp_path):
+def test_another_content_raises_by_its_digest_and_is_deleted(server, tmp_path):
     server.files["/a.zip"] = CONTENT[:-1] + b"x"
     with pytest.raises(DataError, match=MD5):
-        bring(server, tmp_path / "a.zip")
+        fetch_file(server, tmp_path / "a.zip")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_longer_answer_is_cut_off_and_refused(server, tmp_path):
+def test_a_longer_answer_is_cut_off_and_raises(server, tmp_path):
     server.files["/a.zip"] = CONTENT * 20
     with pytest.raises(DataError, match="longer"):
-        bring(server, tmp_path / "a.zip")
+        fetch_file(server, tmp_path / "a.zip")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_server_that_stays_broken_is_given_up_and_what_came_is_kept(server, tmp_path):
+def test_a_server_that_stays_broken_raises_and_the_partial_file_is_kept(server, tmp_path):
     server.faults = ["cut"] + ["503"] * 50
     with pytest.raises(DataError, match=r"503.*are kept, run the command again"):
-        bring(server, tmp_path / "a.zip")
+        fetch_file(server, tmp_path / "a.zip")
     assert (tmp_path / "a.zip.part").stat().st_size == len(CONTENT) // 2
     server.faults = []
-    assert bring(server, tmp_path / "a.zip").read_bytes() == CONTENT
+    assert fetch_file(server, tmp_path / "a.zip").read_bytes() == CONTENT
 
 
-def test_a_file_that_is_gone_is_told_at_once(server, tmp_path):
+def test_a_missing_file_raises_without_a_retry(server, tmp_path):
     server.files.clear()
     with pytest.raises(DataError, match="404"):
-        bring(server, tmp_path / "a.zip")
-    assert len(server.asked) == 1
+        fetch_file(server, tmp_path / "a.zip")
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
     "url", ["http://example.org/a", "ftp://127.0.0.1/a", "file:///etc/passwd", "http://localhost.x/a"]
 )
-def test_only_https_is_spoken_and_no_redirect_leads_out_of_it(url, server, tmp_path):
+def test_only_https_is_allowed_also_in_redirects(url, server, tmp_path):
     with pytest.raises(ConfigError, match="https"):
         fetch(url, tmp_path / "a", 1, MD5)
     server.faults = [f"to {url}"]
     with pytest.raises((ConfigError, DataError), match="https|not allowed"):
-        bring(server, tmp_path / "a.zip")
+        fetch_file(server, tmp_path / "a.zip")
 
 
-def test_too_little_room_is_told_before_anything_is_fetched(server, tmp_path):
+def test_too_little_free_space_raises_before_any_request(server, tmp_path):
     with pytest.raises(DiskError, match="MB free"):
-        bring(server, tmp_path / "a.zip", size=1 << 60)
-    assert not server.asked
+        fetch_file(server, tmp_path / "a.zip", size=1 << 60)
+    assert not server.requests
 
 
 def corpus_zip(names) -> bytes:
@@ -180,7 +180,7 @@ def offer(server, monkeypatch, content: bytes, clips: int) -> None:
     monkeypatch.setitem(SOURCES, "ravdess", Source("a license", (archive,)))
 
 
-def test_a_corpus_is_fetched_unpacked_and_counted_once(server, tmp_path, monkeypatch):
+def test_a_corpus_is_downloaded_unpacked_and_counted_once(server, tmp_path, monkeypatch):
     offer(server, monkeypatch, corpus_zip(["Actor_01/a.wav", "Actor_01/b.wav", "Actor_01/._a.wav"]), 2)
     folder = download("ravdess", tmp_path, progress=False)
     assert sorted(p.relative_to(tmp_path).as_posix() for p in folder.rglob("*.wav"))[1:] == [
@@ -188,63 +188,65 @@ def test_a_corpus_is_fetched_unpacked_and_counted_once(server, tmp_path, monkeyp
     ]  # fmt: skip
     assert [p.name for p in tmp_path.iterdir()] == ["ravdess"]
     download("ravdess", tmp_path, progress=False)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
-def test_a_hostile_archive_with_a_right_digest_is_refused_unwritten(server, tmp_path, monkeypatch):
+def test_a_hostile_archive_with_the_right_digest_raises_and_writes_nothing(server, tmp_path, monkeypatch):
     offer(server, monkeypatch, corpus_zip(["a.wav", "../../evil.wav"]), 1)
     with pytest.raises(DataError, match=r"evil\.wav.*nothing was unpacked"):
         download("ravdess", tmp_path / "in" / "root", progress=False)
     assert not list(tmp_path.rglob("*.wav"))
 
 
-def test_missing_clips_are_counted(server, tmp_path, monkeypatch):
+def test_missing_clips_raise_with_their_number(server, tmp_path, monkeypatch):
     offer(server, monkeypatch, corpus_zip(["a.wav"]), 2)
-    with pytest.raises(DataError, match="1 clips arrived, 2 were published"):
+    with pytest.raises(DataError, match="has 1 clips instead of 2"):
         download("ravdess", tmp_path, progress=False)
 
 
-def note_hash(content: bytes) -> str:
+def pointer_hash(content: bytes) -> str:
     oid = hashlib.sha256(content).hexdigest()
-    note = f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n"
-    return hashlib.sha1(f"blob {len(note)}\0{note}".encode()).hexdigest()
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n"
+    return hashlib.sha1(f"blob {len(pointer)}\0{pointer}".encode()).hexdigest()
 
 
-def test_crema_d_comes_clip_by_clip_each_checked_and_goes_on_where_it_stopped(server, tmp_path, monkeypatch):
+def test_crema_d_is_downloaded_clip_by_clip_each_verified_and_resumes(server, tmp_path, monkeypatch):
     clips = {f"10{i:02d}_DFA_ANG_XX.wav": bytes([i]) * 100 for i in range(1, 13)}
-    tree = [{"path": name, "sha": note_hash(content)} for name, content in clips.items()]
+    tree = [{"path": name, "sha": pointer_hash(content)} for name, content in clips.items()]
     server.files |= {f"/files/{name}": content for name, content in clips.items()}
     server.files["/list"] = json.dumps({"tree": [*tree, {"path": "README", "sha": ""}], "truncated": False}).encode()
-    monkeypatch.setattr(downloads, "_CREMAD_LIST", f"{server.url}/list")
-    monkeypatch.setattr(downloads, "_CREMAD_FILES", f"{server.url}/files/")
-    monkeypatch.setattr(downloads, "_CREMAD_CLIPS", 12)
+    monkeypatch.setattr(sources, "_CREMAD_LIST", f"{server.url}/list")
+    monkeypatch.setattr(sources, "_CREMAD_FILES", f"{server.url}/files/")
+    monkeypatch.setattr(sources, "_CREMAD_CLIPS", 12)
     first = next(iter(clips))
-    server.files[f"/files/{first}"] = b"version https://git-lfs.github.com/spec/v1\n"  # the note in place of the clip
-    with pytest.raises(DataError, match=rf"1 of 12 clips did not arrive: {first}"):
+    server.files[f"/files/{first}"] = (
+        b"version https://git-lfs.github.com/spec/v1\n"  # the git-lfs pointer in place of the clip
+    )
+    with pytest.raises(DataError, match=rf"1 of 12 clips are missing: {first}"):
         download("cremad", tmp_path, progress=False)
     server.files[f"/files/{first}"] = clips[first]
-    server.asked.clear()
+    server.requests.clear()
     folder = download("cremad", tmp_path, progress=False)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == clips
-    assert len(server.asked) == 2  # the list and the clip that was missing
+    assert len(server.requests) == 2  # the list and the clip that was missing
     for evil in ("../evil.wav", "a/b.wav", ".wav", "a b.wav"):
         server.files["/list"] = json.dumps({"tree": [*tree[1:], {"path": evil, "sha": ""}]}).encode()
         with pytest.raises(DataError, match="newer serx"):
             download("cremad", tmp_path, progress=False)
 
 
-def test_the_hash_of_a_note_is_gits():
-    assert downloads._is_named(b"what is up, doc?", "bd9dbf5aae1a3862dd1526723246b20206e5fc37")  # Pro Git, 10.2
-    assert downloads._is_named(b"audio", note_hash(b"audio"))
-    assert not downloads._is_named(b"audiO", note_hash(b"audio"))
+def test_the_hash_of_a_pointer_is_git_s():
+    assert sources._matches(b"what is up, doc?", "bd9dbf5aae1a3862dd1526723246b20206e5fc37")  # Pro Git, 10.2
+    assert sources._matches(b"audio", pointer_hash(b"audio"))
+    assert not sources._matches(b"audiO", pointer_hash(b"audio"))
 
 
-def test_a_small_answer_is_never_large(server):
+def test_an_answer_longer_than_allowed_raises(server):
     with pytest.raises(DataError, match="more than 10 bytes"):
         get(f"{server.url}/a.zip", 10)
 
 
-def test_what_is_published_is_spelt_plausibly():
+def test_urls_and_digests_are_well_formed():
     for source in SOURCES.values():
         for archive in source.archives:
             kind, _, digest = archive.digest.partition(":")
@@ -252,10 +254,10 @@ def test_what_is_published_is_spelt_plausibly():
 
 
 @pytest.mark.parametrize(
-    ("corpus", "told"), [("tess", "doi.org"), ("savee", "Register"), ("nothing", "ravdess, emodb")]
+    ("corpus", "message"), [("tess", "doi.org"), ("savee", "Register"), ("nothing", "ravdess, emodb")]
 )
-def test_the_script_shows_the_licence_and_says_what_to_do_by_hand(corpus, told, tmp_path):
+def test_the_command_prints_the_license_and_the_steps_by_hand(corpus, message, tmp_path):
     command = [sys.executable, str(ROOT / "scripts/download.py"), corpus, "--root", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert corpus == "nothing" or SOURCES[corpus].license in done.stdout
