@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from serx.augment import compose as A
+import serx.augment as A
 from serx.augment.compose import augment
 from serx.augment.mel_warp import MelWarp
 from serx.augment.mixing import mix

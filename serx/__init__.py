@@ -14,12 +14,12 @@ The package from the ground up; each room imports only rooms above it in this li
     dsp            pure functions on (B, T) and (B, N, F): spectra, mel, pitch, resampling, vocoder, filters, noise
     plots          numbers in, figures out
     features       log-mel, MFCC, chroma ...: modules made of dsp; normalizer
-    augment        waveform and spectrogram transforms, and their composition
     models         one file an architecture; registry
-    testing        checks for models, features and transforms of your own
     metrics        UAR, intervals, calibration, confusion: arrays in, numbers out
     ood            out-of-distribution detector: is a recording unlike those of training?
     data           audio files, corpora, manifests, labels, protocols, leaks, cache, batches; synthetic, download
+    augment        waveform and spectrogram transforms, and their composition
+    testing        checks for models, features and transforms of your own
     recognizer     features + normalizer + model: waveform, lengths -> logits
     config         the YAML of a run: loaded, overridden, checked
     device         which device, precision and threads

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from serx.augment.compose import (
+from serx.augment import (
     BandPass,
     Clipping,
     Crop,
@@ -21,8 +21,8 @@ from serx.augment.compose import (
     Speed,
     Telephone,
     TimeStretch,
-    augment,
 )
+from serx.augment.compose import augment
 from serx.augment.mel_warp import MelWarp
 from serx.data.batches import DeviceAudio, StreamedAudio, make_batch_source
 from serx.data.dataset import load_dataset, split_dataset

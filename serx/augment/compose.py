@@ -1,72 +1,164 @@
-"""Augmentation of training clips: the lists of transforms a run may choose from, and how they are applied."""
+"""`Compose` applies a list of transforms to batches, in training and in any loop; `AugmentConfig` configures a run."""
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from serx.augment.crop import Crop, Shift
-from serx.augment.filters import BandPass, Equalizer, HighPass, LowPass
-from serx.augment.level import Clipping, Gain, PolarityInversion
-from serx.augment.masks import FrequencyMask, TimeMask
 from serx.augment.mel_warp import MelWarp
-from serx.augment.noise import BackgroundNoise, Noise
-from serx.augment.reverb import ImpulseResponse, Reverb
-from serx.augment.speed_and_pitch import PitchShift, PitchTempo, Speed, TimeStretch
-from serx.augment.telephone import Telephone
-from serx.augment.transform import Transform
+from serx.augment.recordings import TransformWithRecordings, Waveforms, load_recordings
+from serx.augment.transform import (
+    AnySpectrogramTransform,
+    AnyWaveformTransform,
+    SpectrogramTransform,
+    Transform,
+)
 from serx.base_config import BaseConfig
 from serx.seeding import ClipRandom, derive
 
-# Random streams keep the names they were first given, so that a run resumed or repeated draws what it drew before.
+# Random streams keep the names under which they were first derived, so that a resumed or repeated run draws the same.
 _FIRST_NAMES = {
     "background_noise": "noise_files",
     "impulse_response": "room_files",
     "polarity_inversion": "polarity",
     "mel_warp": "fused",
 }
-CPU_NUMBERS = 1 << 20  # at a time on a CPU: a whole batch of waveforms leaves the cache with every transform
-
-WaveformTransform = Annotated[
-    Noise
-    | Gain
-    | PolarityInversion
-    | Clipping
-    | Crop
-    | Shift
-    | Speed
-    | PitchShift
-    | TimeStretch
-    | PitchTempo
-    | LowPass
-    | HighPass
-    | BandPass
-    | Equalizer
-    | Telephone
-    | Reverb
-    | ImpulseResponse
-    | BackgroundNoise,
-    Field(discriminator="kind"),
-]
-SpectrogramTransform = Annotated[TimeMask | FrequencyMask, Field(discriminator="kind")]
+CPU_NUMBERS = 1 << 20  # at a time on a CPU: a whole batch would leave the cache with every transform
 
 
 def stream_name(kind: str) -> str:
-    """The name under which a transform's randomness is derived."""
+    """The name under which the random stream of a kind of transform is derived."""
     return _FIRST_NAMES.get(kind, kind)
 
 
 class AugmentConfig(BaseConfig):
-    """Two lists of transforms, applied in order to training clips only, and mixtures of clips."""
+    """The `augment` section: what is done to training clips, and to them only.
 
-    waveform: tuple[WaveformTransform, ...] = ()
-    spectrogram: tuple[SpectrogramTransform, ...] = ()
-    mel_warp: MelWarp | None = None  # pitch and stretch within the mel front end, between the two lists
-    mixstyle: float = Field(0.0, ge=0, le=1)  # probability that a clip is lent another's long-term spectrum; 0 is off
-    mixup: float = Field(0.0, ge=0)  # alpha of the Beta distribution of mixing weights (Zhang et al. 2018); 0 is off
-    cutmix: float = Field(0.0, ge=0)  # the same for stretches of other clips pasted in (Yun et al. 2019)
+    Args:
+        waveform: transforms of waveforms, applied in order.
+        spectrogram: transforms of normalized features, applied in order.
+        mel_warp: pitch shift and time stretch inside the mel front end.
+        mixstyle: probability that a clip gets statistics of another one; 0 is off.
+        mixup: alpha of the Beta distribution of mixup's weights; 0 is off.
+        cutmix: the same for cutmix. If both are on, each batch uses one of them.
+
+    >>> config = AugmentConfig(waveform=[{"kind": "noise", "snr_db": [5, 30]}, {"kind": "reverb"}], mixup=0.2)
+    >>> [transform.kind for transform in config.waveform]
+    ['noise', 'reverb']
+    """
+
+    waveform: tuple[AnyWaveformTransform, ...] = ()
+    spectrogram: tuple[AnySpectrogramTransform, ...] = ()
+    mel_warp: MelWarp | None = None
+    mixstyle: float = Field(0.0, ge=0, le=1)
+    mixup: float = Field(0.0, ge=0)
+    cutmix: float = Field(0.0, ge=0)
+
+
+class Compose:
+    """Transforms applied one after the other, each clip of a batch with its own random parameters.
+
+    Args:
+        transforms: all of waveforms or all of spectrograms.
+        sample_rate: samples per second. For spectrograms, frames per second; the shipped masks do not use it.
+        recordings: waveforms `(T,)` at `sample_rate` for each folder that a transform names. Other folders are read
+            from disk, and resampled.
+
+    Raises:
+        ValueError: the list mixes waveform and spectrogram transforms, or an item is no transform.
+        serx.errors.DataError: a folder is missing or holds no audio file that can be read.
+
+    >>> from serx.augment import Noise, PitchShift
+    >>> augment = Compose([PitchShift(p=0.4, semitones=(-2, 2)), Noise(p=0.5)], sample_rate=16000)
+    >>> waveform, lengths = torch.rand(4, 16000), torch.tensor([16000, 12000, 8000, 16000])
+    >>> new_waveform, new_lengths = augment(waveform, lengths, generator=torch.Generator().manual_seed(0))
+    >>> new_waveform.shape
+    torch.Size([4, 16000])
+
+    For epochs that can be repeated, key the random numbers by clip:
+
+    >>> first, _ = augment(waveform, clips=[10, 11, 12, 13], seed=0, epoch=3)
+    >>> second, _ = augment(waveform[1:3], clips=[11, 12], seed=0, epoch=3)
+    >>> torch.allclose(first[1:3], second, atol=1e-5)
+    True
+    """
+
+    def __init__(
+        self,
+        transforms: Sequence[Transform],
+        sample_rate: float = 16_000,
+        recordings: Mapping[str, Waveforms] | None = None,
+    ) -> None:
+        for transform in transforms:
+            if not (hasattr(transform, "draw") and hasattr(transform, "apply")):
+                raise ValueError(f"{transform!r} is no transform: it needs the methods draw and apply")
+        on_spectrograms = [isinstance(transform, SpectrogramTransform) for transform in transforms]
+        if any(on_spectrograms) and not all(on_spectrograms):
+            raise ValueError("waveform and spectrogram transforms are mixed; make one Compose of each")
+        self.sample_rate = float(sample_rate)
+        self._ndim = 3 if any(on_spectrograms) else 2
+        given = dict(recordings or {})
+
+        def load(folder: str) -> Waveforms:
+            return given[folder] if folder in given else _read_folder(folder, round(self.sample_rate))
+
+        self.transforms = load_recordings(transforms, load, torch.device("cpu"))
+        self._on_device = {torch.device("cpu"): self.transforms}
+
+    def __call__(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        clips: Tensor | Sequence[int] | None = None,
+        seed: int = 0,
+        epoch: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """The transformed batch and its lengths; `x` is left unchanged.
+
+        Args:
+            x: waveforms `(B, T)` or spectrograms `(B, F, N)`, float32, zero beyond `lengths`, on any device.
+            lengths: `(B,)` int64, samples or frames of each clip; the whole width if None.
+            generator: decides the random numbers; torch's global one if None.
+            clips: `(B,)` integers, one id for each clip. The random numbers of a clip then depend on
+                `(seed, epoch, id)` only, whatever the batch; no generator is used.
+
+        Raises:
+            ValueError: a shape or type does not fit, or both `generator` and `clips` are given.
+        """
+        if x.ndim != self._ndim or x.dtype != torch.float32:
+            shape = "waveforms (B, T)" if self._ndim == 2 else "spectrograms (B, F, N)"
+            raise ValueError(f"got shape {tuple(x.shape)} and {x.dtype}; {shape} of torch.float32 are expected")
+        size, device = x.shape[-1], x.device
+        lengths = torch.full((len(x),), size, device=device) if lengths is None else lengths.to(device)
+        if clips is None:
+            ids = torch.empty(len(x), dtype=torch.int64, device="cpu" if generator is None else generator.device)
+            ids.random_(generator=generator)
+        elif generator is not None:
+            raise ValueError("both generator and clips are given; the random numbers follow from one of them")
+        else:
+            ids = torch.as_tensor(clips)
+        for name, values in (("lengths", lengths), ("clips", ids)):
+            if values.shape != (len(x),) or values.is_floating_point():
+                raise ValueError(
+                    f"{name}: got shape {tuple(values.shape)} of {values.dtype}; ({len(x)},) integers expected"
+                )
+        ids = ids.long().to(device, non_blocking=True)
+        return augment(self._loaded(device), x, lengths, ids, self.sample_rate, seed, epoch)
+
+    def _loaded(self, device: torch.device) -> tuple[Transform, ...]:
+        """The transforms with their recordings on `device`, which are copied there once."""
+        if device not in self._on_device:
+            self._on_device[device] = tuple(
+                each.to(device) if isinstance(each, TransformWithRecordings) else each for each in self.transforms
+            )
+        return self._on_device[device]
+
+    def __repr__(self) -> str:
+        items = [each.transform if isinstance(each, TransformWithRecordings) else each for each in self.transforms]
+        return f"Compose({items}, sample_rate={self.sample_rate:g})"
 
 
 def augment(
@@ -78,24 +170,33 @@ def augment(
     seed: int,
     epoch: int,
 ) -> tuple[Tensor, Tensor]:
-    """Applies `transforms` in order, each with parameters keyed by (seed, its place, epoch, clip).
+    """Applies `transforms` in order, each with parameters that follow from (seed, its position, epoch, clip).
+
+    `Compose` and the trainer both call this.
 
     Args:
+        transforms: with their recordings, on the device of `x`.
         x: `(B, T)` waveforms or `(B, F, N)` spectrograms.
         lengths: `(B,)` samples or frames.
-        clips: `(B,)` int64, the clips' numbers in the corpus.
-        rate: samples or frames a second.
+        clips: `(B,)` int64, the ids of the clips.
+        rate: samples or frames per second.
     """
     chunk = max(1, CPU_NUMBERS // x.shape[1:].numel()) if x.device.type == "cpu" else len(x)
     parts = zip(x.split(chunk), lengths.split(chunk), clips.split(chunk), strict=True)
-    augmented = [_in_turn(transforms, *part, rate, seed, epoch) for part in parts]
+    augmented = [_apply_in_order(transforms, *part, rate, seed, epoch) for part in parts]
     return torch.cat([x for x, _ in augmented]), torch.cat([lengths for _, lengths in augmented])
 
 
-def _in_turn(
+def _apply_in_order(
     transforms: Sequence[Transform], x: Tensor, lengths: Tensor, clips: Tensor, rate: float, seed: int, epoch: int
 ) -> tuple[Tensor, Tensor]:
-    for place, transform in enumerate(transforms):
-        random = ClipRandom(clips, derive(seed, f"augment/{stream_name(transform.kind)}", place, epoch))
+    for position, transform in enumerate(transforms):
+        random = ClipRandom(clips, derive(seed, f"augment/{stream_name(transform.kind)}", position, epoch))
         x, lengths = transform.apply(x, lengths, transform.draw(lengths, random, rate))
     return x, lengths
+
+
+def _read_folder(folder: str, sample_rate: int) -> Waveforms:
+    from serx.data.audio import read_folder  # noqa: PLC0415 - takes a second, and few lists need it
+
+    return read_folder(folder, sample_rate)

@@ -1,4 +1,4 @@
-"""Transforms of where a clip begins and ends: a random window, and a shift in time."""
+"""Transforms of the position in time: a random crop, and a shift."""
 
 from typing import Literal, NamedTuple
 
@@ -7,21 +7,33 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from serx.augment.transform import Probability, Range
-from serx.base_config import BaseConfig
+from serx.augment.transform import Probability, Range, WaveformTransform, register_transform
 from serx.dsp.batching import read_from, valid_mask
 from serx.seeding import ClipRandom
 
 
 class CropParams(NamedTuple):
-    """`start (B,)` in samples and the window's `size`, a host number."""
+    """The first sample of each window, `start (B,)`, and their `size` in samples, a Python int."""
 
     start: Tensor
     size: int
 
 
-class Crop(BaseConfig):
-    """A window of `seconds` from a random place; a shorter clip is kept whole. Every clip is cropped."""
+@register_transform
+class Crop(WaveformTransform):
+    """Cuts a window of fixed duration at a random position. Shorter clips are kept whole. Every clip is cropped.
+
+    A crop of less than about 1 s often loses the words that carry the emotion.
+
+    Args:
+        seconds: duration of the window.
+
+    >>> import torch
+    >>> from serx.augment import Compose
+    >>> waveform, lengths = Compose([Crop(seconds=0.5)])(torch.ones(2, 16000), torch.tensor([16000, 4000]))
+    >>> waveform.shape, lengths
+    (torch.Size([2, 8000]), tensor([8000, 4000]))
+    """
 
     kind: Literal["crop"] = "crop"
     seconds: float = Field(2.3, gt=0)
@@ -36,10 +48,22 @@ class Crop(BaseConfig):
         return cropped.mul_(valid_mask(lengths, cropped.shape[1])), lengths
 
 
-class Shift(BaseConfig):
-    """Moves the clip later, or earlier, by `seconds`, its length kept: zeros come in, samples fall out.
+@register_transform
+class Shift(WaveformTransform):
+    """Moves a clip later (positive) or earlier in time. Its length stays: zeros enter, samples leave at the other end.
 
-    No clip moves by more than half its length, so that no utterance is lost whole.
+    A clip moves by at most half its length, so speech is never lost completely. Shifts much longer than the silence
+    around the speech cut words off.
+
+    Args:
+        p: probability of a change, per clip.
+        seconds: range of the shift, uniform.
+
+    >>> import torch
+    >>> from serx.augment import Compose
+    >>> shift = Compose([Shift(p=1.0, seconds=(2, 2))], sample_rate=1)
+    >>> shift(torch.tensor([[1.0, 2, 3, 4, 5]]))[0]
+    tensor([[0., 0., 1., 2., 3.]])
     """
 
     kind: Literal["shift"] = "shift"
@@ -53,13 +77,13 @@ class Shift(BaseConfig):
 
     def apply(self, x: Tensor, lengths: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         size = x.shape[1]
-        # As far as a clip may be moved; a CPU waits for nothing when it reads how far one is.
+        # The largest possible offset. On a CPU the largest of this batch can be read without waiting for a device.
         margin = int(params.abs().max()) if x.device.type == "cpu" else size // 2
-        moved = _read_rows(F.pad(x, (margin, margin)), margin - params, size)
-        return moved.mul_(valid_mask(lengths, size)), lengths
+        shifted = _read_rows(F.pad(x, (margin, margin)), margin - params, size)
+        return shifted.mul_(valid_mask(lengths, size)), lengths
 
 
 def _read_rows(x: Tensor, start: Tensor, size: int) -> Tensor:
-    """`size` samples of each clip of `x (B, T)` from its own `start (B,)` on, at most T - size."""
+    """`size` samples of each clip of `x (B, T)` from its `start (B,)`, which is at most T - size."""
     rows = torch.arange(len(x), device=x.device) * x.shape[1]
     return read_from(x.flatten(), rows + start, size)

@@ -1,7 +1,7 @@
-"""Filters without delay, each clip by its own cut-offs: low-, high- and band-pass, and a random equalizer.
+"""Filters, each clip with its own cut-offs: low-, high- and band-pass, and a random equalizer.
 
-The responses are those of Butterworth filters, 1 / sqrt(1 + (f / cutoff)^(2 order)): -3 dB at the cut-off, then
-6 * order dB an octave; and of the parametric equalizer's peaks. Only magnitudes are applied, so speech stays in place.
+The magnitude responses are those of Butterworth filters, 1 / sqrt(1 + (f / cutoff)^(2 order)): -3 dB at the cut-off,
+then 6 order dB per octave; and of the peaks of a parametric equalizer. The phase is zero, so nothing is delayed.
 """
 
 import math
@@ -11,29 +11,33 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from serx.augment.transform import PositiveRange, Probability, Range, log_uniform
-from serx.base_config import BaseConfig
+from serx.augment.transform import (
+    PositiveRange,
+    Probability,
+    Range,
+    WaveformTransform,
+    log_uniform,
+    register_transform,
+)
 from serx.dsp.batching import valid_mask
 from serx.dsp.fft_filter import high_pass_response, low_pass_response, peak_response, shape_spectrum
 from serx.seeding import ClipRandom
 
-_MARGIN_SECONDS = 0.25  # after which the sharpest filter below is 100 dB down
+_MARGIN_SECONDS = 0.25  # of silence around a clip; by then the sharpest filter's response has fallen by 100 dB
 
 
-def _audible(hertz: tuple[float, float]) -> tuple[float, float]:
+def _above_50_hz(hertz: tuple[float, float]) -> tuple[float, float]:
     if hertz[0] < 50:
-        raise ValueError(f"{list(hertz)} begins below 50 Hz, where filters ring for longer than a syllable")
+        raise ValueError(f"{list(hertz)} begins below 50 Hz, where a filter rings for longer than a syllable")
     return hertz
 
 
-Hertz = Annotated[PositiveRange, AfterValidator(_audible)]
-
-
+Hertz = Annotated[PositiveRange, AfterValidator(_above_50_hz)]
 Order = Annotated[int, Field(ge=1, le=8)]
 
 
 class FilterParams(NamedTuple):
-    """`on (B,)`; cut-offs `(B,)` in cycles a sample; `margin`, a host number."""
+    """`on (B,)` bool; cut-offs `(B,)` in cycles per sample, or None; the `margin` in samples, a Python int."""
 
     on: Tensor
     low: Tensor | None
@@ -41,10 +45,23 @@ class FilterParams(NamedTuple):
     margin: int
 
 
-class LowPass(BaseConfig):
-    """Takes away what lies above a cut-off from `cutoff_hz`, as a cheap microphone or a codec does.
+@register_transform
+class LowPass(WaveformTransform):
+    """Removes what lies above a cut-off, as a cheap microphone or a codec does.
 
-    Below about 2 kHz consonants and the brightness that marks anger and joy are gone.
+    Cut-offs below about 2 kHz remove consonants and the brightness that marks anger and joy.
+
+    Args:
+        p: probability of the filter, per clip.
+        cutoff_hz: range of the cut-off, uniform in octaves, at least 50 Hz.
+        order: 6 dB per octave each, 1 to 8.
+
+    >>> import torch
+    >>> from serx.augment import Compose
+    >>> tone = torch.sin(torch.arange(16000) * 2 * torch.pi * 4000 / 16000)[None]
+    >>> filtered, _ = Compose([LowPass(p=1.0, cutoff_hz=(2000, 2000), order=4)])(tone)
+    >>> round(20 * torch.log10(filtered[0, 4000:12000].std() / tone[0, 4000:12000].std()).item())  # dB, an octave above
+    -24
     """
 
     kind: Literal["low_pass"] = "low_pass"
@@ -59,10 +76,23 @@ class LowPass(BaseConfig):
         return _pass(x, lengths, params, self.order), lengths
 
 
-class HighPass(BaseConfig):
-    """Takes away what lies below a cut-off from `cutoff_hz`, as a desk microphone does.
+@register_transform
+class HighPass(WaveformTransform):
+    """Removes what lies below a cut-off, as a small loudspeaker or a rumble filter does.
 
-    Above about 400 Hz the fundamental of most voices is gone; its harmonics still carry the pitch.
+    Cut-offs above about 400 Hz remove the fundamental of most voices. The harmonics still carry the pitch.
+
+    Args:
+        p: probability of the filter, per clip.
+        cutoff_hz: range of the cut-off, uniform in octaves, at least 50 Hz.
+        order: 6 dB per octave each, 1 to 8.
+
+    >>> import torch
+    >>> from serx.augment import Compose
+    >>> tone = torch.sin(torch.arange(16000) * 2 * torch.pi * 200 / 16000)[None]
+    >>> filtered, _ = Compose([HighPass(p=1.0, cutoff_hz=(400, 400), order=2)])(tone)
+    >>> round(20 * torch.log10(filtered[0, 4000:12000].std() / tone[0, 4000:12000].std()).item())  # dB, an octave below
+    -12
     """
 
     kind: Literal["high_pass"] = "high_pass"
@@ -77,8 +107,20 @@ class HighPass(BaseConfig):
         return _pass(x, lengths, params, self.order), lengths
 
 
-class BandPass(BaseConfig):
-    """Leaves what lies between a cut-off from `low_hz` and one from `high_hz`."""
+@register_transform
+class BandPass(WaveformTransform):
+    """Keeps what lies between two cut-offs: a `HighPass` and a `LowPass` at once, with the limits of both.
+
+    Args:
+        p: probability of the filter, per clip.
+        low_hz: range of the lower cut-off, uniform in octaves, at least 50 Hz.
+        high_hz: range of the upper cut-off, uniform in octaves.
+        order: 6 dB per octave each, 1 to 8.
+
+    >>> import torch
+    >>> from serx.augment import Compose
+    >>> waveform, lengths = Compose([BandPass(p=1.0, low_hz=(300, 300), high_hz=(3400, 3400))])(torch.rand(2, 16000))
+    """
 
     kind: Literal["band_pass"] = "band_pass"
     p: Probability = 0.3
@@ -95,7 +137,7 @@ class BandPass(BaseConfig):
 
 
 class EqualizerParams(NamedTuple):
-    """`on (B,)`, and `(B, bands)` center frequencies in cycles a sample, gains in dB and qualities."""
+    """`on (B,)` bool; center frequencies in cycles per sample, gains in dB and Q, each `(B, bands)`; the margin."""
 
     on: Tensor
     frequency: Tensor
@@ -104,10 +146,22 @@ class EqualizerParams(NamedTuple):
     margin: int
 
 
-class Equalizer(BaseConfig):
-    """Random peaks and dips, as microphones and rooms have: `bands` parametric ones on each other.
+@register_transform
+class Equalizer(WaveformTransform):
+    """Adds random peaks and dips to the spectrum, as microphones and rooms do: parametric bands in a row.
 
-    Tilting the spectrum by more than about 10 dB changes how tense a voice sounds.
+    Gains beyond about 10 dB tilt the spectrum enough to change how tense a voice sounds.
+
+    Args:
+        p: probability of the equalizer, per clip.
+        bands: number of bands, 1 to 10.
+        frequency_hz: range of the center frequencies, uniform in octaves, at least 50 Hz.
+        gain_db: range of the gains at the centers in dB, uniform.
+        q: range of center frequency over bandwidth, uniform in octaves.
+
+    >>> import torch
+    >>> from serx.augment import Compose
+    >>> waveform, lengths = Compose([Equalizer(p=1.0, bands=5, gain_db=(-3, 3))])(torch.rand(2, 16000))
     """
 
     kind: Literal["equalizer"] = "equalizer"

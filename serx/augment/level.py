@@ -1,26 +1,36 @@
-"""Transforms sample by sample: gain, polarity and clipping."""
+"""Transforms of single samples: gain, polarity inversion and clipping."""
 
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from serx.augment.transform import Probability, Range
-from serx.base_config import BaseConfig
+from serx.augment.transform import Probability, Range, WaveformTransform, register_transform
 from serx.seeding import ClipRandom
 
 
 class LevelParams(NamedTuple):
-    """`on` and a level `db`, each `(B,)`."""
+    """Whether each clip is changed, `on (B,)` bool, and a level `db (B,)`."""
 
     on: Tensor
     db: Tensor
 
 
-class Gain(BaseConfig):
-    """Louder or softer by `gain_db`; the result may exceed full scale, as float signals may.
+@register_transform
+class Gain(WaveformTransform):
+    """Multiplies a clip by a gain, in dB. The result may exceed full scale, since signals are float.
 
-    Anger is loud and sadness soft: wide ranges hide it, unless the corpus was leveled clip by clip anyway.
+    Anger is loud and sadness is soft. A wide range hides this cue, unless every clip is normalized to one level anyway.
+
+    Args:
+        p: probability of a change, per clip.
+        gain_db: range of the gain in dB, uniform.
+
+    >>> import torch
+    >>> from serx.augment import Compose
+    >>> y, _ = Compose([Gain(p=1.0, gain_db=(20, 20))])(torch.full((1, 3), 0.01))
+    >>> y
+    tensor([[0.1000, 0.1000, 0.1000]])
     """
 
     kind: Literal["gain"] = "gain"
@@ -35,8 +45,18 @@ class Gain(BaseConfig):
         return x * gain[:, None], lengths
 
 
-class PolarityInversion(BaseConfig):
-    """Turns the waveform upside down, as a microphone wired the other way does; nobody hears it."""
+@register_transform
+class PolarityInversion(WaveformTransform):
+    """Multiplies a clip by -1, as a microphone with swapped wires does. It is inaudible, so it is never too strong.
+
+    Args:
+        p: probability of a change, per clip.
+
+    >>> import torch
+    >>> from serx.augment import Compose
+    >>> Compose([PolarityInversion(p=1.0)])(torch.tensor([[0.5, -0.25]]))[0]
+    tensor([[-0.5000,  0.2500]])
+    """
 
     kind: Literal["polarity_inversion"] = "polarity_inversion"
     p: Probability = 0.5
@@ -48,10 +68,21 @@ class PolarityInversion(BaseConfig):
         return torch.where(params[:, None], -x, x), lengths
 
 
-class Clipping(BaseConfig):
-    """Overloads: what exceeds a limit `limit_db` below the clip's own peak is cut off, or bent (`shape: soft`, tanh).
+@register_transform
+class Clipping(WaveformTransform):
+    """Limits a clip to a level below its own peak, as an overloaded microphone does.
 
-    Shouting overloads microphones, so much of it makes clips sound angry: below about -12 dB expect confusion.
+    Shouting overloads microphones, so strong clipping makes a clip sound angry. Below about -12 dB expect confusion.
+
+    Args:
+        p: probability of a change, per clip.
+        limit_db: range of the limit in dB relative to the clip's peak, uniform.
+        shape: `hard` cuts samples off at the limit, `soft` bends them by tanh.
+
+    >>> import torch
+    >>> from serx.augment import Compose
+    >>> Compose([Clipping(p=1.0, limit_db=(-20, -20))])(torch.tensor([[1.0, -0.5, 0.05]]))[0]
+    tensor([[ 0.1000, -0.1000,  0.0500]])
     """
 
     kind: Literal["clipping"] = "clipping"

@@ -6,31 +6,43 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from serx.augment.transform import Probability
-from serx.base_config import BaseConfig
+from serx.augment.transform import Probability, SpectrogramTransform, register_transform
 from serx.seeding import ClipRandom
 
-_WIDE = 1 << 40  # a draw that is reduced modulo the number of choices, once that is known
+_WIDE = 1 << 40  # random integers below it are reduced modulo the number of choices once that is known
 
 
 class MaskParams(NamedTuple):
-    """`start` and `width (B,)` of each of the masks."""
+    """The `start (B,)` and `width (B,)` of each mask."""
 
     start: tuple[Tensor, ...]
     width: tuple[Tensor, ...]
 
 
-class TimeMask(BaseConfig):
-    """Sets up to `width` frames to zero, `count` times, within the clip.
+@register_transform
+class TimeMask(SpectrogramTransform):
+    """Sets random stretches of frames to zero, which after normalization is the mean (Park et al. 2019).
 
-    Emotion is spread over an utterance, words are not: masks of up to a fifth of the clip leave it audible.
+    Emotion is spread over an utterance. Masks of up to a fifth of the clip leave enough of it.
+
+    Args:
+        p: probability of masks, per clip.
+        count: number of masks. They may overlap.
+        width: the widest mask, in frames. Widths are uniform from 0 on.
+        max_fraction: the widest mask as a fraction of the clip.
+
+    >>> import torch
+    >>> from serx.augment import Compose
+    >>> masked, _ = Compose([TimeMask(width=20)])(torch.ones(1, 64, 100), clips=[0])
+    >>> int((masked[0] == 0).all(0).sum())  # frames, at most 2 x 20
+    30
     """
 
     kind: Literal["time_mask"] = "time_mask"
     p: Probability = 1.0
     count: int = Field(2, ge=1, le=10)
     width: int = Field(14, ge=1)
-    max_fraction: float = Field(0.2, gt=0, le=1)  # at most so much of the clip by one mask
+    max_fraction: float = Field(0.2, gt=0, le=1)
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> MaskParams:
         on = random.chance(self.p)
@@ -42,37 +54,52 @@ class TimeMask(BaseConfig):
         return x.masked_fill(_covered(params, x.shape[2])[:, None, :], 0.0), lengths
 
 
-class RowDraws(NamedTuple):
-    """`on (B,)` and large integers `(B,)` for each mask, from which start and width follow given the rows."""
+class RowMaskParams(NamedTuple):
+    """`on (B,)` bool, and for each mask two large random integers `(B,)` that give start and width once F is known."""
 
     on: Tensor
     start: tuple[Tensor, ...]
     width: tuple[Tensor, ...]
 
 
-class FrequencyMask(BaseConfig):
-    """Sets up to `width` of the rows there are to zero, `count` times."""
+@register_transform
+class FrequencyMask(SpectrogramTransform):
+    """Sets random bands of rows to zero, in all frames (Park et al. 2019).
+
+    Masks of more than about a quarter of the rows remove the fundamental or all formants at once.
+
+    Args:
+        p: probability of masks, per clip.
+        count: number of masks. They may overlap.
+        width: the widest mask, in rows. Widths are uniform from 0 on.
+
+    >>> import torch
+    >>> from serx.augment import Compose
+    >>> masked, _ = Compose([FrequencyMask(width=8)])(torch.ones(1, 64, 100), clips=[0])
+    >>> int((masked[0] == 0).all(1).sum())  # rows, at most 2 x 8
+    1
+    """
 
     kind: Literal["frequency_mask"] = "frequency_mask"
     p: Probability = 1.0
     count: int = Field(2, ge=1, le=10)
     width: int = Field(8, ge=1)
 
-    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> RowDraws:
+    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> RowMaskParams:
         on = random.chance(self.p)
         widths = tuple(random.integers(_WIDE) for _ in range(self.count))
-        return RowDraws(on, tuple(random.integers(_WIDE) for _ in range(self.count)), widths)
+        return RowMaskParams(on, tuple(random.integers(_WIDE) for _ in range(self.count)), widths)
 
-    def apply(self, x: Tensor, lengths: Tensor, params: RowDraws) -> tuple[Tensor, Tensor]:
+    def apply(self, x: Tensor, lengths: Tensor, params: RowMaskParams) -> tuple[Tensor, Tensor]:
         rows = x.shape[1]
         choices = min(self.width, rows) + 1
-        widths = tuple(torch.where(params.on, draw % choices, 0) for draw in params.width)
-        starts = tuple(draw % (rows - width + 1) for draw, width in zip(params.start, widths, strict=True))
+        widths = tuple(torch.where(params.on, wide % choices, 0) for wide in params.width)
+        starts = tuple(wide % (rows - width + 1) for wide, width in zip(params.start, widths, strict=True))
         return x.masked_fill(_covered(MaskParams(starts, widths), rows)[:, :, None], 0.0), lengths
 
 
 def _covered(params: MaskParams, size: int) -> Tensor:
-    """`(B, size)` bool, true under any of the masks; positions are integers, whatever the precision around."""
+    """`(B, size)` bool, true where any mask lies. Positions are integers, so autocast cannot round them."""
     position = torch.arange(size, device=params.start[0].device)
     covered = torch.zeros((), dtype=torch.bool, device=position.device)
     for start, width in zip(params.start, params.width, strict=True):

@@ -1,94 +1,150 @@
-"""Recordings that transforms mix in, noises and rooms: decoded by the run, kept on its device, read by the clip.
+"""Recordings that transforms mix in: background noises and impulse responses.
 
-A transform that needs files is a `FromFiles`: settings that know how to apply a `Bank` of recordings, but neither
-hold nor read any. `bind` joins it with what a loader found, which makes a `Transform` of it.
+A `RecordingTransform` is settings with a `folder`; it holds no audio. `load_recordings` joins it with the recordings of
+that folder, on the device where clips are augmented, which makes a `Transform` of it. `Compose` does this by itself.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from serx.augment.transform import Transform
+from serx.augment.transform import Transform, WaveformTransform
 from serx.seeding import ClipRandom
+
+Waveforms = Sequence[Tensor] | Sequence[np.ndarray]
 
 
 @dataclass(frozen=True)
 class Recordings:
-    """Recordings end to end: `samples (n,)`, and each one's first sample and size, `(K,)` int64."""
+    """K recordings end to end.
+
+    Attributes:
+        samples: `(n,)` float32, all recordings after each other.
+        starts: `(K,)` int64, the first sample of each.
+        sizes: `(K,)` int64, the number of samples of each.
+        longest: the largest size, a Python int.
+
+    >>> recordings = Recordings.of([torch.tensor([1.0, 2, 3]), torch.tensor([9.0])], torch.device("cpu"))
+    >>> recordings.loop(choice=torch.tensor([0, 1]), offset=torch.tensor([2, 0]), size=4)
+    tensor([[3., 1., 2., 3.],
+            [9., 9., 9., 9.]])
+    """
 
     samples: Tensor
     starts: Tensor
     sizes: Tensor
-    longest: int  # samples, a host number
+    longest: int
 
     @classmethod
     def of(cls, recordings: Sequence[Tensor], device: torch.device) -> "Recordings":
-        """A bank on `device` of waveforms `(T,)`, at least one, none of them empty."""
+        """The recordings, at least one waveform `(T,)`, on a device.
+
+        Raises:
+            ValueError: there is none, or one of them is empty or not one-dimensional.
+        """
+        if not recordings:
+            raise ValueError("there are no recordings; give at least one waveform (T,)")
+        for recording in recordings:
+            if recording.ndim != 1 or not len(recording):
+                raise ValueError(f"a recording has shape {tuple(recording.shape)}; give waveforms (T,) with samples")
         sizes = torch.tensor([len(recording) for recording in recordings])
         samples = torch.cat(list(recordings)).float()
         return cls(samples.to(device), (sizes.cumsum(0) - sizes).to(device), sizes.to(device), int(sizes.max()))
 
+    def to(self, device: torch.device) -> "Recordings":
+        """A copy on another device."""
+        return replace(
+            self, samples=self.samples.to(device), starts=self.starts.to(device), sizes=self.sizes.to(device)
+        )
+
     def read(self, choice: Tensor, size: int) -> Tensor:
-        """The first `size` samples `(B, size)` of recordings `choice (B,)`, zeros past their ends."""
+        """The first `size` samples `(B, size)` of the recordings `choice (B,)`, modulo K; zeros beyond their ends."""
         choice = choice % len(self.starts)
         position = torch.arange(size, device=choice.device)
         index = self.starts[choice][:, None] + position
-        heard = position < self.sizes[choice][:, None]
-        return self.samples[index.clamp(max=len(self.samples) - 1)] * heard
+        inside = position < self.sizes[choice][:, None]
+        return self.samples[index.clamp(max=len(self.samples) - 1)] * inside
 
     def loop(self, choice: Tensor, offset: Tensor, size: int) -> Tensor:
-        """`(B, size)` samples of recordings `choice (B,)` from `offset (B,)` on, round and round."""
+        """`(B, size)` samples of the recordings `choice (B,)`, modulo K, from `offset (B,)` on; they repeat."""
         choice = choice % len(self.starts)
         sizes = self.sizes[choice][:, None]
         position = (offset[:, None] % sizes + torch.arange(size, device=choice.device)) % sizes
         return self.samples[self.starts[choice][:, None] + position]
 
 
-@runtime_checkable
-class RecordingTransform(Protocol):
-    """A transform of the recordings in `folder`."""
+class RecordingTransform(WaveformTransform):
+    """A waveform transform that uses the audio files of `folder`, at any depth.
 
-    @property
-    def kind(self) -> str: ...
-    @property
-    def folder(self) -> str: ...
-    def prepare(self, recording: Tensor) -> Tensor: ...
-    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> Any: ...
-    def apply_with(self, bank: Recordings, x: Tensor, lengths: Tensor, params: Any) -> tuple[Tensor, Tensor]: ...
+    Instead of `apply` it implements `apply_with`, which also gets the recordings.
+
+    >>> from serx.augment import BackgroundNoise
+    >>> isinstance(BackgroundNoise(folder="noises"), RecordingTransform)
+    True
+    """
+
+    folder: str
+
+    def prepare(self, recording: Tensor) -> Tensor:
+        """What is kept of a recording `(T,)`."""
+        return recording
+
+    @abstractmethod
+    def apply_with(self, recordings: Recordings, x: Tensor, lengths: Tensor, params: Any) -> tuple[Tensor, Tensor]:
+        """`apply`, with the prepared recordings of the folder on the device of `x`."""
+
+    def apply(self, x: Tensor, lengths: Tensor, params: Any) -> tuple[Tensor, Tensor]:
+        raise ValueError(f"{self.kind} has no recordings yet; use it in Compose, or call load_recordings first")
 
 
 @dataclass(frozen=True)
 class TransformWithRecordings:
-    """A transform from files together with its recordings."""
+    """A `RecordingTransform` together with its recordings."""
 
-    settings: RecordingTransform
-    bank: Recordings
+    transform: RecordingTransform
+    recordings: Recordings
 
     @property
     def kind(self) -> str:
-        return self.settings.kind
+        return self.transform.kind
+
+    def to(self, device: torch.device) -> "TransformWithRecordings":
+        """The same with the recordings on another device."""
+        return replace(self, recordings=self.recordings.to(device))
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> Any:
-        return self.settings.draw(lengths, random, rate)
+        return self.transform.draw(lengths, random, rate)
 
     def apply(self, x: Tensor, lengths: Tensor, params: Any) -> tuple[Tensor, Tensor]:
-        return self.settings.apply_with(self.bank, x, lengths, params)
+        return self.transform.apply_with(self.recordings, x, lengths, params)
 
 
 def load_recordings(
-    transforms: Sequence[Transform | RecordingTransform], load: Callable[[str], Sequence[Tensor]], device: torch.device
+    transforms: Sequence[Transform], load: Callable[[str], Waveforms], device: torch.device
 ) -> tuple[Transform, ...]:
-    """The transforms ready for use, those from files with all that `load(folder)` gives on the `device`."""
+    """The transforms, each `RecordingTransform` joined with its recordings.
 
-    def ready(transform: Transform | RecordingTransform) -> Transform:
+    Args:
+        load: returns the waveforms `(T,)` of a folder, at the sample rate of the clips.
+        device: where the clips are augmented.
+
+    >>> from serx.augment import BackgroundNoise, Gain
+    >>> noises = {"noises": [torch.randn(16000), torch.randn(8000)]}
+    >>> transforms = [BackgroundNoise(folder="noises"), Gain()]
+    >>> noise, gain = load_recordings(transforms, noises.__getitem__, torch.device("cpu"))
+    >>> noise.recordings.longest
+    16000
+    """
+
+    def loaded(transform: Transform) -> Transform:
         if not isinstance(transform, RecordingTransform):
             return transform
-        return TransformWithRecordings(
-            transform,
-            Recordings.of([transform.prepare(torch.as_tensor(wave)) for wave in load(transform.folder)], device),
-        )
+        prepared = [transform.prepare(torch.as_tensor(wave)) for wave in load(transform.folder)]
+        return TransformWithRecordings(transform, Recordings.of(prepared, device))
 
-    return tuple(ready(transform) for transform in transforms)
+    return tuple(loaded(transform) for transform in transforms)

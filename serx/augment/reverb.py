@@ -1,4 +1,4 @@
-"""Rooms: each clip is heard in one of its own, made up from a decay time or measured."""
+"""Reverberation: each clip in its own room, synthetic from a decay time, or from a measured impulse response."""
 
 import math
 from typing import Literal, NamedTuple
@@ -6,9 +6,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from serx.augment.recordings import Recordings
-from serx.augment.transform import PositiveRange, Probability, Range
-from serx.base_config import BaseConfig
+from serx.augment.recordings import Recordings, RecordingTransform
+from serx.augment.transform import PositiveRange, Probability, Range, WaveformTransform, register_transform
 from serx.dsp.batching import valid_mask
 from serx.dsp.fft_filter import convolve
 from serx.dsp.noise import NOISE_TABLE, read_table
@@ -16,20 +15,42 @@ from serx.seeding import ClipRandom
 
 
 class RoomParams(NamedTuple):
-    """`on`, `start` in the noise table, decay over 60 dB in samples and direct-to-reverberant ratio, each `(B,)`."""
+    """The room of each clip.
+
+    Attributes:
+        on: `(B,)` bool.
+        start: `(B,)`, in the table of noise.
+        decay: `(B,)`, samples until the tail has fallen by 60 dB.
+        drr_db: `(B,)`, direct-to-reverberant ratio.
+        taps: the longest response that can be drawn, in samples, a Python int.
+    """
 
     on: Tensor
     start: Tensor
     decay: Tensor
     drr_db: Tensor
-    taps: int  # of the longest response that can be drawn, a host number
+    taps: int
 
 
-class Reverb(BaseConfig):
-    """A made-up room: the direct sound, then noise that falls by 60 dB within a time from `rt60_seconds`.
+@register_transform
+class Reverb(WaveformTransform):
+    """Puts a clip into a synthetic room: the direct sound, then noise that decays exponentially (Polack 1988).
 
-    The energies of direct sound and tail are `drr_db` apart (Polack's model of diffuse reverberation). The clip
-    keeps its length and its power. Rooms above about 0.8 s smear the syllable rate, which tells sadness from fear.
+    The clip keeps its length and its power, and is not delayed. Decay times above about 0.8 s smear the rhythm of the
+    syllables, which separates sadness from fear.
+
+    Args:
+        p: probability of a room, per clip.
+        rt60_seconds: range of the time in which the tail falls by 60 dB, uniform.
+        drr_db: range of the ratio of the energies of direct sound and tail in dB, uniform. Lower is a farther speaker.
+
+    >>> import torch
+    >>> from serx.augment import Compose
+    >>> click = torch.zeros(1, 16000)
+    >>> click[0, 0] = 1.0
+    >>> response, _ = Compose([Reverb(p=1.0, rt60_seconds=(0.3, 0.3))])(click)
+    >>> bool(response[0, 1:4800].any()), bool(response[0, 4801:].abs().max() > 1e-6)
+    (True, False)
     """
 
     kind: Literal["reverb"] = "reverb"
@@ -43,45 +64,58 @@ class Reverb(BaseConfig):
         return RoomParams(on, start, decay, random.uniform(*self.drr_db), math.ceil(self.rt60_seconds[1] * rate))
 
     def apply(self, x: Tensor, lengths: Tensor, params: RoomParams) -> tuple[Tensor, Tensor]:
-        def room(start: Tensor, decay: Tensor, drr_db: Tensor) -> Tensor:
-            return made_up_room(start, decay, drr_db, params.taps)
+        def response(start: Tensor, decay: Tensor, drr_db: Tensor) -> Tensor:
+            return synthetic_response(start, decay, drr_db, params.taps)
 
-        y = convolve(x, room, params.taps, params.start, params.decay, params.drr_db)
-        return torch.where(params.on[:, None], _as_loud(y, x, lengths), x), lengths
+        y = convolve(x, response, params.taps, params.start, params.decay, params.drr_db)
+        return torch.where(params.on[:, None], _at_power_of(x, y, lengths), x), lengths
 
 
-class ChoiceParams(NamedTuple):
-    """`on` and `choice` of a recording, each `(B,)`."""
+class ResponseParams(NamedTuple):
+    """`on (B,)` bool, and a large integer `(B,)` that gives the recording."""
 
     on: Tensor
     choice: Tensor
 
 
-class ImpulseResponse(BaseConfig):
-    """Measured rooms: impulse responses from the audio files of `folder`, each from its peak, so nothing is delayed.
+@register_transform
+class ImpulseResponse(RecordingTransform):
+    """Puts a clip into a measured room: convolution with a random impulse response from a folder.
 
-    The clip keeps its length and its power.
+    A response is used from its peak on, so the clip is not delayed. The clip keeps its length and its power. As with
+    `Reverb`, rooms that decay for more than about 0.8 s hide the rhythm of speech.
+
+    Args:
+        folder: audio files of any format that serx reads, at any depth, one impulse response each.
+        p: probability of a room, per clip.
+
+    >>> import torch
+    >>> from serx.augment import Compose
+    >>> room = torch.randn(4000) * torch.exp(-torch.arange(4000) / 500)
+    >>> augment = Compose([ImpulseResponse(folder="rooms", p=1.0)], recordings={"rooms": [room]})
+    >>> waveform, lengths = augment(torch.rand(2, 16000))
     """
 
     kind: Literal["impulse_response"] = "impulse_response"
     p: Probability = 0.3
-    folder: str
 
-    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> ChoiceParams:
-        return ChoiceParams(random.chance(self.p), random.bits())
+    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> ResponseParams:
+        return ResponseParams(random.chance(self.p), random.bits())
 
     def prepare(self, recording: Tensor) -> Tensor:
         """The response from its direct sound on."""
         return recording[int(recording.abs().argmax()) :]
 
-    def apply_with(self, bank: Recordings, x: Tensor, lengths: Tensor, params: ChoiceParams) -> tuple[Tensor, Tensor]:
-        taps = bank.longest
-        y = convolve(x, lambda choice: bank.read(choice, taps), taps, params.choice)
-        return torch.where(params.on[:, None], _as_loud(y, x, lengths), x), lengths
+    def apply_with(
+        self, recordings: Recordings, x: Tensor, lengths: Tensor, params: ResponseParams
+    ) -> tuple[Tensor, Tensor]:
+        taps = recordings.longest
+        y = convolve(x, lambda choice: recordings.read(choice, taps), taps, params.choice)
+        return torch.where(params.on[:, None], _at_power_of(x, y, lengths), x), lengths
 
 
-def made_up_room(start: Tensor, decay: Tensor, drr_db: Tensor, taps: int) -> Tensor:
-    """Impulse responses `(B, taps)`: 1, then a tail of noise under exp(-ln(1000) t / decay)."""
+def synthetic_response(start: Tensor, decay: Tensor, drr_db: Tensor, taps: int) -> Tensor:
+    """Impulse responses `(B, taps)`: 1, then noise times exp(-ln(1000) t / decay), which is -60 dB at `decay`."""
     lag = torch.arange(taps, device=start.device)
     tail = read_table("white", start, taps) * torch.exp(-math.log(1000) * lag / decay[:, None])
     tail = tail * ((lag > 0) & (lag < decay[:, None]))
@@ -89,7 +123,7 @@ def made_up_room(start: Tensor, decay: Tensor, drr_db: Tensor, taps: int) -> Ten
     return torch.where(lag == 0, 1.0, level[:, None] * tail)
 
 
-def _as_loud(y: Tensor, x: Tensor, lengths: Tensor) -> Tensor:
-    """`y (B, T)` within the clips' `lengths`, scaled to the power of `x`."""
+def _at_power_of(x: Tensor, y: Tensor, lengths: Tensor) -> Tensor:
+    """`y (B, T)`, zero beyond `lengths`, scaled to the power of `x`."""
     y = y * valid_mask(lengths, x.shape[1])
     return y * (x.square().sum(1) / y.square().sum(1).clamp(min=1e-20)).sqrt()[:, None]

@@ -1,7 +1,7 @@
-"""Transforms of speed, pitch and tempo, each clip by its own ratio, a multiple of 1/128.
+"""Transforms of speed, pitch and tempo. The ratio of each clip is a multiple of 1/128.
 
-How fast and how high somebody speaks is part of the emotion: sadness is slow and low, fear and joy are fast and high.
-The defaults stay within what one speaker does within one emotion; wider ranges teach the model to ignore the cue.
+How fast and how high a person speaks is part of the emotion: sadness is slow and low, fear and joy are fast and high.
+The defaults stay within what one speaker does within one emotion. Wider ranges teach the model to ignore the cue.
 """
 
 from typing import Annotated, Literal, NamedTuple
@@ -9,37 +9,44 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, model_validator
 from torch import Tensor, where
 
-from serx.augment.transform import Probability, Range, log_uniform
-from serx.base_config import BaseConfig
+from serx.augment.transform import Probability, Range, WaveformTransform, log_uniform, register_transform
 from serx.dsp.resampling import FASTEST, RATIO_STEPS, SLOWEST, change_speed
 from serx.dsp.vocoder import change_pitch, change_pitch_and_tempo, change_tempo, window_size
 from serx.seeding import ClipRandom
 
-MOST_TEMPO = 1.9  # above 2 the vocoder would leave out two frames at once
+MAX_TEMPO = 1.9  # above 2 the vocoder would skip two frames at once
 
 
-class StepParams(NamedTuple):
-    """`steps (B,)` int64, the ratio in 1/128ths, 128 where the clip is left alone; host numbers that bound it."""
+class RatioParams(NamedTuple):
+    """The ratio of each clip.
+
+    Attributes:
+        steps: `(B,)` int64, the ratio in 128ths; 128 leaves the clip unchanged.
+        bounds: the smallest and largest value of `steps` that can occur, Python ints.
+        window: samples of a vocoder frame, a Python int.
+    """
 
     steps: Tensor
     bounds: tuple[int, int]
-    window: int  # samples of a vocoder frame
+    window: int
 
 
-def _speeds(ratio: tuple[float, float]) -> tuple[float, float]:
+def _possible_speed(ratio: tuple[float, float]) -> tuple[float, float]:
     if not SLOWEST <= ratio[0] * RATIO_STEPS <= ratio[1] * RATIO_STEPS <= FASTEST:
-        raise ValueError(f"{list(ratio)} leaves the possible speeds, {SLOWEST / RATIO_STEPS} to {FASTEST / RATIO_STEPS}")
+        raise ValueError(
+            f"{list(ratio)} leaves the possible speeds, {SLOWEST / RATIO_STEPS} to {FASTEST / RATIO_STEPS}"
+        )
     return ratio
 
 
-def _tempos(ratio: tuple[float, float]) -> tuple[float, float]:
+def _possible_tempo(ratio: tuple[float, float]) -> tuple[float, float]:
     if not 0.5 <= ratio[0] <= ratio[1] <= 2:
         raise ValueError(f"{list(ratio)} leaves the possible tempos, 0.5 to 2")
     return ratio
 
 
-def _semitones(semitones: tuple[float, float]) -> tuple[float, float]:
-    _speeds(_ratios(semitones))
+def _possible_semitones(semitones: tuple[float, float]) -> tuple[float, float]:
+    _possible_speed(_ratios(semitones))
     return semitones
 
 
@@ -47,95 +54,140 @@ def _ratios(semitones: tuple[float, float]) -> tuple[float, float]:
     return 2 ** (semitones[0] / 12), 2 ** (semitones[1] / 12)
 
 
-class Speed(BaseConfig):
-    """Plays the clip faster or slower, pitch and formants with it (Ko et al. 2015).
+@register_transform
+class Speed(WaveformTransform):
+    """Plays a clip faster or slower by resampling. Pitch and formants change too (Ko et al. 2015).
 
-    Beyond about 0.85-1.18 a voice begins to sound like another person's mood.
+    Beyond about 0.85 to 1.18 a voice begins to sound like another person in another emotion.
+
+    Args:
+        p: probability of a change, per clip.
+        ratio: range of the speed, uniform, within 0.75 to 1.3125; 1.1 is 10 % faster.
+
+    >>> import torch
+    >>> from serx.augment import Compose
+    >>> waveform, lengths = Compose([Speed(p=1.0, ratio=(1.25, 1.25))])(torch.rand(1, 16000))
+    >>> lengths
+    tensor([12800])
     """
 
     kind: Literal["speed"] = "speed"
     p: Probability = 0.5
-    ratio: Annotated[Range, AfterValidator(_speeds)] = (0.88, 1.12)
+    ratio: Annotated[Range, AfterValidator(_possible_speed)] = (0.88, 1.12)
 
-    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> StepParams:
+    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> RatioParams:
         return _draw(random.chance(self.p), self.ratio, random, rate)
 
-    def apply(self, x: Tensor, lengths: Tensor, params: StepParams) -> tuple[Tensor, Tensor]:
+    def apply(self, x: Tensor, lengths: Tensor, params: RatioParams) -> tuple[Tensor, Tensor]:
         return change_speed(x, lengths, params.steps, params.bounds[0])
 
 
-class TimeStretch(BaseConfig):
-    """Speaks faster or slower at the same pitch, by a phase vocoder.
+@register_transform
+class TimeStretch(WaveformTransform):
+    """Makes speech faster or slower at the same pitch, with a phase vocoder.
 
-    Below about 0.8 and above about 1.25 calm speech begins to sound sad, or afraid.
+    Below about 0.8 and above about 1.25 calm speech begins to sound sad or afraid.
+
+    Args:
+        p: probability of a change, per clip.
+        tempo: range of the tempo, uniform, within 0.5 to 2; 1.1 is 10 % faster.
+
+    >>> import torch
+    >>> from serx.augment import Compose
+    >>> waveform, lengths = Compose([TimeStretch(p=1.0, tempo=(0.8, 0.8))])(torch.rand(1, 16000))
+    >>> lengths  # 0.8 is 102 / 128
+    tensor([20079])
     """
 
     kind: Literal["time_stretch"] = "time_stretch"
     p: Probability = 0.5
-    tempo: Annotated[Range, AfterValidator(_tempos)] = (0.85, 1.15)
+    tempo: Annotated[Range, AfterValidator(_possible_tempo)] = (0.85, 1.15)
 
-    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> StepParams:
+    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> RatioParams:
         return _draw(random.chance(self.p), self.tempo, random, rate)
 
-    def apply(self, x: Tensor, lengths: Tensor, params: StepParams) -> tuple[Tensor, Tensor]:
+    def apply(self, x: Tensor, lengths: Tensor, params: RatioParams) -> tuple[Tensor, Tensor]:
         return change_tempo(x, lengths, params.steps, params.bounds, params.window)
 
 
-class PitchShift(BaseConfig):
-    """Speaks higher or lower at the same tempo, formants moving along; steps of 1/128 are about 13 cents.
+@register_transform
+class PitchShift(WaveformTransform):
+    """Makes speech higher or lower at the same tempo, with a phase vocoder. Formants move with the pitch.
 
-    Two semitones are within one speaker's range; from about three a voice sounds like another person, and an angry
-    rise in pitch is no longer told from a high voice.
+    Two semitones are within the range of one speaker. From about three on a voice sounds like another person, and the
+    rise in pitch of anger is confused with a high voice.
+
+    Args:
+        p: probability of a change, per clip.
+        semitones: range of the shift, uniform, within -4.98 to 4.70; rounded to steps of about 13 cents.
+
+    >>> import torch
+    >>> from serx.augment import Compose
+    >>> waveform, lengths = Compose([PitchShift(p=0.4, semitones=(-2, 2))])(torch.rand(4, 16000))
+    >>> lengths
+    tensor([16000, 16000, 16000, 16000])
     """
 
     kind: Literal["pitch_shift"] = "pitch_shift"
     p: Probability = 0.5
-    semitones: Annotated[Range, AfterValidator(_semitones)] = (-2.0, 2.0)
+    semitones: Annotated[Range, AfterValidator(_possible_semitones)] = (-2.0, 2.0)
 
-    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> StepParams:
+    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> RatioParams:
         return _draw(random.chance(self.p), _ratios(self.semitones), random, rate, logarithmic=True)
 
-    def apply(self, x: Tensor, lengths: Tensor, params: StepParams) -> tuple[Tensor, Tensor]:
+    def apply(self, x: Tensor, lengths: Tensor, params: RatioParams) -> tuple[Tensor, Tensor]:
         return change_pitch(x, lengths, params.steps, params.bounds, params.window), lengths
 
 
-class PitchTempo(BaseConfig):
-    """Speaks higher or lower and faster or slower, each drawn on its own: both changes for the time of one.
+@register_transform
+class PitchTempo(WaveformTransform):
+    """`PitchShift` and `TimeStretch` in one pass of the vocoder, in the time of one. Their limits apply.
 
-    As `fused` has it within the front end, for features that need the waveform.
+    For features of mel, `MelWarp` does the same faster.
+
+    Args:
+        p: probability of a change, per clip.
+        semitones: range of the pitch shift, uniform.
+        tempo: range of the tempo, uniform and independent of the shift.
+
+    >>> import torch
+    >>> from serx.augment import Compose
+    >>> waveform, lengths = Compose([PitchTempo(p=1.0, tempo=(1.25, 1.25))])(torch.rand(1, 16000))
+    >>> lengths
+    tensor([12800])
     """
 
     kind: Literal["pitch_tempo"] = "pitch_tempo"
     p: Probability = 0.5
-    semitones: Annotated[Range, AfterValidator(_semitones)] = (-2.0, 2.0)
-    tempo: Annotated[Range, AfterValidator(_tempos)] = (0.85, 1.15)
+    semitones: Annotated[Range, AfterValidator(_possible_semitones)] = (-2.0, 2.0)
+    tempo: Annotated[Range, AfterValidator(_possible_tempo)] = (0.85, 1.15)
 
     @model_validator(mode="after")
     def _in_one_pass(self) -> "PitchTempo":
         fastest = self.tempo[1] / min(1.0, _ratios(self.semitones)[0])
-        if fastest > MOST_TEMPO:
+        if fastest > MAX_TEMPO:
             raise ValueError(
                 f"tempo {self.tempo[1]} at {self.semitones[0]} semitones is one pass at {fastest:.2f} times the tempo, "
-                f"more than {MOST_TEMPO}; narrow one of them, or list pitch_shift and time_stretch"
+                f"more than {MAX_TEMPO}; narrow one of them, or list pitch_shift and time_stretch"
             )
         return self
 
-    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> tuple[StepParams, StepParams]:
+    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> tuple[RatioParams, RatioParams]:
         on = random.chance(self.p)
         pitch = _draw(on, _ratios(self.semitones), random, rate, logarithmic=True)
         return pitch, _draw(on, self.tempo, random, rate)
 
-    def apply(self, x: Tensor, lengths: Tensor, params: tuple[StepParams, StepParams]) -> tuple[Tensor, Tensor]:
+    def apply(self, x: Tensor, lengths: Tensor, params: tuple[RatioParams, RatioParams]) -> tuple[Tensor, Tensor]:
         pitch, tempo = params
         return change_pitch_and_tempo(x, lengths, pitch.steps, tempo.steps, pitch.bounds, tempo.bounds, pitch.window)
 
 
 def _draw(
     on: Tensor, ratio: tuple[float, float], random: ClipRandom, rate: float, logarithmic: bool = False
-) -> StepParams:
-    """Steps uniform in the ratio, or in its logarithm, where a clip is `on (B,)`."""
+) -> RatioParams:
+    """Ratios that are uniform, or uniform in their logarithm, where `on (B,)`, and 1 elsewhere."""
     drawn = log_uniform(random, ratio) if logarithmic else random.uniform(*ratio)
     ends = [round(end * RATIO_STEPS) for end in ratio]
     steps = (drawn * RATIO_STEPS).round()
-    bounds = (min(ends[0], RATIO_STEPS), max(ends[1], RATIO_STEPS))  # of clips left alone too
-    return StepParams(where(on, steps, RATIO_STEPS).long(), bounds, window_size(rate))
+    bounds = (min(ends[0], RATIO_STEPS), max(ends[1], RATIO_STEPS))  # which include unchanged clips
+    return RatioParams(where(on, steps, RATIO_STEPS).long(), bounds, window_size(rate))

@@ -1,7 +1,7 @@
-"""A telephone line: 300 to 3400 Hz, and the noise of eight bits a sample on the mu-law scale (ITU-T G.711).
+"""A telephone line: 300 to 3400 Hz, and the noise of 8 bits per sample on the mu-law scale (ITU-T G.711).
 
-Quantizing would make a step out of a rounding error, so that a clip would sound different in another batch or on
-another device. Its error, which is what is heard, is drawn instead: noise as strong as a step of the scale is wide.
+Real quantization turns a rounding error into a step, so a clip would differ in another batch or on another device. Its
+error is added as noise instead, with the power of a quantization step at each sample.
 """
 
 import math
@@ -10,32 +10,38 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from serx.augment.transform import Probability
-from serx.base_config import BaseConfig
+from serx.augment.transform import Probability, WaveformTransform, register_transform
 from serx.dsp.batching import valid_mask
 from serx.dsp.fft_filter import high_pass_response, low_pass_response, shape_spectrum
 from serx.dsp.noise import NOISE_TABLE, read_table
 from serx.seeding import ClipRandom
 
 LOW_HZ, HIGH_HZ, ORDER = 300.0, 3400.0, 8
-MU, LEVELS = 255, 127  # levels to each side of zero
+MU, LEVELS = 255, 127  # levels on each side of zero
 _MARGIN_SECONDS = 0.25
 
 
 class LineParams(NamedTuple):
-    """`on` and `start` in the noise table, each `(B,)`; the rate in Hz, a host number."""
+    """`on` bool and the `start` in the table of noise, each `(B,)`; the sample rate in Hz, a Python number."""
 
     on: Tensor
     start: Tensor
     rate: float
 
 
-class Telephone(BaseConfig):
-    """Sends the clip over a telephone line: band-pass, the noise of mu-law companding to 8 bits, the receiver's
-    low-pass.
+@register_transform
+class Telephone(WaveformTransform):
+    """Sends a clip over a telephone line: band-pass, mu-law noise, and the low-pass of the receiver.
 
-    Full scale is the line's: clips beyond it are cut off, and very soft ones become noisy. Emotion survives the
-    line, if not its brightness; a corpus of calls should have p near 1.
+    The line overloads at full scale: what exceeds 1 is cut off. Very soft clips become noisy. Emotion survives the
+    line, brightness does not. For telephone calls, train with p near 1.
+
+    Args:
+        p: probability of the line, per clip.
+
+    >>> import torch
+    >>> from serx.augment import Compose
+    >>> waveform, lengths = Compose([Telephone(p=1.0)])(torch.rand(2, 16000))
     """
 
     kind: Literal["telephone"] = "telephone"
@@ -54,10 +60,10 @@ class Telephone(BaseConfig):
 
 
 def companded(x: Tensor, noise: Tensor) -> Tensor:
-    """`x` cut off at 1, plus `noise` of unit power as strong as the rounding to 127 levels of log(1 + 255 |x|).
+    """`x` limited to [-1, 1], plus the error of rounding log(1 + 255 |x|) to 127 levels, made of unit-power `noise`.
 
-    A level at |x| is log(256) (1 + 255 |x|) / (255 * 127) wide and its rounding error 1 / sqrt(12) of that; below the
-    smallest step the noise fades with the signal, and silence is silent.
+    At |x| a level is log(256) (1 + 255 |x|) / (255 * 127) wide, and its rounding error has 1 / sqrt(12) of that as
+    standard deviation. Below the smallest step the noise fades with the signal, so silence stays silent.
     """
     size = x.abs().clamp(max=1)
     smallest = math.log1p(MU) / (MU * LEVELS)

@@ -1,17 +1,41 @@
-"""What every augmentation is: frozen settings that draw each clip's parameters, and a pure function that applies them.
+"""What a transform is: frozen settings, `draw` for the random parameters of each clip, and a pure `apply`.
 
-`draw` takes all randomness from a `ClipRandom`, one stream a clip; `apply` has none. No loop over clips, nothing waits
-for the device, and p = 0 gives the input back bit for bit. `lengths (B,)` are samples of waveforms `(B, T)` or frames
-of spectrograms `(B, F, N)`, which are zero beyond them before and after.
+    draw(lengths, random, rate) -> params       all randomness, from a `ClipRandom` with one stream for each clip
+    apply(x, lengths, params) -> x, lengths     no randomness, x (B, T) or (B, F, N), zero beyond lengths (B,)
+
+Neither loops over clips, indexes with a boolean mask or calls `.item()`, so a GPU is never waited for. With `p=0` the
+result is the input bit for bit. A clip's result depends neither on its padding nor on the other clips of its batch:
+`check_transform` tests all of this.
+
+Shipped transforms and transforms of your own register in the same way. A module that is given with `--import my_module`
+may hold
+
+    @register_transform
+    class Tremolo(WaveformTransform):
+        kind: Literal["tremolo"] = "tremolo"
+        p: Probability = 0.5
+        rate_hz: PositiveRange = (2.0, 8.0)
+        def draw(self, lengths, random, rate): ...
+        def apply(self, x, lengths, params): ...
+
+and `augment: {waveform: [{kind: tremolo, p: 0.3}]}` then uses it. A checkpoint stores the kind alone. It never names
+code to import.
 """
 
+import difflib
 import math
-from typing import Annotated, Any, Protocol
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Annotated, Any, Protocol, TypeVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PlainValidator, SerializeAsAny, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from torch import Tensor
 
+from serx.base_config import BaseConfig
 from serx.seeding import ClipRandom
+
+T = TypeVar("T", bound="BaseTransform")
 
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -22,7 +46,7 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
 
 def _above_zero(bounds: tuple[float, float]) -> tuple[float, float]:
     if bounds[0] <= 0:
-        raise ValueError(f"{list(bounds)} begins at or below 0")
+        raise ValueError(f"{list(bounds)} begins at or below 0; give positive numbers")
     return bounds
 
 
@@ -32,14 +56,155 @@ PositiveRange = Annotated[Range, AfterValidator(_above_zero)]
 
 
 def log_uniform(random: ClipRandom, bounds: tuple[float, float]) -> Tensor:
-    """`(B,)` float32, each octave within `bounds` as likely as the next."""
+    """`(B,)` float32 within `bounds`, uniform in the logarithm: each octave has the same probability."""
     return random.uniform(math.log2(bounds[0]), math.log2(bounds[1])).double().exp2().float()
 
 
 class Transform(Protocol):
-    """What every transform can do; `rate` is samples or frames a second."""
+    """What `augment` applies: a `BaseTransform`, or one together with its recordings."""
 
     @property
     def kind(self) -> str: ...
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> Any: ...
     def apply(self, x: Tensor, lengths: Tensor, params: Any) -> tuple[Tensor, Tensor]: ...
+
+
+class BaseTransform(BaseConfig):
+    """The settings of a transform. Derive from `WaveformTransform` or `SpectrogramTransform`."""
+
+    kind: str
+
+    @abstractmethod
+    def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> Any:
+        """The parameters of every clip, tensors `(B,)` on the device of `lengths`.
+
+        Args:
+            lengths: `(B,)` int64, samples or frames.
+            random: `uniform`, `integers` and `chance` give one number for each clip.
+            rate: samples or frames per second.
+        """
+
+    @abstractmethod
+    def apply(self, x: Tensor, lengths: Tensor, params: Any) -> tuple[Tensor, Tensor]:
+        """The transformed clips and their new lengths. `x` is left unchanged.
+
+        Args:
+            x: `(B, T)` or `(B, F, N)` float32, zero beyond `lengths (B,)`. So must the result be.
+            params: what `draw` returned.
+        """
+
+
+class WaveformTransform(BaseTransform):
+    """A transform of waveforms `(B, T)`, for the list `augment.waveform`.
+
+    >>> from typing import Literal
+    >>> from serx.augment import check_transform
+    >>> class Mute(WaveformTransform):
+    ...     kind: Literal["mute"] = "mute"
+    ...     p: float = 0.5
+    ...     def draw(self, lengths, random, rate):
+    ...         return random.chance(self.p)
+    ...     def apply(self, x, lengths, params):
+    ...         return torch.where(params[:, None], 0.0, x), lengths
+    >>> import torch
+    >>> check_transform(Mute())
+    """
+
+
+class SpectrogramTransform(BaseTransform):
+    """A transform of normalized features `(B, F, N)`, for the list `augment.spectrogram`.
+
+    >>> from serx.augment import FrequencyMask
+    >>> isinstance(FrequencyMask(), SpectrogramTransform)
+    True
+    """
+
+
+_KINDS: dict[str, type[BaseTransform]] = {}
+
+
+def register_transform(cls: type[T]) -> type[T]:
+    """Class decorator: the lists of transforms may now name `cls.kind`.
+
+    Raises:
+        ValueError: the class derives neither from `WaveformTransform` nor from `SpectrogramTransform`, its `kind` has
+            no default, or another class has that kind.
+
+    >>> from typing import Literal
+    >>> @register_transform
+    ... class Halve(WaveformTransform):
+    ...     kind: Literal["halve"] = "halve"
+    ...     p: float = 0.5
+    ...     def draw(self, lengths, random, rate):
+    ...         return 1 - 0.5 * random.chance(self.p).float()
+    ...     def apply(self, x, lengths, params):
+    ...         return x * params[:, None], lengths
+    >>> from serx.augment import AugmentConfig
+    >>> AugmentConfig(waveform=[{"kind": "halve", "p": 0.3}]).waveform[0].p
+    0.3
+    """
+    if not issubclass(cls, WaveformTransform | SpectrogramTransform):
+        raise ValueError(f"{cls.__name__} must derive from WaveformTransform or SpectrogramTransform")
+    kind = cls.model_fields["kind"].default
+    if not isinstance(kind, str):
+        raise ValueError(f'{cls.__name__}.kind has no default; write kind: Literal["name"] = "name"')
+    known = _KINDS.get(kind)
+    if known is not None and _qualified(known) != _qualified(cls):
+        raise ValueError(f"transform kind {kind!r} is {_qualified(known)}; give {_qualified(cls)} another kind")
+    _KINDS[kind] = cls
+    return cls
+
+
+def registered_transforms(base: type[T]) -> dict[str, type[T]]:
+    """The registered classes that derive from `base`, by kind."""
+    return {kind: cls for kind, cls in _KINDS.items() if issubclass(cls, base)}
+
+
+def _qualified(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _validator(base: type[T], list_name: str) -> Callable[[Any], T]:
+    """A function that makes a transform of a mapping by its `kind`. Errors lie at `kind` or at the transform's key."""
+
+    def validate(value: Any) -> T:
+        if isinstance(value, base):
+            return value
+        if not isinstance(value, dict):
+            raise PydanticCustomError("value_error", "a transform should be keys, such as {example}", _EXAMPLE)
+        if "kind" not in value:
+            raise _error_at_kind("missing", value)
+        kind, kinds = value["kind"], registered_transforms(base)
+        if isinstance(kind, str) and kind in kinds:
+            return kinds[kind].model_validate(value)
+        raise _error_at_kind(PydanticCustomError("value_error", "{message}", {"message": message(kind)}), kind)
+
+    def message(kind: Any) -> str:
+        if isinstance(kind, str) and kind in _KINDS:
+            other = "spectrogram" if list_name == "waveform" else "waveform"
+            return f"{kind!r} is a {other} transform; move it to augment.{other}"
+        kinds = registered_transforms(base)
+        near = difflib.get_close_matches(str(kind), kinds, n=1)
+        return (
+            f"unknown {list_name} transform {kind!r}; {f'did you mean {near[0]}? ' if near else ''}"
+            f"known kinds are {', '.join(sorted(kinds))}; "
+            "for a transform of your own add --import MODULE, the module that registers it"
+        )
+
+    return validate
+
+
+_EXAMPLE = {"example": "{kind: noise, p: 0.5}"}
+
+
+def _error_at_kind(error: str | PydanticCustomError, given: Any) -> ValidationError:
+    return ValidationError.from_exception_data("transform", [InitErrorDetails(type=error, loc=("kind",), input=given)])
+
+
+# An item of `augment.waveform` or `augment.spectrogram`: any registered kind, chosen when a configuration is read.
+AnyWaveformTransform = Annotated[
+    SerializeAsAny[WaveformTransform], PlainValidator(_validator(WaveformTransform, "waveform"))
+]
+AnySpectrogramTransform = Annotated[
+    SerializeAsAny[SpectrogramTransform], PlainValidator(_validator(SpectrogramTransform, "spectrogram"))
+]

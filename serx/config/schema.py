@@ -7,6 +7,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from serx.augment.compose import AugmentConfig
+from serx.augment.transform import SpectrogramTransform, WaveformTransform, registered_transforms
 from serx.base_config import BaseConfig
 from serx.config.training import OptimConfig, TrainConfig
 from serx.config.yaml_lines import KeyPath
@@ -38,9 +39,11 @@ def kind_of(section: type[BaseConfig]) -> str:
 
 
 def sections_of(annotation: Any) -> list[type[BaseConfig]]:
-    """The sections that a type holds at any depth. A model's are those of every registered kind."""
+    """The sections that a type holds at any depth; of a model or a transform, those of every registered kind."""
     if annotation is BaseModelConfig:
         return [kind.config for kind in model_kinds().values()]
+    if annotation in (WaveformTransform, SpectrogramTransform):
+        return list(registered_transforms(annotation).values())
     if isinstance(annotation, type) and issubclass(annotation, BaseConfig):
         return [annotation]
     if get_origin(annotation) in (Annotated, Union, UnionType, tuple):

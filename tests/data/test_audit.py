@@ -1,7 +1,9 @@
 """The audit counts what a corpus holds, and names speakers with another channel, level or missing emotions."""
 
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from serx.data.batches import make_batch_source
 from serx.data.dataset import load_dataset
 from serx.seeding import ClipRandom
 from tests.conftest import RATE
-from tests.experiments.test_cross_validation import ROOT, run_script
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "audit.py"
 
 
 @pytest.fixture(scope="module")
@@ -81,23 +84,25 @@ def test_a_warning_names_an_emotion_with_a_single_speaker(odd_root, tess_root, t
     ]
 
 
-def prepare(root, protocol: str, tmp_path) -> str:
-    """What scripts/audit.py says of a corpus."""
+def output_of_command(root, protocol: str, tmp_path) -> str:
+    """What `serx audit` prints about a corpus."""
     config = tmp_path / "net.yaml"
     cache = f"cache: {tmp_path / 'cache'}"
     config.write_text(f"data: {{root: {root}, protocol: {protocol}, folds: 3, {cache}}}\nmodel: {{kind: cnn1d}}\n")
-    done = run_script([sys.executable, str(ROOT / "scripts/audit.py"), "--config", str(config)])
+    command = [sys.executable, str(SCRIPT), "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_the_script_tells_counts_folds_and_warnings_and_trains_nothing(odd_root, tmp_path):
-    said = prepare(odd_root, "kfold", tmp_path)
-    assert "68 clips" in said and "24 (6)" in said and "20 (5)" in said
-    assert said.count("  fold ") == 3 and "test: ravdess/" in said
-    assert "warning: ravdess/04 has no clip of angry" in said
+def test_the_command_prints_counts_folds_and_warnings_and_does_not_train(odd_root, tmp_path):
+    output = output_of_command(odd_root, "kfold", tmp_path)
+    assert "68 clips" in output and "24 (6)" in output and "20 (5)" in output
+    assert output.count("  fold ") == 3 and "test: ravdess/" in output
+    assert "warning: ravdess/04 has no clip of angry" in output
     assert {path.name for path in tmp_path.iterdir()} == {"net.yaml", "cache"}
 
 
-def test_folds_that_cannot_be_made_are_told_why(tiny_root, tmp_path):
-    assert "fold 2: luna5 fold 2: none of RAVDESS speakers" in prepare(tiny_root, "luna5", tmp_path)
+def test_the_command_says_why_a_fold_is_impossible(tiny_root, tmp_path):
+    output = output_of_command(tiny_root, "luna5", tmp_path)
+    assert "fold 2: luna5 fold 2: RAVDESS speakers 10 11 12 19 20 are all missing" in output
