@@ -39,34 +39,41 @@ class FeaturesConfig(BaseConfig):
     42
     """
 
-    stack: tuple[FeatureName, ...] = Field(("logmel",), min_length=1)
-    n_fft: int = Field(1024, ge=16, le=1 << 16, multiple_of=2)
-    win_length: int | None = Field(None, ge=16)
-    hop_length: int = Field(256, ge=1)
-    n_mels: int = Field(64, ge=1, le=4096)
-    n_mfcc: int = Field(40, ge=1)
-    f_min: float = Field(0.0, ge=0)
-    f_max: float | None = Field(None, gt=0)
-    amin: float = Field(1e-10, gt=0)
-    top_db: float | None = Field(80.0, gt=0)
-    contrast_bands: int = Field(6, ge=1, le=16)  # octaves above 200 Hz, besides the band below
-    pitch_min: float = Field(65.0, ge=20)  # Hz
-    pitch_max: float = Field(800.0, gt=0)
-    deltas: int = Field(0, ge=0, le=2)  # number of time derivatives of the whole stack that are appended
-    statistics: tuple[Statistic, ...] = ()  # over each clip's frames: one vector per clip, F times as many rows
-    front_end: Literal["torch", "torchaudio", "nnaudio"] = "torch"
-    trainable: bool = False  # learn the STFT kernels and mel filters (nnaudio only)
-    normalize: Literal["none", "clip", "training"] = "training"
-    remove_level: RemoveLevel = False  # subtract each clip's own mean, after `normalize` (`true`) or before (`first`)
+    stack: tuple[FeatureName, ...] = Field(
+        ("logmel",), min_length=1, description=f"features, in this order: {', '.join(feature_names())}; or `waveform`"
+    )
+    n_fft: int = Field(1024, ge=16, le=1 << 16, multiple_of=2, description="size of the FFT, and of a frame")
+    win_length: int | None = Field(None, ge=16, description="length of the Hann window; `null` is n_fft")
+    hop_length: int = Field(256, ge=1, description="from one frame to the next")
+    n_mels: int = Field(64, ge=1, le=4096, description="number of mel filters")
+    n_mfcc: int = Field(40, ge=1, description="number of MFCCs, at most n_mels")
+    f_min: float = Field(0.0, ge=0, description="lower edge of the mel filters")
+    f_max: float | None = Field(None, gt=0, description="upper edge of the mel filters; `null` is half the sample rate")
+    amin: float = Field(1e-10, gt=0, description="smallest power before the logarithm")
+    top_db: float | None = Field(80.0, gt=0, description="range of decibels below each clip's own maximum")
+    contrast_bands: int = Field(6, ge=1, le=16, description="octaves above 200 Hz; one band below is added")
+    pitch_min: float = Field(65.0, ge=20, description="lowest pitch that is tracked")
+    pitch_max: float = Field(800.0, gt=0, description="highest pitch that is tracked")
+    deltas: int = Field(0, ge=0, le=2, description="number of time derivatives of the whole stack that are appended")
+    statistics: tuple[Statistic, ...] = Field(
+        (), description="over each clip's frames: one vector per clip, and F times as many rows"
+    )
+    front_end: Literal["torch", "torchaudio", "nnaudio"] = Field(
+        "torch", description="library that computes the spectrum; they agree to 1e-5"
+    )
+    trainable: bool = Field(False, description="learn the STFT kernels and mel filters (front_end nnaudio only)")
+    normalize: Literal["none", "clip", "training"] = Field(
+        "training", description="scale each row by its statistics over the clip or over the training speakers"
+    )
+    remove_level: RemoveLevel = Field(
+        False, description="subtract each clip's own mean: `true` after normalize, `first` before it"
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _from_lists(cls, given: Any) -> Any:
-        """`features: [mfcc, chroma]` is short for `features: {stack: [mfcc, chroma]}`; lists become tuples."""
-        settings = {"stack": given} if isinstance(given, list | tuple) else given
-        if not isinstance(settings, dict):
-            return settings
-        return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    def _from_list(cls, given: Any) -> Any:
+        """`features: [mfcc, chroma]` is short for `features: {stack: [mfcc, chroma]}`."""
+        return {"stack": tuple(given)} if isinstance(given, list | tuple) else given
 
     @model_validator(mode="after")
     def _consistent(self) -> "FeaturesConfig":
