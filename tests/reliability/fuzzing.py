@@ -1,8 +1,8 @@
-"""Coverage-guided fuzzing (atheris) of what reads a stranger's bytes: names, manifests, settings, audio, checkpoints.
+"""Coverage-guided fuzzing (atheris) of everything that reads untrusted bytes: names, manifests, recipes, audio, ...
 
     python -m tests.reliability.fuzzing TARGET FOLDER RUNS SEED
 
-libFuzzer prints `Done RUNS runs` at its end; what is neither read nor refused in words ends it with a traceback.
+libFuzzer prints `Done RUNS runs` at its end. Any exception but a SerxError ends it with a traceback.
 """
 
 import os
@@ -16,17 +16,17 @@ import atheris
 with atheris.instrument_imports(include=["serx"]):
     from serx import checkpoint
     from serx.config.loader import load_config
-    from serx.data.audio import AudioConfig, read
+    from serx.data.audio import AudioConfig, decode
     from serx.data.download.archives import unpack
     from serx.data.manifest import read_manifest
     from serx.errors import SerxError
-    from tests.data.layouts import found_as
+    from tests.data.layouts import utterance_of
 
 ROOT = Path(__file__).parents[2]
 
 
 def names(content: bytes, folder: Path) -> None:
-    clip = found_as(os.fsdecode(content.replace(b"\0", b"").replace(b"..", b".").strip(b"/")[:200]) + ".wav")
+    clip = utterance_of(os.fsdecode(content.replace(b"\0", b"").replace(b"..", b".").strip(b"/")[:200]) + ".wav")
     assert clip is None or (clip.emotion and clip.speaker)
 
 
@@ -45,7 +45,7 @@ def config(content: bytes, folder: Path) -> None:
 def audio(content: bytes, folder: Path) -> None:
     path = folder / "any.wav"
     path.write_bytes(content)
-    read(path, AudioConfig(max_seconds=2.0))
+    decode(path, AudioConfig(max_seconds=2.0))
 
 
 def a_checkpoint(content: bytes, folder: Path) -> None:
@@ -67,7 +67,7 @@ TARGETS: dict[str, Callable[[bytes, Path], None]] = {
 
 
 def main(target: str, folder: Path, runs: int, seed: int) -> None:
-    """Runs one target `runs` times, beginning from the seeds in FOLDER/corpus."""
+    """Runs one target `runs` times, starting from the inputs in FOLDER/corpus."""
 
     def once(content: bytes) -> None:
         with suppress(SerxError):

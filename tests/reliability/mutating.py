@@ -1,9 +1,9 @@
-"""Damage audio files of many encodings at random and read each: what comes back must be sound, or a named reason.
+"""Damage audio files of many encodings at random and decode each: the result must be sound, or an error with a reason.
 
     python -m tests.reliability.mutating COUNT SEED MEGABYTES FOLDER
 
-prints one JSON object. The process that reads has no more address space than MEGABYTES; before each file it writes its
-name to FOLDER/now, so that the parent of a process that died knows which it was.
+prints one JSON object. After its imports, the process may take MEGABYTES more of address space. Before each file it
+writes the file's name to FOLDER/now, so that the parent knows which file ended the process.
 """
 
 import json
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from serx.data.audio import MAX_LEVEL, AudioConfig, AudioError, blocks, read
+from serx.data.audio import MAX_LEVEL, AudioConfig, AudioError, decode, read_blocks
 
 REASONS = {
     "empty", "not_audio", "truncated", "too_short", "too_long", "silent", "nonfinite", "absurd_level", "bad_rate",
@@ -39,48 +39,48 @@ def originals(folder: Path) -> list[bytes]:
     """A third of a second in every encoding, mono and stereo."""
     time_axis = np.arange(5300) / 16000
     wave = 0.3 * np.sin(2 * np.pi * 220 * time_axis) * (1 + np.sin(2 * np.pi * 5 * time_axis))
-    made = []
+    contents = []
     for i, (form, subtype) in enumerate(ENCODINGS):
         path = folder / "original"
         channels = 1 + i % 2 if subtype != "GSM610" else 1
         soundfile.write(path, np.stack([wave] * channels, 1), 16000, format=form, subtype=subtype)
-        made.append(path.read_bytes())
-    return made
+        contents.append(path.read_bytes())
+    return contents
 
 
 def mutate(content: bytes, choose: random.Random) -> bytes:
-    """One to four of: flip bits, overwrite, an extreme number (mostly in the header), cut, repeat, insert, reorder."""
+    """One to four damages: flip a bit, overwrite, extreme number, cut, repeat, insert, swap; mostly in the header."""
     data = bytearray(content)
     for _ in range(choose.randint(1, 4)):
         if not data:
             break
-        head = choose.random() < 0.6
-        at = choose.randrange(min(len(data), 120) if head else len(data))
+        in_header = choose.random() < 0.6
+        start = choose.randrange(min(len(data), 120) if in_header else len(data))
         kind = choose.randrange(7)
         if kind == 0:
-            data[at] ^= 1 << choose.randrange(8)
+            data[start] ^= 1 << choose.randrange(8)
         elif kind == 1:
-            data[at : at + choose.randrange(1, 30)] = choose.randbytes(choose.randrange(1, 30))
+            data[start : start + choose.randrange(1, 30)] = choose.randbytes(choose.randrange(1, 30))
         elif kind == 2:
             size = choose.choice([1, 2, 4, 8])
             number = choose.choice(EXTREMES) & ((1 << 8 * size) - 1)
-            data[at : at + size] = number.to_bytes(size, choose.choice(["little", "big"]))
+            data[start : start + size] = number.to_bytes(size, choose.choice(["little", "big"]))
         elif kind == 3:
             del data[choose.randrange(len(data)) :]
         elif kind == 4:
-            data[at:at] = data[at : at + choose.randrange(1, 400)]
+            data[start:start] = data[start : start + choose.randrange(1, 400)]
         elif kind == 5:
-            data[at:at] = bytes(choose.randrange(1, 400))
+            data[start:start] = bytes(choose.randrange(1, 400))
         else:
-            other = choose.randrange(len(data))
-            data[at : at + 16], data[other : other + 16] = data[other : other + 16], data[at : at + 16]
+            swap = choose.randrange(len(data))
+            data[start : start + 16], data[swap : swap + 16] = data[swap : swap + 16], data[start : start + 16]
     return bytes(data)
 
 
-def judge(path: Path) -> str:
-    """`decoded`, a reason, or what went wrong (with a `!`)."""
+def outcome_of(path: Path) -> str:
+    """`decoded`, the reason of an AudioError, or what is wrong (starting with `!`)."""
     try:
-        waveform = read(path, CONFIG)
+        waveform = decode(path, CONFIG)
     except AudioError as error:
         return error.reason if error.reason in REASONS and str(path) in str(error) else f"!unnamed {error}"
     except BaseException as error:
@@ -92,15 +92,15 @@ def judge(path: Path) -> str:
     return "decoded" if float(np.abs(waveform).max()) <= 2 * MAX_LEVEL else "!too loud"
 
 
-def judge_in_blocks(path: Path) -> str:
-    """The same of the file given in blocks, of which as many as there are in a minute are taken."""
-    heard = 0
+def outcome_in_blocks(path: Path) -> str:
+    """The same for the file read in blocks, up to one minute."""
+    samples = 0
     try:
-        for block in blocks(path, CONFIG.sample_rate):
-            heard += len(block)
+        for block in read_blocks(path, CONFIG.sample_rate):
+            samples += len(block)
             if block.dtype != np.float32 or block.ndim != 1 or not np.isfinite(block).all():
                 return "!a block is not finite float32"
-            if heard > 60 * CONFIG.sample_rate:
+            if samples > 60 * CONFIG.sample_rate:
                 break
     except AudioError as error:
         return error.reason if error.reason in REASONS and str(path) in str(error) else f"!unnamed {error}"
@@ -110,23 +110,29 @@ def judge_in_blocks(path: Path) -> str:
 
 
 def main(count: int, seed: int, megabytes: int, folder: Path) -> dict:
-    """Reads `count` damaged files."""
-    resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
-    choose, found, wrong = random.Random(seed), Counter(), []
-    sources, begun, slowest = originals(folder), time.monotonic(), 0.0
+    """Decodes `count` damaged files."""
+    limit = (_status_mb("VmSize") + megabytes) << 20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    after_imports = _status_mb("VmHWM")  # of this process; resource.getrusage would include the parent's
+    choose, outcomes, wrong = random.Random(seed), Counter(), []
+    sources, begin, slowest = originals(folder), time.monotonic(), 0.0
     for i in range(count):
         path = folder / f"{i % len(sources)}.wav"
         path.write_bytes(mutate(sources[i % len(sources)], choose))
         (folder / "now").write_text(f"{seed} {i} {path}")
         started = time.monotonic()
-        output_layers = [judge(path), judge_in_blocks(path)]
+        both = [outcome_of(path), outcome_in_blocks(path)]
         slowest = max(slowest, time.monotonic() - started)
-        faults = [told for told in output_layers if told.startswith("!")]
-        found["wrong" if faults else output_layers[0]] += 1
-        wrong += [f"{i}: {ENCODINGS[i % len(sources)]}: {told}" for told in faults]
-    peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) >> 10  # not the parent's
-    figures = {"seconds": round(time.monotonic() - begun, 1), "slowest": round(slowest, 2), "peak_mb": peak}
-    return {"files": count, "found": found, "wrong": wrong[:20], **figures}
+        faults = [outcome for outcome in both if outcome.startswith("!")]
+        outcomes["wrong" if faults else both[0]] += 1
+        wrong += [f"{i}: {ENCODINGS[i % len(sources)]}: {fault}" for fault in faults]
+    peak = _status_mb("VmHWM") - after_imports
+    figures = {"seconds": round(time.monotonic() - begin, 1), "slowest": round(slowest, 2), "peak_mb": peak}
+    return {"files": count, "outcomes": outcomes, "wrong": wrong[:20], **figures}
+
+
+def _status_mb(key: str) -> int:
+    return int(re.search(rf"{key}:\s+(\d+)", Path("/proc/self/status").read_text())[1]) >> 10
 
 
 if __name__ == "__main__":

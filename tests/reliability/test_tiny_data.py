@@ -1,4 +1,4 @@
-"""Hardly any data: it works, or is refused in one line."""
+"""Very little data: training works, or raises one line."""
 
 import shutil
 
@@ -21,7 +21,7 @@ MODELS = {
 
 @pytest.fixture
 def six(tiny_root, tmp_path):
-    """One clip of two emotions for an actor of each part."""
+    """Two clips, one per emotion, of one actor in each part."""
     root = tmp_path / "six"
     for actor in ("01", "03", "05"):
         (root / actor).mkdir(parents=True)
@@ -32,7 +32,7 @@ def six(tiny_root, tmp_path):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_batches_of_two_clips_and_a_clip_left_over_train_and_stay_finite(model, six, tiny_config, tmp_path):
+def test_batches_of_two_clips_and_a_last_batch_of_one_train_and_stay_finite(model, six, tiny_config, tmp_path):
     shutil.copy(six / "01" / "03-01-03-01-01-01-01.wav", six / "01" / "03-01-03-01-01-02-01.wav")  # a third clip
     statistics = ["features.statistics=[mean, std]"] if model == "mlp" else []
     config = tiny_config(f"data.root={six}", "data.test_speakers=[5]", "data.valid_speakers=[3]", MODELS[model],
@@ -43,7 +43,7 @@ def test_batches_of_two_clips_and_a_clip_left_over_train_and_stay_finite(model, 
 
 def test_clips_shorter_than_a_window_train_and_stay_finite(six, tiny_config, tmp_path):
     for i, path in enumerate(sorted(six.rglob("*.wav"))):
-        noise = 0.1 * np.random.default_rng(i).standard_normal(200 + 20 * i)  # 13 ms; a window has 32
+        noise = 0.1 * np.random.default_rng(i).standard_normal(200 + 20 * i)  # 13 ms; an analysis window has 32 ms
         soundfile.write(path, noise, RATE)
     config = tiny_config(f"data.root={six}", "data.test_speakers=[5]", "data.valid_speakers=[3]",
                          "data.min_seconds=0.001", "train.epochs=2")  # fmt: skip
@@ -52,21 +52,21 @@ def test_clips_shorter_than_a_window_train_and_stay_finite(six, tiny_config, tmp
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (["data.label_map={angry: null}"], "two classes"),
         (["data.valid_speakers=[3, 1]"], "training needs|train"),
         (["data.test_speakers=[9]"], "9"),
     ],
 )
-def test_one_class_or_an_empty_part_is_one_line(overrides, told, six, tiny_config, tmp_path):
+def test_one_class_or_an_empty_part_raises_one_line(overrides, message, six, tiny_config, tmp_path):
     config = tiny_config(f"data.root={six}", "data.test_speakers=[5]", "data.valid_speakers=[3]", *overrides)
-    with pytest.raises(DataError, match=told) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         fit(config, tmp_path / "run", progress=False)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run" / METRICS).exists()
 
 
-def test_a_batch_of_one_clip_is_refused_by_its_key(tiny_config):
+def test_a_batch_size_of_one_raises_with_its_key(tiny_config):
     with pytest.raises(ConfigError, match=r"train\.batch_size.*greater than or equal to 2"):
         tiny_config("train.batch_size=1")
