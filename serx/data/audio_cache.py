@@ -20,6 +20,7 @@ from tqdm import tqdm
 from serx.data.audio import AudioConfig, AudioError, StrPath, decode
 from serx.errors import DiskError
 from serx.files import free_space, locked, remove_temporaries, seal, unseal, write_atomically
+from serx.system import cpu_count
 
 CACHE_VERSION = 4
 FULL_SCALE = 32768  # as in libsndfile: 16-bit files at the right rate are stored bit for bit
@@ -170,7 +171,7 @@ def _decode_all(folder: Path, paths: Sequence[Path], config: AudioConfig, progre
         except AudioError as error:
             return error
 
-    workers = min(16, os.cpu_count() or 1)
+    workers = min(16, cpu_count())
     partial = folder / f"audio.{os.getpid()}.partial"
     try:
         with ThreadPoolExecutor(workers) as pool, partial.open("wb") as flat:
