@@ -1,7 +1,7 @@
 """Mistakes in a configuration, each as one line: `file:line: what is wrong; how to fix it`."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from serx.config.contradictions import contradictions
 from serx.config.renamed import renamed
-from serx.config.schema import Config, dotted_keys, transform_kinds
+from serx.config.schema import Config, dotted_keys
 from serx.config.yaml_lines import KeyPath
 
 # Keys that are a list or one word: pydantic appends the name of the type that it tried to their location.
@@ -42,7 +42,7 @@ def check(tree: Mapping[str, Any], sources: Sources) -> tuple[Config | None, lis
     except ValidationError as error:
         faults = error.errors()
         deepest = [fault for fault in faults if not any(_is_within(other, fault) for other in faults)]
-        lines += [_explain(fault, sources, _model_kind(current)) for fault in deepest]
+        lines += [_explain(fault, sources, current) for fault in deepest]
         places = [tuple(fault["loc"]) for fault in faults]
     else:
         places = []
@@ -87,39 +87,37 @@ def _is_within(inner: Mapping[str, Any], outer: Mapping[str, Any]) -> bool:
     return len(inner["loc"]) > len(outer["loc"]) and inner["loc"][: len(outer["loc"])] == outer["loc"]
 
 
-def _model_kind(tree: Mapping[str, Any]) -> str:
-    model = tree.get("model")
-    return str(model.get("kind")) if isinstance(model, Mapping) else ""
+def _kinds(tree: Any, place: KeyPath) -> list[str]:
+    """The kinds of the model or the transform at a place and above it."""
+    kinds = []
+    for part in place:
+        try:
+            tree = tree[part]
+        except (KeyError, IndexError, TypeError):
+            break
+        if isinstance(tree, Mapping) and "kind" in tree:
+            kinds.append(str(tree["kind"]))
+    return kinds
 
 
-def _explain(fault: Mapping[str, Any], sources: Sources, model_kind: str) -> str:
+def _explain(fault: Mapping[str, Any], sources: Sources, tree: Mapping[str, Any]) -> str:
     """One line for one of pydantic's faults."""
     place, message = tuple(fault["loc"]), fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "union_tag_invalid":
-        place += ("kind",)
-        message = f"input should be one of {fault['ctx']['expected_tags']}, got {fault['ctx']['tag']!r}"
-    written = tuple(part for i, part in enumerate(place) if _is_written(place[: i + 1]))
+    written = place[:2] + place[3:] if place[:2] in _LISTS_OR_TEXT else place
     where = sources.of(written[:-1] if fault["type"] == "missing" and written == place else written)
     name = ".".join(map(str, written or place))
     if fault["type"] == "missing":
         return f"{where}: {'.'.join(map(str, place))} is missing; add it"
     if fault["type"] == "extra_forbidden":
-        return f"{where}: unknown key {name}{_suggestion(name, (*place, model_kind))}"
+        return f"{where}: unknown key {name}{_suggestion(name, _kinds(tree, place))}"
     if fault["type"] == "tuple_type":
         message = "input should be a list, such as [a, b]"
-    given = "" if fault["type"] in ("value_error", "union_tag_invalid") else f", got {fault['input']!r}"
+    given = "" if fault["type"] == "value_error" else f", got {fault['input']!r}"
     return f"{where}: {name}: {message[0].lower()}{message[1:]}{given}"
 
 
-def _is_written(place: KeyPath) -> bool:
-    """Whether the last part of a location is a key of the file, and not a name that a union adds (`noise`, `str`)."""
-    if place[:-1] in _LISTS_OR_TEXT:
-        return False
-    return not (len(place) > 2 and place[0] == "augment" and place[-1] in transform_kinds())
-
-
-def _suggestion(name: str, kinds: KeyPath) -> str:
-    """The nearest key, but of no kind of model or transform other than those in `kinds`."""
+def _suggestion(name: str, kinds: Sequence[str]) -> str:
+    """The nearest key, but of no other kind of model or transform than `kinds`."""
     keys = dotted_keys(Config, kinds=kinds)
     plain = ".".join(part for part in name.split(".") if not part.isdigit())
     near = difflib.get_close_matches(plain, keys, n=1, cutoff=0.6)

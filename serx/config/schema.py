@@ -3,6 +3,7 @@
 Each section is a frozen pydantic model next to the code that it configures.
 """
 
+from collections.abc import Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -10,7 +11,6 @@ from serx.augment.compose import AugmentConfig
 from serx.augment.transform import SpectrogramTransform, WaveformTransform, registered_transforms
 from serx.base_config import BaseConfig
 from serx.config.training import OptimConfig, TrainConfig
-from serx.config.yaml_lines import KeyPath
 from serx.data.dataset import DataConfig
 from serx.features.stack import FeaturesConfig
 from serx.models.registry import BaseModelConfig, ModelConfig, model_kinds
@@ -52,13 +52,7 @@ def sections_of(annotation: Any) -> list[type[BaseConfig]]:
     return []
 
 
-def transform_kinds() -> set[str]:
-    """The kinds of all transforms of `augment.waveform` and `augment.spectrogram`."""
-    lists = (AugmentConfig.model_fields[name].annotation for name in ("waveform", "spectrogram"))
-    return {kind_of(section) for annotation in lists for section in sections_of(annotation)}
-
-
-def dotted_keys(section: type[BaseConfig], prefix: str = "", kinds: KeyPath = ()) -> list[str]:
+def dotted_keys(section: type[BaseConfig], prefix: str = "", kinds: Sequence[str] = ()) -> list[str]:
     """Every key of a section and of those within it, such as `optim.lr`.
 
     Where `kinds` names a kind of model or transform, the keys of other kinds are left out.
