@@ -1,7 +1,17 @@
-"""Evaluation of checkpoints on held-out speakers: predictions, scores, reports, comparisons and the stress test.
+"""Evaluation of checkpoints on held-out speakers: predictions -> scores -> report and figures.
 
-The front door is `evaluate(checkpoint)`, which gives an `Evaluation` with `.uar`, `.confusion`, `.report()` and
-`.write(folder)`.
+`evaluate(checkpoint)` gives an `Evaluation` with `.uar`, `.confusion`, `.report()` and `.write(folder)`.
+
+held_out.py       choose the clips of a part, refuse training speakers, predict
+predictions.py    probabilities and what is known about the clips, and their CSV file
+scores.py         all scores of predictions as one dictionary
+report.py         the Evaluation: scores as an object, as text and as files
+pooling.py        the folds of a cross-validation together
+comparison.py     two cross-validations, speaker by speaker
+ranking.py        the settings of a sweep, best first
+stress.py         scores under noise, reverberation, telephones and other levels
+stamps.py         the words that name a protocol
+tables.py         text and Markdown tables
 """
 
 from serx.evaluation.comparison import compare

@@ -1,4 +1,16 @@
-"""Experiments of many trainings: cross-validation, sweeps on validation speakers, and the leakage lesson.
+"""Experiments of many trainings. Every training is an ordinary run in its own folder, and finished runs are kept.
 
-Every training is an ordinary run in its own folder. The same call continues where an earlier one stopped.
+cross_validation.py   every fold of a protocol, and the same folds adapted to each speaker
+sweep.py              settings compared on validation speakers
+leakage.py            what overlapping test parts do to scores
+folds.py              folds as run folders: which there are, how far each has come
+fold_runs.py          `serx train` and `serx evaluate` for many folds
+processes.py          commands in parallel, with signals passed on
+feature_cache.py      features computed once, for training without augmentation
 """
+
+from serx.experiments.cross_validation import cross_validate
+from serx.experiments.fold_runs import Workers
+from serx.experiments.sweep import plan_settings, sweep
+
+__all__ = ["Workers", "cross_validate", "plan_settings", "sweep"]

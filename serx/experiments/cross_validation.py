@@ -52,6 +52,13 @@ def cross_validate(
         DataError: no fold can be made of the data.
         DiskError: `out` cannot be written.
         RunInUseError: another cross-validation runs there.
+
+    >>> from serx.config import load_config
+    >>> recipe = load_config("mlp", "data.root=corpora/ravdess", "data.protocol=loso")
+    >>> cross_validate(recipe, Path("runs/loso"), seeds=[0], workers=Workers(processes=0))
+    Traceback (most recent call last):
+        ...
+    serx.errors.ConfigError: --processes 0: give at least one
     """
     workers.check(config)
     with lock_run_folder(out, "--out"):

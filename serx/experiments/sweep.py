@@ -156,6 +156,12 @@ def sweep(
         DataError: clips cannot be read or split.
         DiskError: `out` cannot be written.
         RunInUseError: another sweep runs there.
+
+    >>> settings = plan_settings("mlp", ["data.root=corpora/ravdess"], ["optim.lr=[0.0002, 0.0005]"])
+    >>> sweep(settings, Path("runs/sweep"), groups=3, seeds=[0], workers=Workers(processes=0))
+    Traceback (most recent call last):
+        ...
+    serx.errors.ConfigError: --processes 0: give at least one
     """
     data = settings[0].config.data
     workers.check(settings[0].config)

@@ -1,5 +1,9 @@
 """Metrics: plain functions of arrays, as in audmetric. Targets and predictions in, numbers out.
 
+classification.py   UAR, accuracy, F1, confusion matrix
+calibration.py      NLL, Brier, ECE, selective prediction, temperature
+intervals.py        confidence intervals over speakers
+
 >>> import serx.metrics
 >>> serx.metrics.uar(["sad", "sad", "happy", "angry"], ["sad", "happy", "happy", "angry"])
 0.8333333333333334

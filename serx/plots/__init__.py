@@ -1,5 +1,10 @@
 """Figures: numbers in, matplotlib figures out, drawn without a display.
 
+evaluation.py    confusion matrix, classification report, speakers, calibration
+training.py      learning curves, spectrogram
+experiments.py   leakage lesson, sweep, stress test
+style.py         colors, titles, legends, PNG
+
 >>> import numpy as np, serx.plots
 >>> figure = serx.plots.confusion_figure(np.array([[3, 1], [0, 4]]), ["happy", "sad"])
 >>> png = serx.plots.figure_png(figure)
