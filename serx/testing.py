@@ -1,5 +1,9 @@
 """Checks for parts of your own: does a clip's result depend on its padding, or on the other clips of its batch?
 
+    check_model        a network, or the config of a registered kind
+    check_feature      a feature by name, a config of several, or a module
+    check_transform    an augmentation, which must also be the identity at `p=0` and repeat its random draws
+
 A model or feature that averages over padding works in training and fails quietly in use, where batches look different.
 Call these in your own tests; each raises an AssertionError that says what depends on what, and by how much.
 """
@@ -10,9 +14,12 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from serx.augment.checks import check_transform
 from serx.features.stack import FeaturesConfig, FeatureStack
 from serx.models.backbone import build_model
 from serx.models.registry import BaseModelConfig
+
+__all__ = ["check_feature", "check_model", "check_transform", "wake_norms"]
 
 TOLERANCE = 1e-5  # of differences, relative to values above 1
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
@@ -121,7 +128,13 @@ def check_feature(
 
 
 def wake_norms(module: nn.Module) -> None:
-    """In place: gives norm layers random biases and running means, as training does."""
+    """In place: gives norm layers random biases and running means, as training does.
+
+    >>> norm = nn.BatchNorm1d(3)
+    >>> wake_norms(norm)
+    >>> bool(norm.bias.min() > 0)
+    True
+    """
     for layer in module.modules():
         if isinstance(layer, NORMS) and layer.bias is not None:
             nn.init.uniform_(layer.bias, 0.2, 1.0)
