@@ -209,7 +209,7 @@ def integer_corpus(tmp_path_factory) -> Path:
 def assert_recorded(predictor: Predictor, name: str, corpus: Path) -> None:
     """The probabilities of three clips are those that the old version printed."""
     recorded = json.loads((FORMAT_1 / "probabilities.json").read_text())[name]
-    predictions = predictor.predict([corpus / "Actor_06" / file for file in recorded])
+    predictions = predictor([corpus / "Actor_06" / file for file in recorded])
     for prediction, expected in zip(predictions, recorded.values(), strict=True):
         np.testing.assert_allclose(list(prediction.probabilities.values()), expected, atol=1e-5)
 
@@ -217,7 +217,7 @@ def assert_recorded(predictor: Predictor, name: str, corpus: Path) -> None:
 @pytest.mark.parametrize("name", ["ensemble", "classical"])
 def test_a_checkpoint_of_format_1_predicts_the_recorded_probabilities(name, integer_corpus):
     """The ensemble has shared stages, a GRU, the relaxed norm and two speeds; the classical model is an SVM."""
-    assert_recorded(Predictor(FORMAT_1 / f"{name}.safetensors", torch.device("cpu")), name, integer_corpus)
+    assert_recorded(Predictor.load(FORMAT_1 / f"{name}.safetensors", torch.device("cpu")), name, integer_corpus)
 
 
 def test_the_configuration_of_format_1_gets_todays_names():
@@ -244,7 +244,7 @@ def test_a_run_of_format_1_resumes_to_the_recorded_end(integer_corpus, tmp_path)
     fit(config, run, resume=True, progress=False)
     resumed = checkpoint.load_run_checkpoint(run / LAST)
     assert resumed.metadata["format"] == checkpoint.FORMAT and resumed.metadata["progress"]["epoch"] == 3
-    assert_recorded(Predictor(run / LAST, torch.device("cpu")), "cnn1d-resumed", integer_corpus)
+    assert_recorded(Predictor.load(run / LAST, torch.device("cpu")), "cnn1d-resumed", integer_corpus)
 
 
 @pytest.mark.parametrize("config", [None, [1], {}, {"model": 3}, {"model": {"kind": "cnn2d"}}], ids=str)

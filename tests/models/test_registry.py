@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from serx import checkpoint
-from serx.config.loader import from_tree, load
+from serx.config.loader import from_tree, load_config
 from serx.errors import CheckpointError, ConfigError
 from serx.inference.predictor import Predictor
 from serx.models import BaseModelConfig, build_model, model_kinds, register_model, registry
@@ -70,10 +70,10 @@ def own_config(tiny_root, tmp_path):
 
 @pytest.mark.slow
 def test_a_kind_of_your_own_trains_and_its_checkpoint_opens(own_module, tiny_root, tmp_path):
-    config = load(own_config(tiny_root, tmp_path))
+    config = load_config(own_config(tiny_root, tmp_path))
     assert isinstance(config.model, own_module.AveragingConfig)
     fit(config, tmp_path / "run", progress=False)
-    predictor = Predictor(tmp_path / "run" / BEST, torch.device("cpu"))
+    predictor = Predictor.load(tmp_path / "run" / BEST, torch.device("cpu"))
     assert [type(member).__name__ for member in predictor.recognizer.backbone.members] == ["Averaging"] * 2
     assert predictor.config == config
     saved = checkpoint.load(tmp_path / "run" / BEST).metadata["config"]["model"]
@@ -85,18 +85,18 @@ def test_a_kind_of_your_own_trains_and_its_checkpoint_opens(own_module, tiny_roo
 def test_a_checkpoint_of_an_unknown_kind_names_the_kind_and_the_option_that_imports_it(
     own_module, tiny_root, tmp_path, monkeypatch
 ):
-    fit(load(own_config(tiny_root, tmp_path)), tmp_path / "run", progress=False)
+    fit(load_config(own_config(tiny_root, tmp_path)), tmp_path / "run", progress=False)
     monkeypatch.delitem(registry._KINDS, "averaging")
     with pytest.raises(CheckpointError, match=r"best\.safetensors.*unknown model kind 'averaging'.*--import MODULE"):
-        Predictor(tmp_path / "run" / BEST, torch.device("cpu"))
+        Predictor.load(tmp_path / "run" / BEST, torch.device("cpu"))
 
 
 def test_keys_of_your_own_kind_are_checked_with_file_and_line(own_module, tiny_root, tmp_path):
     path = own_config(tiny_root, tmp_path)
     with pytest.raises(ConfigError, match=r"own\.yaml:5: model\.width: .*valid integer"):
-        load(_replaced(path, "width: 6", "width: six"))
+        load_config(_replaced(path, "width: 6", "width: six"))
     with pytest.raises(ConfigError, match=r"own\.yaml:5: unknown key model\.widht; did you mean model\.width\?"):
-        load(_replaced(path, "width: six", "widht: 6"))
+        load_config(_replaced(path, "width: six", "widht: 6"))
 
 
 def _replaced(path, old, new):
@@ -107,7 +107,7 @@ def _replaced(path, old, new):
 def test_an_unknown_kind_is_refused_with_line_nearest_kind_and_the_option_that_imports_one(tiny_root, tmp_path):
     path = _replaced(own_config(tiny_root, tmp_path), "kind: averaging", "kind: cnn2")
     with pytest.raises(ConfigError) as caught:
-        load(path)
+        load_config(path)
     message = str(caught.value)
     assert message.startswith(f"{path}:4: model.kind: unknown model kind 'cnn2'; did you mean cnn")
     assert "known kinds are classical, cnn1d, cnn2d, mlp" in message and "--import MODULE" in message

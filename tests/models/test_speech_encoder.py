@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from serx import checkpoint
-from serx.config.loader import load
+from serx.config.loader import load_config
 from serx.config.training import OptimConfig
 from serx.data.batches import make_batch_source
 from serx.data.dataset import load_dataset, split_dataset
@@ -137,14 +137,14 @@ def encoder_config(tiny_root, tmp_path):
         "model: {kind: speech_encoder, bundle: WAVLM_BASE_PLUS, tune: full, embedding: 12}\n"
         "train: {epochs: 2, batch_size: 8, device: cpu, threads: 1, ema_decay: 0.9}\n"
     )
-    return lambda *overrides: load(path, [f"model.weights={tmp_path / 'weights.safetensors'}", *overrides])
+    return lambda *overrides: load_config(path, [f"model.weights={tmp_path / 'weights.safetensors'}", *overrides])
 
 
 @pytest.mark.slow
 def test_a_checkpoint_holds_the_frozen_encoder_and_opens_without_its_weights_file(encoder_config, tmp_path):
     fit(encoder_config("model.tune=frozen"), tmp_path / "run", progress=False)
     (tmp_path / "weights.safetensors").unlink()
-    predictor = Predictor(tmp_path / "run" / BEST, torch.device("cpu"))
+    predictor = Predictor.load(tmp_path / "run" / BEST, torch.device("cpu"))
     kept = predictor.recognizer.backbone.members[0].encoder.state_dict()
     for name, tensor in random_encoder("WAVLM_BASE_PLUS").state_dict().items():
         assert torch.equal(kept[name], tensor), name

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from serx import checkpoint
-from serx.config.loader import load
+from serx.config.loader import load_config
 from serx.errors import CheckpointError, SerxError
-from serx.evaluation.held_out import evaluate_checkpoint
+from serx.evaluation import evaluate
 from serx.inference.predictor import Predictor
 from serx.training.run_folder import BEST, LAST, PREVIOUS
-from serx.training.state import Run
+from serx.training.state import TrainingState
 from serx.training.trainer import fit
 from tests.conftest import TINY
 from tests.test_checkpoint import FORMAT_1
@@ -103,11 +104,11 @@ PAYLOADS = {
 def use(command: str, path: Path, trained: Path) -> None:
     """Uses a checkpoint as the command does."""
     if command == "resume":
-        fit(load(trained / "tiny.yaml", [*TINY, "train.epochs=9"]), path.parent, resume=True, progress=False)
+        fit(load_config(trained / "tiny.yaml", [*TINY, "train.epochs=9"]), path.parent, resume=True, progress=False)
     elif command == "evaluate":
-        evaluate_checkpoint(path, None, "test", CPU, progress=False)
+        evaluate(path, None, "test", CPU, progress=False)
     else:
-        Predictor(path, CPU)
+        Predictor.load(path, CPU)
 
 
 @pytest.mark.parametrize("command", ["resume", "evaluate", "predict"])
@@ -131,7 +132,7 @@ def test_the_payloads_act_if_they_are_unpickled(tmp_path):
 
 def test_resume_falls_back_from_a_hostile_newest_checkpoint_to_the_one_before(trained, tmp_path):
     (trained / "run" / LAST).write_bytes(PAYLOADS["torch zip"](tmp_path / "trace"))
-    fit(load(trained / "tiny.yaml", [*TINY, "train.epochs=8"]), trained / "run", resume=True, progress=False)
+    fit(load_config(trained / "tiny.yaml", [*TINY, "train.epochs=8"]), trained / "run", resume=True, progress=False)
     assert checkpoint.load(trained / "run" / LAST).metadata["progress"]["epoch"] == 8
     assert not (tmp_path / "trace").exists()
 
@@ -177,12 +178,12 @@ def _deep() -> list:
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
 @pytest.mark.parametrize("name", FORGERIES)
 def test_a_forged_file_with_a_correct_sha256_is_refused(name, command, version, trained, tmp_path):
-    with safe_open(OLD_RUN if version == 1 else trained / "run" / BEST, "pt") as file:
-        tensors = {tensor: file.get_tensor(tensor) for tensor in file.keys()}
+    original = OLD_RUN if version == 1 else trained / "run" / BEST
+    with safe_open(original, "pt") as file:
         metadata = json.loads(file.metadata()["serx"])
     del metadata["sha256"]
     FORGERIES[name](metadata)
-    checkpoint.save(tmp_path / "forged.safetensors", tensors, metadata)
+    checkpoint.save(tmp_path / "forged.safetensors", load_file(original), metadata)
     with pytest.raises(CheckpointError, match=r"forged\.safetensors"):
         use(command, tmp_path / "forged.safetensors", trained)
 
@@ -191,21 +192,21 @@ def test_best_renamed_to_last_is_refused_because_it_lacks_training_state(trained
     shutil.copy(trained / "run" / BEST, trained / "run" / LAST)
     (trained / "run" / PREVIOUS).unlink()
     with pytest.raises(CheckpointError, match="missing"):
-        fit(load(trained / "tiny.yaml", [*TINY, "train.epochs=8"]), trained / "run", resume=True, progress=False)
+        fit(load_config(trained / "tiny.yaml", [*TINY, "train.epochs=8"]), trained / "run", resume=True, progress=False)
 
 
-PIECES = ("epoch", "place", "best", "best_epoch", "stale", "plateau_scale", "plateau_stale")
+PIECES = ("epoch", "step", "best", "best_epoch", "epochs_since_best", "plateau_scale", "epochs_on_plateau")
 WRONG = {"missing": None, "text": "1", "negative": -1, "NaN": float("nan"), "a list": [1], "true": True}
 
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_each_piece_of_progress_that_is_missing_or_forged_is_named(wrong, trained):
-    config = load(trained / "tiny.yaml", [*TINY, "train.epochs=8"])
+    config = load_config(trained / "tiny.yaml", [*TINY, "train.epochs=8"])
     saved = checkpoint.load(trained / "run" / LAST)
     assert saved.metadata["progress"].keys() == set(PIECES)
-    run = Run(config, tuple(saved.metadata["labels"]), CPU, pretrained=False)
-    run.start_average()
-    run.restore(saved)
+    state = TrainingState(config, tuple(saved.metadata["labels"]), CPU, pretrained=False)
+    state.start_average()
+    state.load_state_dict(saved)
     for piece in PIECES:
         if wrong == "negative" and piece in ("best", "plateau_scale"):
             continue  # a score may be negative: it is the loss times -1
@@ -213,23 +214,23 @@ def test_each_piece_of_progress_that_is_missing_or_forged_is_named(wrong, traine
         if wrong == "missing":
             del progress[piece]
         with pytest.raises(CheckpointError, match=rf"progress\.{piece}"):
-            run.restore(checkpoint.Checkpoint(saved.tensors, {**saved.metadata, "progress": progress}))
+            state.load_state_dict(checkpoint.Checkpoint(saved.tensors, {**saved.metadata, "progress": progress}))
     progress = {**saved.metadata["progress"], "extra": 1}
     with pytest.raises(CheckpointError, match=r"progress\.extra is left over"):
-        run.restore(checkpoint.Checkpoint(saved.tensors, {**saved.metadata, "progress": progress}))
+        state.load_state_dict(checkpoint.Checkpoint(saved.tensors, {**saved.metadata, "progress": progress}))
 
 
 def test_every_tensor_of_another_shape_or_dtype_is_named(trained):
-    config = load(trained / "tiny.yaml", [*TINY, "train.epochs=8"])
+    config = load_config(trained / "tiny.yaml", [*TINY, "train.epochs=8"])
     saved = checkpoint.load(trained / "run" / LAST)
-    run = Run(config, tuple(saved.metadata["labels"]), CPU, pretrained=False)
-    run.start_average()
+    state = TrainingState(config, tuple(saved.metadata["labels"]), CPU, pretrained=False)
+    state.start_average()
     for name, tensor in saved.tensors.items():
         for forged in (tensor[None].repeat(2, *[1] * tensor.dim()), tensor.to(torch.complex64)):
             if (name == "scaler.growth" and forged.dim() == 0) or (name == "scaler.scale" and forged.dim() == 0):
                 continue  # these two are read as plain numbers
             with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
-                run.restore(checkpoint.Checkpoint({**saved.tensors, name: forged}, saved.metadata))
+                state.load_state_dict(checkpoint.Checkpoint({**saved.tensors, name: forged}, saved.metadata))
 
 
 @pytest.mark.parametrize("name", FORGERIES)
@@ -242,4 +243,4 @@ def test_no_forged_file_with_a_correct_sha256_resumes(name, trained):
     if name.startswith("a temperature"):
         return  # only predictions read it
     with pytest.raises(SerxError, match=r"--resume|last\.safetensors"):
-        fit(load(trained / "tiny.yaml", [*TINY, "train.epochs=9"]), trained / "run", resume=True, progress=False)
+        fit(load_config(trained / "tiny.yaml", [*TINY, "train.epochs=9"]), trained / "run", resume=True, progress=False)
