@@ -1,4 +1,4 @@
-"""Another program's samples and a microphone's give the same speech as a file does."""
+"""Samples from another program or a microphone arrive unchanged, at the right rate."""
 
 import io
 import sys
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from serx.errors import ConfigError, DataError
-from serx.inference.streaming import from_microphone, from_stream
+from serx.inference.streaming import microphone_blocks, pcm_blocks, resampled_blocks
 
 RATE = 16_000
 
@@ -27,38 +27,46 @@ def loudest_hertz(waveform: np.ndarray, rate: int) -> float:
     return float(np.abs(np.fft.rfft(waveform * np.hanning(len(waveform)))).argmax() * rate / len(waveform))
 
 
-class Trickle(io.BytesIO):
-    """Gives an odd number of bytes at a time, as a pipe may."""
+class OddReads(io.BytesIO):
+    """Returns an odd number of bytes at a time, as a pipe may."""
 
     def read(self, size=-1):
         return super().read(min(size, 777))
 
 
-@pytest.mark.parametrize("pipe", [io.BytesIO, Trickle])
-def test_raw_samples_come_through_as_they_are(pipe):
+@pytest.mark.parametrize("pipe", [io.BytesIO, OddReads])
+def test_raw_samples_arrive_unchanged(pipe):
     expected = tone(440, 1.3, RATE)
-    heard = np.concatenate(list(from_stream(pipe(raw(expected)), RATE, RATE)))
-    assert heard.dtype == np.float32
-    np.testing.assert_allclose(heard, expected, atol=1 / 32768)
+    samples = np.concatenate(list(pcm_blocks(pipe(raw(expected)), RATE, RATE)))
+    assert samples.dtype == np.float32
+    np.testing.assert_allclose(samples, expected, atol=1 / 32768)
 
 
 @pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
-def test_another_rate_keeps_pitch_and_length(rate):
-    heard = np.concatenate(list(from_stream(io.BytesIO(raw(tone(440, 2.0, rate))), rate, RATE)))
-    assert len(heard) == pytest.approx(2 * RATE, abs=2)
-    assert loudest_hertz(heard, RATE) == pytest.approx(440, abs=1)
-    assert np.abs(heard[2000:-2000]).max() == pytest.approx(0.5, abs=0.01)
+def test_resampling_keeps_pitch_level_and_duration(rate):
+    samples = np.concatenate(list(pcm_blocks(io.BytesIO(raw(tone(440, 2.0, rate))), rate, RATE)))
+    assert len(samples) == pytest.approx(2 * RATE, abs=2)
+    assert loudest_hertz(samples, RATE) == pytest.approx(440, abs=1)
+    assert np.abs(samples[2000:-2000]).max() == pytest.approx(0.5, abs=0.01)
 
 
-def test_a_rate_that_is_none_and_a_stream_of_nothing_are_refused():
-    with pytest.raises(ConfigError, match="--sample-rate 12: samples a second"):
-        next(from_stream(io.BytesIO(b"1234"), 12, RATE))
-    with pytest.raises(DataError, match="nothing came from standard input"):
-        list(from_stream(io.BytesIO(), RATE, RATE))
+def test_an_impossible_rate_and_an_empty_stream_raise_errors():
+    with pytest.raises(ConfigError, match="--sample-rate 12: must be 4000 to 384000 Hz"):
+        next(pcm_blocks(io.BytesIO(b"1234"), 12, RATE))
+    with pytest.raises(DataError, match="standard input is empty"):
+        list(pcm_blocks(io.BytesIO(), RATE, RATE))
+
+
+@pytest.mark.parametrize("sizes", [[16_000], [1, 15_999], [160] * 100, [3000, 0, 13_000]])
+def test_resampled_blocks_do_not_depend_on_the_block_sizes(sizes):
+    wave = tone(440, 2.0, 8000)
+    expected = np.concatenate(list(resampled_blocks([wave], 8000, RATE)))
+    blocks = np.split(wave, np.cumsum(sizes)[:-1])
+    np.testing.assert_allclose(np.concatenate(list(resampled_blocks(blocks, 8000, RATE))), expected, atol=1e-6)
 
 
 class FakeStream:
-    """sounddevice's InputStream, into which a thread plays a tone of 443 Hz."""
+    """sounddevice's InputStream, with a thread that plays a tone of 443 Hz into it."""
 
     opened: ClassVar[list["FakeStream"]] = []
 
@@ -81,13 +89,13 @@ class FakeStream:
         wave, buffer = tone(443, 3.0, self.samplerate), np.empty((self.blocksize, 1), np.float32)
         for start in range(0, len(wave) - self.blocksize, self.blocksize):
             buffer[:, 0] = wave[start : start + self.blocksize]
-            self.callback(buffer, self.blocksize, None, None)  # the driver uses its buffer again
+            self.callback(buffer, self.blocksize, None, None)  # a driver reuses its buffer
         self.ended.wait()
 
 
 @pytest.fixture
 def sounddevice(monkeypatch):
-    """A system with one input, number 3, of 48 kHz."""
+    """A system with one microphone, device 3, at 48 kHz."""
     FakeStream.opened.clear()
     fake = types.ModuleType("sounddevice")
     fake.PortAudioError = type("PortAudioError", (Exception,), {})
@@ -107,29 +115,29 @@ def sounddevice(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "device"), [(None, None), ("3", 3), ("USB", "USB")])
-def test_a_microphone_is_heard_at_its_own_rate_and_let_go_afterwards(sounddevice, name, device):
-    source = from_microphone(name, RATE)
-    blocks = [next(source) for _ in range(25)]
-    source.close()
+def test_a_microphone_is_opened_at_its_own_rate_and_closed_afterward(sounddevice, name, device):
+    iterator = microphone_blocks(name, RATE)
+    blocks = [next(iterator) for _ in range(25)]
+    iterator.close()
     [stream] = FakeStream.opened
     assert (stream.samplerate, stream.device) == (48_000, device)
     assert stream.ended.is_set()
-    heard = np.concatenate(blocks)
-    assert len(heard) == pytest.approx(2.5 * RATE, rel=0.02)
-    np.testing.assert_allclose(heard[200:], tone(443, 3.0, RATE)[200 : len(heard)], atol=1e-3)
+    samples = np.concatenate(blocks)
+    assert len(samples) == pytest.approx(2.5 * RATE, rel=0.02)
+    np.testing.assert_allclose(samples[200:], tone(443, 3.0, RATE)[200 : len(samples)], atol=1e-3)
 
 
-def test_a_microphone_that_is_not_there_is_refused_with_those_that_are(sounddevice):
+def test_the_error_for_a_missing_microphone_lists_the_inputs(sounddevice):
     with pytest.raises(ConfigError, match=r"--microphone 9: No input device matching 9; inputs: 3 USB mic"):
-        from_microphone("9", RATE)
+        microphone_blocks("9", RATE)
 
 
-def test_a_missing_library_is_told_with_what_to_install(monkeypatch, tmp_path):
+def test_the_error_for_a_missing_library_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(ConfigError, match=r"pip install -e '\.\[microphone\]'"):
-        from_microphone(None, RATE)
+        microphone_blocks(None, RATE)
     monkeypatch.delitem(sys.modules, "sounddevice")
     (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match="PortAudio library not found; install it"):
-        from_microphone(None, RATE)
+        microphone_blocks(None, RATE)

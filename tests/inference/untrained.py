@@ -1,0 +1,37 @@
+"""Predictors with random weights: they need no training, and still give different clips different probabilities."""
+
+from typing import Any
+
+import torch
+
+from serx.config.loader import from_tree
+from serx.inference.predictor import Predictor
+from serx.recognizer import Recognizer
+from tests.conftest import speechlike
+
+LABELS = ("angry", "happy", "sad")
+SMALL = {"kind": "cnn1d", "stem": 8, "widths": (8, 8, 8)}
+
+
+def untrained_predictor(
+    model: dict[str, Any] = SMALL,
+    features: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
+    min_confidence: float = 0.0,
+) -> Predictor:
+    """A predictor of these sections of a configuration."""
+    tree = {"data": {"root": "nowhere", **(data or {})}, "features": features or {}, "model": model}
+    config = from_tree(tree, source="test")
+    torch.manual_seed(0)
+    recognizer = Recognizer(config.features, config.model, LABELS, config.data.sample_rate).eval()
+    for parameter in recognizer.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    for name, buffer in recognizer.backbone.named_buffers():
+        if model["kind"] == "classical" and name.endswith("weight"):
+            buffer.normal_()
+    clip = torch.from_numpy(speechlike(1, 200, 3))[None]
+    with (
+        torch.no_grad()
+    ):  # logits of raw features are large; probabilities of 0 and 1 would hide differences
+        recognizer.temperature = float(recognizer(clip, torch.tensor([clip.shape[1]])).abs().max())
+    return Predictor(recognizer, config, min_confidence=min_confidence)
