@@ -176,7 +176,7 @@ def _yaml(value: Any) -> str:
     return str(value)
 
 
-def _values(annotation: Any, metadata: Any = ()) -> str:
+def _values(annotation: Any, metadata: Any = ()) -> str:  # noqa: PLR0911 (one for each form of type)
     """What a key may be set to, such as `integer, 1 or more, or null`."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
@@ -185,7 +185,7 @@ def _values(annotation: Any, metadata: Any = ()) -> str:
         return ", ".join(f"`{part}`" for part in parts)
     if origin in (Union, UnionType):
         texts = [_values(part, metadata) for part in parts if part is not NoneType]
-        return " or ".join([*texts, *(["null"] if NoneType in parts else [])])
+        return ", or ".join([*texts, *(["null"] if NoneType in parts else [])])
     if origin is tuple:
         if parts[-1] is Ellipsis:
             return f"list of {_values(parts[0])}"

@@ -43,13 +43,23 @@ class DataConfig(AudioConfig, ProtocolConfig):
     'holdout'
     """
 
-    root: str | tuple[str, ...]  # a corpus, a folder of several, a manifest.csv, or a list of those
-    styles: tuple[str, ...] = Field(("speech",), min_length=1)  # add song for RAVDESS's sung clips
-    # the classes, in order; shared: the emotions that every corpus has, others are dropped; default: all that occur
-    labels: tuple[str, ...] | Literal["shared"] | None = None
-    label_map: dict[str, str | None] = Field(default_factory=dict)  # calm: neutral renames, boredom: null drops
-    cache: str | None = None  # folder for decoded audio; default $SERX_CACHE or ~/.cache/serx
-    placement: Placement = "auto"  # audio in device memory, streamed from disk, or auto: device if it fits
+    root: str | tuple[str, ...] = Field(description="a corpus, a folder of several, a manifest.csv, or a list of those")
+    styles: tuple[str, ...] = Field(
+        ("speech",), min_length=1, description="speaking styles to use; add song for the sung clips of RAVDESS"
+    )
+    labels: tuple[str, ...] | Literal["shared"] | None = Field(
+        None,
+        description="the classes, in order; shared: the emotions that every corpus has, others are dropped; "
+        "null: all that occur",
+    )
+    label_map: dict[str, str | None] = Field(
+        default_factory=dict,
+        description="renames or drops labels: {calm: neutral} renames, {boredom: null} drops",
+    )
+    cache: str | None = Field(None, description="folder for decoded audio; null: $SERX_CACHE or ~/.cache/serx")
+    placement: Placement = Field(
+        "auto", description="device: audio in device memory; stream: read from disk; auto: device if it fits"
+    )
 
 
 @dataclass(frozen=True)

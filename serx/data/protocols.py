@@ -41,16 +41,27 @@ class ProtocolConfig(BaseConfig):
 
     protocol: Literal[
         "luna5", "emobox6", "speakers", "holdout", "kfold", "loso", "cross_corpus", "manifest", "random"
-    ] = "holdout"
-    fold: int = Field(0, ge=0)  # which fold is tested
-    folds: int = Field(5, ge=2)  # number of folds of kfold
-    test_speakers: Names = ()  # for speakers: 7, "07" or, if corpora share a name, ravdess/07
-    valid_speakers: Names = ()  # the same; default: chosen by valid_fraction
-    test_corpora: Names = ()  # for cross_corpus; default: fold i tests on the i-th corpus
-    test_fraction: float = Field(0.2, gt=0, lt=1)  # of the speakers (random: of the clips)
-    # Of the speakers (random: clips) that do not test. 0: no validation, all of them train, in published folds too.
-    valid_fraction: float = Field(0.15, ge=0, lt=1)
-    split_seed: int = 0  # for random choices of speakers or clips; independent of the training seed
+    ] = Field("holdout", description="how clips are split into train, valid and test (docs/protocols.md)")
+    fold: int = Field(0, ge=0, description="which fold is tested")
+    folds: int = Field(5, ge=2, description="number of folds of kfold")
+    test_speakers: Names = Field(
+        (), description='protocol speakers: who is tested, such as 7 or "07", or ravdess/07 if corpora share a name'
+    )
+    valid_speakers: Names = Field((), description="protocol speakers: who validates; empty: chosen by valid_fraction")
+    test_corpora: Names = Field(
+        (), description="protocol cross_corpus: which corpora are tested; empty: fold i tests the i-th corpus by name"
+    )
+    test_fraction: float = Field(
+        0.2, gt=0, lt=1, description="fraction of the speakers (random: of the clips) that are tested"
+    )
+    valid_fraction: float = Field(
+        0.15,
+        ge=0,
+        lt=1,
+        description="fraction of the other speakers (random: clips) that validate; 0: no validation, and all of them "
+        "train, in published folds too",
+    )
+    split_seed: int = Field(0, description="for random choices of speakers or clips; independent of train.seed")
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,19 @@ class ClassicalConfig(BaseModelConfig):
     """
 
     kind: Literal["classical"] = "classical"
-    classifier: Literal["logistic_regression", "svm"] = "logistic_regression"
-    c: tuple[Annotated[float, Field(gt=0)], ...] = Field((0.001, 0.003, 0.01, 0.03, 0.1), min_length=1)
-    gamma: float | None = Field(None, gt=0)  # of the SVM's kernel; default 1 / (F * variance of the vectors)
-    ensemble_size: int = Field(1, ge=1, le=1)  # a fit is deterministic, so an ensemble would repeat it
-    relaxed_freq_norm: float = Field(0.0, ge=0, le=0)
+    classifier: Literal["logistic_regression", "svm"] = Field(
+        "logistic_regression", description="logistic regression, or a support vector machine with a Gaussian kernel"
+    )
+    c: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (0.001, 0.003, 0.01, 0.03, 0.1),
+        min_length=1,
+        description="inverse strengths of regularization to try; validation chooses one",
+    )
+    gamma: float | None = Field(None, gt=0, description="of the SVM's kernel; null: 1 / (F * variance of the vectors)")
+    ensemble_size: int = Field(
+        1, ge=1, le=1, description="always 1: a fit is deterministic, so an ensemble would repeat it"
+    )
+    relaxed_freq_norm: float = Field(0.0, ge=0, le=0, description="always 0: a vector has no frames")
 
 
 @register_model(ClassicalConfig)

@@ -22,11 +22,15 @@ class Cnn1dConfig(BaseModelConfig):
     """
 
     kind: Literal["cnn1d"] = "cnn1d"
-    stem: int = Field(128, ge=1)  # channels of the first convolution
-    widths: tuple[Positive, ...] = Field((128, 160, 192), min_length=1)
-    strides: tuple[Positive, ...] = Field((2, 2, 1), min_length=1)
-    kernel: Kernel = 5
-    dropout: float = Field(0.3, ge=0, lt=1)
+    stem: int = Field(128, ge=1, description="channels of the first convolution")
+    widths: tuple[Positive, ...] = Field((128, 160, 192), min_length=1, description="channels of each residual block")
+    strides: tuple[Positive, ...] = Field(
+        (2, 2, 1), min_length=1, description="stride over time of each residual block"
+    )
+    kernel: Kernel = Field(5, description="frames that a convolution spans")
+    dropout: float = Field(
+        0.3, ge=0, lt=1, description="before the output layer; half of it within each residual block"
+    )
 
     @model_validator(mode="after")
     def _check_stages(self) -> "Cnn1dConfig":

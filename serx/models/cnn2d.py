@@ -36,14 +36,20 @@ class Cnn2dConfig(BaseModelConfig):
     """
 
     kind: Literal["cnn2d"] = "cnn2d"
-    shared_stages: int = Field(0, ge=0)  # stages that the networks of an ensemble share with the stem; 0 shares nothing
-    stem: int = Field(24, ge=1)  # channels of the first convolution
-    stem_stride: tuple[Positive, Positive] = (2, 2)
-    widths: tuple[Positive, ...] = Field((32, 64, 128), min_length=1)
-    strides: tuple[tuple[Positive, Positive], ...] = Field(((2, 2), (2, 2), (2, 1)), min_length=1)
-    embedding: int = Field(192, ge=1)  # channels of each frame before the pooling
-    gru: int = Field(0, ge=0)  # units of the GRU in each direction; 0 means no GRU
-    dropout: float = Field(0.3, ge=0, lt=1)
+    shared_stages: int = Field(
+        0, ge=0, description="stages that the networks of an ensemble share with the stem; 0 shares nothing"
+    )
+    stem: int = Field(24, ge=1, description="channels of the first convolution")
+    stem_stride: tuple[Positive, Positive] = Field(
+        (2, 2), description="stride of the first convolution over frequency and time"
+    )
+    widths: tuple[Positive, ...] = Field((32, 64, 128), min_length=1, description="channels of each stage")
+    strides: tuple[tuple[Positive, Positive], ...] = Field(
+        ((2, 2), (2, 2), (2, 1)), min_length=1, description="stride of each stage over frequency and time"
+    )
+    embedding: int = Field(192, ge=1, description="channels of each frame before the pooling")
+    gru: int = Field(0, ge=0, description="units of the GRU in each direction; 0: no GRU")
+    dropout: float = Field(0.3, ge=0, lt=1, description="before the output layer")
 
     @model_validator(mode="after")
     def _check_stages(self) -> "Cnn2dConfig":

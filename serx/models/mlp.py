@@ -22,8 +22,8 @@ class MlpConfig(BaseModelConfig):
     """
 
     kind: Literal["mlp"] = "mlp"
-    widths: tuple[Positive, ...] = Field((256, 128), min_length=1)
-    dropout: float = Field(0.3, ge=0, lt=1)
+    widths: tuple[Positive, ...] = Field((256, 128), min_length=1, description="units of each hidden layer")
+    dropout: float = Field(0.3, ge=0, lt=1, description="after each hidden layer")
 
 
 @register_model(MlpConfig)

@@ -39,10 +39,22 @@ class BaseModelConfig(BaseConfig):
     """
 
     kind: str
-    ensemble_size: int = Field(1, ge=1, le=16)  # networks whose probabilities are averaged
-    tta_speeds: tuple[Speed, ...] = Field((1.0,), min_length=1)  # test-time augmentation: predictions are averaged
-    relaxed_freq_norm: float = Field(0.0, ge=0, le=1)  # weight of the features with each row of a clip normalized
-    adapt: bool = False  # evaluate with speaker adaptation, which uses a speaker's clips without their labels
+    ensemble_size: int = Field(1, ge=1, le=16, description="networks whose probabilities are averaged")
+    tta_speeds: tuple[Speed, ...] = Field(
+        (1.0,),
+        min_length=1,
+        description="test-time augmentation: playing speeds of a clip whose predictions are averaged",
+    )
+    relaxed_freq_norm: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="weight of the features with each row of a clip normalized "
+        "(relaxed instance frequency-wise normalization)",
+    )
+    adapt: bool = Field(
+        False, description="evaluate with speaker adaptation, which uses a speaker's clips without their labels"
+    )
 
 
 class ModelKind(NamedTuple):

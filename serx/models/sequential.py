@@ -32,14 +32,18 @@ class SequentialConfig(BaseModelConfig):
     """
 
     kind: Literal["sequential"] = "sequential"
-    frames: int | None = Field(None, ge=1)  # read so many frames as one flat sequence; default: over time
-    widths: tuple[Positive, ...] = Field((128, 128), min_length=1)
-    kernels: tuple[Kernel, ...] = Field((5,), min_length=1)
-    pools: tuple[tuple[Positive, Positive], ...] = Field(((5, 2),), min_length=1)  # (size, stride); (1, 1): none
-    dropouts: tuple[DropoutRate, ...] = Field((0.2,), min_length=1)  # after each stage
-    dense: tuple[Positive, ...] = ()  # widths of the hidden dense layers
-    dense_dropout: DropoutRate = 0.3
-    batch_norm: bool = True
+    frames: int | None = Field(
+        None, ge=1, description="read so many frames as one flat sequence; null: convolve over time"
+    )
+    widths: tuple[Positive, ...] = Field((128, 128), min_length=1, description="channels of each convolution")
+    kernels: tuple[Kernel, ...] = Field((5,), min_length=1, description="size of each convolution")
+    pools: tuple[tuple[Positive, Positive], ...] = Field(
+        ((5, 2),), min_length=1, description="size and stride of each maximum pooling; [1, 1]: none"
+    )
+    dropouts: tuple[DropoutRate, ...] = Field((0.2,), min_length=1, description="after each stage")
+    dense: tuple[Positive, ...] = Field((), description="units of the hidden dense layers")
+    dense_dropout: DropoutRate = Field(0.3, description="after each hidden dense layer")
+    batch_norm: bool = Field(True, description="batch norm after each convolution and each hidden dense layer")
 
     @model_validator(mode="after")
     def _check_stages(self) -> "SequentialConfig":

@@ -36,14 +36,22 @@ class SpeechEncoderConfig(BaseModelConfig):
     """
 
     kind: Literal["speech_encoder"] = "speech_encoder"
-    bundle: str = "WAV2VEC2_BASE"  # a name in torchaudio.pipelines
-    weights: str | None = None  # a .safetensors file; default: torchaudio's, downloaded once
-    tune: Literal["frozen", "full"] = "frozen"  # full: all but the convolutions, which Baevski et al. 2020 also froze
-    top_layers: int | None = Field(None, ge=1)  # with tune: full, the number of last layers to train; default: all
-    encoder_lr_scale: float = Field(0.05, gt=0, le=1)  # learning rate of the last layer, as a share of optim.lr
-    layer_decay: float = Field(0.9, gt=0, le=1)  # learning rate of each layer, as a share of that of the layer above
-    embedding: int = Field(256, ge=1)  # channels of each frame before the pooling
-    dropout: float = Field(0.3, ge=0, lt=1)
+    bundle: str = Field("WAV2VEC2_BASE", description="a name in torchaudio.pipelines, such as WAVLM_BASE_PLUS")
+    weights: str | None = Field(None, description="a .safetensors file; null: torchaudio's weights, downloaded once")
+    tune: Literal["frozen", "full"] = Field(
+        "frozen",
+        description="full: train all but the convolutions, which Baevski et al. (2020) froze as well; "
+        "frozen: train the head only",
+    )
+    top_layers: int | None = Field(None, ge=1, description="tune full: number of last layers to train; null: all")
+    encoder_lr_scale: float = Field(
+        0.05, gt=0, le=1, description="learning rate of the last layer, as a fraction of optim.lr"
+    )
+    layer_decay: float = Field(
+        0.9, gt=0, le=1, description="learning rate of each layer, as a fraction of that of the layer above"
+    )
+    embedding: int = Field(256, ge=1, description="channels of each frame before the pooling")
+    dropout: float = Field(0.3, ge=0, lt=1, description="before the output layer")
 
     @field_validator("bundle")
     @classmethod

@@ -28,11 +28,13 @@ class TimmConfig(BaseModelConfig):
     """
 
     kind: Literal["timm"] = "timm"
-    name: str = "resnet10t"
-    pretrained: bool = False  # start from weights trained on images, summed over the color channels
-    weights: str | None = None  # a .safetensors file of pretrained weights; default: downloaded from the hub once
-    frames: int = Field(192, ge=32, le=1 << 14)  # width of a window, in frames
-    dropout: float = Field(0.2, ge=0, lt=1)
+    name: str = Field("resnet10t", description="a model of timm")
+    pretrained: bool = Field(False, description="start from weights trained on images, summed over the color channels")
+    weights: str | None = Field(None, description="a .safetensors file of pretrained weights; null: downloaded once")
+    frames: int = Field(
+        192, ge=32, le=1 << 14, description="width of the image that the network sees at a time, in frames"
+    )
+    dropout: float = Field(0.2, ge=0, lt=1, description="before the output layer")
 
     @field_validator("name")
     @classmethod
