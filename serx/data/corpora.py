@@ -39,6 +39,86 @@ class Corpus:
     spellings: Mapping[str, str] = field(default_factory=dict)
 
 
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(text, re.IGNORECASE | re.ASCII)
+
+
+def _table(pairs: str) -> dict[str, str]:
+    return dict(re.findall(r"(\w+)=(\w+)", pairs))
+
+
+def _sexes(speakers: str, women: str) -> dict[str, Sex | None]:
+    return {**dict.fromkeys(speakers.split(), "male"), **dict.fromkeys(women.split(), "female")}
+
+
+_PUBLISHED = (
+    # Livingstone & Russo 2018, doi:10.1371/journal.pone.0196391: modality 01 film with sound, 02 film alone, 03 sound.
+    Corpus(
+        "ravdess",
+        "03-01-05-02-01-02-12.wav",
+        _pattern(
+            r"(?P<modality>0[1-3])-(?P<style>0[12])-(?P<emotion>0[1-8])-(?P<intensity>0[12])"
+            r"-(?P<statement>0[12])-(?P<take>[0-9]{2})-(?P<speaker>[0-9]{2})"
+        ),
+        _table("01=neutral 02=calm 03=happy 04=sad 05=angry 06=fearful 07=disgust 08=surprised"),
+        _sexes("01 03 05 07 09 11 13 15 17 19 21 23", "02 04 06 08 10 12 14 16 18 20 22 24"),
+        intensities=_table("01=normal 02=strong"),
+    ),
+    # Cao et al. 2014, doi:10.1109/TAFFC.2014.2336244; sexes: its VideoDemographics.csv; 1040_ITH_SAD_X has one X.
+    Corpus(
+        "cremad",
+        "1001_DFA_ANG_XX.wav",
+        _pattern(
+            r"(?P<speaker>10[0-9]{2})_(?P<statement>DFA|IEO|IOM|ITH|ITS|IWL|IWW|MTI|TAI|TIE|TSI|WSI)"
+            r"_(?P<emotion>ANG|DIS|FEA|HAP|NEU|SAD)_(?P<intensity>LO|MD|HI|XX?)"
+        ),
+        _table("ang=angry dis=disgust fea=fearful hap=happy neu=neutral sad=sad"),
+        _sexes(
+            " ".join(map(str, range(1001, 1092))),
+            "1002 1003 1004 1006 1007 1008 1009 1010 1012 1013 1018 1020 1021 1024 1025 1028 1029 1030 1037 1043 1046 "
+            "1047 1049 1052 1053 1054 1055 1056 1058 1060 1061 1063 1072 1073 1074 1075 1076 1078 1079 1082 1084 1089 "
+            "1091",
+        ),
+        intensities=_table("lo=low md=medium hi=high"),
+        spellings={"x": "xx"},
+    ),
+    # Pichora-Fuller & Dupuis 2020, doi:10.5683/SP2/E8H2MF; OA_bite_neutral is published without its F.
+    Corpus(
+        "tess",
+        "OAF_back_angry.wav",
+        _pattern(
+            r"(?P<speaker>OAF?|YAF)_(?P<statement>[a-z]+)"
+            r"_(?P<emotion>angry|disgust|fear|happy|neutral|ps|(?:pleasant_)?surprised?|sad)"
+        ),
+        _table("angry=angry disgust=disgust fear=fearful happy=happy neutral=neutral ps=surprised sad=sad"),
+        _sexes("", "OAF YAF"),
+        spellings=_table("oa=oaf surprise=ps surprised=ps pleasant_surprise=ps pleasant_surprised=ps"),
+    ),
+    # Haq & Jackson 2009, kahlan.eps.surrey.ac.uk/savee: DC/a01.wav as published, ALL/DC_a01.wav in Kaggle's copy.
+    Corpus(
+        "savee",
+        "DC_a01.wav or DC/a01.wav",
+        _pattern(r"(?P<speaker>DC|JE|JK|KL)[_/](?P<statement>(?P<emotion>sa|su|[adfhn])[0-9]{2})"),
+        _table("a=angry d=disgust f=fearful h=happy n=neutral sa=sad su=surprised"),
+        _sexes("DC JE JK KL", ""),
+    ),
+    # Burkhardt et al. 2005, doi:10.21437/Interspeech.2005-446: the letters are the emotions' German initials.
+    Corpus(
+        "emodb",
+        "03a01Fa.wav",
+        _pattern(r"(?P<speaker>[01][0-9])(?P<statement>[ab][0-9]{2})(?P<emotion>[WLEAFTN])(?P<take>[a-z])"),
+        _table("w=angry l=boredom e=disgust a=fearful f=happy t=sad n=neutral"),
+        _sexes("03 10 11 12 15", "08 09 13 14 16"),
+    ),
+)
+
+PUBLISHED_CORPORA = tuple(corpus.name for corpus in _PUBLISHED)
+CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in _PUBLISHED}
+
+_GROUPS = {"speaker", "emotion", "style", "intensity", "statement", "take"}  # modality is RAVDESS's alone
+_NUMBERED = re.compile(r"(?:(?:actor|speaker)[ _-]*)?0*([0-9]+)", re.IGNORECASE | re.ASCII)
+
+
 @dataclass(frozen=True)
 class ParsedName:
     """A clip, the `codes` that identify it within its corpus, and RAVDESS's `modality` (empty elsewhere)."""
@@ -182,84 +262,3 @@ def same_speaker(clip: Utterance, speaker_id: str) -> bool:
         return True
     same_name = speaker_id.casefold().endswith(f"/{clip.speaker.casefold()}")
     return not clip.corpus_named and same_name and speaker_id.partition("/")[0] not in CORPORA
-
-
-_GROUPS = {"speaker", "emotion", "style", "intensity", "statement", "take"}  # modality is RAVDESS's alone
-_NUMBERED = re.compile(r"(?:(?:actor|speaker)[ _-]*)?0*([0-9]+)", re.IGNORECASE | re.ASCII)
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(text, re.IGNORECASE | re.ASCII)
-
-
-def _table(pairs: str) -> dict[str, str]:
-    return dict(re.findall(r"(\w+)=(\w+)", pairs))
-
-
-def _sexes(speakers: str, women: str) -> dict[str, Sex | None]:
-    return {**dict.fromkeys(speakers.split(), "male"), **dict.fromkeys(women.split(), "female")}
-
-
-_PUBLISHED = (
-    # Livingstone & Russo 2018, doi:10.1371/journal.pone.0196391: modality 01 film with sound, 02 film alone, 03 sound.
-    Corpus(
-        "ravdess",
-        "03-01-05-02-01-02-12.wav",
-        _pattern(
-            r"(?P<modality>0[1-3])-(?P<style>0[12])-(?P<emotion>0[1-8])-(?P<intensity>0[12])"
-            r"-(?P<statement>0[12])-(?P<take>[0-9]{2})-(?P<speaker>[0-9]{2})"
-        ),
-        _table("01=neutral 02=calm 03=happy 04=sad 05=angry 06=fearful 07=disgust 08=surprised"),
-        _sexes("01 03 05 07 09 11 13 15 17 19 21 23", "02 04 06 08 10 12 14 16 18 20 22 24"),
-        intensities=_table("01=normal 02=strong"),
-    ),
-    # Cao et al. 2014, doi:10.1109/TAFFC.2014.2336244; sexes: its VideoDemographics.csv; 1040_ITH_SAD_X has one X.
-    Corpus(
-        "cremad",
-        "1001_DFA_ANG_XX.wav",
-        _pattern(
-            r"(?P<speaker>10[0-9]{2})_(?P<statement>DFA|IEO|IOM|ITH|ITS|IWL|IWW|MTI|TAI|TIE|TSI|WSI)"
-            r"_(?P<emotion>ANG|DIS|FEA|HAP|NEU|SAD)_(?P<intensity>LO|MD|HI|XX?)"
-        ),
-        _table("ang=angry dis=disgust fea=fearful hap=happy neu=neutral sad=sad"),
-        _sexes(
-            " ".join(map(str, range(1001, 1092))),
-            "1002 1003 1004 1006 1007 1008 1009 1010 1012 1013 1018 1020 1021 1024 1025 1028 1029 1030 1037 1043 1046 "
-            "1047 1049 1052 1053 1054 1055 1056 1058 1060 1061 1063 1072 1073 1074 1075 1076 1078 1079 1082 1084 1089 "
-            "1091",
-        ),
-        intensities=_table("lo=low md=medium hi=high"),
-        spellings={"x": "xx"},
-    ),
-    # Pichora-Fuller & Dupuis 2020, doi:10.5683/SP2/E8H2MF; OA_bite_neutral is published without its F.
-    Corpus(
-        "tess",
-        "OAF_back_angry.wav",
-        _pattern(
-            r"(?P<speaker>OAF?|YAF)_(?P<statement>[a-z]+)"
-            r"_(?P<emotion>angry|disgust|fear|happy|neutral|ps|(?:pleasant_)?surprised?|sad)"
-        ),
-        _table("angry=angry disgust=disgust fear=fearful happy=happy neutral=neutral ps=surprised sad=sad"),
-        _sexes("", "OAF YAF"),
-        spellings=_table("oa=oaf surprise=ps surprised=ps pleasant_surprise=ps pleasant_surprised=ps"),
-    ),
-    # Haq & Jackson 2009, kahlan.eps.surrey.ac.uk/savee: DC/a01.wav as published, ALL/DC_a01.wav in Kaggle's copy.
-    Corpus(
-        "savee",
-        "DC_a01.wav or DC/a01.wav",
-        _pattern(r"(?P<speaker>DC|JE|JK|KL)[_/](?P<statement>(?P<emotion>sa|su|[adfhn])[0-9]{2})"),
-        _table("a=angry d=disgust f=fearful h=happy n=neutral sa=sad su=surprised"),
-        _sexes("DC JE JK KL", ""),
-    ),
-    # Burkhardt et al. 2005, doi:10.21437/Interspeech.2005-446: the letters are the emotions' German initials.
-    Corpus(
-        "emodb",
-        "03a01Fa.wav",
-        _pattern(r"(?P<speaker>[01][0-9])(?P<statement>[ab][0-9]{2})(?P<emotion>[WLEAFTN])(?P<take>[a-z])"),
-        _table("w=angry l=boredom e=disgust a=fearful f=happy t=sad n=neutral"),
-        _sexes("03 10 11 12 15", "08 09 13 14 16"),
-    ),
-)
-
-PUBLISHED_CORPORA = tuple(corpus.name for corpus in _PUBLISHED)
-CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in _PUBLISHED}
