@@ -57,10 +57,10 @@ def check_transform(
         before = x.clone()
         together, new = composed(x, counts, clips=ids, seed=SEED, epoch=epoch)
         assert torch.equal(x, before), f"{name}: apply changes its input; return a new tensor"
+        assert together.isfinite().all(), f"{name}: the result has values that are not finite"
         again, _ = composed(x, counts, clips=ids, seed=SEED, epoch=epoch)
         assert torch.equal(together, again), f"{name}: a second call differs; draw all random numbers from `random`"
         assert together.dtype == torch.float32, f"{name}: the result is {together.dtype}; float32 is expected"
-        assert together.isfinite().all(), f"{name}: the result has values that are not finite"
         assert (new.dtype, new.shape) == (torch.int64, counts.shape), f"{name}: lengths must be (B,) int64, got {new}"
         for i, count in enumerate(counts.tolist()):
             subject, size = f"a clip of length {count}", int(new[i])

@@ -1,4 +1,4 @@
-"""Filters measured with tones: what passes, what is lost, and by how much."""
+"""Filters and the telephone line, measured with tones and impulses."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def tone(hertz: float, samples: int = 2 * RATE, level: float = 0.5) -> torch.Ten
 
 
 def gain_db(transform, hertz: float) -> float:
-    """How much of a tone is left, away from the clip's ends, by projection onto its own frequency."""
+    """The gain of a tone away from the clip's ends, by projection onto its own frequency."""
     x = tone(hertz)
     lengths = torch.tensor([x.shape[1]])
     params = transform.draw(lengths, ClipRandom(torch.tensor([0]), derive(0, "test")), RATE)
@@ -33,7 +33,7 @@ def butterworth(ratio: float, order: int) -> float:
 
 @pytest.mark.parametrize("order", [2, 4])
 @pytest.mark.parametrize("hertz", [250.0, 1000.0, 2000.0, 4000.0])
-def test_passes_have_the_responses_of_butterworth_filters(order, hertz):
+def test_pass_filters_have_butterworth_responses(order, hertz):
     low = LowPass(p=1.0, cutoff_hz=(1000.0, 1000.0), order=order)
     high = HighPass(p=1.0, cutoff_hz=(1000.0, 1000.0), order=order)
     band = BandPass(p=1.0, low_hz=(500.0, 500.0), high_hz=(2000.0, 2000.0), order=order)
@@ -43,14 +43,14 @@ def test_passes_have_the_responses_of_butterworth_filters(order, hertz):
     assert gain_db(band, hertz) == pytest.approx(both, abs=0.05)
 
 
-def test_each_clip_has_a_cut_off_of_its_own_within_the_range():
+def test_each_clip_has_its_own_cut_off_uniform_in_octaves():
     params = LowPass(p=1.0).draw(torch.ones(4000), ClipRandom(torch.arange(4000), derive(0, "test")), RATE)
     hertz = params.high * RATE
     assert 2500 <= hertz.min() < 2520 and 7400 < hertz.max() <= 7500
     assert abs(float(hertz.log2().mean()) - np.log2(2500 * 7500) / 2) < 0.02
 
 
-def test_a_filter_moves_nothing_in_time():
+def test_a_filter_has_zero_phase():
     x = torch.zeros(1, 4000)
     x[0, 2000] = 1.0
     lengths = torch.tensor([4000])
@@ -59,31 +59,31 @@ def test_a_filter_moves_nothing_in_time():
     torch.testing.assert_close(y[1000:2000], y[2001:3001].flip(0), rtol=0, atol=1e-6)
 
 
-def test_an_equalizers_peak_has_its_gain_at_its_centre_and_fades_beside_it():
+def test_an_equalizer_band_has_its_gain_at_its_center_and_none_far_away():
     x, lengths = torch.zeros(2, RATE), torch.tensor([RATE, RATE])
     x[:, 8000] = 1.0
-    one = torch.ones(2, 1)
+    ones = torch.ones(2, 1)
     params = EqualizerParams(
-        torch.tensor([True, True]), one * 1000 / RATE, torch.tensor([[9.0], [-6.0]]), one * 2, 4000
+        torch.tensor([True, True]), ones * 1000 / RATE, torch.tensor([[9.0], [-6.0]]), ones * 2, 4000
     )
     response = torch.fft.rfft(Equalizer(p=1.0).apply(x, lengths, params)[0]).abs().log10() * 20
     assert response[0, 1000] == pytest.approx(9.0, abs=0.01)
     assert response[1, 1000] == pytest.approx(-6.0, abs=0.01)
     assert abs(response[:, 50]).max() < 0.1 and abs(response[:, 7900]).max() < 0.6
-    assert 1.0 < response[0, 700] < 5.0  # sqrt(A) and below lie about center / Q apart
+    assert 1.0 < response[0, 700] < 5.0  # half the gain in dB lies about center / Q apart
 
 
-def test_the_telephone_keeps_the_voice_band_and_kills_the_rest():
+def test_the_telephone_keeps_300_to_3400_hz():
     assert abs(gain_db(Telephone(p=1.0), 1000.0)) < 0.2
     assert gain_db(Telephone(p=1.0), 100.0) < -60
     assert gain_db(Telephone(p=1.0), 6000.0) < -50
 
 
-def test_companding_leaves_the_noise_of_eight_mu_law_bits():
+def test_companding_noise_has_the_power_of_8_bit_mu_law_quantization():
     x = torch.sin(torch.arange(20_000) * 0.1234)
     noise = torch.randn(20_000, generator=torch.Generator().manual_seed(0))
 
-    def quantized(x: torch.Tensor) -> torch.Tensor:  # what the line does
+    def quantized(x: torch.Tensor) -> torch.Tensor:  # mu-law as ITU-T G.711 defines it
         level = torch.log1p(255 * x.abs()) / np.log(256)
         return x.sign() * torch.expm1((level * 127).round() / 127 * np.log(256)) / 255
 
@@ -94,7 +94,7 @@ def test_companding_leaves_the_noise_of_eight_mu_law_bits():
     assert companded(torch.zeros(1), torch.ones(1)) == 0
 
 
-def test_fft_sizes_are_fast_and_large_enough():
+def test_fft_sizes_are_products_of_2_3_and_5_and_large_enough():
     for least in (1, 2, 7, 1025, 48_000, 52_001):
         size = fft_size(least)
         assert least <= size < max(2, 1.25 * least)
@@ -104,14 +104,14 @@ def test_fft_sizes_are_fast_and_large_enough():
         assert size == 1
 
 
-def test_convolution_is_numpys():
+def test_convolution_is_that_of_numpy():
     random = np.random.default_rng(0)
     x, taps = random.standard_normal((3, 500)).astype(np.float32), random.standard_normal((3, 90)).astype(np.float32)
     y = convolve(torch.from_numpy(x), lambda h: h, 90, torch.from_numpy(taps))
-    for got, wave, kernel in zip(y, x, taps, strict=True):
-        np.testing.assert_allclose(got, np.convolve(wave, kernel)[:500], atol=2e-5)
+    for row, wave, kernel in zip(y, x, taps, strict=True):
+        np.testing.assert_allclose(row, np.convolve(wave, kernel)[:500], atol=2e-5)
 
 
-def test_cut_offs_below_hearing_are_refused():
+def test_cut_offs_below_50_hz_are_refused():
     with pytest.raises(ValidationError, match="below 50 Hz"):
         HighPass(cutoff_hz=(5.0, 100.0))

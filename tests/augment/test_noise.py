@@ -1,10 +1,10 @@
-"""Noise measured as a signal: its ratio to the clip, its color, and that no two clips share it."""
+"""Noise measured as a signal: its ratio to the clip, its color, and its independence between clips."""
 
 import numpy as np
 import pytest
 import torch
 
-from serx.augment.noise import Noise
+from serx.augment import Noise
 from serx.seeding import ClipRandom, derive
 from tests.conftest import RATE, batched
 
@@ -14,15 +14,15 @@ def random_for(count: int) -> ClipRandom:
 
 
 @pytest.mark.parametrize("snr_db", [0.0, 12.5, 40.0])
-def test_noise_has_the_signal_to_noise_ratio_asked_for(snr_db, clips):
+def test_noise_has_its_signal_to_noise_ratio(snr_db, clips):
     x, lengths = batched(clips, extra=3000)
     noise = Noise(p=1.0, snr_db=(snr_db, snr_db))
     noisy, _ = noise.apply(x, lengths, noise.draw(lengths, random_for(len(x)), RATE))
-    for clean, dirty, length in zip(x, noisy, lengths, strict=True):
-        signal, added = clean[:length].double(), (dirty - clean)[:length].double()
+    for clean, mixed, length in zip(x, noisy, lengths, strict=True):
+        signal, added = clean[:length].double(), (mixed - clean)[:length].double()
         measured = 10 * torch.log10(signal.square().sum() / added.square().sum())
         assert abs(float(measured) - snr_db) < 0.01
-        assert not dirty[length:].any()
+        assert not mixed[length:].any()
 
 
 def test_noise_is_white_and_differs_between_clips(clips):
@@ -36,7 +36,7 @@ def test_noise_is_white_and_differs_between_clips(clips):
 
 
 @pytest.mark.parametrize(("color", "slope"), [("white", 0.0), ("pink", -3.0103), ("brown", -6.0206)])
-def test_coloured_noise_falls_by_its_decibels_an_octave(color, slope):
+def test_the_spectrum_of_noise_falls_by_0_3_or_6_db_per_octave(color, slope):
     x = torch.from_numpy(np.sin(np.arange(60 * RATE) * 0.3).astype(np.float32))[None]
     noise = Noise(p=1.0, snr_db=(0.0, 0.0), color=color)
     lengths = torch.tensor([x.shape[1]])
@@ -50,7 +50,7 @@ def test_coloured_noise_falls_by_its_decibels_an_octave(color, slope):
 
 
 @pytest.mark.parametrize("color", ["pink", "brown"])
-def test_coloured_noise_too_has_the_ratio_asked_for(color, clips):
+def test_pink_and_brown_noise_have_their_signal_to_noise_ratio(color, clips):
     x, lengths = batched(clips, extra=100)
     noise = Noise(p=1.0, snr_db=(7.0, 7.0), color=color)
     added = noise.apply(x, lengths, noise.draw(lengths, random_for(len(x)), RATE))[0].double() - x

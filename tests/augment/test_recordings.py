@@ -1,19 +1,18 @@
-"""Banks of recordings, and noises that come from them."""
+"""Recordings: how they are read and repeated, and the noise that transforms make of them."""
 
 import numpy as np
 import torch
 
-from serx.augment.noise import BackgroundNoise, Noise
-from serx.augment.recordings import Recordings, load_recordings
+from serx.augment import BackgroundNoise, Noise, Recordings, load_recordings
 from serx.seeding import ClipRandom, derive
 from tests.conftest import RATE, batched
 
 CPU = torch.device("cpu")
-BANK = Recordings.of([torch.tensor([1.0, 2, 3]), torch.tensor([10.0]), torch.tensor([5.0, 6])], CPU)
+RECORDINGS = Recordings.of([torch.tensor([1.0, 2, 3]), torch.tensor([10.0]), torch.tensor([5.0, 6])], CPU)
 
 
-def test_reading_ends_in_zeros_and_never_in_the_next_recording():
-    assert BANK.read(torch.tensor([0, 1, 2, 3]), 4).tolist() == [
+def test_a_read_continues_with_zeros_beyond_the_end_of_a_recording():
+    assert RECORDINGS.read(torch.tensor([0, 1, 2, 3]), 4).tolist() == [
         [1, 2, 3, 0],
         [10, 0, 0, 0],
         [5, 6, 0, 0],
@@ -21,12 +20,12 @@ def test_reading_ends_in_zeros_and_never_in_the_next_recording():
     ]
 
 
-def test_looping_goes_round_from_the_offset():
-    looped = BANK.loop(torch.tensor([0, 1, 2]), torch.tensor([2, 7, -1]), 5)
+def test_a_loop_begins_at_the_offset_and_repeats():
+    looped = RECORDINGS.loop(torch.tensor([0, 1, 2]), torch.tensor([2, 7, -1]), 5)
     assert looped.tolist() == [[3, 1, 2, 3, 1], [10] * 5, [6, 5, 6, 5, 6]]
 
 
-def test_noise_from_files_is_a_stretch_of_a_recording_at_its_ratio(clips):
+def test_background_noise_is_a_stretch_of_a_recording_at_its_ratio(clips):
     x, lengths = batched(clips)
     noises = [torch.randn(50_000, generator=torch.Generator().manual_seed(i)) for i in range(2)]
     (noise,) = load_recordings([BackgroundNoise(p=1.0, snr_db=(9.0, 9.0), folder="")], lambda _: noises, CPU)
@@ -39,15 +38,15 @@ def test_noise_from_files_is_a_stretch_of_a_recording_at_its_ratio(clips):
         assert np.corrcoef(row[:length], recording)[0, 1] > 0.9999
 
 
-def test_every_recording_is_chosen_about_equally_often():
+def test_recordings_are_chosen_equally_often():
     params = BackgroundNoise(folder="").draw(torch.ones(3000), ClipRandom(torch.arange(3000), 5), RATE)
     assert torch.bincount(params.choice % 3).min() > 900
 
 
-def test_transforms_without_files_are_bound_to_nothing():
+def test_transforms_without_a_folder_load_nothing():
     noise = Noise()
 
-    def never(folder: str):
+    def load(folder: str):
         raise AssertionError
 
-    assert load_recordings([noise], never, CPU) == (noise,)
+    assert load_recordings([noise], load, CPU) == (noise,)

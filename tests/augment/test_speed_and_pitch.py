@@ -1,11 +1,11 @@
-"""The settings of speed, pitch and tempo: what is drawn, and what is refused."""
+"""Speed, pitch and tempo: the ratios that are drawn, and the settings that are refused."""
 
 import pytest
 import torch
 from pydantic import ValidationError
 
-from serx.augment.speed_and_pitch import PitchShift, PitchTempo, Speed, TimeStretch
-from serx.dsp import batching as chunks
+from serx.augment import PitchShift, PitchTempo, Speed, TimeStretch
+from serx.dsp import batching
 from serx.seeding import ClipRandom, derive
 from tests.conftest import RATE, batched
 
@@ -15,7 +15,7 @@ def drawn(transform) -> torch.Tensor:
     return transform.draw(torch.full((4000,), RATE), random, RATE).steps
 
 
-def test_semitones_cover_their_range_evenly_and_half_the_clips():
+def test_semitones_are_uniform_in_their_range_and_change_half_the_clips():
     steps = drawn(PitchShift(p=0.5, semitones=(-2.0, 2.0)))
     assert steps.min() == 114 and steps.max() == 144  # 128 * 2 ** (-+2 / 12)
     assert 0.47 < (steps != 128).double().mean() < 0.53
@@ -23,22 +23,22 @@ def test_semitones_cover_their_range_evenly_and_half_the_clips():
     assert abs(semitones.mean()) < 0.1 and abs(semitones.std() - 4 / 12**0.5) < 0.1
 
 
-def test_tempos_cover_their_range():
+def test_all_tempos_of_the_range_are_drawn():
     steps = drawn(TimeStretch(p=1.0, tempo=(0.8, 1.25)))
     assert steps.unique().tolist() == list(range(102, 161))
 
 
-def test_pitch_and_tempo_are_drawn_on_their_own_for_the_same_clips():
+def test_pitch_and_tempo_are_independent_and_change_the_same_clips():
     random = ClipRandom(torch.arange(4000), derive(0, "test"))
     pitch, tempo = PitchTempo(p=0.5).draw(torch.full((4000,), RATE), random, RATE)
     assert pitch.steps.min() == 114 and pitch.steps.max() == 144 and pitch.bounds == (114, 144)
     assert tempo.steps.min() == 109 and tempo.steps.max() == 147 and tempo.bounds == (109, 147)
-    moved = (pitch.steps != 128) | (tempo.steps != 128)
-    assert 0.46 < moved.double().mean() < 0.54
-    assert abs(torch.corrcoef(torch.stack([pitch.steps, tempo.steps])[:, moved].double())[0, 1]) < 0.1
+    changed = (pitch.steps != 128) | (tempo.steps != 128)
+    assert 0.46 < changed.double().mean() < 0.54
+    assert abs(torch.corrcoef(torch.stack([pitch.steps, tempo.steps])[:, changed].double())[0, 1]) < 0.1
 
 
-def test_what_one_pass_cannot_do_is_refused():
+def test_pitch_and_tempo_too_fast_for_one_pass_are_refused():
     with pytest.raises(ValidationError, match="narrow one of them, or list pitch_shift and time_stretch"):
         PitchTempo(semitones=(-4.0, 0.0), tempo=(0.8, 1.6))
 
@@ -47,12 +47,12 @@ def test_what_one_pass_cannot_do_is_refused():
     ("kind", "setting"),
     [(Speed, {"ratio": (0.5, 1.0)}), (PitchShift, {"semitones": (-6.0, 0.0)}), (TimeStretch, {"tempo": (0.9, 2.1)})],
 )
-def test_what_the_tables_do_not_hold_is_refused(kind, setting):
+def test_ratios_beyond_the_limits_are_refused(kind, setting):
     with pytest.raises(ValidationError, match="leaves the possible"):
         kind(**setting)
 
 
-def test_a_range_that_ends_before_it_begins_is_refused():
+def test_a_descending_range_is_refused():
     with pytest.raises(ValidationError, match="begins above its end"):
         TimeStretch(tempo=(1.1, 0.9))
 
@@ -60,12 +60,12 @@ def test_a_range_that_ends_before_it_begins_is_refused():
 @pytest.mark.parametrize(
     "transform", [PitchShift(semitones=(1.0, 2.0)), TimeStretch(tempo=(1.1, 1.2)), Speed(ratio=(1.1, 1.2))]
 )
-def test_clips_left_alone_are_whole_beside_clips_that_all_become_faster(transform, clips, monkeypatch):
-    monkeypatch.setattr(chunks, "_reads_without_waiting", lambda tensor: False)  # as on a GPU
+def test_unchanged_clips_keep_their_samples_if_all_others_become_faster(transform, clips, monkeypatch):
+    monkeypatch.setattr(batching, "_reads_without_waiting", lambda tensor: False)  # as on a GPU
     x, lengths = batched(clips)
     params = transform.draw(lengths, ClipRandom(torch.arange(4), derive(4, "test")), RATE)
     y, new = transform.apply(x, lengths, params)
-    alone = params.steps == 128
-    assert alone[lengths.argmax()] and not alone.all()
-    for i in alone.nonzero():
+    unchanged = params.steps == 128
+    assert unchanged[lengths.argmax()] and not unchanged.all()
+    for i in unchanged.nonzero():
         assert torch.equal(y[i, : x.shape[1]], x[i]) and new[i] == lengths[i]

@@ -1,9 +1,9 @@
-"""Augmentation measured as a signal, and the same for a clip wherever it stands."""
+"""Level, crop, shift and masks measured as signals; p = 0 and independence of the batch on speech-like clips."""
 
 import pytest
 import torch
 
-from serx.augment.compose import (
+from serx.augment import (
     BackgroundNoise,
     BandPass,
     Clipping,
@@ -24,9 +24,10 @@ from serx.augment.compose import (
     Telephone,
     TimeMask,
     TimeStretch,
-    augment,
+    load_recordings,
 )
-from serx.augment.recordings import TransformWithRecordings, load_recordings
+from serx.augment.compose import augment
+from serx.augment.recordings import TransformWithRecordings
 from serx.seeding import ClipRandom, derive
 from tests.conftest import RATE, batched
 
@@ -72,73 +73,22 @@ def random_for(count: int, seed: int = 0) -> ClipRandom:
     return ClipRandom(torch.arange(count), derive(seed, "test"))
 
 
-def some_spectrograms() -> tuple[torch.Tensor, torch.Tensor]:
+def spectrograms() -> tuple[torch.Tensor, torch.Tensor]:
     frames = torch.tensor([30, 12, 3, 50])
     features = torch.rand(4, 12, 50, generator=torch.Generator().manual_seed(0)) + 1
     return features * (torch.arange(50) < frames[:, None])[:, None], frames
 
 
-def test_a_silent_clip_stays_silent_and_finite():
-    x, lengths = torch.zeros(2, 4000), torch.tensor([4000, 10])
-    for transform in WAVEFORM:
-        y, _ = transform.apply(x, lengths, transform.draw(lengths, random_for(2), RATE))
-        assert not y.any()
-
-
-def test_gain_is_in_decibels(clips):
-    x, lengths = batched(clips)
-    gain = Gain(p=1.0, gain_db=(-6.0206, -6.0206))
-    y, _ = gain.apply(x, lengths, gain.draw(lengths, random_for(len(x)), RATE))
-    torch.testing.assert_close(y, x / 2, rtol=1e-5, atol=0)
-
-
-def test_a_crop_is_a_piece_of_the_clip_and_keeps_short_ones_whole(clips):
-    x, lengths = batched(clips)
-    crop = Crop(seconds=0.5)
-    params = crop.draw(lengths, random_for(len(x), 3), RATE)
-    y, new = crop.apply(x, lengths, params)
-    assert y.shape[1] == 8000
-    for i, length in enumerate(lengths.tolist()):
-        start = int(params.start[i])
-        assert 0 <= start <= max(0, length - 8000)
-        assert int(new[i]) == min(length, 8000)
-        assert torch.equal(y[i, : int(new[i])], x[i, start : start + int(new[i])])
-        assert not y[i, int(new[i]) :].any()
-
-
-def test_masks_set_whole_frames_and_rows_to_zero_and_nothing_else():
-    x, frames = some_spectrograms()
-    for transform, axis in ((SPECTROGRAM[0], 0), (SPECTROGRAM[1], 1)):
-        params = transform.draw(frames, random_for(4, 5), 62.5)
-        y, _ = transform.apply(x, frames, params)
-        changed = y != x
-        assert changed.any()
-        assert not y[changed].any()
-        for clip, length in zip(changed, frames.tolist(), strict=True):
-            hit = clip[:, :length].any(dim=axis)
-            assert torch.equal(clip[:, :length].all(dim=axis), hit)  # a frame or row is masked whole
-            assert not clip[:, length:].any()
-
-
-def test_mask_widths_and_places_cover_their_ranges():
-    frames = torch.full((4000,), 40)
-    params = TimeMask(count=1, width=8, max_fraction=1.0).draw(frames, random_for(4000), 62.5)
-    start, width = params.start[0], params.width[0]
-    assert width.unique().tolist() == list(range(9))
-    assert start.min() == 0
-    assert (start + width).max() == 40
-
-
-def without(transform):
-    """The same transform at p = 0."""
+def switched_off(transform):
+    """The same transform with p = 0."""
     if isinstance(transform, TransformWithRecordings):
-        return TransformWithRecordings(without(transform.settings), transform.bank)
+        return TransformWithRecordings(switched_off(transform.transform), transform.recordings)
     return transform.model_copy(update={"p": 0.0})
 
 
 @pytest.mark.parametrize("transform", [t for t in WAVEFORM if t.kind != "crop"], ids=lambda t: t.kind)
-def test_probability_zero_gives_a_waveform_back_bit_for_bit(transform, clips):
-    off = without(transform)
+def test_a_waveform_is_unchanged_bit_for_bit_at_p_0(transform, clips):
+    off = switched_off(transform)
     x, lengths = batched(clips)
     y, new = off.apply(x, lengths, off.draw(lengths, random_for(len(x)), RATE))
     assert torch.equal(y[:, : x.shape[1]], x)
@@ -147,9 +97,9 @@ def test_probability_zero_gives_a_waveform_back_bit_for_bit(transform, clips):
 
 
 @pytest.mark.parametrize("transform", SPECTROGRAM, ids=lambda t: t.kind)
-def test_probability_zero_gives_a_spectrogram_back_bit_for_bit(transform):
-    x, frames = some_spectrograms()
-    off = transform.model_copy(update={"p": 0.0})
+def test_a_spectrogram_is_unchanged_bit_for_bit_at_p_0(transform):
+    x, frames = spectrograms()
+    off = switched_off(transform)
     assert torch.equal(off.apply(x, frames, off.draw(frames, random_for(4), 62.5))[0], x)
 
 
@@ -166,7 +116,7 @@ def test_a_clip_is_augmented_the_same_alone_in_a_batch_and_padded(chain, clips):
         assert not together[i, size:].any()
 
 
-def test_epoch_and_seed_change_the_augmentation(clips):
+def test_augmentation_depends_on_seed_and_epoch(clips):
     x, lengths = batched(clips)
     ids = torch.arange(len(clips))
     results = [
@@ -177,30 +127,27 @@ def test_epoch_and_seed_change_the_augmentation(clips):
     assert not torch.equal(results[0], results[2])
 
 
-def test_a_shift_moves_samples_later_or_earlier_and_fills_with_zeros():
-    x, lengths = torch.arange(1.0, 11).repeat(2, 1), torch.tensor([10, 6])
-    x = x * (torch.arange(10) < lengths[:, None])
-    y, new = Shift(p=1.0).apply(x, lengths, torch.tensor([3, -2]))
-    assert y[0].tolist() == [0, 0, 0, 1, 2, 3, 4, 5, 6, 7]
-    assert y[1].tolist() == [3, 4, 5, 6, 0, 0, 0, 0, 0, 0]
-    assert torch.equal(new, lengths)
+def test_a_silent_clip_stays_silent():
+    x, lengths = torch.zeros(2, 4000), torch.tensor([4000, 10])
+    for transform in WAVEFORM:
+        y, _ = transform.apply(x, lengths, transform.draw(lengths, random_for(2), RATE))
+        assert not y.any()
 
 
-def test_a_shift_is_drawn_in_seconds_and_never_loses_more_than_half_a_clip():
-    lengths = torch.cat([torch.full((2000,), 16_000), torch.full((2000,), 1000)])
-    offset = Shift(p=1.0, seconds=(-0.1, 0.2)).draw(lengths, random_for(4000), RATE)
-    assert -1600 <= offset[:2000].min() < -1500 and 3100 < offset[:2000].max() <= 3200
-    assert offset[2000:].min() == -500 and offset[2000:].max() == 500
-
-
-def test_polarity_turns_the_wave_upside_down(clips):
+def test_gain_is_in_decibels(clips):
     x, lengths = batched(clips)
-    assert torch.equal(
-        PolarityInversion().apply(x, lengths, torch.tensor([True, False] * 2))[0][:2], torch.stack([-x[0], x[1]])
-    )
+    gain = Gain(p=1.0, gain_db=(-6.0206, -6.0206))
+    y, _ = gain.apply(x, lengths, gain.draw(lengths, random_for(len(x)), RATE))
+    torch.testing.assert_close(y, x / 2, rtol=1e-5, atol=0)
 
 
-def test_clipping_cuts_at_decibels_below_each_clips_own_peak(clips):
+def test_polarity_inversion_changes_the_sign(clips):
+    x, lengths = batched(clips)
+    y, _ = PolarityInversion().apply(x, lengths, torch.tensor([True, False] * 2))
+    assert torch.equal(y, torch.stack([-x[0], x[1], -x[2], x[3]]))
+
+
+def test_clipping_limits_at_decibels_below_each_clips_own_peak(clips):
     x, lengths = batched(clips)
     clipping = Clipping(p=1.0, limit_db=(-6.0206, -6.0206))
     params = clipping.draw(lengths, random_for(len(x)), RATE)
@@ -213,12 +160,71 @@ def test_clipping_cuts_at_decibels_below_each_clips_own_peak(clips):
     torch.testing.assert_close(soft, limit * torch.tanh(x / limit), rtol=1e-4, atol=1e-6)
 
 
-def test_frequency_masks_cover_the_rows_there_are():
+def test_a_crop_is_a_window_of_the_clip_and_keeps_short_clips_whole(clips):
+    x, lengths = batched(clips)
+    crop = Crop(seconds=0.5)
+    params = crop.draw(lengths, random_for(len(x), 3), RATE)
+    y, new = crop.apply(x, lengths, params)
+    assert y.shape[1] == 8000
+    for i, length in enumerate(lengths.tolist()):
+        start = int(params.start[i])
+        assert 0 <= start <= max(0, length - 8000)
+        assert int(new[i]) == min(length, 8000)
+        assert torch.equal(y[i, : int(new[i])], x[i, start : start + int(new[i])])
+        assert not y[i, int(new[i]) :].any()
+
+
+def test_a_shift_moves_samples_later_or_earlier_and_fills_with_zeros():
+    x, lengths = torch.arange(1.0, 11).repeat(2, 1), torch.tensor([10, 6])
+    x = x * (torch.arange(10) < lengths[:, None])
+    y, new = Shift(p=1.0).apply(x, lengths, torch.tensor([3, -2]))
+    assert y[0].tolist() == [0, 0, 0, 1, 2, 3, 4, 5, 6, 7]
+    assert y[1].tolist() == [3, 4, 5, 6, 0, 0, 0, 0, 0, 0]
+    assert torch.equal(new, lengths)
+
+
+def test_a_shift_is_drawn_in_seconds_and_is_at_most_half_the_clip():
+    lengths = torch.cat([torch.full((2000,), 16_000), torch.full((2000,), 1000)])
+    offset = Shift(p=1.0, seconds=(-0.1, 0.2)).draw(lengths, random_for(4000), RATE)
+    assert -1600 <= offset[:2000].min() < -1500 and 3100 < offset[:2000].max() <= 3200
+    assert offset[2000:].min() == -500 and offset[2000:].max() == 500
+
+
+def test_masks_zero_whole_frames_and_rows_and_nothing_else():
+    x, frames = spectrograms()
+    for transform, axis in ((SPECTROGRAM[0], 0), (SPECTROGRAM[1], 1)):
+        params = transform.draw(frames, random_for(4, 5), 62.5)
+        y, _ = transform.apply(x, frames, params)
+        changed = y != x
+        assert changed.any()
+        assert not y[changed].any()
+        for clip, length in zip(changed, frames.tolist(), strict=True):
+            masked = clip[:, :length].any(dim=axis)
+            assert torch.equal(clip[:, :length].all(dim=axis), masked)
+            assert not clip[:, length:].any()
+
+
+def test_time_masks_have_all_widths_and_positions():
+    frames = torch.full((4000,), 40)
+    params = TimeMask(count=1, width=8, max_fraction=1.0).draw(frames, random_for(4000), 62.5)
+    start, width = params.start[0], params.width[0]
+    assert width.unique().tolist() == list(range(9))
+    assert start.min() == 0
+    assert (start + width).max() == 40
+
+
+def test_a_time_mask_is_at_most_its_fraction_of_the_clip():
+    frames = torch.tensor([40, 10]).repeat(2000)
+    (width,) = TimeMask(count=1, width=8, max_fraction=0.1).draw(frames, random_for(4000), 62.5).width
+    assert (width[::2].max(), width[1::2].max()) == (4, 1)
+
+
+def test_frequency_masks_have_all_widths_and_cover_all_rows():
     x, frames = torch.ones(4000, 20, 3), torch.full((4000,), 3)
     mask = FrequencyMask(count=1, width=6)
-    hit = mask.apply(x, frames, mask.draw(frames, random_for(4000), 62.5))[0][:, :, 0] == 0
-    assert hit.sum(1).unique().tolist() == list(range(7))
-    assert hit.any(0).all()
-    assert 0.11 < (hit.sum(1) == 6).double().mean() < 0.17  # one in seven: no mask is cut off at the last row
+    masked = mask.apply(x, frames, mask.draw(frames, random_for(4000), 62.5))[0][:, :, 0] == 0
+    assert masked.sum(1).unique().tolist() == list(range(7))
+    assert masked.any(0).all()
+    assert 0.11 < (masked.sum(1) == 6).double().mean() < 0.17  # one in seven: no mask is cut off at the last row
     wide = FrequencyMask(count=1, width=50)
     assert (wide.apply(x, frames, wide.draw(frames, random_for(4000), 62.5))[0] == 0).all(1).any()
