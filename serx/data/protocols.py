@@ -93,8 +93,6 @@ class _Speaker:
 
 
 _Speakers = list[_Speaker]
-
-
 _Chosen = tuple[_Speakers, _Speakers]  # test speakers, validation speakers (empty: clips may validate instead)
 
 
