@@ -12,8 +12,8 @@ PACKAGE = Path(serx.__file__).parent
 
 # The rooms from the ground up: each may import those before it, and itself.
 ORDER = (
-    "errors", "seeding", "files", "system", "base_config", "dsp", "plots", "features", "augment", "models", "testing", "metrics", "ood",
-    "data", "recognizer", "config", "device", "checkpoint", "inference", "training", "evaluation", "experiments", "cli",
+    "errors", "seeding", "files", "system", "base_config", "dsp", "plots", "features", "models", "metrics", "ood",
+    "data", "augment", "testing", "recognizer", "config", "device", "checkpoint", "inference", "training", "evaluation", "run", "experiments", "cli",
 )  # fmt: skip
 # Rooms that stand beside each other: neither imports the other.
 APART = (
