@@ -30,8 +30,6 @@ def untrained_predictor(
         if model["kind"] == "classical" and name.endswith("weight"):
             buffer.normal_()
     clip = torch.from_numpy(speechlike(1, 200, 3))[None]
-    with (
-        torch.no_grad()
-    ):  # logits of raw features are large; probabilities of 0 and 1 would hide differences
+    with torch.no_grad():  # logits of raw features are large; probabilities of 0 and 1 would hide differences
         recognizer.temperature = float(recognizer(clip, torch.tensor([clip.shape[1]])).abs().max())
     return Predictor(recognizer, config, min_confidence=min_confidence)
