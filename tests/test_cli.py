@@ -1,9 +1,10 @@
-"""The command line as a user meets it: train, evaluate, predict, and what bad input gets."""
+"""The command line: every verb with good and with bad input."""
 
 import csv
 import io
 import json
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -19,35 +20,41 @@ import pytest
 import soundfile
 import soxr
 
+from serx.cli import common, sweep
+from serx.cli.main import main
 from serx.data.synthetic.corpus import make_corpus
 from serx.training.run_folder import lock_run_folder
 from tests.conftest import RATE
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
+MODULES = {path.stem for path in (ROOT / "serx" / "cli").glob("*.py")} - {"__init__", "main", "common"}
+VERBS = sorted(name.replace("_", "-") for name in MODULES)
 
 
-def script(name: str, *arguments: str, cwd: Path, **how: Any) -> subprocess.CompletedProcess:
+def run_process(name: str, *arguments: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess:
+    """Runs `scripts/NAME.py` in a process of its own."""
     command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, **how)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, **options)
 
 
-def here(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    """`script` within this process, which has imported already what would take each of its own five seconds."""
+def run_here(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    """Runs `scripts/NAME.py` within this process, which saves five seconds of imports."""
     command = [str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)]
     out, err = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.chdir(cwd)
+        patch.syspath_prepend(str(cwd))  # as --import does, but only for this run
         patch.setattr(sys, "argv", command)
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as exit_:
             runpy.run_path(command[0], run_name="__main__")
-    said = [stream.buffer.getvalue().decode() for stream in (out, err)]
-    return subprocess.CompletedProcess(command, left.value.code, *said)
+    printed = [stream.buffer.getvalue().decode() for stream in (out, err)]
+    return subprocess.CompletedProcess(command, exit_.value.code, *printed)
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory, tiny_root) -> Path:
-    """A folder with a trained run in `run/`."""
+def folder(tmp_path_factory, tiny_root) -> Path:
+    """A folder with a recipe, tiny.yaml, and a finished run in `run/`."""
     folder = tmp_path_factory.mktemp("work")
     (folder / "tiny.yaml").write_text(
         f"data: {{root: {tiny_root}, protocol: speakers, test_speakers: [5, 6], valid_speakers: [3, 4]}}\n"
@@ -55,146 +62,151 @@ def workplace(tmp_path_factory, tiny_root) -> Path:
         "optim: {lr: 1e-2}\n"
         "train: {epochs: 6, batch_size: 8, threads: 1, device: cpu}\n"
     )
-    done = script("train", "--config", "tiny.yaml", "train.output=run", cwd=folder)
+    done = run_process("train", "--config", "tiny.yaml", "train.output=run", cwd=folder)
     assert done.returncode == 0, done.stderr
     (folder / "train.txt").write_text(done.stdout)
     return folder
 
 
-def test_training_says_protocol_speakers_epochs_and_what_next(workplace):
-    said = (workplace / "train.txt").read_text()
-    assert "protocol: speakers, speaker-independent" in said
-    assert "24 train (2 speakers), 24 valid (2 speakers), 24 test (2 speakers)" in said
-    assert said.count("clips/s") == 6
-    assert "evaluate: python scripts/evaluate.py --checkpoint run/best.safetensors" in said
+def test_training_prints_protocol_speakers_epochs_and_the_next_command(folder):
+    printed = (folder / "train.txt").read_text()
+    assert "protocol: speakers, speaker-independent" in printed
+    assert "24 train (2 speakers), 24 valid (2 speakers), 24 test (2 speakers)" in printed
+    assert printed.count("clips/s") == 6
+    assert re.search(r"^best: epoch \d, validation UAR \d+\.\d \(speakers, speaker-independent", printed, re.MULTILINE)
+    assert "evaluate: python scripts/evaluate.py --checkpoint run/best.safetensors" in printed
 
 
-def test_the_run_folder_holds_what_scripts_rely_on(workplace):
-    names = {path.name for path in (workplace / "run").iterdir()}
+def test_the_run_folder_holds_configuration_metrics_checkpoints_and_tensorboard_events(folder):
+    names = {path.name for path in (folder / "run").iterdir()}
     assert {"config.yaml", "metrics.jsonl", "best.safetensors", "last.safetensors"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
-    assert (workplace / "run/config.yaml").read_text().startswith("# protocol: speakers, speaker-independent\n")
-    records = [json.loads(line) for line in (workplace / "run/metrics.jsonl").read_text().splitlines()]
+    assert (folder / "run/config.yaml").read_text().startswith("# protocol: speakers, speaker-independent\n")
+    records = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == list(range(6))
 
 
-def test_evaluation_needs_nothing_but_the_checkpoint(workplace):
-    done = script("evaluate", "--checkpoint", "run/best.safetensors", cwd=workplace)
+def test_evaluation_needs_nothing_but_the_checkpoint(folder):
+    done = run_process("evaluate", "--checkpoint", "run/best.safetensors", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "over 2 speakers" in done.stdout
-    result = json.loads((workplace / "run/evaluation.json").read_text())
+    result = json.loads((folder / "run/evaluation.json").read_text())
     assert {"accuracy", "uar", "macro_f1", "weighted_f1", "protocol", "n_clips"} <= result.keys()
     assert result["n_clips"] == 24
     assert result["uar"] > 0.6  # the tiny corpus's emotion is its pitch
-    rows = list(csv.DictReader((workplace / "run/predictions.csv").open()))
+    rows = list(csv.DictReader((folder / "run/predictions.csv").open()))
     assert len(rows) == 24
     assert sum(row["target"] == row["prediction"] for row in rows) / 24 == pytest.approx(result["accuracy"])
     for picture in ("confusion", "report", "curves"):
-        assert (workplace / f"run/{picture}.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / f"run/{picture}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_noise_and_rooms_leave_of_a_figure_stands_in_a_table_a_file_and_a_picture(workplace):
-    done = here("stress", "--checkpoint", "run/best.safetensors", "--out", "stressed", cwd=workplace)
+def test_the_stress_test_writes_a_table_a_json_file_and_a_figure(folder):
+    done = run_here("stress", "--checkpoint", "run/best.safetensors", "--out", "stressed", cwd=folder)
     assert done.returncode == 0, done.stderr
-    result = json.loads((workplace / "stressed/stress.json").read_text())
+    result = json.loads((folder / "stressed/stress.json").read_text())
     assert result["protocol"].startswith("speakers, speaker-independent") and result["part"] == "test"
     assert all(row["condition"] in done.stdout for row in result["conditions"])
     assert "written: stressed/stress.json" in done.stdout
-    assert (workplace / "stressed/stress.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "stressed/stress.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_checkpoint_becomes_a_file_for_other_programs(workplace, tiny_root):
+def test_the_exported_file_gives_the_probabilities_of_the_checkpoint(folder, tiny_root):
     import onnxruntime
 
     file = sorted((tiny_root / "Actor_05").iterdir())[0]
-    done = script("export", "--checkpoint", "run/best.safetensors", file, cwd=workplace)
+    done = run_process("export", "--checkpoint", "run/best.safetensors", file, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("run/best.onnx: ") and "on 7 clips" in done.stdout
     waveform, _ = soundfile.read(file, dtype="float32")
-    [found] = onnxruntime.InferenceSession(workplace / "run/best.onnx").run(None, {"waveform": waveform[None]})
-    said = here("predict", "--checkpoint", "run/best.safetensors", "--json", file, cwd=workplace)
-    np.testing.assert_allclose(found[0], [*json.loads(said.stdout)[0]["probabilities"].values()], atol=1e-5)
+    [probabilities] = onnxruntime.InferenceSession(folder / "run/best.onnx").run(None, {"waveform": waveform[None]})
+    predicted = run_here("predict", "--checkpoint", "run/best.safetensors", "--json", file, cwd=folder)
+    np.testing.assert_allclose(
+        probabilities[0], [*json.loads(predicted.stdout)[0]["probabilities"].values()], atol=1e-5
+    )
 
 
-def test_a_voice_may_be_enrolled_for_evaluation_and_prediction(workplace, tiny_root):
-    done = here("evaluate", "--checkpoint", "run/best.safetensors", "--adapt", "--out", "known", cwd=workplace)
+def test_evaluation_and_prediction_adapt_to_a_speaker(folder, tiny_root):
+    done = run_here("evaluate", "--checkpoint", "run/best.safetensors", "--adapt", "--out", "known", cwd=folder)
     assert done.returncode == 0, done.stderr
-    result = json.loads((workplace / "known/evaluation.json").read_text())
-    assert "ADAPTED to each speaker with 12 unlabeled clips" in result["protocol"] and result["without_adaptation"]["uar"] > 0.6
+    result = json.loads((folder / "known/evaluation.json").read_text())
+    assert (
+        "ADAPTED to each speaker with 12 unlabeled clips" in result["protocol"]
+        and result["without_adaptation"]["uar"] > 0.6
+    )
     assert "without speaker adaptation: UAR" in done.stdout
     mine, other = tiny_root / "Actor_05", tiny_root / "Actor_06"
     file = str(sorted(mine.iterdir())[0])
     runs = [["--adapt-to", str(mine), file], ["--adapt-to", str(other), file], [file]]
-    said = [here("predict", "--checkpoint", "run/best.safetensors", "--json", *run, cwd=workplace) for run in runs]
-    assert len({run.stdout for run in said}) == 3
-    few = here("predict", "--checkpoint", "run/best.safetensors", "--adapt-to", file, file, cwd=workplace)
+    done = [run_here("predict", "--checkpoint", "run/best.safetensors", "--json", *run, cwd=folder) for run in runs]
+    assert len({run.stdout for run in done}) == 3
+    few = run_here("predict", "--checkpoint", "run/best.safetensors", "--adapt-to", file, file, cwd=folder)
     assert few.returncode == 6 and "give two or more" in few.stderr
 
 
-def test_a_broken_file_of_a_voice_is_named_and_the_others_enrol_it(workplace, tiny_root):
+def test_a_broken_file_for_adaptation_is_reported_and_the_others_are_used(folder, tiny_root):
     mine = sorted((tiny_root / "Actor_05").iterdir())
     for name, clips in (("whole", mine[:4]), ("mixed", mine[:4]), ("poor", mine[:1])):
-        (workplace / name).mkdir()
+        (folder / name).mkdir()
         for clip in clips:
-            shutil.copy(clip, workplace / name)
+            shutil.copy(clip, folder / name)
         if name != "whole":
-            (workplace / name / "b.wav").write_text("no audio")
+            (folder / name / "b.wav").write_text("no audio")
     whole, mixed, poor = (
-        here("predict", "--checkpoint", "run/best.safetensors", "--json", "--adapt-to", voice, mine[5], cwd=workplace)
+        run_here("predict", "--checkpoint", "run/best.safetensors", "--json", "--adapt-to", voice, mine[5], cwd=folder)
         for voice in ("whole", "mixed", "poor")
     )
     assert (whole.returncode, mixed.returncode, poor.returncode) == (0, 1, 6)
     assert mixed.stdout == whole.stdout
-    assert mixed.stderr.startswith("mixed/b.wav: not used for the voice: not_audio: ")
+    assert mixed.stderr.startswith("mixed/b.wav: not used for adaptation: not_audio: ")
     assert mixed.stderr.count("\n") == 1
     assert "poor/b.wav: not used" in poor.stderr and "give two or more" in poor.stderr
 
 
-def test_prediction_prints_a_table_or_json(workplace, tiny_root):
+def test_prediction_prints_a_table_or_json(folder, tiny_root):
     files = [str(path) for path in sorted((tiny_root / "Actor_05").iterdir())[:2]]
-    table = script("predict", "--checkpoint", "run/best.safetensors", *files, cwd=workplace)
+    table = run_process("predict", "--checkpoint", "run/best.safetensors", *files, cwd=folder)
     assert table.returncode == 0, table.stderr
     assert all(file in table.stdout for file in files)
-    done = here("predict", "--checkpoint", "run/best.safetensors", "--json", *files, cwd=workplace)
+    done = run_here("predict", "--checkpoint", "run/best.safetensors", "--json", *files, cwd=folder)
     rows = json.loads(done.stdout)
     assert [row["path"] for row in rows] == files
     assert all(set(row["probabilities"]) == {"neutral", "happy", "angry"} for row in rows)
 
 
-def test_a_verdict_below_the_asked_probability_is_told_as_unsure(workplace, tiny_root):
+def test_a_prediction_below_the_minimum_confidence_is_unsure(folder, tiny_root):
     files = sorted(tiny_root.glob("Actor_0[56]/*"))
-    done = here(
-        "predict", "--checkpoint", "run/best.safetensors", "--json", "--min-confidence", "0.8", *files, cwd=workplace
+    done = run_here(
+        "predict", "--checkpoint", "run/best.safetensors", "--json", "--min-confidence", "0.8", *files, cwd=folder
     )
     rows = json.loads(done.stdout)
     for row in rows:
-        likeliest = max(row["probabilities"], key=row["probabilities"].get)
-        assert row["label"] == (likeliest if row["probabilities"][likeliest] >= 0.8 else "unsure")
+        best = max(row["probabilities"], key=row["probabilities"].get)
+        assert row["label"] == (best if row["probabilities"][best] >= 0.8 else "unsure")
     assert 0 < sum(row["label"] == "unsure" for row in rows) < len(files)
-    for wrong in ("2", "often"):
-        refused = here(
-            "predict", "--checkpoint", "run/best.safetensors", "--min-confidence", wrong, files[0], cwd=workplace
-        )
-        assert refused.returncode == 2 and "argument --min-confidence" in refused.stderr
+    for wrong in ("2", "high", "nan"):
+        done = run_here("predict", "--checkpoint", "x", "--min-confidence", wrong, files[0], cwd=folder)
+        expected = f"argument --min-confidence: '{wrong}' is not a probability; give a number from 0 to 1, such as 0.6"
+        assert done.returncode == 2 and done.stderr.splitlines()[-1].endswith(expected)
 
 
 @pytest.fixture(scope="module")
-def recording(workplace) -> Path:
-    """Three made-up utterances with pauses, at another rate than the model's."""
-    make_corpus(workplace / "voices", 1, 1, 0)
-    clips = [soundfile.read(path)[0] for path in sorted((workplace / "voices").rglob("*.wav"))[:3]]
+def recording(folder) -> Path:
+    """Three synthetic utterances with pauses, at another sample rate than the model's."""
+    make_corpus(folder / "voices", 1, 1, 0)
+    clips = [soundfile.read(path)[0] for path in sorted((folder / "voices").rglob("*.wav"))[:3]]
     quiet = 1e-4 * np.random.default_rng(0).standard_normal(RATE)
     parts = [part for clip in clips for part in (quiet, clip)]
-    path = workplace / "talk.flac"
+    path = folder / "talk.flac"
     soundfile.write(path, soxr.resample(np.concatenate([*parts, quiet]), RATE, 44_100), 44_100)
     return path
 
 
-def test_every_utterance_of_a_recording_is_told_with_its_time(workplace, recording):
-    table = here("listen", "--checkpoint", "run/best.safetensors", recording, cwd=workplace)
+def test_every_utterance_of_a_recording_is_predicted_with_its_time(folder, recording):
+    table = run_here("listen", "--checkpoint", "run/best.safetensors", recording, cwd=folder)
     assert table.returncode == 0, table.stderr
     assert [line.split()[0] for line in table.stdout.splitlines()] == ["1.0", "3.0", "5.2"]
-    objects = here("listen", "--checkpoint", "run/best.safetensors", "--json", recording, cwd=workplace)
+    objects = run_here("listen", "--checkpoint", "run/best.safetensors", "--json", recording, cwd=folder)
     rows = [json.loads(line) for line in objects.stdout.splitlines()]
     for row, line in zip(rows, table.stdout.splitlines(), strict=True):
         assert 0.7 < row["end"] - row["start"] < 1.7
@@ -202,17 +214,17 @@ def test_every_utterance_of_a_recording_is_told_with_its_time(workplace, recordi
         assert row["label"] == max(row["probabilities"], key=row["probabilities"].get) == line.split()[4]
 
 
-def test_what_another_program_pipes_in_is_heard_like_a_file(workplace, recording, tiny_root):
+def test_samples_from_standard_input_give_the_predictions_of_a_file(folder, recording, tiny_root):
     samples, rate = soundfile.read(recording, dtype="int16")
-    raw = workplace / "talk.raw"
+    raw = folder / "talk.raw"
     raw.write_bytes(samples.astype("<i2").tobytes())
     arguments = ["--checkpoint", "run/best.safetensors", "--adapt-to", str(tiny_root / "Actor_05")]
     with raw.open("rb") as pipe:
-        piped = script("listen", *arguments, "--sample-rate", str(rate), "-", cwd=workplace, stdin=pipe)
-    file = here("listen", *arguments, recording, cwd=workplace)
+        piped = run_process("listen", *arguments, "--sample-rate", str(rate), "-", cwd=folder, stdin=pipe)
+    file = run_here("listen", *arguments, recording, cwd=folder)
     assert piped.returncode == file.returncode == 0, piped.stderr
     assert piped.stdout == file.stdout
-    assert file.stdout != here("listen", *arguments[:2], recording, cwd=workplace).stdout  # the voice counts
+    assert file.stdout != run_here("listen", *arguments[:2], recording, cwd=folder).stdout  # adaptation has an effect
 
 
 PLAYER = """
@@ -236,56 +248,56 @@ class InputStream:
 """
 
 
-def test_a_microphone_is_listened_to_until_ctrl_c(workplace, recording):
-    (workplace / "fake").mkdir()
-    (workplace / "fake/sounddevice.py").write_text(PLAYER)
-    environment = {**os.environ, "PYTHONPATH": f"{workplace / 'fake'}:{ROOT}"}
-    file = here("listen", "--checkpoint", "run/best.safetensors", recording, cwd=workplace).stdout
+def test_listening_to_a_microphone_ends_with_ctrl_c(folder, recording):
+    (folder / "fake").mkdir()
+    (folder / "fake/sounddevice.py").write_text(PLAYER)
+    environment = {**os.environ, "PYTHONPATH": f"{folder / 'fake'}:{ROOT}"}
+    file = run_here("listen", "--checkpoint", "run/best.safetensors", recording, cwd=folder).stdout
     command = [sys.executable, str(ROOT / "scripts/listen.py"), "--checkpoint", "run/best.safetensors"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    live = subprocess.Popen(command, **pipes, text=True, cwd=workplace, env=environment)
+    live = subprocess.Popen(command, **pipes, text=True, cwd=folder, env=environment)
     watch = threading.Timer(120, live.kill)
     watch.start()
-    told = [live.stdout.readline() for _ in file.splitlines()]
+    lines = [live.stdout.readline() for _ in file.splitlines()]
     live.send_signal(signal.SIGINT)
     rest, err = live.communicate()
     watch.cancel()
     assert (live.returncode, rest) == (0, ""), err
-    assert err == "listening; an utterance is told when a pause follows; Ctrl-C ends\n"
-    assert "".join(told) == file
+    assert err == "listening; a prediction follows each pause; Ctrl-C stops\n"
+    assert "".join(lines) == file
 
 
-def test_a_recording_without_speech_or_cut_short_says_so(workplace, recording):
-    soundfile.write(workplace / "still.wav", np.zeros(3 * RATE), RATE)
-    still = here("listen", "--checkpoint", "run/best.safetensors", "still.wav", cwd=workplace)
+def test_a_recording_that_is_silent_or_truncated_is_reported(folder, recording):
+    soundfile.write(folder / "still.wav", np.zeros(3 * RATE), RATE)
+    still = run_here("listen", "--checkpoint", "run/best.safetensors", "still.wav", cwd=folder)
     assert (still.returncode, still.stdout, still.stderr) == (1, "", "still.wav: no speech was found\n")
     samples, rate = soundfile.read(recording)
-    soundfile.write(workplace / "whole.wav", samples, rate)
-    (workplace / "cut.wav").write_bytes((workplace / "whole.wav").read_bytes()[: 2 * 6 * rate])
-    cut = here("listen", "--checkpoint", "run/best.safetensors", "cut.wav", cwd=workplace)
+    soundfile.write(folder / "whole.wav", samples, rate)
+    (folder / "cut.wav").write_bytes((folder / "whole.wav").read_bytes()[: 2 * 6 * rate])
+    cut = run_here("listen", "--checkpoint", "run/best.safetensors", "cut.wav", cwd=folder)
     assert cut.returncode == 6
     assert "cut.wav: truncated" in cut.stderr
-    assert len(cut.stdout.splitlines()) == 2  # what was heard before is told
+    assert len(cut.stdout.splitlines()) == 2  # of the utterances before the cut
 
 
-def test_one_bad_file_is_reported_and_the_exit_code_says_so(workplace, tiny_root):
-    (workplace / "bad.wav").write_text("x")
+def test_one_bad_file_is_reported_and_gives_exit_code_1(folder, tiny_root):
+    (folder / "bad.wav").write_text("x")
     good = str(next((tiny_root / "Actor_05").iterdir()))
-    done = here("predict", "--checkpoint", "run/best.safetensors", "bad.wav", good, cwd=workplace)
+    done = run_here("predict", "--checkpoint", "run/best.safetensors", "bad.wav", good, cwd=folder)
     assert done.returncode == 1
     assert "not_audio" in done.stdout
     assert "Traceback" not in done.stderr
 
 
-def test_resuming_a_finished_run_changes_nothing(workplace):
-    before = (workplace / "run/metrics.jsonl").read_text()
-    done = here("train", "--config", "tiny.yaml", "train.output=run", "--resume", cwd=workplace)
+def test_resuming_a_finished_run_changes_nothing(folder):
+    before = (folder / "run/metrics.jsonl").read_text()
+    done = run_here("train", "--config", "tiny.yaml", "train.output=run", "--resume", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert (workplace / "run/metrics.jsonl").read_text() == before
+    assert (folder / "run/metrics.jsonl").read_text() == before
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         (["train", "--config", "absent.yaml"], 2, "absent.yaml"),
         (["train", "--config", "tiny.yaml", "optim.rl=3"], 2, "did you mean optim.lr"),
@@ -308,62 +320,173 @@ def test_resuming_a_finished_run_changes_nothing(workplace):
     ],
     ids=lambda value: " ".join(value[:1] + value[-1:]) if isinstance(value, list) else "",
 )
-def test_bad_input_gets_one_line_and_its_exit_code(arguments, code, told, workplace):
-    run = script if code == 4 else here
-    done = run(*arguments, cwd=workplace)
+def test_bad_input_gets_one_line_and_its_exit_code(arguments, code, message, folder):
+    run = run_process if code == 4 else run_here
+    done = run(*arguments, cwd=folder)
     assert done.returncode == code, done.stderr
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_a_run_folder_in_use_is_exit_3_and_names_its_holder(workplace):
-    with lock_run_folder(workplace / "held"):
-        done = here("train", "--config", "tiny.yaml", "train.output=held", cwd=workplace)
+def test_a_run_folder_in_use_gives_exit_code_3_and_names_the_process(folder):
+    with lock_run_folder(folder / "held"):
+        done = run_here("train", "--config", "tiny.yaml", "train.output=held", cwd=folder)
     assert done.returncode == 3
     assert f"process {os.getpid()} is training here" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_a_file_whose_name_is_no_text_is_told_by_its_bytes(workplace, tiny_root):
+def test_a_file_whose_name_is_not_text_is_printed_with_its_bytes(folder, tiny_root):
     good = next((tiny_root / "Actor_05").iterdir())
-    odd = os.fsencode(workplace / "odd") + b"\xff.wav"
+    odd = os.fsencode(folder / "odd") + b"\xff.wav"
     shutil.copy(good, os.fsdecode(odd))
     command = [sys.executable, str(ROOT / "scripts/predict.py"), "--checkpoint", "run/best.safetensors", odd]
-    done = subprocess.run(command, capture_output=True, cwd=workplace)
+    done = subprocess.run(command, capture_output=True, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert b"odd\\udcff.wav" in done.stdout
 
 
-def test_a_corpus_in_a_folder_whose_name_is_no_text_is_trained_on_and_evaluated(workplace, tiny_root):
-    corpus = workplace / "corpus"
+def test_a_corpus_in_a_folder_whose_name_is_not_text_trains_and_evaluates(folder, tiny_root):
+    corpus = folder / "corpus"
     shutil.copytree(tiny_root, corpus / os.fsdecode(b"n\xff"))
-    (corpus / os.fsdecode(b"n\xff/Actor_01") / "03-01-01-02-02-01-01.wav").write_text("x")  # set aside by its name
-    done = script(
-        "train", "--config", "tiny.yaml", f"data.root={corpus}", "train.epochs=1", "train.output=odd", cwd=workplace
+    (corpus / os.fsdecode(b"n\xff/Actor_01") / "03-01-01-02-02-01-01.wav").write_text("x")  # a broken file is skipped
+    done = run_process(
+        "train", "--config", "tiny.yaml", f"data.root={corpus}", "train.epochs=1", "train.output=odd", cwd=folder
     )
     assert done.returncode == 0, done.stderr
     assert "n\\udcff/Actor_01/03-01-01-02-02-01-01.wav" in done.stdout and "TensorBoard stops" not in done.stdout
-    done = script("evaluate", "--checkpoint", "odd/best.safetensors", cwd=workplace)
+    done = run_process("evaluate", "--checkpoint", "odd/best.safetensors", cwd=folder)
     assert done.returncode == 0, done.stderr
-    paths = [row["path"] for row in csv.DictReader((workplace / "odd/predictions.csv").open())]
+    paths = [row["path"] for row in csv.DictReader((folder / "odd/predictions.csv").open())]
     assert len(paths) == 24 and all("corpus/n\\udcff/Actor_0" in path for path in paths)
-    assert len(json.loads((workplace / "odd/evaluation.json").read_text())["per_speaker"]) == 2
+    assert len(json.loads((folder / "odd/evaluation.json").read_text())["per_speaker"]) == 2
 
 
-def test_debug_shows_the_traceback(workplace):
-    done = here("train", "--config", "tiny.yaml", "optim.rl=3", "--debug", cwd=workplace)
+def test_debug_shows_the_traceback(folder):
+    done = run_here("train", "--config", "tiny.yaml", "optim.rl=3", "--debug", cwd=folder)
     assert done.returncode == 2
     assert "Traceback" in done.stderr
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "scripts").glob("*.py")))
 def test_help_has_examples_and_exit_codes(name, tmp_path):
-    done = script(name, "--help", cwd=tmp_path)
+    done = run_process(name, "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert "examples:" in done.stdout
     assert "exit codes:" in done.stdout
 
 
-def test_the_leakage_lesson_shows_how_a_random_recipe_is_taught(tmp_path):
-    told = script("leakage", "--help", cwd=tmp_path).stdout
-    assert "--config configs/published/ravdess_mlp.yaml data.root=DIR data.protocol=luna5" in told
+def test_the_overview_lists_every_verb_without_importing_torch(tmp_path):
+    program = "import sys; from serx.cli.main import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program, "--help"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("False\n")
+    assert set(VERBS) == set(re.findall(r"^  (\S+) +[A-Z]", done.stdout, re.MULTILINE))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_imports_no_torch(verb, tmp_path):
+    program = "import sys; from serx.cli.main import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program, verb, "--help"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("False\n") and "examples:" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["prepare", "--config", "x"], "error: prepare is now called audit: serx audit"),
+        (["demo"], "error: demo is now called synthesize: serx synthesize"),
+        (["trian"], "error: trian: no such command; did you mean train?"),
+        (["predict", "--voice", "mine/", "a.wav"], "--voice is now called --adapt-to"),
+        (["predict", "--sure=0.5", "a.wav"], "--sure is now called --min-confidence"),
+        (["evaluate", "--enrol"], "--enrol is now called --adapt"),
+        (["listen", "--rate", "8000", "-"], "--rate is now called --sample-rate"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_old_names_are_errors_that_name_the_new_ones(words, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["serx", *words])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(message)
+
+
+def test_overrides_may_stand_anywhere_on_the_command_line():
+    parser = common.parser("", "")
+    sweep.add_arguments(parser)
+    words = ["--config", "x", "--seeds", "0", "1", "augment.waveform.2.p=0", "--try", "optim.lr=[1, 2]",
+             "--devices", "cpu", "features=[mfcc]", "data.root=a=b", "--out", "a.b=c"]  # fmt: skip
+    arguments = common.parse(parser, words)
+    assert arguments.overrides == ["augment.waveform.2.p=0", "features=[mfcc]", "data.root=a=b"]
+    assert (arguments.seeds, arguments.tried, arguments.out) == ([0, 1], ["optim.lr=[1, 2]"], "a.b=c")
+    assert arguments.devices == ["cpu"]
+
+
+MY_MODEL = """
+from typing import Literal
+import torch
+from serx.models import BaseModelConfig, register_model
+
+class MyConfig(BaseModelConfig):
+    kind: Literal["my_mean"] = "my_mean"
+
+@register_model(MyConfig)
+class MyMean(torch.nn.Module):
+    def __init__(self, config, bins, classes):
+        super().__init__()
+        self.linear = torch.nn.Linear(bins, classes)
+
+    def forward(self, features, frames):
+        return self.linear(features.sum(-1) / frames[:, None])
+"""
+
+
+def test_a_model_of_the_users_module_trains_cross_validates_and_predicts(folder, tiny_root, tmp_path):
+    (tmp_path / "my_models.py").write_text(MY_MODEL)
+    shutil.copy(folder / "tiny.yaml", tmp_path)
+    words = ["--config", "tiny.yaml", "--import", "my_models", "model={kind: my_mean}", "train.epochs=1"]
+    lacking = run_process("train", *words[:2], *words[4:], cwd=tmp_path)
+    assert lacking.returncode == 2 and "unknown model kind 'my_mean'" in lacking.stderr
+    trained = run_process("train", *words, "train.output=run", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    folds = ["data.protocol=kfold", "data.folds=2", "data.test_speakers=[]", "data.valid_speakers=[]"]
+    done = run_process("cross_validate", *words, *folds, "--folds", "0", "--baseline", "none", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    file = str(next((tiny_root / "Actor_05").iterdir()))
+    arguments = ["--checkpoint", "run/best.safetensors", file]
+    assert run_process("predict", "--import", "my_models", *arguments, cwd=tmp_path).returncode == 0
+    refused = run_process("predict", *arguments, cwd=tmp_path)
+    assert refused.returncode == 7 and "--import" in refused.stderr and refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("absent", "error: --import absent: no such module in "),
+        ("broken", "error: --import broken: NameError: name 'nothing' is not defined"),
+        ("needy", "error: --import needy: it imports absent_package, which is not installed"),
+        ("broken.py", "write --import broken"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_line_and_exit_code_2(name, message, tmp_path):
+    (tmp_path / "broken.py").write_text("nothing\n")
+    (tmp_path / "needy.py").write_text("import absent_package\n")
+    done = run_here("train", "--config", "mlp", "--import", name, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_last_epoch_is_printed_as_kept_and_not_as_best(folder):
+    done = run_here(
+        "train", "--config", "tiny.yaml", "train.output=kept", "train.select=last", "train.epochs=2", cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^kept: epoch 2 \(last\), validation UAR", done.stdout, re.MULTILINE)
+    assert "best: " not in done.stdout
+
+
+def test_the_help_of_the_leakage_lesson_shows_how_to_use_a_recipe_with_a_random_split(tmp_path):
+    printed = run_process("leakage", "--help", cwd=tmp_path).stdout
+    assert "--config published/ravdess_mlp data.root=DIR data.protocol=luna5" in printed

@@ -59,7 +59,7 @@ def tables(result: "Audit") -> list[str]:
         [
             speaker.speaker_id,
             speaker.sex or "-",
-            speaker.clips,
+            str(speaker.clips),
             f"{speaker.minutes:.1f}",
             f"{speaker.level_db:.0f}",
             _percent(speaker.outliers),

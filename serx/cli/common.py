@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from serx.errors import ConfigError, SerxError, exit_code_help
 from serx.system import end_with_parent
@@ -174,7 +175,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: auto")
 
 
-def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> None:
+def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> NoReturn:
     """Calls `main` and exits with the code it returns; a `SerxError` becomes one line and its own exit code."""
     end_with_parent()
     for stream in (sys.stdout, sys.stderr):

@@ -72,11 +72,12 @@ def reference() -> str:
 
 def undescribed() -> list[str]:
     """The keys whose field has no description."""
-    sections = [section for name in Config.model_fields for section in _shipped(Config, name)]
+    sections: list[type[BaseConfig]] = [BaseModelConfig]
+    sections += [section for name in Config.model_fields for section in _shipped(Config, name)]
     sections += [inner for name in AugmentConfig.model_fields for inner in _shipped(AugmentConfig, name)]
     return [
         f"{section.__name__}.{name}"
-        for section in dict.fromkeys([BaseModelConfig, *sections])
+        for section in dict.fromkeys(sections)
         for name in section.model_fields
         if name != "kind" and not _meaning(section, name)
     ]
