@@ -40,11 +40,8 @@ UNSURE = "unsure"  # the label of a prediction below `min_confidence`
 ARRAY = "array"  # stands for a path in messages about samples
 
 Samples = np.ndarray | Tensor
-INTEGER_FORMATS = {
-    ("u", 1): (128, 1 << 7),
-    ("i", 2): (0, 1 << 15),
-    ("i", 4): (0, 1 << 31),
-}  # (kind, bytes): (zero, full scale)
+# NumPy's kind and size in bytes -> the value of silence, and full scale
+INTEGER_FORMATS = {("u", 1): (128, 1 << 7), ("i", 2): (0, 1 << 15), ("i", 4): (0, 1 << 31)}
 
 
 @dataclass(frozen=True)
@@ -87,10 +84,11 @@ class Prediction:
     def as_dict(self) -> dict[str, Any]:
         """All fields as JSON can hold them: the path is text.
 
-        >>> Prediction(path=Path("a.wav"), error="silent: every sample is zero").as_dict()["path"]
-        'a.wav'
+        >>> list(Prediction(path=Path("a.wav"), error="silent: every sample is zero").as_dict().items())[:2]
+        [('path', 'a.wav'), ('label', None)]
         """
-        return {**vars(self), "path": None if self.path is None else str(self.path)}
+        path = None if self.path is None else str(self.path)
+        return {"path": path, **{name: value for name, value in vars(self).items() if name != "path"}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +117,7 @@ class Predictor:
         device: where predictions are computed.
         min_confidence: below this probability a prediction is labeled "unsure".
 
+    >>> from serx.config import from_tree
     >>> config = from_tree({"data": {"root": "."}, "model": {"kind": "cnn1d"}}, source="example")
     >>> recognizer = Recognizer(config.features, config.model, ("angry", "happy", "sad"), config.data.sample_rate)
     >>> predictor = Predictor(recognizer, config)  # an untrained network; Predictor.load reads a trained one
@@ -212,12 +211,14 @@ class Predictor:
         """
         if isinstance(audio, np.ndarray | Tensor):
             return self.predict_clips([self._clip_from_samples(audio, sample_rate)])[0]
+        is_single = isinstance(audio, str | os.PathLike)
+        paths = _as_paths([audio] if is_single else audio)
         if sample_rate is not None:
-            raise ConfigError("sample_rate: give it with samples only; a file has its own sample rate")
-        if isinstance(audio, str | os.PathLike):
-            [prediction] = self.predict_clips([decode(audio, self.config.data)])
-            return replace(prediction, path=Path(audio))
-        return self._predict_files(_as_paths(audio))
+            raise ConfigError("sample_rate: a file has its own sample rate; give one with samples only")
+        if is_single:
+            [prediction] = self.predict_clips([decode(paths[0], self.config.data)])
+            return replace(prediction, path=paths[0])
+        return self._predict_files(paths)
 
     def stream(
         self, audio: StrPath | Samples | Iterable[np.ndarray], sample_rate: int | None = None
@@ -318,7 +319,7 @@ class Predictor:
         """Consecutive mono blocks `(t,)` float32 at `RATE`."""
         if isinstance(audio, str | os.PathLike):
             if sample_rate is not None:
-                raise ConfigError(f"{audio}: a file has its own sample rate; give one with samples only")
+                raise ConfigError("sample_rate: a file has its own sample rate; give one with samples only")
             return read_blocks(audio, RATE)
         blocks = [audio] if isinstance(audio, Samples) else (block for block in audio if len(block))
         return resampled_blocks(map(mono_samples, blocks), _checked_rate(sample_rate), RATE)
@@ -378,7 +379,7 @@ def _checked_rate(sample_rate: int | None) -> int:
     return int(sample_rate)
 
 
-def _as_paths(audio: Iterable[StrPath]) -> list[Path]:
+def _as_paths(audio: Any) -> list[Path]:
     items = list(audio) if isinstance(audio, Iterable) else [audio]
     for item in items:
         if not isinstance(item, str | os.PathLike):

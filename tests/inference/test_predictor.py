@@ -212,9 +212,10 @@ def test_bad_samples_raise_one_clear_line(name):
 
 
 @pytest.mark.parametrize("audio", [16_000, [ONES, ONES], [0.1, 0.2], None])
-def test_anything_else_raises_what_to_give_instead(audio):
+@pytest.mark.parametrize("rate", [None, RATE])
+def test_anything_else_raises_what_to_give_instead(audio, rate):
     with pytest.raises(ConfigError, match="cannot predict .*; give a path, a list of paths, or samples as"):
-        untrained_predictor()(audio)
+        untrained_predictor()(audio, rate)
 
 
 def test_a_sample_rate_with_a_path_raises(tmp_path):
