@@ -5,6 +5,7 @@ import importlib
 import io
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -32,6 +33,12 @@ def command(verb: str) -> str:
     if program.parent.name == "scripts" and program.suffix == ".py":
         return f"python scripts/{verb.replace('-', '_')}.py"
     return f"python -m serx {verb}" if program.name == "__main__.py" else f"serx {verb}"
+
+
+def command_line(verb: str, arguments: argparse.Namespace, *words: str) -> str:
+    """A command that the user may type next, with the same `--import`."""
+    imports = [word for name in arguments.imports or [] for word in ("--import", name)]
+    return f"{command(verb)} {shlex.join([*words, *imports])}"
 
 
 def parser(description: str, examples: str, program: str | None = None) -> argparse.ArgumentParser:

@@ -64,5 +64,6 @@ def main(arguments: argparse.Namespace) -> int:
     if ranking:
         print(f"\n{format_ranking(ranking)}")
         print(f"written: {out / 'sweep.json'}, and in the same folder sweep.md, sweep.png and best.yaml (the best)")
-        print(f"to test it: {common.command('cross-validate')} --config {out / 'best.yaml'}")
+        best = str(out / "best.yaml")
+        print(f"to test it: {common.command_line('cross-validate', arguments, '--config', best)}")
     return code

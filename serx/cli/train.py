@@ -1,7 +1,6 @@
 """Train an emotion classifier from a recipe."""
 
 import argparse
-import shlex
 from pathlib import Path
 
 from serx.cli import common
@@ -28,8 +27,8 @@ def main(arguments: argparse.Namespace) -> int:
     folder = choose_run_folder(config.train.output, Path(arguments.config).stem, arguments.resume)
     outcome = fit(config, folder, arguments.resume)
     if outcome.stopped_by is not None:
-        again = shlex.join(["--config", str(folder / "config.yaml"), f"train.output={folder}", "--resume"])
-        print(f"stopped; continue with: {common.command('train')} {again}")
+        words = ("--config", str(folder / "config.yaml"), f"train.output={folder}", "--resume")
+        print(f"stopped; continue with: {common.command_line('train', arguments, *words)}")
         return 128 + outcome.stopped_by
     kept = outcome.best
     if not kept:
@@ -42,5 +41,6 @@ def main(arguments: argparse.Namespace) -> int:
         if config.train.select == "last"
         else f"best: {epoch}{uar} ({kept['protocol']})"
     )
-    print(f"evaluate: {common.command('evaluate')} --checkpoint {shlex.quote(str(folder / 'best.safetensors'))}")
+    best = str(folder / "best.safetensors")
+    print(f"evaluate: {common.command_line('evaluate', arguments, '--checkpoint', best)}")
     return 0
