@@ -218,19 +218,16 @@ def import_user_modules(names: Sequence[str]) -> None:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     for name in modules:
+        if "/" in name or name.endswith(".py"):
+            dotted = name.removesuffix(".py").replace("/", ".")
+            raise ConfigError(f"--import {name}: give the module and not its file; write --import {dotted}")
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name != name and not name.startswith(f"{error.name}."):
                 raise ConfigError(f"--import {name}: it imports {error.name}, which is not installed") from error
-            hint = (
-                f"; write --import {name.removesuffix('.py').replace('/', '.')}"
-                if "/" in name or name.endswith(".py")
-                else ""
-            )
-            raise ConfigError(
-                f"--import {name}: no such module in {os.getcwd()} or among the installed packages{hint}"
-            ) from error
+            places = f"{os.getcwd()} or among the installed packages"
+            raise ConfigError(f"--import {name}: no such module in {places}") from error
         except Exception as error:
             raise ConfigError(f"--import {name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     os.environ[IMPORTS] = ",".join(modules)
