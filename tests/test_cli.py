@@ -310,7 +310,7 @@ def test_resuming_a_finished_run_changes_nothing(folder):
             2,
             "error: --device cudaa: ",
         ),
-        (["leakage", "--config", "tiny.yaml", "--out", "."], 2, "error: --out .: holds a leakage lesson, which cannot be resumed"),
+        (["leakage", "--config", "tiny.yaml", "--out", "."], 2, "error: --out .: holds a leakage lesson"),
         (["train", "--config", "tiny.yaml", "train.output=/proc/nowhere"], 5, "/proc/nowhere"),
         (["train", "--config", "tiny.yaml", "train.output=wild", "optim.lr=1e30"], 4, "03-01-0"),
         (["evaluate", "--checkpoint", "tiny.yaml"], 7, "not a checkpoint"),
