@@ -48,8 +48,8 @@ def check_model(
         AssertionError: the logits depend on padding, on other clips, or not on the features at all; or have another
             shape than `(B, C)`.
 
-    >>> from serx.models import Cnn2dConfig
-    >>> check_model(Cnn2dConfig(stem=4, widths=(8,), strides=((2, 2),)))
+    >>> from serx.models import Cnn1dConfig
+    >>> check_model(Cnn1dConfig(stem=4, widths=(8,), strides=(2,)))
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -96,8 +96,8 @@ def check_feature(
         AssertionError: the features or their frames depend on padding or on other clips, or are not zero beyond the
             clip's frames.
 
-    >>> check_feature("mfcc")
-    >>> check_feature(FeaturesConfig(stack=("logmel", "rms"), deltas=1))
+    >>> check_feature("zcr")
+    >>> check_feature(FeaturesConfig(stack=("zcr", "rms"), deltas=1))
     """
     if isinstance(feature, str):
         return check_feature(FeaturesConfig(stack=(feature,)), lengths, tolerance, sample_rate)

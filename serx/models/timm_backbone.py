@@ -23,8 +23,8 @@ from serx.models.registry import BaseModelConfig, register_model
 class TimmConfig(BaseModelConfig):
     """The name of a timm model, such as `resnet18`, and the width of its image.
 
-    >>> TimmConfig(name="resnet18", frames=96).pretrained
-    False
+    >>> TimmConfig(frames=96).name
+    'resnet10t'
     """
 
     kind: Literal["timm"] = "timm"
