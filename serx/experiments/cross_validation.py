@@ -61,7 +61,7 @@ def cross_validate(
     serx.errors.ConfigError: --processes 0: give at least one
     """
     workers.check(config)
-    with lock_run_folder(out, "--out"):
+    with lock_run_folder(out, "cross-validation", "--out"):
         return _cross_validate(config, out, seeds, workers, only)
 
 
@@ -135,7 +135,7 @@ def adapt_folds(config: Config, out: Path, workers: Workers) -> CrossValidationR
         RunInUseError: a cross-validation runs there.
     """
     _check_not_adapted(config)
-    with lock_run_folder(out, "--out"):
+    with lock_run_folder(out, "cross-validation", "--out"):
         planned, _ = plan_folds(config, load_dataset(config.data), out, seeds=())
         finished = [fold for fold in planned if fold.state == "finished"]
         done = [fold for fold in finished if _is_adapted(fold)]

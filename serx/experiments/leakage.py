@@ -38,8 +38,8 @@ from serx.inference.predictor import Predictor
 from serx.seeding import generator
 from serx.training.console import echo
 from serx.training.run_folder import BEST, LAST, lock_run_folder
-from serx.training.state import Run
-from serx.training.trainer import fit_normalizer, train
+from serx.training.state import TrainingState, fit_normalizer
+from serx.training.trainer import Trainer
 
 BATCH = 8
 
@@ -264,12 +264,13 @@ def _train(
 ) -> int | None:
     """Trains one case; returns the signal that stopped it, or None."""
     with lock_run_folder(folder):
-        run = Run(config, dataset.labels, device, pretrained=True)
-        cache_features(run.recognizer, cache)
-        outcome = train(fit_normalizer(run, case.split, source), dataset, case.split, source, folder, progress)
-    if outcome.stopped_by is None and not outcome.best:
+        state = TrainingState(config, dataset.labels, device, pretrained=True)
+        cache_features(state.recognizer, cache)
+        fit_normalizer(state, case.split, source)
+        result = Trainer(state, dataset, case.split, source, folder, progress).run()
+    if result.stopped_by is None and not result.best:
         raise DivergedError(f"{case.title}: no epoch had a finite score; lower optim.lr")
-    return outcome.stopped_by
+    return result.stopped_by
 
 
 def _test(

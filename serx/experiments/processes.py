@@ -11,7 +11,7 @@ from pathlib import Path
 
 from serx.errors import DiskError
 from serx.files import free_space
-from serx.system import PARENT_PROCESS
+from serx.system import PARENT_PROCESS, own_group, send_stop
 from serx.training.signals import catch_signals
 
 POLL_SECONDS = 0.1
@@ -43,20 +43,19 @@ class _RunningJob:
         try:
             self.job.log.parent.mkdir(parents=True, exist_ok=True)
             with self.job.log.open("ab") as log:
-                # In a session of its own (on Windows, a process group): otherwise Ctrl-C in the terminal would reach it
-                # twice, and a second signal ends it before it has saved.
+                # In a group of its own: otherwise Ctrl-C in the terminal would reach the process twice, and a second
+                # signal ends it before it has saved.
                 self.process = subprocess.Popen(
-                    self.remaining.popleft(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
-                    start_new_session=True, creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-                )  # fmt: skip
+                    self.remaining.popleft(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    **own_group(),
+                )
         except OSError as error:
             where = f"{self.job.log}: cannot write here: {error.strerror} ({free_space(self.job.log)})"
             raise DiskError(f"{where}; choose another --out") from error
-
-    def stop(self, number: int) -> None:
-        """Passes a signal on; on Windows, which has none of them between processes, Ctrl-Break."""
-        if self.process.poll() is None:
-            self.process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", number))
 
 
 def run_in_parallel(
@@ -113,4 +112,4 @@ def run_in_parallel(
 
 def _stop_all(running: dict[int, _RunningJob], number: int) -> None:
     for running_job in running.values():
-        running_job.stop(number)
+        send_stop(running_job.process, number)

@@ -165,7 +165,7 @@ def sweep(
     """
     data = settings[0].config.data
     workers.check(settings[0].config)
-    with lock_run_folder(out, "--out"):
+    with lock_run_folder(out, "sweep", "--out"):
         dataset = load_dataset(data)
         speaker_groups = group_speakers(dataset, data, groups)
         chosen = any(setting.config.train.select != "last" for setting in settings)

@@ -1,9 +1,9 @@
-"""`Candidates`: how a classical model trains. An epoch is one strength of regularization, fitted to all clips at once.
+"""`ClassicalTraining`: how a classical model trains. An epoch fits one regularization strength to all clips at once.
 
-The loop around it is the nets' own: each candidate is validated, recorded, and kept when it is the best so far.
+The trainer validates, records and keeps each fit as it does an epoch of a network. The best one on validation is kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -13,44 +13,56 @@ from torch import Tensor
 
 from serx.data.batches import BatchSource
 from serx.models.classical import Classical
-from serx.training.sampling import TrainingClips
-from serx.training.state import Run
+from serx.training.sampling import Step, TrainingClips
+from serx.training.state import TrainingState
 
 BATCH = 64
 
 
-class ClassicalFit:
-    """The values of `model.c`, of which the epoch chooses one. Clips are heard as they are, without augmentation."""
+class ClassicalTraining:
+    """Fits scikit-learn's classifier with one value of `model.c` per epoch, on features without augmentation."""
 
-    def __init__(self, run: Run, part: TrainingClips, source: BatchSource, speaker_ids: Sequence[str]) -> None:
-        """`persons` are the speakers of the part's clips, in their order."""
-        backbone = run.recognizer.backbone.members[0]
-        assert isinstance(backbone, Classical)
-        self.run, self.part, self.source, self.speaker_ids, self.backbone = run, part, source, speaker_ids, backbone
+    def __init__(
+        self, state: TrainingState, training: TrainingClips, source: BatchSource, speaker_ids: Sequence[str]
+    ) -> None:
+        """`speaker_ids` are the speakers of the training clips, in their order."""
+        classifier = state.recognizer.backbone.members[0]
+        assert isinstance(classifier, Classical)
+        self.state, self.training, self.source = state, training, source
+        self.classifier, self.speaker_ids = classifier, speaker_ids
 
     @property
     def c(self) -> float:
-        """The candidate of the epoch under way."""
-        return self.backbone.config.c[self.run.progress.epoch]
+        """The inverse regularization strength of the current epoch."""
+        return self.classifier.config.c[self.state.progress.epoch]
 
-    def fit(self) -> None:
-        """Fits the epoch's candidate, and adds up its loss and confusion on the training clips."""
-        targets = torch.from_numpy(self.part.targets).to(self.run.device)
-        balanced = self.run.config.train.class_weights == "balanced"
-        self.backbone.fit(self._vectors, self.part.targets, self.c, self.speaker_ids, balanced)
-        logits = self.backbone(self._vectors[..., None], torch.ones_like(targets))
-        self.run.sums.add(F.cross_entropy(logits, targets, self.part.class_weights, reduction="none"), logits, targets)
+    def plan(self) -> list[Step]:
+        """No steps: an epoch is a single fit."""
+        return []
+
+    def run(self, steps: list[Step], after_step: Callable[[], bool]) -> None:
+        """Fits the classifier, and adds up its loss and confusion on the training clips."""
+        targets = torch.from_numpy(self.training.targets).to(self.state.device)
+        balanced = self.state.config.train.class_weights == "balanced"
+        self.classifier.fit(self._vectors, self.training.targets, self.c, self.speaker_ids, balanced)
+        logits = self.classifier(self._vectors[..., None], torch.ones_like(targets))
+        losses = F.cross_entropy(logits, targets, self.training.class_weights, reduction="none")
+        self.state.sums.add(losses, logits[:, None], targets)
+
+    def settings(self) -> dict[str, float]:
+        return {"lr": 0.0, "c": self.c}
 
     @cached_property
     def _vectors(self) -> Tensor:
-        """`(n, F)`: the training clips as the model hears them, the same for every candidate."""
-        recognizer, clips = self.run.recognizer, self.part.clips
-        if self.part.vectors is not None:
-            alone = torch.ones(len(clips), device=self.run.device)
-            return self.backbone.vectors(recognizer.normalizer(self.part.vectors[..., None], alone), alone)
+        """`(n, F)`: the normalized features of the training clips, the same for every fit."""
+        recognizer, clips = self.state.recognizer, self.training.clips
+        if self.training.vectors is not None:
+            frames = torch.ones(len(clips), device=self.state.device)
+            normalized = recognizer.normalizer(self.training.vectors[..., None], frames)
+            return self.classifier.vectors(normalized, frames)
         vectors = []
         with torch.no_grad():
             for batch in np.array_split(clips, -(-len(clips) // BATCH)):
                 features, frames = recognizer.features(*self.source.batch(batch))
-                vectors.append(self.backbone.vectors(recognizer.normalizer(features, frames), frames))
+                vectors.append(self.classifier.vectors(recognizer.normalizer(features, frames), frames))
         return torch.cat(vectors)

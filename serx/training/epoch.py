@@ -1,6 +1,7 @@
-"""One epoch of training, in the order in which the hardware sees it."""
+"""One epoch of training by gradient descent, in the order in which the hardware sees it."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,99 +14,147 @@ from serx.data.batches import BatchSource
 from serx.seeding import ClipRandom, derive
 from serx.training.losses import cross_entropy
 from serx.training.optim import learning_rate
-from serx.training.sampling import TrainingClips
-from serx.training.state import Run
+from serx.training.sampling import Step, TrainingClips, plan_epoch
+from serx.training.state import TrainingState
 
-VECTOR_BATCH = 64
+VECTOR_BATCH = 64  # clips at a time in `constant_vectors`
 
 
-def train_epoch(
-    run: Run, part: TrainingClips, source: BatchSource, steps: list[list[np.ndarray]], after_step: Callable[[], bool]
+def run_epoch(
+    state: TrainingState,
+    training: TrainingClips,
+    source: BatchSource,
+    steps: list[Step],
+    after_step: Callable[[], bool],
 ) -> None:
-    """Takes the epoch's remaining steps; stops early, between two of them, when `after_step` says so.
+    """Takes the remaining steps of the current epoch.
 
-    Nothing here waits for the device: losses, confusion and the flags of skipped steps add up where they are made.
+    Nothing here waits for the device: losses, confusion and the flags of skipped steps are summed on the device.
+
+    Args:
+        state: is trained; `state.progress.step` says which steps are already done.
+        training: the training clips.
+        source: makes their waveforms.
+        steps: all steps of the epoch (`plan_epoch`).
+        after_step: called after each step; the epoch stops there if it returns True.
     """
-    config, device = run.config, run.device
-    run.recognizer.train()
-    parameters = [p for p in run.recognizer.parameters() if p.requires_grad]
-    statistics = [b for b in run.recognizer.backbone.buffers() if b.is_floating_point()]
-    for place in range(run.progress.place, len(steps)):
-        step = run.progress.epoch * len(steps) + place
-        rate = learning_rate(config.optim, step, config.train.epochs * len(steps), run.progress.plateau_scale)
-        for group in run.optimizer.param_groups:
-            group["lr"] = rate * group["rate_scale"]
+    config, device, epoch = state.config, state.device, state.progress.epoch
+    state.recognizer.train()
+    parameters = [p for p in state.recognizer.parameters() if p.requires_grad]
+    statistics = [b for b in state.recognizer.backbone.buffers() if b.is_floating_point()]
+
+    for i in range(state.progress.step, len(steps)):
+        step = epoch * len(steps) + i  # of the whole run
+        lr = learning_rate(config.optim, step, config.train.epochs * len(steps), state.progress.plateau_scale)
+        for group in state.optimizer.param_groups:
+            group["lr"] = lr * group["rate_scale"]
         torch.manual_seed(derive(config.train.seed, "dropout", step))
-        before = [b.clone() for b in statistics]
-        clips_in_step = sum(len(batch) for batch in steps[place])
+        previous_statistics = [b.clone() for b in statistics]
+        clips_in_step = sum(len(batch) for batch in steps[i])
 
-        for batch in steps[place]:
-            clips = torch.from_numpy(part.clips[batch]).to(device, non_blocking=True)
-            targets = torch.from_numpy(part.targets[batch]).to(device, non_blocking=True)
-            if part.vectors is None:
-                waveform, lengths = source.batch(part.clips[batch])
-                waveform, lengths = augmented_waveform(run, waveform, lengths, clips)
-                features, frames = augmented_features(run, waveform, lengths, clips)
+        for batch in steps[i]:
+            clips = torch.from_numpy(training.clips[batch]).to(device, non_blocking=True)
+            targets = torch.from_numpy(training.targets[batch]).to(device, non_blocking=True)
+            if training.vectors is None:
+                waveform, lengths = source.batch(training.clips[batch])
+                waveform, lengths = augmented_waveform(state, waveform, lengths, clips)
+                features, frames = augmented_features(state, waveform, lengths, clips)
             else:
-                vectors = part.vectors[torch.from_numpy(batch).to(device, non_blocking=True)]
-                features, frames = _normalized_and_masked(run, vectors[..., None], torch.ones_like(clips), clips)
-            truth = F.one_hot(targets, len(part.class_weights)).float()
-            features, frames, truth = mix(
-                features, frames, truth, config.augment, derive(config.train.seed, "mixup", step)
-            )
-            with run.autocast():
-                logits = run.member_logits(features, frames)
-            losses = cross_entropy(logits, truth, part.class_weights, config.train.label_smoothing, part.logit_offsets)
-            run.scaler.scale(losses.sum() / clips_in_step).backward()
-            run.sums.add(losses.detach(), logits.detach(), targets)
+                vectors = training.vectors[torch.from_numpy(batch).to(device, non_blocking=True)]
+                features, frames = _normalized_and_masked(state, vectors[..., None], torch.ones_like(clips), clips)
+            truth = F.one_hot(targets, len(training.class_weights)).float()
+            mix_seed = derive(config.train.seed, "mixup", step)
+            features, frames, truth = mix(features, frames, truth, config.augment, mix_seed)
 
-        run.scaler.unscale_(run.optimizer)
+            with state.autocast():
+                logits = state.member_logits(features, frames)  # (B, M, C)
+            losses = cross_entropy(
+                logits, truth, training.class_weights, config.train.label_smoothing, training.logit_offsets
+            )
+            state.scaler.scale(losses.sum() / clips_in_step).backward()
+            state.sums.add(losses.detach(), logits.detach(), targets)
+
+        state.scaler.unscale_(state.optimizer)
         norm = nn.utils.clip_grad_norm_(parameters, config.train.clip_grad_norm or float("inf"))
         finite = norm.isfinite()
-        run.scaler.step(run.optimizer)  # fused AdamW skips a non-finite step on the device
-        run.update_scale()
-        run.optimizer.zero_grad(set_to_none=True)
-        for buffer, old in zip(statistics, before, strict=True):
-            buffer.copy_(torch.where(finite, buffer, old))  # a skipped step leaves no trace in the batch norms either
-        if run.average is not None:
-            run.average.update(step)
-        run.sums.add_step(place, norm, finite)
-        run.progress.place = place + 1
+        state.scaler.step(state.optimizer)  # fused AdamW skips a non-finite step on the device
+        state.scaler.update()
+        state.optimizer.zero_grad(set_to_none=True)
+        for buffer, previous in zip(statistics, previous_statistics, strict=True):
+            buffer.copy_(torch.where(finite, buffer, previous))  # a skipped step changes no batch norm either
+        if state.average is not None:
+            state.average.update(step)
+        state.sums.add_step(i, norm, finite)
+        state.progress.step = i + 1
         if after_step():
             return
 
 
-def augmented_waveform(run: Run, waveform: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
-    """The waveform transforms; `clips (B,)` are the clips' numbers, which with seed and epoch fix what is drawn."""
-    config, rate = run.config, float(run.recognizer.sample_rate)
-    return augment(run.waveform_transforms, waveform, lengths, clips, rate, config.train.seed, run.progress.epoch)
+def augmented_waveform(state: TrainingState, waveform: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
+    """The waveform transforms. `clips (B,)` are dataset indices; with seed and epoch they determine what is drawn."""
+    config, rate = state.config, float(state.recognizer.sample_rate)
+    return augment(state.waveform_transforms, waveform, lengths, clips, rate, config.train.seed, state.progress.epoch)
 
 
-def augmented_features(run: Run, waveform: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
-    """The recognizer's own features, warped, normalized, then masked: what the backbone is trained on."""
-    config, warp = run.config, None
+def augmented_features(state: TrainingState, waveform: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
+    """The recognizer's own features, warped, normalized, then masked: `(B, F, N)` and frames `(B,)`."""
+    config, warp = state.config, None
     if config.augment.mel_warp is not None:
-        random = ClipRandom(clips, derive(config.train.seed, "augment/fused", run.progress.epoch))
-        warp = config.augment.mel_warp.draw(lengths, random, run.recognizer.sample_rate)
-    features, frames = run.recognizer.features(waveform, lengths, warp)
-    return _normalized_and_masked(run, features, frames, clips)
+        random = ClipRandom(clips, derive(config.train.seed, "augment/fused", state.progress.epoch))
+        warp = config.augment.mel_warp.draw(lengths, random, state.recognizer.sample_rate)
+    features, frames = state.recognizer.features(waveform, lengths, warp)
+    return _normalized_and_masked(state, features, frames, clips)
 
 
-def _normalized_and_masked(run: Run, features: Tensor, frames: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
-    config, rate = run.config, run.recognizer.sample_rate / run.config.features.hop_length
-    features = run.recognizer.normalizer(features, frames)
-    return augment(config.augment.spectrogram, features, frames, clips, rate, config.train.seed, run.progress.epoch)
+def _normalized_and_masked(
+    state: TrainingState, features: Tensor, frames: Tensor, clips: Tensor
+) -> tuple[Tensor, Tensor]:
+    config, rate = state.config, state.recognizer.sample_rate / state.config.features.hop_length
+    features = state.recognizer.normalizer(features, frames)
+    return augment(config.augment.spectrogram, features, frames, clips, rate, config.train.seed, state.progress.epoch)
 
 
-def unchanging_vectors(run: Run, source: BatchSource, clips: np.ndarray) -> Tensor | None:
-    """`(n, F)` statistics of the clips where no epoch changes them, so that a hundred epochs cost the features of one.
+def constant_vectors(state: TrainingState, source: BatchSource, clips: np.ndarray) -> Tensor | None:
+    """The features `(n, F)` of the clips, if no epoch changes them: then a hundred epochs cost the features of one.
 
-    None where the waveform is augmented, the filters learn, or the features are sequences, too large to keep.
+    None if the waveform is augmented, the filters are trained, or the features are sequences (too large to keep).
     """
-    config = run.config
+    config = state.config
     changing = config.augment.waveform or config.augment.mel_warp is not None or config.features.trainable
     if changing or not config.features.statistics:
         return None
     batches = np.array_split(clips, -(-len(clips) // VECTOR_BATCH))
     with torch.no_grad():
-        return torch.cat([run.recognizer.features(*source.batch(batch))[0][..., 0] for batch in batches])
+        return torch.cat([state.recognizer.features(*source.batch(batch))[0][..., 0] for batch in batches])
+
+
+class TrainingMethod(Protocol):
+    """How an epoch trains the model: by gradient descent, or by a fit of scikit-learn (`ClassicalTraining`)."""
+
+    def plan(self) -> list[Step]:
+        """All steps of the current epoch; none if the method does not take steps."""
+        ...
+
+    def run(self, steps: list[Step], after_step: Callable[[], bool]) -> None:
+        """Trains for the rest of the current epoch, and adds to `state.sums`."""
+        ...
+
+    def settings(self) -> dict[str, float]:
+        """What the record of the epoch says about the method."""
+        ...
+
+
+class GradientTraining:
+    """Training by gradient descent: `plan_epoch` and `run_epoch`."""
+
+    def __init__(self, state: TrainingState, training: TrainingClips, source: BatchSource) -> None:
+        self._state, self._training, self._source = state, training, source
+
+    def plan(self) -> list[Step]:
+        return plan_epoch(self._training, self._state.config, self._state.progress.epoch)
+
+    def run(self, steps: list[Step], after_step: Callable[[], bool]) -> None:
+        run_epoch(self._state, self._training, self._source, steps, after_step)
+
+    def settings(self) -> dict[str, float]:
+        return {"lr": self._state.optimizer.param_groups[0]["lr"]}

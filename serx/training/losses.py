@@ -1,4 +1,4 @@
-"""Class weights, logit adjustment and the cross-entropy of single networks and ensembles."""
+"""The training loss: cross-entropy of every ensemble member, with class weights and logit adjustment."""
 
 import numpy as np
 import torch
@@ -6,11 +6,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from serx.config.training import TrainConfig
-from serx.training.sampling import sampling_shares
+from serx.training.sampling import sampling_weights
 
 
 def class_weights(mode: str, targets: np.ndarray, classes: int) -> Tensor:
-    """Each class's weight in the loss `(C,)`; `balanced` is n / (classes present * count), as scikit-learn has it."""
+    """The weight of each class in the loss, `(C,)` float32.
+
+    Args:
+        mode: `none`, all 1; or `balanced`, n / (number of classes with clips * clips of the class), as scikit-learn has
+            it. A class without clips gets 0.
+        targets: `(n,)` class indices.
+        classes: the number C of classes.
+
+    >>> class_weights("balanced", np.array([0, 0, 0, 1]), 2)
+    tensor([0.6667, 2.0000])
+    """
     counts = np.bincount(targets, minlength=classes)
     if mode == "none":
         return torch.ones(classes)
@@ -18,31 +28,54 @@ def class_weights(mode: str, targets: np.ndarray, classes: int) -> Tensor:
     return torch.from_numpy(np.where(counts > 0, balanced, 0.0).astype(np.float32))
 
 
-def logit_offsets(train: TrainConfig, targets: np.ndarray, corpora: np.ndarray, classes: int) -> Tensor:
-    """What the loss adds to each class's logit `(C,)`: `train.logit_adjustment` times the logarithm of its share.
+def logit_offsets(config: TrainConfig, targets: np.ndarray, corpora: np.ndarray, classes: int) -> Tensor:
+    """What the loss adds to the logit of each class, `(C,)` float32: `logit_adjustment` * log(share of the class).
 
-    The share is that of an epoch's clips, as `train.sampling` draws them. Told it by the loss, the network need not
-    learn which classes are frequent, and predicts as if all were: that is what UAR rewards (Menon et al. 2021,
-    "Long-tail learning via logit adjustment").
+    The shares are those of an epoch's clips, as `config.sampling` draws them. With the shares in the loss, the network
+    need not learn which classes are frequent, and predicts as if all were equally frequent. UAR rewards that (Menon et
+    al. 2021, "Long-tail learning via logit adjustment"). A class without clips gets 0.
+
+    Args:
+        config: the `train` section.
+        targets: `(n,)` class indices.
+        corpora: `(n,)` indices of the clips' corpora.
+        classes: the number C of classes.
+
+    >>> logit_offsets(TrainConfig(logit_adjustment=1.0), np.array([0, 0, 0, 1]), np.zeros(4, int), 2)
+    tensor([-0.2877, -1.3863])
     """
-    shares = sampling_shares(train.sampling, targets, corpora)
-    drawn = np.bincount(targets, shares, minlength=classes)
-    share = np.where(drawn > 0, drawn, 1.0) / drawn.sum()  # a class without a clip has no share to be told of
-    offsets = np.where(drawn > 0, train.logit_adjustment * np.log(share), 0.0)
+    weights = sampling_weights(config.sampling, targets, corpora)
+    drawn = np.bincount(targets, weights, minlength=classes)
+    shares = np.where(drawn > 0, drawn, 1.0) / drawn.sum()
+    offsets = np.where(drawn > 0, config.logit_adjustment * np.log(shares), 0.0)
     return torch.from_numpy(offsets.astype(np.float32))
 
 
 def cross_entropy(
-    logits: Tensor, truth: Tensor, class_weights: Tensor, label_smoothing: float, offsets: Tensor | None = None
+    member_logits: Tensor,
+    truth: Tensor,
+    class_weights: Tensor,
+    label_smoothing: float = 0.0,
+    logit_offsets: Tensor | None = None,
 ) -> Tensor:
-    """Cross-entropy `(B,)` in float32 of `logits (B, C)`, moved by `offsets (C,)`.
+    """The cross-entropy of each clip, summed over the members of an ensemble: `(B,)` float32.
 
-    Of an ensemble's `(B, M, C)` it is the sum over its members.
+    A sum, so that each member gets the gradient that it would get alone.
+
+    Args:
+        member_logits: `(B, M, C)`.
+        truth: `(B, C)` probabilities of the classes; one-hot without mixup.
+        class_weights: `(C,)`.
+        label_smoothing: the share of the truth that is spread evenly over all classes.
+        logit_offsets: `(C,)`, added to the logits.
+
+    >>> cross_entropy(torch.zeros(1, 3, 2), torch.tensor([[1.0, 0.0]]), torch.ones(2))  # 3 * log(2)
+    tensor([2.0794])
     """
-    members = logits.float() if logits.dim() == 3 else logits.float()[:, None]
-    members = members if offsets is None else members + offsets
-    truth = truth[:, None].expand_as(members)
+    logits = member_logits.float()
+    logits = logits if logit_offsets is None else logits + logit_offsets
+    truth = truth[:, None].expand_as(logits)
     losses = F.cross_entropy(
-        members.flatten(0, 1), truth.flatten(0, 1), class_weights, label_smoothing=label_smoothing, reduction="none"
+        logits.flatten(0, 1), truth.flatten(0, 1), class_weights, label_smoothing=label_smoothing, reduction="none"
     )
-    return losses.unflatten(0, members.shape[:2]).sum(1)
+    return losses.unflatten(0, logits.shape[:2]).sum(1)

@@ -1,26 +1,50 @@
-"""Which checkpoint a run goes on from, and what may differ between the two."""
+"""Resuming: which checkpoint a run continues from, and what may differ from the run that was saved."""
 
 import os
 from pathlib import Path
 from typing import Any
 
-from serx import checkpoint
-from serx.errors import CheckpointError, ConfigError
-from serx.training.run_folder import LAST, PREVIOUS
+import torch
 
-# Keys that move or name things and change no result; all others would make the run a different one.
+from serx import checkpoint
+from serx.config import Config
+from serx.data.dataset import Dataset
+from serx.data.protocols import Split
+from serx.errors import CheckpointError, ConfigError
+from serx.training.console import echo
+from serx.training.run_folder import LAST, PREVIOUS
+from serx.training.state import TrainingState, run_metadata
+
+# Keys that change no result. With any other change it would be another run.
 FREE = {
     "data.root", "data.cache", "data.placement", "train.device", "train.threads", "train.output", "train.patience",
 }  # fmt: skip
 
 
-def load_newest(folder: Path) -> tuple[checkpoint.Checkpoint, list[str]]:
-    """The last checkpoint of a run folder, or the one before when that is missing or damaged; and what to say of it.
-
-    A damaged one is renamed: the next save must not put it in the place of the one that reads.
+def resumed_state(config: Config, dataset: Dataset, split: Split, device: torch.device, folder: Path) -> TrainingState:
+    """The state last saved in `folder`. What differs and may differ is printed.
 
     Raises:
-        CheckpointError: neither can be used; says why of both.
+        CheckpointError: the file is damaged.
+        ConfigError: the saved run has other settings or clips.
+    """
+    saved, warnings = load_newest(folder)
+    state = TrainingState(config, dataset.labels, device, pretrained=False)
+    state.start_average()
+    allowed = differences(saved.metadata, run_metadata(state, dataset, split))
+    for line in [*warnings, *(f"note: resumed with a difference: {difference}" for difference in allowed)]:
+        echo(line)
+    state.load_state_dict(saved)
+    return state
+
+
+def load_newest(folder: Path) -> tuple[checkpoint.Checkpoint, list[str]]:
+    """The last checkpoint of a run folder, or the one before if that is missing or damaged, and warnings to print.
+
+    A damaged file is renamed, so that the next save does not move it over the one that can be read.
+
+    Raises:
+        CheckpointError: neither can be read; gives the reasons of both.
     """
     last, previous = folder / LAST, folder / PREVIOUS
     try:
@@ -32,41 +56,43 @@ def load_newest(folder: Path) -> tuple[checkpoint.Checkpoint, list[str]]:
             saved = checkpoint.load_run_checkpoint(previous)
         except CheckpointError as older:
             raise CheckpointError(f"{newest}; and the one before: {older}") from newest
-        aside = last.with_suffix(".damaged")
         if last.exists():
-            os.replace(last, aside)
-        place = f"epoch {saved.metadata['progress']['epoch']}"
-        return saved, [f"WARNING: {newest}; going on from the save before it, {PREVIOUS} ({place})"]
+            os.replace(last, last.with_suffix(".damaged"))
+        epoch = f"epoch {saved.metadata['progress']['epoch']}"
+        return saved, [f"WARNING: {newest}; continuing from the save before it, {PREVIOUS} ({epoch})"]
 
 
 def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs and may; `key: before -> now` a line.
+    """The allowed differences between two runs' metadata, each as `key: before -> now`.
 
     Raises:
-        ConfigError: lists what differs and may not: settings, labels, or the clips of a part.
+        ConfigError: lists the differences that are not allowed: in settings, labels, protocol or clips.
     """
     try:
         lines = changed(saved["config"], now["config"])
     except RecursionError as error:
-        raise CheckpointError("--resume: the saved configuration is nested without end; use another one") from error
+        raise CheckpointError("--resume: the saved configuration is nested too deep; use another checkpoint") from error
     broken = [line for key, line in lines.items() if key not in FREE]
-    for what in ("labels", "protocol", "digests"):
-        if saved[what] != now[what]:
-            broken.append(
-                "the clips of train, valid or test" if what == "digests" else f"{what}: {saved[what]} -> {now[what]}"
-            )
+    for item in ("labels", "protocol", "digests"):
+        if saved[item] != now[item]:
+            clips = "the clips of train, valid or test"
+            broken.append(clips if item == "digests" else f"{item}: {saved[item]} -> {now[item]}")
     if broken:
         raise ConfigError(
-            "--resume: this is not the run that was saved; put it back, or start a new one without --resume:\n  "
+            "--resume: this is not the run that was saved; undo these changes, or start a new run without --resume:\n  "
             + "\n  ".join(broken)
         )
     old, new = saved["environment"], now["environment"]
-    told = [f"{key}: {old.get(key)} -> {new[key]} (bits may differ)" for key in new if old.get(key) != new[key]]
-    return [line for key, line in lines.items() if key in FREE] + told
+    other = [f"{key}: {old.get(key)} -> {new[key]} (bits may differ)" for key in new if old.get(key) != new[key]]
+    return [line for key, line in lines.items() if key in FREE] + other
 
 
 def changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str]:
-    """The dotted keys in which two configurations, as JSON has them, differ: `key -> "key: before -> after"`."""
+    """The dotted keys in which two configurations, as JSON, differ: `key -> "key: before -> after"`.
+
+    >>> changed({"optim": {"lr": 0.001}}, {"optim": {"lr": 0.003}})
+    {'optim.lr': 'optim.lr: 0.001 -> 0.003'}
+    """
     old, new = _flat(before), _flat(after)
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     return {key: f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys}

@@ -1,118 +1,149 @@
-"""The folder of a run: where it is, who may write into it, and its plain files."""
+"""The folder of a run: its name, which process may write into it, and its plain files."""
 
-import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
 from serx.errors import ConfigError, DiskError, RunInUseError
-from serx.files import free_space, remove_temporaries, write_atomically
+from serx.files import free_space, locked, remove_temporaries, write_atomically
 
 LAST, BEST, METRICS = "last.safetensors", "best.safetensors", "metrics.jsonl"
-PREVIOUS = "previous.safetensors"  # the `last` before the last, for the day on which a disk spoils a file
+PREVIOUS = "previous.safetensors"  # the save before `last`, in case the disk damages a file
+LOCK, OWNER = ".lock", ".owner"  # the owner is named in a file of its own: Windows lets no process read a locked file
 
 
-def choose_run_folder(output: str | None, name: str, resume: bool) -> Path:
-    """`output`, or `checkpoints/<name>/<time>`; resuming without an output takes the run of that name saved last.
+def choose_run_folder(output: str | None, name: str, resume: bool, overwrite: bool = False) -> Path:
+    """The folder of a run.
+
+    Args:
+        output: the folder. Without it: the newest run in `checkpoints/<name>` to resume, else
+            `checkpoints/<name>/<time>`.
+        name: of the recipe.
+        resume: a run must be there.
+        overwrite: a run may be there.
 
     Raises:
-        ConfigError: there is nothing to resume, or a run is already there and `resume` was not asked for.
+        ConfigError: there is no run to resume, or there is a run that would be overwritten.
+
+    >>> choose_run_folder("checkpoints/first", "cnn2d", resume=False).name
+    'first'
     """
     runs = Path("checkpoints") / name
     if output is not None:
         folder = Path(output)
     elif resume:
-        begun = {path.parent: path.stat().st_mtime for name in (PREVIOUS, LAST) for path in runs.glob(f"*/{name}")}
-        if not begun:
+        saved = {path.parent: path.stat().st_mtime for file in (PREVIOUS, LAST) for path in runs.glob(f"*/{file}")}
+        if not saved:
             raise ConfigError(f"--resume: no run in {runs}; name its folder with train.output=DIR")
-        folder = max(begun, key=lambda run: (begun[run], run))
+        folder = max(saved, key=lambda run: (saved[run], run))
     else:
         folder = runs / time.strftime("%Y%m%d-%H%M%S")
-    begun_here = any((folder / name).exists() for name in (LAST, PREVIOUS))
-    if resume and not begun_here:
+    if resume and not holds_run(folder):
         raise ConfigError(f"--resume: {folder / LAST} is not there; leave --resume out to start this run")
-    if not resume and begun_here:
-        raise ConfigError(f"train.output: {folder} already holds a run; add --resume to go on, or name another folder")
+    if not resume and not overwrite and holds_run(folder):
+        raise ConfigError(f"train.output: {folder} already holds a run; add --resume, or name another folder")
     return folder
 
 
+def holds_run(folder: Path) -> bool:
+    """Whether a run has been saved in the folder."""
+    return any((folder / name).exists() for name in (LAST, PREVIOUS))
+
+
+def remove_run(folder: Path) -> None:
+    """Deletes the checkpoints, metrics and event files of a run. The caller must hold the lock of the folder."""
+    for pattern in (LAST, PREVIOUS, BEST, METRICS, "*.damaged", "events.out.tfevents.*"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
 @contextmanager
-def lock_run_folder(folder: Path, setting: str = "train.output") -> Iterator[None]:
-    """Makes the folder, tries to write in it, and keeps other processes out; the kernel frees a killed one's lock.
+def lock_run_folder(folder: Path, purpose: str = "training", setting: str = "train.output") -> Iterator[None]:
+    """Makes the folder, checks that it can be written, and keeps other processes out.
+
+    The operating system frees the lock of a killed process at once.
+
+    Args:
+        folder: of a run, a cross-validation or a sweep.
+        purpose: what this process does there, such as "cross-validation", for the error that another process gets.
+        setting: the setting or flag that names the folder, for error messages.
 
     Raises:
         DiskError: the folder cannot be made or written.
-        RunInUseError: another process holds it; named by its number.
+        RunInUseError: another process holds it; the message names the process and its purpose.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a+")
-        TemporaryFile(dir=folder).close()
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in its name
-        why = getattr(error, "strerror", None) or error
-        raise DiskError(f"{folder}: cannot write here: {why}; choose another {setting}") from error
-    with lock:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            folder.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=folder).close()
+            held = stack.enter_context(locked(folder / LOCK, wait=False))
         except BlockingIOError as error:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            raise RunInUseError(f"{folder}: process {holder} is training here; wait, or name another folder") from error
-        except OSError as error:  # a file system without locks
-            print(f"note: {folder} cannot be locked ({error.strerror}): let no second run write there")
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+            raise RunInUseError(f"{folder}: {_owner(folder)}; wait, or name another folder with {setting}") from error
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in its name
+            reason = getattr(error, "strerror", None) or error
+            raise DiskError(f"{folder}: cannot write here: {reason}; choose another {setting}") from error
+        if not held:
+            print(f"note: {folder} is on a file system without locks: let no second process write there")
         remove_temporaries(folder)
+        (folder / OWNER).write_text(f"{os.getpid()} {purpose}")
         yield
 
 
+def _owner(folder: Path) -> str:
+    """What the process that holds the lock of the folder does there."""
+    try:
+        number, _, purpose = (folder / OWNER).read_text().partition(" ")
+    except OSError:
+        number, purpose = "", ""
+    return f"process {number} is running a {purpose} here" if purpose else "another process uses this folder"
+
+
 def write(path: Path, content: bytes) -> None:
-    """Replaces a plain file of a run, whole or not at all.
+    """Replaces a file of a run, whole or not at all.
 
     Raises:
-        DiskError: names the path and the free bytes.
+        DiskError: the message names the path and the free bytes.
     """
     try:
         write_atomically(path, content)
     except OSError as error:
         where = f"{path}: cannot write {len(content)} bytes: {error.strerror} ({free_space(path)})"
-        raise DiskError(f"{where}; what was saved before is whole: make room and add --resume") from error
+        raise DiskError(f"{where}; earlier saves are whole: free some space and add --resume") from error
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`, as far as they can be read; none where there is no such file."""
+    """The readable lines of a run's `metrics.jsonl`; none if there is no such file."""
     path, lines = folder / METRICS, []
     try:
-        written = path.read_text(errors="replace") if path.exists() else ""
+        text = path.read_text(errors="replace") if path.exists() else ""
     except OSError as error:
         raise DiskError(f"{path}: cannot read: {error.strerror}; move it away") from error
-    for text in written.splitlines():
+    for row in text.splitlines():
         try:
-            line = json.loads(text)
+            line = json.loads(row)
             line["epoch"] + 0
         except (ValueError, KeyError, TypeError):
-            continue  # a line that somebody's editor broke
+            continue  # a line that an editor broke
         lines.append(line)
     return lines
 
 
 class Metrics:
-    """`metrics.jsonl`, one object an epoch: the record of which TensorBoard is a view."""
+    """`metrics.jsonl`, one object per epoch: the record of the run. TensorBoard shows the same."""
 
     def __init__(self, folder: Path, epochs_done: int) -> None:
-        """Keeps the lines of epochs already done and forgets later ones, which a resumed run does again."""
+        """Keeps the lines of finished epochs and deletes later ones, which a resumed run repeats."""
         self._path = folder / METRICS
         self.lines = [line for line in read_metrics(folder) if line["epoch"] < epochs_done]
         self._write()
 
     def append(self, line: dict[str, Any]) -> None:
-        """Adds an epoch's line."""
+        """Adds the line of an epoch."""
         self.lines.append(line)
         self._write()
 

@@ -1,6 +1,7 @@
 """Which clips an epoch takes, in which order and in which batches."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -9,40 +10,58 @@ from torch import Tensor
 from serx.config.loader import Config
 from serx.seeding import generator
 
+Step: TypeAlias = list[np.ndarray]  # the batches of one optimizer step; each is an array of positions in TrainingClips
+
 
 @dataclass(frozen=True)
 class TrainingClips:
-    """The training part: its clips' numbers and classes, what the loss makes of each class, the clips' corpora."""
+    """The training part of a split, and what the loss needs to know of it.
 
-    clips: np.ndarray  # (n,) int64
-    targets: np.ndarray  # (n,) int64
-    class_weights: Tensor  # (C,) float32, on the device
-    vectors: Tensor | None = None  # (n, F), on the device: what `unchanging_vectors` found
-    corpora: np.ndarray | None = None  # (n,) int64, which of the corpora a clip is of; None: all of one
-    logit_offsets: Tensor | None = None  # (C,) float32, on the device: what `logit_offsets` makes; None: zeros
-
-
-def plan_epoch(part: TrainingClips, config: Config, epoch: int) -> list[list[np.ndarray]]:
-    """The epoch's optimizer steps, each a list of batches, each an array of positions in `part`.
-
-    Batches are of one size, give or take one clip, and of two at least, so that none is too small to normalize over.
+    Attributes:
+        clips: `(n,)` int64, indices into the dataset.
+        targets: `(n,)` int64, class indices.
+        class_weights: `(C,)` float32, on the device.
+        vectors: `(n, F)`, on the device: the features of the clips if no epoch changes them (`constant_vectors`).
+        corpora: `(n,)` int64, indices of the clips' corpora; None if all clips are of one corpus.
+        logit_offsets: `(C,)` float32, on the device; None for zeros.
     """
-    random, count = generator(config.train.seed, "order", epoch), len(part.clips)
-    shares = sampling_shares(config.train.sampling, part.targets, part.corpora)
-    if shares is not None:
-        order = torch.multinomial(torch.from_numpy(shares), count, replacement=True, generator=random)
+
+    clips: np.ndarray
+    targets: np.ndarray
+    class_weights: Tensor
+    vectors: Tensor | None = None
+    corpora: np.ndarray | None = None
+    logit_offsets: Tensor | None = None
+
+
+def plan_epoch(training: TrainingClips, config: Config, epoch: int) -> list[Step]:
+    """The optimizer steps of an epoch.
+
+    All batches have the same size, give or take one clip, and at least two clips: batch norms need more than one. The
+    order depends on `train.seed` and `epoch` alone.
+    """
+    random, count = generator(config.train.seed, "order", epoch), len(training.clips)
+    weights = sampling_weights(config.train.sampling, training.targets, training.corpora)
+    if weights is not None:
+        order = torch.multinomial(torch.from_numpy(weights), count, replacement=True, generator=random)
     else:
         order = torch.randperm(count, generator=random)
     batches = np.array_split(order.numpy(), min(-(-count // config.train.batch_size), count // 2))
-    every = config.train.accumulation_steps
-    return [batches[i : i + every] for i in range(0, len(batches), every)]
+    size = config.train.accumulation_steps
+    return [batches[i : i + size] for i in range(0, len(batches), size)]
 
 
-def sampling_shares(mode: str, targets: np.ndarray, corpora: np.ndarray | None) -> np.ndarray | None:
-    """How often each of the clips `(n,)` is drawn, up to a factor; None where each is taken once.
+def sampling_weights(mode: str, targets: np.ndarray, corpora: np.ndarray | None) -> np.ndarray | None:
+    """How often each clip is drawn, `(n,)` up to a common factor; None if an epoch takes each clip once.
 
-    `both` gives every corpus the same, and within it every class: then neither tells the other, as it would where one
-    corpus has more of a class.
+    Args:
+        mode: `train.sampling`. `corpus_and_class_balanced` gives every corpus the same weight, and every class within a
+            corpus: neither then predicts the other, as it does if one corpus has more clips of a class.
+        targets: `(n,)` class indices.
+        corpora: `(n,)` indices of corpora; None if all clips are of one corpus.
+
+    >>> sampling_weights("class_balanced", np.array([0, 0, 0, 0, 1]), None)
+    array([0.25, 0.25, 0.25, 0.25, 1.  ])
     """
     if mode == "shuffle":
         return None
@@ -51,7 +70,7 @@ def sampling_shares(mode: str, targets: np.ndarray, corpora: np.ndarray | None) 
     corpora = np.zeros_like(targets) if corpora is None else corpora
     if mode == "corpus_balanced":
         return 1.0 / np.bincount(corpora)[corpora]
-    clips = np.zeros((corpora.max() + 1, targets.max() + 1))
-    np.add.at(clips, (corpora, targets), 1)
-    classes = np.count_nonzero(clips, axis=1)
-    return 1.0 / (classes[corpora] * clips[corpora, targets])
+    counts = np.zeros((corpora.max() + 1, targets.max() + 1))
+    np.add.at(counts, (corpora, targets), 1)
+    classes = np.count_nonzero(counts, axis=1)
+    return 1.0 / (classes[corpora] * counts[corpora, targets])

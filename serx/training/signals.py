@@ -1,7 +1,4 @@
-"""SIGTERM, SIGINT and SIGHUP ask a run to stop after its step; a second one ends the process at once.
-
-SIGHUP comes when a terminal is closed or a connection lost, and asks nothing of who ignores it, as under nohup.
-"""
+"""Signals that stop a run after its current step; a second one ends the process at once."""
 
 import errno
 import os
@@ -12,45 +9,55 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-BEHIND = 0.5  # seconds: a closed terminal refuses what is printed a moment before it says that it is closed
+from serx.system import stop_signals
+
+SIGHUP = getattr(signal, "SIGHUP", None)  # a closed terminal or a lost connection; Windows has no such signal
+TERMINAL_SECONDS = 0.5  # a closed terminal refuses output a moment before SIGHUP arrives
 
 
 @contextmanager
 def catch_signals() -> Iterator[list[int]]:
-    """A list that the first signal is put into, for the loop to look at between steps."""
+    """A list that receives the number of the first signal, for the loop to look at between steps.
+
+    SIGTERM, SIGINT and SIGHUP are caught (SIGBREAK on Windows). An ignored SIGHUP, as under nohup, stays ignored.
+
+    >>> with catch_signals() as signals:
+    ...     signal.raise_signal(signal.SIGTERM)
+    ...     signals == [signal.SIGTERM]
+    True
+    """
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         if received:
             raise SystemExit(128 + number)
         received.append(number)
-        if number == signal.SIGHUP:
+        if number == SIGHUP:
             _leave_terminal()
-        told = f"\n{signal.Signals(number).name}: finishing this step, then saving (again to stop at once)\n"
-        with suppress(OSError):  # not print, which refuses to be entered twice: the signal may have come in it
-            os.write(2, told.encode())
+        text = f"\n{signal.Signals(number).name}: finishing this step, then saving (again to stop at once)\n"
+        with suppress(OSError):  # not print, which cannot be entered twice: the signal may have come within it
+            os.write(2, text.encode())
 
-    asked = [signal.SIGTERM, signal.SIGINT]
-    asked += [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
+    caught = [number for number in stop_signals() if number != SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
     try:
-        before = {number: signal.signal(number, note) for number in asked}
-    except ValueError:  # not the main thread: signals are somebody else's
+        before = {number: signal.signal(number, note) for number in caught}
+    except ValueError:  # only the main thread may handle signals
         before = {}
     try:
         yield received
     except OSError as error:
         if error.errno == errno.EIO:
-            time.sleep(BEHIND)
-        if signal.SIGHUP not in received:
+            time.sleep(TERMINAL_SECONDS)
+        if SIGHUP not in received:
             raise
-        raise SystemExit(128 + signal.SIGHUP) from None
+        raise SystemExit(128 + received[0]) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def _leave_terminal() -> None:
-    """What is printed goes nowhere from now on: writing to a terminal that was closed is an error."""
+    """Sends all further output nowhere: writing to a closed terminal is an error."""
     for stream in (1, 2):
         if stat.S_ISCHR(os.fstat(stream).st_mode):
             nowhere = os.open(os.devnull, os.O_WRONLY)

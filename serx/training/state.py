@@ -1,96 +1,170 @@
-"""`Run`: the whole state of a training run, and how it becomes a checkpoint and comes back from one."""
+"""`TrainingState`: all that changes while a run trains; how it starts, is stored in a checkpoint, and is restored."""
 
 import math
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.amp import GradScaler
 
 from serx.augment.recordings import load_recordings
 from serx.checkpoint import Checkpoint, fill
-from serx.config.loader import Config
+from serx.config import Config, without_validation
 from serx.data.audio import read_folder
-from serx.device import autocast_dtype
-from serx.errors import CheckpointError
+from serx.data.batches import BatchSource
+from serx.data.dataset import Dataset
+from serx.data.protocols import Split
+from serx.device import autocast_dtype, environment
+from serx.errors import CheckpointError, ConfigError, DataError
 from serx.models.classical import ClassicalConfig
 from serx.ood import OodDetector
 from serx.recognizer import Recognizer
-from serx.training.optim import AveragedWeights, make_optimizer
+from serx.training.optim import AveragedWeights, LossScaler, Moments, checked, make_optimizer
+
+FIT_BATCH = 64  # clips at a time when the normalizer is fitted
+
+
+class Stateful(Protocol):
+    """A part of a run that a checkpoint stores. `load_state_dict` copies what `state_dict` returned back into place.
+
+    A tensor that is missing or does not fit is a CheckpointError that names it.
+    """
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, tensors: dict[str, Tensor], /) -> None: ...
 
 
 @dataclass
 class Progress:
-    """Where the run is. Randomness is a function of this and the seed, so there is no random state beside it."""
+    """How far a run has come. All randomness follows from this and the seed; there is no other random state.
 
-    epoch: int = 0  # epochs done
-    place: int = 0  # steps done of the epoch under way
-    best: float | None = None  # the selection score of the best epoch; higher is better
-    best_epoch: int | None = None
-    stale: int = 0  # epochs since the best
-    plateau_scale: float = 1.0
-    plateau_stale: int = 0
-
-
-def read_progress(said: dict[str, Any]) -> Progress:
-    """The progress a checkpoint tells of, every piece of it and no other.
-
-    Raises:
-        CheckpointError: names a piece that is missing, left over, or no sound number.
+    Attributes:
+        epoch: epochs done.
+        step: steps done in the current epoch.
+        best: the selection score of the best epoch; higher is better.
+        best_epoch: the index of the best epoch.
+        epochs_since_best: what `train.patience` counts.
+        plateau_scale: the factor of the learning rate of `optim.schedule: plateau`.
+        epochs_on_plateau: what `optim.plateau_patience` counts.
     """
-    for name in said.keys() ^ asdict(Progress()).keys():
-        raise CheckpointError(f"checkpoint: progress.{name} is {'left over' if name in said else 'missing'}")
-    for name, value in said.items():
-        whole = type(value) is int and value >= 0
-        real = type(value) in (int, float) and math.isfinite(value)
-        if not ((value is None and name.startswith("best")) or (real if name in _REAL else whole)):
-            raise CheckpointError(f"checkpoint: progress.{name} is {value!r}, no number that serx writes")
-    return Progress(**said)
 
+    epoch: int = 0
+    step: int = 0
+    best: float | None = None
+    best_epoch: int | None = None
+    epochs_since_best: int = 0
+    plateau_scale: float = 1.0
+    epochs_on_plateau: int = 0
 
-_REAL = ("best", "plateau_scale")
+    @property
+    def begun(self) -> bool:
+        """Whether a step has been taken."""
+        return self.epoch + self.step > 0
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> "Progress":
+        """The progress of a checkpoint's metadata.
+
+        Raises:
+            CheckpointError: an item is missing, unknown, or not a number of its kind; names it.
+
+        >>> Progress.from_json({**asdict(Progress()), "epoch": 3}).epoch
+        3
+        """
+        for name in saved.keys() ^ asdict(cls()).keys():
+            raise CheckpointError(f"checkpoint: progress.{name} is {'left over' if name in saved else 'missing'}")
+        for name, value in saved.items():
+            is_count = type(value) is int and value >= 0
+            is_real = type(value) in (int, float) and math.isfinite(value)
+            is_none = value is None and name in ("best", "best_epoch")
+            if not (is_none or (is_real if name in ("best", "plateau_scale") else is_count)):
+                raise CheckpointError(f"checkpoint: progress.{name} is {value!r}, which serx never writes")
+        return cls(**saved)
 
 
 class EpochSums:
-    """What the epoch under way has added up, on the device."""
+    """Sums over the clips of the current epoch, kept on the device: loss, confusion, gradient norms, skipped steps."""
+
+    NAMES = ("loss", "clips", "grad_norm", "confusion", "finite")
 
     def __init__(self, classes: int, device: torch.device, steps: int = 0) -> None:
         zero = torch.zeros((), dtype=torch.float64, device=device)
         self.loss, self.clips, self.grad_norm = zero, zero.clone(), zero.clone()
         self.confusion = torch.zeros(classes, classes, dtype=torch.float64, device=device)  # truth by prediction
-        self.finite = torch.ones(steps, dtype=torch.bool, device=device)  # false where a step was skipped
+        self.finite = torch.ones(steps, dtype=torch.bool, device=device)  # False for a skipped step
 
-    def add(self, losses: Tensor, logits: Tensor, targets: Tensor) -> None:
-        """Adds a batch; clips whose loss is not finite count neither in the sum nor in the number.
+    def add(self, losses: Tensor, member_logits: Tensor, targets: Tensor) -> None:
+        """Adds a batch. Clips with a non-finite loss count neither in the sum of losses nor in the number of clips.
 
-        Of an ensemble's `logits (B, M, C)` the mean loss and the vote are added.
+        Args:
+            losses: `(B,)`, summed over the M members; their mean is added.
+            member_logits: `(B, M, C)`; the class with the highest mean probability is the prediction.
+            targets: `(B,)`.
         """
-        if logits.dim() == 3:  # (B, M, C)
-            members = logits.shape[1]
-            losses, logits = losses / members, logits[:, 0] if members == 1 else logits.softmax(-1).mean(1)
+        members = member_logits.shape[1]
+        losses = losses / members
+        logits = member_logits[:, 0] if members == 1 else member_logits.softmax(-1).mean(1)
         finite = losses.isfinite()
         self.loss += torch.where(finite, losses, 0.0).sum()
         self.clips += finite.sum()
         classes = torch.arange(logits.shape[1], device=logits.device)
         truth = (targets[:, None] == classes).double()
-        guess = (logits.argmax(1)[:, None] == classes).double()
-        self.confusion += truth.T @ guess
+        predicted = (logits.argmax(1)[:, None] == classes).double()
+        self.confusion += truth.T @ predicted
 
-    def add_step(self, place: int, norm: Tensor, finite: Tensor) -> None:
-        """Notes the gradient norm of a step, or that it was skipped."""
+    def add_step(self, step: int, norm: Tensor, finite: Tensor) -> None:
+        """Adds the gradient norm of a step, or marks the step as skipped."""
         self.grad_norm += torch.where(finite, norm, 0.0)
-        self.finite[place] = finite
+        self.finite[step] = finite
 
-    def tensors(self) -> dict[str, Tensor]:
-        return dict(vars(self))
+    def state_dict(self) -> dict[str, Tensor]:
+        """The sums by their names."""
+        return {name: getattr(self, name) for name in self.NAMES}
+
+    def load_state_dict(self, tensors: dict[str, Tensor], /) -> None:
+        """Restores the sums; `finite` has the length of the stored epoch.
+
+        Raises:
+            CheckpointError: a tensor is missing or has another shape or type.
+        """
+        for name, current in self.state_dict().items():
+            saved = checked(tensors, name, current, "epoch", any_length=name == "finite")
+            setattr(self, name, saved.to(current.device))
 
 
-class Run:
-    """Recognizer, averaged weights, optimizer, scaler and progress on one device."""
+class _Weights:
+    """The tensors of a recognizer, for checkpoints."""
+
+    def __init__(self, recognizer: Recognizer, part: str) -> None:
+        self._recognizer, self._part = recognizer, part
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self._recognizer.state_dict()
+
+    def load_state_dict(self, tensors: dict[str, Tensor], /) -> None:
+        fill(self._recognizer, tensors, self._part)
+
+
+class TrainingState:
+    """All that changes while a run trains, on one device.
+
+    Attributes:
+        recognizer: the network that is trained, with its features and normalizer.
+        member_logits: the backbone's method of that name, compiled if `train.compile` says so.
+        average: the average of the weights, if `train.ema_decay` is not 0.
+        ood_detector: fitted on the training clips; None if they have too few speakers.
+        progress: epochs and steps done, and the best epoch.
+        sums: of the current epoch.
+        waveform_transforms: those of `augment.waveform`, with their recordings loaded.
+        dtype: what the backbone computes in.
+    """
 
     def __init__(self, config: Config, labels: tuple[str, ...], device: torch.device, pretrained: bool) -> None:
+        """Makes new weights from `train.seed`; `pretrained` loads published ones where the recipe asks for them."""
         self.config, self.device = config, device
         torch.manual_seed(config.train.seed)
         recognizer = Recognizer(config.features, config.model, labels, config.data.sample_rate, pretrained)
@@ -103,101 +177,114 @@ class Run:
         self.average: AveragedWeights[Recognizer] | None = None
         self.optimizer = make_optimizer(self.recognizer, config.optim)
         self.dtype = autocast_dtype(config.train.precision, device, recognizer.backbone)
-        half = self.dtype == torch.float16
-        self.scaler = GradScaler(device.type, init_scale=2.0**14 if half else 1.0, growth_interval=500)
-        self.ood_detector: OodDetector | None = None  # which recordings it is trained on; once the loop has heard them
+        self.scaler = LossScaler(device, self.dtype)
+        self.ood_detector: OodDetector | None = None
         self.progress = Progress()
         self.sums = EpochSums(len(labels), device)
 
     def start_average(self) -> None:
-        """Begins the average of weights, once the normalizer has been fitted."""
+        """Starts the average of the weights. The normalizer must have been fitted."""
         if self.config.train.ema_decay > 0:
             self.average = AveragedWeights(self.recognizer, self.config.train.ema_decay)
 
     @property
     def epochs(self) -> int:
-        """How many the run has: of a classical model no more than there are values of `model.c` to try."""
+        """Epochs of the whole run. A classical model has at most one for each value of `model.c`."""
         model, epochs = self.config.model, self.config.train.epochs
         return min(epochs, len(model.c)) if isinstance(model, ClassicalConfig) else epochs
 
     @property
     def evaluated(self) -> Recognizer:
-        """What validation, the best checkpoint and predictions use: the averaged weights where there are any."""
+        """The recognizer that is validated and predicts: with the averaged weights if there are any."""
         return self.average.module if self.average is not None else self.recognizer
 
     def autocast(self) -> AbstractContextManager:
-        """Half precision around the backbone, where configured."""
+        """Half precision around the backbone, if configured."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
-    def update_scale(self) -> None:
-        """After a step: fp16's scale moves but never below 1 (from 0 it would not return); others keep 1."""
-        self.scaler.update()
-        scale = self.scaler.scale(torch.ones((), device=self.device))
-        self.scaler.update(scale.clamp(min=1.0) if self.dtype == torch.float16 else torch.ones_like(scale))
+    def parts(self) -> dict[str, Stateful]:
+        """What a checkpoint stores, by the first part of the tensors' names."""
+        parts: dict[str, Stateful] = {
+            "model": _Weights(self.recognizer, "model"),
+            "optimizer": Moments(self.optimizer, self.recognizer),
+            "scaler": self.scaler,
+            "epoch": self.sums,
+        }
+        return parts if self.average is None else {**parts, "ema": _Weights(self.average.module, "ema")}
 
-    def tensors(self) -> dict[str, Tensor]:
-        """All tensors of the run under their checkpoint names."""
-        named = {f"model.{name}": t for name, t in self.recognizer.state_dict().items()}
-        if self.average is not None:
-            named |= {f"ema.{name}": t for name, t in self.average.module.state_dict().items()}
-        for name, parameter in self._trained().items():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                named[f"optimizer.{key}.{name}"] = value
-        named |= {f"epoch.{name}": t for name, t in self.sums.tensors().items()}
-        named["scaler.scale"] = self.scaler.scale(torch.ones((), device=self.device))
-        named["scaler.growth"] = torch.tensor(self.scaler.state_dict()["_growth_tracker"])
-        return named | self._familiar()
+    def state_dict(self) -> dict[str, Tensor]:
+        """All tensors of the run, as `last.safetensors` stores them."""
+        return _named(self.parts()) | self._ood_tensors()
 
-    def _familiar(self) -> dict[str, Tensor]:
-        known = self.ood_detector.tensors() if self.ood_detector is not None else {}
-        return {f"ood.{name}": t for name, t in known.items()}
+    def best_state_dict(self) -> dict[str, Tensor]:
+        """The tensors needed to predict, as `best.safetensors` stores them."""
+        return _named({"model": _Weights(self.evaluated, "model")}) | self._ood_tensors()
 
-    def evaluated_tensors(self) -> dict[str, Tensor]:
-        """The weights to predict with, and the recordings they know, alone."""
-        return {f"model.{name}": t for name, t in self.evaluated.state_dict().items()} | self._familiar()
-
-    def metadata(self) -> dict[str, Any]:
-        """The progress, as JSON."""
-        return {"progress": asdict(self.progress)}
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Takes up a run where `tensors` and `facts` were taken.
+    def load_state_dict(self, saved: Checkpoint) -> None:
+        """Restores a run from a checkpoint that `state_dict` filled.
 
         Raises:
-            CheckpointError: a piece is missing or of another shape; named.
+            CheckpointError: a tensor or an item of the progress is missing or does not fit; names it.
         """
-        fill(self.recognizer, checkpoint.group("model"), "model")
-        if self.average is not None:
-            fill(self.average.module, checkpoint.group("ema"), "ema")
-        trained, moments = self._trained(), checkpoint.group("optimizer")
-        progress = read_progress(checkpoint.metadata["progress"])
-        begun = progress.epoch + progress.place > 0
-        for name, parameter in trained.items() if begun else ():
-            state = self.optimizer.state[parameter]
-            state["step"] = torch.zeros((), device=self.device)
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-            for key, value in state.items():  # copied into place: the moments lie in memory as their parameter does
-                saved = moments.get(f"{key}.{name}")
-                if saved is None or saved.shape != value.shape or saved.dtype != value.dtype:
-                    raise CheckpointError(f"checkpoint: optimizer.{key}.{name} is missing or of another shape or type")
-                value.copy_(saved)
-        scaler, sums = checkpoint.group("scaler"), checkpoint.group("epoch")
-        wrong = [f"scaler.{k}" for k in ("scale", "growth") if k not in scaler or scaler[k].dim()]
-        for name, here in self.sums.tensors().items():
-            there = sums.get(name)  # `finite` is as long as the epoch under way
-            fits = there is not None and there.dtype == here.dtype and there.dim() == here.dim()
-            if there is None or not fits or (name != "finite" and there.shape != here.shape):
-                wrong.append(f"epoch.{name}")
-        if wrong:
-            raise CheckpointError(f"checkpoint: missing or of another shape or type: {', '.join(wrong)}")
-        state = self.scaler.state_dict()
-        self.scaler.load_state_dict(
-            {**state, "scale": float(scaler["scale"]), "_growth_tracker": int(scaler["growth"])}
-        )
-        for name in self.sums.tensors():
-            setattr(self.sums, name, sums[name].to(self.device))
-        self.ood_detector = OodDetector.from_tensors(checkpoint.group("ood"), self.config.data.sample_rate)
+        progress = Progress.from_json(saved.metadata["progress"])
+        for name, part in self.parts().items():
+            part.load_state_dict(saved.group(name))
+        self.ood_detector = OodDetector.from_tensors(saved.group("ood"), self.config.data.sample_rate)
         self.progress = progress
 
-    def _trained(self) -> dict[str, torch.nn.Parameter]:
-        return {name: p for name, p in self.recognizer.named_parameters() if p.requires_grad}
+    def _ood_tensors(self) -> dict[str, Tensor]:
+        tensors = self.ood_detector.tensors() if self.ood_detector is not None else {}
+        return {f"ood.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _named(parts: dict[str, Stateful]) -> dict[str, Tensor]:
+    return {f"{part}.{name}": t for part, state in parts.items() for name, t in state.state_dict().items()}
+
+
+def new_state(
+    config: Config, dataset: Dataset, split: Split, source: BatchSource, device: torch.device
+) -> TrainingState:
+    """The state of a new run, with the normalizer fitted on its training clips.
+
+    Raises:
+        ConfigError: the recipe chooses something by validation clips, and the split has none.
+        DataError: there are too few training clips or classes.
+    """
+    classes = len(np.unique(dataset.targets[list(split.train)]))
+    if len(split.train) < 2 or classes < 2:
+        counts = f"{len(split.train)} training clips of {classes} classes"
+        raise DataError(f"{split.stamp}: {counts}; training needs at least two clips of two classes")
+    for problem in without_validation(config) if not split.valid else ():
+        raise ConfigError(problem.message)
+    state = TrainingState(config, dataset.labels, device, pretrained=True)
+    fit_normalizer(state, split, source)
+    return state
+
+
+def fit_normalizer(state: TrainingState, split: Split, source: BatchSource) -> None:
+    """Fits the normalizer of a new run on its training clips, and starts the average of the weights."""
+    if state.config.features.normalize == "training":
+        state.recognizer.normalizer.fit(_plain_features(state, source, np.asarray(split.train)))
+    state.start_average()
+
+
+def run_metadata(state: TrainingState, dataset: Dataset, split: Split) -> dict[str, Any]:
+    """The metadata of a checkpoint: enough to rebuild its recognizer and to judge its results."""
+    parts = {"train": split.train, "valid": split.valid, "test": split.test}
+    return {
+        "progress": asdict(state.progress),
+        "config": state.config.model_dump(mode="json"),
+        "labels": list(dataset.labels),
+        "protocol": split.stamp,
+        "speaker_independent": split.speaker_independent,
+        "speakers": {name: dataset.speaker_ids(part) for name, part in parts.items()},
+        "digests": {name: sorted(dataset.digests[i] for i in part) for name, part in parts.items()},
+        "environment": environment(state.device, state.dtype),
+    }
+
+
+def _plain_features(state: TrainingState, source: BatchSource, clips: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
+    """The features of the clips, without augmentation and normalization."""
+    with torch.inference_mode():
+        for batch in np.array_split(clips, -(-len(clips) // FIT_BATCH)):
+            yield state.recognizer.features(*source.batch(batch))

@@ -27,29 +27,32 @@ from serx.training.console import echo
 from serx.training.epoch import augmented_features, augmented_waveform
 from serx.training.run_folder import METRICS
 from serx.training.sampling import TrainingClips
-from serx.training.state import Run
+from serx.training.state import TrainingState
 
-SOUNDS, MISTAKES = 4, 8
-
-
-LEAST = 1e-6  # of a probability whose logarithm places a point
-
-
-COLUMNS = ("emotion", "told", "speaker", "sex", "corpus", "file")
+SOUNDS, MISTAKES = 4, 8  # clips shown before and after training
+MIN_PROBABILITY = 1e-6  # floor of the probabilities whose logarithms are the projector's coordinates
+COLUMNS = ("emotion", "prediction", "speaker", "sex", "corpus", "file")
 
 
 @dataclass(frozen=True)
 class ShownClip:
-    """A clip `sound (T,)`, the `picture (F, N)` that the network hears, and what is to be said of it."""
+    """A clip for TensorBoard: `sound (T,)`, the network's input `picture (F, N)`, and a title."""
 
     sound: Tensor
     picture: Tensor
-    name: str
+    title: str
 
 
 @dataclass(frozen=True)
-class Closing:
-    """Of the validation clips: `probabilities (n, C)`, `targets (n,)`, `COLUMNS` of each, and the worst mistakes."""
+class ValidationView:
+    """The best epoch on the validation clips.
+
+    Attributes:
+        probabilities: `(n, C)`.
+        targets: `(n,)` class indices.
+        rows: `COLUMNS` of each clip.
+        mistakes: the wrong predictions of the highest confidence.
+    """
 
     probabilities: np.ndarray
     targets: np.ndarray
@@ -58,64 +61,66 @@ class Closing:
 
     @property
     def points(self) -> np.ndarray:
-        """`(n, C)` float32 log-probabilities."""
-        return np.log(self.probabilities.clip(min=LEAST)).astype(np.float32)
+        """`(n, C)` float32 log-probabilities, the coordinates in the projector."""
+        return np.log(self.probabilities.clip(min=MIN_PROBABILITY)).astype(np.float32)
 
 
 @torch.no_grad()
-def augmented_clips(run: Run, source: BatchSource, dataset: Dataset, part: TrainingClips) -> list[ShownClip]:
-    """A training clip of each of the first emotions, augmented."""
-    _, first = np.unique(part.targets, return_index=True)
-    chosen = part.clips[first[:SOUNDS]]
-    clips = torch.from_numpy(chosen).to(run.device)
-    waveform, lengths = augmented_waveform(run, *source.batch(chosen), clips)
-    features, frames = augmented_features(run, waveform, lengths, clips)
+def augmented_clips(
+    state: TrainingState, source: BatchSource, dataset: Dataset, training: TrainingClips
+) -> list[ShownClip]:
+    """One augmented training clip of each of the first emotions."""
+    _, first = np.unique(training.targets, return_index=True)
+    indices = training.clips[first[:SOUNDS]]
+    clips = torch.from_numpy(indices).to(state.device)
+    waveform, lengths = augmented_waveform(state, *source.batch(indices), clips)
+    features, frames = augmented_features(state, waveform, lengths, clips)
+    utterances = [dataset.utterances[i] for i in indices]
     return [
-        ShownClip(sound[:length], picture[:, :count], f"{u.path.stem} ({u.emotion})")
-        for sound, length, picture, count, u in zip(
-            waveform, lengths.tolist(), features, frames.tolist(), (dataset.utterances[i] for i in chosen), strict=True
+        ShownClip(sound[:length], picture[:, :count], f"{utterance.path.stem} ({utterance.emotion})")
+        for sound, length, picture, count, utterance in zip(
+            waveform, lengths.tolist(), features, frames.tolist(), utterances, strict=True
         )
     ]
 
 
-def close(run: Run, best: Path, source: BatchSource, dataset: Dataset, clips: np.ndarray) -> Closing:
-    """What the checkpoint `best` of this run says of `clips (n,)`.
+def validation_view(
+    state: TrainingState, best: Path, source: BatchSource, dataset: Dataset, clips: np.ndarray
+) -> ValidationView:
+    """The predictions of the checkpoint `best` of this run for the validation `clips (n,)`.
 
     Raises:
         CheckpointError: the file is damaged.
     """
     saved = checkpoint.load(best)
-    recognizer = deepcopy(run.evaluated)
+    recognizer = deepcopy(state.evaluated)
     fill(recognizer, saved.group("model"), f"{best}: model")
     recognizer.temperature = saved.metadata["temperature"]
     probabilities = classify(recognizer, source, clips, dataset.audio_cache.lengths[clips])
-    targets, guesses = dataset.targets[clips], probabilities.argmax(1)
-    chosen = [dataset.utterances[i] for i in clips]
+    targets, predictions = dataset.targets[clips], probabilities.argmax(1)
+    utterances = [dataset.utterances[i] for i in clips]
     rows = [
-        [u.emotion, dataset.labels[guess], u.speaker_id, u.sex or "unknown", u.corpus, u.path.name]
-        for u, guess in zip(chosen, guesses, strict=True)
+        [u.emotion, dataset.labels[prediction], u.speaker_id, u.sex or "unknown", u.corpus, u.path.name]
+        for u, prediction in zip(utterances, predictions, strict=True)
     ]
-    wrong = np.flatnonzero(guesses != targets)
+    wrong = np.flatnonzero(predictions != targets)
     worst = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:MISTAKES]
     mistakes = [_mistake(recognizer, source, clips[i], rows[i], float(probabilities[i].max())) for i in worst]
-    return Closing(probabilities, targets, [_printable(row) for row in rows], mistakes)
+    return ValidationView(probabilities, targets, [_printable(row) for row in rows], mistakes)
 
 
 @torch.no_grad()
-def _mistake(
-    recognizer: Recognizer, source: BatchSource, clip: int, row: list[str], min_confidence: float
-) -> ShownClip:
+def _mistake(recognizer: Recognizer, source: BatchSource, clip: int, row: list[str], confidence: float) -> ShownClip:
     waveform, lengths = source.batch([clip])
     features, frames = recognizer.features(waveform, lengths)
     picture = recognizer.normalizer(features, frames)[0, :, : int(frames[0])]
-    emotion, told, *_, file = row
-    return ShownClip(
-        waveform[0, : int(lengths[0])], picture, f"{file}: {emotion}, told {told} {100 * min_confidence:.0f} %"
-    )
+    emotion, prediction, *_, file = row
+    title = f"{file}: {emotion}, predicted {prediction} {100 * confidence:.0f} %"
+    return ShownClip(waveform[0, : int(lengths[0])], picture, title)
 
 
 def _printable(row: list[str]) -> list[str]:
-    """File names need not be text, nor one line of a table."""
+    """The cells as one line of text each: a file name may hold line breaks, or bytes that are no text."""
     return [" ".join(cell.encode(errors="backslashreplace").decode().split()) for cell in row]
 
 
@@ -123,7 +128,7 @@ Method = TypeVar("Method", bound=Callable[..., None])
 
 
 def _never_fatal(method: Method) -> Method:
-    """A fault in the view (a full disk, mostly) is told once and ends the view, not the training."""
+    """An error in the view (mostly a full disk) is printed once and ends the view, not the training."""
 
     @wraps(method)
     def guarded(self: "TensorBoardWriter", *arguments: Any) -> None:
@@ -133,7 +138,7 @@ def _never_fatal(method: Method) -> Method:
             method(self, *arguments)
         except Exception as error:  # whatever TensorBoard, matplotlib or the disk may raise
             self.failed = True
-            echo(f"warning: TensorBoard stops here ({type(error).__name__}: {error}); {METRICS} has every figure")
+            echo(f"warning: TensorBoard stops here ({type(error).__name__}: {error}); {METRICS} has all figures")
 
     return cast(Method, guarded)
 
@@ -142,7 +147,7 @@ class TensorBoardWriter:
     """Writes event files into the run folder; steps are epochs, counted from 1."""
 
     def __init__(self, folder: Path, epochs_done: int) -> None:
-        """Starts writing; events a killed run left after `epochs_done` are purged."""
+        """Starts writing. Events that a killed run wrote after `epochs_done` are removed."""
         self.failed = False
         self._open(folder, epochs_done)
 
@@ -152,18 +157,18 @@ class TensorBoardWriter:
 
     @_never_fatal
     def start(self, config: Config, protocol: str, notes: list[str]) -> None:
-        """The texts: configuration, protocol stamp and what the data had to say."""
+        """Writes the configuration, the protocol stamp and the notes on the data as texts."""
         self._writer.add_text("config", f"```yaml\n{dump(config)}```")
         self._writer.add_text("protocol", protocol)
-        told = "\n\n".join(notes).encode(errors="backslashreplace").decode()  # file names need not be text
-        self._writer.add_text("data", told or "nothing set aside")
+        text = "\n\n".join(notes).encode(errors="backslashreplace").decode()  # file names need not be text
+        self._writer.add_text("data", text or "nothing skipped")
 
     @_never_fatal
     def epoch(self, line: dict[str, Any], labels: tuple[str, ...]) -> None:
-        """The curves of one line of `metrics.jsonl`."""
+        """Writes one line of `metrics.jsonl` as points of the curves."""
         step = line["epoch"] + 1
         for part in ("train", "valid"):
-            for name, value in (line[part] or {}).items():  # nobody may validate
+            for name, value in (line[part] or {}).items():  # there may be no validation
                 if name == "recall":
                     for label, recall in zip(labels, value, strict=True):
                         self._writer.add_scalar(f"{part}_recall/{label}", recall, step)
@@ -176,58 +181,63 @@ class TensorBoardWriter:
 
     @_never_fatal
     def confusion(self, confusion: np.ndarray, labels: tuple[str, ...], title: str, epoch: int) -> None:
-        """A picture of the validation speakers' confusion matrix."""
+        """Writes a figure of the validation confusion matrix."""
         picture = figure_array(confusion_figure(confusion, labels, title))
         self._writer.add_image("valid/confusion", picture, epoch + 1, dataformats="HWC")
 
     @_never_fatal
     def clips(self, make: Callable[[], list[ShownClip]], sample_rate: int) -> None:
-        """Augmented clips to listen to, and the features that the model is given of them."""
-        for i, shown in enumerate(make()):
-            self._clip(f"augmented/{i}", shown, sample_rate, 1)
+        """Writes augmented clips to listen to, and the features that the network receives."""
+        for i, clip in enumerate(make()):
+            self._clip(f"augmented/{i}", clip, sample_rate, 1)
 
-    def _clip(self, tag: str, shown: ShownClip, sample_rate: int, step: int) -> None:
-        loudest = shown.sound.abs().max().clamp(min=1.0)
-        self._writer.add_audio(tag, (shown.sound / loudest)[None].cpu(), step, sample_rate)
-        self._writer.add_image(tag, picture(shown, sample_rate), step, dataformats="HWC")
+    def _clip(self, tag: str, clip: ShownClip, sample_rate: int, step: int) -> None:
+        peak = clip.sound.abs().max().clamp(min=1.0)
+        self._writer.add_audio(tag, (clip.sound / peak)[None].cpu(), step, sample_rate)
+        self._writer.add_image(tag, picture(clip, sample_rate), step, dataformats="HWC")
 
     @_never_fatal
-    def closing(self, make: Callable[[], Closing], labels: tuple[str, ...], sample_rate: int, epoch: int) -> None:
-        """The best epoch's mistakes, precision-recall curves and points, made only now: a fault in it is the view's."""
-        told = make()
-        for i, wrong in enumerate(told.mistakes):
-            self._clip(f"mistakes/{i}", wrong, sample_rate, epoch + 1)
+    def validation(
+        self, make: Callable[[], ValidationView], labels: tuple[str, ...], sample_rate: int, epoch: int
+    ) -> None:
+        """Writes the best epoch's mistakes, precision-recall curves and projector.
+
+        `make` is called here, so that an error in it ends the view only.
+        """
+        view = make()
+        for i, clip in enumerate(view.mistakes):
+            self._clip(f"mistakes/{i}", clip, sample_rate, epoch + 1)
         for number, label in enumerate(labels):
-            truth = told.targets == number
+            truth = view.targets == number
             if truth.any():
-                self._writer.add_pr_curve(f"precision_recall/{label}", truth, told.probabilities[:, number], epoch + 1)
-        self._writer.add_embedding(told.points, told.rows, global_step=epoch + 1, tag="valid", metadata_header=COLUMNS)
+                self._writer.add_pr_curve(f"precision_recall/{label}", truth, view.probabilities[:, number], epoch + 1)
+        self._writer.add_embedding(view.points, view.rows, global_step=epoch + 1, tag="valid", metadata_header=COLUMNS)
 
     @_never_fatal
     def finish(self, config: Config, best: dict[str, Any]) -> None:
-        """The hparams row of the run: what was chosen, and the selected epoch's scores, validation's if any."""
-        chosen = {
+        """Writes the hparams row: the settings, and the scores of the kept epoch on validation, else on training clips."""
+        settings = {
             key: value if isinstance(value, int | float | str | bool) else str(value)
             for section in ("data", "features", "model", "optim", "train")
             for key, value in _flat(section, config.model_dump(mode="json")[section])
         }
         part = "valid" if best["valid"] else "train"
         scores = {f"hparam/{part}_{name}": best[part][name] for name in ("uar", "accuracy", "macro_f1", "loss")}
-        # add_hparams would open a second event file in a folder of its own; these are its three records, here
-        for record in hparams(chosen, scores):
+        # add_hparams would write a second event file into a subfolder; these are its three records
+        for record in hparams(settings, scores):
             self._writer._get_file_writer().add_summary(record)
         for name, value in scores.items():
             self._writer.add_scalar(name, value, best["epoch"] + 1)
 
     @_never_fatal
     def close(self) -> None:
-        """Writes what is buffered."""
+        """Writes the buffer to disk."""
         self._writer.close()
 
 
-def picture(shown: ShownClip, sample_rate: int) -> np.ndarray:
-    """The clip as the network hears it: pixels (H, W, 3) uint8."""
-    return figure_array(spectrogram_figure(shown.picture.cpu().numpy(), shown.name, len(shown.sound) / sample_rate))
+def picture(clip: ShownClip, sample_rate: int) -> np.ndarray:
+    """The network's input for the clip: pixels `(H, W, 3)` uint8."""
+    return figure_array(spectrogram_figure(clip.picture.cpu().numpy(), clip.title, len(clip.sound) / sample_rate))
 
 
 def _flat(prefix: str, values: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -1,31 +1,82 @@
-"""What an epoch is worth on the validation clips."""
+"""Validation and selection: the scores of an epoch, whether it is the best so far, and when to stop or slow down."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from serx.config.training import OptimConfig, TrainConfig
 from serx.data.batches import BatchSource
 from serx.data.dataset import Dataset
 from serx.inference.classify import classify
 from serx.metrics import Scores, confusion_matrix, ece, fit_temperature, nll, score_from_confusion
 from serx.recognizer import Recognizer
+from serx.training.state import Progress
 
 
-def validate(
-    recognizer: Recognizer, source: BatchSource, dataset: Dataset, clips: Sequence[int]
-) -> tuple[dict[str, Any], float, np.ndarray]:
-    """Scores of `clips`, as `metrics.jsonl` has them, the temperature that fits them best, and their confusion."""
-    chosen = np.asarray(clips)
-    targets = dataset.targets[chosen]
-    probabilities = classify(recognizer, source, chosen, dataset.audio_cache.lengths[chosen])
+@dataclass(frozen=True)
+class Validation:
+    """The results on the validation clips.
+
+    Attributes:
+        scores: as a line of `metrics.jsonl` has them.
+        temperature: the temperature that fits the clips best.
+        confusion: `(C, C)` counts, truth by prediction.
+    """
+
+    scores: dict[str, Any]
+    temperature: float
+    confusion: np.ndarray
+
+
+def validate(recognizer: Recognizer, source: BatchSource, dataset: Dataset, clips: Sequence[int]) -> Validation:
+    """Scores `clips`, dataset indices."""
+    indices = np.asarray(clips)
+    targets = dataset.targets[indices]
+    probabilities = classify(recognizer, source, indices, dataset.audio_cache.lengths[indices])
     confusion = confusion_matrix(targets, probabilities.argmax(1), len(dataset.labels))
     scores = score_from_confusion(confusion)
     calibration = {"loss": nll(targets, probabilities), "ece": ece(targets, probabilities)}
-    told = {**scalars(scores), **calibration, "recall": scores.recall.tolist()}
-    return told, fit_temperature(targets, probabilities), confusion
+    return Validation(
+        scores={**scalars(scores), **calibration, "recall": scores.recall.tolist()},
+        temperature=fit_temperature(targets, probabilities),
+        confusion=confusion,
+    )
 
 
 def scalars(scores: Scores) -> dict[str, float]:
-    """The scores of which there is one each."""
+    """The scores that are single numbers."""
     return {name: float(getattr(scores, name)) for name in ("accuracy", "uar", "macro_f1", "weighted_f1")}
+
+
+def select(progress: Progress, line: dict[str, Any], train: TrainConfig, optim: OptimConfig) -> bool:
+    """Whether an epoch is the best so far by `train.select`; updates best, patience and plateau in `progress`.
+
+    An epoch with a score that is NaN or infinite is never the best: NaN probabilities can have a finite UAR.
+
+    Args:
+        progress: of the run; `progress.epoch` is the epoch of `line`.
+        line: the scores of the epoch, as in `metrics.jsonl`.
+        train: the `train` section.
+        optim: the `optim` section.
+
+    >>> progress, valid = Progress(), {"uar": 0.5, "loss": 1.0}
+    >>> select(progress, {"epoch": 0, "train": {"loss": 1.0}, "valid": valid}, TrainConfig(), OptimConfig())
+    True
+    >>> progress.best, progress.epochs_since_best
+    (0.5, 0)
+    """
+    valid = line["valid"]
+    scores = {"loss": -line["train"]["loss"]} if valid is None else {"uar": valid["uar"], "loss": -valid["loss"]}
+    scores["last"] = float(line["epoch"])
+    score, finite = scores[train.select], all(math.isfinite(value) for value in scores.values())
+    is_best = finite and (progress.best is None or score > progress.best)
+    if is_best:
+        progress.best, progress.best_epoch = score, line["epoch"]
+    progress.epochs_since_best = 0 if is_best else progress.epochs_since_best + 1
+    progress.epochs_on_plateau = 0 if is_best else progress.epochs_on_plateau + 1
+    if progress.epochs_on_plateau >= optim.plateau_patience:
+        progress.plateau_scale, progress.epochs_on_plateau = progress.plateau_scale * optim.plateau_factor, 0
+    return is_best

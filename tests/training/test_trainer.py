@@ -18,8 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from serx import checkpoint
 from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import ConfigError, DataError, DivergedError, RunInUseError
-from serx.evaluation.held_out import evaluate_checkpoint
-from serx.evaluation.report import write_report
+from serx.evaluation import evaluate
 from serx.models.encoders import empty_encoder
 from serx.training import epoch
 from serx.training import trainer as loop
@@ -305,9 +304,9 @@ def test_where_nobody_validates_the_last_epoch_is_kept_at_the_temperature_asked_
     best, last = (checkpoint.load(tmp_path / "run" / name) for name in (BEST, LAST))
     assert best.metadata["temperature"] == 0.8 and best.metadata["speakers"]["valid"] == []
     assert all(torch.equal(t, last.tensors[name.replace("model.", "ema.")]) for name, t in best.tensors.items())
-    evaluated = evaluate_checkpoint(tmp_path / "run" / BEST, None, "test", torch.device("cpu"), progress=False)
+    evaluated = evaluate(tmp_path / "run" / BEST, None, "test", torch.device("cpu"), progress=False)
     assert set(evaluated.predictions.speaker_ids) == set(best.metadata["speakers"]["test"])
-    write_report(tmp_path / "out", evaluated.predictions, evaluated.stamp, {}, records)
+    evaluated.write(tmp_path / "out", records)
     assert (tmp_path / "out" / "curves.png").exists()
     events = EventAccumulator(str(tmp_path / "run"))
     tags = events.Reload().Tags()["scalars"]
