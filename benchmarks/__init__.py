@@ -1,1 +1,12 @@
-"""The benchmark behind `scripts/benchmark.py`: what is given, stages of serx, other tools, timing, report."""
+"""The benchmark behind `scripts/benchmark.py`: how fast serx is, stage by stage, and other libraries on the same clips.
+
+bench        one run: measure, then write the report
+inputs       the clips and settings that every library gets
+stages       the work of serx, stage by stage
+training     the training step: its stages, and the share of each part
+libraries    the same work by librosa, torchaudio, nnAudio, audiomentations, ...
+timing       rounds, clocks, a profiler's trace
+memory       peak memory of a stage
+report       targets, ratios and the JSON file
+page         the JSON file as Markdown
+"""

@@ -1,4 +1,4 @@
-"""Peak memory of a stage: of a process of its own on a CPU, of torch's allocator on a GPU."""
+"""Peak memory of a stage: of a separate process on a CPU, of torch's allocator on a GPU."""
 
 import multiprocessing
 import os
@@ -7,28 +7,28 @@ from pathlib import Path
 
 import torch
 
-from .given import Given, give
+from .inputs import Inputs, load_inputs
 from .stages import Stage, stages
-from .training import training_stages
+from .training import TrainingStages
 
 STATUS = Path("/proc/self/status")  # Linux
-PATIENCE_SECONDS = 600
+TIMEOUT_SECONDS = 600
 
 
 def peak_megabytes(stage: str, root: str | None, count: int, seconds: float, config: str) -> dict[str, float] | None:
-    """MB of a fresh process that does the stage twice: `process` in all, `batch` beyond what stood before.
+    """MB of a new process that runs the stage twice: `process` in total, `batch` beyond what it had before.
 
-    None where the system does not tell.
+    None if the system does not report it.
     """
     if not STATUS.exists():
         return None
     context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(there, stage, root, count, seconds, config))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(sender, stage, root, count, seconds, config))
     process.start()
-    there.close()  # so that a child that breaks down ends the wait
+    sender.close()  # so that a crash of the child ends the wait
     try:
-        return here.recv() if here.poll(PATIENCE_SECONDS) else None
+        return receiver.recv() if receiver.poll(TIMEOUT_SECONDS) else None
     except EOFError:
         return None
     finally:
@@ -37,28 +37,28 @@ def peak_megabytes(stage: str, root: str | None, count: int, seconds: float, con
             process.kill()
 
 
-def peak_on_gpu(stage: Stage, given: Given) -> dict[str, float]:
-    """MB that torch's allocator held at most while the stage ran, corpus and network included."""
-    work = stage.work(given)
-    work.run(*work.before())
+def peak_on_gpu(stage: Stage, inputs: Inputs) -> dict[str, float]:
+    """MB of torch's allocator while the stage runs: `process` in total with audio and network, `batch` beyond that."""
+    workload = stage.workload(inputs)
+    workload.run(*workload.before())
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    work.run(*work.before())
+    workload.run(*workload.before())
     peak = torch.cuda.max_memory_allocated()
     return {"process": peak / 1e6, "batch": (peak - before) / 1e6}
 
 
-def _child(answer: Connection, name: str, root: str | None, count: int, seconds: float, config: str) -> None:
+def _child(sender: Connection, name: str, root: str | None, count: int, seconds: float, config: str) -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    given = give(root, count, seconds, torch.device("cpu"))
-    stage = next(stage for stage in [*stages(), *training_stages(config)] if stage.name == name)
-    work = stage.work(given)
+    inputs = load_inputs(root, count, seconds, torch.device("cpu"))
+    stage = next(stage for stage in [*stages(), *TrainingStages(config).stages()] if stage.name == name)
+    workload = stage.workload(inputs)
     before = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins here, not in the imports
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak, so that imports do not count
     for _ in range(2):
-        work.run(*work.before())
+        workload.run(*workload.before())
     peak = _status("VmHWM")
-    answer.send({"process": peak, "batch": peak - before})
+    sender.send({"process": peak, "batch": peak - before})
 
 
 def _status(key: str) -> float:

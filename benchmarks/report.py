@@ -1,4 +1,4 @@
-"""The report: ratios and targets from timings, as JSON for programs and a page for people."""
+"""The report: ratios and targets from timings, as a JSON file and a page."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,20 +6,31 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .page import page
 from .timing import Timing
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a stage is to reach: `figure` is times as fast as `peer`, or a unit of its own with `peer` None."""
+    """What a stage should reach on a device.
+
+    Attributes:
+        value: how many times faster than `library`, or in `unit` if `library` is None.
+        unit: "x", "ms per batch", "clips/s" or "MB per batch".
+    """
 
     stage: str
-    figure: float
-    peer: str | None = None
-    unit: str = "x"  # "x", "ms a batch", "clips/s" or "MB a batch"
+    value: float
+    library: str | None = None
+    unit: str = "x"
     device: str = "cpu"
+
+    @property
+    def at_most(self) -> bool:
+        """Whether less is better."""
+        return self.unit in ("MB per batch", "ms per batch")
 
 
 TARGETS = (
@@ -30,19 +41,19 @@ TARGETS = (
     Target("pitch_shift", 5, "librosa"),
     Target("pitch_shift", 40, "torch-audiomentations"),
     Target("time_stretch", 5, "librosa"),
-    Target("warp_fused", 25, "librosa"),
-    Target("chain_fused", 15, "librosa"),
+    Target("logmel_mel_warp", 25, "librosa"),
+    Target("mfcc_mel_warp", 15, "librosa"),
     Target("published", 5, "librosa"),
-    Target("chain_waveform", 500, unit="MB a batch"),
-    Target("recipe_front", 3, unit="ms a batch", device="cuda"),
-    Target("chain_fused", 3, unit="ms a batch", device="cuda"),
+    Target("mfcc_two_passes", 500, unit="MB per batch"),
+    Target("recipe_front", 3, unit="ms per batch", device="cuda"),
+    Target("mfcc_mel_warp", 3, unit="ms per batch", device="cuda"),
     Target("step", 20_000, unit="clips/s", device="cuda"),
 )
 
 
 @dataclass(frozen=True)
 class Row:
-    """A stage's timings, tool by tool, and what broke down."""
+    """A stage: its timing with each library, and the libraries that failed with their reasons."""
 
     name: str
     group: str
@@ -52,47 +63,39 @@ class Row:
 
 
 def ratios(timings: Mapping[str, Timing]) -> dict[str, float]:
-    """How many times longer each tool takes than serx, median by median."""
-    return {tool: t.median / timings["serx"].median for tool, t in timings.items() if tool != "serx"}
-
-
-def shares(rows: Sequence[Row], parts: Sequence[str], whole: str = "step") -> dict[str, float]:
-    """Each part's share of the whole step, and that of the `rest`; empty unless all were measured."""
-    medians = {row.name: row.timings["serx"].median for row in rows}
-    if not {*parts, whole} <= medians.keys():
-        return {}
-    found = {part: medians[part] / medians[whole] for part in parts}
-    return found | {"rest": 1 - sum(found.values())}
+    """How many times longer than serx each other library takes, by medians."""
+    ours = timings["serx"].median
+    return {library: timing.median / ours for library, timing in timings.items() if library != "serx"}
 
 
 def judge(rows: Sequence[Row], memory: Mapping[str, Mapping[str, float]], device: str, clips: int) -> list[dict]:
-    """The targets of this device: measured or not (None), met or not."""
+    """The targets of this device, each with what was measured and whether it is met; None if not measured."""
     judged = []
     for target in TARGETS:
         if target.device != device:
             continue
         timings = next((row.timings for row in rows if row.name == target.stage), {})
         measured: float | None = None
-        if target.unit == "MB a batch":
+        if target.unit == "MB per batch":
             measured = memory[target.stage]["batch"] if target.stage in memory else None
-        elif target.peer is not None:
-            measured = ratios(timings).get(target.peer) if timings else None
+        elif target.library is not None:
+            measured = ratios(timings).get(target.library) if timings else None
         elif timings:
             median = timings["serx"].median
             measured = 1 / median if target.unit == "clips/s" else median * clips * 1e3
-        small = target.unit in ("MB a batch", "ms a batch")
-        met = None if measured is None else measured <= target.figure if small else measured >= target.figure
-        judged.append({**asdict(target), "measured": measured, "met": met})
+        reached = measured is not None and (measured <= target.value if target.at_most else measured >= target.value)
+        met = None if measured is None else reached
+        judged.append({**asdict(target), "at_most": target.at_most, "measured": measured, "met": met})
     return judged
 
 
 def as_json(metadata: Mapping[str, Any], rows: Sequence[Row], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole report; its keys stay."""
+    """The report. Programs read it: a change of keys or stage names is a new SCHEMA."""
     stages = {
         row.name: {
             "group": row.group,
             "about": row.about,
-            "tools": {tool: _tool(timing) for tool, timing in row.timings.items()},
+            "libraries": {library: _numbers(timing) for library, timing in row.timings.items()},
             "ratios": ratios(row.timings),
             "failed": row.failed,
         }
@@ -101,7 +104,7 @@ def as_json(metadata: Mapping[str, Any], rows: Sequence[Row], extra: Mapping[str
     return {"schema": SCHEMA, **metadata, "stages": stages, **extra}
 
 
-def _tool(timing: Timing) -> dict[str, float]:
+def _numbers(timing: Timing) -> dict[str, float]:
     return {
         "ms_per_clip": timing.median * 1e3,
         "fastest_ms": timing.fastest * 1e3,
@@ -113,8 +116,6 @@ def _tool(timing: Timing) -> dict[str, float]:
 
 def write(folder: Path, name: str, report: Mapping[str, Any]) -> tuple[Path, Path]:
     """Writes `name.json` and `name.md` into the folder."""
-    from .page import page
-
     folder.mkdir(parents=True, exist_ok=True)
     json_path, page_path = folder / f"{name}.json", folder / f"{name}.md"
     json_path.write_text(json.dumps(report, indent=1) + "\n")

@@ -1,19 +1,16 @@
-"""What serx does to a batch, stage by stage: read it, augment it, take its features, and several of these in a row."""
+"""The work of serx, stage by stage: read a batch, augment it, compute its features, and chains of these."""
 
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import serx.augment as A
 from serx.augment.compose import augment
-from serx.augment.mel_warp import MelWarp
-from serx.augment.mixing import mix
-from serx.augment.recordings import load_recordings
 from serx.augment.transform import Transform
 from serx.data.audio import AudioConfig, decode
 from serx.data.audio_cache import open_audio_cache
@@ -21,27 +18,34 @@ from serx.data.batches import make_batch_source
 from serx.features import FeaturesConfig, FeatureStack, feature_names
 from serx.seeding import ClipRandom
 
-from .given import GAIN_DB, MORE_MELS, RATE, SEMITONES, SHIFT_SECONDS, SNR_DB, SPEED, TEMPO, Given
-from .timing import Work
+from .inputs import GAIN_DB, MORE_MELS, RATE, SEMITONES, SHIFT_SECONDS, SNR_DB, SPEED, TEMPO, Inputs
+from .timing import Workload
 
 
 @dataclass(frozen=True)
 class Stage:
-    """`about` says in words what `work` makes of the clips."""
+    """A row of the report.
+
+    Attributes:
+        name: of the stage, as other libraries and `--only` use it.
+        group: the table it is in.
+        about: what it does, in words.
+        workload: the work of serx on some inputs.
+    """
 
     name: str
     group: str
     about: str
-    work: Callable[[Given], Work]
+    workload: Callable[[Inputs], Workload]
 
 
 NOISE, SHIFT = A.Noise(p=1.0, snr_db=SNR_DB), A.Shift(p=1.0, seconds=SHIFT_SECONDS)
-BOTH = A.PitchTempo(p=1.0, semitones=SEMITONES, tempo=TEMPO)
 PITCH, STRETCH = A.PitchShift(p=1.0, semitones=SEMITONES), A.TimeStretch(p=1.0, tempo=TEMPO)
-FUSED = MelWarp(p=1.0, rate=TEMPO, semitones=SEMITONES)
+PITCH_TEMPO = A.PitchTempo(p=1.0, semitones=SEMITONES, tempo=TEMPO)
+MEL_WARP = A.MelWarp(p=1.0, rate=TEMPO, semitones=SEMITONES)
 AUGMENTATIONS = (
     NOISE, A.BackgroundNoise(p=1.0, folder="the clips"), A.Gain(p=1.0, gain_db=GAIN_DB), A.PolarityInversion(p=1.0),
-    A.Clipping(p=1.0), A.Crop(), SHIFT, A.Speed(p=1.0, ratio=SPEED), PITCH, STRETCH, BOTH,
+    A.Clipping(p=1.0), A.Crop(), SHIFT, A.Speed(p=1.0, ratio=SPEED), PITCH, STRETCH, PITCH_TEMPO,
     A.LowPass(p=1.0), A.HighPass(p=1.0), A.BandPass(p=1.0), A.Equalizer(p=1.0), A.Telephone(p=1.0), A.Reverb(p=1.0),
     A.ImpulseResponse(p=1.0, folder="the clips"),
 )  # fmt: skip
@@ -51,112 +55,114 @@ PUBLISHED = ("zcr", "chroma", "mfcc", "rms", "logmel")
 LOGMEL, MFCC = FeaturesConfig(), FeaturesConfig(stack=("mfcc",), n_mels=MORE_MELS)
 
 
-def _decode(given: Given) -> Work:
-    config = AudioConfig(sample_rate=RATE)
-    return Work(lambda: [decode(path, config) for path in given.paths], given.count)
-
-
-def _pack(given: Given) -> Work:
-    """The files decoded and kept in a cache that is empty each time."""
-    caches = tempfile.TemporaryDirectory(prefix="serx-benchmark-")  # lives as long as the work
-
-    def run(cache: str) -> None:
-        open_audio_cache(given.paths, AudioConfig(sample_rate=RATE), Path(cache), progress=False)
-
-    return Work(run, given.count, lambda: (tempfile.mkdtemp(dir=caches.name),))
-
-
-def _gather(given: Given) -> Work:
-    source, clips = make_batch_source(given.audio_cache, given.device), np.arange(given.count)
-    return Work(lambda: source.batch(clips), given.count)
-
-
-def _inferring(given: Given, run: Callable[[], object]) -> Work:
-    def without_gradients() -> None:
-        with torch.inference_mode():
-            run()
-
-    return Work(without_gradients, given.count)
-
-
-def _augmented(transforms: Sequence[Any], given: Given, x: torch.Tensor | None = None) -> tuple[Any, Any]:
-    x = given.waveform if x is None else x
-    lengths = given.lengths if x is given.waveform else torch.full_like(given.lengths, x.shape[-1])
-    clips = torch.arange(given.count, device=given.device)
-    return augment(transforms, x, lengths, clips, RATE, seed=0, epoch=0)
-
-
-def _augmentation(transform: Any) -> Callable[[Given], Work]:
-    def work(given: Given) -> Work:
-        ready: tuple[Transform, ...] = load_recordings([transform], lambda _: list(given.waveform.cpu()), given.device)
-        return _inferring(given, lambda: _augmented(ready, given))
-
-    return work
-
-
-def _masking(transform: Any) -> Callable[[Given], Work]:
-    def work(given: Given) -> Work:
-        features, _ = _stack(LOGMEL, given)(given.waveform, given.lengths)
-        return _inferring(given, lambda: _augmented([transform], given, features))
-
-    return work
-
-
-def _mixing(**alpha: float) -> Callable[[Given], Work]:
-    def work(given: Given) -> Work:
-        features, frames = _stack(LOGMEL, given)(given.waveform, given.lengths)
-        truth = torch.eye(given.count, 8, device=given.device)
-        return _inferring(given, lambda: mix(features, frames, truth, A.AugmentConfig(**alpha), seed=0))
-
-    return work
-
-
-def _stack(config: FeaturesConfig, given: Given) -> FeatureStack:
-    return FeatureStack(config, RATE).to(given.device)
-
-
-def _features(config: FeaturesConfig, transforms: Sequence[Any] = (), fused: bool = False) -> Callable[[Given], Work]:
-    """The features, of clips that `transforms` change first, and that are warped within the front end if `fused`."""
-
-    def work(given: Given) -> Work:
-        stack, clips = _stack(config, given), torch.arange(given.count, device=given.device)
-
-        def run() -> None:
-            x, lengths = _augmented(transforms, given) if transforms else (given.waveform, given.lengths)
-            stack(x, lengths, FUSED.draw(lengths, ClipRandom(clips, 0), RATE) if fused else None)
-
-        return _inferring(given, run)
-
-    return work
-
-
 def stages() -> list[Stage]:
-    """All stages but those of training, in the order of the report."""
-    made = [
+    """All stages except those of training, in the order of the report."""
+    listed = [
         Stage("decode", "input", "a file to 16 kHz mono", _decode),
-        Stage("pack", "input", "files to the packed corpus on disk, in threads", _pack),
-        Stage("gather", "input", "a batch out of the packed corpus", _gather),
+        Stage("audio_cache", "input", "files to the audio cache on disk, in threads", _audio_cache),
+        Stage("batch", "input", "a batch from the audio cache", _batch),
     ]
-    made += [Stage(t.kind, "augmentation", f"`{t.kind}` of every clip", _augmentation(t)) for t in AUGMENTATIONS]
-    made += [Stage(t.kind, "augmentation", f"`{t.kind}` of log-mels", _masking(t)) for t in MASKS]
-    made += [Stage(m, "augmentation", f"`{m}` of log-mels", _mixing(**{m: how})) for m, how in MIXTURES.items()]
+    listed += [Stage(t.kind, "augmentation", f"`{t.kind}` of every clip", _augmentation(t)) for t in AUGMENTATIONS]
+    listed += [Stage(t.kind, "augmentation", f"`{t.kind}` of log-mels", _masking(t)) for t in MASKS]
+    listed += [Stage(m, "augmentation", f"`{m}` of log-mels", _mixing(**{m: value})) for m, value in MIXTURES.items()]
     for name in feature_names():
         about = {"logmel": "log-mel 64", "mfcc": "MFCC 40 of 128 mels"}.get(name, name)
         config = MFCC if name == "mfcc" else FeaturesConfig(stack=(name,))
-        made.append(Stage(name, "features", about, _features(config)))
-    both = FeaturesConfig(stack=("mfcc",), n_mels=MORE_MELS, deltas=2)
-    listed = FeaturesConfig(stack=PUBLISHED, n_mels=MORE_MELS)
-    chain, warp = "noise + shift + pitch + stretch + MFCC", "pitch + stretch + log-mel"
-    return [
-        *made,
-        Stage("mfcc_deltas", "features", "MFCC and two derivatives", _features(both)),
-        Stage("published", "features", "ZCR, chroma, MFCC, RMS, mel: the published systems' list", _features(listed)),
-        Stage("warp_fused", "chains", f"{warp}, fused", _features(LOGMEL, fused=True)),
-        Stage("warp_one_pass", "chains", f"{warp}, waveforms by `pitch_tempo`", _features(LOGMEL, (BOTH,))),
-        Stage("warp_waveform", "chains", f"{warp}, waveforms twice", _features(LOGMEL, (PITCH, STRETCH))),
-        Stage("chain_fused", "chains", f"{chain}, fused", _features(MFCC, (NOISE, SHIFT), fused=True)),
+        listed.append(Stage(name, "features", about, _features(config)))
+    deltas = FeaturesConfig(stack=("mfcc",), n_mels=MORE_MELS, deltas=2)
+    published = FeaturesConfig(stack=PUBLISHED, n_mels=MORE_MELS)
+    listed += [
+        Stage("mfcc_deltas", "features", "MFCC and two derivatives", _features(deltas)),
         Stage(
-            "chain_one_pass", "chains", f"{chain}, waveforms by `pitch_tempo`", _features(MFCC, (NOISE, SHIFT, BOTH))
+            "published", "features", "ZCR, chroma, MFCC, RMS, mel: the published systems' list", _features(published)
         ),
-        Stage("chain_waveform", "chains", f"{chain}, waveforms twice", _features(MFCC, (NOISE, SHIFT, PITCH, STRETCH))),
     ]
+    ways: dict[str, tuple[str, tuple[Transform, ...], bool]] = {
+        "mel_warp": ("`mel_warp`", (), True),
+        "pitch_tempo": ("`pitch_tempo`", (PITCH_TEMPO,), False),
+        "two_passes": ("`pitch_shift`, then `time_stretch`", (PITCH, STRETCH), False),
+    }
+    for way, (about, transforms, warp) in ways.items():
+        workload = _features(LOGMEL, transforms, warp)
+        listed.append(Stage(f"logmel_{way}", "chains", f"pitch + tempo + log-mel, by {about}", workload))
+    for way, (about, transforms, warp) in ways.items():
+        workload = _features(MFCC, (NOISE, SHIFT, *transforms), warp)
+        listed.append(Stage(f"mfcc_{way}", "chains", f"noise + shift + pitch + tempo + MFCC, by {about}", workload))
+    return listed
+
+
+def _decode(inputs: Inputs) -> Workload:
+    config = AudioConfig(sample_rate=RATE)
+    return Workload(lambda: [decode(path, config) for path in inputs.paths], inputs.count)
+
+
+def _audio_cache(inputs: Inputs) -> Workload:
+    """Decodes the files into a cache that is empty each time."""
+    caches = tempfile.TemporaryDirectory(prefix="serx-benchmark-")  # is removed together with the workload
+
+    def run(cache: str) -> None:
+        open_audio_cache(inputs.paths, AudioConfig(sample_rate=RATE), Path(cache), progress=False)
+
+    return Workload(run, inputs.count, lambda: (tempfile.mkdtemp(dir=caches.name),))
+
+
+def _batch(inputs: Inputs) -> Workload:
+    source, clips = make_batch_source(inputs.audio_cache, inputs.device), np.arange(inputs.count)
+    return Workload(lambda: source.batch(clips), inputs.count)
+
+
+def _augmentation(transform: Transform) -> Callable[[Inputs], Workload]:
+    def workload(inputs: Inputs) -> Workload:
+        loaded = A.load_recordings([transform], lambda _: list(inputs.waveform.cpu()), inputs.device)
+        return _without_gradients(inputs, lambda: _augmented(loaded, inputs))
+
+    return workload
+
+
+def _masking(transform: Transform) -> Callable[[Inputs], Workload]:
+    def workload(inputs: Inputs) -> Workload:
+        features, _ = _stack(LOGMEL, inputs)(inputs.waveform, inputs.lengths)
+        return _without_gradients(inputs, lambda: _augmented([transform], inputs, features))
+
+    return workload
+
+
+def _mixing(**alpha: float) -> Callable[[Inputs], Workload]:
+    def workload(inputs: Inputs) -> Workload:
+        features, frames = _stack(LOGMEL, inputs)(inputs.waveform, inputs.lengths)
+        targets = torch.eye(inputs.count, 8, device=inputs.device)
+        return _without_gradients(inputs, lambda: A.mix(features, frames, targets, A.AugmentConfig(**alpha), seed=0))
+
+    return workload
+
+
+def _features(
+    config: FeaturesConfig, transforms: Sequence[Transform] = (), warp: bool = False
+) -> Callable[[Inputs], Workload]:
+    """The features of clips after `transforms`; with `warp`, pitch and tempo change inside the front end."""
+
+    def workload(inputs: Inputs) -> Workload:
+        stack, clips = _stack(config, inputs), torch.arange(inputs.count, device=inputs.device)
+
+        def run() -> None:
+            x, lengths = _augmented(transforms, inputs) if transforms else (inputs.waveform, inputs.lengths)
+            stack(x, lengths, MEL_WARP.draw(lengths, ClipRandom(clips, 0), RATE) if warp else None)
+
+        return _without_gradients(inputs, run)
+
+    return workload
+
+
+def _stack(config: FeaturesConfig, inputs: Inputs) -> FeatureStack:
+    return FeatureStack(config, RATE).to(inputs.device)
+
+
+def _augmented(transforms: Sequence[Transform], inputs: Inputs, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    x = inputs.waveform if x is None else x
+    lengths = inputs.lengths if x is inputs.waveform else torch.full_like(inputs.lengths, x.shape[-1])
+    clips = torch.arange(inputs.count, device=inputs.device)
+    return augment(transforms, x, lengths, clips, RATE, seed=0, epoch=0)
+
+
+def _without_gradients(inputs: Inputs, run: Callable[[], object]) -> Workload:
+    return Workload(torch.inference_mode()(run), inputs.count)

@@ -1,6 +1,8 @@
-"""The training step by serx's own loop, and its parts: what a configuration does with a batch."""
+"""The training step of a recipe, by the trainer's own `run_epoch`: its stages, and how its time is shared."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from unittest import mock
 
 import numpy as np
 import torch
@@ -9,101 +11,157 @@ from torch import Tensor
 
 from serx.config.loader import Config, load_config
 from serx.data.batches import BatchSource, make_batch_source
-from serx.training.epoch import augmented_features, augmented_waveform, train_epoch
+from serx.training import epoch
 from serx.training.sampling import TrainingClips
-from serx.training.state import EpochSums, Run
+from serx.training.state import EpochSums, TrainingState
 
-from .given import Given
+from .inputs import Inputs
 from .stages import Stage
-from .timing import Work
+from .timing import WARM_UP, PartTimer, Workload, elapsed
 
 LABELS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
-STEPS = {"cpu": 1, "cuda": 8}  # steps a run: a GPU is fed ahead, as in an epoch
-PARTS = ("recipe_gather", "recipe_augment", "recipe_features", "forward", "backward")  # of `step`; the rest is Adam
+STEPS = {"cpu": 1, "cuda": 8}  # steps per run: a GPU is fed ahead, as in an epoch
+REST = "rest"  # of a step: learning rate, seeds, targets, the sums of the epoch, copies of batch norm statistics
 
 
-class Trainer:
-    """A run of `config` over the given clips, with made-up labels."""
+class BenchmarkRun:
+    """A training run of `config` on the clips, with arbitrary labels."""
 
-    def __init__(self, config: Config, given: Given) -> None:
-        self.given, device = given, given.device
-        self.run = Run(config, LABELS, device, pretrained=False)
-        self.source: BatchSource = make_batch_source(given.audio_cache, device, config.data.placement)
-        self.clips = np.arange(given.count)
-        self.part = TrainingClips(self.clips, self.clips % len(LABELS), torch.ones(len(LABELS), device=device))
-        self.targets = torch.from_numpy(self.part.targets).to(device)
-        self.run.recognizer.train()
+    def __init__(self, config: Config, inputs: Inputs) -> None:
+        self.inputs, device = inputs, inputs.device
+        self.state = TrainingState(config, LABELS, device, pretrained=False)
+        self.source: BatchSource = make_batch_source(inputs.audio_cache, device, config.data.placement)
+        self.clips = np.arange(inputs.count)
+        self.training = TrainingClips(self.clips, self.clips % len(LABELS), torch.ones(len(LABELS), device=device))
+        self.targets = torch.from_numpy(self.training.targets).to(device)
+        self.state.recognizer.train()
         if config.features.normalize == "training":
             with torch.no_grad():
-                self.run.recognizer.normalizer.fit([self.run.recognizer.features(given.waveform, given.lengths)])
-        self.run.start_average()
+                features = self.state.recognizer.features(inputs.waveform, inputs.lengths)
+                self.state.recognizer.normalizer.fit([features])
+        self.state.start_average()
 
-    def epoch(self, steps: int) -> None:
-        """`train_epoch` over `steps` batches of all the clips."""
-        self.run.sums, self.run.progress.place = EpochSums(len(LABELS), self.run.device, steps), 0
-        train_epoch(self.run, self.part, self.source, [[self.clips]] * steps, lambda: False)
+    def train(self, steps: int) -> None:
+        """`run_epoch` over `steps` batches of all clips."""
+        self.state.sums, self.state.progress.step = EpochSums(len(LABELS), self.state.device, steps), 0
+        epoch.run_epoch(self.state, self.training, self.source, [[self.clips]] * steps, lambda: False)
 
-    def gather(self) -> tuple[Tensor, Tensor]:
+    def batch(self) -> tuple[Tensor, Tensor]:
         return self.source.batch(self.clips)
 
     @torch.no_grad()
     def augment(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        return augmented_waveform(self.run, waveform, lengths, torch.arange(len(lengths), device=lengths.device))
+        ids = torch.arange(len(lengths), device=lengths.device)
+        return epoch.augmented_waveform(self.state, waveform, lengths, ids)
 
     @torch.no_grad()
     def features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        return augmented_features(self.run, waveform, lengths, torch.arange(len(lengths), device=lengths.device))
+        ids = torch.arange(len(lengths), device=lengths.device)
+        return epoch.augmented_features(self.state, waveform, lengths, ids)
 
     def loss(self, features: Tensor, frames: Tensor) -> Tensor:
-        self.run.optimizer.zero_grad(set_to_none=True)
-        with self.run.autocast():
-            members = self.run.member_logits(features, frames).float()
-        return F.cross_entropy(members.flatten(0, 1), self.targets.repeat_interleave(members.shape[1]))
+        self.state.optimizer.zero_grad(set_to_none=True)
+        with self.state.autocast():
+            logits = self.state.member_logits(features, frames).float()
+        return F.cross_entropy(logits.flatten(0, 1), self.targets.repeat_interleave(logits.shape[1]))
 
 
-def training_stages(path: str, overrides: tuple[str, ...] = ()) -> list[Stage]:
-    """The stages of the configuration at `path`; one run is shared by them."""
-    made: dict[int, Trainer] = {}
+def step_shares(run: BenchmarkRun, rounds: int, clock: str) -> dict[str, float]:
+    """The share of each part in real training steps, largest first, and the `rest`. They add up to 1.
 
-    def trainer(given: Given) -> Trainer:
-        if id(given) not in made:
-            made[id(given)] = Trainer(load_config(path, [f"train.device={given.device}", *overrides]), given)
-        return made[id(given)]
-
-    def stage(name: str, about: str, work: Callable[[Trainer, Given], Work]) -> Stage:
-        return Stage(name, "training", about, lambda given: work(trainer(given), given))
-
-    def gather(t: Trainer, given: Given) -> Work:
-        return Work(t.gather, given.count)
-
-    def augment(t: Trainer, given: Given) -> Work:
-        return Work(lambda: t.augment(given.waveform, given.lengths), given.count)
-
-    def features(t: Trainer, given: Given) -> Work:
-        heard = t.augment(given.waveform, given.lengths)
-        return Work(lambda: t.features(*heard), given.count)
-
-    def front(t: Trainer, given: Given) -> Work:
-        return Work(lambda: t.features(*t.augment(given.waveform, given.lengths)), given.count)
-
-    def forward(t: Trainer, given: Given) -> Work:
-        seen = t.features(*t.augment(given.waveform, given.lengths))
-        return Work(lambda: t.loss(*seen), given.count)
-
-    def backward(t: Trainer, given: Given) -> Work:
-        seen = t.features(*t.augment(given.waveform, given.lengths))
-        return Work(lambda loss: loss.backward(), given.count, lambda: (t.loss(*seen),))
-
-    def step(t: Trainer, given: Given) -> Work:
-        steps = STEPS.get(given.device.type, 1)
-        return Work(lambda: t.epoch(steps), steps * given.count)
-
-    return [
-        stage("recipe_gather", "the recipe's batch out of its corpus", gather),
-        stage("recipe_augment", "its waveform transforms", augment),
-        stage("recipe_features", "its features, normalized and masked", features),
-        stage("recipe_front", "augmentation and features together", front),
-        stage("forward", "the network, forward, with the loss", forward),
-        stage("backward", "the network, backward", backward),
-        stage("step", "the whole training step, `serx.training.epoch`", step),
+    Parts and whole are measured in the same steps: the clock is read around the functions that `run_epoch` calls.
+    """
+    state, timer = run.state, PartTimer(clock)
+    parts = [
+        (run.source, "batch", "batch from the audio cache"),
+        (epoch, "augmented_waveform", "waveform transforms"),
+        (epoch, "augmented_features", "features, normalized and masked"),
+        (epoch, "mix", "mixtures of clips"),
+        (state, "member_logits", "network, forward"),
+        (epoch, "cross_entropy", "loss"),
+        (torch.Tensor, "backward", "network, backward"),
+        (state.scaler, "unscale_", "optimizer"),
+        (epoch.nn.utils, "clip_grad_norm_", "optimizer"),
+        (state.scaler, "step", "optimizer"),
+        (state.scaler, "update", "optimizer"),
+        (state.optimizer, "zero_grad", "optimizer"),
     ]
+    if state.average is not None:
+        parts.append((state.average, "update", "average of the weights"))
+    steps = rounds * STEPS.get(state.device.type, 1)
+    with ExitStack() as stack:
+        for owner, name, part in parts:
+            stack.enter_context(mock.patch.object(owner, name, timer.timed(part, getattr(owner, name))))
+        run.train(WARM_UP.get(clock, 1))
+        timer.reset()
+        whole = elapsed(Workload(lambda: run.train(steps), steps * run.inputs.count), clock)
+    return shares(timer.seconds(), whole)
+
+
+def shares(seconds: dict[str, float], whole: float) -> dict[str, float]:
+    """Seconds of disjoint parts of `whole` seconds -> their shares, largest first, and the rest."""
+    ordered = sorted(seconds.items(), key=lambda part: -part[1])
+    return {part: spent / whole for part, spent in ordered} | {REST: (whole - sum(seconds.values())) / whole}
+
+
+class TrainingStages:
+    """The stages of the recipe at `path`; they share one run on the same inputs."""
+
+    def __init__(self, path: str, overrides: tuple[str, ...] = ()) -> None:
+        self._path, self._overrides = path, overrides
+        self._runs: dict[int, BenchmarkRun] = {}
+
+    def run_on(self, inputs: Inputs) -> BenchmarkRun:
+        """The run on these inputs, made when first asked for."""
+        if id(inputs) not in self._runs:
+            config = load_config(self._path, f"train.device={inputs.device}", *self._overrides)
+            self._runs[id(inputs)] = BenchmarkRun(config, inputs)
+        return self._runs[id(inputs)]
+
+    def stages(self) -> list[Stage]:
+        """In the order of the report."""
+
+        def stage(name: str, about: str, workload: Callable[[BenchmarkRun, Inputs], Workload]) -> Stage:
+            return Stage(name, "training", about, lambda inputs: workload(self.run_on(inputs), inputs))
+
+        return [
+            stage("recipe_batch", "the recipe's batch from its audio cache", _batch),
+            stage("recipe_augment", "its waveform transforms", _augment),
+            stage("recipe_features", "its features, normalized and masked", _features),
+            stage("recipe_front", "waveform transforms and features together", _front),
+            stage("forward", "the network, forward, with the loss", _forward),
+            stage("backward", "the network, backward", _backward),
+            stage("step", "the whole training step, `serx.training.epoch`", _step),
+        ]
+
+
+def _batch(run: BenchmarkRun, inputs: Inputs) -> Workload:
+    return Workload(run.batch, inputs.count)
+
+
+def _augment(run: BenchmarkRun, inputs: Inputs) -> Workload:
+    return Workload(lambda: run.augment(inputs.waveform, inputs.lengths), inputs.count)
+
+
+def _features(run: BenchmarkRun, inputs: Inputs) -> Workload:
+    augmented = run.augment(inputs.waveform, inputs.lengths)
+    return Workload(lambda: run.features(*augmented), inputs.count)
+
+
+def _front(run: BenchmarkRun, inputs: Inputs) -> Workload:
+    return Workload(lambda: run.features(*run.augment(inputs.waveform, inputs.lengths)), inputs.count)
+
+
+def _forward(run: BenchmarkRun, inputs: Inputs) -> Workload:
+    features = run.features(*run.augment(inputs.waveform, inputs.lengths))
+    return Workload(lambda: run.loss(*features), inputs.count)
+
+
+def _backward(run: BenchmarkRun, inputs: Inputs) -> Workload:
+    features = run.features(*run.augment(inputs.waveform, inputs.lengths))
+    return Workload(lambda loss: loss.backward(), inputs.count, lambda: (run.loss(*features),))
+
+
+def _step(run: BenchmarkRun, inputs: Inputs) -> Workload:
+    steps = STEPS.get(inputs.device.type, 1)
+    return Workload(lambda: run.train(steps), steps * inputs.count)

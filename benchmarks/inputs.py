@@ -1,4 +1,4 @@
-"""What every tool is given: the same clips, ratios and settings."""
+"""The inputs of every library: the same clips, ratios and settings."""
 
 import tempfile
 from dataclasses import dataclass
@@ -18,19 +18,20 @@ SPECTRUM = {"n_fft": N_FFT, "hop_length": HOP}
 SEMITONES, TEMPO, SPEED = (-2.0, 2.0), (0.8, 1.25), (0.88, 1.12)
 SNR_DB, SHIFT_SECONDS, GAIN_DB = (10.0, 40.0), (-0.2, 0.2), (-12.0, 6.0)
 PITCH_HZ = (65.0, 800.0)
-SLOW = 8  # clips of those tools that take tens of milliseconds for one
+SLOW = 8  # clips for libraries that take tens of milliseconds for each
 
 
 @dataclass(frozen=True)
-class Given:
-    """Clips of one length, and what each is to become.
+class Inputs:
+    """`n` clips of one length, and the settings of each for libraries that do not draw them (serx does).
 
     Attributes:
-        paths: `n` audio files, some of them twice where there are fewer.
+        paths: `n` audio files; some occur twice if there are fewer.
         waves: `(n, T)` float32 on the host; a shorter clip is repeated.
-        waveform: the same on the device, with `lengths (n,)`.
-        semitones, tempos, speeds, snr_db, shifts, gain_db: `(n,)`, for the tools that are told (serx draws its own);
-            shifts in samples.
+        waveform: the same on the device.
+        lengths: `(n,)`, all T.
+        semitones, tempos, speeds, snr_db, gain_db: `(n,)`.
+        shifts: `(n,)`, in samples.
         source: what the clips are, in words.
     """
 
@@ -56,29 +57,29 @@ class Given:
 
     @property
     def audio_cache(self) -> AudioCache:
-        """The clips as a run holds them."""
+        """The clips as a training run stores them."""
         samples = np.clip(np.round(self.waves * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
         scales = np.full(self.count, 1 / FULL_SCALE, np.float32)
         offsets = np.arange(self.count + 1, dtype=np.int64) * samples.shape[1]
         return AudioCache(Path(), samples.ravel(), offsets, scales, tuple(range(self.count)), (), {}, "")
 
 
-def give(root: str | None, count: int, seconds: float, device: torch.device) -> Given:
-    """`count` clips of `seconds`, spread over the audio files below `root`, or over a made-up corpus.
+def load_inputs(root: str | None, count: int, seconds: float, device: torch.device) -> Inputs:
+    """`count` clips of `seconds`, evenly spread over the audio files below `root`, or over a synthetic corpus.
 
     Raises:
         DataError: there is no audio below `root`.
     """
-    place = Path(root) if root else _made_up(count)
-    found = audio_files([place])
-    paths = [found[i * len(found) // count] for i in range(count)]
+    folder = Path(root) if root else _synthetic_corpus(count)
+    files = audio_files([folder])
+    paths = [files[i * len(files) // count] for i in range(count)]
     size, config = round(seconds * RATE), AudioConfig(sample_rate=RATE)
     waves = np.stack([np.resize(decode(path, config), size) for path in paths])
     random = np.random.default_rng(0)
     ranges = (SEMITONES, TEMPO, SPEED, SNR_DB, SHIFT_SECONDS, GAIN_DB)
     semitones, tempos, speeds, snr_db, shifts, gain_db = (random.uniform(*bounds, count) for bounds in ranges)
-    source = f"{min(count, len(found))} files of {place.name}" if root else "a made-up corpus (give --root real speech)"
-    return Given(
+    source = f"{min(count, len(files))} files of {folder.name}" if root else "a synthetic corpus (--root: real speech)"
+    return Inputs(
         paths,
         waves,
         torch.from_numpy(waves).to(device),
@@ -93,7 +94,7 @@ def give(root: str | None, count: int, seconds: float, device: torch.device) -> 
     )
 
 
-def _made_up(count: int) -> Path:
+def _synthetic_corpus(count: int) -> Path:
     speakers, clips_per_emotion = min(24, -(-count // 32)), min(4, -(-count // 8))
     folder = Path(tempfile.gettempdir()) / f"serx-benchmark-{speakers}-{clips_per_emotion}"
     return make_corpus(folder, speakers, clips_per_emotion, progress=False)
