@@ -1,5 +1,7 @@
 """Speech encoders: torchaudio's numbers, padding, frozen parts, and the learning rates of the rest."""
 
+import signal
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -11,15 +13,13 @@ from serx.data.batches import make_batch_source
 from serx.data.dataset import load_dataset, split_dataset
 from serx.inference.predictor import Predictor
 from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig, standardize
-from serx.training.epoch import train_epoch
+from serx.training import epoch, fit
 from serx.training.optim import make_optimizer
-from serx.training.run_folder import BEST
+from serx.training.run_folder import BEST, LAST
 from serx.training.sampling import TrainingClips, plan_epoch
-from serx.training.state import EpochSums
-from serx.training.trainer import fit, start
+from serx.training.state import EpochSums, new_state
 from tests.conftest import batched
 from tests.models.test_encoders import random_encoder
-from tests.training.test_trainer import _fit_until, lines, same_state
 
 pytestmark = pytest.mark.usefixtures("small_encoders")
 KINDS = ["WAV2VEC2_BASE", "HUBERT_LARGE", "WAVLM_BASE_PLUS", "WAVLM_LARGE"]  # norms before and after, group and layer
@@ -162,26 +162,40 @@ def test_tuning_changes_the_transformer_and_not_the_convolutions(encoder_config,
 def test_an_interrupted_tuned_run_resumes_to_the_same_bits(encoder_config, tmp_path, monkeypatch):
     config = encoder_config()
     fit(config, tmp_path / "whole", progress=False)
-    _fit_until(2, config, tmp_path / "stopped", monkeypatch)
+    run_epoch = epoch.run_epoch
+
+    def run_one_step(state, training, source, steps, after_step):
+        def stop() -> bool:
+            signal.raise_signal(signal.SIGTERM)
+            return after_step()
+
+        run_epoch(state, training, source, steps, stop)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(epoch, "run_epoch", run_one_step)
+        assert fit(config, tmp_path / "stopped", progress=False).stopped_by == signal.SIGTERM
+    interrupted = checkpoint.load(tmp_path / "stopped" / LAST).metadata["progress"]
+    assert (interrupted["epoch"], interrupted["step"]) == (0, 1)
     fit(config, tmp_path / "stopped", resume=True, progress=False)
-    same_state(tmp_path / "whole", tmp_path / "stopped")
-    assert lines(tmp_path / "stopped") == lines(tmp_path / "whole")
+    whole, resumed = (checkpoint.load(tmp_path / run / LAST) for run in ("whole", "stopped"))
+    assert whole.tensors.keys() == resumed.tensors.keys()
+    for name, tensor in whole.tensors.items():
+        assert torch.equal(tensor, resumed.tensors[name]), name
+    assert whole.metadata["progress"] == resumed.metadata["progress"]
 
 
 def test_training_scales_the_learning_rate_of_each_parameter_group(encoder_config):
-    config, device = (
-        encoder_config("optim.schedule=constant", "optim.warmup_ratio=0", "optim.lr=0.01"),
-        torch.device("cpu"),
-    )
+    config = encoder_config("optim.schedule=constant", "optim.warmup_ratio=0", "optim.lr=0.01")
+    device = torch.device("cpu")
     dataset = load_dataset(config.data, progress=False)
     split = split_dataset(dataset, config.data, progress=False)
-    corpus = make_batch_source(dataset.audio_cache, device)
-    run = start(config, dataset, split, corpus, device)
-    run.sums = EpochSums(len(dataset.labels), device, 1)
+    source = make_batch_source(dataset.audio_cache, device)
+    state = new_state(config, dataset, split, source, device)
+    state.sums = EpochSums(len(dataset.labels), device, 1)
     clips = torch.tensor(split.train).numpy()
-    part = TrainingClips(clips, dataset.targets[clips], torch.ones(len(dataset.labels)))
-    train_epoch(run, part, corpus, plan_epoch(part, config, 0)[:1], lambda: True)
-    groups = run.optimizer.param_groups
+    training = TrainingClips(clips, dataset.targets[clips], torch.ones(len(dataset.labels)))
+    epoch.run_epoch(state, training, source, plan_epoch(training, config, 0)[:1], lambda: True)
+    groups = state.optimizer.param_groups
     assert groups[0]["lr"] == 0.01
     assert [group["lr"] for group in groups] == [0.01 * group["rate_scale"] for group in groups]
     assert len({group["lr"] for group in groups}) == 6  # head, four layers, projection
