@@ -296,6 +296,17 @@ def test_resuming_a_finished_run_changes_nothing(folder):
     assert (folder / "run/metrics.jsonl").read_text() == before
 
 
+def test_overwrite_replaces_a_run(folder):
+    for _ in range(2):
+        done = run_here(
+            "train", "--config", "tiny.yaml", "train.output=again", "train.epochs=1", "--overwrite", cwd=folder
+        )
+        assert done.returncode == 0, done.stderr
+    assert len((folder / "again/metrics.jsonl").read_text().splitlines()) == 1
+    both = run_here("train", "--config", "tiny.yaml", "--overwrite", "--resume", cwd=folder)
+    assert both.returncode == 2 and "not allowed with argument" in both.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -12,9 +12,11 @@ EXAMPLES = """  %(prog)s --config configs/cnn1d.yaml data.root=/corpora/ravdess
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The recipe, and whether to resume."""
+    """The recipe, and what to do with a run that is there already."""
     common.add_config(parser)
-    parser.add_argument("--resume", action="store_true", help="continue the run in train.output, or the newest one")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--resume", action="store_true", help="continue the run in train.output, or the newest one")
+    way.add_argument("--overwrite", action="store_true", help="delete the run that is in train.output first")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -24,13 +26,14 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.training.trainer import fit
 
     config = load_config(arguments.config, arguments.overrides)
-    folder = choose_run_folder(config.train.output, Path(arguments.config).stem, arguments.resume)
-    outcome = fit(config, folder, arguments.resume)
-    if outcome.stopped_by is not None:
+    name = Path(arguments.config).stem
+    folder = choose_run_folder(config.train.output, name, arguments.resume, arguments.overwrite)
+    result = fit(config, folder, arguments.resume, overwrite=arguments.overwrite)
+    if result.stopped_by is not None:
         words = ("--config", str(folder / "config.yaml"), f"train.output={folder}", "--resume")
         print(f"stopped; continue with: {common.command_line('train', arguments, *words)}")
-        return 128 + outcome.stopped_by
-    kept = outcome.best
+        return 128 + result.stopped_by
+    kept = result.best
     if not kept:
         print("no epoch had a finite score, so there is no best.safetensors; lower optim.lr, or check the data")
         return 4
@@ -41,6 +44,5 @@ def main(arguments: argparse.Namespace) -> int:
         if config.train.select == "last"
         else f"best: {epoch}{uar} ({kept['protocol']})"
     )
-    best = str(folder / "best.safetensors")
-    print(f"evaluate: {common.command_line('evaluate', arguments, '--checkpoint', best)}")
+    print(f"evaluate: {common.command_line('evaluate', arguments, '--checkpoint', str(result.checkpoint))}")
     return 0
