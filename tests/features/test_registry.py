@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from serx.config.loader import load
+from serx.config.loader import load_config
 from serx.errors import CheckpointError, ConfigError
 from serx.features import FeaturesConfig, FeatureStack, Views, feature_names, register_feature
 from serx.features.registry import _FEATURES
@@ -55,7 +55,7 @@ def test_a_registered_feature_can_be_named_in_a_configuration_file(tmp_path):
     path.write_text(
         "data: {root: corpus}\nfeatures: {stack: [logmel, band_levels], n_mels: 24}\nmodel: {kind: cnn1d}\n"
     )
-    config = load(path)
+    config = load_config(path)
     recognizer = Recognizer(config.features, config.model, ("calm", "angry"), RATE).eval()
     assert config.features.bins == 27
     assert recognizer(torch.zeros(2, 8000), torch.tensor([8000, 3000])).shape == (2, 2)
@@ -100,7 +100,7 @@ def test_an_unknown_feature_is_an_error_that_names_known_ones_and_the_import_opt
     path = tmp_path / "own.yaml"
     path.write_text("data: {root: corpus}\nfeatures:\n  stack: [logmel, jitter]\nmodel: {kind: cnn1d}\n")
     with pytest.raises(ConfigError) as error:
-        load(path)
+        load_config(path)
     message = str(error.value)
     assert message.startswith(f"{path}:3: features.stack.1: unknown feature 'jitter'")
     assert all(name in message for name in (*feature_names(), "waveform"))
