@@ -62,8 +62,8 @@ def small_config(path: Path, corpora: Path, *overrides: str):
     wanted = CORPORA.get(path.stem.split("_")[0], ["ravdess"])
     folders = [str(corpora / {"cremad": "CREMAD"}.get(name, name.upper())) for name in wanted]
     small = SMALL[load_config(path).model.kind]
-    return load_config(path, [f"data.root=[{', '.join(folders)}]", "train.epochs=1", "train.batch_size=8", "train.device=cpu",
-                       "train.threads=1", *small, *overrides])  # fmt: skip
+    quick = ["train.epochs=1", "train.batch_size=8", "train.device=cpu", "train.threads=1"]
+    return load_config(path, [f"data.root=[{', '.join(folders)}]", *quick, *small, *overrides])
 
 
 @pytest.mark.slow
