@@ -321,7 +321,7 @@ def test_a_signal_reaches_the_fold_which_saves_and_the_same_command_continues(wo
     assert process.returncode == 143, out + err
     assert "stopped with 1 of 1 runs to do; the same command continues" in out
     assert "stopped; continue with" in (run / "log.txt").read_text()  # it saved
-    assert not _alive(int((run / ".lock").read_text()))
+    assert not _alive(int((run / ".owner").read_text().split()[0]))
     done = cross_validate(*arguments, cwd=workplace)
     assert done.returncode == 0, done.stdout + done.stderr
     epochs = [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()]
