@@ -35,7 +35,7 @@ from serx.models.layers import BidirectionalGru
 from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from serx.recognizer import Recognizer
 from serx.seeding import ClipRandom
-from serx.training.epoch import train_epoch
+from serx.training.epoch import run_epoch
 from serx.training.sampling import TrainingClips, plan_epoch
 from serx.training.state import EpochSums
 from serx.training.trainer import fit, start
@@ -142,15 +142,15 @@ def test_a_training_step_never_waits_for_the_device(precision, tiny_config):
     dataset = load_dataset(config.data, progress=False)
     split = split_dataset(dataset, config.data, progress=False)
     source = make_batch_source(dataset.audio_cache, GPU)
-    run = start(config, dataset, split, source, GPU)
+    run = new_state(config, dataset, split, source, GPU)
     clips = np.asarray(split.train)
     part = TrainingClips(clips, dataset.targets[clips], torch.ones(len(dataset.labels), device=GPU))
     for epoch in range(2):  # the first fills caches and tables, and may wait
         steps = plan_epoch(part, config, epoch)
-        run.sums, run.progress.place, run.progress.epoch = EpochSums(len(dataset.labels), GPU, len(steps)), 0, epoch
+        run.sums, run.progress.step, run.progress.epoch = EpochSums(len(dataset.labels), GPU, len(steps)), 0, epoch
         torch.cuda.set_sync_debug_mode("error" if epoch else "default")
         try:
-            train_epoch(run, part, source, steps, lambda: False)
+            run_epoch(run, part, source, steps, lambda: False)
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert run.sums.finite.all() or precision == "fp16"  # whose scale comes down by skipped steps

@@ -215,7 +215,7 @@ class TensorBoardWriter:
 
     @_never_fatal
     def finish(self, config: Config, best: dict[str, Any]) -> None:
-        """Writes the hparams row: the settings, and the scores of the kept epoch on validation, else on training clips."""
+        """Writes the hparams row: settings, and scores of the kept epoch on validation, else on training clips."""
         settings = {
             key: value if isinstance(value, int | float | str | bool) else str(value)
             for section in ("data", "features", "model", "optim", "train")

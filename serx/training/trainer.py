@@ -241,7 +241,7 @@ class Trainer:
         return tqdm(total=len(self.training.clips), desc=label, unit="clip", leave=False, disable=self._hide_bar)
 
     def _after_step(self, steps: list[Step], bar: tqdm, signals: list[int]) -> Callable[[], bool]:
-        """A function for the moment between two steps: moves the bar, checks for divergence, and says whether to stop."""
+        """A function to call after each step: moves the bar, checks for divergence, and says whether to stop."""
 
         def after_step() -> bool:
             done = self.state.progress.step
@@ -299,6 +299,6 @@ def explain_out_of_memory(config: Config, device: torch.device, lengths: np.ndar
         peak = f", {torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB at its peak" if device.type == "cuda" else ""
         raise ConfigError(
             f"{device}: out of memory: train.batch_size={config.train.batch_size}, longest clip {longest:.1f} s{peak}. "
-            "Checkpoints saved before are whole. Lower train.batch_size (train.accumulation_steps keeps the step's size), "
+            "Earlier checkpoints are whole. Lower train.batch_size (train.accumulation_steps keeps the step's size), "
             "data.max_seconds or the model, or leave the audio on the host with data.placement=stream"
         ) from error

@@ -28,7 +28,7 @@ PROMISES = {
         "refused or told or override or accepted"],
     9: ["tests/data/test_leaks.py", "tests/data/test_dataset.py", "tests/evaluation/test_held_out.py",
         f"{FAULTS}/test_planted_leaks.py", "tests/metrics/test_calibration.py"],
-    10: [f"{FAULTS}/test_determinism.py", f"{FAULTS}/test_training_faults.py", "tests/training/test_loop.py",
+    10: [f"{FAULTS}/test_determinism.py", f"{FAULTS}/test_training_faults.py", "tests/training/test_trainer.py",
          f"{FAULTS}/test_config_faults.py", "-k",
          "bytes or bits or nondeterministic or environment or resuming or edits"],
 }  # fmt: skip

@@ -8,7 +8,7 @@ from serx.data.dataset import load_dataset
 from serx.errors import DivergedError
 from serx.training import epoch
 from serx.training.run_folder import BEST, LAST
-from serx.training.state import Run
+from serx.training.state import TrainingState
 from serx.training.trainer import fit
 from tests.reliability.killing import records
 
@@ -19,19 +19,19 @@ PLACES = ("waveform", "features", "logits", "gradient")
 def plant(place: str, when, patch) -> list[dict]:
     """Spoils the `place` of each step for which `when(step)`; returns the states before the spoilt steps and after."""
     states: list[dict] = []
-    waveform, features, backbone = epoch.augmented_waveform, epoch.augmented_features, Run.autocast
+    waveform, features, backbone = epoch.augmented_waveform, epoch.augmented_features, TrainingState.autocast
     begun: list[int] = []
 
-    def spoilt(here: str, run: Run) -> bool:
-        return here == place and when(run.progress.epoch * 1000 + run.progress.place)
+    def spoilt(here: str, run: TrainingState) -> bool:
+        return here == place and when(run.progress.epoch * 1000 + run.progress.step)
 
     def of_waveform(run, *arguments):
-        if not begun or begun[-1] != run.progress.place:
-            begun.append(run.progress.place)
-            if when(run.progress.epoch * 1000 + run.progress.place) or when(
-                run.progress.epoch * 1000 + run.progress.place - 1
+        if not begun or begun[-1] != run.progress.step:
+            begun.append(run.progress.step)
+            if when(run.progress.epoch * 1000 + run.progress.step) or when(
+                run.progress.epoch * 1000 + run.progress.step - 1
             ):
-                states.append({name: tensor.clone() for name, tensor in run.tensors().items()})
+                states.append({name: tensor.clone() for name, tensor in run.state_dict().items()})
         wave, lengths = waveform(run, *arguments)
         return (wave * float("inf") if spoilt("waveform", run) else wave), lengths
 
@@ -50,7 +50,7 @@ def plant(place: str, when, patch) -> list[dict]:
 
     patch.setattr(epoch, "augmented_waveform", of_waveform)
     patch.setattr(epoch, "augmented_features", of_features)
-    patch.setattr(Run, "autocast", autocast)
+    patch.setattr(TrainingState, "autocast", autocast)
     return states
 
 
@@ -85,14 +85,14 @@ def test_ten_spoilt_steps_in_a_row_end_the_run_by_the_names_of_clips_and_the_che
 def test_two_hundred_overflows_never_bring_the_scale_below_one_and_a_good_step_then_writes_numbers(tiny_config):
     config = tiny_config("train.precision=fp16")
     labels = load_dataset(config.data, progress=False).labels
-    run = Run(config, labels, torch.device("cpu"), pretrained=False)
+    run = TrainingState(config, labels, torch.device("cpu"), pretrained=False)
     weight = next(run.recognizer.parameters())
     for step in range(201):
         loss = (weight * (1.0 if step == 200 else float("inf"))).sum()
         run.scaler.scale(loss).backward()
         run.scaler.unscale_(run.optimizer)
         run.scaler.step(run.optimizer)
-        run.update_scale()
+        run.scaler.update()
         run.optimizer.zero_grad()
         assert float(run.scaler.scale(torch.ones(()))) >= 1
     assert weight.isfinite().all() and all(p.isfinite().all() for p in run.recognizer.parameters())

@@ -18,7 +18,7 @@ from serx.training import tensorboard as tracking
 from serx.training import trainer as loop
 from serx.training.console import echo
 from serx.training.run_folder import BEST, LAST, METRICS
-from serx.training.trainer import fit
+from serx.training.trainer import Trainer, fit
 from tests.conftest import TINY
 from tests.reliability.killing import differences, records
 
@@ -144,10 +144,10 @@ def test_no_event_stands_twice_after_a_resume(tiny_config, tmp_path, monkeypatch
             raise KeyboardInterrupt  # after the curves of epoch 2 are written and before its checkpoint
         saved(self)
 
-    saved = loop._Loop._save
+    saved = Trainer._save_last
     with monkeypatch.context() as patch:
         patch.setattr(loop.Metrics, "append", stop_before_the_save)
-        patch.setattr(loop._Loop, "_save", killed)
+        patch.setattr(Trainer, "_save_last", killed)
         with pytest.raises(KeyboardInterrupt):
             fit(config, tmp_path / "run", progress=False)
     os.sync()

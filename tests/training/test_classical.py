@@ -13,7 +13,7 @@ from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import CheckpointError, ConfigError
 from serx.inference.classify import classify
 from serx.inference.predictor import Predictor
-from serx.training.classical import ClassicalFit
+from serx.training.classical import ClassicalTraining
 from serx.training.run_folder import BEST, LAST, METRICS
 from serx.training.trainer import fit
 
@@ -82,15 +82,15 @@ def test_a_finished_run_resumed_changes_nothing_and_one_cut_short_ends_the_same(
     before = (whole / BEST).read_bytes(), lines(whole)
     fit(classical_config(classifier), whole, resume=True, progress=False)
     assert before == ((whole / BEST).read_bytes(), lines(whole))
-    fitted = ClassicalFit.fit
+    fitted = ClassicalTraining.run
 
-    def killed(self):
+    def killed(self, *arguments):
         if self.c == 10.0:
             raise KeyboardInterrupt
-        fitted(self)
+        fitted(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ClassicalFit, "fit", killed)
+        patch.setattr(ClassicalTraining, "run", killed)
         with pytest.raises(KeyboardInterrupt):
             fit(classical_config(classifier), cut, progress=False)
     fit(classical_config(classifier), cut, resume=True, progress=False)

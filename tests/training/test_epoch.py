@@ -18,7 +18,7 @@ def test_the_loss_is_cross_entropy_with_weights_and_smoothing():
     logits, truth = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 1, 0])
     weights = torch.tensor([1.0, 2.0, 0.5, 1.5])
     expected = F.cross_entropy(logits, truth, weights, label_smoothing=0.1, reduction="none")
-    torch.testing.assert_close(cross_entropy(logits, F.one_hot(truth, 4).float(), weights, 0.1), expected)
+    torch.testing.assert_close(cross_entropy(logits[:, None], F.one_hot(truth, 4).float(), weights, 0.1), expected)
 
 
 def test_each_member_of_an_ensemble_gets_the_gradient_it_would_get_alone():
@@ -31,7 +31,7 @@ def test_each_member_of_an_ensemble_gets_the_gradient_it_would_get_alone():
 
 
 def test_half_precision_logits_are_judged_in_float32():
-    logits = torch.tensor([[30.0, -30.0]]).half()
+    logits = torch.tensor([[[30.0, -30.0]]]).half()
     assert cross_entropy(logits, torch.tensor([[0.0, 1.0]]), torch.ones(2), 0.0).dtype == torch.float32
 
 
@@ -85,10 +85,10 @@ VECTORS = ("features={stack: [mfcc, rms], n_fft: 512, statistics: [mean, std]}",
 @pytest.mark.slow
 def test_kept_vectors_train_as_if_made_anew_in_every_epoch(tiny_config, tmp_path, monkeypatch):
     config = tiny_config(*VECTORS, "augment={}", "train.epochs=3")
-    found, kept = loop.unchanging_vectors, []
-    monkeypatch.setattr(loop, "unchanging_vectors", lambda *given: kept.append(found(*given)) or kept[-1])
+    found, kept = loop.constant_vectors, []
+    monkeypatch.setattr(loop, "constant_vectors", lambda *given: kept.append(found(*given)) or kept[-1])
     loop.fit(config, tmp_path / "kept", progress=False)
-    monkeypatch.setattr(loop, "unchanging_vectors", lambda *given: None)
+    monkeypatch.setattr(loop, "constant_vectors", lambda *given: None)
     loop.fit(config, tmp_path / "anew", progress=False)
     assert kept[0].shape == (24, config.features.bins)
     one, two = (
@@ -111,7 +111,7 @@ def test_kept_vectors_train_as_if_made_anew_in_every_epoch(tiny_config, tmp_path
     ids=("augmented", "warped", "sequences", "learned"),
 )
 def test_nothing_is_kept_that_an_epoch_may_change(changes, tiny_config, tmp_path, monkeypatch):
-    found, kept = loop.unchanging_vectors, []
-    monkeypatch.setattr(loop, "unchanging_vectors", lambda *given: kept.append(found(*given)) or kept[-1])
+    found, kept = loop.constant_vectors, []
+    monkeypatch.setattr(loop, "constant_vectors", lambda *given: kept.append(found(*given)) or kept[-1])
     loop.fit(tiny_config(*VECTORS, *changes, "train.epochs=1"), tmp_path / "run", progress=False)
     assert kept == [None]

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from serx.training import trainer as loop
-from serx.training.sampling import TrainingClips, plan_epoch, sampling_shares
+from serx.training import epoch as epoch_module
+from serx.training import fit
+from serx.training.sampling import TrainingClips, plan_epoch, sampling_weights
 
 TARGETS = np.array([0] * 60 + [1] * 20 + [0] * 3 + [1] * 5 + [2] * 2)
 CORPORA = np.array([0] * 80 + [1] * 10)
@@ -13,7 +14,7 @@ CORPORA = np.array([0] * 80 + [1] * 10)
 
 def drawn(mode: str) -> np.ndarray:
     """Expected clips of each corpus and class in an epoch of 90."""
-    shares = sampling_shares(mode, TARGETS, CORPORA)
+    shares = sampling_weights(mode, TARGETS, CORPORA)
     table = np.zeros((2, 3))
     np.add.at(table, (CORPORA, TARGETS), 90 * shares / shares.sum())
     return table
@@ -53,10 +54,10 @@ def test_a_run_on_joined_corpora_knows_which_clip_is_of_which(tiny_config, tiny_
         drawn.append(part.corpora[np.concatenate([batch for step in steps for batch in step])])
         return steps
 
-    original = loop.plan_epoch
-    monkeypatch.setattr(loop, "plan_epoch", plan)
+    original = epoch_module.plan_epoch
+    monkeypatch.setattr(epoch_module, "plan_epoch", plan)
     roots = f"data.root=[{tiny_root}, {tess_root}]"
     config = tiny_config(roots, "data.labels=shared", "train.sampling=corpus_and_class_balanced", "train.epochs=10")
-    loop.fit(config, tmp_path / "run", progress=False)
+    fit(config, tmp_path / "run", progress=False)
     # 4 of the 20 training clips are TESS's, and half of those drawn: 3 deviations of 200 draws are 0.11
     assert abs(np.concatenate(drawn).mean() - 0.5) < 0.11

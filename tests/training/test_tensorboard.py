@@ -15,8 +15,8 @@ from serx.plots.training import spectrogram_figure
 from serx.training import tensorboard as tracking
 from serx.training import trainer as loop
 from serx.training.run_folder import BEST
-from serx.training.state import Run
-from serx.training.tensorboard import COLUMNS, MISTAKES, ShownClip, close
+from serx.training.state import TrainingState
+from serx.training.tensorboard import COLUMNS, MISTAKES, ShownClip, validation_view
 from serx.training.trainer import fit
 
 CPU = torch.device("cpu")
@@ -51,9 +51,9 @@ def test_the_most_confident_mistakes_come_first_and_can_be_heard(ended, tmp_path
     config, outcome, predictions = ended
     dataset = load_dataset(config.data, progress=False)
     clips = np.asarray(split_dataset(dataset, config.data, progress=False).valid)
-    run = Run(config, dataset.labels, CPU, pretrained=False)
+    run = TrainingState(config, dataset.labels, CPU, pretrained=False)
     run.start_average()
-    told = close(run, tmp_path / "run" / BEST, make_batch_source(dataset.audio_cache, CPU), dataset, clips)
+    told = validation_view(run, tmp_path / "run" / BEST, make_batch_source(dataset.audio_cache, CPU), dataset, clips)
     guesses, min_confidence = predictions.probabilities.argmax(1), predictions.probabilities.max(1)
     wrong = np.flatnonzero(guesses != predictions.targets)
     assert 0 < len(told.mistakes) == min(MISTAKES, len(wrong))

@@ -25,8 +25,8 @@ from serx.training import trainer as loop
 from serx.training.console import print_run_header
 from serx.training.losses import class_weights
 from serx.training.run_folder import BEST, LAST, METRICS, choose_run_folder, lock_run_folder
-from serx.training.state import Run
-from serx.training.trainer import fit
+from serx.training.state import TrainingState
+from serx.training.trainer import Trainer, fit
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.slow
@@ -62,7 +62,7 @@ def test_a_run_tells_its_parameters_and_how_many_of_them_learn(
     encoder = ("augment={}", "features={stack: [waveform], normalize: none}")
     config = tiny_config(*encoder, f"model={{kind: speech_encoder, tune: {tune}}}") if tune else tiny_config()
     dataset = load_dataset(config.data, progress=False)
-    run = Run(config, dataset.labels, torch.device("cpu"), pretrained=True)
+    run = TrainingState(config, dataset.labels, torch.device("cpu"), pretrained=True)
     print_run_header(run, dataset, split_dataset(dataset, config.data, progress=False), tmp_path)
     held, learned = (sum(p.numel() for p in run.recognizer.parameters() if p.requires_grad is w) for w in (False, True))
     every = f"{(held + learned) / 1e6:.2f} M"
@@ -175,9 +175,9 @@ def _fit_until(step: int, config, folder: Path, monkeypatch) -> None:
 
         return count
 
-    original_after = loop._Loop._after_step
+    original_after = Trainer._after_step
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Loop, "_after_step", after_step)
+        patch.setattr(Trainer, "_after_step", after_step)
         outcome = fit(config, folder, progress=False)
     assert outcome.stopped_by == signal.SIGTERM
 
@@ -195,10 +195,10 @@ def test_every_missing_piece_of_state_is_named(tiny_config, tmp_path):
     dataset = load_dataset(config.data, progress=False)
     for name in saved.tensors:
         rest = {other: tensor for other, tensor in saved.tensors.items() if other != name}
-        run = Run(config, dataset.labels, torch.device("cpu"), pretrained=False)
+        run = TrainingState(config, dataset.labels, torch.device("cpu"), pretrained=False)
         run.start_average()
         with pytest.raises(checkpoint.CheckpointError, match=name.replace(".", r"\.")):
-            run.restore(checkpoint.Checkpoint(rest, saved.metadata))
+            run.load_state_dict(checkpoint.Checkpoint(rest, saved.metadata))
 
 
 def test_early_stopping_waits_for_its_patience(tiny_config, tmp_path):
@@ -228,10 +228,10 @@ def test_a_step_with_a_gradient_that_is_not_finite_leaves_no_trace(tiny_config, 
 
     def poison(run, waveform, lengths, clips):
         features, frames = original(run, waveform, lengths, clips)
-        if run.progress.place == 1:
+        if run.progress.step == 1:
             poisoned.append({name: t.clone() for name, t in run.recognizer.state_dict().items()})
             return features * float("nan"), frames
-        if run.progress.place == 2 and poisoned:
+        if run.progress.step == 2 and poisoned:
             for name, tensor in run.recognizer.state_dict().items():
                 assert tensor.dtype == torch.int64 or torch.equal(tensor, poisoned[0][name]), name
         return features, frames
