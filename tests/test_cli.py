@@ -344,7 +344,7 @@ def test_a_run_folder_in_use_gives_exit_code_3_and_names_the_process(folder):
     with lock_run_folder(folder / "held"):
         done = run_here("train", "--config", "tiny.yaml", "train.output=held", cwd=folder)
     assert done.returncode == 3
-    assert f"process {os.getpid()} is training here" in done.stderr and done.stderr.count("\n") == 1
+    assert f"process {os.getpid()} is running a training here" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_a_file_whose_name_is_not_text_is_printed_with_its_bytes(folder, tiny_root):

@@ -10,7 +10,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import NoReturn
 
-from serx import __version__
+import serx
 from serx.cli import common
 
 GROUPS = {
@@ -44,7 +44,7 @@ def _verb_of(words: Sequence[str]) -> str:
         print(_overview())
         sys.exit(0)
     if first == "--version":
-        print(f"serx {__version__}")
+        print(f"serx {serx.__version__}")
         sys.exit(0)
     verbs = [verb for group in GROUPS.values() for verb in group]
     if first in verbs:
