@@ -1,10 +1,12 @@
 """`check_transform`: does a transform of your own treat each clip by itself, and is it the identity at p = 0?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from serx.augment.compose import Compose
 from serx.augment.recordings import RecordingTransform, TransformWithRecordings, Waveforms
@@ -12,6 +14,7 @@ from serx.augment.transform import SpectrogramTransform, Transform
 
 TOLERANCE = 1e-5  # of differences, relative to values above 1
 SEED = 0
+_FAKE_GPU = torch.device("cuda", 7)
 
 
 def check_transform(
@@ -29,6 +32,8 @@ def check_transform(
     3. The result is finite, float32, and zero beyond its length; the lengths are between 1 and the width.
     4. `apply` leaves its input unchanged and returns the same when it is called twice.
     5. `draw` follows from its `random`: a clip draws the same again.
+    6. On a GPU, `draw` and `apply` mix no devices and never wait: no `.item()`, no boolean index. Without a GPU this is
+       checked with torch's fake tensors, which have a device and a shape, but no values.
 
     Args:
         transform: an instance, with the settings to check.
@@ -81,6 +86,36 @@ def check_transform(
             _assert_close(alone[0, ..., :size], kept, tolerance, f"{name}: {subject} depends on its padding")
             _assert_close(kept, together[i, ..., :size], tolerance, f"{name}: {subject} depends on the other clips")
     _check_identity(composed, x, counts, ids, name)
+    _check_on_gpu(composed, x, counts, ids, name)
+
+
+def _check_on_gpu(composed: Compose, x: Tensor, counts: Tensor, ids: Tensor, name: str) -> None:
+    real = torch.cuda.is_available()
+    device = torch.device("cuda", torch.cuda.current_device()) if real else _FAKE_GPU
+    try:
+        with nullcontext() if real else FakeTensorMode(allow_non_fake_inputs=True):
+            batch, sizes, clips = x.to(device), counts.to(device), ids.to(device)
+            y, new = composed(batch, sizes, clips=clips, seed=SEED)
+            if real:
+                with _no_waiting():  # only from the second call on: constants have been copied to the device
+                    composed(batch, sizes, clips=clips, seed=SEED)
+    except Exception as error:  # torch raises many types for mixed devices and values that must be read
+        message = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise AssertionError(f"{name}: on a GPU it mixes devices or waits for a value: {message}") from error
+    assert y.device == new.device == device, (
+        f"{name}: on a GPU the result is on {y.device}, its lengths on {new.device}"
+    )
+
+
+@contextmanager
+def _no_waiting() -> Iterator[None]:
+    """An error for each operation that waits for the GPU."""
+    mode = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 def _check_identity(composed: Compose, x: Tensor, counts: Tensor, ids: Tensor, name: str) -> None:

@@ -111,6 +111,23 @@ class DividesByZero(Sound):
         return x / x.abs(), lengths
 
 
+class MixesDevices(Sound):
+    def apply(self, x, lengths, params):
+        return x * torch.ones(x.shape[1]), lengths
+
+
+class ReadsAValue(Sound):
+    def apply(self, x, lengths, params):
+        return x * (0.5 if params.any() and len(x) == 1000 else 1.0), lengths
+
+
+class IndexesByAMask(Sound):
+    def apply(self, x, lengths, params):
+        y = x.clone()
+        y[params] = -x[params]
+        return y, lengths
+
+
 class GivesTheWidth(Sound):
     def apply(self, x, lengths, params):
         return x, torch.full_like(lengths, x.shape[1])
@@ -150,6 +167,9 @@ class MasksLoudRows(SpectrogramTransform):
         (ReturnsDouble, "float32 is expected"),
         (GivesFractionalLengths, "must be .B,. int64"),
         (MasksLoudRows, "depends on the other clips"),
+        (MixesDevices, "on a GPU it mixes devices or waits"),
+        (ReadsAValue, "on a GPU it mixes devices or waits"),
+        (IndexesByAMask, "on a GPU it mixes devices or waits"),
     ],
 )
 def test_a_faulty_transform_is_found(faulty, message):
