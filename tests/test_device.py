@@ -11,9 +11,9 @@ import torch
 from serx import device
 from serx.device import autocast_dtype, multiplies_bf16, unsafe_in_bf16
 from serx.errors import ConfigError
+from serx.models.backbone import build_model
 from serx.models.cnn1d import Cnn1dConfig
 from serx.models.cnn2d import Cnn2dConfig
-from serx.models.backbone import build_model
 
 CPUINFO = Path("/proc/cpuinfo")
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
