@@ -1,4 +1,4 @@
-"""Fixtures: real speech where there is some, made-up clips everywhere."""
+"""Fixtures: real speech if SERX_DATA names it, and synthetic clips."""
 
 import os
 import shutil
@@ -24,13 +24,13 @@ def _one_thread():
 
 
 def blank(*_) -> np.ndarray:
-    """A picture (H, W, 3) of nothing."""
+    """An empty image (H, W, 3)."""
     return np.zeros((4, 4, 3), np.uint8)
 
 
 @pytest.fixture(autouse=True)
-def _pictures_for_those_who_look(request, monkeypatch):
-    """Half of a tiny run would be the drawing of clips that no test opens, but for those marked `pictures`."""
+def _blank_pictures(request, monkeypatch):
+    """TensorBoard's images of clips stay blank, except in tests marked `pictures`: they take half of a tiny run."""
     if "pictures" not in request.keywords:
         monkeypatch.setattr(tracking, "picture", blank)
 
@@ -54,7 +54,7 @@ def _own_cache(tmp_path_factory):
 
 @pytest.fixture
 def record_figure():
-    """A function that keeps what a test has counted, for `python -m tests.reliability.figures`."""
+    """A function that records what a test has counted, for `python -m tests.reliability.figures`."""
 
     def record(figure: str) -> None:
         path = os.environ.get("SERX_FIGURES")
@@ -66,7 +66,7 @@ def record_figure():
 
 
 def speechlike(seconds: float, pitch: float, seed: int, level: float = 0.3) -> np.ndarray:
-    """`(T,)` float32: harmonics whose strengths wander as syllables do, no two seeds alike, and a little noise."""
+    """`(T,)` float32: harmonics whose strengths vary at the rate of syllables, and a little noise."""
     random = np.random.default_rng(seed)
     time = np.arange(round(seconds * RATE)) / RATE
     knots = np.linspace(0, seconds, 3 + round(10 * seconds))
@@ -79,7 +79,7 @@ def speechlike(seconds: float, pitch: float, seed: int, level: float = 0.3) -> n
 
 @pytest.fixture(scope="session")
 def clips() -> list[np.ndarray]:
-    """Waveforms of unequal lengths and levels, one of them far louder than the others."""
+    """Waveforms of different lengths and levels; one is far louder than the others."""
     sizes = [(0.6, 110, 0.02), (1.0, 220, 0.9), (0.37, 160, 0.1), (1.31, 300, 0.3)]
     return [speechlike(seconds, pitch, i, level) for i, (seconds, pitch, level) in enumerate(sizes)]
 

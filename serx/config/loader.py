@@ -1,6 +1,7 @@
 """`load_config`: a recipe and its overrides, read, merged and checked before anything starts."""
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from importlib.util import find_spec
@@ -112,20 +113,20 @@ def recipe_names() -> list[str]:
     )
 
 
-def find_recipe(recipe: str | Path) -> Path:
-    """The file of a recipe that is given by its path or by its name.
+def find_recipe(recipe: str | Path, folder: Path = Path()) -> Path:
+    """The file of a recipe that is given by its path, relative to a folder, or by its name.
 
     Raises:
         ConfigError: there is neither a file nor a recipe of that name.
     """
-    path = Path(recipe)
-    name = path.as_posix().removesuffix(".yaml")
-    if path.is_file():
+    path = folder / recipe
+    name = Path(recipe).as_posix().removesuffix(".yaml")
+    if os.path.isfile(path):  # False also for names that no file can have
         return path
     names = recipe_names()
     if name in names:
         return recipe_folder() / f"{name}.yaml"
-    if path.suffix and path.parent.is_dir() and path.stem not in RENAMED_RECIPES:
+    if path.suffix and os.path.isdir(path.parent) and path.stem not in RENAMED_RECIPES:
         return path  # `read` says what is wrong with it, and lists the files next to it
     if path.stem in RENAMED_RECIPES:
         hint = f"the recipe {path.stem} is now called {RENAMED_RECIPES[path.stem]}"
@@ -147,17 +148,16 @@ def _read_recipe(path: Path, chain: tuple[Path, ...]) -> tuple[dict[str, Any], d
     base, where = tree.pop(BASE), places.pop((BASE,))
     if not isinstance(base, str):
         raise ConfigError(f"{where}: base: {base!r} should be the file or the name of a recipe, such as cnn2d.yaml")
-    base_path = path.parent / base
     try:
-        base_path = base_path if base_path.is_file() else find_recipe(base)
+        base_path = find_recipe(base, path.parent)
     except ConfigError as error:
         raise ConfigError(f"{where}: base: {error}") from error
+    if not os.path.isfile(base_path):
+        raise ConfigError(f"{where}: base: {base_path}: no such file")
     chain = (*chain, path.resolve())
     if base_path.resolve() in chain:
         names = " -> ".join(file.name for file in (*chain, base_path))
         raise ConfigError(f"{where}: base: these recipes are based on each other: {names}; remove one base")
-    if not base_path.is_file():
-        raise ConfigError(f"{where}: base: {base_path}: no such file")
     return _merge(*_read_recipe(base_path, chain), tree, places)
 
 

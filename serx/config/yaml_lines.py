@@ -94,7 +94,7 @@ def read(path: Path) -> tuple[Any, dict[KeyPath, int]]:
     """
     try:
         return parse(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         near = sorted(path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         hint = f"; the folder has {', '.join(str(p) for p in near)}" if near else ""
         raise ConfigError(f"{path}: cannot read this configuration: {error}{hint}") from error

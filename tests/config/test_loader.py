@@ -450,6 +450,8 @@ def test_a_mistake_in_a_base_is_reported_with_the_file_of_the_base(tmp_path):
         ("b.yaml", "base: these recipes are based on each other: c.yaml -> b.yaml -> c.yaml; remove one base"),
         ("[cnn2d]", "base: ('cnn2d',) should be the file or the name of a recipe"),
         ("cnn3d", "base: cnn3d: no such file or recipe; did you mean cnn"),
+        ("x" * 5000, "no such file or recipe"),
+        ('"\\0.yaml"', "no such file"),
     ],
 )
 def test_a_base_that_cannot_be_used_is_reported_with_its_line(base, message, yaml_file):
