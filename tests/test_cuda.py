@@ -37,8 +37,8 @@ from serx.recognizer import Recognizer
 from serx.seeding import ClipRandom
 from serx.training.epoch import run_epoch
 from serx.training.sampling import TrainingClips, plan_epoch
-from serx.training.state import EpochSums
-from serx.training.trainer import fit, start
+from serx.training.state import EpochSums, new_state
+from serx.training.trainer import fit
 from tests.conftest import RATE, batched
 
 EVERY_OTHER = (

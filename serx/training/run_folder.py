@@ -82,6 +82,8 @@ def lock_run_folder(folder: Path, purpose: str = "training", setting: str = "tra
             folder.mkdir(parents=True, exist_ok=True)
             TemporaryFile(dir=folder).close()
             held = stack.enter_context(locked(folder / LOCK, wait=False))
+            remove_temporaries(folder)
+            (folder / OWNER).write_text(f"{os.getpid()} {purpose}")
         except BlockingIOError as error:
             raise RunInUseError(f"{folder}: {_owner(folder)}; wait, or name another folder with {setting}") from error
         except (OSError, ValueError) as error:  # ValueError: a zero byte in its name
@@ -89,8 +91,6 @@ def lock_run_folder(folder: Path, purpose: str = "training", setting: str = "tra
             raise DiskError(f"{folder}: cannot write here: {reason}; choose another {setting}") from error
         if not held:
             print(f"note: {folder} is on a file system without locks: let no second process write there")
-        remove_temporaries(folder)
-        (folder / OWNER).write_text(f"{os.getpid()} {purpose}")
         yield
 
 

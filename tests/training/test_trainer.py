@@ -21,7 +21,6 @@ from serx.errors import ConfigError, DataError, DivergedError, RunInUseError
 from serx.evaluation import evaluate
 from serx.models.encoders import empty_encoder
 from serx.training import epoch
-from serx.training import trainer as loop
 from serx.training.console import print_run_header
 from serx.training.losses import class_weights
 from serx.training.run_folder import BEST, LAST, METRICS, choose_run_folder, lock_run_folder
@@ -115,7 +114,8 @@ VARIANTS = {
         "optim.schedule=plateau", "optim.plateau_patience=1", "augment.mixup=0.4", "train.ema_decay=0",
         "train.sampling=class_balanced", "train.class_weights=balanced", "train.label_smoothing=0.1",
     ],
-    "fp16, accumulation": ["train.precision=fp16", "train.accumulation_steps=2", "model.kind=cnn1d", "train.ema_decay=0"],
+    "fp16, accumulation": ["train.precision=fp16", "train.accumulation_steps=2", "model.kind=cnn1d",
+                           "train.ema_decay=0"],
 }  # fmt: skip
 
 
@@ -218,7 +218,8 @@ def test_the_best_checkpoint_is_the_best_epochs_and_has_the_averaged_weights(tin
     records = lines(tmp_path / "run")
     assert best.metadata["progress"]["best_epoch"] == max(r["epoch"] for r in records if r["best"])
     if best.metadata["progress"]["epoch"] == last.metadata["progress"]["epoch"]:
-        assert torch.equal(best.tensors["model.backbone.members.0.embedding.weight"], last.tensors["ema.backbone.members.0.embedding.weight"])
+        name = "backbone.members.0.embedding.weight"
+        assert torch.equal(best.tensors[f"model.{name}"], last.tensors[f"ema.{name}"])
     assert not any(name.startswith("optimizer") for name in best.tensors)
 
 

@@ -1,0 +1,103 @@
+"""Training, stopping and resuming work without what only Linux has: fcntl, SIGHUP, CPU affinity, hard links, mallopt."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serx.errors import RunInUseError
+from serx.training.run_folder import lock_run_folder
+from tests.conftest import TINY
+
+ROOT = Path(__file__).parents[2]
+
+BARE = """
+import json, os, signal, sys
+from pathlib import Path
+
+# Other libraries may use what the system has; only serx has to do without.
+import ctypes, multiprocessing, subprocess
+import filelock, matplotlib.pyplot, scipy, sklearn.linear_model, tensorboard, torch, torch._dynamo, torchaudio
+
+sys.modules["fcntl"] = None
+for module, name in ((signal, "SIGHUP"), (os, "sched_getaffinity"), (os, "fork"), (os, "link")):
+    delattr(module, name)
+os.link = lambda *_: (_ for _ in ()).throw(PermissionError(1, "Operation not permitted"))
+
+class NoLibraryWithoutName(ctypes.CDLL):  # as on Windows
+    def __init__(self, name, *rest, **named):
+        if name is None:
+            raise TypeError("LoadLibrary() argument 1 must be str, not None")
+        super().__init__(name, *rest, **named)
+
+ctypes.CDLL = NoLibraryWithoutName
+
+import pkgutil, importlib
+import serx
+for module in pkgutil.walk_packages(serx.__path__, "serx."):
+    if module.name != "serx.__main__":
+        importlib.import_module(module.name)
+
+from serx import system
+from serx.config import load_config
+from serx.training.run_folder import METRICS
+from serx.training.trainer import Trainer, fit
+
+config, folder = load_config(sys.argv[1], sys.argv[3:]), Path(sys.argv[2])
+original = Trainer._save_last
+
+def stop_after_the_first_epoch(self):
+    original(self)
+    if self.state.progress.epoch == 1:
+        signal.raise_signal(signal.SIGTERM)
+
+Trainer._save_last = stop_after_the_first_epoch
+stopped = fit(config, folder, progress=False)
+Trainer._save_last = original
+resumed = fit(config, folder, resume=True, progress=False)
+print(json.dumps({
+    "cpus": system.cpu_count(), "stopped_by": stopped.stopped_by, "best": resumed.best["epoch"],
+    "epochs": len((folder / METRICS).read_text().splitlines()),
+    "files": sorted(path.name for path in folder.glob("*.safetensors")),
+}))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_stops_and_resumes_on_a_system_without_the_calls_of_linux(tiny_config, tmp_path):
+    tiny_config()
+    command = [sys.executable, "-c", BARE, str(tmp_path / "tiny.yaml"), str(tmp_path / "run"), *TINY]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["cpus"] >= 1
+    assert (result["stopped_by"], result["epochs"]) == (15, 3)
+    assert result["files"] == ["best.safetensors", "last.safetensors", "previous.safetensors"]
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from serx.training.run_folder import lock_run_folder
+
+with lock_run_folder(Path(sys.argv[1]), sys.argv[2], "--out"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("purpose", ["training", "cross-validation", "sweep"])
+def test_the_error_of_a_folder_in_use_names_the_process_and_what_it_does(purpose, tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path), purpose], stdout=subprocess.PIPE, cwd=ROOT)
+    try:
+        process.stdout.readline()
+        message = f"process {process.pid} is running a {purpose} here"
+        with pytest.raises(RunInUseError, match=message), lock_run_folder(tmp_path):
+            pass
+    finally:
+        process.kill()
+        process.wait()
+    with lock_run_folder(tmp_path):  # the lock of a killed process is free
+        pass
