@@ -153,8 +153,10 @@ def test_a_broken_file_for_adaptation_is_reported_and_the_others_are_used(folder
         if name != "whole":
             (folder / name / "b.wav").write_text("no audio")
     whole, mixed, poor = (
-        run_here("predict", "--checkpoint", "run/best.safetensors", "--json", "--adapt-to", voice, mine[5], cwd=folder)
-        for voice in ("whole", "mixed", "poor")
+        run_here(
+            "predict", "--checkpoint", "run/best.safetensors", "--json", "--adapt-to", recordings, mine[5], cwd=folder
+        )
+        for recordings in ("whole", "mixed", "poor")
     )
     assert (whole.returncode, mixed.returncode, poor.returncode) == (0, 1, 6)
     assert mixed.stdout == whole.stdout
