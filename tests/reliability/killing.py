@@ -72,27 +72,34 @@ def main(config_path: str, folder: str, kills: int, seed: int, overrides: list[s
     begun = time.monotonic()
     _, status = os.waitpid(train_in_child(config, root / "whole"), 0)
     alone = time.monotonic() - begun
-    told: dict[str, Any] = {"kills": 0, "runs": 0, "lost": 0, "unreadable": 0, "failed": int(status != 0), "differ": []}
-    while told["kills"] < kills or told["runs"] == 0:
-        run = root / f"run{told['runs']}"
+    result: dict[str, Any] = {
+        "kills": 0,
+        "runs": 0,
+        "lost": 0,
+        "unreadable": 0,
+        "failed": int(status != 0),
+        "differ": [],
+    }
+    while result["kills"] < kills or result["runs"] == 0:
+        run = root / f"run{result['runs']}"
         finished = False
         while not finished:
             had = (run / LAST).exists()
             child = train_in_child(config, run)
-            if told["kills"] < kills:
+            if result["kills"] < kills:
                 wait_for_lock(run, child)
                 time.sleep(choose.uniform(0, 0.8 * alone))
                 os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
             finished = os.WIFEXITED(status)
-            told["kills"] += not finished
-            told["failed"] += finished and os.WEXITSTATUS(status) != 0
-            told["lost"] += had and not (run / LAST).exists()
-            told["unreadable"] += unreadable(run)
-        told["differ"] += differences(root / "whole", run)
-        told["litter"] = [path.name for path in run.glob(".*.tmp")]
-        told["runs"] += 1
-    return told | {"seconds": round(time.monotonic() - begun, 1)}
+            result["kills"] += not finished
+            result["failed"] += finished and os.WEXITSTATUS(status) != 0
+            result["lost"] += had and not (run / LAST).exists()
+            result["unreadable"] += unreadable(run)
+        result["differ"] += differences(root / "whole", run)
+        result["litter"] = [path.name for path in run.glob(".*.tmp")]
+        result["runs"] += 1
+    return result | {"seconds": round(time.monotonic() - begun, 1)}
 
 
 def wait_for_lock(run: Path, child: int) -> None:

@@ -51,14 +51,14 @@ def main(config_path: str, folder: str, count: int, seed: int, overrides: list[s
     begun = time.monotonic()
     os.waitpid(train_in_child(config, root / "whole"), 0)
     alone = time.monotonic() - begun
-    told: dict[str, Any] = {"signals": 0, "runs": 0, "saved": 0, "wrong": [], "unreadable": 0, "differ": []}
+    result: dict[str, Any] = {"signals": 0, "runs": 0, "saved": 0, "wrong": [], "unreadable": 0, "differ": []}
     slowest = 0.0
-    while told["signals"] < count:
-        run, finished = root / f"run{told['runs']}", False
+    while result["signals"] < count:
+        run, finished = root / f"run{result['runs']}", False
         while not finished:
             child = train_in_child(config, run)
-            number = (signal.SIGTERM, signal.SIGINT)[told["signals"] % 2]
-            if told["signals"] < count:
+            number = (signal.SIGTERM, signal.SIGINT)[result["signals"] % 2]
+            if result["signals"] < count:
                 wait_for_lock(run, child)
                 time.sleep(choose.uniform(0, 0.8 * alone))
                 os.kill(child, number)
@@ -67,15 +67,15 @@ def main(config_path: str, folder: str, count: int, seed: int, overrides: list[s
             code = os.waitstatus_to_exitcode(status)
             finished = code == 0
             if not finished:
-                told["signals"] += 1
-                told["saved"] += code == EXITS[number] and (run / LAST).exists()
+                result["signals"] += 1
+                result["saved"] += code == EXITS[number] and (run / LAST).exists()
                 slowest = max(slowest, time.monotonic() - sent)
                 if code not in (EXITS[number], -number):  # -number: before training had begun
-                    told["wrong"].append(code)
-            told["unreadable"] += unreadable(run)
-        told["differ"] += differences(root / "whole", run)
-        told["runs"] += 1
-    return told | {"slowest": round(slowest, 2)}
+                    result["wrong"].append(code)
+            result["unreadable"] += unreadable(run)
+        result["differ"] += differences(root / "whole", run)
+        result["runs"] += 1
+    return result | {"slowest": round(slowest, 2)}
 
 
 if __name__ == "__main__":

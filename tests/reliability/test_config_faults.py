@@ -1,4 +1,4 @@
-"""Every key of every shipped configuration damaged in turn, and thirty edits between a save and its resume."""
+"""Damages every key of every recipe, one at a time, and makes thirty edits between a save and its resume."""
 
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def test_no_damaged_key_of_a_shipped_configuration_is_accepted(path, tmp_path, r
 
 
 def test_settings_that_do_not_fit_together_are_refused_with_their_line(tmp_path):
-    for text, told in (
+    for text, message in (
         ("{kind: cnn1d, widths: [8, 8], strides: [2]}", "2 widths and 1 strides"),
         ("{kind: cnn2d, widths: [8, 0]}", "greater than or equal to 1"),
         ("{kind: cnn2d, stem_stride: [0, 1]}", "greater than or equal to 1"),
@@ -99,7 +99,7 @@ def test_settings_that_do_not_fit_together_are_refused_with_their_line(tmp_path)
     ):
         path = tmp_path / "c.yaml"
         path.write_text(f"data: {{root: x}}\nmodel: {text}\n")
-        with pytest.raises(ConfigError, match=rf"c\.yaml:2: .*{told}"):
+        with pytest.raises(ConfigError, match=rf"c\.yaml:2: .*{message}"):
             load_config(path)
     path.write_text("data: {root: x}\nmodel: {kind: mlp}\noptim: {betas: [0.9, 1.5]}\n")
     with pytest.raises(ConfigError, match=r"c\.yaml:3: optim\.betas\.1"):

@@ -90,7 +90,7 @@ print(json.dumps({"levels": told, "inodes": inodes, "trained": trained}))
 
 
 @pytest.fixture
-def told(tiny_config, tmp_path):
+def results(tiny_config, tmp_path):
     tiny_config()
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("mounting a small disk needs root and unshare")
@@ -108,8 +108,10 @@ def told(tiny_config, tmp_path):
     return json.loads(done.stdout.splitlines()[-1]), str(disk), done.stdout
 
 
-def test_a_full_disk_keeps_the_checkpoint_leaves_no_litter_and_says_where_and_how_much(told, record_figure):
-    figures, disk, said = told
+def test_a_full_disk_keeps_the_checkpoint_leaves_no_temporary_file_and_reports_path_and_free_space(
+    results, record_figure
+):
+    figures, disk, output = results
     failed = [level for level in figures["levels"] if level["message"]]
     assert 3 <= len(failed) < 20
     for level in figures["levels"]:
@@ -119,7 +121,7 @@ def test_a_full_disk_keeps_the_checkpoint_leaves_no_litter_and_says_where_and_ho
     assert "No space left" in figures["inodes"]["message"]
     assert figures["inodes"]["value"] == 0 and figures["inodes"]["litter"] == []
     # And a run that fills the disk ends with one line and whole checkpoints.
-    assert disk in figures["trained"]["message"] and "MB free" in figures["trained"]["message"], said[-500:]
+    assert disk in figures["trained"]["message"] and "MB free" in figures["trained"]["message"], output[-500:]
     assert "\n" not in figures["trained"]["message"]
     assert figures["trained"]["whole"] and not figures["trained"]["litter"]
     record_figure(

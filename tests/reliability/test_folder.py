@@ -1,4 +1,4 @@
-"""The run folder under faults: damaged files, full disks, locks, places that cannot be written."""
+"""The run folder under faults: damaged files, full disks, locks, folders that cannot be written."""
 
 import errno
 import json
@@ -59,7 +59,7 @@ def test_a_damaged_checkpoint_falls_back_one_with_a_warning_and_ends_in_the_same
     assert differences(whole, run) == []
 
 
-def test_a_damaged_checkpoint_never_replaces_the_one_that_reads(trained, monkeypatch):
+def test_a_damaged_checkpoint_never_replaces_a_readable_one(trained, monkeypatch):
     spoil(trained / "run" / LAST)
     before = (trained / "run" / PREVIOUS).read_bytes()
 
@@ -163,7 +163,7 @@ def test_a_file_system_without_links_keeps_both_all_the_same(tmp_path, monkeypat
     assert float(checkpoint.load(tmp_path / PREVIOUS).tensors["x"]) == 1
 
 
-def test_a_save_interrupted_between_its_renames_leaves_no_litter_next_time(tmp_path, monkeypatch):
+def test_a_save_interrupted_between_its_renames_leaves_no_temporary_file_next_time(tmp_path, monkeypatch):
     path, keep = tmp_path / LAST, tmp_path / PREVIOUS
     files.write_atomically(path, b"one", keep)
     monkeypatch.setattr(files.os, "replace", _fail_for(LAST, os.replace))
@@ -180,7 +180,7 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
     (tmp_path / ".last.safetensors.123.tmp").touch()
     (tmp_path / "notes.tmp").touch()
     with lock_run_folder(tmp_path):
-        assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "notes.tmp"]
+        assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", ".owner", "notes.tmp"]
 
 
 def test_metrics_survive_lines_that_are_none_of_theirs(tmp_path):

@@ -27,10 +27,10 @@ def kill(config: Path, folder: Path, kills: int, seed: int) -> dict:
     return json.loads(done.stdout)
 
 
-def check(told: dict, kills: int) -> None:
-    assert told["kills"] == kills, told
+def check(result: dict, kills: int) -> None:
+    assert result["kills"] == kills, result
     counts = ("lost", "unreadable", "failed", "differ", "litter")
-    assert not any(told[key] for key in counts), told
+    assert not any(result[key] for key in counts), result
 
 
 def test_a_killed_run_resumes_to_the_same_bits(tiny_config, tmp_path):
@@ -41,12 +41,11 @@ def test_a_killed_run_resumes_to_the_same_bits(tiny_config, tmp_path):
 @pytest.mark.long
 def test_two_hundred_kills_lose_nothing(tiny_config, tmp_path, record_figure):
     tiny_config()
-    told = kill(tmp_path / "tiny.yaml", tmp_path, 200, 1)
-    counts = (
-        f"{told['lost']} lost and {told['unreadable']} unreadable checkpoints, {len(told['differ'])} differing tensors"
-    )
-    record_figure(f"{told['kills']} SIGKILLs over {told['runs']} runs: {counts}")
-    check(told, 200)
+    result = kill(tmp_path / "tiny.yaml", tmp_path, 200, 1)
+    files = f"{result['lost']} lost and {result['unreadable']} unreadable checkpoints"
+    counts = f"{files}, {len(result['differ'])} differing tensors"
+    record_figure(f"{result['kills']} SIGKILLs over {result['runs']} runs: {counts}")
+    check(result, 200)
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""NaN and infinity planted at four places of a step, in half precision: skipped whole, told, and stopped at ten."""
+"""NaN and infinity at four points of a half-precision step: the step is skipped, and ten in a row end the run."""
 
 import pytest
 import torch
@@ -58,7 +58,7 @@ PARTS = ("model.", "optimizer.")
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_step_spoilt_anywhere_in_half_precision_leaves_no_trace(place, tiny_config, tmp_path, monkeypatch):
+def test_a_non_finite_step_in_half_precision_changes_no_weight_and_no_moment(place, tiny_config, tmp_path, monkeypatch):
     states = plant(place, lambda step: step == 1, monkeypatch)
     fit(tiny_config("train.epochs=1", "train.precision=fp16"), tmp_path / "run", progress=False)
     before, after = states
@@ -71,7 +71,7 @@ def test_a_step_spoilt_anywhere_in_half_precision_leaves_no_trace(place, tiny_co
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_ten_spoilt_steps_in_a_row_end_the_run_by_the_names_of_clips_and_the_checkpoints_stay_sound(
+def test_ten_non_finite_steps_in_a_row_end_the_run_name_clips_and_leave_finite_checkpoints(
     place, tiny_config, tmp_path, monkeypatch
 ):
     plant(place, lambda step: step >= 1000, monkeypatch)  # from the second epoch on

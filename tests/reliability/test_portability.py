@@ -1,4 +1,4 @@
-"""Training, stopping and resuming work without what only Linux has: fcntl, SIGHUP, CPU affinity, hard links, mallopt."""
+"""Runs stop and resume without what only Linux has: fcntl, SIGHUP, CPU affinity, hard links, mallopt."""
 
 import json
 import subprocess

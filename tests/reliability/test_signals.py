@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the step is finished, the run saved, the exit code told; a second one does not wait."""
+"""SIGTERM and SIGINT: the run finishes its step, saves, and exits with their code; a second signal ends it at once."""
 
 import json
 import os
@@ -58,10 +58,10 @@ def test_a_signal_in_the_middle_of_a_print_does_no_harm():
     watch = threading.Timer(20, process.kill)
     watch.start()
     process.stderr.readline()  # an empty line
-    told = process.stderr.readline()  # until now nobody has read what it prints, so it hangs in the middle of that
+    result = process.stderr.readline()  # until now nobody has read what it prints, so it hangs in the middle of that
     out, err = process.communicate(timeout=60)
     watch.cancel()
-    assert told.startswith("SIGTERM: finishing"), told + err
+    assert result.startswith("SIGTERM: finishing"), result + err
     assert process.returncode == 0 and out.endswith("done\n"), err
 
 
@@ -100,7 +100,7 @@ def test_a_signal_during_validation_is_obeyed_after_it_and_loses_nothing(tiny_co
 
 
 @pytest.mark.slow
-def test_train_exits_143_soon_after_sigterm_and_says_how_to_go_on(tiny_config, tmp_path, record_figure):
+def test_train_exits_143_soon_after_sigterm_and_prints_how_to_resume(tiny_config, tmp_path, record_figure):
     tiny_config()
     command = [sys.executable, str(ROOT / "scripts/train.py"), "--config", "tiny.yaml", *TINY, "train.epochs=500",
                "train.output=run"]  # fmt: skip
@@ -118,8 +118,8 @@ def test_train_exits_143_soon_after_sigterm_and_says_how_to_go_on(tiny_config, t
     epochs = [json.loads(text)["epoch"] for text in (tmp_path / "run" / METRICS).read_text().splitlines()]
     assert epochs == list(range(saved.metadata["progress"]["epoch"]))
     assert len(epochs) < 50  # of 500: it did not wait for the end
-    told = shlex.split(out.rpartition("go on with: ")[2])
-    process = subprocess.Popen([sys.executable, str(ROOT / told[1]), *told[2:]], stdout=subprocess.PIPE,
+    result = shlex.split(out.rpartition("go on with: ")[2])
+    process = subprocess.Popen([sys.executable, str(ROOT / result[1]), *result[2:]], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True, cwd=tmp_path)  # fmt: skip
     for line in process.stdout:
         if line.startswith(f"epoch {len(epochs) + 2:3d}/500"):
@@ -149,7 +149,7 @@ def test_a_closed_terminal_stops_a_run_that_saves(tiny_config, tmp_path):
     assert 3 <= saved["epoch"] < 500
 
 
-def test_who_ignores_a_hang_up_goes_on_ignoring_it():
+def test_an_ignored_sighup_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
         with catch_signals() as received:
@@ -164,11 +164,11 @@ def signalled(folder: Path, signals: int, seed: int) -> dict:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["signals"] == signals
-    assert not (told["wrong"] or told["unreadable"] or told["differ"]), told
-    assert told["saved"] > signals / 6
-    return told
+    result = json.loads(done.stdout)
+    assert result["signals"] == signals
+    assert not (result["wrong"] or result["unreadable"] or result["differ"]), result
+    assert result["saved"] > signals / 6
+    return result
 
 
 @pytest.mark.slow
@@ -180,8 +180,8 @@ def test_signals_at_random_moments_save_exit_by_their_number_and_lose_not_a_bit(
 @pytest.mark.long
 def test_sixty_signals_lose_not_a_bit(tiny_config, tmp_path, record_figure):
     tiny_config()
-    told = signalled(tmp_path, 60, 1)
-    record_figure(f"{told['signals']} SIGTERMs and SIGINTs over {told['runs']} runs: the same bits")
+    result = signalled(tmp_path, 60, 1)
+    record_figure(f"{result['signals']} SIGTERMs and SIGINTs over {result['runs']} runs: the same bits")
 
 
 EVALUATE = """

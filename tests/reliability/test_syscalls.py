@@ -1,4 +1,4 @@
-"""A save killed or failed at each of its system calls in turn: always the old file or the new one, never neither."""
+"""A save that is killed or fails at any of its system calls leaves the old file or the new one, whole."""
 
 import re
 import shutil

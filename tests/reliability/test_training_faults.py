@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("broken", ["SummaryWriter", "confusion_figure", "add_scalar", "flush", "close"])
-def test_tensorboard_that_fails_is_told_once_and_the_training_goes_on(
+def test_a_failure_of_tensorboard_is_reported_once_and_training_goes_on(
     broken, tiny_config, tmp_path, monkeypatch, capsys
 ):
     config = tiny_config("train.epochs=2")
@@ -87,7 +87,7 @@ def test_a_run_without_a_finite_validation_ends_in_words(tiny_config, tmp_path, 
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
-def test_out_of_memory_is_one_line_that_says_what_to_lower_and_leaves_the_state_alone(
+def test_out_of_memory_is_one_line_with_what_to_lower_and_leaves_the_saved_state_unchanged(
     error, tiny_config, tmp_path, monkeypatch
 ):
     config = tiny_config("train.epochs=3")
@@ -104,8 +104,8 @@ def test_out_of_memory_is_one_line_that_says_what_to_lower_and_leaves_the_state_
         patch.setattr("serx.training.epoch.augmented_features", exhausted)
         with pytest.raises(ConfigError) as caught:
             fit(config, tmp_path / "run", progress=False)
-    for told in ("train.batch_size=8", "longest clip 0.5 s", "Lower train.batch_size", "data.placement=stream"):
-        assert told in str(caught.value)
+    for part in ("train.batch_size=8", "longest clip 0.5 s", "Lower train.batch_size", "data.placement=stream"):
+        assert part in str(caught.value)
     assert "\n" not in str(caught.value)
     assert checkpoint.load(tmp_path / "run" / LAST).metadata["progress"]["epoch"] == 1
     fit(config, tmp_path / "run", resume=True, progress=False)

@@ -1,4 +1,4 @@
-"""Classical models in the loop: candidates are epochs, training speakers alone are heard, the checkpoint is plain."""
+"""Classical models: an epoch is a regularization strength, only training speakers count, checkpoints hold tensors."""
 
 import json
 
@@ -106,7 +106,7 @@ def test_normaliser_and_fit_know_the_training_speakers_alone(classical_config, t
     swapped = ("data.test_speakers=[3, 4]", "data.valid_speakers=[5, 6]")
     fit(classical_config("logistic_regression", *swapped), tmp_path / "b", progress=False)
     one, two = (checkpoint.load(tmp_path / name / LAST).group("model") for name in "ab")
-    assert {"normalizer.mean", "backbone.weight"} <= one.keys()
+    assert {"normalizer.mean", "backbone.members.0.weight"} <= one.keys()
     for name in one:
         assert torch.equal(one[name], two[name]), name
 
@@ -115,11 +115,11 @@ def test_support_vectors_of_a_wrong_shape_are_refused_by_name(classical_config, 
     fit(classical_config("svm"), tmp_path / "run", progress=False)
     predictor = Predictor.load(tmp_path / "run" / BEST, CPU)
     good = checkpoint.load_run_checkpoint(tmp_path / "run" / BEST).group("model")
-    support = good["backbone.kernel.support"]
+    support = good["backbone.members.0.kernel.support"]
     assert 0 < len(support) <= 24
     for bad in (support[0], support[:, :-1], support.double(), support[:-1]):
         with pytest.raises(CheckpointError, match="support|weight"):
-            fill(predictor.recognizer, {**good, "backbone.kernel.support": bad}, "model")
+            fill(predictor.recognizer, {**good, "backbone.members.0.kernel.support": bad}, "model")
     fill(predictor.recognizer, good, "model")
 
 

@@ -49,7 +49,7 @@ def test_offsets_are_the_logarithms_of_the_shares_in_which_classes_are_drawn():
     np.testing.assert_allclose(logit_offsets(evenly, TRUTH, ONE_CORPUS, 3).numpy(), np.log([1 / 3] * 3), rtol=1e-6)
 
 
-def test_what_cannot_be_told_apart_is_held_equally_likely_where_the_loss_knows_the_shares():
+def test_logit_adjustment_makes_classes_that_cannot_be_distinguished_equally_likely():
     truth = F.one_hot(torch.from_numpy(TRUTH), 3).float()
     found = {}
     for adjustment in (0.0, 1.0):

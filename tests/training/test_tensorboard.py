@@ -1,4 +1,4 @@
-"""What TensorBoard is shown at the end is what the best checkpoint says of the validation clips, and never fatal."""
+"""TensorBoard shows the best checkpoint's predictions of the validation clips; a fault in it stops no training."""
 
 import csv
 
@@ -31,7 +31,7 @@ def ended(tiny_config, tmp_path):
     return config, outcome, predictions
 
 
-def test_the_projector_has_every_validation_clip_with_what_the_best_checkpoint_says(ended, tmp_path):
+def test_the_projector_has_the_best_checkpoints_prediction_of_every_validation_clip(ended, tmp_path):
     _, outcome, predictions = ended
     [folder] = (tmp_path / "run").glob("0*/valid")
     assert int(folder.parent.name) == outcome.best["epoch"] + 1
@@ -44,29 +44,29 @@ def test_the_projector_has_every_validation_clip_with_what_the_best_checkpoint_s
     ):
         assert row["speaker"] == speaker_id and path.endswith(row["file"]) and row["corpus"] == "ravdess"
         assert row["emotion"] == predictions.labels[target] and row["sex"] in ("male", "female")
-    assert [row["told"] for row in rows] == [predictions.labels[i] for i in predictions.probabilities.argmax(1)]
+    assert [row["prediction"] for row in rows] == [predictions.labels[i] for i in predictions.probabilities.argmax(1)]
 
 
-def test_the_most_confident_mistakes_come_first_and_can_be_heard(ended, tmp_path):
+def test_the_most_confident_mistakes_come_first_with_their_audio(ended, tmp_path):
     config, outcome, predictions = ended
     dataset = load_dataset(config.data, progress=False)
     clips = np.asarray(split_dataset(dataset, config.data, progress=False).valid)
     run = TrainingState(config, dataset.labels, CPU, pretrained=False)
     run.start_average()
-    told = validation_view(run, tmp_path / "run" / BEST, make_batch_source(dataset.audio_cache, CPU), dataset, clips)
+    view = validation_view(run, tmp_path / "run" / BEST, make_batch_source(dataset.audio_cache, CPU), dataset, clips)
     guesses, min_confidence = predictions.probabilities.argmax(1), predictions.probabilities.max(1)
     wrong = np.flatnonzero(guesses != predictions.targets)
-    assert 0 < len(told.mistakes) == min(MISTAKES, len(wrong))
-    expected = wrong[np.argsort(-min_confidence[wrong], kind="stable")][: len(told.mistakes)]
-    for mistake, i in zip(told.mistakes, expected, strict=True):
+    assert 0 < len(view.mistakes) == min(MISTAKES, len(wrong))
+    expected = wrong[np.argsort(-min_confidence[wrong], kind="stable")][: len(view.mistakes)]
+    for mistake, i in zip(view.mistakes, expected, strict=True):
         truth, guess = predictions.labels[predictions.targets[i]], predictions.labels[guesses[i]]
-        assert mistake.name.endswith(f": {truth}, told {guess} {100 * min_confidence[i]:.0f} %")
+        assert mistake.title.endswith(f": {truth}, predicted {guess} {100 * min_confidence[i]:.0f} %")
         np.testing.assert_allclose(mistake.sound * 32768, dataset.audio_cache.clip(int(clips[i])), atol=1e-3)
         assert mistake.picture.shape[0] == 24
     events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0, "audio": 0})
     tags = events.Reload().Tags()
     for kind in ("images", "audio"):
-        assert sum(tag.startswith("mistakes/") for tag in tags[kind]) == len(told.mistakes)
+        assert sum(tag.startswith("mistakes/") for tag in tags[kind]) == len(view.mistakes)
     assert [event.step for event in events.Images("mistakes/0")] == [outcome.best["epoch"] + 1]
 
 
@@ -90,20 +90,20 @@ def test_a_fault_in_the_view_stops_no_training(tiny_config, tmp_path, monkeypatc
     def broken(*_):
         raise RuntimeError("no memory for that")
 
-    monkeypatch.setattr(loop, "close", broken)
+    monkeypatch.setattr(loop, "validation_view", broken)
     outcome = fit(tiny_config("train.epochs=1"), tmp_path / "run", progress=False)
     assert outcome.best and checkpoint.load(tmp_path / "run" / BEST)
     assert "warning: TensorBoard stops here (RuntimeError: no memory for that)" in capsys.readouterr().out
 
 
-def test_where_nobody_validates_nothing_is_shown(tiny_config, tmp_path):
+def test_without_validation_no_predictions_are_shown(tiny_config, tmp_path):
     nobody = ("data.valid_speakers=[]", "data.valid_fraction=0", "train.select=last")
     fit(tiny_config(*nobody, "train.epochs=1"), tmp_path / "run", progress=False)
     assert not list((tmp_path / "run").glob("**/tensors.tsv"))
 
 
 @pytest.mark.pictures
-def test_a_clip_is_drawn_over_the_seconds_that_it_sounds(monkeypatch):
+def test_the_time_axis_of_a_spectrogram_is_the_clips_duration(monkeypatch):
     drawn = []
 
     def draw(features, title, seconds):

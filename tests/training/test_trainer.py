@@ -54,7 +54,7 @@ def test_a_run_learns_what_can_be_learnt(tiny_config, tmp_path):
 
 
 @pytest.mark.parametrize("tune", ["frozen", "full", None])
-def test_a_run_tells_its_parameters_and_how_many_of_them_learn(
+def test_the_header_of_a_run_prints_its_parameters_and_how_many_are_trainable(
     tune, tiny_config, tmp_path, monkeypatch, small_encoders, capsys
 ):
     monkeypatch.setattr("serx.models.speech_encoder.pretrained_encoder", lambda bundle, weights: empty_encoder(bundle))
@@ -262,7 +262,7 @@ def test_two_runs_cannot_share_a_folder(tiny_config, tmp_path):
         fit(tiny_config(), tmp_path / "run", progress=False)
 
 
-def test_a_folder_with_a_run_is_not_overwritten_unasked(tiny_config, tmp_path):
+def test_a_folder_with_a_run_is_not_overwritten_without_a_flag(tiny_config, tmp_path):
     fit(tiny_config("train.epochs=1"), tmp_path / "run", progress=False)
     with pytest.raises(ConfigError, match="--resume"):
         choose_run_folder(str(tmp_path / "run"), "tiny", resume=False)
@@ -296,7 +296,7 @@ NOBODY = (
 )
 
 
-def test_where_nobody_validates_the_last_epoch_is_kept_at_the_temperature_asked_for(tiny_config, tmp_path):
+def test_without_validation_the_last_epoch_is_kept_with_the_configured_temperature(tiny_config, tmp_path):
     config = tiny_config(*NOBODY, "train.temperature=0.8")
     outcome = fit(config, tmp_path / "run", progress=False)
     records = lines(tmp_path / "run")
