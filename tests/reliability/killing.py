@@ -21,7 +21,7 @@ import torch._dynamo  # an optimizer imports it when it is made: seconds, for ea
 from serx import checkpoint
 from serx.config.loader import Config, load_config
 from serx.training import tensorboard as tracking
-from serx.training.run_folder import BEST, LAST, METRICS, PREVIOUS
+from serx.training.run_folder import BEST, LAST, METRICS, OWNER, PREVIOUS
 from serx.training.trainer import fit
 from tests.conftest import blank
 
@@ -103,11 +103,15 @@ def main(config_path: str, folder: str, kills: int, seed: int, overrides: list[s
 
 
 def wait_for_lock(run: Path, child: int) -> None:
-    """Until the child has begun to use the folder: most kills should hit training, not what comes before."""
-    until = time.monotonic() + 10
-    while time.monotonic() < until:
-        if (run / ".lock").exists() and (run / ".lock").read_text() == str(child):
-            return
+    """Returns when the child holds the run folder, so that most kills hit training and not what comes before.
+
+    Raises:
+        TimeoutError: the child has not locked the folder within a minute.
+    """
+    owner, until = run / OWNER, time.monotonic() + 60
+    while not (owner.exists() and owner.read_text().startswith(f"{child} ")):
+        if time.monotonic() > until:
+            raise TimeoutError(f"{owner}: process {child} has not locked the folder")
         time.sleep(0.002)
 
 
