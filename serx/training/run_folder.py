@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -56,10 +57,12 @@ def holds_run(folder: Path) -> bool:
 
 
 def remove_run(folder: Path) -> None:
-    """Deletes the checkpoints, metrics and event files of a run. The caller must hold the lock of the folder."""
-    for pattern in (LAST, PREVIOUS, BEST, METRICS, "*.damaged", "events.out.tfevents.*"):
+    """Deletes the checkpoints, metrics and TensorBoard files of a run. The caller must hold the lock of the folder."""
+    for pattern in (LAST, PREVIOUS, BEST, METRICS, "*.damaged", "events.out.tfevents.*", "projector_config.pbtxt"):
         for path in folder.glob(pattern):
             path.unlink()
+    for epoch in {path.parents[1] for path in folder.glob("[0-9]*/*/tensors.tsv")}:  # of TensorBoard's projector
+        shutil.rmtree(epoch)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Runs stop and resume without what only Linux has: fcntl, SIGHUP, CPU affinity, hard links, mallopt."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import serx
 from serx.errors import RunInUseError
 from serx.training.run_folder import lock_run_folder
 from tests.conftest import TINY
@@ -75,6 +77,59 @@ def test_a_run_stops_and_resumes_on_a_system_without_the_calls_of_linux(tiny_con
     assert result["cpus"] >= 1
     assert (result["stopped_by"], result["epochs"]) == (15, 3)
     assert result["files"] == ["best.safetensors", "last.safetensors", "previous.safetensors"]
+
+
+UNIX_MODULES = {"fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+UNIX_NAMES = {
+    "os": {"chown", "fork", "forkpty", "geteuid", "getpgid", "getuid", "killpg", "mkfifo", "nice", "sched_getaffinity",
+           "sched_setaffinity", "setsid", "statvfs", "uname", "wait"},
+    "signal": {"SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGQUIT", "SIGUSR1", "SIGUSR2", "alarm", "pause",
+               "setitimer"},
+}  # fmt: skip
+
+
+def unix_only(node: ast.AST, available: frozenset[str] = frozenset()) -> list[str]:
+    """What a program uses that Windows lacks. Names within `if hasattr(os, "name")` are `available`."""
+    if isinstance(node, ast.If):
+        checked = {
+            call.args[1].value
+            for call in ast.walk(node.test)
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "hasattr"
+        }
+        inside = [name for child in node.body for name in unix_only(child, available | checked)]
+        return inside + [name for child in (node.test, *node.orelse) for name in unix_only(child, available)]
+    found: list[str] = []
+    if isinstance(node, ast.Import):
+        found = [alias.name for alias in node.names if alias.name in UNIX_MODULES]
+    elif isinstance(node, ast.ImportFrom):
+        names = {alias.name for alias in node.names}
+        found = [node.module] if node.module in UNIX_MODULES else sorted(names & UNIX_NAMES.get(node.module, set()))
+    elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        found = [node.attr] if node.attr in UNIX_NAMES.get(node.value.id, set()) - available else []
+    return found + [name for child in ast.iter_child_nodes(node) for name in unix_only(child, available)]
+
+
+def test_the_package_uses_nothing_that_windows_lacks_without_asking_for_it():
+    sources = sorted(Path(serx.__file__).parent.rglob("*.py"))
+    used = {path.name: unix_only(ast.parse(path.read_text())) for path in sources}
+    assert len(sources) > 50
+    assert not {name: found for name, found in used.items() if found}
+
+
+@pytest.mark.parametrize(
+    ("program", "found"),
+    [
+        ("import fcntl", ["fcntl"]),
+        ("def f():\n    from resource import getrusage", ["resource"]),
+        ("from os import fork, getpid", ["fork"]),
+        ("os.kill(os.getpid(), signal.SIGHUP)", ["SIGHUP"]),
+        ("if hasattr(os, 'sched_getaffinity'):\n    os.sched_getaffinity(0)", []),
+        ("if hasattr(os, 'fork'):\n    os.fork()\nelse:\n    os.fork()", ["fork"]),
+        ("getattr(signal, 'SIGHUP', None)", []),
+    ],
+)
+def test_what_windows_lacks_is_found_in_a_program(program, found):
+    assert unix_only(ast.parse(program)) == found
 
 
 HOLD = """

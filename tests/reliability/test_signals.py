@@ -118,9 +118,9 @@ def test_train_exits_143_soon_after_sigterm_and_prints_how_to_resume(tiny_config
     epochs = [json.loads(text)["epoch"] for text in (tmp_path / "run" / METRICS).read_text().splitlines()]
     assert epochs == list(range(saved.metadata["progress"]["epoch"]))
     assert len(epochs) < 50  # of 500: it did not wait for the end
-    result = shlex.split(out.rpartition("go on with: ")[2])
-    process = subprocess.Popen([sys.executable, str(ROOT / result[1]), *result[2:]], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, cwd=tmp_path)  # fmt: skip
+    printed = shlex.split(out.rpartition("continue with: ")[2])
+    resume = [*command[:2], *printed[printed.index("--config") :]]  # whether it was called as a script or as a command
+    process = subprocess.Popen(resume, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     for line in process.stdout:
         if line.startswith(f"epoch {len(epochs) + 2:3d}/500"):
             break

@@ -15,6 +15,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import serx
 from serx import checkpoint
 from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import ConfigError, DataError, DivergedError, RunInUseError
@@ -23,7 +24,7 @@ from serx.models.encoders import empty_encoder
 from serx.training import epoch
 from serx.training.console import print_run_header
 from serx.training.losses import class_weights
-from serx.training.run_folder import BEST, LAST, METRICS, choose_run_folder, lock_run_folder
+from serx.training.run_folder import BEST, LAST, METRICS, PREVIOUS, choose_run_folder, lock_run_folder
 from serx.training.state import TrainingState
 from serx.training.trainer import Trainer, fit
 from tests.conftest import TINY
@@ -270,6 +271,54 @@ def test_a_folder_with_a_run_is_not_overwritten_without_a_flag(tiny_config, tmp_
         choose_run_folder(str(tmp_path / "other"), "tiny", resume=True)
 
 
+def content(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file in a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("train", [fit, serx.fit], ids=("serx.training.fit", "serx.fit"))
+def test_fit_refuses_a_folder_that_holds_a_run_and_changes_no_file_in_it(train, tiny_config, tmp_path):
+    folder = tmp_path / "run"
+    train(tiny_config("train.epochs=1"), folder, progress=False)
+    (folder / LAST).unlink()  # `previous` alone is a run as well
+    (folder / BEST).rename(folder / PREVIOUS)
+    before = content(folder)
+    for config, given in (
+        (tiny_config("train.epochs=2"), folder),
+        (tiny_config("train.epochs=2", f"train.output={folder}"), None),
+    ):
+        with pytest.raises(ConfigError, match=r"run already holds a run; add --resume, or name another folder"):
+            train(config, given, progress=False)
+    assert content(folder) == before
+
+
+def test_fit_with_overwrite_replaces_the_run_and_only_the_run(tiny_config, tmp_path):
+    folder = tmp_path / "run"
+    fit(tiny_config("train.epochs=3", "train.seed=1"), folder, progress=False)
+    old_events = set(folder.glob("events.out.tfevents.*"))
+    (folder / "notes.txt").write_text("mine")
+    (folder / "00007").mkdir()
+    (folder / "00007" / "notes.txt").write_text("mine too")
+    again = serx.fit(tiny_config("train.epochs=1"), folder, progress=False, overwrite=True)
+    fit(tiny_config("train.epochs=1"), tmp_path / "fresh", progress=False)
+    same_state(tmp_path / "fresh", folder)
+    assert lines(folder) == lines(tmp_path / "fresh")
+    assert again.best["epoch"] == 0 and not (folder / PREVIOUS).exists()
+    assert old_events and not old_events & set(folder.glob("events.out.tfevents.*"))
+    assert content(folder).keys() - {"notes.txt", "00007/notes.txt"} == {".lock", ".owner", "config.yaml"} | {
+        "best.safetensors", "last.safetensors", "metrics.jsonl", "projector_config.pbtxt", "00001/valid/metadata.tsv",
+        "00001/valid/tensors.tsv", *(path.name for path in folder.glob("events.out.tfevents.*")),
+    }  # fmt: skip
+
+
+def test_overwriting_a_run_that_another_process_trains_is_refused(tiny_config, tmp_path):
+    fit(tiny_config("train.epochs=1"), tmp_path / "run", progress=False)
+    before = content(tmp_path / "run")
+    with lock_run_folder(tmp_path / "run"), pytest.raises(RunInUseError):
+        fit(tiny_config(), tmp_path / "run", progress=False, overwrite=True)
+    assert content(tmp_path / "run") == before
+
+
 def test_resuming_without_an_output_takes_the_run_saved_last_whatever_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     saved = {"z/last": 10, "20260101-120000/last": 30, "20260101-120000/previous": 20, "b/last": 25, "c/previous": 40}
@@ -287,7 +336,7 @@ def test_resuming_without_an_output_takes_the_run_saved_last_whatever_its_name(t
         choose_run_folder(None, "tiny", resume=True)
 
 
-NOBODY = (
+NO_VALIDATION = (
     "data.protocol=holdout",
     "data.test_speakers=[]",
     "data.valid_speakers=[]",
@@ -297,7 +346,7 @@ NOBODY = (
 
 
 def test_without_validation_the_last_epoch_is_kept_with_the_configured_temperature(tiny_config, tmp_path):
-    config = tiny_config(*NOBODY, "train.temperature=0.8")
+    config = tiny_config(*NO_VALIDATION, "train.temperature=0.8")
     outcome = fit(config, tmp_path / "run", progress=False)
     records = lines(tmp_path / "run")
     assert [r["valid"] for r in records] == [None] * 3 and outcome.best["epoch"] == 2
@@ -322,7 +371,7 @@ def test_a_manifest_without_validation_rows_trains_all_where_the_last_epoch_is_k
     manifest = tmp_path / "clips.csv"
     manifest.write_text("\n".join(rows))
     manifested = (f"data.root={manifest}", "data.protocol=manifest", "data.test_speakers=[]", "data.valid_speakers=[]")
-    with pytest.raises(ConfigError, match=r"train\.select is uar, but nobody validates"):
+    with pytest.raises(ConfigError, match=r"train\.select is uar, but there is no validation"):
         fit(tiny_config(*manifested, "data.valid_fraction=0"), tmp_path / "refused", progress=False)
     config = tiny_config(*manifested, "data.valid_fraction=0", "train.select=last", "train.epochs=1")
     assert fit(config, tmp_path / "run", progress=False).best["valid"] is None
