@@ -9,6 +9,10 @@ from serx.config.loader import load_config
 from serx.training.trainer import fit
 from tests.conftest import TINY
 
+# Programs that tests start in processes of their own. `--doctest-modules` would import them here, where fuzzing.py
+# instruments all of serx, or fails without atheris.
+collect_ignore = ["figures.py", "fuzzing.py", "killing.py", "mutating.py", "signalling.py"]
+
 
 @pytest.fixture(scope="session")
 def _trained(tiny_root, tmp_path_factory) -> Path:
