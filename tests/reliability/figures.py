@@ -1,6 +1,6 @@
-"""Prove every promise of docs/reliability.md once more, at length, and write what came out into its table.
+"""Runs the tests of every promise of docs/reliability.md, long ones too, and writes the results into its table.
 
-python -m tests.reliability.figures          (make test-long)
+python -m tests.reliability.figures [NUMBER ...]          (make test-long)
 """
 
 import json
@@ -39,31 +39,32 @@ def prove(selection: list[str]) -> dict[str, object]:
     with tempfile.NamedTemporaryFile("r", suffix=".txt") as counts_file:
         environment = {**os.environ, "SERX_FIGURES": counts_file.name, "SERX_FUZZ": "5000", "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "pytest", "-m", "long or not long", *selection]
-        begun = time.monotonic()
+        began = time.monotonic()
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         figures = counts_file.read().splitlines()
     counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)}
     if done.returncode:
         print(done.stdout[-3000:], file=sys.stderr)
     return {"command": "pytest -m 'long or not long' " + " ".join(f"'{s}'" if " " in s else s for s in selection),
-            "day": time.strftime("%Y-%m-%d"), "seconds": round(time.monotonic() - begun), "figures": figures,
+            "day": time.strftime("%Y-%m-%d"), "seconds": round(time.monotonic() - began), "figures": figures,
             **counts, "held": done.returncode == 0}  # fmt: skip
 
 
 def table(record: dict[str, dict]) -> str:
     """The figures as a table of Markdown."""
     lines = ["| | held | tests | counted | last proved |", "|---|---|---|---|---|"]
-    for number, each in record.items():
-        tests = f"{each.get('passed', 0)} passed" + "".join(
-            f", {each[word]} {word}" for word in ("failed", "error", "skipped") if each.get(word)
+    for number, proof in record.items():
+        tests = f"{proof.get('passed', 0)} passed" + "".join(
+            f", {proof[word]} {word}" for word in ("failed", "error", "skipped") if proof.get(word)
         )
-        held = "yes" if each["held"] else "**NO**"
-        counted = "; ".join(each["figures"]) or "-"
-        lines.append(f"| {number} | {held} | {tests} | {counted} | {each['day']}, {each['seconds']} s |")
+        held = "yes" if proof["held"] else "**NO**"
+        counted = "; ".join(proof["figures"]) or "-"
+        lines.append(f"| {number} | {held} | {tests} | {counted} | {proof['day']}, {proof['seconds']} s |")
     return "\n".join(lines)
 
 
 def main(chosen: list[int]) -> bool:
+    """Proves the promises with these numbers; returns whether all promises held when they were last proved."""
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     for number in chosen:
         record[str(number)] = prove(PROMISES[number])
@@ -74,7 +75,7 @@ def main(chosen: list[int]) -> bool:
     start, end = "<!-- figures -->\n", "<!-- end of figures -->"
     before, after = page.split(start)[0], page.split(end)[1]
     PAGE.write_text(before + start + table(record) + "\n" + end + after)
-    return all(each["held"] for each in record.values())
+    return all(proof["held"] for proof in record.values())
 
 
 if __name__ == "__main__":

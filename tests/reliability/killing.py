@@ -1,8 +1,8 @@
-"""Train, be killed with SIGKILL, resume, be killed again: how the runs so treated compare with one left alone.
+"""Kills a training run with SIGKILL and resumes it, again and again, and compares the result with an undisturbed run.
 
     python -m tests.reliability.killing CONFIG FOLDER KILLS SEED [section.key=value ...]
 
-prints one JSON object. Children are forked from a process that has imported everything and trained nothing, so that a
+prints one JSON object. Each run is forked from a process that has imported everything and trained nothing, so that a
 kill costs a tenth of a second and not the start of an interpreter.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo  # an optimizer imports it when it is made: seconds, for each child
+import torch._dynamo  # making an optimizer imports it, which would take seconds in each child
 
 from serx import checkpoint
 from serx.config.loader import Config, load_config
@@ -27,7 +27,7 @@ from tests.conftest import blank
 
 
 def train_in_child(config: Config, folder: Path) -> int:
-    """Forks; the child trains, or resumes, and leaves with 0. Returns its number."""
+    """Forks; the child trains or resumes, and exits with 0. Returns its process id."""
     child = os.fork()
     if child:
         return child
@@ -40,16 +40,16 @@ def train_in_child(config: Config, folder: Path) -> int:
     os._exit(0)
 
 
-def differences(one: Path, two: Path) -> list[str]:
-    """What is not the same bit for bit in two finished runs."""
+def differences(first: Path, second: Path) -> list[str]:
+    """The names of everything that differs between two finished runs: tensors, progress, metrics."""
     found = []
     for name in (LAST, BEST):
-        a, b = checkpoint.load(one / name), checkpoint.load(two / name)
+        a, b = checkpoint.load(first / name), checkpoint.load(second / name)
         found += [f"{name}: {key}" for key in a.tensors.keys() ^ b.tensors.keys()]
         found += [f"{name}: {key}" for key in a.tensors.keys() & b.tensors.keys() if not _same(a, b, key)]
         if a.metadata["progress"] != b.metadata["progress"]:
             found.append(f"{name}: progress")
-    if records(one) != records(two):
+    if records(first) != records(second):
         found.append(METRICS)
     return found
 
@@ -59,19 +59,19 @@ def _same(a: checkpoint.Checkpoint, b: checkpoint.Checkpoint, key: str) -> bool:
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    """The epochs of a run, without what depends on the clock."""
+    """The lines of `metrics.jsonl` without the speed, which depends on the clock."""
     lines = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
     return [{key: value for key, value in line.items() if key != "clips_per_second"} for line in lines]
 
 
 def main(config_path: str, folder: str, kills: int, seed: int, overrides: list[str]) -> dict[str, Any]:
-    """Kills until `kills` have hit, over as many runs as that takes, and lets each run finish after its last kill."""
+    """Kills `kills` running processes, in as many runs as that takes. Each run is resumed until it finishes."""
     config, root, choose = load_config(config_path, overrides), Path(folder), random.Random(seed)
     torch.set_num_threads(1)
-    tracking.picture = blank  # drawing clips would be half of the run: what comes should come while it trains
-    begun = time.monotonic()
+    tracking.picture = blank  # drawing clips would take half of the run, and kills should hit training
+    began = time.monotonic()
     _, status = os.waitpid(train_in_child(config, root / "whole"), 0)
-    alone = time.monotonic() - begun
+    seconds = time.monotonic() - began
     result: dict[str, Any] = {
         "kills": 0,
         "runs": 0,
@@ -84,22 +84,22 @@ def main(config_path: str, folder: str, kills: int, seed: int, overrides: list[s
         run = root / f"run{result['runs']}"
         finished = False
         while not finished:
-            had = (run / LAST).exists()
+            had_save = (run / LAST).exists()
             child = train_in_child(config, run)
             if result["kills"] < kills:
                 wait_for_lock(run, child)
-                time.sleep(choose.uniform(0, 0.8 * alone))
+                time.sleep(choose.uniform(0, 0.8 * seconds))
                 os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
             finished = os.WIFEXITED(status)
             result["kills"] += not finished
             result["failed"] += finished and os.WEXITSTATUS(status) != 0
-            result["lost"] += had and not (run / LAST).exists()
+            result["lost"] += had_save and not (run / LAST).exists()
             result["unreadable"] += unreadable(run)
         result["differ"] += differences(root / "whole", run)
         result["litter"] = [path.name for path in run.glob(".*.tmp")]
         result["runs"] += 1
-    return result | {"seconds": round(time.monotonic() - begun, 1)}
+    return result | {"seconds": round(time.monotonic() - began, 1)}
 
 
 def wait_for_lock(run: Path, child: int) -> None:
@@ -116,7 +116,7 @@ def wait_for_lock(run: Path, child: int) -> None:
 
 
 def unreadable(run: Path) -> int:
-    """How many of the run's checkpoints cannot be read."""
+    """The number of checkpoints of a run that cannot be read."""
     bad = 0
     for path in run.glob("*.safetensors"):
         try:

@@ -1,8 +1,8 @@
-"""Send SIGTERM and SIGINT to a training run at random moments, resume it, and compare with one left alone.
+"""Sends SIGTERM and SIGINT to a run at random moments, resumes it, and compares it with an undisturbed run.
 
     python -m tests.reliability.signalling CONFIG FOLDER SIGNALS SEED [section.key=value ...]
 
-prints one JSON object. As in `killing.py`, children are forked from a process that has imported everything.
+prints one JSON object. As in `killing.py`, each run is forked from a process that has imported everything.
 """
 
 import json
@@ -27,7 +27,7 @@ EXITS = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
 
 def train_in_child(config: Config, folder: Path) -> int:
-    """Forks; the child trains, or resumes, and exits as `scripts/train.py` does."""
+    """Forks; the child trains or resumes, and exits with the codes of `serx train`. Returns its process id."""
     child = os.fork()
     if child:
         return child
@@ -44,13 +44,13 @@ def train_in_child(config: Config, folder: Path) -> int:
 
 
 def main(config_path: str, folder: str, count: int, seed: int, overrides: list[str]) -> dict[str, Any]:
-    """Signals until `count` have ended a process, over as many runs as that takes; each is then let to finish."""
+    """Ends `count` processes with signals, in as many runs as that takes. Each run is resumed until it finishes."""
     config, root, choose = load_config(config_path, overrides), Path(folder), random.Random(seed)
     torch.set_num_threads(1)
-    tracking.picture = blank  # drawing clips would be half of the run: what comes should come while it trains
-    begun = time.monotonic()
+    tracking.picture = blank  # drawing clips would take half of the run, and signals should hit training
+    began = time.monotonic()
     os.waitpid(train_in_child(config, root / "whole"), 0)
-    alone = time.monotonic() - begun
+    seconds = time.monotonic() - began
     result: dict[str, Any] = {"signals": 0, "runs": 0, "saved": 0, "wrong": [], "unreadable": 0, "differ": []}
     slowest = 0.0
     while result["signals"] < count:
@@ -60,7 +60,7 @@ def main(config_path: str, folder: str, count: int, seed: int, overrides: list[s
             number = (signal.SIGTERM, signal.SIGINT)[result["signals"] % 2]
             if result["signals"] < count:
                 wait_for_lock(run, child)
-                time.sleep(choose.uniform(0, 0.8 * alone))
+                time.sleep(choose.uniform(0, 0.8 * seconds))
                 os.kill(child, number)
             sent = time.monotonic()
             _, status = os.waitpid(child, 0)

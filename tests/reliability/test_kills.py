@@ -1,4 +1,4 @@
-"""SIGKILL at any moment: nothing is lost, nothing is unreadable, and the run ends in the same bits."""
+"""SIGKILL at any moment: no checkpoint is lost or unreadable, and the resumed run ends with the same bits."""
 
 import json
 import os
@@ -53,9 +53,9 @@ def test_twenty_killed_train_scripts_resume_to_the_same_bits(tiny_config, tmp_pa
     tiny_config()
     command = [sys.executable, str(ROOT / "scripts/train.py"), "--config", str(tmp_path / "tiny.yaml"), *TINY,
                "train.epochs=6"]  # fmt: skip
-    begun = time.monotonic()
+    began = time.monotonic()
     subprocess.run([*command, f"train.output={tmp_path / 'whole'}"], check=True, capture_output=True, cwd=tmp_path)
-    alone, choose, kills = time.monotonic() - begun, random.Random(2), 0
+    seconds, choose, kills = time.monotonic() - began, random.Random(2), 0
     run = 0
     while kills < 20:
         folder, finished = tmp_path / f"run{run}", False
@@ -65,7 +65,7 @@ def test_twenty_killed_train_scripts_resume_to_the_same_bits(tiny_config, tmp_pa
                 [*command, f"train.output={folder}", *resume], cwd=tmp_path, stdout=subprocess.DEVNULL
             )
             if kills < 20:
-                time.sleep(choose.uniform(alone / 2, 1.1 * alone))  # the first half is imports
+                time.sleep(choose.uniform(seconds / 2, 1.1 * seconds))  # the first half is imports
                 process.send_signal(signal.SIGKILL)
             code = process.wait()
             finished = code == 0

@@ -1,4 +1,4 @@
-"""Classical models: an epoch is a regularization strength, only training speakers count, checkpoints hold tensors."""
+"""Classical models: an epoch fits one regularization strength on training speakers; checkpoints hold tensors only."""
 
 import json
 
@@ -41,7 +41,7 @@ def lines(folder) -> list[dict]:
 
 
 @pytest.mark.parametrize("classifier", ["logistic_regression", "svm"])
-def test_each_candidate_is_a_line_and_the_best_on_validation_is_kept(classifier, classical_config, tmp_path):
+def test_each_strength_is_an_epoch_and_the_best_on_validation_is_kept(classifier, classical_config, tmp_path):
     outcome = fit(classical_config(classifier), tmp_path / "run", progress=False)
     records = lines(tmp_path / "run")
     assert [record["c"] for record in records] == [0.0001, 0.1, 10.0]
@@ -52,7 +52,7 @@ def test_each_candidate_is_a_line_and_the_best_on_validation_is_kept(classifier,
 
 
 @pytest.mark.parametrize("classifier", ["logistic_regression", "svm"])
-def test_a_checkpoint_predicts_what_was_validated_and_holds_tensors_only(classifier, classical_config, tmp_path):
+def test_a_checkpoint_predicts_the_probabilities_that_were_validated(classifier, classical_config, tmp_path):
     config = classical_config(classifier)
     outcome = fit(config, tmp_path / "run", progress=False)
     predictor = Predictor.load(tmp_path / "run" / BEST, CPU)
@@ -60,58 +60,58 @@ def test_a_checkpoint_predicts_what_was_validated_and_holds_tensors_only(classif
     valid = np.asarray(split_dataset(dataset, config.data, progress=False).valid)
     assert predictor.recognizer.temperature == outcome.best["temperature"]
     predictor.recognizer.temperature = 1.0  # the loss was taken before the temperature was known
-    heard = classify(
+    probabilities = classify(
         predictor.recognizer,
         make_batch_source(dataset.audio_cache, CPU, "auto"),
         valid,
         dataset.audio_cache.lengths[valid],
     )
-    chosen = heard[np.arange(len(valid)), dataset.targets[valid]]
-    assert -np.log(chosen).mean() == pytest.approx(outcome.best["valid"]["loss"], abs=1e-6)
-    files = predictor([dataset.utterances[i].path for i in valid[:5]])
-    for i, prediction in enumerate(files):
-        assert list(prediction.probabilities.values()) == pytest.approx(heard[i].tolist(), abs=1e-5)
+    of_truth = probabilities[np.arange(len(valid)), dataset.targets[valid]]
+    assert -np.log(of_truth).mean() == pytest.approx(outcome.best["valid"]["loss"], abs=1e-6)
+    predictions = predictor([dataset.utterances[i].path for i in valid[:5]])
+    for i, prediction in enumerate(predictions):
+        assert list(prediction.probabilities.values()) == pytest.approx(probabilities[i].tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize("classifier", ["logistic_regression", "svm"])
-def test_a_finished_run_resumed_changes_nothing_and_one_cut_short_ends_the_same(
+def test_resuming_a_finished_run_changes_nothing_and_an_interrupted_run_ends_with_the_same_bits(
     classifier, classical_config, tmp_path, monkeypatch
 ):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole, interrupted = tmp_path / "whole", tmp_path / "interrupted"
     fit(classical_config(classifier), whole, progress=False)
     before = (whole / BEST).read_bytes(), lines(whole)
     fit(classical_config(classifier), whole, resume=True, progress=False)
     assert before == ((whole / BEST).read_bytes(), lines(whole))
-    fitted = ClassicalTraining.run
+    original = ClassicalTraining.run
 
     def killed(self, *arguments):
         if self.c == 10.0:
             raise KeyboardInterrupt
-        fitted(self, *arguments)
+        original(self, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(ClassicalTraining, "run", killed)
         with pytest.raises(KeyboardInterrupt):
-            fit(classical_config(classifier), cut, progress=False)
-    fit(classical_config(classifier), cut, resume=True, progress=False)
-    ends = [checkpoint.load(folder / LAST) for folder in (whole, cut)]
+            fit(classical_config(classifier), interrupted, progress=False)
+    fit(classical_config(classifier), interrupted, resume=True, progress=False)
+    ends = [checkpoint.load(folder / LAST) for folder in (whole, interrupted)]
     assert ends[0].metadata["progress"] == ends[1].metadata["progress"]
     for name, tensor in ends[0].tensors.items():
         assert torch.equal(tensor, ends[1].tensors[name]), name
 
 
-def test_normaliser_and_fit_know_the_training_speakers_alone(classical_config, tmp_path):
-    """Other validation and test speakers, the same training speakers: the same bits."""
+def test_normalizer_and_classifier_depend_on_the_training_speakers_only(classical_config, tmp_path):
+    """Swapping validation and test speakers changes no bit."""
     fit(classical_config(), tmp_path / "a", progress=False)
     swapped = ("data.test_speakers=[3, 4]", "data.valid_speakers=[5, 6]")
     fit(classical_config("logistic_regression", *swapped), tmp_path / "b", progress=False)
-    one, two = (checkpoint.load(tmp_path / name / LAST).group("model") for name in "ab")
-    assert {"normalizer.mean", "backbone.members.0.weight"} <= one.keys()
-    for name in one:
-        assert torch.equal(one[name], two[name]), name
+    first, second = (checkpoint.load(tmp_path / name / LAST).group("model") for name in "ab")
+    assert {"normalizer.mean", "backbone.members.0.weight"} <= first.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
 
 
-def test_support_vectors_of_a_wrong_shape_are_refused_by_name(classical_config, tmp_path):
+def test_support_vectors_of_a_wrong_shape_are_refused(classical_config, tmp_path):
     fit(classical_config("svm"), tmp_path / "run", progress=False)
     predictor = Predictor.load(tmp_path / "run" / BEST, CPU)
     good = checkpoint.load_run_checkpoint(tmp_path / "run" / BEST).group("model")
@@ -127,6 +127,6 @@ def test_support_vectors_of_a_wrong_shape_are_refused_by_name(classical_config, 
     "override",
     ["augment.mixup=0.3", "train.ema_decay=0.9", "augment.waveform=[{kind: gain}]", "train.sampling=class_balanced"],
 )
-def test_what_a_fit_cannot_do_is_refused_by_name(override, classical_config):
+def test_settings_that_classical_models_do_not_support_are_refused_with_their_name(override, classical_config):
     with pytest.raises(ConfigError, match=override.split("=")[0]):
         classical_config("svm", override)

@@ -1,4 +1,4 @@
-"""An epoch's parts: the loss of a step against torch's own, and vectors that are kept where nothing changes them."""
+"""The loss of a step equals torch's; feature vectors are computed once if no epoch changes them."""
 
 import json
 
@@ -30,7 +30,7 @@ def test_each_member_of_an_ensemble_gets_the_gradient_it_would_get_alone():
         torch.testing.assert_close(logits.grad[:, i], alone.grad)
 
 
-def test_half_precision_logits_are_judged_in_float32():
+def test_the_loss_of_half_precision_logits_is_float32():
     logits = torch.tensor([[[30.0, -30.0]]]).half()
     assert cross_entropy(logits, torch.tensor([[0.0, 1.0]]), torch.ones(2), 0.0).dtype == torch.float32
 
@@ -39,22 +39,24 @@ TRUTH = np.array([0] * 6 + [1] * 3 + [2])
 ONE_CORPUS = np.zeros(10, np.int64)
 
 
-def test_offsets_are_the_logarithms_of_the_shares_in_which_classes_are_drawn():
+def test_logit_offsets_are_the_logarithms_of_the_expected_class_shares():
     offsets = logit_offsets(TrainConfig(logit_adjustment=1.0), TRUTH, ONE_CORPUS, 4).numpy()
-    np.testing.assert_allclose(offsets, [*np.log([0.6, 0.3, 0.1]), 0.0], rtol=1e-6)  # nobody trains the last class
+    np.testing.assert_allclose(
+        offsets, [*np.log([0.6, 0.3, 0.1]), 0.0], rtol=1e-6
+    )  # the last class has no training clips
     half = logit_offsets(TrainConfig(logit_adjustment=0.5), TRUTH, ONE_CORPUS, 4).numpy()
     np.testing.assert_allclose(half, offsets / 2, rtol=1e-6)
     assert not logit_offsets(TrainConfig(), TRUTH, ONE_CORPUS, 4).any()
-    evenly = TrainConfig(logit_adjustment=1.0, sampling="class_balanced")
-    np.testing.assert_allclose(logit_offsets(evenly, TRUTH, ONE_CORPUS, 3).numpy(), np.log([1 / 3] * 3), rtol=1e-6)
+    balanced = TrainConfig(logit_adjustment=1.0, sampling="class_balanced")
+    np.testing.assert_allclose(logit_offsets(balanced, TRUTH, ONE_CORPUS, 3).numpy(), np.log([1 / 3] * 3), rtol=1e-6)
 
 
 def test_logit_adjustment_makes_classes_that_cannot_be_distinguished_equally_likely():
     truth = F.one_hot(torch.from_numpy(TRUTH), 3).float()
-    found = {}
+    probabilities = {}
     for adjustment in (0.0, 1.0):
         offsets = logit_offsets(TrainConfig(logit_adjustment=adjustment), TRUTH, ONE_CORPUS, 3)
-        logits = torch.zeros(3, requires_grad=True)  # the same for every clip: there is nothing to hear
+        logits = torch.zeros(3, requires_grad=True)  # the same for every clip: the features say nothing
         optimizer = torch.optim.LBFGS([logits], max_iter=50, line_search_fn="strong_wolfe")
 
         def loss(logits=logits, offsets=offsets, optimizer=optimizer):
@@ -64,18 +66,19 @@ def test_logit_adjustment_makes_classes_that_cannot_be_distinguished_equally_lik
             return total
 
         optimizer.step(loss)
-        found[adjustment] = logits.detach().softmax(0).tolist()
-    assert found[0.0] == pytest.approx([0.6, 0.3, 0.1], abs=1e-3)
-    assert found[1.0] == pytest.approx([1 / 3] * 3, abs=1e-3)
+        probabilities[adjustment] = logits.detach().softmax(0).tolist()
+    assert probabilities[0.0] == pytest.approx([0.6, 0.3, 0.1], abs=1e-3)
+    assert probabilities[1.0] == pytest.approx([1 / 3] * 3, abs=1e-3)
 
 
 @pytest.mark.slow
-def test_a_run_trains_with_the_offsets_of_its_own_clips(tiny_config, tmp_path, monkeypatch):
-    given = []
-    monkeypatch.setattr(epoch, "cross_entropy", lambda *them: given.append(them[4]) or cross_entropy(*them))
+def test_a_run_trains_with_the_logit_offsets_of_its_training_clips(tiny_config, tmp_path, monkeypatch):
+    used = []
+    monkeypatch.setattr(epoch, "cross_entropy", lambda *inputs: used.append(inputs[4]) or cross_entropy(*inputs))
     config = tiny_config("train.logit_adjustment=1", "train.epochs=1", "data.label_map={angry: happy}")
     loop.fit(config, tmp_path / "run", progress=False)
-    for offsets in given:
+    assert used
+    for offsets in used:
         np.testing.assert_allclose(offsets.numpy(), np.log([1 / 3, 2 / 3]), rtol=1e-6)
 
 
@@ -83,18 +86,18 @@ VECTORS = ("features={stack: [mfcc, rms], n_fft: 512, statistics: [mean, std]}",
 
 
 @pytest.mark.slow
-def test_kept_vectors_train_as_if_made_anew_in_every_epoch(tiny_config, tmp_path, monkeypatch):
+def test_vectors_computed_once_train_like_vectors_computed_in_every_epoch(tiny_config, tmp_path, monkeypatch):
     config = tiny_config(*VECTORS, "augment={}", "train.epochs=3")
-    found, kept = loop.constant_vectors, []
-    monkeypatch.setattr(loop, "constant_vectors", lambda *given: kept.append(found(*given)) or kept[-1])
-    loop.fit(config, tmp_path / "kept", progress=False)
-    monkeypatch.setattr(loop, "constant_vectors", lambda *given: None)
-    loop.fit(config, tmp_path / "anew", progress=False)
-    assert kept[0].shape == (24, config.features.bins)
-    one, two = (
-        [json.loads(line) for line in (tmp_path / name / METRICS).read_text().splitlines()] for name in ("kept", "anew")
+    original, returned = loop.constant_vectors, []
+    monkeypatch.setattr(loop, "constant_vectors", lambda *inputs: returned.append(original(*inputs)) or returned[-1])
+    loop.fit(config, tmp_path / "once", progress=False)
+    monkeypatch.setattr(loop, "constant_vectors", lambda *inputs: None)
+    loop.fit(config, tmp_path / "each", progress=False)
+    assert returned[0].shape == (24, config.features.bins)
+    once, each = (
+        [json.loads(line) for line in (tmp_path / name / METRICS).read_text().splitlines()] for name in ("once", "each")
     )
-    for a, b in zip(one, two, strict=True):
+    for a, b in zip(once, each, strict=True):
         assert a["train"]["loss"] == pytest.approx(b["train"]["loss"], rel=1e-4)
         assert a["valid"]["loss"] == pytest.approx(b["valid"]["loss"], rel=1e-4)
 
@@ -110,8 +113,10 @@ def test_kept_vectors_train_as_if_made_anew_in_every_epoch(tiny_config, tmp_path
     ],
     ids=("augmented", "warped", "sequences", "learned"),
 )
-def test_nothing_is_kept_that_an_epoch_may_change(changes, tiny_config, tmp_path, monkeypatch):
-    found, kept = loop.constant_vectors, []
-    monkeypatch.setattr(loop, "constant_vectors", lambda *given: kept.append(found(*given)) or kept[-1])
+def test_features_that_augmentation_or_training_changes_are_computed_in_every_epoch(
+    changes, tiny_config, tmp_path, monkeypatch
+):
+    original, returned = loop.constant_vectors, []
+    monkeypatch.setattr(loop, "constant_vectors", lambda *inputs: returned.append(original(*inputs)) or returned[-1])
     loop.fit(tiny_config(*VECTORS, *changes, "train.epochs=1"), tmp_path / "run", progress=False)
-    assert kept == [None]
+    assert returned == [None]

@@ -1,4 +1,4 @@
-"""How often each clip is drawn, where classes and corpora are of unequal size."""
+"""How often each clip is drawn from classes and corpora of unequal size."""
 
 import numpy as np
 import pytest
@@ -12,41 +12,41 @@ TARGETS = np.array([0] * 60 + [1] * 20 + [0] * 3 + [1] * 5 + [2] * 2)
 CORPORA = np.array([0] * 80 + [1] * 10)
 
 
-def drawn(mode: str) -> np.ndarray:
-    """Expected clips of each corpus and class in an epoch of 90."""
+def expected_counts(mode: str) -> np.ndarray:
+    """`(2, 3)`: expected clips of each corpus and class in an epoch of 90."""
     shares = sampling_weights(mode, TARGETS, CORPORA)
     table = np.zeros((2, 3))
     np.add.at(table, (CORPORA, TARGETS), 90 * shares / shares.sum())
     return table
 
 
-def test_balanced_draws_every_class_equally_often():
-    np.testing.assert_allclose(drawn("class_balanced").sum(0), [30, 30, 30])
+def test_class_balanced_draws_every_class_equally_often():
+    np.testing.assert_allclose(expected_counts("class_balanced").sum(0), [30, 30, 30])
 
 
 def test_corpus_balanced_draws_every_corpus_equally_often_and_its_clips_evenly():
-    table = drawn("corpus_balanced")
+    table = expected_counts("corpus_balanced")
     np.testing.assert_allclose(table.sum(1), [45, 45])
     np.testing.assert_allclose(table[1], np.array([3, 5, 2]) * 4.5)
 
 
-def test_both_draws_every_class_of_every_corpus_equally_often_where_it_is_there():
-    np.testing.assert_allclose(drawn("corpus_and_class_balanced"), [[22.5, 22.5, 0], [15, 15, 15]])
+def test_corpus_and_class_balanced_draws_every_class_of_a_corpus_equally_often():
+    np.testing.assert_allclose(expected_counts("corpus_and_class_balanced"), [[22.5, 22.5, 0], [15, 15, 15]])
 
 
 @pytest.mark.parametrize("mode", ["corpus_balanced", "corpus_and_class_balanced"])
-def test_an_epoch_of_a_joined_corpus_is_drawn_so_and_repeats(mode, tiny_config):
+def test_half_of_the_clips_come_from_each_of_two_corpora_and_an_epoch_is_reproducible(mode, tiny_config):
     part = TrainingClips(np.arange(90), TARGETS, torch.ones(3), corpora=CORPORA)
     config = tiny_config(f"train.sampling={mode}")
     epochs = [np.concatenate([b for step in plan_epoch(part, config, epoch) for b in step]) for epoch in range(40)]
     share = np.mean([CORPORA[order].mean() for order in epochs])
-    assert abs(share - 0.5) < 0.03  # three deviations of 3600 draws
+    assert abs(share - 0.5) < 0.03  # three standard deviations of 3600 draws
     again = np.concatenate([b for step in plan_epoch(part, config, 3) for b in step])
     assert np.array_equal(again, epochs[3]) and not np.array_equal(epochs[2], epochs[3])
 
 
 @pytest.mark.slow
-def test_a_run_on_joined_corpora_knows_which_clip_is_of_which(tiny_config, tiny_root, tess_root, tmp_path, monkeypatch):
+def test_a_run_on_two_corpora_balances_them(tiny_config, tiny_root, tess_root, tmp_path, monkeypatch):
     drawn = []
 
     def plan(part, config, epoch):
@@ -59,5 +59,5 @@ def test_a_run_on_joined_corpora_knows_which_clip_is_of_which(tiny_config, tiny_
     roots = f"data.root=[{tiny_root}, {tess_root}]"
     config = tiny_config(roots, "data.labels=shared", "train.sampling=corpus_and_class_balanced", "train.epochs=10")
     fit(config, tmp_path / "run", progress=False)
-    # 4 of the 20 training clips are TESS's, and half of those drawn: 3 deviations of 200 draws are 0.11
+    # 4 of the 20 training clips are TESS's, and half of those drawn: 3 standard deviations of 200 draws are 0.11
     assert abs(np.concatenate(drawn).mean() - 0.5) < 0.11

@@ -1,4 +1,4 @@
-"""TensorBoard shows the best checkpoint's predictions of the validation clips; a fault in it stops no training."""
+"""TensorBoard shows the best checkpoint's predictions for the validation clips; its errors do not stop training."""
 
 import csv
 
@@ -23,16 +23,16 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def ended(tiny_config, tmp_path):
-    """A run whose best epoch is not its last, and what its best checkpoint says of the validation clips."""
+def finished(tiny_config, tmp_path):
+    """A configuration, its result, and the best checkpoint's predictions for the validation clips."""
     config = tiny_config("train.epochs=4")
     outcome = fit(config, tmp_path / "run", progress=False)
     predictions = evaluate(tmp_path / "run" / BEST, None, "valid", CPU, progress=False).predictions
     return config, outcome, predictions
 
 
-def test_the_projector_has_the_best_checkpoints_prediction_of_every_validation_clip(ended, tmp_path):
-    _, outcome, predictions = ended
+def test_the_projector_holds_the_best_checkpoints_probabilities_of_every_validation_clip(finished, tmp_path):
+    _, outcome, predictions = finished
     [folder] = (tmp_path / "run").glob("0*/valid")
     assert int(folder.parent.name) == outcome.best["epoch"] + 1
     points = np.loadtxt(folder / "tensors.tsv", delimiter="\t")
@@ -47,20 +47,20 @@ def test_the_projector_has_the_best_checkpoints_prediction_of_every_validation_c
     assert [row["prediction"] for row in rows] == [predictions.labels[i] for i in predictions.probabilities.argmax(1)]
 
 
-def test_the_most_confident_mistakes_come_first_with_their_audio(ended, tmp_path):
-    config, outcome, predictions = ended
+def test_mistakes_are_sorted_by_confidence_and_have_their_audio(finished, tmp_path):
+    config, outcome, predictions = finished
     dataset = load_dataset(config.data, progress=False)
     clips = np.asarray(split_dataset(dataset, config.data, progress=False).valid)
-    run = TrainingState(config, dataset.labels, CPU, pretrained=False)
-    run.start_average()
-    view = validation_view(run, tmp_path / "run" / BEST, make_batch_source(dataset.audio_cache, CPU), dataset, clips)
-    guesses, min_confidence = predictions.probabilities.argmax(1), predictions.probabilities.max(1)
-    wrong = np.flatnonzero(guesses != predictions.targets)
+    state = TrainingState(config, dataset.labels, CPU, pretrained=False)
+    state.start_average()
+    view = validation_view(state, tmp_path / "run" / BEST, make_batch_source(dataset.audio_cache, CPU), dataset, clips)
+    predicted, confidences = predictions.probabilities.argmax(1), predictions.probabilities.max(1)
+    wrong = np.flatnonzero(predicted != predictions.targets)
     assert 0 < len(view.mistakes) == min(MISTAKES, len(wrong))
-    expected = wrong[np.argsort(-min_confidence[wrong], kind="stable")][: len(view.mistakes)]
+    expected = wrong[np.argsort(-confidences[wrong], kind="stable")][: len(view.mistakes)]
     for mistake, i in zip(view.mistakes, expected, strict=True):
-        truth, guess = predictions.labels[predictions.targets[i]], predictions.labels[guesses[i]]
-        assert mistake.title.endswith(f": {truth}, predicted {guess} {100 * min_confidence[i]:.0f} %")
+        truth, prediction = (predictions.labels[indices[i]] for indices in (predictions.targets, predicted))
+        assert mistake.title.endswith(f": {truth}, predicted {prediction} {100 * confidences[i]:.0f} %")
         np.testing.assert_allclose(mistake.sound * 32768, dataset.audio_cache.clip(int(clips[i])), atol=1e-3)
         assert mistake.picture.shape[0] == 24
     events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0, "audio": 0})
@@ -70,8 +70,8 @@ def test_the_most_confident_mistakes_come_first_with_their_audio(ended, tmp_path
     assert [event.step for event in events.Images("mistakes/0")] == [outcome.best["epoch"] + 1]
 
 
-def test_precision_and_recall_are_those_of_the_best_checkpoint(ended, tmp_path):
-    _, _, predictions = ended
+def test_precision_recall_curves_are_those_of_the_best_checkpoint(finished, tmp_path):
+    _, _, predictions = finished
     events = EventAccumulator(str(tmp_path / "run"))
     events.Reload()
     for number, label in enumerate(predictions.labels):
@@ -86,7 +86,7 @@ def test_precision_and_recall_are_those_of_the_best_checkpoint(ended, tmp_path):
         assert recall[0] == 1 and precision[0] == pytest.approx(truth.mean())
 
 
-def test_a_fault_in_the_view_stops_no_training(tiny_config, tmp_path, monkeypatch, capsys):
+def test_an_error_in_the_validation_view_does_not_stop_training(tiny_config, tmp_path, monkeypatch, capsys):
     def broken(*_):
         raise RuntimeError("no memory for that")
 
@@ -97,8 +97,8 @@ def test_a_fault_in_the_view_stops_no_training(tiny_config, tmp_path, monkeypatc
 
 
 def test_without_validation_no_predictions_are_shown(tiny_config, tmp_path):
-    nobody = ("data.valid_speakers=[]", "data.valid_fraction=0", "train.select=last")
-    fit(tiny_config(*nobody, "train.epochs=1"), tmp_path / "run", progress=False)
+    no_validation = ("data.valid_speakers=[]", "data.valid_fraction=0", "train.select=last")
+    fit(tiny_config(*no_validation, "train.epochs=1"), tmp_path / "run", progress=False)
     assert not list((tmp_path / "run").glob("**/tensors.tsv"))
 
 

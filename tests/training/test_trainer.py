@@ -1,4 +1,4 @@
-"""The loop: it learns, it repeats, it goes on where it stopped to the bit, and it stops when it must."""
+"""A run learns, is reproducible, resumes to the same bits, and stops when it must."""
 
 import json
 import math
@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def lines(folder: Path) -> list[dict]:
-    """The records of a run, without what depends on the clock."""
+    """The lines of `metrics.jsonl` without the speed, which depends on the clock."""
     records = [json.loads(text) for text in (folder / METRICS).read_text().splitlines()]
     return [{key: value for key, value in record.items() if key != "clips_per_second"} for record in records]
 
@@ -47,7 +47,7 @@ def same_state(one: Path, two: Path) -> None:
     assert a.metadata["progress"] == b.metadata["progress"]
 
 
-def test_a_run_learns_what_can_be_learnt(tiny_config, tmp_path):
+def test_a_cnn2d_learns_the_tiny_corpus(tiny_config, tmp_path):
     outcome = fit(tiny_config("train.epochs=12", "optim.lr=0.01"), tmp_path / "run", progress=False)
     assert outcome.best["valid"]["uar"] > 0.9
     first, last = lines(tmp_path / "run")[0], lines(tmp_path / "run")[-1]
@@ -62,18 +62,18 @@ def test_the_header_of_a_run_prints_its_parameters_and_how_many_are_trainable(
     encoder = ("augment={}", "features={stack: [waveform], normalize: none}")
     config = tiny_config(*encoder, f"model={{kind: speech_encoder, tune: {tune}}}") if tune else tiny_config()
     dataset = load_dataset(config.data, progress=False)
-    run = TrainingState(config, dataset.labels, torch.device("cpu"), pretrained=True)
-    print_run_header(run, dataset, split_dataset(dataset, config.data, progress=False), tmp_path)
-    held, learned = (sum(p.numel() for p in run.recognizer.parameters() if p.requires_grad is w) for w in (False, True))
-    every = f"{(held + learned) / 1e6:.2f} M"
-    told = (
-        f", {learned / 1e6:.2f} M trainable parameters of {every}, on cpu" if held else f", {every} parameters, on cpu"
+    state = TrainingState(config, dataset.labels, torch.device("cpu"), pretrained=True)
+    print_run_header(state, dataset, split_dataset(dataset, config.data, progress=False), tmp_path)
+    frozen, trainable = (
+        sum(p.numel() for p in state.recognizer.parameters() if p.requires_grad is flag) for flag in (False, True)
     )
-    assert (held > 0) == bool(tune)
-    assert told in capsys.readouterr().out
+    total = f"{(frozen + trainable) / 1e6:.2f} M"
+    count = f"{trainable / 1e6:.2f} M trainable parameters of {total}" if frozen else f"{total} parameters"
+    assert (frozen > 0) == bool(tune)
+    assert f", {count}, on cpu" in capsys.readouterr().out
 
 
-def test_statistics_and_an_mlp_learn_what_can_be_learnt(tiny_config, tmp_path):
+def test_an_mlp_on_statistics_learns_the_tiny_corpus(tiny_config, tmp_path):
     config = tiny_config(
         "features={stack: [mfcc, chroma, pitch, rms, zcr], n_fft: 512, statistics: [mean, std, range]}",
         "model={kind: mlp, widths: [32]}",
@@ -84,7 +84,7 @@ def test_statistics_and_an_mlp_learn_what_can_be_learnt(tiny_config, tmp_path):
     assert fit(config, tmp_path / "run", progress=False).best["valid"]["uar"] > 0.9
 
 
-def test_warping_within_the_front_end_trains_and_repeats_to_the_bit(tiny_config, tmp_path):
+def test_mel_warp_changes_a_run_and_two_such_runs_give_the_same_bits(tiny_config, tmp_path):
     for name in ("a", "b"):
         fit(
             tiny_config("augment.mel_warp={p: 0.7, rate: [0.9, 1.1]}", "train.epochs=1"),
@@ -130,28 +130,28 @@ def variant_config(tiny_config, name: str):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_run_interrupted_at_any_step_goes_on_to_the_same_bits(variant, tiny_config, tmp_path, monkeypatch):
+def test_a_run_interrupted_at_any_step_resumes_to_the_same_bits(variant, tiny_config, tmp_path, monkeypatch):
     config = variant_config(tiny_config, variant)
     fit(config, tmp_path / "whole", progress=False)
     steps = len(checkpoint.load(tmp_path / "whole" / LAST).tensors["epoch.finite"])
     for stop_at in {1, steps, steps + 1}:  # inside an epoch, at its end, after its checkpoint
-        _stop_and_go_on(stop_at, config, tmp_path, monkeypatch)
+        _stop_and_resume(stop_at, config, tmp_path, monkeypatch)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_run_interrupted_at_every_step_in_turn_goes_on_to_the_same_bits(
+def test_a_run_interrupted_at_every_step_resumes_to_the_same_bits(
     variant, tiny_config, tmp_path, monkeypatch, record_figure
 ):
     config = variant_config(tiny_config, variant)
     fit(config, tmp_path / "whole", progress=False)
     steps = len(checkpoint.load(tmp_path / "whole" / LAST).tensors["epoch.finite"]) * config.train.epochs
     for stop_at in range(1, steps):
-        _stop_and_go_on(stop_at, config, tmp_path, monkeypatch)
+        _stop_and_resume(stop_at, config, tmp_path, monkeypatch)
     record_figure(f"stopped at each of {steps - 1} steps ({variant}): the same bits")
 
 
-def _stop_and_go_on(stop_at: int, config, tmp_path: Path, monkeypatch) -> None:
+def _stop_and_resume(stop_at: int, config, tmp_path: Path, monkeypatch) -> None:
     folder = tmp_path / f"stopped{stop_at}"
     _fit_until(stop_at, config, folder, monkeypatch)
     fit(config, folder, resume=True, progress=False)
@@ -183,23 +183,23 @@ def _fit_until(step: int, config, folder: Path, monkeypatch) -> None:
     assert outcome.stopped_by == signal.SIGTERM
 
 
-def test_resuming_other_settings_is_refused_and_names_them(tiny_config, tmp_path):
+def test_resuming_with_other_settings_is_refused_with_their_names(tiny_config, tmp_path):
     fit(tiny_config("train.epochs=1"), tmp_path / "run", progress=False)
     with pytest.raises(ConfigError, match=r"optim\.lr: 0\.001 -> 0\.5"):
         fit(tiny_config("train.epochs=1", "optim.lr=0.5"), tmp_path / "run", resume=True, progress=False)
 
 
-def test_every_missing_piece_of_state_is_named(tiny_config, tmp_path):
+def test_every_tensor_missing_from_a_checkpoint_is_named(tiny_config, tmp_path):
     config = tiny_config("train.epochs=1")
     fit(config, tmp_path / "run", progress=False)
     saved = checkpoint.load(tmp_path / "run" / LAST)
     dataset = load_dataset(config.data, progress=False)
     for name in saved.tensors:
-        rest = {other: tensor for other, tensor in saved.tensors.items() if other != name}
-        run = TrainingState(config, dataset.labels, torch.device("cpu"), pretrained=False)
-        run.start_average()
+        rest = {key: tensor for key, tensor in saved.tensors.items() if key != name}
+        state = TrainingState(config, dataset.labels, torch.device("cpu"), pretrained=False)
+        state.start_average()
         with pytest.raises(checkpoint.CheckpointError, match=name.replace(".", r"\.")):
-            run.load_state_dict(checkpoint.Checkpoint(rest, saved.metadata))
+            state.load_state_dict(checkpoint.Checkpoint(rest, saved.metadata))
 
 
 def test_early_stopping_waits_for_its_patience(tiny_config, tmp_path):
@@ -212,7 +212,7 @@ def test_early_stopping_waits_for_its_patience(tiny_config, tmp_path):
     assert len(records) == best + 1 + 2 < 30
 
 
-def test_the_best_checkpoint_is_the_best_epochs_and_has_the_averaged_weights(tiny_config, tmp_path):
+def test_the_best_checkpoint_holds_the_averaged_weights_of_the_best_epoch(tiny_config, tmp_path):
     config = tiny_config("train.epochs=4")
     fit(config, tmp_path / "run", progress=False)
     best, last = checkpoint.load(tmp_path / "run" / BEST), checkpoint.load(tmp_path / "run" / LAST)
@@ -224,17 +224,17 @@ def test_the_best_checkpoint_is_the_best_epochs_and_has_the_averaged_weights(tin
     assert not any(name.startswith("optimizer") for name in best.tensors)
 
 
-def test_a_step_with_a_gradient_that_is_not_finite_leaves_no_trace(tiny_config, tmp_path, monkeypatch):
+def test_a_step_with_a_non_finite_gradient_changes_no_weight(tiny_config, tmp_path, monkeypatch):
     config = tiny_config("train.epochs=1", "train.ema_decay=0")
     poisoned = []
 
-    def poison(run, waveform, lengths, clips):
-        features, frames = original(run, waveform, lengths, clips)
-        if run.progress.step == 1:
-            poisoned.append({name: t.clone() for name, t in run.recognizer.state_dict().items()})
+    def poison(state, waveform, lengths, clips):
+        features, frames = original(state, waveform, lengths, clips)
+        if state.progress.step == 1:
+            poisoned.append({name: t.clone() for name, t in state.recognizer.state_dict().items()})
             return features * float("nan"), frames
-        if run.progress.step == 2 and poisoned:
-            for name, tensor in run.recognizer.state_dict().items():
+        if state.progress.step == 2 and poisoned:
+            for name, tensor in state.recognizer.state_dict().items():
                 assert tensor.dtype == torch.int64 or torch.equal(tensor, poisoned[0][name]), name
         return features, frames
 
@@ -319,7 +319,7 @@ def test_overwriting_a_run_that_another_process_trains_is_refused(tiny_config, t
     assert content(tmp_path / "run") == before
 
 
-def test_resuming_without_an_output_takes_the_run_saved_last_whatever_its_name(tmp_path, monkeypatch):
+def test_resuming_without_an_output_takes_the_run_that_was_saved_last(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     saved = {"z/last": 10, "20260101-120000/last": 30, "20260101-120000/previous": 20, "b/last": 25, "c/previous": 40}
     for name, seconds in saved.items():
@@ -363,7 +363,7 @@ def test_without_validation_the_last_epoch_is_kept_with_the_configured_temperatu
     assert {"train/uar", "hparam/train_uar"} <= set(tags) and not [tag for tag in tags if tag.startswith("valid")]
 
 
-def test_a_manifest_without_validation_rows_trains_all_where_the_last_epoch_is_kept(tiny_config, tmp_path, tiny_root):
+def test_a_manifest_without_validation_rows_trains_with_select_last_only(tiny_config, tmp_path, tiny_root):
     dataset = load_dataset(tiny_config().data, progress=False)
     rows = ["path,emotion,speaker,split"]
     for u in dataset.utterances:
@@ -378,7 +378,7 @@ def test_a_manifest_without_validation_rows_trains_all_where_the_last_epoch_is_k
 
 
 @pytest.mark.pictures
-def test_the_event_files_hold_the_curves_pictures_sounds_and_texts(tiny_config, tmp_path):
+def test_the_event_files_hold_curves_images_sounds_and_texts(tiny_config, tmp_path):
     fit(tiny_config(), tmp_path / "run", progress=False)
     events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0, "audio": 0, "scalars": 0})
     events.Reload()
@@ -405,7 +405,7 @@ def test_the_event_files_hold_the_curves_pictures_sounds_and_texts(tiny_config, 
     assert "speaker" in texts["protocol/text_summary"]
 
 
-def test_class_weights_are_scikit_learns():
+def test_class_weights_equal_those_of_scikit_learn():
     from sklearn.utils.class_weight import compute_class_weight
 
     targets = np.array([0, 0, 0, 1, 2, 2])
@@ -414,7 +414,7 @@ def test_class_weights_are_scikit_learns():
     assert class_weights("none", targets, 3).tolist() == [1, 1, 1]
 
 
-def test_a_part_without_clips_is_one_clear_line(tiny_config, tmp_path):
+def test_a_split_without_training_clips_raises_one_line(tiny_config, tmp_path):
     with pytest.raises(DataError, match="speakers?") as caught:
         fit(
             tiny_config("data.test_speakers=[1, 2, 3, 4, 5, 6]", "data.valid_speakers=[]"),
@@ -425,7 +425,7 @@ def test_a_part_without_clips_is_one_clear_line(tiny_config, tmp_path):
 
 
 def test_a_killed_training_process_resumes_to_the_same_bits(tiny_config, tmp_path):
-    """The script itself; tests/reliability kills at random moments, by fork."""
+    """Runs the script; tests/reliability kills forked processes at random moments."""
     fit(tiny_config("train.epochs=6"), tmp_path / "whole", progress=False)
     command = [sys.executable, str(ROOT / "scripts/train.py"), "--config", "tiny.yaml", *TINY, "train.epochs=6",
                "train.output=killed"]  # fmt: skip
