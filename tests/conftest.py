@@ -30,7 +30,7 @@ def blank(*_) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def _blank_pictures(request, monkeypatch):
-    """TensorBoard's images of clips stay blank, except in tests marked `pictures`: they take half of a tiny run."""
+    """Blanks TensorBoard's images of clips, which take half of a tiny run, except in tests marked `pictures`."""
     if "pictures" not in request.keywords:
         monkeypatch.setattr(tracking, "picture", blank)
 
@@ -46,7 +46,7 @@ def speech_root() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
-    """Decoded audio goes to a folder of the test session, never to the user's cache."""
+    """Puts decoded audio into a folder of the test session, never into the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SERX_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         yield
@@ -122,7 +122,7 @@ def tess_root(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def small_encoders(monkeypatch):
-    """Every bundle of torchaudio becomes its kind's smallest: 4 layers, no more, and no download to try it with."""
+    """Shrinks every bundle of torchaudio to 4 narrow layers without pretrained weights."""
     from serx.models.encoders import BUNDLES
 
     small = {
@@ -164,8 +164,9 @@ def tiny_config(tiny_root, tmp_path):
     )
 
     def configure(*overrides: str) -> Config:
-        other = any(o.startswith("data.protocol=") and not o.endswith("=speakers") for o in overrides)
-        return load_config(path, [*(o for o in TINY if not (other and "_speakers=" in o)), *overrides])
+        other_protocol = any(o.startswith("data.protocol=") and not o.endswith("=speakers") for o in overrides)
+        base = [o for o in TINY if not (other_protocol and "_speakers=" in o)]
+        return load_config(path, [*base, *overrides])
 
     return configure
 
@@ -177,7 +178,7 @@ def _finished() -> dict[tuple[str, ...], Path]:
 
 @pytest.fixture
 def trained(tiny_config, tmp_path, tmp_path_factory, _finished):
-    """A function from overrides to the best checkpoint of a run: the test's own copy of what is trained once."""
+    """A function from overrides to the best checkpoint of a run, which is trained once and copied for each test."""
 
     def train(*overrides: str) -> Path:
         if overrides not in _finished:

@@ -13,7 +13,8 @@ PACKAGE = Path(serx.__file__).parent
 # The rooms from the ground up: each may import those before it, and itself.
 ORDER = (
     "errors", "seeding", "files", "system", "base_config", "dsp", "plots", "features", "models", "metrics", "ood",
-    "data", "augment", "testing", "recognizer", "config", "device", "checkpoint", "inference", "training", "evaluation", "run", "experiments", "cli",
+    "data", "augment", "testing", "recognizer", "config", "device", "checkpoint", "inference", "training",
+    "evaluation", "run", "experiments", "cli",
 )  # fmt: skip
 # Rooms that stand beside each other: neither imports the other.
 APART = (
@@ -84,7 +85,8 @@ def test_each_library_has_one_door():
 
 
 def test_training_starts_without_the_libraries_that_few_runs_need():
-    program = "import sys, serx.training.trainer; print(sorted({'timm', 'torchvision', 'nnAudio', 'scipy'} & set(sys.modules)))"
+    optional = {"timm", "torchvision", "nnAudio", "scipy"}
+    program = f"import sys, serx.training.trainer; print(sorted({optional} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

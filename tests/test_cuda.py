@@ -1,4 +1,4 @@
-"""On a GPU: the same numbers as on the CPU, and a training step that never waits."""
+"""On a GPU: the same numbers as on the CPU, and training steps that never wait for the device."""
 
 import os
 
@@ -41,7 +41,7 @@ from serx.training.state import EpochSums, new_state
 from serx.training.trainer import fit
 from tests.conftest import RATE, batched
 
-EVERY_OTHER = (
+OTHER_TRANSFORMS = (
     Noise(p=1.0, color="brown"),
     PitchShift(p=1.0),
     TimeStretch(p=1.0),
@@ -56,80 +56,80 @@ EVERY_OTHER = (
 )
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
 GPU = torch.device("cuda")
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch reads it once, at the process's first product
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch reads it at the first matrix product of the process
 
 
 @pytest.mark.parametrize("front_end", ["torch", "torchaudio", "nnaudio"])
-def test_features_are_the_cpus(front_end, clips):
+def test_features_agree_with_the_cpu(front_end, clips):
     stack = FeatureStack(FeaturesConfig(stack=("logmel", "mfcc"), deltas=2, front_end=front_end), RATE)
     waveform, lengths = batched(clips)
-    there = stack(waveform, lengths)[0]
-    here = stack.to(GPU)(waveform.to(GPU), lengths.to(GPU))[0].cpu()
-    assert (here - there).abs().max() < 1e-4 * there.abs().max()
+    expected = stack(waveform, lengths)[0]
+    actual = stack.to(GPU)(waveform.to(GPU), lengths.to(GPU))[0].cpu()
+    assert (actual - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
 @pytest.mark.parametrize("name", feature_names())
-def test_each_feature_is_the_cpus_and_never_waits_for_the_device(name, clips):
+def test_each_feature_agrees_with_the_cpu_and_never_waits_for_the_device(name, clips):
     config = FeaturesConfig(stack=(name,), statistics=("mean", "std", "median", "range"))
     stack, (waveform, lengths) = FeatureStack(config, RATE), batched(clips, extra=700)
-    there = stack(waveform, lengths)[0]
+    expected = stack(waveform, lengths)[0]
     stack, waveform, lengths = stack.to(GPU), waveform.to(GPU), lengths.to(GPU)
     stack(waveform, lengths)  # fills the caches, and may wait
     torch.cuda.set_sync_debug_mode("error")
     try:
-        here = stack(waveform, lengths)[0]
+        actual = stack(waveform, lengths)[0]
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    # a rolled-off bin or a frame's octave may fall the other way by rounding
-    assert (here.cpu() - there).abs().max() < 0.02 * there.abs().max()
+    # rounding may move a roll-off by a bin or the pitch of a frame by an octave
+    assert (actual.cpu() - expected).abs().max() < 0.02 * expected.abs().max()
 
 
-def test_warped_features_are_the_cpus(clips):
+def test_warped_features_agree_with_the_cpu(clips):
     stack, (waveform, lengths) = FeatureStack(FeaturesConfig(stack=("logmel", "mfcc")), RATE), batched(clips)
     random = ClipRandom(torch.arange(len(clips)), 3)
     warp = MelWarp(p=1.0).draw(lengths, random, RATE)
-    there, frames = stack(waveform, lengths, warp)
-    moved = Warp(warp.rate.to(GPU), warp.pitch_steps.to(GPU), warp.slowest)
-    here, counts = stack.to(GPU)(waveform.to(GPU), lengths.to(GPU), moved)
+    expected, frames = stack(waveform, lengths, warp)
+    gpu_warp = Warp(warp.rate.to(GPU), warp.pitch_steps.to(GPU), warp.slowest)
+    actual, counts = stack.to(GPU)(waveform.to(GPU), lengths.to(GPU), gpu_warp)
     assert torch.equal(counts.cpu(), frames)
-    assert (here.cpu() - there).abs().max() < 1e-4 * there.abs().max()
+    assert (actual.cpu() - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
-def test_augmentation_is_the_cpus(clips):
-    chain = (Speed(p=1.0), Crop(seconds=0.4), Noise(p=1.0), Gain(p=1.0), *EVERY_OTHER)
+def test_augmentation_agrees_with_the_cpu(clips):
+    chain = (Speed(p=1.0), Crop(seconds=0.4), Noise(p=1.0), Gain(p=1.0), *OTHER_TRANSFORMS)
     waveform, lengths = batched(clips)
     ids = torch.arange(len(clips))
-    there, counts = augment(chain, waveform, lengths, ids, RATE, seed=0, epoch=1)
-    here, gpu_counts = augment(chain, waveform.to(GPU), lengths.to(GPU), ids.to(GPU), RATE, seed=0, epoch=1)
+    expected, counts = augment(chain, waveform, lengths, ids, RATE, seed=0, epoch=1)
+    actual, gpu_counts = augment(chain, waveform.to(GPU), lengths.to(GPU), ids.to(GPU), RATE, seed=0, epoch=1)
     assert torch.equal(gpu_counts.cpu(), counts)
-    torch.testing.assert_close(here.cpu(), there, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(actual.cpu(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_what_a_recording_is_like_is_the_cpus(clips):
+def test_channel_features_agree_with_the_cpu(clips):
     waveform, lengths = batched(clips)
-    here = channel_features(waveform.to(GPU), lengths.to(GPU), RATE).cpu()
-    torch.testing.assert_close(here, channel_features(waveform, lengths, RATE), atol=1e-2, rtol=1e-4, equal_nan=True)
+    actual = channel_features(waveform.to(GPU), lengths.to(GPU), RATE).cpu()
+    torch.testing.assert_close(actual, channel_features(waveform, lengths, RATE), atol=1e-2, rtol=1e-4, equal_nan=True)
 
 
-def test_a_gru_over_time_is_the_cpus_and_never_waits():
+def test_a_gru_agrees_with_the_cpu_and_never_waits_for_the_device():
     torch.manual_seed(0)
     layer, x, frames = BidirectionalGru(24, 16), torch.randn(3, 24, 40), torch.tensor([40, 7, 23])
-    there = layer(x, frames)
+    expected = layer(x, frames)
     layer, x, frames = layer.to(GPU), x.to(GPU), frames.to(GPU)
     layer(x, frames)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        here = layer(x, frames)
+        actual = layer(x, frames)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    torch.testing.assert_close(here.cpu(), there, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(actual.cpu(), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_device_and_streamed_corpora_give_the_same_batches(tiny_config):
+def test_audio_on_the_device_and_streamed_audio_give_the_same_batches(tiny_config):
     dataset = load_dataset(tiny_config().data, progress=False)
     chosen = np.array([5, 0, 71])
-    one, two = (source(dataset.audio_cache, GPU).batch(chosen) for source in (DeviceAudio, StreamedAudio))
-    assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
+    on_device, streamed = (source(dataset.audio_cache, GPU).batch(chosen) for source in (DeviceAudio, StreamedAudio))
+    assert torch.equal(on_device[0], streamed[0]) and torch.equal(on_device[1], streamed[1])
     assert isinstance(make_batch_source(dataset.audio_cache, GPU, "auto"), DeviceAudio)
 
 
@@ -137,53 +137,54 @@ def test_device_and_streamed_corpora_give_the_same_batches(tiny_config):
 def test_a_training_step_never_waits_for_the_device(precision, tiny_config):
     overrides = ["augment.mixup=0.2", "augment.cutmix=0.2", "augment.mel_warp={p: 0.5}"]
     config = tiny_config(f"train.precision={precision}", "train.device=cuda", *overrides)
-    waveform = (*config.augment.waveform, *EVERY_OTHER)
+    waveform = (*config.augment.waveform, *OTHER_TRANSFORMS)
     config = config.model_copy(update={"augment": config.augment.model_copy(update={"waveform": waveform})})
     dataset = load_dataset(config.data, progress=False)
     split = split_dataset(dataset, config.data, progress=False)
     source = make_batch_source(dataset.audio_cache, GPU)
-    run = new_state(config, dataset, split, source, GPU)
+    state = new_state(config, dataset, split, source, GPU)
     clips = np.asarray(split.train)
     part = TrainingClips(clips, dataset.targets[clips], torch.ones(len(dataset.labels), device=GPU))
     for epoch in range(2):  # the first fills caches and tables, and may wait
         steps = plan_epoch(part, config, epoch)
-        run.sums, run.progress.step, run.progress.epoch = EpochSums(len(dataset.labels), GPU, len(steps)), 0, epoch
+        state.sums = EpochSums(len(dataset.labels), GPU, len(steps))
+        state.progress.step, state.progress.epoch = 0, epoch
         torch.cuda.set_sync_debug_mode("error" if epoch else "default")
         try:
-            run_epoch(run, part, source, steps, lambda: False)
+            run_epoch(state, part, source, steps, lambda: False)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    assert run.sums.finite.all() or precision == "fp16"  # whose scale comes down by skipped steps
+    assert state.sums.finite.all() or precision == "fp16"  # the loss scale of fp16 falls by skipped steps
 
 
 @pytest.mark.parametrize("bundle", ["WAV2VEC2_BASE", "WAVLM_BASE_PLUS"])
-def test_a_speech_encoder_agrees_with_the_cpu_and_never_waits(bundle, small_encoders, clips):
+def test_a_speech_encoder_agrees_with_the_cpu_and_never_waits_for_the_device(bundle, small_encoders, clips):
     model = SpeechEncoder(SpeechEncoderConfig(bundle=bundle, tune="full"), 1, 4).eval()
     waveform, lengths = batched(clips)
-    there = model(waveform[:, None], lengths)
+    expected = model(waveform[:, None], lengths)
     model, features, lengths = model.to(GPU), waveform[:, None].to(GPU), lengths.to(GPU)
     model(features, lengths)  # fills the caches, and may wait
     torch.cuda.set_sync_debug_mode("error")
     try:
-        here = model(features, lengths)
-        here.sum().backward()
+        actual = model(features, lengths)
+        actual.sum().backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    torch.testing.assert_close(here.cpu(), there, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(actual.cpu(), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_an_enrolled_voice_is_heard_as_on_the_cpu(clips):
+def test_speaker_adaptation_agrees_with_the_cpu(clips):
     torch.manual_seed(0)
     model = Cnn2dConfig(ensemble_size=2, stem=4, widths=(8, 16), strides=((2, 2), (2, 2)), embedding=8)
     recognizer = Recognizer(FeaturesConfig(), model, ("calm", "angry", "sad"), RATE).eval()
     waveform, lengths = batched(clips)
-    told = []
+    probabilities = []
     for device in (torch.device("cpu"), GPU):
         recognizer.to(device)
-        mine = [row[:end].to(device) for row, end in zip(waveform, lengths, strict=True)]
-        with adapted(recognizer, mine):
-            told.append(recognizer.probabilities(waveform.to(device), lengths.to(device)).cpu())
-    torch.testing.assert_close(told[1], told[0], rtol=1e-3, atol=1e-3)
+        waves = [row[:end].to(device) for row, end in zip(waveform, lengths, strict=True)]
+        with adapted(recognizer, waves):
+            probabilities.append(recognizer.probabilities(waveform.to(device), lengths.to(device)).cpu())
+    torch.testing.assert_close(probabilities[1], probabilities[0], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -1,4 +1,4 @@
-"""The process that trains: what it computes in, and its memory, asked of the system once, not at each step."""
+"""Precision and memory of the process that trains."""
 
 import platform
 import subprocess
@@ -23,7 +23,7 @@ PAGES = (
     "import resource, sys, torch\n"
     "from serx.device import keep_freed_memory\n"
     "if sys.argv[1] == 'keep': keep_freed_memory()\n"
-    "def step(): return torch.ones(16, 2**20)\n"  # 64 MiB, written and let go
+    "def step(): return torch.ones(16, 2**20)\n"  # 64 MiB, written and freed
     "for _ in range(16): step()\n"
     "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
     "for _ in range(8): step()\n"
@@ -32,7 +32,7 @@ PAGES = (
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-def test_what_a_step_frees_is_there_for_the_next():
+def test_memory_freed_by_a_step_is_reused_by_the_next():
     faults = {
         mode: int(
             subprocess.run([sys.executable, "-c", PAGES, mode], check=True, capture_output=True, text=True).stdout
@@ -60,11 +60,11 @@ def test_what_a_step_frees_is_there_for_the_next():
         ("fp16", "cpu", NARROW, torch.float16),
     ],
 )
-def test_half_precision_is_taken_where_it_is_multiplied_and_safe(precision, where, config, expected, monkeypatch):
+def test_half_precision_is_chosen_where_it_is_native_and_safe(precision, where, config, expected, monkeypatch):
     monkeypatch.setattr(device, "multiplies_bf16", lambda: where == "bf16 cpu")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: where == "gpu")
-    at = GPU if "gpu" in where else CPU
-    assert autocast_dtype(precision, at, build_model(config, 24, 3)) == expected
+    chosen = GPU if "gpu" in where else CPU
+    assert autocast_dtype(precision, chosen, build_model(config, 24, 3)) == expected
 
 
 def test_bf16_is_refused_on_a_cpu_where_it_would_corrupt_memory():
@@ -75,7 +75,7 @@ def test_bf16_is_refused_on_a_cpu_where_it_would_corrupt_memory():
     assert unsafe_in_bf16(build_model(Cnn2dConfig(stem=8, widths=(8, 12), strides=((1, 1), (1, 1))), 24, 3)) is None
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64" or not CPUINFO.exists(), reason="no flags to read")
-def test_what_the_cpu_multiplies_is_what_the_system_tells():
+@pytest.mark.skipif(platform.machine() != "x86_64" or not CPUINFO.exists(), reason="no /proc/cpuinfo with flags")
+def test_native_bf16_agrees_with_the_flags_of_the_cpu():
     flags = {flag for line in CPUINFO.read_text().splitlines() if line.startswith("flags") for flag in line.split()}
     assert multiplies_bf16() == bool(flags & {"avx512_bf16", "amx_bf16"})

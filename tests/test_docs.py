@@ -13,9 +13,10 @@ import soundfile
 
 import serx
 from serx.cli.main import main
+from serx.data.synthetic import synthesize_clip, synthesize_speaker
 from serx.training.trainer import fit
-from tests.conftest import RATE, speechlike
-from tests.experiments.test_cross_validation import one_after_the_other
+from tests.conftest import PITCHES, RATE, speechlike
+from tests.experiments.test_cross_validation import run_in_this_process
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -56,18 +57,29 @@ def commands(text: str) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory, tiny_root, tess_root) -> Path:
+def desk(tmp_path_factory, tiny_root) -> Path:
     """A folder with everything that the pages name: corpora, a checkpoint, recordings."""
     folder = tmp_path_factory.mktemp("desk")
     shutil.copytree(tiny_root, folder / "DIR")
     shutil.copytree(tiny_root, folder / "data" / "ravdess")
-    shutil.copytree(tess_root, folder / "OTHER")
+    (folder / "OTHER").mkdir()
+    for code, pitch in PITCHES.items():  # a speaker whom the checkpoint never met
+        soundfile.write(
+            folder / "OTHER" / f"03-01-{code}-01-01-01-09.wav", speechlike(0.6, 1.1 * pitch, 99 + pitch), RATE
+        )
     (folder / "configs").symlink_to(ROOT / "configs")
     config = serx.load_config(
         "cnn1d",
-        f"data.root={folder / 'DIR'}", "data.protocol=speakers", "data.test_speakers=[5,6]", "data.valid_speakers=[3,4]",
-        "model.stem=8", "model.widths=[8,8,8]", "train.epochs=2", "train.threads=1", "train.device=cpu",
-    )  # fmt: skip
+        f"data.root={folder / 'DIR'}",
+        "data.protocol=speakers",
+        "data.test_speakers=[5,6]",
+        "data.valid_speakers=[3,4]",
+        "model.stem=8",
+        "model.widths=[8,8,8]",
+        "train.epochs=2",
+        "train.threads=1",
+        "train.device=cpu",
+    )
     run = folder / "checkpoints" / "cnn1d" / "RUN"
     fit(config, run, progress=False)
     shutil.copy(run / "best.safetensors", folder / "best.safetensors")
@@ -77,10 +89,14 @@ def desk(tmp_path_factory, tiny_root, tess_root) -> Path:
         for path in spoken[:4]:
             shutil.copy(path, folder / name / path.name)
     soundfile.write(folder / "me.wav", speechlike(1.0, 170, 7), RATE)
-    pause = np.zeros(RATE, np.float32)
-    soundfile.write(folder / "talk.wav", np.concatenate([soundfile.read(path)[0] for path in spoken[:1]] + [pause]), RATE)
-    rows = [f"{path},{emotion},{path.parent.name}" for actor in sorted((folder / "DIR").iterdir())
-            for path, emotion in zip(sorted(actor.iterdir()), ["neutral"] * 4 + ["happy"] * 4 + ["angry"] * 4, strict=True)]  # fmt: skip
+    sentence, pause = synthesize_clip(synthesize_speaker(1, 0), "happy", True, 1, 1, 0), np.zeros(RATE, np.float32)
+    soundfile.write(folder / "talk.wav", np.concatenate([sentence, pause, sentence, pause]), RATE)
+    emotions = ["neutral"] * 4 + ["happy"] * 4 + ["angry"] * 4
+    rows = [
+        f"{path},{emotion},{path.parent.name}"
+        for actor in sorted((folder / "DIR").iterdir())
+        for path, emotion in zip(sorted(actor.iterdir()), emotions, strict=True)
+    ]
     (folder / "mine.csv").write_text("\n".join(["path,emotion,speaker", *rows]) + "\n")
     return folder
 
@@ -89,7 +105,7 @@ def desk(tmp_path_factory, tiny_root, tess_root) -> Path:
 def test_every_command_and_example_of_a_page_runs(page, desk, monkeypatch):
     monkeypatch.chdir(desk)
     monkeypatch.syspath_prepend(str(desk))
-    monkeypatch.setattr("serx.experiments.fold_runs.run_side_by_side", one_after_the_other)
+    monkeypatch.setattr("serx.experiments.fold_runs.run_in_parallel", run_in_this_process)
     shutil.rmtree(desk / "runs", ignore_errors=True)
     names: dict[str, object] = {}
     for language, text in blocks(page):
@@ -126,8 +142,9 @@ def test_links_between_pages_lead_somewhere():
 
 def test_python_files_named_on_a_page_exist():
     for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
-        for name in re.findall(r"`((?:augment|data|dsp|features|models|training|metrics|inference|config|tests)/[\w/]+\.py)`", page.read_text()):
+        for name in re.findall(
+            r"`((?:augment|data|dsp|features|models|training|metrics|inference|config|tests)/[\w/]+\.py)`",
+            page.read_text(),
+        ):
             base = ROOT if name.startswith("tests/") else ROOT / "serx"
             assert (base / name).exists(), f"{page.name} names {name}"
-
-

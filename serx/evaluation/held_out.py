@@ -163,7 +163,7 @@ def load_held_out(
 def predict_clips(
     predictor: Predictor, dataset: Dataset, clips: np.ndarray, source: BatchSource, adapt: bool = False
 ) -> Predictions:
-    """Predictions for `clips (n,)` of a dataset, whoever speaks in them.
+    """Predictions for `clips (n,)` of a dataset by any speaker.
 
     Args:
         adapt: adapts the model to each speaker first, with that speaker's clips among these.

@@ -113,7 +113,7 @@ class Predictor:
         recognizer: waveform -> logits, on `device`, in evaluation mode.
         config: the configuration that it was trained with.
         metadata: what the checkpoint says about its training: protocol, speakers, environment, progress.
-        ood_detector: tells recordings apart that differ from those of training; None if the checkpoint has none.
+        ood_detector: marks recordings that differ from the training data; None if the checkpoint has none.
         device: where predictions are computed.
         min_confidence: below this probability a prediction is labeled "unsure".
 

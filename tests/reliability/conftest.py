@@ -1,4 +1,4 @@
-"""A trained run that the tests of faults share."""
+"""A finished run that the tests of faults share."""
 
 import shutil
 from pathlib import Path
@@ -30,6 +30,6 @@ def _trained(tiny_root, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def trained(_trained, tmp_path) -> Path:
-    """A folder of the test's own with `tiny.yaml` and a finished run in `run/`."""
+    """A copy of a folder with `tiny.yaml` and a finished run in `run/`."""
     shutil.copytree(_trained, tmp_path / "trained")
     return tmp_path / "trained"

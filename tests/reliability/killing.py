@@ -42,16 +42,16 @@ def train_in_child(config: Config, folder: Path) -> int:
 
 def differences(first: Path, second: Path) -> list[str]:
     """The names of everything that differs between two finished runs: tensors, progress, metrics."""
-    found = []
+    differing = []
     for name in (LAST, BEST):
         a, b = checkpoint.load(first / name), checkpoint.load(second / name)
-        found += [f"{name}: {key}" for key in a.tensors.keys() ^ b.tensors.keys()]
-        found += [f"{name}: {key}" for key in a.tensors.keys() & b.tensors.keys() if not _same(a, b, key)]
+        differing += [f"{name}: {key}" for key in a.tensors.keys() ^ b.tensors.keys()]
+        differing += [f"{name}: {key}" for key in a.tensors.keys() & b.tensors.keys() if not _same(a, b, key)]
         if a.metadata["progress"] != b.metadata["progress"]:
-            found.append(f"{name}: progress")
+            differing.append(f"{name}: progress")
     if records(first) != records(second):
-        found.append(METRICS)
-    return found
+        differing.append(METRICS)
+    return differing
 
 
 def _same(a: checkpoint.Checkpoint, b: checkpoint.Checkpoint, key: str) -> bool:

@@ -17,10 +17,10 @@ from tests.conftest import TINY
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
 
 
-def one_key_a_line(path: Path) -> list[str]:
-    """The lines of the same configuration in YAML's block style."""
-    plain = yaml.safe_dump(_lists(read(path)[0]), sort_keys=False, default_flow_style=False, width=10_000)
-    return plain.splitlines()
+def block_style(path: Path) -> list[str]:
+    """The lines of the same configuration in YAML's block style, one key per line."""
+    text = yaml.safe_dump(_lists(read(path)[0]), sort_keys=False, default_flow_style=False, width=10_000)
+    return text.splitlines()
 
 
 def _lists(tree: Any) -> Any:
@@ -30,9 +30,9 @@ def _lists(tree: Any) -> Any:
 
 
 def damages(lines: list[str]) -> list[tuple[int, str, list[str]]]:
-    """(line, what was done, the lines thereafter) of every damage to every key and every item."""
+    """Every damage to every key and list item: (line number, description, all lines after the damage)."""
     made = []
-    free = -1  # how far in the keys of a label_map stand, which are anybody's words
+    free = -1  # indentation of a label_map, whose keys may be any words
     for i, line in enumerate(lines):
         depth = len(line) - len(line.lstrip(" -"))
         if free >= 0 and depth > free:
@@ -58,8 +58,8 @@ def damages(lines: list[str]) -> list[tuple[int, str, list[str]]]:
     return made
 
 
-def refusal(path: Path) -> str:
-    """What is said against a configuration; nothing when it is accepted."""
+def error_of(path: Path) -> str:
+    """The error message of a configuration; empty if it is accepted."""
     try:
         load_config(path)
     except ConfigError as error:
@@ -73,24 +73,24 @@ def is_text(line: str) -> bool:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_no_damaged_key_of_a_shipped_configuration_is_accepted(path, tmp_path, record_figure):
-    lines, broken = one_key_a_line(path), tmp_path / "broken.yaml"
+def test_no_damaged_key_of_a_recipe_is_accepted(path, tmp_path, record_figure):
+    lines, broken = block_style(path), tmp_path / "broken.yaml"
     broken.write_text("\n".join(lines))
     assert load_config(broken) == load_config(path)
     accepted, tried = [], 0
     for i, damage, text in damages(lines):
         broken.write_text("\n".join(text))
         if damage == "a date" and is_text(lines[i]):
-            continue  # a folder or a fold may be called that
+            continue  # a date is a valid name of a folder or a fold
         tried += 1
-        if "broken.yaml:" not in refusal(broken):
+        if "broken.yaml:" not in error_of(broken):
             accepted.append((lines[i], damage))
     assert not accepted
     assert tried > 2 * len(lines)
     record_figure(f"{path.stem}: {tried} damaged keys, {len(accepted)} accepted")
 
 
-def test_settings_that_do_not_fit_together_are_refused_with_their_line(tmp_path):
+def test_contradictory_settings_are_refused_with_their_line(tmp_path):
     for text, message in (
         ("{kind: cnn1d, widths: [8, 8], strides: [2]}", "2 widths and 1 strides"),
         ("{kind: cnn2d, widths: [8, 0]}", "greater than or equal to 1"),
@@ -117,7 +117,7 @@ BREAKING = [
 HARMLESS = ["train.threads=2", "train.patience=50", "data.cache=elsewhere", "data.placement=stream", "train.output=x"]
 
 
-def test_of_thirty_edits_between_a_save_and_its_resume_each_is_listed_and_the_breaking_ones_refused(trained):
+def test_edits_between_a_save_and_its_resume_are_listed_and_those_that_change_results_are_refused(trained):
     saved = checkpoint.load(trained / "run" / LAST).metadata
     assert len(BREAKING) + len(HARMLESS) == 30
 

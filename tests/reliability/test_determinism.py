@@ -1,4 +1,4 @@
-"""Deterministic mode: shipped configurations use no operation that CUDA has only at random, and give equal bytes."""
+"""Deterministic mode: no recipe uses an operation that is random on CUDA, and two runs write the same bytes."""
 
 from collections import Counter
 from pathlib import Path
@@ -33,7 +33,7 @@ DENIED = (
 
 
 class Watch(TorchDispatchMode):
-    """Counts the operations that are denied; `cumsum` only in floating point."""
+    """Counts the denied operations; `cumsum` and `bincount` only where they are nondeterministic."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,15 +44,15 @@ class Watch(TorchDispatchMode):
         name = func.overloadpacket.__name__.lstrip("_")
         self.calls += 1
         if name in DENIED or f"_{name}" in DENIED:
-            whole = name.startswith("cumsum") and not args[0].is_floating_point()
-            weightless = name == "bincount" and len(args) < 2
-            if not (whole or weightless):
+            integers = name.startswith("cumsum") and not args[0].is_floating_point()
+            unweighted = name == "bincount" and len(args) < 2
+            if not (integers or unweighted):
                 self.denied[name] += 1
         return func(*args, **(kwargs or {}))
 
 
 @pytest.fixture(autouse=True)
-def _switch_back():
+def _leave_deterministic_mode():
     yield
     torch.use_deterministic_algorithms(False)
 
@@ -68,14 +68,14 @@ def tiny(path: Path, tiny_root: Path, *more: str):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_a_shipped_configuration_trains_without_a_nondeterministic_operation(
-    path, tiny_root, tmp_path, monkeypatch, small_encoders
-):
+def test_a_recipe_trains_without_a_nondeterministic_operation(path, tiny_root, tmp_path, monkeypatch, small_encoders):
     monkeypatch.setattr("serx.models.speech_encoder.pretrained_encoder", lambda bundle, weights: empty_encoder(bundle))
     for module in (pitch, descriptors):
         monkeypatch.setattr(module, "running_sum", sum_by_product)  # as on a GPU
     config = tiny(path, tiny_root, *(["model.pretrained=false"] if path.stem == "timm_pretrained" else []))
-    split_dataset(load_dataset(config.data, progress=False), config.data, progress=False)  # all on the host, once
+    split_dataset(
+        load_dataset(config.data, progress=False), config.data, progress=False
+    )  # fills the audio cache before the count
     with Watch() as watch:
         fit(config, tmp_path / "run", progress=False)
     assert torch.are_deterministic_algorithms_enabled()
@@ -83,7 +83,7 @@ def test_a_shipped_configuration_trains_without_a_nondeterministic_operation(
     assert not watch.denied
 
 
-def test_the_watch_sees_what_it_must():
+def test_nondeterministic_operations_are_counted():
     with Watch() as watch:
         x = torch.randn(1, 2, 8, requires_grad=True)
         torch.nn.functional.interpolate(x, scale_factor=2.0, mode="linear").sum().backward()

@@ -1,4 +1,4 @@
-"""A full disk at any fill: the checkpoint before reads, no temporary file is left, the message has path and room."""
+"""A full disk: the previous checkpoint stays readable, no temporary file is left, the error has path and free space."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tests.conftest import TINY
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
-# Runs in a mount namespace of its own, with a disk of 5 MB at DISK.
+# Runs in a separate mount namespace, with a disk of 5 MB; arguments: the disk, a configuration, overrides.
 FILL = """
 import json, os, sys
 from pathlib import Path
@@ -28,7 +28,7 @@ from serx.training.trainer import fit
 torch.set_num_threads(1)
 disk, config, overrides = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
 last, previous, ballast = disk / LAST, disk / PREVIOUS, disk / "ballast"
-told = []
+levels = []
 
 def save(value):
     checkpoint.save(last, {"x": torch.full((300_000,), value)}, {}, previous)
@@ -52,7 +52,7 @@ for level in range(20):
     except DiskError as error:
         message = str(error)
     names = sorted(path.name for path in disk.iterdir())
-    told.append({"message": message, "values": read(), "names": names})
+    levels.append({"message": message, "values": read(), "names": names})
 ballast.unlink()
 
 # No inode left: many empty files.
@@ -85,7 +85,7 @@ except DiskError as error:
     message = str(error)
 whole = [path.name for path in run.glob("*.safetensors") if checkpoint.load(path)]
 trained = {"message": message, "whole": whole, "litter": [p.name for p in run.glob(".*.tmp")]}
-print(json.dumps({"levels": told, "inodes": inodes, "trained": trained}))
+print(json.dumps({"levels": levels, "inodes": inodes, "trained": trained}))
 """
 
 
@@ -98,8 +98,8 @@ def results(tiny_config, tmp_path):
     disk.mkdir()
     mount = f"mount -t tmpfs -o size=5m,nr_inodes=200 serx {disk}"
     if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True).returncode:
-        pytest.skip("this machine lets nobody mount a small disk")
-    overrides = " ".join(f"'{each}'" for each in [*TINY, "train.epochs=40", "train.ema_decay=0"])
+        pytest.skip("this machine does not allow mounting a small disk")
+    overrides = " ".join(f"'{override}'" for override in [*TINY, "train.epochs=40", "train.ema_decay=0"])
     script = f'{mount} && exec {sys.executable} -c "$FILL" {disk} {tmp_path / "tiny.yaml"} {overrides}'
     environment = {**os.environ, "FILL": FILL, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, cwd=ROOT,

@@ -29,38 +29,38 @@ def config_of(trained: Path, *overrides: str):
     return load_config(trained / "tiny.yaml", [*TINY, "train.epochs=8", *overrides])
 
 
-def spoil(path: Path) -> None:
+def flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
-def test_the_save_before_the_last_is_kept(trained):
+def test_the_previous_save_is_kept(trained):
     last, previous = checkpoint.load(trained / "run" / LAST), checkpoint.load(trained / "run" / PREVIOUS)
     assert (last.metadata["progress"]["epoch"], previous.metadata["progress"]["epoch"]) == (8, 7)
 
 
-@pytest.mark.parametrize("damage", ["spoilt", "cut", "missing"])
-def test_a_damaged_checkpoint_falls_back_one_with_a_warning_and_ends_in_the_same_bits(damage, trained, capsys):
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
+def test_a_run_with_a_damaged_checkpoint_resumes_from_the_previous_one_to_the_same_bits(damage, trained, capsys):
     whole, run = trained / "run", trained / "damaged"
     os.rename(whole, run)
     config = config_of(trained)
     fit(config, whole, progress=False)
-    if damage == "spoilt":
-        spoil(run / LAST)
+    if damage == "flipped":
+        flip_a_bit(run / LAST)
     elif damage == "cut":
         (run / LAST).write_bytes((run / LAST).read_bytes()[:1000])
     else:
         (run / LAST).unlink()
     assert choose_run_folder(str(run), "tiny", resume=True) == run
     fit(config, run, resume=True, progress=False)
-    said = capsys.readouterr().out
-    assert f"WARNING: {run / LAST}" in said and "(epoch 7)" in said
+    printed = capsys.readouterr().out
+    assert f"WARNING: {run / LAST}" in printed and "(epoch 7)" in printed
     assert differences(whole, run) == []
 
 
 def test_a_damaged_checkpoint_never_replaces_a_readable_one(trained, monkeypatch):
-    spoil(trained / "run" / LAST)
+    flip_a_bit(trained / "run" / LAST)
     before = (trained / "run" / PREVIOUS).read_bytes()
 
     def fail(*_):
@@ -85,7 +85,7 @@ def _fail_for(name: str, original):
 
 def test_two_damaged_checkpoints_are_both_named(trained):
     for name in (LAST, PREVIOUS):
-        spoil(trained / "run" / name)
+        flip_a_bit(trained / "run" / name)
     with pytest.raises(CheckpointError, match=rf"{LAST}.*\n?.*{PREVIOUS}"):
         load_newest(trained / "run")
 
@@ -93,9 +93,9 @@ def test_two_damaged_checkpoints_are_both_named(trained):
 def test_a_run_that_cannot_be_written_stops_before_any_data_is_read(trained, monkeypatch):
     monkeypatch.setattr(loop, "load_dataset", lambda *a, **k: pytest.fail("read the data"))
     (trained / "a file").touch()
-    for place in (trained / "a file" / "run", Path("/proc/nowhere")):
-        with pytest.raises(DiskError, match=re.escape(str(place))):
-            fit(config_of(trained), place, progress=False)
+    for folder in (trained / "a file" / "run", Path("/proc/nowhere")):
+        with pytest.raises(DiskError, match=re.escape(str(folder))):
+            fit(config_of(trained), folder, progress=False)
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -110,31 +110,31 @@ CALLS = ("fsync", "link", "replace", "open", "write")
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EPERM], ids=errno.errorcode.get)
-def test_each_call_of_a_save_failed_in_turn_leaves_the_old_checkpoint_or_the_new(call, number, tmp_path, monkeypatch):
+def test_any_failed_call_of_a_save_leaves_the_old_checkpoint_or_the_new(call, number, tmp_path, monkeypatch):
     path, keep = tmp_path / LAST, tmp_path / PREVIOUS
     for value in (0.0, 1.0):
         checkpoint.save(path, {"model.x": torch.full((50,), value)}, {}, keep)
     for failing in range(4):
         with monkeypatch.context() as patch:
             hit = _fail_call(patch, call, failing, number)
-            said = f"{path} free"
+            message = f"{path} free"
             try:
                 checkpoint.save(path, {"model.x": torch.full((50,), 2.0)}, {}, keep)
             except DiskError as error:
-                said = str(error)
-            assert str(path) in said and "free" in said
+                message = str(error)
+            assert str(path) in message and "free" in message
         if not hit:
             break
-        found = [float(checkpoint.load(each).tensors["model.x"][0]) for each in (keep, path)]
-        assert found in ([0, 1], [1, 1], [1, 2], [2, 2]), found
-        assert {each.name for each in tmp_path.iterdir()} == {LAST, PREVIOUS}
+        values = [float(checkpoint.load(file).tensors["model.x"][0]) for file in (keep, path)]
+        assert values in ([0, 1], [1, 1], [1, 2], [2, 2]), values
+        assert {file.name for file in tmp_path.iterdir()} == {LAST, PREVIOUS}
         for value in (0.0, 1.0):
             checkpoint.save(path, {"model.x": torch.full((50,), value)}, {}, keep)
     assert failing > 0
 
 
 def _fail_call(patch, call: str, failing: int, number: int) -> list[int]:
-    """Makes the `failing`-th call of that name within a save raise; the list is empty when there was none."""
+    """Makes call number `failing` (from 0) of that name raise; the list stays empty if there is no such call."""
     seen, hit = [], []
     original = Path.open if call == "write" else getattr(os, call)
 
@@ -152,7 +152,7 @@ def _fail_call(patch, call: str, failing: int, number: int) -> list[int]:
     return hit
 
 
-def test_a_file_system_without_links_keeps_both_all_the_same(tmp_path, monkeypatch):
+def test_a_file_system_without_hard_links_keeps_the_previous_save_too(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.EPERM, "Operation not permitted")
 
@@ -176,21 +176,21 @@ def test_a_save_interrupted_between_its_renames_leaves_no_temporary_file_next_ti
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
+def test_temporary_files_of_killed_writers_are_removed_and_nothing_else(tmp_path):
     (tmp_path / ".last.safetensors.123.tmp").touch()
     (tmp_path / "notes.tmp").touch()
     with lock_run_folder(tmp_path):
         assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", ".owner", "notes.tmp"]
 
 
-def test_metrics_survive_lines_that_are_none_of_theirs(tmp_path):
+def test_lines_that_are_no_metrics_are_dropped(tmp_path):
     lines = ['{"epoch": 0, "v": 1}', "[1]", '"epoch"', "{}", '{"epoch": "x"}', '{"epoch": 1}', '{"epo', "\xff"]
     (tmp_path / METRICS).write_bytes("\n".join(lines).encode("latin-1"))
     Metrics(tmp_path, 1)
     assert [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()] == [{"epoch": 0, "v": 1}]
 
 
-def test_metrics_that_cannot_be_read_and_a_name_that_no_folder_can_have_are_disk_errors(tmp_path):
+def test_unreadable_metrics_and_an_impossible_folder_name_are_disk_errors(tmp_path):
     (tmp_path / METRICS).mkdir()
     with pytest.raises(DiskError, match=f"{METRICS}: cannot read: Is a directory"):
         Metrics(tmp_path, 0)
@@ -198,7 +198,7 @@ def test_metrics_that_cannot_be_read_and_a_name_that_no_folder_can_have_are_disk
         pass
 
 
-def test_metrics_that_cannot_be_written_are_a_disk_error(tmp_path, monkeypatch):
+def test_metrics_that_cannot_be_written_raise_a_disk_error(tmp_path, monkeypatch):
     metrics = Metrics(tmp_path, 0)
 
     def full(*_):
@@ -236,10 +236,10 @@ for i in range(rounds):
         children.append(child)
     os.close(start)
     os.close(go)
-    told = b""
-    while len(told) < 3:
-        told += os.read(tried_in, 3)
-    wins.append(told.count(b"w"))
+    results = b""
+    while len(results) < 3:
+        results += os.read(tried_in, 3)
+    wins.append(results.count(b"w"))
     for child in children:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -249,7 +249,7 @@ print(wins.count(1), len(wins))
 """
 
 
-def test_of_runs_that_race_for_a_folder_one_wins_and_the_lock_of_a_killed_one_never_blocks(tmp_path):
+def test_one_of_three_processes_gets_the_folder_and_the_lock_of_a_killed_process_is_free(tmp_path):
     done = subprocess.run([sys.executable, "-c", RACE, str(tmp_path / "run"), "50"], capture_output=True, text=True,
                           cwd=ROOT, timeout=60)  # fmt: skip
     assert done.stdout.split() == ["50", "50"], done.stderr
@@ -268,13 +268,13 @@ def test_a_file_system_without_locks_trains_with_a_warning(tmp_path, monkeypatch
 
 
 @pytest.mark.long
-def test_no_flipped_byte_of_a_run_s_checkpoint_passes(trained, record_figure):
+def test_no_checkpoint_with_a_flipped_bit_is_read(trained, record_figure):
     path = trained / "run" / LAST
     content, choose, tried = path.read_bytes(), random.Random(0), 5000
     passed = 0
-    for place in choose.sample(range(len(content)), tried):
+    for position in choose.sample(range(len(content)), tried):
         broken = bytearray(content)
-        broken[place] ^= 1 << choose.randrange(8)
+        broken[position] ^= 1 << choose.randrange(8)
         path.write_bytes(broken)
         try:
             checkpoint.load(path)

@@ -98,26 +98,27 @@ def unix_only(node: ast.AST, available: frozenset[str] = frozenset()) -> list[st
         }
         inside = [name for child in node.body for name in unix_only(child, available | checked)]
         return inside + [name for child in (node.test, *node.orelse) for name in unix_only(child, available)]
-    found: list[str] = []
+    names: list[str] = []
     if isinstance(node, ast.Import):
-        found = [alias.name for alias in node.names if alias.name in UNIX_MODULES]
+        names = [alias.name for alias in node.names if alias.name in UNIX_MODULES]
     elif isinstance(node, ast.ImportFrom):
-        names = {alias.name for alias in node.names}
-        found = [node.module] if node.module in UNIX_MODULES else sorted(names & UNIX_NAMES.get(node.module, set()))
+        imported = {alias.name for alias in node.names}
+        unix = UNIX_NAMES.get(node.module or "", set())
+        names = [node.module] if node.module in UNIX_MODULES else sorted(imported & unix)
     elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        found = [node.attr] if node.attr in UNIX_NAMES.get(node.value.id, set()) - available else []
-    return found + [name for child in ast.iter_child_nodes(node) for name in unix_only(child, available)]
+        names = [node.attr] if node.attr in UNIX_NAMES.get(node.value.id, set()) - available else []
+    return names + [name for child in ast.iter_child_nodes(node) for name in unix_only(child, available)]
 
 
 def test_the_package_uses_nothing_that_windows_lacks_without_asking_for_it():
     sources = sorted(Path(serx.__file__).parent.rglob("*.py"))
     used = {path.name: unix_only(ast.parse(path.read_text())) for path in sources}
     assert len(sources) > 50
-    assert not {name: found for name, found in used.items() if found}
+    assert not {file: names for file, names in used.items() if names}
 
 
 @pytest.mark.parametrize(
-    ("program", "found"),
+    ("program", "names"),
     [
         ("import fcntl", ["fcntl"]),
         ("def f():\n    from resource import getrusage", ["resource"]),
@@ -128,8 +129,8 @@ def test_the_package_uses_nothing_that_windows_lacks_without_asking_for_it():
         ("getattr(signal, 'SIGHUP', None)", []),
     ],
 )
-def test_what_windows_lacks_is_found_in_a_program(program, found):
-    assert unix_only(ast.parse(program)) == found
+def test_what_windows_lacks_is_found_in_a_program(program, names):
+    assert unix_only(ast.parse(program)) == names
 
 
 HOLD = """

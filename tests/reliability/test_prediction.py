@@ -1,4 +1,4 @@
-"""Every audio format gives the same label, and a bad file among good ones gets a reason and stops nothing."""
+"""Every audio format gives the same label; a bad file gets an error of its own and the others are predicted."""
 
 import json
 import subprocess
@@ -52,7 +52,7 @@ BAD = {
 
 
 @pytest.mark.slow
-def test_of_a_hundred_files_the_thirty_bad_ones_get_reasons(trained, tmp_path):
+def test_thirty_bad_files_among_a_hundred_get_errors_and_the_others_predictions(trained, tmp_path):
     for i in range(70):
         soundfile.write(tmp_path / f"good {i:02d} ü.wav", speechlike(0.4, 120 + 2 * i, i), RATE)
     content = (tmp_path / "good 00 ü.wav").read_bytes()

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_is_noted_and_the_second_ends_at_once(number, capfd):
+def test_the_first_signal_is_recorded_and_the_second_ends_the_process(number, capfd):
     before = signal.getsignal(number)
 
     def twice() -> None:
@@ -43,7 +43,7 @@ def test_the_first_signal_is_noted_and_the_second_ends_at_once(number, capfd):
     assert "again to stop at once" in capfd.readouterr().err
 
 
-def test_a_signal_in_the_middle_of_a_print_does_no_harm():
+def test_a_signal_within_a_print_is_handled():
     program = (
         "import os, threading, time\n"
         "from serx.training.signals import catch_signals\n"
@@ -58,28 +58,28 @@ def test_a_signal_in_the_middle_of_a_print_does_no_harm():
     watch = threading.Timer(20, process.kill)
     watch.start()
     process.stderr.readline()  # an empty line
-    result = process.stderr.readline()  # until now nobody has read what it prints, so it hangs in the middle of that
+    message = process.stderr.readline()  # its output has not been read yet, so the process waits within `print`
     out, err = process.communicate(timeout=60)
     watch.cancel()
-    assert result.startswith("SIGTERM: finishing"), result + err
+    assert message.startswith("SIGTERM: finishing"), message + err
     assert process.returncode == 0 and out.endswith("done\n"), err
 
 
-def test_signals_are_left_alone_outside_the_main_thread():
-    found = []
+def test_no_signal_handler_is_set_outside_the_main_thread():
+    results = []
 
     def run():
         with catch_signals() as received:
-            found.append((received, signal.getsignal(signal.SIGTERM)))
+            results.append((received, signal.getsignal(signal.SIGTERM)))
 
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()
-    assert found == [([], signal.getsignal(signal.SIGTERM))]
+    assert results == [([], signal.getsignal(signal.SIGTERM))]
 
 
 @pytest.mark.slow
-def test_a_signal_during_validation_is_obeyed_after_it_and_loses_nothing(tiny_config, tmp_path, monkeypatch):
+def test_a_signal_during_validation_stops_the_run_after_it_and_loses_nothing(tiny_config, tmp_path, monkeypatch):
     config = tiny_config("train.epochs=4")
     fit(config, tmp_path / "whole", progress=False)
     original, validated = validation.classify, []
@@ -117,7 +117,7 @@ def test_train_exits_143_soon_after_sigterm_and_prints_how_to_resume(tiny_config
     saved = checkpoint.load(tmp_path / "run" / LAST)
     epochs = [json.loads(text)["epoch"] for text in (tmp_path / "run" / METRICS).read_text().splitlines()]
     assert epochs == list(range(saved.metadata["progress"]["epoch"]))
-    assert len(epochs) < 50  # of 500: it did not wait for the end
+    assert len(epochs) < 50  # of 500
     printed = shlex.split(out.rpartition("continue with: ")[2])
     resume = [*command[:2], *printed[printed.index("--config") :]]  # whether it was called as a script or as a command
     process = subprocess.Popen(resume, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
@@ -130,7 +130,7 @@ def test_train_exits_143_soon_after_sigterm_and_prints_how_to_resume(tiny_config
 
 
 @pytest.mark.slow
-def test_a_closed_terminal_stops_a_run_that_saves(tiny_config, tmp_path):
+def test_a_closed_terminal_stops_a_run_after_a_save(tiny_config, tmp_path):
     tiny_config()
     command = [sys.executable, str(ROOT / "scripts/train.py"), "--config", "tiny.yaml", *TINY, "train.epochs=500",
                "train.output=run"]  # fmt: skip
@@ -139,9 +139,9 @@ def test_a_closed_terminal_stops_a_run_that_saves(tiny_config, tmp_path):
         os.chdir(tmp_path)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
         os.execv(command[0], command)
-    seen = b""
-    while b"epoch   3/" not in seen:
-        seen += os.read(terminal, 1000)
+    printed = b""
+    while b"epoch   3/" not in printed:
+        printed += os.read(terminal, 1000)
     os.close(terminal)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 129
@@ -172,13 +172,13 @@ def signalled(folder: Path, signals: int, seed: int) -> dict:
 
 
 @pytest.mark.slow
-def test_signals_at_random_moments_save_exit_by_their_number_and_lose_not_a_bit(tiny_config, tmp_path):
+def test_runs_stopped_by_signals_at_random_moments_save_and_end_with_the_same_bits(tiny_config, tmp_path):
     tiny_config()
     signalled(tmp_path, 15, 0)
 
 
 @pytest.mark.long
-def test_sixty_signals_lose_not_a_bit(tiny_config, tmp_path, record_figure):
+def test_runs_stopped_by_sixty_signals_end_with_the_same_bits(tiny_config, tmp_path, record_figure):
     tiny_config()
     result = signalled(tmp_path, 60, 1)
     record_figure(f"{result['signals']} SIGTERMs and SIGINTs over {result['runs']} runs: the same bits")
@@ -189,7 +189,7 @@ import argparse, signal, sys, time
 from serx.cli import common as commands
 from serx.evaluation import held_out
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # tests begun in the background inherit that it is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background processes with SIGINT ignored
 
 def wait(*_):
     print("evaluating", flush=True)
@@ -205,7 +205,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
 def test_an_evaluation_ends_at_once_and_writes_nothing(number, code, trained):
-    """SIGTERM's default ends the process, which a shell reports as 143."""
+    """The default action of SIGTERM ends the process, which a shell reports as 143."""
     before = sorted((trained / "run").iterdir())
     command = [sys.executable, "-c", EVALUATE, str(ROOT / "scripts/evaluate.py"), "--checkpoint", "run/" + BEST]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=trained,

@@ -1,4 +1,4 @@
-"""A save that is killed or fails at any of its system calls leaves the old file or the new one, whole."""
+"""A save that is killed or fails at any of its system calls leaves the old file or the new one, complete."""
 
 import re
 import shutil
@@ -26,7 +26,7 @@ finally:
 
 
 def save(folder: Path, *options: str) -> subprocess.CompletedProcess:
-    """One save of `n` over `o`, with the one before it `p`, in a process under strace."""
+    """Replaces the content `o` by `n`, where `p` is the previous save, in a process under strace."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     (folder / "last").write_bytes(b"o" * 100_000)
@@ -38,7 +38,7 @@ def save(folder: Path, *options: str) -> subprocess.CompletedProcess:
 
 @pytest.fixture
 def calls(tmp_path) -> list[tuple[str, int]]:
-    """(name, how many-th of that name) of every system call of a save."""
+    """(name, number of the call with that name) of every system call of a save."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     probe = save(tmp_path / "probe", "-e", "inject=fsync:error=EIO:when=1")
@@ -46,7 +46,7 @@ def calls(tmp_path) -> list[tuple[str, int]]:
         pytest.skip(f"strace cannot inject faults here: {probe.stderr[-200:]!r}")
     assert save(tmp_path / "whole").returncode == 0
     seen: dict[str, int] = {}
-    found, within = [], False
+    calls_of_save, within = [], False
     for line in (tmp_path / "log").read_text().splitlines():
         name = re.match(r"\d+\s+(\w+)\(", line)
         if name:
@@ -54,23 +54,25 @@ def calls(tmp_path) -> list[tuple[str, int]]:
             if 'write(2, "end"' in line:
                 break
             if within:
-                found.append((name[1], seen[name[1]]))
+                calls_of_save.append((name[1], seen[name[1]]))
             within |= 'write(2, "begin"' in line
-    assert {"fsync", "openat", "write"} <= {name for name, _ in found}
-    return found
+    assert {"fsync", "openat", "write"} <= {name for name, _ in calls_of_save}
+    return calls_of_save
 
 
-def test_each_system_call_of_a_save_killed_or_failed_leaves_the_old_file_or_the_new(calls, tmp_path, record_figure):
+def test_a_save_that_fails_or_is_killed_at_any_system_call_leaves_the_old_file_or_the_new(
+    calls, tmp_path, record_figure
+):
     allowed = {("o", "p"), ("o", "o"), ("n", "o")}
     seen, tried = set(), 0
     for name, nth in calls:
         for fault in ("error=EIO", "error=ENOSPC", "signal=KILL", "error=EIO:signal=KILL"):
             if name == "close" and fault.startswith("error=E") and "KILL" not in fault:
-                continue  # an injected close leaves the file open, which no real one does
+                continue  # an injected failure leaves the file open; a real one closes it
             tried += 1
             done = save(tmp_path / "run", "-e", f"inject={name}:{fault}:when={nth}")
             run = tmp_path / "run"
-            content = [(run / each).read_bytes() for each in ("last", "previous")]
+            content = [(run / file).read_bytes() for file in ("last", "previous")]
             assert [len(c) for c in content] == [100_000] * 2
             assert all(len(set(c)) == 1 for c in content)
             state = tuple(chr(c[0]) for c in content)

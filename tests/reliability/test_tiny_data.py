@@ -20,8 +20,8 @@ MODELS = {
 
 
 @pytest.fixture
-def six(tiny_root, tmp_path):
-    """Two clips, one per emotion, of one actor in each part."""
+def corpus(tiny_root, tmp_path):
+    """A corpus of three speakers with two clips each, one of each emotion."""
     root = tmp_path / "six"
     for actor in ("01", "03", "05"):
         (root / actor).mkdir(parents=True)
@@ -32,20 +32,20 @@ def six(tiny_root, tmp_path):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_batches_of_two_clips_and_a_last_batch_of_one_train_and_stay_finite(model, six, tiny_config, tmp_path):
-    shutil.copy(six / "01" / "03-01-03-01-01-01-01.wav", six / "01" / "03-01-03-01-01-02-01.wav")  # a third clip
+def test_batches_of_two_clips_and_a_last_batch_of_one_train_and_stay_finite(model, corpus, tiny_config, tmp_path):
+    shutil.copy(corpus / "01" / "03-01-03-01-01-01-01.wav", corpus / "01" / "03-01-03-01-01-02-01.wav")  # a third clip
     statistics = ["features.statistics=[mean, std]"] if model == "mlp" else []
-    config = tiny_config(f"data.root={six}", "data.test_speakers=[5]", "data.valid_speakers=[3]", MODELS[model],
+    config = tiny_config(f"data.root={corpus}", "data.test_speakers=[5]", "data.valid_speakers=[3]", MODELS[model],
                          "train.batch_size=2", "train.epochs=2", *statistics)  # fmt: skip
     fit(config, tmp_path / "run", progress=False)
     assert [line["skipped_steps"] for line in records(tmp_path / "run")] == [0, 0]
 
 
-def test_clips_shorter_than_a_window_train_and_stay_finite(six, tiny_config, tmp_path):
-    for i, path in enumerate(sorted(six.rglob("*.wav"))):
+def test_clips_shorter_than_a_window_train_and_stay_finite(corpus, tiny_config, tmp_path):
+    for i, path in enumerate(sorted(corpus.rglob("*.wav"))):
         noise = 0.1 * np.random.default_rng(i).standard_normal(200 + 20 * i)  # 13 ms; an analysis window has 32 ms
         soundfile.write(path, noise, RATE)
-    config = tiny_config(f"data.root={six}", "data.test_speakers=[5]", "data.valid_speakers=[3]",
+    config = tiny_config(f"data.root={corpus}", "data.test_speakers=[5]", "data.valid_speakers=[3]",
                          "data.min_seconds=0.001", "train.epochs=2")  # fmt: skip
     fit(config, tmp_path / "run", progress=False)
     assert [line["skipped_steps"] for line in records(tmp_path / "run")] == [0, 0]
@@ -59,8 +59,8 @@ def test_clips_shorter_than_a_window_train_and_stay_finite(six, tiny_config, tmp
         (["data.test_speakers=[9]"], "9"),
     ],
 )
-def test_one_class_or_an_empty_part_raises_one_line(overrides, message, six, tiny_config, tmp_path):
-    config = tiny_config(f"data.root={six}", "data.test_speakers=[5]", "data.valid_speakers=[3]", *overrides)
+def test_one_class_or_an_empty_part_raises_one_line(overrides, message, corpus, tiny_config, tmp_path):
+    config = tiny_config(f"data.root={corpus}", "data.test_speakers=[5]", "data.valid_speakers=[3]", *overrides)
     with pytest.raises(DataError, match=message) as caught:
         fit(config, tmp_path / "run", progress=False)
     assert "\n" not in str(caught.value)

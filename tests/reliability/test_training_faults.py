@@ -1,4 +1,4 @@
-"""Faults in the middle of training: logging that fails, a metric that is NaN, memory that runs out."""
+"""Faults during training: TensorBoard or printing fails, a score is NaN, memory runs out."""
 
 import json
 import math
@@ -36,23 +36,21 @@ def test_a_failure_of_tensorboard_is_reported_once_and_training_goes_on(
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    place = (
-        tracking if hasattr(tracking, broken) and broken[0] in "Sc" and broken != "close" else tracking.SummaryWriter
-    )
-    monkeypatch.setattr(place, broken, fail)
+    owner = tracking if broken in ("SummaryWriter", "confusion_figure") else tracking.SummaryWriter
+    monkeypatch.setattr(owner, broken, fail)
     capsys.readouterr()
     fit(config, tmp_path / "run", progress=False)
     assert capsys.readouterr().out.count("TensorBoard stops here") == 1
     assert differences(tmp_path / "whole", tmp_path / "run") == []
 
 
-def test_a_line_that_cannot_be_printed_stops_nothing(monkeypatch):
+def test_a_line_that_cannot_be_printed_raises_nothing(monkeypatch):
     monkeypatch.setattr(sys, "stdout", open("/dev/full", "w"))  # noqa: SIM115
     echo("text")
     monkeypatch.undo()
 
 
-def test_training_into_a_pipe_that_closes_goes_on_to_its_end(tiny_config, tmp_path):
+def test_training_finishes_when_the_pipe_of_its_output_closes(tiny_config, tmp_path):
     tiny_config()
     command = [sys.executable, str(ROOT / "scripts/train.py"), "--config", "tiny.yaml", *TINY, "train.output=run"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=(tmp_path / "err").open("w"), cwd=tmp_path)
@@ -62,7 +60,7 @@ def test_training_into_a_pipe_that_closes_goes_on_to_its_end(tiny_config, tmp_pa
     assert len(records(tmp_path / "run")) == 3, (tmp_path / "err").read_text()
 
 
-def test_an_epoch_whose_validation_is_nan_is_never_the_best(tiny_config, tmp_path, monkeypatch):
+def test_an_epoch_with_nan_validation_is_never_the_best(tiny_config, tmp_path, monkeypatch):
     original, epochs = validation.classify, []
 
     def poisoned(*arguments):
@@ -80,7 +78,7 @@ def test_an_epoch_whose_validation_is_nan_is_never_the_best(tiny_config, tmp_pat
         assert math.isfinite(checkpoint.load(tmp_path / select / BEST).metadata["progress"]["best"])
 
 
-def test_a_run_without_a_finite_validation_ends_in_words(tiny_config, tmp_path, monkeypatch):
+def test_a_run_without_a_finite_validation_has_no_best_epoch(tiny_config, tmp_path, monkeypatch):
     monkeypatch.setattr(validation, "classify", lambda *a: np.full((24, 3), np.nan))
     outcome = fit(tiny_config("train.epochs=2"), tmp_path / "run", progress=False)
     assert outcome.best == {} and not (tmp_path / "run" / BEST).exists()
@@ -120,15 +118,15 @@ def test_another_environment_is_announced_on_resume(trained, monkeypatch, capsys
     assert f"python: {sys.version.split()[0]} -> 3.99 (bits may differ)" in capsys.readouterr().out
 
 
-def test_a_cpu_that_computes_otherwise_is_announced_on_resume(tiny_config, tmp_path, monkeypatch, capsys):
+def test_another_precision_of_the_cpu_is_announced_on_resume(tiny_config, tmp_path, monkeypatch, capsys):
     config = tiny_config("train.epochs=1", "train.precision=bf16_if_native", "model.stem=16", "model.widths=[16, 16]")
-    for able in (False, True):
-        monkeypatch.setattr("serx.device.multiplies_bf16", lambda able=able: able)
-        fit(config, tmp_path / "run", resume=able, progress=False)
+    for native in (False, True):
+        monkeypatch.setattr("serx.device.multiplies_bf16", lambda native=native: native)
+        fit(config, tmp_path / "run", resume=native, progress=False)
     assert "precision: float32 -> bfloat16 (bits may differ)" in capsys.readouterr().out
 
 
-def test_no_event_stands_twice_after_a_resume(tiny_config, tmp_path, monkeypatch):
+def test_no_event_is_written_twice_after_a_resume(tiny_config, tmp_path, monkeypatch):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = tiny_config("train.epochs=3")
