@@ -41,7 +41,7 @@ def _targets(report: Mapping[str, Any]) -> str:
         goal = f"{'<=' if target['at_most'] else '>='} {target['value']:g}{unit}"
         measured = "not measured" if target["measured"] is None else f"{_number(target['measured'])}{unit}"
         result = {True: "met", False: "**missed**", None: ""}[target["met"]]
-        lines.append(f"| {target['stage']} | {target['library'] or ''} | {goal} | {measured} | {result} |")
+        lines.append(f"| {target['stage']} | {target['baseline'] or ''} | {goal} | {measured} | {result} |")
     return "\n".join(lines) + "\n"
 
 

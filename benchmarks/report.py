@@ -17,13 +17,13 @@ class Target:
     """What a stage should reach on a device.
 
     Attributes:
-        value: how many times faster than `library`, or in `unit` if `library` is None.
+        value: how many times faster than `baseline`, or in `unit` if `baseline` is None.
         unit: "x", "ms per batch", "clips/s" or "MB per batch".
     """
 
     stage: str
     value: float
-    library: str | None = None
+    baseline: str | None = None
     unit: str = "x"
     device: str = "cpu"
 
@@ -78,8 +78,8 @@ def judge(rows: Sequence[Row], memory: Mapping[str, Mapping[str, float]], device
         measured: float | None = None
         if target.unit == "MB per batch":
             measured = memory[target.stage]["batch"] if target.stage in memory else None
-        elif target.library is not None:
-            measured = ratios(timings).get(target.library) if timings else None
+        elif target.baseline is not None:
+            measured = ratios(timings).get(target.baseline) if timings else None
         elif timings:
             median = timings["serx"].median
             measured = 1 / median if target.unit == "clips/s" else median * clips * 1e3

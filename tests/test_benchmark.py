@@ -83,7 +83,7 @@ def test_a_library_that_fails_is_reported_and_the_others_continue():
 def test_targets_are_met_missed_or_not_measured():
     rows = [row("logmel", serx=0.001, librosa=0.0031, torchaudio=0.0014)]
     peaks = {"mfcc_two_passes": {"batch": 499.0, "process": 900.0}}
-    judged = {(t["stage"], t["library"]): (t["measured"], t["met"]) for t in judge(rows, peaks, "cpu", 64)}
+    judged = {(t["stage"], t["baseline"]): (t["measured"], t["met"]) for t in judge(rows, peaks, "cpu", 64)}
     assert judged[("logmel", "librosa")] == (pytest.approx(3.1), True)
     assert judged[("logmel", "torchaudio")] == (pytest.approx(1.4), False)
     assert judged[("mfcc", "librosa")] == (None, None)
@@ -148,7 +148,7 @@ def test_the_functions_of_a_step_are_restored_after_it_was_measured(inputs, tiny
 def test_every_target_names_a_stage_and_a_library(tiny_path):
     names = {stage.name for stage in [*stages(), *TrainingStages(tiny_path).stages()]}
     assert {target.stage for target in TARGETS} <= names
-    assert {target.library for target in TARGETS} <= {None, *libraries.LIBRARIES}
+    assert {target.baseline for target in TARGETS} <= {None, *libraries.LIBRARIES}
 
 
 def test_every_stage_runs(inputs, tiny_path):
