@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 import serx
+from serx.cli.common import IMPORTS
 from serx.cli.main import main
 from serx.data.synthetic import synthesize_clip, synthesize_speaker
 from serx.training.trainer import fit
@@ -105,6 +106,7 @@ def desk(tmp_path_factory, tiny_root) -> Path:
 def test_every_command_and_example_of_a_page_runs(page, desk, monkeypatch):
     monkeypatch.chdir(desk)
     monkeypatch.syspath_prepend(str(desk))
+    monkeypatch.setenv(IMPORTS, "")  # --import sets it for child processes; later tests must not inherit it
     monkeypatch.setattr("serx.experiments.fold_runs.run_in_parallel", run_in_this_process)
     shutil.rmtree(desk / "runs", ignore_errors=True)
     names: dict[str, object] = {}

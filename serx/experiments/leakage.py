@@ -263,7 +263,7 @@ def _train(
     progress: bool,
 ) -> int | None:
     """Trains one case; returns the signal that stopped it, or None."""
-    with lock_run_folder(folder):
+    with lock_run_folder(folder, "leakage study", "--out"):
         state = TrainingState(config, dataset.labels, device, pretrained=True)
         cache_features(state.recognizer, cache)
         fit_normalizer(state, case.split, source)
