@@ -16,7 +16,7 @@ ORDER = (
     "data", "augment", "testing", "recognizer", "config", "device", "checkpoint", "inference", "training",
     "evaluation", "run", "experiments", "cli",
 )  # fmt: skip
-# Rooms that stand beside each other: neither imports the other.
+# Pairs of packages of which neither imports the other.
 APART = (
     {"plots", "features"},
     {"plots", "data"},

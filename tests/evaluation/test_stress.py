@@ -46,7 +46,7 @@ def test_clips_as_recorded_score_as_in_the_evaluation_and_changes_are_difference
         assert low <= row["change"] <= high  # the resample with both speakers once gives the change itself
     assert (
         len({row["uar"] for row in others}) > 3
-    )  # noise and pitch shifts hide the pitch that tells the emotions apart
+    )  # noise and pitch shifts hide the pitch that distinguishes the emotions
 
 
 def test_a_disturbed_clip_is_the_same_in_every_batch_and_every_time(tiny_config):
