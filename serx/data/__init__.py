@@ -13,6 +13,7 @@ The way of a clip, and the modules in the order in which they build on each othe
     audio_cache    a corpus decoded once, in one file
     batches        batches of waveforms, from the cache
     dataset        `load_dataset` and `split_dataset`: all of the above in two calls
+    overlap        `find_overlap`: which clips were in the training of a checkpoint
     audit          `audit_dataset`: what a corpus holds, and what would mislead
 
     synthetic/     a synthetic corpus for demos and tests
