@@ -1,12 +1,14 @@
 """`AudioCache`: a corpus decoded once into one flat int16 file, which later runs open in milliseconds.
 
-Each cache is a folder, named by a digest of its inputs (paths, sizes, modification times and audio settings). If any of
-those or any byte of the cache changes, the corpus is decoded again. The folder holds `audio.int16`, `index.sealed`
-(JSON after its sha256) and, after the first leak check, `thumbnails.sealed`.
+Each cache is a folder, named by a digest of its inputs: the audio settings, and for each file its path, size, inode,
+and times of modification and change. If any of those or any byte of the cache changes, the corpus is decoded again. The
+folder holds `audio.int16`, `index.sealed` (JSON after its sha256) and, after the first leak check, `thumbnails.sealed`.
+Nothing in it is trusted: what is damaged, of another type or not a plain file is made again.
 """
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +22,11 @@ from tqdm import tqdm
 from serx.data.audio import AudioConfig, AudioError, StrPath, decode
 from serx.errors import DiskError
 from serx.files import free_space, locked, remove_temporaries, seal, unseal, write_atomically
-from serx.system import cpu_count
+from serx.system import WINDOWS, cpu_count
 
-CACHE_VERSION = 4
+CACHE_VERSION = 5
 FULL_SCALE = 32768  # as in libsndfile: 16-bit files at the right rate are stored bit for bit
+_BLOCK = 4096  # bytes at each end of a file that are compared where the system keeps no time of change
 
 
 @dataclass(frozen=True)
@@ -95,16 +98,16 @@ def open_audio_cache(
     fingerprint = _fingerprint(files, config)
     folder = root / f"pack-{fingerprint[:24]}"
     try:
-        audio_cache = _open(folder, fingerprint)
+        audio_cache = _open(folder, fingerprint, len(files))
         if audio_cache is None:
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder / ".lock") as alone:
-                audio_cache = _open(folder, fingerprint)  # another process may have decoded it meanwhile
+                audio_cache = _open(folder, fingerprint, len(files))  # another process may have decoded it meanwhile
                 if audio_cache is None:
                     if alone:
                         _remove_partials(folder)
                     _decode_all(folder, files, config, progress)
-                    audio_cache = _open(folder, fingerprint)
+                    audio_cache = _open(folder, fingerprint, len(files))
     except OSError as error:
         what = f"{folder}: cannot write decoded audio: {error.strerror} ({free_space(root)})"
         raise DiskError(f"{what}; choose another folder with data.cache=DIR or SERX_CACHE") from error
@@ -113,27 +116,60 @@ def open_audio_cache(
     return audio_cache
 
 
-def _open(folder: Path, fingerprint: str) -> AudioCache | None:
-    """The cache in a folder; None if there is none or any byte of it has changed."""
+@dataclass(frozen=True)
+class _Index:
+    """What `index.sealed` holds; `AudioCache` describes the values."""
+
+    lengths: list[int]
+    scales: list[float]
+    rows: list[int]
+    digests: list[str]
+    refused: dict[str, str]
+
+
+def _parse_index(content: bytes, files: int) -> _Index | None:
+    """The index of a cache of so many files; None if its JSON, a type or a number is wrong."""
+    try:
+        index = _Index(**json.loads(content))
+        plain = (
+            _list_of(index.lengths, int)
+            and _list_of(index.scales, float)
+            and _list_of(index.rows, int)
+            and _list_of(index.digests, str)
+            and all(type(reason) is str for reason in index.refused.values())
+        )
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
+    if not plain or len(index.rows) != files or not len(index.lengths) == len(index.scales) == len(index.digests):
+        return None
+    sound = min(index.lengths, default=0) >= 0 and all(0 < scale < math.inf for scale in index.scales)
+    in_order = [row for row in index.rows if row != -1] == list(range(len(index.lengths)))
+    return index if sound and in_order else None
+
+
+def _list_of(values: object, kind: type) -> bool:
+    return isinstance(values, list) and all(type(value) is kind for value in values)
+
+
+def _open(folder: Path, fingerprint: str, files: int) -> AudioCache | None:
+    """The cache of so many files in a folder; None if there is none or any byte of it has changed."""
     content = unseal(folder / "index.sealed")
-    if content is None:
-        return None
-    index = json.loads(content)
-    offsets = np.concatenate([[0], np.cumsum(np.asarray(index["lengths"], np.int64))]).astype(np.int64)
+    index = None if content is None else _parse_index(content, files)
     flat = folder / "audio.int16"
-    if not flat.exists() or flat.stat().st_size != 2 * offsets[-1]:
+    if index is None or not flat.is_file() or flat.stat().st_size != 2 * sum(index.lengths):
         return None
+    offsets = np.cumsum([0, *index.lengths], dtype=np.int64)
     samples = np.memmap(flat, np.int16, "r") if offsets[-1] else np.zeros(0, np.int16)
-    if [_digest(samples[start:end]) for start, end in pairwise(offsets)] != index["digests"]:
+    if [_digest(samples[start:end]) for start, end in pairwise(offsets)] != index.digests:
         return None
     return AudioCache(
         folder=folder,
         samples=samples,
         offsets=offsets,
-        scales=np.asarray(index["scales"], np.float32),
-        rows=tuple(index["rows"]),
-        digests=tuple(index["digests"]),
-        skipped=index["refused"],
+        scales=np.asarray(index.scales, np.float32),
+        rows=tuple(index.rows),
+        digests=tuple(index.digests),
+        skipped=index.refused,
         fingerprint=fingerprint,
     )
 
@@ -148,13 +184,30 @@ def _remove_partials(folder: Path) -> None:
 def _fingerprint(paths: Sequence[Path], config: AudioConfig) -> str:
     digest = hashlib.sha256(f"{CACHE_VERSION}|{config.model_dump_json(include=set(AudioConfig.model_fields))}".encode())
     for path in paths:
-        try:
-            status = path.stat()
-            state = f"{status.st_size}|{status.st_mtime_ns}"
-        except OSError:
-            state = "missing"
-        digest.update(f"|{path}|{state}".encode(errors="surrogateescape"))  # a file name need not be valid text
+        digest.update(f"|{path}|{_state(path)}".encode(errors="surrogateescape"))  # a file name need not be valid text
     return digest.hexdigest()
+
+
+def _state(path: Path) -> str:
+    """What changes when the content of a file changes.
+
+    Size and modification time may survive a replacement (`cp -p`, `touch -r`). The inode, or the time of change, which
+    no program can set, does not. Windows has no such time: there, both ends of the file are read.
+    """
+    try:
+        status = path.stat()
+        state = f"{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
+        return f"{state}|{_ends(path, status.st_size)}" if WINDOWS else state
+    except OSError:
+        return "missing"
+
+
+def _ends(path: Path, size: int) -> str:
+    """A digest of the first and the last block of a file."""
+    with path.open("rb") as file:
+        first = file.read(_BLOCK)
+        file.seek(max(0, size - _BLOCK))
+        return hashlib.sha256(first + file.read(_BLOCK)).hexdigest()
 
 
 def _decode_all(folder: Path, paths: Sequence[Path], config: AudioConfig, progress: bool) -> None:

@@ -1,6 +1,6 @@
 """`Dataset`: everything before the first batch: scan, label, decode, split, and check for leaks."""
 
-import io
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,9 @@ from serx.data.batches import Placement, StreamedAudio
 from serx.data.corpora import same_speaker
 from serx.data.labels import assign_labels, only_shared
 from serx.data.leaks import (
+    BANDS,
     MIN_CORRELATION,
+    SLICES,
     check_copies,
     check_leaks,
     max_correlation,
@@ -33,6 +35,7 @@ from serx.errors import DataError, DiskError
 from serx.files import free_space, seal, unseal, write_atomically
 
 MAX_SHOWN = 5  # names in a message
+THUMBNAIL_SIZE = 2 * BANDS * SLICES  # numbers of one clip's two pictures
 THUMBNAIL_BATCH = 8  # clips; more do not fit a CPU's cache
 
 
@@ -186,25 +189,41 @@ def find_copies(
 
 
 def _thumbnails(audio_cache: AudioCache, sample_rate: int, progress: bool) -> Tensor:
-    """`leaks.thumbnails` of every clip of the cache, computed once and stored with it."""
+    """`leaks.thumbnails` of every clip of the cache, computed once and stored with it.
+
+    The file holds a digest of the audio and then plain float16 numbers: nothing in it is interpreted.
+    """
     path = audio_cache.folder / "thumbnails.sealed"
-    content = unseal(path)
-    if content is None:
-        source, clips = StreamedAudio(audio_cache, torch.device("cpu")), np.arange(len(audio_cache.digests))
-        pictures = []
-        with tqdm(total=len(clips), desc="compare", unit="clip", disable=None if progress else True) as bar:
-            for batch in np.array_split(clips, -(-len(clips) // THUMBNAIL_BATCH)):
-                pictures.append(thumbnails(*source.batch(batch), sample_rate).half())
-                bar.update(len(batch))
-        buffer = io.BytesIO()
-        np.save(buffer, torch.cat(pictures).numpy())
-        content = buffer.getvalue()
+    settings = f"{THUMBNAIL_SIZE}|{sample_rate}|{'|'.join(audio_cache.digests)}"
+    audio = hashlib.sha256(settings.encode()).digest()
+    pictures = _stored_thumbnails(unseal(path), audio, len(audio_cache.digests))
+    if pictures is None:
+        pictures = _compute_thumbnails(audio_cache, sample_rate, progress)
         try:
-            write_atomically(path, seal(content))
+            write_atomically(path, seal(audio + pictures.tobytes()))
         except OSError as error:
             what = f"{path}: cannot write the thumbnails of the leak check: {error.strerror} ({free_space(path)})"
             raise DiskError(f"{what}; choose another folder with data.cache=DIR or SERX_CACHE") from error
-    return torch.from_numpy(np.load(io.BytesIO(content))).float()
+    return torch.from_numpy(pictures).float()
+
+
+def _stored_thumbnails(content: bytes | None, audio: bytes, clips: int) -> np.ndarray | None:
+    """`(clips, THUMBNAIL_SIZE)` float16; None if the content is of other audio or damaged."""
+    if content is None or content[: len(audio)] != audio or len(content) != len(audio) + 2 * clips * THUMBNAIL_SIZE:
+        return None
+    pictures = np.frombuffer(bytearray(content), np.float16, offset=len(audio)).reshape(clips, THUMBNAIL_SIZE)
+    return pictures if np.isfinite(pictures).all() else None
+
+
+def _compute_thumbnails(audio_cache: AudioCache, sample_rate: int, progress: bool) -> np.ndarray:
+    """`(clips, THUMBNAIL_SIZE)` float16."""
+    source, clips = StreamedAudio(audio_cache, torch.device("cpu")), np.arange(len(audio_cache.digests))
+    pictures = []
+    with tqdm(total=len(clips), desc="compare", unit="clip", disable=None if progress else True) as bar:
+        for batch in np.array_split(clips, -(-len(clips) // THUMBNAIL_BATCH)):
+            pictures.append(thumbnails(*source.batch(batch), sample_rate).half())
+            bar.update(len(batch))
+    return torch.cat(pictures).numpy()
 
 
 def _check_ambiguous_speakers(utterances: tuple[Utterance, ...]) -> None:

@@ -1,5 +1,6 @@
 """The audio cache: decoded once, opened afterward, decoded again after any change, with every bad file listed."""
 
+import io
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from serx.data.audio_cache import open_audio_cache
 from serx.data.batches import DeviceAudio, StreamedAudio, make_batch_source
 from serx.data.dataset import DataConfig
 from serx.errors import DiskError
-from serx.files import unseal
+from serx.files import seal, unseal
 from tests.conftest import RATE, speechlike
 
 CONFIG = AudioConfig()
@@ -130,6 +131,116 @@ def test_a_damaged_cache_is_decoded_again(name, damage, files, tmp_path):
     for i, wave in enumerate(waves):
         assert np.abs(clip(audio_cache, i) - wave).max() < 1e-4
     assert len(audio_cache.digests) == 4
+
+
+def pickled() -> bytes:
+    """An array of objects as numpy saves it; unpickling it ends the test."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([Trap()], object), allow_pickle=True)
+    return buffer.getvalue()
+
+
+class Trap:
+    def __reduce__(self):
+        return pytest.fail, ("unpickled",)
+
+
+NOT_AN_INDEX = {
+    "objects": pickled(),
+    "nested": b"[" * 100_000,
+    "nested in a key": b'{"lengths": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "a list": b"[]",
+    "a number": b"7",
+    "no text": b"\xff\xfe",
+    "nothing": b"",
+    "keys missing": b'{"lengths": []}',
+}
+WRONG_VALUES = {
+    "lengths": [None, 3, {}, ["a"], [1.5] * 4, [-1] * 4, [True] * 4, [10**30] * 4, [[[1]]] * 4, []],
+    "scales": [None, 3, ["a"] * 4, [1] * 4, [float("nan")] * 4, [float("inf")] * 4, [-1.0] * 4, [0.5]],
+    "rows": [None, "abcd", [0, 1, 2], [0, 0, 0, 0], [3, 2, 1, 0], [0, 1, 2, 4], [0, 1, 2, -2], ["0"] * 4],
+    "digests": [None, [1] * 4, ["x"] * 4, []],
+    "refused": [None, [], {"a": 1}, 3],
+    "another": [1],
+}
+
+
+def check_rebuilt(paths, waves, cache) -> None:
+    audio_cache = open_audio_cache(paths, CONFIG, cache, progress=False)
+    assert audio_cache.rows == (0, 1, 2, 3)
+    for i, wave in enumerate(waves):
+        assert np.abs(clip(audio_cache, i) - wave).max() < 1e-4
+
+
+@pytest.mark.parametrize("content", NOT_AN_INDEX)
+def test_an_index_with_a_right_digest_and_other_content_is_made_again(content, files, tmp_path):
+    open_audio_cache(files[0], CONFIG, tmp_path / "cache", progress=False)
+    index = next((tmp_path / "cache").glob("*/index.sealed"))
+    index.write_bytes(seal(NOT_AN_INDEX[content]))
+    check_rebuilt(*files, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("key", WRONG_VALUES)
+def test_an_index_with_a_wrong_value_is_made_again(key, files, tmp_path):
+    open_audio_cache(files[0], CONFIG, tmp_path / "cache", progress=False)
+    path = next((tmp_path / "cache").glob("*/index.sealed"))
+    index = json.loads(unseal(path))
+    for value in WRONG_VALUES[key]:
+        path.write_bytes(seal(json.dumps({**index, key: value}).encode()))
+        check_rebuilt(*files, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+@pytest.mark.parametrize("name", ["audio.int16", "index.sealed"])
+def test_a_side_file_that_is_no_plain_file_is_replaced_or_raises_one_line(name, kind, files, tmp_path):
+    open_audio_cache(files[0], CONFIG, tmp_path / "cache", progress=False)
+    path = next((tmp_path / "cache").glob(f"*/{name}"))
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+        with pytest.raises(DiskError, match=r"data\.cache=DIR") as caught:
+            open_audio_cache(files[0], CONFIG, tmp_path / "cache", progress=False)
+        assert "\n" not in str(caught.value)
+    else:
+        os.mkfifo(path) if kind == "pipe" else path.symlink_to(tmp_path / "nowhere")
+        check_rebuilt(*files, tmp_path / "cache")
+        assert path.is_file() and not (tmp_path / "nowhere").exists()
+
+
+def replaced(path: Path, wave: np.ndarray, way: str) -> None:
+    """Writes another recording in place of a file, with the same size and modification time."""
+    before = path.stat()
+    target = path if way == "written over" else path.with_suffix(".new")
+    soundfile.write(target, wave[: soundfile.info(path).frames], RATE, subtype="PCM_16", format="WAV")
+    if way == "renamed":
+        os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
+        target.rename(path)
+    elif way == "linked":
+        os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
+        path.unlink()
+        path.symlink_to(target)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("way", ["written over", "renamed", "linked"])
+def test_other_recordings_of_the_same_size_and_time_are_decoded_again(way, files, tmp_path):
+    paths, waves = files
+    open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
+    for path in paths:
+        replaced(path, waves[3][::-1], way)
+    audio_cache = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
+    for i, path in enumerate(paths):
+        assert np.array_equal(clip(audio_cache, i), soundfile.read(path, dtype="float32")[0])
+
+
+def test_without_a_time_of_change_the_ends_of_a_file_tell_its_replacement(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(audio_cache_module, "WINDOWS", True)
+    before = audio_cache_module._ends(files[0][0], files[0][0].stat().st_size)
+    first = audio_cache_module._state(files[0][0])
+    replaced(files[0][0], files[1][3], "written over")
+    assert before in first and before not in audio_cache_module._state(files[0][0])
+    assert audio_cache_module._state(tmp_path / "absent.wav") == "missing"
 
 
 DECODE = """

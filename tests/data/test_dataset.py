@@ -1,5 +1,6 @@
 """Everything before the first batch, together: clips, targets, notes, splits, and errors."""
 
+import os
 import shutil
 
 import pytest
@@ -8,7 +9,9 @@ import soundfile
 from serx.data import dataset as dataset_module
 from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import DataError, LeakError
+from serx.files import seal, unseal
 from tests.conftest import RATE
+from tests.data.test_audio_cache import pickled
 
 
 @pytest.fixture
@@ -95,6 +98,33 @@ def test_thumbnails_of_the_leak_check_are_cached(data_of, monkeypatch):
     assert dataset.speaker_ids(split.test) == ["ravdess/05", "ravdess/06"]
     monkeypatch.setattr(dataset_module, "thumbnails", lambda *a: pytest.fail("computed again"))
     assert split_dataset(dataset, config, progress=False) == split
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["objects", "nothing", "cut", "not finite", "of other audio", "pipe", "missing", "nested"],
+)
+def test_damaged_thumbnails_are_computed_again_and_never_unpickled(damage, data_of):
+    config = data_of()
+    dataset = load_dataset(config, progress=False)
+    split = split_dataset(dataset, config, progress=False)
+    path = dataset.audio_cache.folder / "thumbnails.sealed"
+    content = unseal(path)
+    path.unlink()
+    if damage == "pipe":
+        os.mkfifo(path)
+    elif damage != "missing":
+        wrong = {
+            "objects": pickled(),
+            "nothing": b"",
+            "cut": content[:-2],
+            "not finite": content[:-2] + b"\xff\xff",
+            "of other audio": bytes(32) + bytes(len(content) - 32),
+            "nested": b"[" * 100_000,
+        }
+        path.write_bytes(seal(wrong[damage]))
+    assert split_dataset(dataset, config, progress=False) == split
+    assert unseal(path) == content
 
 
 @pytest.mark.parametrize("disguise", ["renamed", "softer", "ogg"])
