@@ -77,7 +77,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any],
         write_atomically(path, signed, keep)
     except OSError as error:
         problem = f"{path}: cannot write {len(signed)} bytes: {error.strerror} ({free_space(path)})"
-        raise DiskError(f"{problem}; the last checkpoint written is whole: free some space and add --resume") from error
+        raise DiskError(f"{problem}; free some space") from error
 
 
 def load(path: str | Path) -> Checkpoint:

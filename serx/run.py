@@ -17,7 +17,7 @@ class Run(TrainingResult):
 
     Attributes:
         folder: the run folder.
-        best: the line of `metrics.jsonl` of the epoch that was kept; empty if no epoch had finite scores.
+        kept: the line of `metrics.jsonl` of the epoch that was kept; empty if no epoch had finite scores.
         stopped_by: the number of the signal that stopped the run, or None.
     """
 
@@ -52,4 +52,4 @@ def fit(
     'speakers, speaker-independent'
     """
     result = train(config, folder, resume, progress, overwrite)
-    return Run(result.folder, result.best, result.stopped_by)
+    return Run(result.folder, result.kept, result.stopped_by)

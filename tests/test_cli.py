@@ -73,7 +73,8 @@ def test_training_prints_protocol_speakers_epochs_and_the_next_command(folder):
     assert "protocol: speakers, speaker-independent" in printed
     assert "24 train (2 speakers), 24 valid (2 speakers), 24 test (2 speakers)" in printed
     assert printed.count("clips/s") == 6
-    assert re.search(r"^best: epoch \d, validation UAR \d+\.\d \(speakers, speaker-independent", printed, re.MULTILINE)
+    kept = r"^kept: epoch \d \(the best validation UAR\), validation UAR \d+\.\d \(speakers, speaker-independent"
+    assert re.search(kept, printed, re.MULTILINE)
     assert "evaluate: python scripts/evaluate.py --checkpoint run/best.safetensors" in printed
 
 

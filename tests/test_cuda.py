@@ -190,10 +190,10 @@ def test_speaker_adaptation_agrees_with_the_cpu(clips):
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_learns(precision, tiny_config, tmp_path):
     config = tiny_config(f"train.precision={precision}", "train.device=cuda", "train.epochs=15", "optim.lr=0.01")
-    assert fit(config, tmp_path / "run", progress=False).best["valid"]["uar"] > 0.8
+    assert fit(config, tmp_path / "run", progress=False).kept["valid"]["uar"] > 0.8
 
 
 def test_deterministic_runs_give_the_same_bits(tiny_config, tmp_path):
     config = tiny_config("train.device=cuda", "train.deterministic=true")
-    losses = [fit(config, tmp_path / name, progress=False).best["valid"]["loss"] for name in ("a", "b")]
+    losses = [fit(config, tmp_path / name, progress=False).kept["valid"]["loss"] for name in ("a", "b")]
     assert losses[0] == losses[1]

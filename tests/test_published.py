@@ -71,7 +71,7 @@ def small_config(path: Path, corpora: Path, *overrides: str):
 def test_a_published_recipe_trains_on_its_corpora(path, corpora, tmp_path):
     config = small_config(path, corpora)
     result = fit(config, tmp_path / "run", progress=False)
-    assert result.best["valid"]["loss"] < 100
+    assert result.kept["valid"]["loss"] < 100
     saved = checkpoint.load_run_checkpoint(tmp_path / "run" / BEST)
     assert "LEAKY" in saved.metadata["protocol"]
     assert all(torch.isfinite(tensor).all() for tensor in saved.tensors.values() if tensor.is_floating_point())

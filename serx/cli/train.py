@@ -33,16 +33,13 @@ def main(arguments: argparse.Namespace) -> int:
         words = ("--config", str(folder / "config.yaml"), f"train.output={folder}", "--resume")
         print(f"stopped; continue with: {common.command_line('train', arguments, *words)}")
         return 128 + result.stopped_by
-    kept = result.best
+    kept = result.kept
     if not kept:
         print("no epoch had a finite score, so there is no best.safetensors; lower optim.lr, or check the data")
         return 4
     epoch, score = f"epoch {kept['epoch'] + 1}", kept["valid"]
+    why = {"last": "the last", "uar": "the best validation UAR", "loss": "the lowest validation loss"}
     uar = f", validation UAR {100 * score['uar']:.1f}" if score else ""
-    print(
-        f"kept: {epoch} (last){uar} ({kept['protocol']})"
-        if config.train.select == "last"
-        else f"best: {epoch}{uar} ({kept['protocol']})"
-    )
+    print(f"kept: {epoch} ({why[config.train.select]}){uar} ({kept['protocol']})")
     print(f"evaluate: {common.command_line('evaluate', arguments, '--checkpoint', str(result.checkpoint))}")
     return 0

@@ -81,7 +81,7 @@ def _without_validation(config: Config) -> Iterator[Contradiction]:
 def _about_best_epoch(config: Config) -> Iterator[Contradiction]:
     if config.train.select != "last":
         return
-    cause = "but with train.select last every epoch is the best so far; select uar or loss"
+    cause = "but with train.select last no epoch is chosen; select uar or loss"
     if config.train.patience is not None:
         message = f"train.patience waits for a better epoch, {cause}, or leave patience out"
         yield Contradiction(("train", "patience"), message, ("train.select", "train.patience"))

@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint on speakers that were not in its training, and refuse those that were: see `serx/data/overlap.py`."""
+"""Evaluate a checkpoint on speakers that were not in its training, and refuse those that were (`serx.data.overlap`)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from serx.device import choose_device
 from serx.errors import DataError, LeakError
 from serx.evaluation.predictions import Predictions
 from serx.evaluation.report import Evaluation
-from serx.evaluation.stamps import adapted_stamp
+from serx.evaluation.stamps import adapted_stamp, validation_use
 from serx.inference.adaptation import adapted
 from serx.inference.classify import classify
 from serx.inference.predictor import Predictor
@@ -199,14 +199,14 @@ def _choose_clips(dataset: Dataset, metadata: Mapping[str, Any], part: Part) -> 
     if part == "all":
         validation = set(metadata["speakers"]["valid"])
         number = sum(u.speaker_id in validation for u in dataset.utterances)
-        used = f"; {number} VALIDATION clips among them chose the epoch and temperature" if number else ""
+        used = f"; {number} VALIDATION clips among them {validation_use(metadata)}" if number else ""
         return np.arange(len(dataset.utterances)), f"all clips of the root; trained under {trained_under}{used}"
     clips = _recorded_clips(dataset, metadata, part)
     if len(clips):
         recorded = len(metadata["digests"][part])
         missing = recorded - len(clips)
         gap = f"; {missing} of its {recorded} clips are not in this root" if missing > 0 else ""
-        used = "; these VALIDATION clips chose the epoch and temperature" if part == "valid" else ""
+        used = f"; these VALIDATION clips {validation_use(metadata)}" if part == "valid" else ""
         return clips, f"{trained_under}{gap}{used}"
     seen = [*metadata["speakers"]["train"], *metadata["speakers"]["valid"]]
     new = [i for i, clip in enumerate(dataset.utterances) if not any(same_speaker(clip, name) for name in seen)]

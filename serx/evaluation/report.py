@@ -111,7 +111,7 @@ class Evaluation:
             "calibration.png": plots.calibration_figure(counts, f"Calibration, {ece} [{protocol}]"),
         }
         # A line that was edited by hand may lack some of these keys.
-        complete = [line for line in epochs if line.keys() >= {"train", "valid", "best", "protocol"}]
+        complete = [line for line in epochs if line.keys() >= {"train", "valid", "kept", "protocol"}]
         if complete:
             figures["curves.png"] = plots.curves_figure(complete, f"Learning curves [{complete[-1]['protocol']}]")
         files = {name: plots.figure_png(figure) for name, figure in figures.items()}

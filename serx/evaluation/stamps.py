@@ -6,7 +6,8 @@ of several folds into one.
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from serx.metrics.intervals import clips_by_name
 
@@ -29,6 +30,24 @@ def is_adapted(stamp: str) -> bool:
     alone.
     """
     return _ADAPTED.search(stamp) is not None
+
+
+def validation_use(metadata: Mapping[str, Any]) -> str:
+    """What the validation clips of a run did for its checkpoint, as the end of a sentence about them.
+
+    >>> validation_use({"config": {"train": {"select": "last"}, "optim": {}}, "temperature": 1.2})
+    'fitted the temperature'
+    """
+    train, optim = metadata["config"].get("train", {}), metadata["config"].get("optim", {})
+    is_kept = "temperature" in metadata  # best.safetensors; last.safetensors is the latest epoch and has none
+    uses = {
+        "chose the epoch": is_kept and train.get("select") != "last" and train.get("epochs") != 1,
+        "stopped the training": train.get("patience") is not None,
+        "lowered the learning rate": optim.get("schedule") == "plateau",
+        "fitted the temperature": is_kept,
+    }
+    words = [words for words, is_so in uses.items() if is_so]
+    return " and ".join(words) or "chose nothing"
 
 
 def pooled_stamp(stamps: Sequence[str], folds: Collection[int], seeds: Collection[int]) -> str:

@@ -268,7 +268,7 @@ def _train(
         cache_features(state.recognizer, cache)
         fit_normalizer(state, case.split, source)
         result = Trainer(state, dataset, case.split, source, folder, progress).run()
-    if result.stopped_by is None and not result.best:
+    if result.stopped_by is None and not result.kept:
         raise DivergedError(f"{case.title}: no epoch had a finite score; lower optim.lr")
     return result.stopped_by
 

@@ -29,16 +29,16 @@ def curves_figure(lines: Sequence[Mapping[str, Any]], title: str = "Learning cur
 
     Args:
         lines: the objects of a run's `metrics.jsonl`, at least one; each has `epoch`, `train`, `valid` (None without
-            validation) and `best`. The last line with `best` is the epoch that was kept.
+            validation) and `kept`. The last line with `kept` is the epoch of the checkpoint.
         title: heading; a long one is wrapped.
 
     >>> scores = {"loss": 2.0, "uar": 0.25}
-    >>> figure = curves_figure([{"epoch": 0, "train": scores, "valid": scores, "best": True}])
+    >>> figure = curves_figure([{"epoch": 0, "train": scores, "valid": scores, "kept": True}])
     >>> figure.legends[0].get_texts()[-1].get_text()
     'kept: epoch 1, UAR 25.0 %, loss 2.000'
     """
     epochs = [line["epoch"] + 1 for line in lines]
-    kept = [line["epoch"] + 1 for line in lines if line["best"]]
+    kept = [line["epoch"] + 1 for line in lines if line["kept"]]
     figure = new_figure(8, 6.4)
     upper, lower = figure.subplots(2, 1, sharex=True)
     marker = "o" if len(lines) < 12 else ""  # a single epoch makes no line
@@ -62,9 +62,9 @@ def curves_figure(lines: Sequence[Mapping[str, Any]], title: str = "Learning cur
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles = [Line2D([], [], color=color, linewidth=1.8, label=NAMES[part]) for part, color in colors.items()]
     if kept:
-        best = next(line for line in lines if line["epoch"] + 1 == kept[-1])["valid"]
+        valid = next(line for line in lines if line["epoch"] + 1 == kept[-1])["valid"]
         label = f"kept: epoch {kept[-1]}"
-        label += f", UAR {100 * best['uar']:.1f} %, loss {best['loss']:.3f}" if best else ""
+        label += f", UAR {100 * valid['uar']:.1f} %, loss {valid['loss']:.3f}" if valid else ""
         handles.append(Line2D([], [], color=INK, linewidth=1.2, linestyle=DASHES, label=label))
     legend_below(figure, handles)
     write_title(figure, title)

@@ -5,7 +5,7 @@ epoch.py        one epoch by gradient descent: from a batch of clips to the opti
 classical.py    one "epoch" of a scikit-learn classifier
 losses.py, sampling.py, optim.py    the loss; which clips in which order; optimizer, schedule, averaged weights
 state.py        all that changes while a run trains, and how a checkpoint stores it
-validation.py   scores of an epoch, and whether it is the best so far
+validation.py   scores of an epoch, and whether it is kept
 resume.py, run_folder.py, signals.py    continuing, the files of a run, stopping
 console.py, tensorboard.py    what is printed and shown
 """

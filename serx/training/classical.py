@@ -1,6 +1,6 @@
 """`ClassicalTraining`: how a classical model trains. An epoch fits one regularization strength to all clips at once.
 
-The trainer validates, records and keeps each fit as it does an epoch of a network. The best one on validation is kept.
+The trainer validates, records and keeps each fit as it does an epoch of a network (`train.select`).
 """
 
 from collections.abc import Callable, Sequence

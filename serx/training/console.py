@@ -40,9 +40,9 @@ def _size(module: Module) -> str:
     return f"{total / 1e6:.2f} M parameters"
 
 
-def epoch_line(line: dict[str, Any], epochs: int, seconds_left: float) -> str:
-    """A line of `metrics.jsonl` for a terminal; a star marks the best epoch so far."""
-    train, valid, star = line["train"], line["valid"], "*" if line["best"] else " "
+def epoch_line(line: dict[str, Any], select: str, epochs: int, seconds_left: float) -> str:
+    """A line of `metrics.jsonl` for a terminal; a star marks the best epoch so far, if `train.select` chooses one."""
+    train, valid, star = line["train"], line["valid"], "*" if line["kept"] and select != "last" else " "
     validation = f"  valid loss {valid['loss']:.3f} uar {100 * valid['uar']:4.1f} {star}" if valid else ""
     setting = f"c {line['c']:g}" if "c" in line else f"lr {line['lr']:.1e}"
     return (

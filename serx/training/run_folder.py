@@ -15,6 +15,11 @@ from serx.files import free_space, locked, remove_temporaries, write_atomically
 
 LAST, BEST, METRICS = "last.safetensors", "best.safetensors", "metrics.jsonl"
 PREVIOUS = "previous.safetensors"  # the save before `last`, in case the disk damages a file
+# What evaluate, stress and export write next to the checkpoint of a run, if no other place is named.
+REPORTS = (
+    "evaluation.json", "predictions.csv", "confusion.png", "report.png", "speakers.png", "calibration.png",
+    "curves.png", "stress.json", "stress.png", "best.onnx", "last.onnx", "previous.onnx",
+)  # fmt: skip
 LOCK, OWNER = ".lock", ".owner"  # the owner is named in a file of its own: Windows lets no process read a locked file
 
 
@@ -57,12 +62,30 @@ def holds_run(folder: Path) -> bool:
 
 
 def remove_run(folder: Path) -> None:
-    """Deletes the checkpoints, metrics and TensorBoard files of a run. The caller must hold the lock of the folder."""
-    for pattern in (LAST, PREVIOUS, BEST, METRICS, "*.damaged", "events.out.tfevents.*", "projector_config.pbtxt"):
+    """Deletes all that a run and the reports on it wrote into the folder; other files stay.
+
+    Reports in folders directly below, such as those of `serx evaluate --out RUN/emodb`, are deleted too. The caller
+    must hold the lock of the folder.
+    """
+    own = (LAST, PREVIOUS, BEST, METRICS, "config.yaml", "*.damaged", "events.out.tfevents.*", "projector_config.pbtxt")
+    for pattern in (*own, *REPORTS):
         for path in folder.glob(pattern):
             path.unlink()
+    for inner in {path.parent for path in folder.glob("*/*.json") if path.name in REPORTS and _is_of_run(path, folder)}:
+        for name in REPORTS:
+            (inner / name).unlink(missing_ok=True)
+        if not any(inner.iterdir()):
+            inner.rmdir()
     for epoch in {path.parents[1] for path in folder.glob("[0-9]*/*/tensors.tsv")}:  # of TensorBoard's projector
         shutil.rmtree(epoch)
+
+
+def _is_of_run(report: Path, folder: Path) -> bool:
+    """Whether a JSON report is about a checkpoint of the run in a folder, however its path was written."""
+    try:
+        return Path(json.loads(report.read_bytes())["checkpoint"]).absolute().parent.name == folder.absolute().name
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 @contextmanager
@@ -106,21 +129,35 @@ def _owner(folder: Path) -> str:
     return f"process {number} is running a {purpose} here" if purpose else "another process uses this folder"
 
 
+def what_is_saved(folder: Path) -> str:
+    """What is left of a run that ended early, and whether to resume it or to start it again.
+
+    >>> what_is_saved(Path("no such folder"))
+    'nothing was saved yet: start the run again, without --resume'
+    """
+    if holds_run(folder):
+        return "the checkpoints saved before are whole: continue with --resume"
+    return "nothing was saved yet: start the run again, without --resume"
+
+
 def write(path: Path, content: bytes) -> None:
     """Replaces a file of a run, whole or not at all.
 
     Raises:
-        DiskError: the message names the path and the free bytes.
+        DiskError: the message names the path and the free bytes, and says how to go on.
     """
     try:
         write_atomically(path, content)
     except OSError as error:
         where = f"{path}: cannot write {len(content)} bytes: {error.strerror} ({free_space(path)})"
-        raise DiskError(f"{where}; earlier saves are whole: free some space and add --resume") from error
+        raise DiskError(f"{where}; free some space; {what_is_saved(path.parent)}") from error
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The readable lines of a run's `metrics.jsonl`; none if there is no such file."""
+    """The readable lines of a run's `metrics.jsonl`; none if there is no such file.
+
+    `kept` was called `best` once: such lines are brought up to date.
+    """
     path, lines = folder / METRICS, []
     try:
         text = path.read_text(errors="replace") if path.exists() else ""
@@ -132,7 +169,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
             line["epoch"] + 0
         except (ValueError, KeyError, TypeError):
             continue  # a line that an editor broke
-        lines.append(line)
+        lines.append({"kept" if key == "best" else key: value for key, value in line.items()})
     return lines
 
 

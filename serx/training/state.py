@@ -45,8 +45,8 @@ class Progress:
     Attributes:
         epoch: epochs done.
         step: steps done in the current epoch.
-        best: the selection score of the best epoch; higher is better.
-        best_epoch: the index of the best epoch.
+        best: the score by which `train.select` kept an epoch; higher is better. Of `last` it is the epoch's index.
+        best_epoch: the index of the epoch that was kept.
         epochs_since_best: what `train.patience` counts.
         plateau_scale: the factor of the learning rate of `optim.schedule: plateau`.
         epochs_on_plateau: what `optim.plateau_patience` counts.

@@ -45,7 +45,7 @@ class ShownClip:
 
 @dataclass(frozen=True)
 class ValidationView:
-    """The best epoch on the validation clips.
+    """The kept epoch on the validation clips.
 
     Attributes:
         probabilities: `(n, C)`.
@@ -200,7 +200,7 @@ class TensorBoardWriter:
     def validation(
         self, make: Callable[[], ValidationView], labels: tuple[str, ...], sample_rate: int, epoch: int
     ) -> None:
-        """Writes the best epoch's mistakes, precision-recall curves and projector.
+        """Writes the kept epoch's mistakes, precision-recall curves and projector.
 
         `make` is called here, so that an error in it ends the view only.
         """
@@ -214,20 +214,20 @@ class TensorBoardWriter:
         self._writer.add_embedding(view.points, view.rows, global_step=epoch + 1, tag="valid", metadata_header=COLUMNS)
 
     @_never_fatal
-    def finish(self, config: Config, best: dict[str, Any]) -> None:
+    def finish(self, config: Config, kept: dict[str, Any]) -> None:
         """Writes the hparams row: settings, and scores of the kept epoch on validation, else on training clips."""
         settings = {
             key: value if isinstance(value, int | float | str | bool) else str(value)
             for section in ("data", "features", "model", "optim", "train")
             for key, value in _flat(section, config.model_dump(mode="json")[section])
         }
-        part = "valid" if best["valid"] else "train"
-        scores = {f"hparam/{part}_{name}": best[part][name] for name in ("uar", "accuracy", "macro_f1", "loss")}
+        part = "valid" if kept["valid"] else "train"
+        scores = {f"hparam/{part}_{name}": kept[part][name] for name in ("uar", "accuracy", "macro_f1", "loss")}
         # add_hparams would write a second event file into a subfolder; these are its three records
         for record in hparams(settings, scores):
             self._writer._get_file_writer().add_summary(record)
         for name, value in scores.items():
-            self._writer.add_scalar(name, value, best["epoch"] + 1)
+            self._writer.add_scalar(name, value, kept["epoch"] + 1)
 
     @_never_fatal
     def close(self) -> None:

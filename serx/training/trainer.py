@@ -18,7 +18,7 @@ from serx.data.batches import BatchSource, make_batch_source
 from serx.data.dataset import Dataset, load_dataset, split_dataset
 from serx.data.protocols import Split
 from serx.device import choose_device, configure_torch
-from serx.errors import ConfigError, DivergedError
+from serx.errors import ConfigError, DiskError, DivergedError
 from serx.metrics import score_from_confusion
 from serx.ood import OodDetector
 from serx.training.classical import ClassicalTraining
@@ -32,8 +32,10 @@ from serx.training.run_folder import (
     PREVIOUS,
     Metrics,
     choose_run_folder,
+    holds_run,
     lock_run_folder,
     remove_run,
+    what_is_saved,
     write,
 )
 from serx.training.sampling import Step, TrainingClips
@@ -52,7 +54,8 @@ class TrainingResult:
 
     Attributes:
         folder: the run folder.
-        best: the line of `metrics.jsonl` of the best epoch; empty if no epoch had finite scores.
+        kept: the line of `metrics.jsonl` of the epoch in `best.safetensors` (`train.select`); empty if no epoch had
+            finite scores.
         stopped_by: the number of the signal that stopped the run, or None.
 
     >>> TrainingResult(Path("checkpoints/cnn2d"), {"epoch": 3}, None).checkpoint.name
@@ -60,12 +63,12 @@ class TrainingResult:
     """
 
     folder: Path
-    best: dict[str, Any]
+    kept: dict[str, Any]
     stopped_by: int | None
 
     @property
     def checkpoint(self) -> Path:
-        """The checkpoint of the best epoch. There is none if `best` is empty."""
+        """The checkpoint of the kept epoch. There is none if `kept` is empty."""
         return self.folder / BEST
 
 
@@ -168,14 +171,14 @@ class Trainer:
                 clips_per_second = len(self.training.clips) / (time.monotonic() - began)
                 valid = validate(state.evaluated, self.source, dataset, self.split.valid) if self.split.valid else None
                 line = self._line(valid, clips_per_second)
-                line["best"] = select(state.progress, line, state.config.train, state.config.optim)
+                line["kept"] = select(state.progress, line, state.config.train, state.config.optim)
                 state.progress.epoch, state.progress.step = state.progress.epoch + 1, 0
                 self.metrics.append(line)
                 self.board.epoch(line, dataset.labels)
-                if line["best"]:
+                if line["kept"]:
                     self._save_best(line, valid)
                 self._save_last()
-                echo(epoch_line(line, state.epochs, self._seconds_left()))
+                echo(epoch_line(line, state.config.train.select, state.epochs, self._seconds_left()))
         return self._finish(signals)
 
     def _announce(self) -> None:
@@ -189,7 +192,7 @@ class Trainer:
             self.board.clips(examples, config.data.sample_rate)
 
     def _line(self, valid: Validation | None, clips_per_second: float) -> dict[str, Any]:
-        """The finished epoch as a line of `metrics.jsonl`; `best` is still to be added."""
+        """The finished epoch as a line of `metrics.jsonl`; `kept` is still to be added."""
         state, sums = self.state, self.state.sums
         scores, steps_taken = score_from_confusion(sums.confusion.cpu().numpy()), int(sums.finite.sum())
         return {
@@ -206,27 +209,35 @@ class Trainer:
 
     def _save_best(self, line: dict[str, Any], valid: Validation | None) -> None:
         metadata = run_metadata(self.state, self.dataset, self.split) | {"temperature": line["temperature"]}
-        checkpoint.save(self.folder / BEST, self.state.best_state_dict(), metadata)
+        self._save(BEST, self.state.best_state_dict(), metadata)
         if valid is not None:
             title = f"validation, epoch {line['epoch'] + 1}: {self.split.stamp}"
             self.board.confusion(valid.confusion, self.dataset.labels, title, line["epoch"])
 
     def _save_last(self) -> None:
         metadata = run_metadata(self.state, self.dataset, self.split)
-        checkpoint.save(self.folder / LAST, self.state.state_dict(), metadata, keep=self.folder / PREVIOUS)
+        self._save(LAST, self.state.state_dict(), metadata, keep=self.folder / PREVIOUS)
+
+    def _save(
+        self, name: str, tensors: dict[str, torch.Tensor], metadata: dict[str, Any], keep: Path | None = None
+    ) -> None:
+        try:
+            checkpoint.save(self.folder / name, tensors, metadata, keep)
+        except DiskError as error:
+            raise DiskError(f"{error}; {what_is_saved(self.folder)}") from error
 
     def _finish(self, signals: list[int]) -> TrainingResult:
-        """The result; unless a signal stopped the run, TensorBoard gets the best epoch's view of the validation."""
+        """The result; unless a signal stopped the run, TensorBoard gets the kept epoch's view of the validation."""
         state, config, labels = self.state, self.state.config, self.dataset.labels
-        best = next((line for line in self.metrics.lines if line["epoch"] == state.progress.best_epoch), {})
-        if best and not signals:
+        kept = next((line for line in self.metrics.lines if line["epoch"] == state.progress.best_epoch), {})
+        if kept and not signals:
             if self.split.valid:
                 clips = np.asarray(self.split.valid)
                 view = partial(validation_view, state, self.folder / BEST, self.source, self.dataset, clips)
-                self.board.validation(view, labels, config.data.sample_rate, best["epoch"])
-            self.board.finish(config, best)
+                self.board.validation(view, labels, config.data.sample_rate, kept["epoch"])
+            self.board.finish(config, kept)
         self.board.close()
-        return TrainingResult(self.folder, best, signals[0] if signals else None)
+        return TrainingResult(self.folder, kept, signals[0] if signals else None)
 
     def _out_of_patience(self) -> bool:
         patience = self.state.config.train.patience
@@ -259,9 +270,10 @@ class Trainer:
         if bad >= min(MAX_BAD_STEPS, len(self.state.sums.finite)):
             positions = np.concatenate([batch for step in steps[-bad:] for batch in step])
             names = [self.dataset.utterances[i].path.name for i in self.training.clips[positions[:5]]]
+            whole = "; the checkpoints saved before are whole" if holds_run(self.folder) else ""
             raise DivergedError(
-                f"{bad} steps in a row gave non-finite gradients (clips {', '.join(names)}, ...); the checkpoints "
-                "saved before are whole: lower optim.lr, or set train.precision=fp32"
+                f"{bad} steps in a row gave non-finite gradients (clips {', '.join(names)}, ...); "
+                f"lower optim.lr, or set train.precision=fp32{whole}"
             )
 
 
@@ -299,6 +311,6 @@ def explain_out_of_memory(config: Config, device: torch.device, lengths: np.ndar
         peak = f", {torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB at its peak" if device.type == "cuda" else ""
         raise ConfigError(
             f"{device}: out of memory: train.batch_size={config.train.batch_size}, longest clip {longest:.1f} s{peak}. "
-            "Earlier checkpoints are whole. Lower train.batch_size (train.accumulation_steps keeps the step's size), "
+            "Lower train.batch_size (train.accumulation_steps keeps the step's size), "
             "data.max_seconds or the model, or leave the audio on the host with data.placement=stream"
         ) from error

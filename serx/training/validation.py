@@ -52,9 +52,11 @@ def scalars(scores: Scores) -> dict[str, float]:
 
 
 def select(progress: Progress, line: dict[str, Any], train: TrainConfig, optim: OptimConfig) -> bool:
-    """Whether an epoch is the best so far by `train.select`; updates best, patience and plateau in `progress`.
+    """Whether an epoch is kept: the best so far by `train.select`, or with `last` any.
 
-    An epoch with a score that is NaN or infinite is never the best: NaN probabilities can have a finite UAR.
+    Updates the best score, the patience and the plateau in `progress`.
+
+    An epoch with a score that is NaN or infinite is never kept: NaN probabilities can have a finite UAR.
 
     Args:
         progress: of the run; `progress.epoch` is the epoch of `line`.

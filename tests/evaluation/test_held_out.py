@@ -9,6 +9,7 @@ import torch
 
 from serx.errors import DataError, LeakError
 from serx.evaluation import evaluate
+from serx.training.run_folder import BEST, LAST
 from tests.conftest import RATE, speechlike
 
 CPU = torch.device("cpu")
@@ -30,6 +31,24 @@ def test_validation_speakers_are_named_in_the_protocol(trained):
     result = evaluate(trained("train.epochs=1"), part="valid", device=CPU, progress=False)
     assert speaker_ids(result) == {"ravdess/03", "ravdess/04"}
     assert "VALIDATION" in result.protocol
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "use"),
+    [
+        ((), BEST, "chose the epoch and fitted the temperature"),
+        ((), LAST, "chose nothing"),
+        (("train.select=last",), BEST, "fitted the temperature"),
+        (("train.epochs=1",), BEST, "fitted the temperature"),
+        (("train.patience=2",), LAST, "stopped the training"),
+    ],
+)
+def test_the_stamp_says_what_validation_clips_did_for_the_checkpoint(settings, name, use, trained):
+    path = trained(*settings).with_name(name)
+    result = evaluate(path, part="valid", device=CPU, progress=False)
+    assert result.protocol.endswith(f"; these VALIDATION clips {use}")
+    result = evaluate(path, part="all", device=CPU, allow_seen=True, progress=False)
+    assert f"24 VALIDATION clips among them {use}; CONTAINS" in result.protocol
 
 
 def test_training_speakers_are_refused_unless_allowed_and_then_named_in_the_protocol(trained):

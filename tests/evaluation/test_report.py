@@ -143,7 +143,7 @@ def test_the_written_files_can_be_read_back(tmp_path):
 
 def test_learning_curves_are_drawn_if_the_epochs_are_given(tmp_path):
     scores = {"loss": 1.0, "uar": 0.5}
-    epochs = [{"epoch": 0, "train": scores, "valid": scores, "best": True, "protocol": "made fold 0"}]
+    epochs = [{"epoch": 0, "train": scores, "valid": scores, "kept": True, "protocol": "made fold 0"}]
     path = Evaluation(random_predictions(), "made fold 0").write(tmp_path, epochs)
     assert {file.name for file in path.parent.iterdir()} == FILES | {"curves.png"}
 

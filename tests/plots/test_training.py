@@ -13,7 +13,7 @@ def metric_lines(count: int, best: tuple[int, ...] = (0,)) -> list[dict]:
             "epoch": i,
             "train": {"loss": 2.0 / (i + 1), "uar": 1 - 0.5 / (i + 1)},
             "valid": {"loss": 2.0 - 0.01 * i, "uar": 0.4 + 0.002 * i},
-            "best": i in best,
+            "kept": i in best,
         }
         for i in range(count)
     ]

@@ -60,7 +60,7 @@ stopped = fit(config, folder, progress=False)
 Trainer._save_last = original
 resumed = fit(config, folder, resume=True, progress=False)
 print(json.dumps({
-    "cpus": system.cpu_count(), "stopped_by": stopped.stopped_by, "best": resumed.best["epoch"],
+    "cpus": system.cpu_count(), "stopped_by": stopped.stopped_by, "best": resumed.kept["epoch"],
     "epochs": len((folder / METRICS).read_text().splitlines()),
     "files": sorted(path.name for path in folder.glob("*.safetensors")),
 }))

@@ -73,15 +73,15 @@ def test_an_epoch_with_nan_validation_is_never_the_best(tiny_config, tmp_path, m
         epochs.clear()
         outcome = fit(tiny_config(f"train.select={select}"), tmp_path / select, progress=False)
         lines = [json.loads(text) for text in (tmp_path / select / METRICS).read_text().splitlines()]
-        assert [line["best"] for line in lines][:2] == [False, True]
-        assert outcome.best["epoch"] > 0
+        assert [line["kept"] for line in lines][:2] == [False, True]
+        assert outcome.kept["epoch"] > 0
         assert math.isfinite(checkpoint.load(tmp_path / select / BEST).metadata["progress"]["best"])
 
 
 def test_a_run_without_a_finite_validation_has_no_best_epoch(tiny_config, tmp_path, monkeypatch):
     monkeypatch.setattr(validation, "classify", lambda *a: np.full((24, 3), np.nan))
     outcome = fit(tiny_config("train.epochs=2"), tmp_path / "run", progress=False)
-    assert outcome.best == {} and not (tmp_path / "run" / BEST).exists()
+    assert outcome.kept == {} and not (tmp_path / "run" / BEST).exists()
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])

@@ -46,8 +46,8 @@ def test_each_strength_is_an_epoch_and_the_best_on_validation_is_kept(classifier
     records = lines(tmp_path / "run")
     assert [record["c"] for record in records] == [0.0001, 0.1, 10.0]
     best = max(records, key=lambda record: record["valid"]["uar"])
-    assert outcome.best["c"] == best["c"]
-    assert outcome.best["valid"]["uar"] > 0.9  # the tiny corpus's emotion is its pitch
+    assert outcome.kept["c"] == best["c"]
+    assert outcome.kept["valid"]["uar"] > 0.9  # the tiny corpus's emotion is its pitch
     assert checkpoint.load_run_checkpoint(tmp_path / "run" / BEST).metadata["progress"]["epoch"] == best["epoch"] + 1
 
 
@@ -58,7 +58,7 @@ def test_a_checkpoint_predicts_the_probabilities_that_were_validated(classifier,
     predictor = Predictor.load(tmp_path / "run" / BEST, CPU)
     dataset = load_dataset(config.data, progress=False)
     valid = np.asarray(split_dataset(dataset, config.data, progress=False).valid)
-    assert predictor.recognizer.temperature == outcome.best["temperature"]
+    assert predictor.recognizer.temperature == outcome.kept["temperature"]
     predictor.recognizer.temperature = 1.0  # the loss was taken before the temperature was known
     probabilities = classify(
         predictor.recognizer,
@@ -67,7 +67,7 @@ def test_a_checkpoint_predicts_the_probabilities_that_were_validated(classifier,
         dataset.audio_cache.lengths[valid],
     )
     of_truth = probabilities[np.arange(len(valid)), dataset.targets[valid]]
-    assert -np.log(of_truth).mean() == pytest.approx(outcome.best["valid"]["loss"], abs=1e-6)
+    assert -np.log(of_truth).mean() == pytest.approx(outcome.kept["valid"]["loss"], abs=1e-6)
     predictions = predictor([dataset.utterances[i].path for i in valid[:5]])
     for i, prediction in enumerate(predictions):
         assert list(prediction.probabilities.values()) == pytest.approx(probabilities[i].tolist(), abs=1e-5)

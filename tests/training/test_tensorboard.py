@@ -34,7 +34,7 @@ def finished(tiny_config, tmp_path):
 def test_the_projector_holds_the_best_checkpoints_probabilities_of_every_validation_clip(finished, tmp_path):
     _, outcome, predictions = finished
     [folder] = (tmp_path / "run").glob("0*/valid")
-    assert int(folder.parent.name) == outcome.best["epoch"] + 1
+    assert int(folder.parent.name) == outcome.kept["epoch"] + 1
     points = np.loadtxt(folder / "tensors.tsv", delimiter="\t")
     np.testing.assert_allclose(np.exp(points), predictions.probabilities, atol=1e-4)
     rows = list(csv.DictReader((folder / "metadata.tsv").open(), delimiter="\t"))
@@ -67,7 +67,7 @@ def test_mistakes_are_sorted_by_confidence_and_have_their_audio(finished, tmp_pa
     tags = events.Reload().Tags()
     for kind in ("images", "audio"):
         assert sum(tag.startswith("mistakes/") for tag in tags[kind]) == len(view.mistakes)
-    assert [event.step for event in events.Images("mistakes/0")] == [outcome.best["epoch"] + 1]
+    assert [event.step for event in events.Images("mistakes/0")] == [outcome.kept["epoch"] + 1]
 
 
 def test_precision_recall_curves_are_those_of_the_best_checkpoint(finished, tmp_path):
@@ -92,7 +92,7 @@ def test_an_error_in_the_validation_view_does_not_stop_training(tiny_config, tmp
 
     monkeypatch.setattr(loop, "validation_view", broken)
     outcome = fit(tiny_config("train.epochs=1"), tmp_path / "run", progress=False)
-    assert outcome.best and checkpoint.load(tmp_path / "run" / BEST)
+    assert outcome.kept and checkpoint.load(tmp_path / "run" / BEST)
     assert "warning: TensorBoard stops here (RuntimeError: no memory for that)" in capsys.readouterr().out
 
 

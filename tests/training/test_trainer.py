@@ -1,8 +1,10 @@
 """A run learns, is reproducible, resumes to the same bits, and stops when it must."""
 
+import errno
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,13 +20,25 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import serx
 from serx import checkpoint
 from serx.data.dataset import load_dataset, split_dataset
-from serx.errors import ConfigError, DataError, DivergedError, RunInUseError
+from serx.errors import ConfigError, DataError, DiskError, DivergedError, RunInUseError
 from serx.evaluation import evaluate
+from serx.evaluation.held_out import load_held_out
+from serx.evaluation.stress import stress_test, write_stress_test
+from serx.files import write_atomically
 from serx.models.encoders import empty_encoder
 from serx.training import epoch
 from serx.training.console import print_run_header
 from serx.training.losses import class_weights
-from serx.training.run_folder import BEST, LAST, METRICS, PREVIOUS, choose_run_folder, lock_run_folder
+from serx.training.run_folder import (
+    BEST,
+    LAST,
+    METRICS,
+    PREVIOUS,
+    choose_run_folder,
+    lock_run_folder,
+    read_metrics,
+    remove_run,
+)
 from serx.training.state import TrainingState
 from serx.training.trainer import Trainer, fit
 from tests.conftest import TINY
@@ -49,7 +63,7 @@ def same_state(one: Path, two: Path) -> None:
 
 def test_a_cnn2d_learns_the_tiny_corpus(tiny_config, tmp_path):
     outcome = fit(tiny_config("train.epochs=12", "optim.lr=0.01"), tmp_path / "run", progress=False)
-    assert outcome.best["valid"]["uar"] > 0.9
+    assert outcome.kept["valid"]["uar"] > 0.9
     first, last = lines(tmp_path / "run")[0], lines(tmp_path / "run")[-1]
     assert last["train"]["loss"] < first["train"]["loss"]
 
@@ -81,7 +95,7 @@ def test_an_mlp_on_statistics_learns_the_tiny_corpus(tiny_config, tmp_path):
         "train.epochs=12",
         "optim.lr=0.01",
     )
-    assert fit(config, tmp_path / "run", progress=False).best["valid"]["uar"] > 0.9
+    assert fit(config, tmp_path / "run", progress=False).kept["valid"]["uar"] > 0.9
 
 
 def test_mel_warp_changes_a_run_and_two_such_runs_give_the_same_bits(tiny_config, tmp_path):
@@ -208,7 +222,7 @@ def test_early_stopping_waits_for_its_patience(tiny_config, tmp_path):
     )
     fit(config, tmp_path / "run", progress=False)
     records = lines(tmp_path / "run")
-    best = max(i for i, record in enumerate(records) if record["best"])
+    best = max(i for i, record in enumerate(records) if record["kept"])
     assert len(records) == best + 1 + 2 < 30
 
 
@@ -217,7 +231,7 @@ def test_the_best_checkpoint_holds_the_averaged_weights_of_the_best_epoch(tiny_c
     fit(config, tmp_path / "run", progress=False)
     best, last = checkpoint.load(tmp_path / "run" / BEST), checkpoint.load(tmp_path / "run" / LAST)
     records = lines(tmp_path / "run")
-    assert best.metadata["progress"]["best_epoch"] == max(r["epoch"] for r in records if r["best"])
+    assert best.metadata["progress"]["best_epoch"] == max(r["epoch"] for r in records if r["kept"])
     if best.metadata["progress"]["epoch"] == last.metadata["progress"]["epoch"]:
         name = "backbone.members.0.embedding.weight"
         assert torch.equal(best.tensors[f"model.{name}"], last.tensors[f"ema.{name}"])
@@ -303,12 +317,59 @@ def test_fit_with_overwrite_replaces_the_run_and_only_the_run(tiny_config, tmp_p
     fit(tiny_config("train.epochs=1"), tmp_path / "fresh", progress=False)
     same_state(tmp_path / "fresh", folder)
     assert lines(folder) == lines(tmp_path / "fresh")
-    assert again.best["epoch"] == 0 and not (folder / PREVIOUS).exists()
+    assert again.kept["epoch"] == 0 and not (folder / PREVIOUS).exists()
     assert old_events and not old_events & set(folder.glob("events.out.tfevents.*"))
     assert content(folder).keys() - {"notes.txt", "00007/notes.txt"} == {".lock", ".owner", "config.yaml"} | {
         "best.safetensors", "last.safetensors", "metrics.jsonl", "projector_config.pbtxt", "00001/valid/metadata.tsv",
         "00001/valid/tensors.tsv", *(path.name for path in folder.glob("events.out.tfevents.*")),
     }  # fmt: skip
+
+
+def test_overwriting_deletes_every_report_on_the_old_run_and_no_other_file(tiny_config, tmp_path):
+    folder = tmp_path / "run"
+    fit(tiny_config("train.epochs=1"), folder, progress=False)
+    before = content(folder).keys()
+    evaluation = evaluate(folder / BEST, device="cpu", progress=False)
+    evaluation.write(folder, read_metrics(folder))
+    evaluation.write(folder / "again")
+    write_stress_test(folder, stress_test(load_held_out(folder / BEST, device="cpu", progress=False)))
+    (folder / "best.onnx").touch()
+    assert len(content(folder).keys() - before) > 12
+    for kept in ("mine.txt", "again/mine.txt", "other/evaluation.json"):
+        (folder / kept).parent.mkdir(exist_ok=True)
+        (folder / kept).write_text('{"checkpoint": "elsewhere/best.safetensors"}')
+    remove_run(folder)
+    assert content(folder).keys() == {"mine.txt", "again/mine.txt", "other/evaluation.json", ".lock", ".owner"}
+
+
+@pytest.mark.parametrize(("saves", "advice"), [(0, "start the run again, without --resume"), (1, "with --resume")])
+def test_the_advice_after_a_full_disk_is_one_that_works(saves, advice, tiny_config, tmp_path, monkeypatch):
+    config, folder, written = tiny_config("train.epochs=2"), tmp_path / "run", []
+
+    def full(path, content, keep=None):
+        written.extend([path] * (path.name == LAST))
+        if len(written) > saves:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_atomically(path, content, keep)
+
+    monkeypatch.setattr(checkpoint, "write_atomically", full)
+    with pytest.raises(DiskError, match=rf"No space left on device \(.* MB free\).*{advice}") as caught:
+        fit(config, folder, progress=False)
+    assert "\n" not in str(caught.value)
+    monkeypatch.undo()
+    if not saves:
+        with pytest.raises(ConfigError, match="leave --resume out"):
+            fit(config, folder, resume=True, progress=False)
+    assert fit(config, folder, resume=bool(saves), progress=False).kept
+
+
+def test_with_select_last_no_line_calls_an_epoch_the_best(tiny_config, tmp_path, capsys):
+    outcome = fit(tiny_config("train.select=last"), tmp_path / "run", progress=False)
+    assert outcome.kept["epoch"] == 2
+    assert not re.search(r"best(?!\.safetensors)|\*", capsys.readouterr().out)
+    assert all("best" not in line and line["kept"] for line in lines(tmp_path / "run"))
+    fit(tiny_config(), tmp_path / "chosen", progress=False)
+    assert "*" in capsys.readouterr().out
 
 
 def test_overwriting_a_run_that_another_process_trains_is_refused(tiny_config, tmp_path):
@@ -349,8 +410,8 @@ def test_without_validation_the_last_epoch_is_kept_with_the_configured_temperatu
     config = tiny_config(*NO_VALIDATION, "train.temperature=0.8")
     outcome = fit(config, tmp_path / "run", progress=False)
     records = lines(tmp_path / "run")
-    assert [r["valid"] for r in records] == [None] * 3 and outcome.best["epoch"] == 2
-    assert [r["best"] for r in records] == [True] * 3
+    assert [r["valid"] for r in records] == [None] * 3 and outcome.kept["epoch"] == 2
+    assert [r["kept"] for r in records] == [True] * 3
     best, last = (checkpoint.load(tmp_path / "run" / name) for name in (BEST, LAST))
     assert best.metadata["temperature"] == 0.8 and best.metadata["speakers"]["valid"] == []
     assert all(torch.equal(t, last.tensors[name.replace("model.", "ema.")]) for name, t in best.tensors.items())
@@ -374,7 +435,7 @@ def test_a_manifest_without_validation_rows_trains_with_select_last_only(tiny_co
     with pytest.raises(ConfigError, match=r"train\.select is uar, but there is no validation"):
         fit(tiny_config(*manifested, "data.valid_fraction=0"), tmp_path / "refused", progress=False)
     config = tiny_config(*manifested, "data.valid_fraction=0", "train.select=last", "train.epochs=1")
-    assert fit(config, tmp_path / "run", progress=False).best["valid"] is None
+    assert fit(config, tmp_path / "run", progress=False).kept["valid"] is None
 
 
 @pytest.mark.pictures
