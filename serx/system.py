@@ -28,6 +28,23 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
+def is_running(process: int) -> bool:
+    """Whether a process with this id runs on this machine; on Windows, where asking would end it, always True.
+
+    >>> is_running(os.getpid())
+    True
+    """
+    if WINDOWS:
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it runs, and belongs to someone else
+        return True
+    return True
+
+
 def stop_signals() -> list[signal.Signals]:
     """The signals that ask a run to stop, as far as this system has them.
 

@@ -5,8 +5,10 @@ too many members, too many bytes, or far more bytes than the archive has. The co
 next to the target and then renamed, so a folder of the target's name is always complete.
 """
 
+import glob
 import lzma
 import os
+import platform
 import re
 import shutil
 import stat
@@ -23,6 +25,7 @@ from typing import IO, cast
 from serx.data.audio import StrPath
 from serx.errors import DataError, DiskError
 from serx.files import free_space
+from serx.system import is_running
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ def unpack(archive: StrPath, target: StrPath, limits: Limits = Limits()) -> list
     """Unpacks into the new folder `target` and returns its files, sorted.
 
     Raises:
-        DataError: the archive is damaged or hostile. The message names the member and the reason; nothing was written.
+        DataError: the archive is damaged, hostile or holds no file. The message names the member and the reason;
+            nothing was written.
         DiskError: too little free space, or the folder cannot be written.
 
     >>> import tempfile
@@ -72,15 +76,18 @@ def unpack(archive: StrPath, target: StrPath, limits: Limits = Limits()) -> list
     ['a.wav']
     """
     archive, target = Path(archive), Path(target)
-    if target.exists():
+    if os.path.lexists(target):  # a link to nothing as well
         raise DataError(f"{target} already exists; move it away, or choose another folder")
     with _opened(archive, limits) as opened:
         members = list(_checked(archive, opened, limits))
+        if not members:
+            raise DataError(f"{archive}: holds no file; nothing was unpacked")
         needed = sum(member.size for member in members)
         if needed > shutil.disk_usage(_existing(target)).free:
             raise DiskError(f"{target}: unpacking needs {needed / 1e6:.0f} MB ({free_space(target)}); free some space")
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        partial = target.with_name(f".{target.name}.{platform.node()}-{os.getpid()}.partial")
         try:
+            _remove_partials(target, partial)
             for member in members:
                 _write(opened, member, partial / member.name)
             os.replace(partial, target)
@@ -93,6 +100,19 @@ def unpack(archive: StrPath, target: StrPath, limits: Limits = Limits()) -> list
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return sorted(path for path in target.rglob("*") if path.is_file())
+
+
+def _remove_partials(target: Path, own: Path) -> None:
+    """Deletes what processes of this machine left behind that were killed while they unpacked into `target`."""
+    prefix = f".{target.name}.{platform.node()}-"
+    for path in target.parent.glob(f"{glob.escape(prefix)}*.partial"):
+        number = path.name[len(prefix) : -len(".partial")]
+        if path != own and (not number.isdecimal() or is_running(int(number))):
+            continue
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+        else:
+            shutil.rmtree(path)
 
 
 class _TarInfo(tarfile.TarInfo):
@@ -108,15 +128,20 @@ class _TarInfo(tarfile.TarInfo):
 def _opened(archive: Path, limits: Limits) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
     """The opened archive. Its kind is recognized by its content, not its name."""
     try:
+        if not archive.is_file():  # reading a pipe would wait for ever
+            raise DataError(f"{archive}: {'not a plain file' if os.path.lexists(archive) else 'no such file'}")
         with archive.open("rb") as file:
             start = file.read(4)
-        if start == b"PK\x03\x04":
+        if start in (b"PK\x03\x04", b"PK\x05\x06"):  # a member, or the directory of a zip without any
             _check_directory(archive, limits)
             opened: zipfile.ZipFile | tarfile.TarFile = zipfile.ZipFile(archive)
         else:
             opened = tarfile.open(archive, "r:*", tarinfo=_TarInfo)  # noqa: SIM115 (closed below)
     except (*_DAMAGE, OSError) as error:
-        raise DataError(f"{archive}: neither a zip nor a tar, or damaged: {error}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(
+            ":"
+        )  # tarfile tells each format it tried
+        raise DataError(f"{archive}: neither a zip nor a tar, or damaged: {reason}") from error
     with opened:
         yield opened
 

@@ -1,6 +1,7 @@
 """Download one file over https: interrupted downloads resume, and length and digest are verified.
 
-The file is written as `NAME.part` and renamed only after its digest was verified.
+The file is written as `NAME.part` and renamed only after its digest was verified. No link is followed: what is at
+`NAME.part` and is not a plain file of one name is an error.
 """
 
 import hashlib
@@ -8,6 +9,7 @@ import http.client
 import os
 import shutil
 import ssl
+import stat
 import time
 import urllib.error
 import urllib.parse
@@ -41,7 +43,8 @@ def fetch(url: str, path: StrPath, size: int, digest: str, progress: bool = True
 
     Raises:
         ConfigError: the URL is neither https nor on 127.0.0.1.
-        DataError: the server failed several times, or sent another content than was published.
+        DataError: the server failed several times, or sent another content than was published; or something else than
+            a plain file is in the way.
         DiskError: too little free space, or the file cannot be written.
 
     >>> import tempfile
@@ -51,11 +54,15 @@ def fetch(url: str, path: StrPath, size: int, digest: str, progress: bool = True
     'a.txt'
     """
     path = Path(path)
-    if path.exists() and _digest(path, digest) == digest:
-        return path
     part = path.with_name(f"{path.name}.part")
-    have = part.stat().st_size if part.exists() else 0
     try:
+        if os.path.lexists(path) and not path.is_file():
+            raise DataError(
+                f"{path}: {_kind(path)} is in the way of the download; move it away, or choose another --root"
+            )
+        if path.exists() and _digest(path, digest) == digest:
+            return path
+        have = _partial_size(part)
         path.parent.mkdir(parents=True, exist_ok=True)
         if size - have > shutil.disk_usage(path.parent).free:
             needed = f"{(size - have) / 1e6:.0f} MB"
@@ -70,6 +77,27 @@ def fetch(url: str, path: StrPath, size: int, digest: str, progress: bool = True
     except OSError as error:
         raise DiskError(f"{path}: cannot write: {error.strerror} ({free_space(path)})") from error
     return path
+
+
+def _partial_size(part: Path) -> int:
+    """Bytes of a partial file, 0 if there is none; raises if writing to it would write to something else."""
+    try:
+        status = part.lstat()
+    except FileNotFoundError:
+        return 0
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        raise DataError(f"{part}: {_kind(part)} is where the partial download belongs; move it away and try again")
+    return status.st_size
+
+
+def _kind(path: Path) -> str:
+    mode = path.lstat().st_mode
+    kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe"}
+    return "a file with another name (a hard link)" if stat.S_ISREG(mode) else kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def _open_without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def get(url: str, max_bytes: int) -> bytes:
@@ -91,7 +119,7 @@ def get(url: str, max_bytes: int) -> bytes:
 def _download(url: str, part: Path, size: int, bar: tqdm) -> None:
     """Requests the missing bytes until the file is complete, or the server has failed too often in a row."""
     failures, error = 0, "the connection closed too early"
-    while (have := part.stat().st_size if part.exists() else 0) < size:
+    while (have := _partial_size(part)) < size:
         if failures == TRIES:
             raise DataError(f"{url}: {error}; {have} of {size} bytes are kept, run the command again to resume")
         if failures:
@@ -106,8 +134,8 @@ def _download(url: str, part: Path, size: int, bar: tqdm) -> None:
                 part.unlink()
             elif status is not None and status < 500 and status not in (408, 429):
                 raise DataError(f"{url}: {error}") from network_error
-        failures = 0 if part.exists() and part.stat().st_size > have else failures + 1
-    if part.stat().st_size > size:
+        failures = 0 if _partial_size(part) > have else failures + 1
+    if _partial_size(part) > size:
         part.unlink()
         raise DataError(f"{url}: the file is longer than the {size} bytes published; it was deleted, try again")
 
@@ -119,7 +147,8 @@ def _request(url: str, part: Path, have: int, size: int, bar: tqdm) -> None:
             raise http.client.HTTPException(f"sent another range than requested: {answer.headers.get('Content-Range')}")
         start = have if resumed else 0  # a server without range support sends the whole file again
         bar.n = start
-        with part.open("ab" if resumed else "wb") as file:
+        _partial_size(part)
+        with open(part, "ab" if resumed else "wb", opener=_open_without_links) as file:
             _copy(answer.read, file, size - start + 1, bar)
 
 

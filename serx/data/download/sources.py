@@ -7,6 +7,8 @@ git hash of a git-lfs pointer, which contains the clip's sha256.
 
 import hashlib
 import json
+import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,15 +125,25 @@ def download(corpus: str, root: StrPath, progress: bool = True) -> Path:
         return _download_clips(root / corpus, progress)
     for archive in source.archives:
         folder = root / archive.folder
-        if folder.exists():
+        if os.path.lexists(folder):
+            if (clips := _count_clips(folder)) != archive.clips:
+                fault = f"has {clips} clips instead of {archive.clips}"
+                raise DataError(f"{folder}: {fault}; move the folder away and run the command again")
             continue
         file = fetch(archive.url, root / archive.url.rpartition("/")[2], archive.size, archive.digest, progress)
         unpack(file, folder)
-        clips = sum(1 for path in folder.rglob("*.wav") if not path.name.startswith("."))
-        if clips != archive.clips:
-            raise DataError(f"{folder}: has {clips} clips instead of {archive.clips}; delete it and try again")
+        if (clips := _count_clips(folder)) != archive.clips:
+            shutil.rmtree(folder)
+            raise DataError(f"{file}: has {clips} clips instead of {archive.clips}; nothing was unpacked")
         file.unlink()
     return root / corpus
+
+
+def _count_clips(folder: Path) -> int:
+    if not folder.is_dir():
+        kind = "a link to a missing folder" if folder.is_symlink() and not folder.exists() else "not a folder"
+        raise DataError(f"{folder}: {kind}; move it away and run the command again")
+    return sum(1 for path in folder.rglob("*.wav") if path.is_file() and not path.name.startswith("."))
 
 
 def _download_clips(folder: Path, progress: bool) -> Path:
@@ -168,6 +180,8 @@ def _parse_list(answer: bytes) -> dict[str, str]:
 def _download_clip(path: Path, sha: str) -> str | None:
     """Downloads one clip unless it exists; returns what went wrong, or None."""
     try:
+        if os.path.lexists(path) and not path.is_file():
+            return f"{path}: not a plain file; move it away"
         if path.exists() and _matches(path.read_bytes(), sha):
             return None
         content = get(_CREMAD_FILES + path.name, _MAX_CLIP_BYTES)

@@ -2,6 +2,8 @@
 
 import gzip
 import io
+import os
+import platform
 import random
 import re
 import stat
@@ -62,6 +64,53 @@ def test_a_sound_archive_is_unpacked_completely(kind, tmp_path):
     assert not any(file.stat().st_mode & 0o111 for file in files)
     with pytest.raises(DataError, match="already exists"):
         unpack(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "a zip of folders", "a tar of folders"])
+def test_an_archive_without_a_file_says_so(kind, tmp_path):
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "empty"
+    folder = tarfile.TarInfo("folder")
+    folder.type = tarfile.DIRTYPE
+    if "zip" in kind:
+        make_zip(path, [("folder/", b"")] if "folders" in kind else [])
+    else:
+        make_tar(path, [(folder, None)] if "folders" in kind else [], "w:gz" if kind == "tar.gz" else "w")
+    assert error_message(path).endswith("holds no file; nothing was unpacked")
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "nothing in it"])
+def test_what_is_no_archive_raises_one_line(kind, tmp_path):
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "x.zip"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "nothing in it":
+        path.touch()
+    assert re.search("no such file|not a plain file|neither a zip nor a tar", error_message(path))
+
+
+def test_what_a_killed_process_left_behind_is_removed_and_never_mixed_in(tmp_path):
+    path = make_zip(tmp_path / "a.zip", FILES.items())
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = [tmp_path / f".out.{platform.node()}-{pid}.partial" for pid in (ended.pid, os.getpid(), os.getppid())]
+    for folder in left[1:]:
+        folder.mkdir()
+        (folder / "old.wav").touch()
+    left[0].symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    files = unpack(path, tmp_path / "out")
+    assert len(files) == len(FILES)
+    assert {p.name for p in tmp_path.iterdir()} == {"a.zip", "out", "elsewhere", left[2].name}  # its process runs
+
+
+def test_a_link_to_nothing_in_place_of_the_folder_raises(tmp_path):
+    (tmp_path / "out").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="out already exists"):
+        unpack(make_zip(tmp_path / "a.zip", FILES.items()), tmp_path / "out")
 
 
 def hostile_names() -> list[str]:

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -198,10 +200,102 @@ def test_a_hostile_archive_with_the_right_digest_raises_and_writes_nothing(serve
     assert not list(tmp_path.rglob("*.wav"))
 
 
-def test_missing_clips_raise_with_their_number(server, tmp_path, monkeypatch):
+def test_an_archive_with_another_number_of_clips_raises_each_time_and_leaves_no_folder(server, tmp_path, monkeypatch):
     offer(server, monkeypatch, corpus_zip(["a.wav"]), 2)
+    messages = set()
+    for _ in range(3):
+        with pytest.raises(DataError, match=r"a\.zip: has 1 clips instead of 2") as caught:
+            download("ravdess", tmp_path, progress=False)
+        messages.add(str(caught.value))
+        assert not (tmp_path / "ravdess" / "speech").exists()
+    assert len(messages) == 1 and "\n" not in messages.pop()
+
+
+def test_a_folder_with_another_number_of_clips_raises_each_time(server, tmp_path, monkeypatch):
+    offer(server, monkeypatch, corpus_zip(["a.wav", "b.wav"]), 2)
+    folder = download("ravdess", tmp_path, progress=False) / "speech"
+    (folder / "a.wav").unlink()
+    for _ in range(2):
+        with pytest.raises(DataError, match="speech: has 1 clips instead of 2; move the folder away"):
+            download("ravdess", tmp_path, progress=False)
+    (folder / "a.wav").mkdir()  # a folder of the right name is no clip
     with pytest.raises(DataError, match="has 1 clips instead of 2"):
         download("ravdess", tmp_path, progress=False)
+
+
+def test_the_folder_of_a_corpus_may_be_a_link_but_not_a_file_or_a_link_to_nothing(server, tmp_path, monkeypatch):
+    offer(server, monkeypatch, corpus_zip(["a.wav"]), 1)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "a.wav").write_bytes(b"audio")
+    folder = tmp_path / "ravdess" / "speech"
+    folder.parent.mkdir()
+    folder.symlink_to(elsewhere)
+    assert download("ravdess", tmp_path, progress=False) == folder.parent
+    shutil.rmtree(elsewhere)
+    with pytest.raises(DataError, match="speech: a link to a missing folder"):
+        download("ravdess", tmp_path, progress=False)
+    folder.unlink()
+    folder.write_text("a file")
+    with pytest.raises(DataError, match="speech: not a folder"):
+        download("ravdess", tmp_path, progress=False)
+    assert not server.requests
+
+
+@pytest.mark.parametrize("kind", ["a symbolic link", "a symbolic link to nothing", "hard link", "a folder", "a pipe"])
+def test_a_partial_file_that_is_a_link_or_no_file_raises_and_nothing_is_written_through_it(kind, server, tmp_path):
+    part, precious = tmp_path / "root" / "a.zip.part", tmp_path / "precious"
+    part.parent.mkdir()
+    precious.write_bytes(b"precious")
+    if kind == "hard link":
+        os.link(precious, part)
+    elif kind == "a folder":
+        part.mkdir()
+    elif kind == "a pipe":
+        os.mkfifo(part)
+    else:
+        part.symlink_to(tmp_path / "absent" if "nothing" in kind else precious)
+    for _ in range(2):
+        with pytest.raises(
+            DataError, match=rf"a\.zip\.part: .*{kind.removesuffix(' to nothing')}.*move it away"
+        ) as caught:
+            fetch_file(server, part.with_suffix(""))
+        assert "\n" not in str(caught.value)
+    assert precious.read_bytes() == b"precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["precious", "root"]
+    assert not server.requests
+
+
+def test_a_link_that_appears_during_a_download_is_not_followed(server, tmp_path, monkeypatch):
+    precious, part = tmp_path / "precious", tmp_path / "a.zip.part"
+    precious.write_bytes(b"precious")
+    monkeypatch.setattr(fetch_module, "_partial_size", lambda part: part.symlink_to(precious) or 0)
+    with pytest.raises(DiskError):
+        fetch_file(server, tmp_path / "a.zip")
+    assert part.is_symlink() and precious.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a pipe"])
+def test_what_is_no_file_in_place_of_a_download_raises_one_line(kind, server, tmp_path):
+    path = tmp_path / "a.zip"
+    path.mkdir() if kind == "a folder" else os.mkfifo(path)
+    with pytest.raises(DataError, match=rf"a\.zip: {kind} is in the way"):
+        fetch_file(server, path)
+
+
+def test_a_link_in_place_of_a_download_is_replaced_and_its_target_stays(server, tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    (tmp_path / "a.zip").symlink_to(precious)
+    assert fetch_file(server, tmp_path / "a.zip").read_bytes() == CONTENT
+    assert precious.read_bytes() == b"precious"
+
+
+def test_another_content_raises_each_time(server, tmp_path):
+    server.files["/a.zip"] = CONTENT[:-1] + b"x"
+    for _ in range(2):
+        with pytest.raises(DataError, match=MD5):
+            fetch_file(server, tmp_path / "a.zip")
 
 
 def pointer_hash(content: bytes) -> str:
