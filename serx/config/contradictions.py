@@ -13,7 +13,7 @@ from serx.models.speech_encoder import SpeechEncoderConfig
 # A classical model is fitted once to clips without augmentation, so these settings would have no effect.
 _NOT_FOR_CLASSICAL = (
     *(("augment", key) for key in AugmentConfig.model_fields),
-    *(("train", key) for key in ("ema_decay", "label_smoothing", "logit_adjustment", "sampling")),
+    *(("train", key) for key in ("ema_decay", "label_smoothing", "logit_adjustment", "sampling", "init_from")),
 )
 # These are read under one protocol only. Under another, a speaker who is listed for the test would be trained on.
 _OF_PROTOCOL = {"test_speakers": "speakers", "valid_speakers": "speakers", "test_corpora": "cross_corpus"}

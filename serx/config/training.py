@@ -4,12 +4,14 @@ They are in this room and not in `training/`, next to the code that they configu
 configuration, and imports run one way.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from serx.base_config import BaseConfig
 
+ENDLESS_SCHEDULES = ("constant", "plateau")  # the learning rate of a step does not depend on train.epochs
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -27,7 +29,11 @@ class OptimConfig(BaseConfig):
         "onecycle", description="learning rate over the steps of a run"
     )
     warmup_ratio: float = Field(
-        0.15, ge=0, lt=1, description="fraction of all steps over which the learning rate rises to lr"
+        0.15,
+        ge=0,
+        lt=1,
+        description="fraction of all steps over which the learning rate rises to lr; default with constant and "
+        "plateau: 0, so that the schedule has no end and the run can be made longer",
     )
     final_lr_ratio: float = Field(0.001, ge=0, le=1, description="learning rate of the last step, as a fraction of lr")
     plateau_factor: float = Field(
@@ -36,6 +42,13 @@ class OptimConfig(BaseConfig):
     plateau_patience: int = Field(
         5, ge=1, description="schedule plateau: epochs without a better validation score before that"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_warmup_without_an_end(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("schedule") in ENDLESS_SCHEDULES:
+            return {"warmup_ratio": 0.0, **values}
+        return values
 
 
 class TrainConfig(BaseConfig):
@@ -91,5 +104,8 @@ class TrainConfig(BaseConfig):
     )
     patience: int | None = Field(
         None, ge=1, description="stop after this many epochs without a better score; null: never"
+    )
+    init_from: str | None = Field(
+        None, min_length=1, description="checkpoint whose weights the training begins with; null: new weights"
     )
     output: str | None = Field(None, description="run folder; null: checkpoints/<recipe>/<time>")

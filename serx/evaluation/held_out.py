@@ -21,6 +21,7 @@ from serx.inference.adaptation import adapted
 from serx.inference.classify import classify
 from serx.inference.predictor import Predictor
 from serx.metrics import apply_temperature, calibration, clips_by_name, score
+from serx.training.init_from import is_speaker_of_sources, seen_by_sources, sources_of
 
 Part = Literal["test", "valid", "all"]
 NAMES_SHOWN = 5
@@ -134,6 +135,11 @@ def load_held_out(
     dataset = load_dataset(config, predictor.labels, progress)
     clips, protocol = _choose_clips(dataset, metadata, part)
     seen, notes = find_overlap(dataset, metadata, clips, predictor.config.data, progress)
+    compared = [digest for recorded in ("valid", "test") for digest in metadata["digests"][recorded]]
+    also_seen, also_notes = seen_by_sources(
+        dataset, sources_of(metadata), clips, part, metadata["speaker_independent"], compared, progress
+    )
+    seen += also_seen
     first = ", ".join(seen[:NAMES_SHOWN])
     if seen and not allow_seen:
         names = first + (f" and {len(seen) - NAMES_SHOWN} more" if len(seen) > NAMES_SHOWN else "")
@@ -153,7 +159,7 @@ def load_held_out(
         source=source,
         protocol="; ".join([protocol, *warnings]),
         warnings=warnings,
-        notes=(*dataset.notes, *notes),
+        notes=(*dataset.notes, *notes, *also_notes),
     )
 
 
@@ -209,7 +215,11 @@ def _choose_clips(dataset: Dataset, metadata: Mapping[str, Any], part: Part) -> 
         used = f"; these VALIDATION clips {validation_use(metadata)}" if part == "valid" else ""
         return clips, f"{trained_under}{gap}{used}"
     seen = [*metadata["speakers"]["train"], *metadata["speakers"]["valid"]]
-    new = [i for i, clip in enumerate(dataset.utterances) if not any(same_speaker(clip, name) for name in seen)]
+    new = [
+        i
+        for i, clip in enumerate(dataset.utterances)
+        if not any(same_speaker(clip, name) for name in seen) and not is_speaker_of_sources(clip, sources_of(metadata))
+    ]
     if part == "valid" or not new:
         speakers = ", ".join(metadata["speakers"][part]) or "none"
         unnamed = not all(clip.corpus_named for clip in dataset.utterances)

@@ -2,13 +2,15 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch.nn import Module
 
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split
-from serx.training.state import TrainingState
+
+if TYPE_CHECKING:
+    from serx.training.state import TrainingState
 
 
 def echo(text: str) -> None:
@@ -17,7 +19,7 @@ def echo(text: str) -> None:
         print(text, flush=True)
 
 
-def print_run_header(state: TrainingState, dataset: Dataset, split: Split, folder: Path) -> None:
+def print_run_header(state: "TrainingState", dataset: Dataset, split: Split, folder: Path) -> None:
     """Prints notes, protocol, clips and speakers of each part, model, device and the run folder."""
     parts = (("train", split.train), ("valid", split.valid), ("test", split.test))
     sizes = ", ".join(f"{len(clips)} {name} ({len(dataset.speaker_ids(clips))} speakers)" for name, clips in parts)

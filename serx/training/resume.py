@@ -8,11 +8,13 @@ import torch
 
 from serx import checkpoint
 from serx.config import Config
+from serx.config.training import ENDLESS_SCHEDULES
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split
 from serx.errors import CheckpointError, ConfigError
 from serx.training.console import echo
-from serx.training.run_folder import LAST, PREVIOUS
+from serx.training.init_from import sources_of, stamped
+from serx.training.run_folder import BEST, LAST, PREVIOUS
 from serx.training.state import TrainingState, run_metadata
 
 # Keys that change no result. With any other change it would be another run.
@@ -31,7 +33,8 @@ def resumed_state(config: Config, dataset: Dataset, split: Split, device: torch.
     saved, warnings = load_newest(folder)
     state = TrainingState(config, dataset.labels, device, pretrained=False)
     state.start_average()
-    allowed = differences(saved.metadata, run_metadata(state, dataset, split))
+    split = stamped(split, sources_of(saved.metadata))
+    allowed = differences(saved.metadata, run_metadata(state, dataset, split), folder)
     for line in [*warnings, *(f"note: resumed with a difference: {difference}" for difference in allowed)]:
         echo(line)
     state.load_state_dict(saved)
@@ -62,7 +65,26 @@ def load_newest(folder: Path) -> tuple[checkpoint.Checkpoint, list[str]]:
         return saved, [f"WARNING: {newest}; continuing from the save before it, {PREVIOUS} ({epoch})"]
 
 
-def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def why_not_longer(config: dict[str, Any]) -> str | None:
+    """Why a run of this configuration, as JSON, cannot be continued to another number of epochs; None if it can.
+
+    It can where the learning rate of the steps that are done does not depend on the number of epochs: then it ends with
+    the same bits as a run that had this number from the beginning.
+
+    >>> why_not_longer({"model": {"kind": "mlp"}, "optim": {"schedule": "cosine", "warmup_ratio": 0.0}})
+    'optim.schedule cosine spreads the learning rate over all epochs'
+    """
+    optim = config["optim"]
+    if config["model"]["kind"] == "classical":
+        return None
+    if optim["schedule"] not in ENDLESS_SCHEDULES:
+        return f"optim.schedule {optim['schedule']} spreads the learning rate over all epochs"
+    if optim["warmup_ratio"] > 0:
+        return f"optim.warmup_ratio {optim['warmup_ratio']} is a fraction of all epochs"
+    return None
+
+
+def differences(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> list[str]:
     """The allowed differences between two runs' metadata, each as `key: before -> now`.
 
     Raises:
@@ -72,11 +94,22 @@ def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
         lines = changed(saved["config"], now["config"])
     except RecursionError as error:
         raise CheckpointError("--resume: the saved configuration is nested too deep; use another checkpoint") from error
-    broken = [line for key, line in lines.items() if key not in FREE]
+    epochs = lines.get("train.epochs")
+    reason = why_not_longer(now["config"]) if epochs else None
+    done = saved["progress"].get("epoch", 0)
+    if epochs and now["config"]["train"]["epochs"] < done:
+        reason = f"{done} epochs are done"
+    free = FREE | ({"train.epochs"} if reason is None else set())
+    broken = [line for key, line in lines.items() if key not in free]
     for item in ("labels", "protocol", "digests"):
         if saved[item] != now[item]:
             clips = "the clips of train, valid or test"
             broken.append(clips if item == "digests" else f"{item}: {saved[item]} -> {now[item]}")
+    if reason is not None and broken == [epochs]:
+        raise ConfigError(
+            f"--resume: {epochs}: {reason}, so this would be another run; start a new one from these weights, without "
+            f"--resume: train.init_from={folder / BEST} train.output=ANOTHER_FOLDER"
+        )
     if broken:
         raise ConfigError(
             "--resume: this is not the run that was saved; undo these changes, or start a new run without --resume:\n  "
@@ -84,7 +117,7 @@ def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
         )
     old, new = saved["environment"], now["environment"]
     other = [f"{key}: {old.get(key)} -> {new[key]} (bits may differ)" for key in new if old.get(key) != new[key]]
-    return [line for key, line in lines.items() if key in FREE] + other
+    return [line for key, line in lines.items() if key in free] + other
 
 
 def changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str]:

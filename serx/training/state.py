@@ -22,6 +22,15 @@ from serx.errors import CheckpointError, ConfigError, DataError
 from serx.models.classical import ClassicalConfig
 from serx.ood import OodDetector
 from serx.recognizer import Recognizer
+from serx.training.console import echo
+from serx.training.init_from import (
+    SOURCES,
+    Source,
+    check_sources,
+    load_initial_weights,
+    sources_of,
+    take_weights,
+)
 from serx.training.optim import AveragedWeights, LossScaler, Moments, checked, make_optimizer
 
 FIT_BATCH = 64  # clips at a time when the normalizer is fitted
@@ -158,6 +167,7 @@ class TrainingState:
         average: the average of the weights, if `train.ema_decay` is not 0.
         ood_detector: fitted on the training clips; None if they have too few speakers.
         progress: epochs and steps done, and the best epoch.
+        sources: the checkpoints whose weights the run began with (`sources_of`).
         sums: of the current epoch.
         waveform_transforms: those of `augment.waveform`, with their recordings loaded.
         dtype: what the backbone computes in.
@@ -180,6 +190,7 @@ class TrainingState:
         self.scaler = LossScaler(device, self.dtype)
         self.ood_detector: OodDetector | None = None
         self.progress = Progress()
+        self.sources: list[Source] = []
         self.sums = EpochSums(len(labels), device)
 
     def start_average(self) -> None:
@@ -229,6 +240,7 @@ class TrainingState:
         progress = Progress.from_json(saved.metadata["progress"])
         for name, part in self.parts().items():
             part.load_state_dict(saved.group(name))
+        self.sources = sources_of(saved.metadata)
         self.ood_detector = OodDetector.from_tensors(saved.group("ood"), self.config.data.sample_rate)
         self.progress = progress
 
@@ -242,12 +254,17 @@ def _named(parts: dict[str, Stateful]) -> dict[str, Tensor]:
 
 
 def new_state(
-    config: Config, dataset: Dataset, split: Split, source: BatchSource, device: torch.device
+    config: Config, dataset: Dataset, split: Split, source: BatchSource, device: torch.device, progress: bool = True
 ) -> TrainingState:
-    """The state of a new run, with the normalizer fitted on its training clips.
+    """The state of a new run: with the normalizer fitted on its training clips, or begun from `train.init_from`.
+
+    What is taken from that checkpoint is printed. `progress` shows bars.
 
     Raises:
-        ConfigError: the recipe chooses something by validation clips, and the split has none.
+        ConfigError: the recipe chooses something by validation clips, and the split has none; or no weight of
+            `train.init_from` fits the model.
+        CheckpointError: `train.init_from` cannot be read.
+        LeakError: its model was trained on validation or test clips of this run.
         DataError: there are too few training clips or classes.
     """
     classes = len(np.unique(dataset.targets[list(split.train)]))
@@ -256,8 +273,21 @@ def new_state(
         raise DataError(f"{split.stamp}: {counts}; training needs at least two clips of two classes")
     for problem in without_validation(config) if not split.valid else ():
         raise ConfigError(problem.message)
-    state = TrainingState(config, dataset.labels, device, pretrained=True)
-    fit_normalizer(state, split, source)
+    if config.train.init_from is None:
+        state = TrainingState(config, dataset.labels, device, pretrained=True)
+        fit_normalizer(state, split, source)
+        return state
+    initial = load_initial_weights(config.train.init_from)
+    notes = check_sources(dataset, split, initial.sources, progress)
+    state = TrainingState(config, dataset.labels, device, pretrained=False)
+    state.sources = initial.sources
+    lines, normalizer_taken = take_weights(state.recognizer, initial, config)
+    for line in [*(f"note: {note}" for note in notes), *lines]:
+        echo(line)
+    if normalizer_taken:
+        state.start_average()
+    else:
+        fit_normalizer(state, split, source)
     return state
 
 
@@ -280,6 +310,7 @@ def run_metadata(state: TrainingState, dataset: Dataset, split: Split) -> dict[s
         "speakers": {name: dataset.speaker_ids(part) for name, part in parts.items()},
         "digests": {name: sorted(dataset.digests[i] for i in part) for name, part in parts.items()},
         "environment": environment(state.device, state.dtype),
+        SOURCES: state.sources,
     }
 
 

@@ -1,5 +1,6 @@
 """TensorBoard: the curves, matrices, sounds and texts of a run. A view of `metrics.jsonl`, never the record itself."""
 
+import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ class TensorBoardWriter:
 
     def __init__(self, folder: Path, epochs_done: int) -> None:
         """Starts writing. Events that a killed run wrote after `epochs_done` are removed."""
-        self.failed = False
+        self.failed, self._folder = False, folder
         self._open(folder, epochs_done)
 
     @_never_fatal
@@ -211,6 +212,7 @@ class TensorBoardWriter:
             truth = view.targets == number
             if truth.any():
                 self._writer.add_pr_curve(f"precision_recall/{label}", truth, view.probabilities[:, number], epoch + 1)
+        shutil.rmtree(self._folder / f"{epoch + 1:05d}" / "valid", ignore_errors=True)  # of the run before a resume
         self._writer.add_embedding(view.points, view.rows, global_step=epoch + 1, tag="valid", metadata_header=COLUMNS)
 
     @_never_fatal

@@ -24,8 +24,9 @@ from serx.ood import OodDetector
 from serx.training.classical import ClassicalTraining
 from serx.training.console import echo, epoch_line, print_run_header
 from serx.training.epoch import GradientTraining, TrainingMethod, constant_vectors
+from serx.training.init_from import stamped
 from serx.training.losses import class_weights, logit_offsets
-from serx.training.resume import resumed_state
+from serx.training.resume import resumed_state, why_not_longer
 from serx.training.run_folder import (
     BEST,
     LAST,
@@ -119,8 +120,8 @@ def fit(
             if resume:
                 state = resumed_state(config, dataset, split, device, run_folder)
             else:
-                state = new_state(config, dataset, split, source, device)
-            return Trainer(state, dataset, split, source, run_folder, progress).run()
+                state = new_state(config, dataset, split, source, device, progress)
+            return Trainer(state, dataset, stamped(split, state.sources), source, run_folder, progress).run()
 
 
 class Trainer:
@@ -157,6 +158,8 @@ class Trainer:
         """Runs the remaining epochs, until the last one, the end of the patience, or a signal."""
         state, dataset, method = self.state, self.dataset, self.method
         self._announce()
+        if state.progress.epoch >= state.epochs or self._out_of_patience():
+            echo(f"note: nothing is left to train: {self._why_finished()}")
         with catch_signals() as signals:
             while state.progress.epoch < state.epochs and not self._out_of_patience() and not signals:
                 steps = method.plan()
@@ -238,6 +241,14 @@ class Trainer:
             self.board.finish(config, kept)
         self.board.close()
         return TrainingResult(self.folder, kept, signals[0] if signals else None)
+
+    def _why_finished(self) -> str:
+        done, train = self.state.progress.epoch, self.state.config.train
+        if done < self.state.epochs:
+            return f"train.patience={train.patience} stopped it after {done} epochs; a larger patience continues"
+        reason = why_not_longer(self.state.config.model_dump(mode="json"))
+        longer = "a larger train.epochs continues" if reason is None else f"it cannot be made longer: {reason}"
+        return f"all {done} epochs are done; {longer}"
 
     def _out_of_patience(self) -> bool:
         patience = self.state.config.train.patience
