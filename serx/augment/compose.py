@@ -39,6 +39,7 @@ class AugmentConfig(BaseConfig):
         waveform: transforms of waveforms, applied in order.
         spectrogram: transforms of normalized features, applied in order.
         mel_warp: pitch shift and time stretch inside the mel front end.
+        copies: 0 augments anew in each epoch; n adds n augmented copies of each training clip, made once.
         mixstyle: probability that a clip gets statistics of another one; 0 is off.
         mixup: alpha of the Beta distribution of mixup's weights; 0 is off.
         cutmix: the same for cutmix. If both are on, each batch uses one of them.
@@ -51,6 +52,13 @@ class AugmentConfig(BaseConfig):
     waveform: tuple[AnyWaveformTransform, ...] = ()
     spectrogram: tuple[AnySpectrogramTransform, ...] = ()
     mel_warp: MelWarp | None = None
+    copies: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="0: waveforms are augmented anew in each epoch; n: each training clip and n augmented copies of it "
+        "become n + 1 vectors, computed once (needs features.statistics)",
+    )
     mixstyle: float = Field(0.0, ge=0, le=1)
     mixup: float = Field(0.0, ge=0)
     cutmix: float = Field(0.0, ge=0)

@@ -94,6 +94,7 @@ def _about_augmentation(config: Config) -> Iterator[Contradiction]:
     fault = why_not_warpable(config.features) if config.augment.mel_warp is not None else None
     if fault:
         yield Contradiction(("augment", "mel_warp"), fault, ("augment.mel_warp", "features"))
+    yield from _about_copies(config)
     if config.features.stack != ("waveform",):
         return
     if config.augment.spectrogram:
@@ -102,6 +103,22 @@ def _about_augmentation(config: Config) -> Iterator[Contradiction]:
     if config.augment.mixstyle > 0:
         message = "augment.mixstyle mixes spectra, but features.stack is [waveform]; leave it at 0"
         yield Contradiction(("augment", "mixstyle"), message, ("augment.mixstyle", "features.stack"))
+
+
+def _about_copies(config: Config) -> Iterator[Contradiction]:
+    copies, place = config.augment.copies, ("augment", "copies")
+    if not copies:
+        return
+    if not config.features.statistics or config.features.trainable:
+        cause = "features.trainable changes them" if config.features.trainable else "features.statistics is empty"
+        message = f"augment.copies keeps one vector for each clip and copy, but {cause}; write copies: 0"
+        yield Contradiction(place, message, ("augment.copies", "features"))
+    if not config.augment.waveform and config.augment.mel_warp is None:
+        message = (
+            "augment.copies makes augmented copies, but augment.waveform is empty and there is no augment.mel_warp; "
+            "list transforms, or write copies: 0"
+        )
+        yield Contradiction(place, message, ("augment.copies", "augment.waveform", "augment.mel_warp"))
 
 
 def _about_model(config: Config) -> Iterator[Contradiction]:

@@ -118,9 +118,9 @@ def run_leakage_lesson(
 ) -> tuple[dict[str, Any], int]:
     """Trains and tests `config` four times, and writes leakage.json and leakage.png into `out`.
 
-    `copies` augmented copies of every clip are made first and replace `augment.waveform` and `augment.mel_warp`. Except
-    for the mistake of splitting after copying, only copies of training clips are used. All test parts hold the same
-    share of the clips as the speaker-independent one.
+    `copies` augmented copies of every clip are made first and replace `augment.waveform`, `augment.mel_warp` and
+    `augment.copies`. Except for the mistake of splitting after copying, only copies of training clips are used. All
+    test parts hold the same share of the clips as the speaker-independent one.
 
     Args:
         config: the recipe, with a speaker-independent protocol.
@@ -150,7 +150,7 @@ def run_leakage_lesson(
     dataset_with_copies = with_copies(dataset, transforms, config.data.sample_rate, config.train.seed, progress)
     source = make_batch_source(dataset_with_copies.audio_cache, device, config.data.placement)
     cache, results = FeatureCache(), []
-    plain_augment = config.augment.model_copy(update={"waveform": (), "mel_warp": None})
+    plain_augment = config.augment.model_copy(update={"waveform": (), "mel_warp": None, "copies": 0})
     for case in cases:
         data = config.data if case.speaker_independent else _at_random(config.data)
         own = config.model_copy(update={"data": data, "augment": plain_augment})

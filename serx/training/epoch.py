@@ -92,18 +92,30 @@ def run_epoch(
 
 def augmented_waveform(state: TrainingState, waveform: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
     """The waveform transforms. `clips (B,)` are dataset indices; with seed and epoch they determine what is drawn."""
+    return _transformed(state, waveform, lengths, clips, state.progress.epoch)
+
+
+def _transformed(
+    state: TrainingState, waveform: Tensor, lengths: Tensor, clips: Tensor, epoch: int
+) -> tuple[Tensor, Tensor]:
     config, rate = state.config, float(state.recognizer.sample_rate)
-    return augment(state.waveform_transforms, waveform, lengths, clips, rate, config.train.seed, state.progress.epoch)
+    return augment(state.waveform_transforms, waveform, lengths, clips, rate, config.train.seed, epoch)
 
 
 def augmented_features(state: TrainingState, waveform: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
     """The recognizer's own features, warped, normalized, then masked: `(B, F, N)` and frames `(B,)`."""
+    features, frames = _warped_features(state, waveform, lengths, clips, state.progress.epoch)
+    return _normalized_and_masked(state, features, frames, clips)
+
+
+def _warped_features(
+    state: TrainingState, waveform: Tensor, lengths: Tensor, clips: Tensor, epoch: int
+) -> tuple[Tensor, Tensor]:
     config, warp = state.config, None
     if config.augment.mel_warp is not None:
-        random = ClipRandom(clips, derive(config.train.seed, "augment/fused", state.progress.epoch))
+        random = ClipRandom(clips, derive(config.train.seed, "augment/fused", epoch))
         warp = config.augment.mel_warp.draw(lengths, random, state.recognizer.sample_rate)
-    features, frames = state.recognizer.features(waveform, lengths, warp)
-    return _normalized_and_masked(state, features, frames, clips)
+    return state.recognizer.features(waveform, lengths, warp)
 
 
 def _normalized_and_masked(
@@ -115,17 +127,27 @@ def _normalized_and_masked(
 
 
 def constant_vectors(state: TrainingState, source: BatchSource, clips: np.ndarray) -> Tensor | None:
-    """The features `(n, F)` of the clips, if no epoch changes them: then a hundred epochs cost the features of one.
+    """The features of the clips, if no epoch changes them: then a hundred epochs cost the features of one.
 
-    None if the waveform is augmented, the filters are trained, or the features are sequences (too large to keep).
+    Returns:
+        `(n, F)`; with `augment.copies: k`, `(n + k * n, F)`: the clips, then the first copy of each, and so on. Copy k
+        has the draws of epoch k - 1. None if each epoch augments the waveform anew, if the filters are trained, or if
+        the features are sequences (too large to keep).
     """
     config = state.config
-    changing = config.augment.waveform or config.augment.mel_warp is not None or config.features.trainable
-    if changing or not config.features.statistics:
+    augmented = bool(config.augment.waveform) or config.augment.mel_warp is not None
+    anew = augmented and not config.augment.copies
+    if anew or config.features.trainable or not config.features.statistics:
         return None
     batches = np.array_split(clips, -(-len(clips) // VECTOR_BATCH))
     with torch.no_grad():
-        return torch.cat([state.recognizer.features(*source.batch(batch))[0][..., 0] for batch in batches])
+        vectors = [state.recognizer.features(*source.batch(batch))[0][..., 0] for batch in batches]
+        for copy in range(config.augment.copies):
+            for batch in batches:
+                indices = torch.from_numpy(batch).to(state.device)
+                waveform, lengths = _transformed(state, *source.batch(batch), indices, copy)
+                vectors.append(_warped_features(state, waveform, lengths, indices, copy)[0][..., 0])
+        return torch.cat(vectors)
 
 
 class TrainingMethod(Protocol):

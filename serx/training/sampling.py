@@ -18,7 +18,7 @@ class TrainingClips:
     """The training part of a split, and what the loss needs to know of it.
 
     Attributes:
-        clips: `(n,)` int64, indices into the dataset.
+        clips: `(n,)` int64, indices into the dataset. With `augment.copies: k` each is there k + 1 times.
         targets: `(n,)` int64, class indices.
         class_weights: `(C,)` float32, on the device.
         vectors: `(n, F)`, on the device: the features of the clips if no epoch changes them (`constant_vectors`).

@@ -148,7 +148,7 @@ class Trainer:
         )
         if not state.progress.begun:
             state.ood_detector = OodDetector.fit_clips(
-                source.batch, self.training.clips, speaker_ids, state.config.data.sample_rate
+                source.batch, np.asarray(split.train), speaker_ids, state.config.data.sample_rate
             )
         self.metrics = Metrics(folder, state.progress.epoch)
         self.board = TensorBoardWriter(folder, state.progress.epoch)
@@ -290,14 +290,16 @@ class Trainer:
 
 def _training_clips(state: TrainingState, dataset: Dataset, split: Split, source: BatchSource) -> TrainingClips:
     """The training clips of a split with the class weights, logit offsets and constant features of the recipe."""
-    train, clips, classes = state.config.train, np.asarray(split.train), len(dataset.labels)
+    train, classes, rows_per_clip = state.config.train, len(dataset.labels), 1 + state.config.augment.copies
+    vectors = constant_vectors(state, source, np.asarray(split.train)) if state.progress.epoch < state.epochs else None
+    clips = np.tile(np.asarray(split.train), rows_per_clip)
     targets = dataset.targets[clips]
     corpora = np.unique([dataset.utterances[i].corpus for i in clips], return_inverse=True)[1]
     return TrainingClips(
         clips=clips,
         targets=targets,
         class_weights=class_weights(train.class_weights, targets, classes).to(state.device),
-        vectors=constant_vectors(state, source, clips) if state.progress.epoch < state.epochs else None,
+        vectors=vectors,
         corpora=corpora,
         logit_offsets=logit_offsets(train, targets, corpora, classes).to(state.device),
     )

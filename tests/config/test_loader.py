@@ -282,6 +282,22 @@ def test_only_one_setting_may_compensate_for_rare_classes(yaml_file):
     assert "has no effect with model.kind classical" in mistakes(path, "model={kind: classical}")[0]
 
 
+def test_augmented_copies_need_vectors_and_something_that_augments(yaml_file):
+    noise, vectors = "augment.waveform=[{kind: noise}]", "features.statistics=[mean]"
+    path = yaml_file(GOOD + "augment: {copies: 4}\n")
+    assert load_config(path, [noise, vectors]).augment.copies == 4
+    assert load_config(path, ["augment.mel_warp={p: 0.5}", vectors]).augment.copies == 4
+    assert load_config(path, ["augment.copies=0"]).augment.copies == 0
+    for given, reason in (
+        ((noise,), "features.statistics is empty"),
+        ((vectors,), "augment.waveform is empty"),
+        ((noise, vectors, "features.front_end=nnaudio", "features.trainable=true"), "features.trainable changes them"),
+    ):
+        lines = mistakes(path, *given)
+        assert len(lines) == 1 and "augment.copies" in lines[0] and reason in lines[0] and "copies: 0" in lines[0]
+    assert "has no effect with model.kind classical" in mistakes(path, noise, vectors, "model={kind: classical}")[0]
+
+
 def test_labels_are_a_list_or_the_word_shared(yaml_file):
     assert load_config(yaml_file(GOOD), ["data.labels=shared"]).data.labels == "shared"
     assert load_config(yaml_file(GOOD), ["data.labels=[happy, sad]"]).data.labels == ("happy", "sad")

@@ -1,4 +1,4 @@
-"""The loss of a step equals torch's; feature vectors are computed once if no epoch changes them."""
+"""The loss of a step equals torch's; feature vectors, and those of copies, are computed once if no epoch changes them."""
 
 import json
 
@@ -7,11 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from serx.augment.compose import augment
 from serx.config.training import TrainConfig
+from serx.data.batches import make_batch_source
+from serx.data.dataset import load_dataset, split_dataset
 from serx.training import epoch
 from serx.training import trainer as loop
 from serx.training.losses import cross_entropy, logit_offsets
 from serx.training.run_folder import METRICS
+from serx.training.state import new_state
 
 
 def test_the_loss_is_cross_entropy_with_weights_and_smoothing():
@@ -120,3 +124,31 @@ def test_features_that_augmentation_or_training_changes_are_computed_in_every_ep
     monkeypatch.setattr(loop, "constant_vectors", lambda *inputs: returned.append(original(*inputs)) or returned[-1])
     loop.fit(tiny_config(*VECTORS, *changes, "train.epochs=1"), tmp_path / "run", progress=False)
     assert returned == [None]
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    ["{waveform: [{kind: gain, p: 1.0}, {kind: noise, p: 0.5}]}", "{mel_warp: {p: 1.0, rate: [0.9, 1.1]}}"],
+    ids=("waveform", "mel_warp"),
+)
+def test_copies_are_training_clips_augmented_as_in_the_first_epochs(augmentation, tiny_config):
+    config = tiny_config(*VECTORS, "features.stack=[mfcc]", f"augment={augmentation}", "augment.copies=2")
+    dataset = load_dataset(config.data, progress=False)
+    split = split_dataset(dataset, config.data, progress=False)
+    source = make_batch_source(dataset.audio_cache, torch.device("cpu"))
+    state = new_state(config, dataset, split, source, torch.device("cpu"))
+    training = loop._training_clips(state, dataset, split, source)
+    train, n, rate = np.asarray(split.train), len(split.train), config.data.sample_rate
+    assert training.clips.tolist() == [*split.train] * 3  # no clip of validation or test, and each equally often
+    assert training.targets.tolist() == dataset.targets[training.clips].tolist()
+    waveform, lengths = source.batch(train)
+    expected = [state.recognizer.features(waveform, lengths)[0]]
+    for epoch_number in range(2):
+        state.progress.epoch = epoch_number
+        sound = augment(
+            config.augment.waveform, waveform, lengths, torch.from_numpy(train), rate, config.train.seed, epoch_number
+        )
+        normalized, _ = epoch.augmented_features(state, *sound, torch.from_numpy(train))
+        expected.append(normalized * state.recognizer.normalizer.deviation + state.recognizer.normalizer.mean)
+    torch.testing.assert_close(training.vectors, torch.cat(expected)[..., 0], atol=1e-3, rtol=1e-4)
+    assert len(training.vectors.unique(dim=0)) == 3 * n
