@@ -1,4 +1,4 @@
-"""The loss of a step equals torch's; feature vectors, and those of copies, are computed once if no epoch changes them."""
+"""The loss of a step equals torch's; feature vectors and copies are computed once if no epoch changes them."""
 
 import json
 
