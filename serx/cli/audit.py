@@ -90,6 +90,7 @@ def folds(dataset: "Dataset", config: "DataConfig") -> list[str]:
         testers = dataset.speaker_ids(split.test)
         more = f", and {len(testers) - 8} more" if len(testers) > 8 else ""
         lines.append(f"  fold {number}: {sizes}; test: {', '.join(testers[:8])}{more}")
+        lines += [f"    {note}" for note in split.notes]
     return [*lines, ""]
 
 

@@ -6,6 +6,7 @@ The way of a clip, and the modules in the order in which they build on each othe
     utterance      `Utterance`: one clip, its speaker and its emotion
     labels         emotion words and class numbers; `register_emotion`
     corpora        how corpora name their files; `register_corpus`
+    names          which names are one speaker or one corpus
     manifest       your own recordings, listed in a CSV
     scanner        `scan`: from folders and manifests to utterances
     protocols      `make_split`: which clips train, validate and test

@@ -8,6 +8,8 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 from serx.data.labels import normalize_emotion
@@ -116,7 +118,14 @@ PUBLISHED_CORPORA = tuple(corpus.name for corpus in _PUBLISHED)
 CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in _PUBLISHED}
 
 _GROUPS = {"speaker", "emotion", "style", "intensity", "statement", "take"}  # modality is RAVDESS's alone
-_NUMBERED = re.compile(r"(?:(?:actor|speaker)[ _-]*)?0*([0-9]+)", re.IGNORECASE | re.ASCII)
+_NUMBERED = re.compile(r"(?:(?:actor|speaker)[ _-]*)?0*([0-9]+)(?:\.0+)?", re.IGNORECASE | re.ASCII)
+_PARTS = re.compile(r"[0-9]+|[^\W\d_]+|[^\w\s\-\u2010-\u2015.,'\u2019#:/\\]")
+_PERSON_WORDS = {
+    "actor", "actress", "hablante", "locuteur", "participant", "person", "speaker", "spk", "spkr", "sprecher", "subj",
+    "subject", "sbj", "sujet", "sujeto", "talker", "user", "voice",
+}  # fmt: skip
+_PERSON_LETTERS = {"s", "sp", "sub", "p", "part", "pid", "sid", "uid", "id", "no", "nr"}  # before a number only
+_INVISIBLE = "\u034f\u115f\u1160\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10)))
 
 
 @dataclass(frozen=True)
@@ -229,36 +238,66 @@ def parse_name(path: Path) -> ParsedName | None:
     return None
 
 
+def visible(text: str) -> str:
+    """Text as a reader sees it: one Unicode form, no invisible characters, single spaces.
+
+    >>> visible("Ann\u200b\u00a0 Lee"), visible("\uff17")
+    ('Ann Lee', '7')
+    """
+    seen = "".join(c for c in unicodedata.normalize("NFKC", text) if c.isspace() or not _is_invisible(c))
+    return " ".join(unicodedata.normalize("NFKC", seen).split())
+
+
+def _is_invisible(character: str) -> bool:
+    return unicodedata.category(character) in ("Cf", "Cc") or character in _INVISIBLE
+
+
 def canonical_corpus(text: str) -> str:
     """Lower case, and serx's own spelling of a corpus that it knows.
 
     >>> canonical_corpus("CREMA-D"), canonical_corpus("My  Lab")
     ('cremad', 'my lab')
     """
-    name = " ".join(text.casefold().split())
+    name = visible(visible(text).casefold())
     letters = re.sub(r"[^a-z]", "", name)
     return letters if letters in PUBLISHED_CORPORA else name
 
 
 def canonical_speaker(text: str) -> str:
-    """One spelling for one person: `7`, `007`, `Actor_07` and `speaker 7` are all `07`; other names keep their text.
+    """One spelling for one person: `7`, `007`, `7.0`, `Actor_07` and `speaker 7` are all `07`; other names keep their
+    text.
 
     >>> canonical_speaker("Actor_7"), canonical_speaker("Ann  Lee")
     ('07', 'Ann Lee')
     """
-    name = " ".join(unicodedata.normalize("NFKC", text).split())
+    name = visible(text)
     number = _NUMBERED.fullmatch(name)
     return number[1].zfill(2) if number else name
 
 
-def same_speaker(clip: Utterance, speaker_id: str) -> bool:
-    """Whether the speaker of `clip` must be counted as the person `speaker_id` (`corpus/speaker`).
+@lru_cache(maxsize=1 << 16)
+def name_key(name: str, person: bool = False) -> str:
+    """A key that is equal for names that look alike.
 
-    True also if the two share a name and a manifest named no corpus for `clip`: then the name of the manifest's file
-    says nothing about who speaks, and one person counted as two could be in both parts of a split. Speakers of known
-    corpora are only themselves.
+    Case, accents of Latin letters, spaces and punctuation between words, zeros before a number, and `.0` behind it make
+    no difference. For a person, neither do words such as speaker or subject, or their abbreviations before a number.
+
+    >>> {name_key(name, person=True) for name in ("7", "7.0", "S07", "spk7", "subject 7", "Actor-007")}
+    {'7'}
+    >>> name_key("Ann_Lee"), name_key("Zo\u00eb"), name_key("M1"), name_key("1_10"), name_key("110")
+    ('annlee', 'zoe', 'm1', '1-10', '110')
     """
-    if clip.speaker_id.casefold() == speaker_id.casefold():
-        return True
-    same_name = speaker_id.casefold().endswith(f"/{clip.speaker.casefold()}")
-    return not clip.corpus_named and same_name and speaker_id.partition("/")[0] not in CORPORA
+    text = "".join(c for c in unicodedata.normalize("NFKD", visible(name).casefold()) if not "\u0300" <= c <= "\u036f")
+    text = unicodedata.normalize("NFKC", text)
+    text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
+    parts = _PARTS.findall(re.sub(r"(?<=[0-9])\.0+$", "", text))
+    parts = [part.lstrip("0") or "0" if part.isdecimal() else part for part in parts]
+    if person and len(parts) > 1:
+        if parts[-1].isdecimal() and set(parts[:-1]) <= _PERSON_WORDS | _PERSON_LETTERS:
+            parts = parts[-1:]
+        elif parts[0] in _PERSON_WORDS:
+            parts = parts[1:]
+    key = "".join(
+        f"{part}-" if part.isdecimal() and after.isdecimal() else part for part, after in pairwise([*parts, ""])
+    )
+    return key or text

@@ -16,7 +16,6 @@ from tqdm import tqdm
 from serx.data.audio import AudioConfig
 from serx.data.audio_cache import AudioCache, cache_folder, open_audio_cache
 from serx.data.batches import Placement, StreamedAudio
-from serx.data.corpora import same_speaker
 from serx.data.labels import assign_labels, only_shared
 from serx.data.leaks import (
     BANDS,
@@ -28,6 +27,7 @@ from serx.data.leaks import (
     near_duplicates,
     thumbnails,
 )
+from serx.data.names import NamesConfig, settle_names
 from serx.data.protocols import ProtocolConfig, Split, make_split
 from serx.data.scanner import scan
 from serx.data.utterance import Utterance
@@ -39,8 +39,9 @@ THUMBNAIL_SIZE = 2 * BANDS * SLICES  # numbers of one clip's two pictures
 THUMBNAIL_BATCH = 8  # clips; more do not fit a CPU's cache
 
 
-class DataConfig(AudioConfig, ProtocolConfig):
-    """Which corpora and labels, how files are decoded (`AudioConfig`), and how they are split (`ProtocolConfig`).
+class DataConfig(AudioConfig, ProtocolConfig, NamesConfig):
+    """Which corpora and labels, how files are decoded (`AudioConfig`), how they are split (`ProtocolConfig`),
+    and which names are one speaker (`NamesConfig`).
 
     >>> DataConfig(root="/corpora/RAVDESS", label_map={"calm": "neutral"}).protocol
     'holdout'
@@ -117,13 +118,13 @@ def load_dataset(config: DataConfig, labels: tuple[str, ...] | None = None, prog
         scanned = scan(config.root, config.styles)
     except (OSError, ValueError) as error:  # a name that is too long, or contains a zero byte
         raise DataError(f"data.root: cannot be scanned: {error}; check the spelling") from error
-    _check_ambiguous_speakers(scanned.utterances)
+    utterances = settle_names(scanned.utterances, config)
     label_map = config.label_map
     if config.labels == "shared":
-        labels, label_map = only_shared(scanned.utterances, labels, label_map)
+        labels, label_map = only_shared(utterances, labels, label_map)
     else:
         labels = labels or config.labels
-    labeled = assign_labels(scanned.utterances, labels, label_map)
+    labeled = assign_labels(utterances, labels, label_map)
     notes = _skipped_notes([(file.reason, file.path) for file in scanned.skipped])
     for emotion, count in labeled.dropped.items():
         why = "data.label_map" if emotion in config.label_map else "data.labels: shared"
@@ -161,7 +162,7 @@ def split_dataset(dataset: Dataset, config: DataConfig, progress: bool = True) -
     >>> len(split.train), len(split.valid), len(split.test), split.stamp
     (6, 2, 2, 'holdout, speaker-independent')
     """
-    split = make_split(dataset.utterances, dataset.targets.tolist(), config, dataset.digests)
+    split = make_split(dataset.utterances, dataset.targets.tolist(), config, dataset.digests, dataset.labels)
     check_leaks(dataset.utterances, split, dataset.digests)
     pictures = _thumbnails(dataset.audio_cache, config.sample_rate, progress)
     check_copies(dataset.utterances, split, pictures, dataset.audio_cache.clip)
@@ -224,20 +225,6 @@ def _compute_thumbnails(audio_cache: AudioCache, sample_rate: int, progress: boo
             pictures.append(thumbnails(*source.batch(batch), sample_rate).half())
             bar.update(len(batch))
     return torch.cat(pictures).numpy()
-
-
-def _check_ambiguous_speakers(utterances: tuple[Utterance, ...]) -> None:
-    """Raises if a speaker of a manifest without a corpus has the name of another manifest's speaker."""
-    speaker_ids = {utterance.speaker_id: utterance for utterance in utterances}
-    without_corpus = {speaker_id: clip for speaker_id, clip in speaker_ids.items() if not clip.corpus_named}
-    pairs = [(a, b) for a, clip in without_corpus.items() for b in speaker_ids if a != b and same_speaker(clip, b)]
-    if pairs:
-        named = list(dict.fromkeys(" and ".join(sorted(pair)) for pair in pairs))
-        more = f", and {len(named) - MAX_SHOWN} more" if len(named) > MAX_SHOWN else ""
-        raise DataError(
-            f"data.root: one person or two? {'; '.join(named[:MAX_SHOWN])}{more}. The manifests have no column corpus; "
-            "add one, with the same word for the same people and different words for different people"
-        )
 
 
 def _skipped_notes(files: list[tuple[str, Path]]) -> list[str]:

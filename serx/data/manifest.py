@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Literal, NoReturn, cast
 
 from serx.data.audio import StrPath
-from serx.data.corpora import canonical_corpus, canonical_speaker
+from serx.data.corpora import canonical_corpus, canonical_speaker, visible
 from serx.data.labels import normalize_emotion
-from serx.data.utterance import Sex, SkippedFile, Style, Utterance
+from serx.data.utterance import UNKNOWN_SPEAKER, Sex, SkippedFile, Style, Utterance, file_identity
 from serx.errors import DataError
 
-REQUIRED = ("path", "emotion", "speaker")
-OPTIONAL = ("sex", "corpus", "split", "style", "intensity")
+REQUIRED = ("path", "emotion")
+OPTIONAL = ("speaker", "sex", "corpus", "split", "style", "intensity")
 
 # Names of the same columns in other tools, to suggest a rename.
 _OTHER_NAMES = {
@@ -37,6 +37,7 @@ _PARTS = {
     "test": "test",
 }
 _STYLES = {"": "speech", "speech": "speech", "song": "song"}
+_NOBODY = {"unknown", "unk", "unspecified", "not known", "n/a", "none", "null", "?", "-"}  # names of no speaker
 _MAX_SHOWN = 10  # faults in one error message
 
 
@@ -53,12 +54,13 @@ class Manifest:
 
 
 def read_manifest(path: StrPath) -> Manifest:
-    """Reads a CSV with the columns path, emotion, speaker and, optionally, sex, corpus, split, style, intensity.
+    """Reads a CSV with the columns path, emotion and, optionally, speaker, sex, corpus, split, style, intensity.
 
     Comma, semicolon, tab or bar separate the cells. The encoding is UTF-8 with or without a byte-order mark, or UTF-16
     with one. Audio paths are relative to the CSV's folder. If `corpus` is empty, the CSV's own name takes its place
     (`load_dataset` raises if a speaker is then in two manifests). Other columns are ignored. A speaker's sex on one row
-    holds for all rows of that speaker.
+    holds for all rows of that speaker. Without a column speaker nobody knows who speaks: no split of these clips is
+    called speaker-independent.
 
     Raises:
         DataError: every row that cannot be used, as `file.csv:LINE: what; how to fix it`; or no row has audio.
@@ -85,13 +87,15 @@ def read_manifest(path: StrPath) -> Manifest:
     if not reader.utterances:
         raise DataError(f"{path}: {_no_rows(reader.missing)}")
     sexes = {speaker_id: sex for speaker_id, (sex, _) in reader.sexes.items()}
-    utterances = tuple(replace(clip, sex=sexes.get(clip.speaker_id)) for clip in reader.utterances)
+    utterances = tuple(
+        replace(clip, sex=sexes.get(clip.speaker_id)) if clip.speaker_known else clip for clip in reader.utterances
+    )
     return Manifest(utterances, tuple(reader.missing))
 
 
 def _no_rows(missing: list[SkippedFile]) -> str:
     if not missing:
-        return f"no rows below the header; write one line per clip: {','.join(REQUIRED)}"
+        return "no rows below the header; write one line per clip: path,emotion,speaker"
     return (
         f"none of its {len(missing)} audio files exists, such as {missing[0].path}: {missing[0].detail}; paths are "
         "relative to the CSV's folder"
@@ -108,6 +112,7 @@ class _Reader:
         self.faults: list[str] = []
         self.sexes: dict[str, tuple[Sex, int]] = {}
         self.lines: dict[Path, int] = {}
+        self.files: dict[tuple[int, int], tuple[str, int]] = {}
         self.spellings: dict[str, tuple[str, int]] = {}
 
     def add(self, line: int, width: int, cells: list[str], columns: Mapping[str, int]) -> str | None:
@@ -117,11 +122,10 @@ class _Reader:
         if any(cell.strip() for cell in cells[width:]):
             return f"{len(cells)} cells under {width} columns; quote a cell that contains the separator"
         row = {name: cells[i].strip() if i < len(cells) else "" for name, i in columns.items()}
-        empty = [name for name in REQUIRED if not row[name]]
-        if empty:
-            return f"no {' and no '.join(empty)}; fill the cell or delete the row"
-        if not any(letter.isalpha() for letter in row["emotion"]):
-            return f"emotion {row['emotion']!r} is not a word; write its name, such as angry"
+        row |= {name: visible(cell) for name, cell in row.items() if name != "path"}
+        named = "speaker" in columns
+        if fault := _cell_fault(row, named):
+            return fault
         chosen: dict[str, str | None] = {}
         for name, choices in (("sex", _SEXES), ("split", _PARTS), ("style", _STYLES)):
             word = row.get(name, "").casefold()
@@ -131,26 +135,35 @@ class _Reader:
         clip = Utterance(
             path=_audio_path(self.path.parent, row["path"]),
             corpus=canonical_corpus(row.get("corpus") or self.path.stem),
-            speaker=canonical_speaker(row["speaker"]),
+            speaker=canonical_speaker(row["speaker"]) if named else UNKNOWN_SPEAKER,
             emotion=normalize_emotion(row["emotion"]),
             sex=cast("Sex | None", chosen["sex"]),
             style=cast(Style, chosen["style"]),
             intensity=row.get("intensity", "").casefold() or None,
             part=cast(Literal["train", "valid", "test"] | None, chosen["split"]),
             corpus_named=bool(row.get("corpus")),
+            speaker_known=named,
+            source=f"{self.path.name}:{line}",
         )
-        fault = self._contradiction(line, clip)
+        file = file_identity(clip.path)
+        fault = self._contradiction(line, clip, file)
         if fault is None:
-            if clip.path.is_file():
+            if file is not None:
                 self.utterances.append(clip)
             else:
                 self.missing.append(SkippedFile(clip.path, "missing", f"no such file ({self.path.name}:{line})"))
         return fault
 
-    def _contradiction(self, line: int, clip: Utterance) -> str | None:
+    def _contradiction(self, line: int, clip: Utterance, file: tuple[int, int] | None) -> str | None:
         first = self.lines.setdefault(clip.path, line)
         if first != line:
             return f"{clip.path.name!r} is already on line {first}; delete one of the two rows"
+        if file is not None:
+            other, first = self.files.setdefault(file, (clip.path.name, line))
+            if first != line:
+                return f"{clip.path.name!r} is the same file as {other!r} on line {first}; delete one of the two rows"
+        if not clip.speaker_known:
+            return None
         # `Anna` and `anna` counted as two people could be in both parts of a split.
         spelling, first = self.spellings.setdefault(clip.speaker_id.casefold(), (clip.speaker, line))
         if spelling != clip.speaker:
@@ -160,6 +173,18 @@ class _Reader:
             if sex != clip.sex:
                 return f"speaker {clip.speaker!r} is {clip.sex}, but {sex} on line {first}; make both the same"
         return None
+
+
+def _cell_fault(row: Mapping[str, str], named: bool) -> str | None:
+    """What is wrong with a cell, apart from those that take one of a few words; `named`: there is a column speaker."""
+    empty = [name for name in (*REQUIRED, *(["speaker"] if named else [])) if not row[name]]
+    if empty:
+        return f"no {' and no '.join(empty)}; fill the cell or delete the row"
+    if named and row["speaker"].casefold() in _NOBODY:
+        return f"speaker {row['speaker']!r} is nobody's name; write who speaks, or remove the column if nobody knows"
+    if not any(letter.isalpha() for letter in row["emotion"]):
+        return f"emotion {row['emotion']!r} is not a word; write its name, such as angry"
+    return None
 
 
 def _audio_path(folder: Path, cell: str) -> Path:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from serx.data.corpora import same_speaker
 from serx.data.dataset import DataConfig, Dataset, find_copies, load_dataset
+from serx.data.names import same_speaker
 from serx.errors import DataError
 
 
@@ -33,7 +33,7 @@ def find_overlap(
     if metadata["speaker_independent"]:
         by_speaker = {clip.speaker_id: clip for clip in chosen}
         names = metadata["speakers"]["train"]
-        speakers = [s for s, clip in by_speaker.items() if any(same_speaker(clip, name) for name in names)]
+        speakers = [s for s, clip in by_speaker.items() if any(same_speaker(clip, name, trained_on) for name in names)]
         if speakers:
             return sorted(speakers), ()
     same_audio = sorted(str(clip.path) for clip, i in zip(chosen, clips, strict=True) if dataset.digests[i] in trained)

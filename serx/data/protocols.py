@@ -14,12 +14,14 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from serx.base_config import BaseConfig
-from serx.data.corpora import canonical_corpus, canonical_speaker
+from serx.data.corpora import PUBLISHED_CORPORA, canonical_corpus, canonical_speaker
 from serx.data.utterance import Utterance
 from serx.errors import ConfigError, DataError
 from serx.seeding import derive
 
 DRAWS = 100  # seeded orders tried for each choice of speakers; the one with the most even classes is used
+WITHOUT_SPEAKERS = ("random", "manifest", "cross_corpus")  # protocols that need not know who speaks
+DOUBTFUL, MIN_SPEAKERS_TO_DOUBT = 0.9, 3  # one clip each for such a fraction of so many speakers: are they people?
 MIN_SPEAKERS_TO_VALIDATE = 3  # of two speakers, one for validation would leave a single speaker for training
 
 
@@ -113,16 +115,22 @@ def make_split(
     targets: Sequence[int],
     config: ProtocolConfig,
     digests: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
 ) -> Split:
     """Splits utterances, whose classes are `targets`, by `config.protocol`.
 
     If fewer than three speakers remain outside the test part, a fraction of their clips of each class validates
     instead, and the stamp says so. If `digests` of the audio are given, identical clips stay in one part when clips are
-    drawn, and the draw does not depend on the files' folder.
+    drawn, and the draw does not depend on the files' folder. If the names of the classes are given in `labels`, stamp
+    and notes name those without a training clip.
+
+    A split of clips whose speakers are unknown, or of a corpus where nearly every speaker has one clip, so that the
+    names may be made up, is not called speaker-independent: the stamp says why.
 
     Raises:
         ConfigError: a fold that does not exist, or settings that contradict each other.
-        DataError: unknown or ambiguous speakers or corpora, clips without a part, or an empty part.
+        DataError: unknown or ambiguous speakers or corpora, clips without a part, an empty part, or clips of unknown
+            speakers under a protocol that needs speakers.
 
     >>> from pathlib import Path
     >>> clips = [Utterance(Path(f"/{n}.wav"), "own", f"{n // 2:02d}", "sad") for n in range(20)]
@@ -133,23 +141,36 @@ def make_split(
     protocol, folds = config.protocol, fold_count(utterances, config)
     if config.fold >= folds:
         raise ConfigError(f"data.fold is {config.fold}, but on this data {protocol} takes 0 to {folds - 1}")
+    unknown = [u for u in utterances if not u.speaker_known]
+    if unknown and protocol not in WITHOUT_SPEAKERS:
+        raise DataError(
+            f"{unknown[0].source}: protocol {protocol} needs to know who speaks, and {len(unknown)} clips have no "
+            "speaker; add a column speaker, or set data.protocol=random, whose stamp says that speakers are unknown"
+        )
     clip_keys = digests if digests is not None else [u.path.as_posix() for u in utterances]
     test, valid = _test_and_valid(utterances, targets, config, clip_keys)
     train = set(range(len(utterances))) - test - valid
-    train_speakers, valid_speakers, test_speakers = (
-        {utterances[i].speaker_id for i in part} for part in (train, valid, test)
-    )
+    train_speakers, valid_speakers = ({utterances[i].speaker_id for i in part} for part in (train, valid))
     if not (train and test and (valid or not config.valid_fraction)):
         sizes = f"{len(train)} clips to train, {len(valid)} to validate, {len(test)} to test"
         raise DataError(f"protocol {protocol} gives an empty part: {sizes}; add speakers or choose another protocol")
     # Every protocol but random guarantees independence; the leak check raises if a manifest breaks this guarantee.
-    independent = protocol != "random" or not test_speakers & (train_speakers | valid_speakers)
-    guarantee = "speaker-independent" if independent else "LEAKY: speakers shared between train and test"
-    stamp = [protocol if folds == 1 else f"{protocol} fold {config.fold}", guarantee]
-    stamp += [] if valid else ["no validation"]
+    known = [{utterances[i].speaker_id for i in part if utterances[i].speaker_known} for part in (test, train | valid)]
+    apart = (protocol != "random" and not unknown) or not known[0] & known[1]
+    independent = apart and not unknown
+    name = protocol if folds == 1 else f"{protocol} fold {config.fold}"
+    guarantee, notes = _guarantee(utterances, test, apart)
+    stamp = [name, *guarantee, *([] if valid else ["no validation"])]
+    if labels is not None and (untrained := sorted(set(range(len(labels))) - {targets[i] for i in train})):
+        stamp.append(f"no training clip of {' and '.join(labels[n] for n in untrained)}")
+        notes += [
+            f"{name}: no training clip of {labels[n]}: the model cannot learn it, and its test clips "
+            f"({sum(targets[i] == n for i in test)}) count as errors; add training clips of it, or take it out with "
+            f"data.label_map.{labels[n]}=null or by data.labels"
+            for n in untrained
+        ]
     if protocol == "cross_corpus":
         stamp.append(f"{' and '.join(sorted({utterances[i].corpus for i in test}))} held out")
-    notes = []
     if protocol in PUBLISHED:
         missing = sorted(set(ACTORS) - {u.speaker for u in utterances if u.corpus == "ravdess"})
         others = sorted({u.corpus for u in utterances} - {"ravdess"})
@@ -160,12 +181,52 @@ def make_split(
             if others
             else []
         )
-    by_speaker = not train_speakers & valid_speakers
+    by_speaker = not unknown and not train_speakers & valid_speakers
     if independent and not by_speaker:
         stamp.append("validation by clips of training speakers")
         notes.append("validation uses clips of training speakers: its figures are too optimistic")
     ordered = [tuple(sorted(part)) for part in (train, valid, test)]
     return Split(ordered[0], ordered[1], ordered[2], ", ".join(stamp), independent, by_speaker, tuple(notes))
+
+
+def _guarantee(utterances: Sequence[Utterance], test: set[int], apart: bool) -> tuple[list[str], list[str]]:
+    """What the stamp says about speakers, and notes: who was kept apart, as far as it is known who speaks.
+
+    Args:
+        apart: no test speaker is in another part, by name.
+    """
+    unknown = sum(not u.speaker_known for u in utterances)
+    doubts = _made_up(utterances, test)
+    clauses = [] if apart else ["LEAKY: speakers shared between train and test"]
+    if unknown:
+        clauses.append("speakers unknown: a speaker may be in train and test")
+    clauses += [f"speakers doubtful: {doubt}" for doubt in doubts] if apart else []
+    notes = [f"{unknown} clips have no speaker: the results say nothing about new speakers"] if unknown else []
+    notes += [
+        f"{doubt}: if these names are made up, one for each file, a speaker may be in train and test; name the people, "
+        "or remove the column speaker"
+        for doubt in doubts
+    ]
+    return clauses or ["speaker-independent"], notes
+
+
+def _made_up(utterances: Sequence[Utterance], test: set[int]) -> list[str]:
+    """For each corpus in the test part and outside whose speakers nearly all have one clip: how many have.
+
+    The file names of published corpora tell the speaker.
+    """
+    tested = {utterances[i].corpus for i in test}
+    others = {u.corpus for i, u in enumerate(utterances) if i not in test}
+    written = [
+        u for u in utterances if u.speaker_known and not (u.corpus in PUBLISHED_CORPORA and u.source == str(u.path))
+    ]
+    found = []
+    for corpus in sorted(tested & others):
+        clips = Counter(u.speaker for u in written if u.corpus == corpus)
+        single = sum(n == 1 for n in clips.values())
+        if len(clips) >= MIN_SPEAKERS_TO_DOUBT and single >= DOUBTFUL * len(clips):
+            found.append(f"{single} of {len(clips)} speakers of {corpus} have one clip")
+    return found
 
 
 def _test_and_valid(

@@ -10,8 +10,10 @@ from pathlib import Path
 from serx.data.audio import LOSSY, UNREADABLE, StrPath, is_audio
 from serx.data.corpora import CORPORA, parse_name
 from serx.data.manifest import read_manifest
-from serx.data.utterance import SkippedFile, Utterance
+from serx.data.utterance import SkippedFile, Utterance, file_identity
 from serx.errors import DataError
+
+_MAX_SHOWN = 10  # contradictions in one error message
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class _Clip:
     codes: tuple[str, ...]
     modality: str
     location: tuple[int, int, str]  # index of the root, depth below the root, path from the root
+    file: tuple[int, int] | Path  # equal for all names of one file
+    is_row: bool  # a manifest lists it; otherwise its name says what it is
 
 
 def scan(root: StrPath | Sequence[StrPath], styles: Collection[str] = ("speech",)) -> Scan:
@@ -42,16 +46,16 @@ def scan(root: StrPath | Sequence[StrPath], styles: Collection[str] = ("speech",
     Reads file names only and opens no audio. If there are several copies of one utterance (same corpus, same codes),
     it keeps one, by this order of preference: sound published as sound before the sound track of a film (RAVDESS 03
     before 01); lossless before lossy; the copy whose folder holds more clips, so that a few stray copies never replace
-    part of a corpus; the earlier root; fewer folders deep; the first path alphabetically. A manifest overrides file
-    names: a file that it lists is what the manifest says.
+    part of a corpus; the earlier root; fewer folders deep; the first path alphabetically. A manifest adds to what file
+    names say, such as a split, and must not contradict them; a file counts once, under whatever links it is found.
 
     Args:
         root: corpus folder, folder of corpora, path ending in `.csv`, or a list of those.
         styles: which of `speech` and `song` to keep.
 
     Raises:
-        DataError: a root that is missing or holds no known clip, a manifest with bad rows, two manifests that
-            contradict each other, or no clip of the requested styles.
+        DataError: a root that is missing or holds no known clip, a manifest with bad rows, a file that two manifests
+            or a manifest and its name describe differently, or no clip of the requested styles.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -70,9 +74,8 @@ def scan(root: StrPath | Sequence[StrPath], styles: Collection[str] = ("speech",
     if not roots:
         raise DataError("data.root is empty: name a corpus folder, a folder of corpora or a CSV manifest")
 
-    # All three are keyed by path: a file that is found twice, in overlapping roots, counts once.
-    listed: dict[Path, _Clip] = {}
-    named: dict[Path, _Clip] = {}
+    listed: list[_Clip] = []
+    named: dict[Path, _Clip] = {}  # keyed by path: a file that is found twice, in overlapping roots, counts once
     skipped: dict[Path, SkippedFile] = {}
     for number, item in enumerate(roots):
         path = Path(os.path.abspath(os.path.expanduser(item)))
@@ -83,8 +86,7 @@ def scan(root: StrPath | Sequence[StrPath], styles: Collection[str] = ("speech",
         else:
             raise DataError(_bad_root(path))
 
-    by_name = [clip for path, clip in named.items() if path not in listed]
-    clips = [*_best_copies(by_name, skipped), *listed.values()]
+    clips = _one_clip_per_file([*listed, *named.values()], skipped)
     for clip in clips:
         path, style = clip.utterance.path, clip.utterance.style
         if style not in wanted:
@@ -96,7 +98,8 @@ def scan(root: StrPath | Sequence[StrPath], styles: Collection[str] = ("speech",
         raise DataError(
             f"all {len(clips)} clips are {style}: add {style} to data.styles, such as data.styles=[{style}]"
         )
-    unused = (skipped[path] for path in sorted(skipped) if path not in listed or skipped[path].reason == "style")
+    used = {clip.utterance.path for clip in clips}
+    unused = (skipped[path] for path in sorted(skipped) if path not in used or skipped[path].reason == "style")
     return Scan(chosen, tuple(unused))
 
 
@@ -114,11 +117,11 @@ def _scan_folder(root: Path, number: int, named: dict[Path, _Clip], skipped: dic
             unused.append(SkippedFile(path, "format", f"{path.suffix} cannot be decoded; convert it to WAV or FLAC"))
         elif parsed.modality == "02":
             unused.append(SkippedFile(path, "video_only", "modality 02 is film without sound"))
-        elif not path.exists():
+        elif (file := file_identity(path)) is None:
             unused.append(SkippedFile(path, "missing", "a link to a file that does not exist"))
         else:
             location = (number, len(local.parts), local.as_posix())
-            named.setdefault(path, _Clip(parsed.utterance, parsed.codes, parsed.modality, location))
+            named.setdefault(path, _Clip(parsed.utterance, parsed.codes, parsed.modality, location, file, False))
             count += 1
     if not count:
         raise DataError(_no_clip(root, unused))
@@ -142,23 +145,70 @@ def _audio_in(root: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(names) if is_audio(name))
 
 
-def _scan_manifest(path: Path, number: int, listed: dict[Path, _Clip], skipped: dict[Path, SkippedFile]) -> None:
+def _scan_manifest(path: Path, number: int, listed: list[_Clip], skipped: dict[Path, SkippedFile]) -> None:
     manifest = read_manifest(path)
     for utterance in manifest.utterances:
         local = Path(os.path.relpath(utterance.path, path.parent)).as_posix()
-        clip = listed.setdefault(utterance.path, _Clip(utterance, (local,), "", (number, 0, local)))
-        if clip.utterance != utterance:
-            raise DataError(f"{path}: another manifest describes {local!r} differently; list it in one of the two")
+        file = file_identity(utterance.path) or utterance.path
+        listed.append(_Clip(utterance, (local,), "", (number, 0, local), file, True))
     skipped.update((file.path, file) for file in manifest.skipped)
 
 
-def _best_copies(clips: Sequence[_Clip], skipped: dict[Path, SkippedFile]) -> list[_Clip]:
-    """One clip per utterance, by the order of preference that `scan` documents; the copies go to `skipped`."""
+def _one_clip_per_file(clips: Sequence[_Clip], skipped: dict[Path, SkippedFile]) -> list[_Clip]:
+    """The rows of manifests, and of the clips known by their names the best copies, each file once.
+
+    Raises if a file is described twice and differently.
+    """
+    first: dict[tuple[int, int] | Path, _Clip] = {}
+    faults = []
+    for clip in clips:  # the rows come before the names
+        known = first.setdefault(clip.file, clip)
+        row, other = (clip, known) if clip.is_row else (known, clip)
+        if known is not clip and (differences := _differences(row, other)):
+            faults.append(
+                f"{row.utterance.source}: {row.utterance.path.name!r} is described differently by "
+                f"{other.utterance.source} ({differences}); make both the same, or leave one out"
+            )
+    if faults:
+        more = [f"... and {len(faults) - _MAX_SHOWN} more"] if len(faults) > _MAX_SHOWN else []
+        raise DataError("\n".join([*faults[:_MAX_SHOWN], *more]))
+    kept = {file: clip for file, clip in first.items() if clip.is_row}
+    for clip in _best_copies([clip for clip in clips if not clip.is_row], set(kept), skipped):
+        known = kept.setdefault(clip.file, clip)
+        if known is not clip:
+            path = clip.utterance.path
+            skipped[path] = SkippedFile(path, "duplicate", f"the same file as {known.utterance.path}")
+    return list(kept.values())
+
+
+def _differences(clip: _Clip, other: _Clip) -> str:
+    """What two descriptions of one file say differently.
+
+    A manifest may say more than a file's name does, and has words of its own for intensities.
+    """
+    both_rows = clip.is_row and other.is_row
+    told = []
+    for name in ("corpus", "speaker", "emotion", "style", "sex", "intensity", "part"):
+        one, two = getattr(clip.utterance, name), getattr(other.utterance, name)
+        adds = one is None or two is None or name == "intensity"
+        if one != two and (both_rows or not adds):
+            told.append(f"{'split' if name == 'part' else name} {one or 'unknown'}, not {two or 'unknown'}")
+    return "; ".join(told)
+
+
+def _best_copies(
+    clips: Sequence[_Clip], rows: Collection[tuple[int, int] | Path], skipped: dict[Path, SkippedFile]
+) -> list[_Clip]:
+    """One clip per utterance, by the order of preference that `scan` documents; the copies go to `skipped`.
+
+    A file that a manifest lists comes first: a copy of it is not another clip.
+    """
     clips_in_folder = Counter(clip.utterance.path.parent for clip in clips)
 
     def preference(clip: _Clip) -> tuple[object, ...]:
         path = clip.utterance.path
-        return clip.modality == "01", path.suffix.lower() in LOSSY, -clips_in_folder[path.parent], clip.location
+        order = clip.modality == "01", path.suffix.lower() in LOSSY, -clips_in_folder[path.parent], clip.location
+        return clip.file not in rows, *order
 
     best: dict[tuple[str, ...], _Clip] = {}
     for clip in sorted(clips, key=preference):

@@ -1,11 +1,13 @@
 """`Utterance`: one clip, as its file name or manifest row describes it; `SkippedFile`: audio that is not used."""
 
-from dataclasses import dataclass
+import stat
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 Sex = Literal["male", "female"]
 Style = Literal["speech", "song"]
+UNKNOWN_SPEAKER = "unknown"
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Utterance:
         statement: which sentence was spoken, or None.
         part: the manifest's own `train` / `valid` / `test`, or None.
         corpus_named: False if a manifest names no corpus, so that `corpus` is only the name of its file.
+        speaker_known: False if a manifest has no column speaker; then `speaker` is `UNKNOWN_SPEAKER`.
+        source: what says so, for messages: `file.csv:LINE`, or the path of a file that is known by its name.
 
     >>> Utterance(Path("/data/03-01-05-01-01-01-07.wav"), "ravdess", "07", "angry").speaker_id
     'ravdess/07'
@@ -38,11 +42,30 @@ class Utterance:
     statement: str | None = None
     part: Literal["train", "valid", "test"] | None = None
     corpus_named: bool = True
+    speaker_known: bool = True
+    source: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            object.__setattr__(self, "source", str(self.path))
 
     @property
     def speaker_id(self) -> str:
         """The speaker's name across corpora, such as `ravdess/07`."""
         return f"{self.corpus}/{self.speaker}"
+
+
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """What is equal for all names of one file (links, other cases of letters); None if there is no such file.
+
+    >>> file_identity(Path("no such file")) is None
+    True
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # also a name that is too long, or contains a zero byte
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 
 
 @dataclass(frozen=True)

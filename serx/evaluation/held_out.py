@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from serx.data.batches import BatchSource, make_batch_source
-from serx.data.corpora import same_speaker
 from serx.data.dataset import Dataset, load_dataset
+from serx.data.names import NamesConfig, same_speaker
 from serx.data.overlap import find_overlap
 from serx.device import choose_device
 from serx.errors import DataError, LeakError
@@ -25,6 +25,7 @@ from serx.training.init_from import is_speaker_of_sources, seen_by_sources, sour
 
 Part = Literal["test", "valid", "all"]
 NAMES_SHOWN = 5
+UNKNOWN = "speakers unknown: they may be those of the training"  # clause of a stamp
 
 
 def evaluate(
@@ -133,7 +134,7 @@ def load_held_out(
     updates: dict[str, Any] = {"root": str(root)} if root else {}
     config = predictor.config.data.model_copy(update=updates)
     dataset = load_dataset(config, predictor.labels, progress)
-    clips, protocol = _choose_clips(dataset, metadata, part)
+    clips, protocol = _choose_clips(dataset, metadata, part, config)
     seen, notes = find_overlap(dataset, metadata, clips, predictor.config.data, progress)
     compared = [digest for recorded in ("valid", "test") for digest in metadata["digests"][recorded]]
     also_seen, also_notes = seen_by_sources(
@@ -172,11 +173,16 @@ def predict_clips(
         adapt: adapts the model to each speaker first, with that speaker's clips among these.
 
     Raises:
-        DataError: a speaker has too few clips for adaptation.
+        DataError: a speaker has too few clips for adaptation, or is unknown.
     """
     chosen = [dataset.utterances[i] for i in clips]
     lengths = dataset.audio_cache.lengths
     if adapt:
+        if unknown := [clip.source for clip in chosen if not clip.speaker_known]:
+            raise DataError(
+                f"{unknown[0]}: speaker adaptation needs to know who speaks, and {len(unknown)} clips have no speaker; "
+                "--no-adapt evaluates without adaptation"
+            )
         probabilities = np.empty((len(clips), len(predictor.labels)))
         for speaker_id, rows in clips_by_name([u.speaker_id for u in chosen]).items():
             own = clips[rows]
@@ -199,14 +205,18 @@ def predict_clips(
     )
 
 
-def _choose_clips(dataset: Dataset, metadata: Mapping[str, Any], part: Part) -> tuple[np.ndarray, str]:
+def _choose_clips(
+    dataset: Dataset, metadata: Mapping[str, Any], part: Part, names: NamesConfig
+) -> tuple[np.ndarray, str]:
     """The clips of the part and their protocol stamp."""
     trained_under = metadata["protocol"]
     if part == "all":
         validation = set(metadata["speakers"]["valid"])
         number = sum(u.speaker_id in validation for u in dataset.utterances)
         used = f"; {number} VALIDATION clips among them {validation_use(metadata)}" if number else ""
-        return np.arange(len(dataset.utterances)), f"all clips of the root; trained under {trained_under}{used}"
+        unknown = "" if all(clip.speaker_known for clip in dataset.utterances) else f"; {UNKNOWN}"
+        clips = np.arange(len(dataset.utterances))
+        return clips, f"all clips of the root; trained under {trained_under}{used}{unknown}"
     clips = _recorded_clips(dataset, metadata, part)
     if len(clips):
         recorded = len(metadata["digests"][part])
@@ -218,7 +228,8 @@ def _choose_clips(dataset: Dataset, metadata: Mapping[str, Any], part: Part) -> 
     new = [
         i
         for i, clip in enumerate(dataset.utterances)
-        if not any(same_speaker(clip, name) for name in seen) and not is_speaker_of_sources(clip, sources_of(metadata))
+        if not any(same_speaker(clip, name, names) for name in seen)
+        and not is_speaker_of_sources(clip, sources_of(metadata))
     ]
     if part == "valid" or not new:
         speakers = ", ".join(metadata["speakers"][part]) or "none"
@@ -228,7 +239,9 @@ def _choose_clips(dataset: Dataset, metadata: Mapping[str, Any], part: Part) -> 
             f"no clip of part {part} (speakers {speakers}) is in this root; give the right one with --root{hint}"
         )
     corpora = " + ".join(sorted({dataset.utterances[i].corpus for i in new}))
-    return np.asarray(new), f"speakers of {corpora} never met in training; trained under {trained_under}"
+    known = all(dataset.utterances[i].speaker_known for i in new)
+    who = f"speakers of {corpora} never met in training" if known else f"clips of {corpora}; {UNKNOWN}"
+    return np.asarray(new), f"{who}; trained under {trained_under}"
 
 
 def _recorded_clips(dataset: Dataset, metadata: Mapping[str, Any], part: Part) -> np.ndarray:

@@ -79,7 +79,7 @@ def plan_folds(
     for number in range(number_of_folds):
         data = config.data.model_copy(update={"fold": number})
         try:
-            split = make_split(dataset.utterances, dataset.targets.tolist(), data, dataset.digests)
+            split = make_split(dataset.utterances, dataset.targets.tolist(), data, dataset.digests, dataset.labels)
         except DataError as error:
             if not only or number in only:
                 fault = error

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from serx import checkpoint
 from serx.config.loader import Config, from_tree, tuples
-from serx.data.corpora import same_speaker
 from serx.data.dataset import DataConfig, Dataset
+from serx.data.names import same_speaker
 from serx.data.overlap import find_overlap
 from serx.data.protocols import Split
 from serx.data.utterance import Utterance

@@ -59,7 +59,8 @@ def test_an_error_without_any_readable_file_lists_the_reasons(data_of, root):
 
 def test_one_speaker_name_in_two_manifests_without_a_corpus_raises(data_of, root):
     def write(name: str, actor: int, speaker: str, corpus: str = "") -> str:
-        clip = sorted((root / f"Actor_{actor:02d}").iterdir())[0]
+        clip = root / f"{name}.wav"
+        shutil.copy(sorted((root / f"Actor_{actor:02d}").iterdir())[0], clip)
         (root / name).write_text(f"path,emotion,speaker,corpus\n{clip},happy,{speaker},{corpus}\n")
         return str(root / name)
 

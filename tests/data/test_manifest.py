@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -179,7 +180,7 @@ def test_up_to_ten_bad_rows_are_reported_at_once(tmp_path: Path) -> None:
         ("path,emotion,spekaer", "no column 'speaker'; rename 'spekaer' to 'speaker'"),
         ("filename,emotion,speaker", "no column 'path'; rename 'filename' to 'path'"),
         ("path,label,actor", "no column 'emotion'; rename 'label' to 'emotion'"),
-        ("path,emotion,color", "no column 'speaker' among path, emotion, color; add it"),
+        ("path,speaker,color", "no column 'emotion' among path, speaker, color; add it"),
         ("path,emotion,speaker,splits", "no column 'split'; rename 'splits' to 'split'"),
         ("path,emotion,speaker,gender", "no column 'sex'; rename 'gender' to 'sex'"),
         ("path,emotion,speaker,emotion", "column 'emotion' occurs 2 times; keep one"),
@@ -248,20 +249,100 @@ def test_a_table_written_by_a_csv_writer_is_read_back(rows: list[tuple[str, str]
         assert [clip.emotion for clip in clips] == [{"Fear": "fearful"}.get(e, e) for _, e in rows]
 
 
-def test_a_manifest_overrides_the_names_of_its_files(tmp_path: Path) -> None:
+def test_a_manifest_adds_to_the_names_of_its_files(tmp_path: Path) -> None:
     root = touch(tmp_path / "r", [*ravdess(actors=(1,)), "interview.wav"])
     listed = root / ravdess(actors=(1,))[0]
     table = tmp_path / "own.csv"
-    table.write_text(f"path,emotion,speaker\nr/interview.wav,Anger,Anna\n{listed},joy,1\n")
+    table.write_text(
+        "path,emotion,speaker,corpus,split,intensity\n"
+        f"r/interview.wav,Anger,Anna,own,test,\n{listed},neutral,Actor 1,RAVDESS,train,faint\n"
+    )
     for roots in ([table, root], [root, table]):
         found = scan(roots)
         assert len(found.utterances) == 61
         assert not found.skipped
-        assert {(c.speaker_id, c.emotion) for c in found.utterances if c.corpus == "own"} == {
-            ("own/Anna", "angry"),
-            ("own/01", "joy"),
-        }
-        assert [c.path for c in found.utterances if c.path == listed] == [listed]
+        assert {(c.speaker_id, c.part) for c in found.utterances} == {
+            ("own/Anna", "test"), ("ravdess/01", "train"), ("ravdess/01", None),
+        }  # fmt: skip
+        (clip,) = [c for c in found.utterances if c.path == listed]
+        assert (clip.part, clip.intensity, clip.source) == ("train", "faint", "own.csv:3")
+
+
+@pytest.mark.parametrize(
+    ("row", "difference"),
+    [
+        ("sad,1,ravdess,,", "emotion sad, not neutral"),
+        ("neutral,2,ravdess,,", "speaker 02, not 01"),
+        ("neutral,1,,,", "corpus own, not ravdess"),
+        ("neutral,1,ravdess,f,", "sex female, not male"),
+        ("neutral,1,ravdess,,song", "style song, not speech"),
+        ("sad,2,ravdess,,", "speaker 02, not 01; emotion sad, not neutral"),
+    ],
+)
+@pytest.mark.parametrize("way", ["the path", "a symbolic link", "a hard link", "a link to the folder", "..", "a copy"])
+def test_a_row_that_contradicts_the_name_of_its_file_raises_with_file_and_line(
+    tmp_path: Path, row: str, difference: str, way: str
+) -> None:
+    root = touch(tmp_path / "r", ravdess(actors=(1,)))
+    named = root / ravdess(actors=(1,))[0]
+    listed = tmp_path / "own.wav"
+    if way == "the path":
+        listed = named
+    elif way == "a symbolic link":
+        listed.symlink_to(named)
+    elif way == "a hard link":
+        listed.hardlink_to(named)
+    elif way == "a link to the folder":
+        (tmp_path / "link").symlink_to(root)
+        listed = tmp_path / "link" / named.relative_to(root)
+    elif way == "..":
+        listed = root / ".." / "r" / named.relative_to(root)
+    else:
+        shutil.copy(named, listed)
+    table = tmp_path / "own.csv"
+    table.write_text(f"path,emotion,speaker,corpus,sex,style\n{listed},{row}\n")
+    for roots in ([root, table], [table, root]):
+        if way == "a copy":
+            assert len(scan(roots, ("speech", "song")).utterances) == 61
+            continue
+        with pytest.raises(DataError) as caught:
+            scan(roots)
+        message = f"own.csv:2: {listed.name!r} is described differently by {named} ({difference}); make both the same"
+        assert str(caught.value).startswith(message)
+        assert "\n" not in str(caught.value)
+
+
+def test_at_most_ten_contradictions_are_listed(tmp_path: Path) -> None:
+    root = touch(tmp_path / "r", ravdess(actors=(1,)))
+    rows = "".join(f"{path},disgust,9\n" for path in sorted(root.rglob("*.wav")))
+    (tmp_path / "own.csv").write_text(f"{HEADER}\n{rows}")
+    with pytest.raises(DataError) as caught:
+        scan([root, tmp_path / "own.csv"])
+    lines = str(caught.value).splitlines()
+    assert [line.split()[0] for line in lines[:10]] == [f"own.csv:{n}:" for n in range(2, 12)]
+    assert lines[10:] == ["... and 50 more"]
+
+
+def test_a_copy_of_a_listed_file_by_name_is_a_duplicate(tmp_path: Path) -> None:
+    name = "03-01-05-01-01-01-01.wav"
+    root = touch(tmp_path, [f"b/{name}", f"a/{name}", f"a/c/{name}"])
+    (tmp_path / "own.csv").write_text(f"{HEADER},corpus\nb/{name},angry,1,ravdess\n")
+    found = scan([root, root / "own.csv"])
+    assert [clip.path for clip in found.utterances] == [root / "b" / name]
+    assert [(file.path, file.reason) for file in found.skipped] == [
+        (root / "a" / name, "duplicate"), (root / "a" / "c" / name, "duplicate"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_two_names_of_one_file_are_one_clip_or_contradict_each_other(tmp_path: Path, link: str) -> None:
+    root = touch(tmp_path, ["03-01-05-01-01-01-01.wav", "03-01-05-01-01-01-02.wav"])
+    getattr(root / "03-01-05-01-01-02-01.wav", link)(root / "03-01-05-01-01-01-01.wav")  # another take, it says
+    found = scan(root)
+    assert len(found.utterances) == 2 and [file.reason for file in found.skipped] == ["duplicate"]
+    getattr(root / "03-01-04-01-01-01-01.wav", link)(root / "03-01-05-01-01-01-01.wav")
+    with pytest.raises(DataError, match="described differently by .*emotion (sad, not angry|angry, not sad)"):
+        scan(root)
 
 
 def test_a_manifest_can_be_a_root_and_its_missing_files_and_songs_are_skipped(tmp_path: Path) -> None:
@@ -281,5 +362,64 @@ def test_two_manifests_may_repeat_a_file_but_not_contradict_each_other(tmp_path:
     for table, emotion in zip(tables, ("sad", "sadness", "happy"), strict=True):
         table.write_text(f"{header}a.wav,{emotion},1,own\n")
     assert len(scan(tables[:2]).utterances) == 1
-    with pytest.raises(DataError, match=r"z\.csv: another manifest describes 'a\.wav' differently"):
+    with pytest.raises(
+        DataError, match=r"z\.csv:2: 'a\.wav' is described differently by x\.csv:2 \(emotion happy, not sad\)"
+    ):
         scan(tables)
+
+
+@pytest.mark.parametrize(
+    ("row", "difference"),
+    [
+        ("angry,1,own,m,,", "emotion angry, not sad"),
+        ("sad,2,own,m,,", "speaker 02, not 01"),
+        ("sad,1,lab,m,,", "corpus lab, not own"),
+        ("sad,1,own,f,,", "sex female, not male"),
+        ("sad,1,own,m,test,", "split test, not unknown"),
+        ("sad,1,own,m,,song", "style song, not speech"),
+    ],
+)
+@pytest.mark.parametrize("link", ["", "symlink_to", "hardlink_to"])
+def test_two_manifests_that_contradict_each_other_raise_also_through_links(
+    tmp_path: Path, row: str, difference: str, link: str
+) -> None:
+    touch(tmp_path, ["a.wav"])
+    name = "link.wav" if link else "a.wav"
+    if link:
+        getattr(tmp_path / name, link)(tmp_path / "a.wav")
+    header = f"{HEADER},corpus,sex,split,style"
+    (tmp_path / "x.csv").write_text(f"{header}\na.wav,sad,1,own,m,,\n")
+    (tmp_path / "y.csv").write_text(f"{header}\n{name},{row}\n")
+    with pytest.raises(DataError) as caught:
+        scan([tmp_path / "x.csv", tmp_path / "y.csv"], ("speech", "song"))
+    assert str(caught.value).startswith(f"y.csv:2: {name!r} is described differently by x.csv:2 ({difference});")
+    (tmp_path / "y.csv").write_text(f"{header}\n{name},sad,1,own,m,,\n")
+    assert len(scan([tmp_path / "x.csv", tmp_path / "y.csv"]).utterances) == 1
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+@pytest.mark.parametrize("row", ["sad,1", "happy,1", "sad,2"])
+def test_a_link_to_a_file_of_an_earlier_row_raises(tmp_path: Path, link: str, row: str) -> None:
+    table = write(tmp_path, f"{HEADER}\na.wav,sad,1\nlink.wav,{row}\n")
+    getattr(tmp_path / "link.wav", link)(tmp_path / "a.wav")
+    assert "own.csv:3: 'link.wav' is the same file as 'a.wav' on line 2; delete one" in error_message(table)
+
+
+@pytest.mark.parametrize("path", ["a.wav", "./a.wav", "x/../a.wav", "{folder}/a.wav", ".//a.wav"])
+@pytest.mark.parametrize("row", ["sad,1,m", "happy,1,m", "sad,2,m", "sad,1,f"])
+def test_another_row_of_the_same_file_raises(tmp_path: Path, path: str, row: str) -> None:
+    table = write(tmp_path, f"{HEADER},sex\na.wav,sad,1,m\n{path.format(folder=tmp_path)},{row}\n")
+    assert "own.csv:3: 'a.wav' is already on line 2; delete one of the two rows" in error_message(table)
+
+
+def test_without_a_column_speaker_the_speakers_are_unknown(tmp_path: Path) -> None:
+    clips = read_manifest(write(tmp_path, "path,emotion,sex\na.wav,sad,m\nb.wav,angry,f\n")).utterances
+    assert [(clip.speaker_known, clip.speaker_id, clip.sex) for clip in clips] == [
+        (False, "own/unknown", "male"), (False, "own/unknown", "female"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["unknown", "Unknown", "n/a", "?", "-", "none", "\u200b"])
+def test_a_word_that_names_nobody_is_no_speaker(tmp_path: Path, name: str) -> None:
+    message = error_message(write(tmp_path, f"{HEADER}\na.wav,sad,{name}\n"))
+    assert "own.csv:2: no speaker" in message or f"own.csv:2: speaker '{name}' is nobody's name" in message

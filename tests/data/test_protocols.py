@@ -1,6 +1,7 @@
 """Splits: published folds as printed, separate speakers, balanced sexes and classes, the same in any order."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from serx.data.protocols import ProtocolConfig, Split, fold_count, make_split
-from serx.data.utterance import Sex, Utterance
+from serx.data.utterance import UNKNOWN_SPEAKER, Sex, Utterance
 from serx.errors import ConfigError, DataError
 
 EMOTIONS = ("angry", "happy", "sad")
@@ -272,7 +273,7 @@ def test_a_random_split_is_stamped_leaky_balances_classes_and_keeps_identical_cl
     for emotion in EMOTIONS:
         assert sum(utterances[i].emotion == emotion for i in split.test) == 4  # a fifth of ten pairs, two clips each
     alone = [clips_of("own", f"{n}", None)[n % 3] for n in range(30)]
-    assert split_of(alone, "random").stamp == "random, speaker-independent"
+    assert split_of(alone, "random").stamp == "random, speakers doubtful: 30 of 30 speakers of own have one clip"
 
 
 @pytest.mark.parametrize("protocol", ["loso", "kfold", "holdout"])
@@ -321,3 +322,82 @@ def test_speaker_names_in_yaml_are_words_or_integers():
     for wrong in ([True], [1.5], "07", 7, [None]):
         with pytest.raises(ValidationError):
             ProtocolConfig(test_speakers=wrong)
+
+
+def rows(speakers: Sequence[str | None], corpus: str = "own", part: Sequence[str] | None = None):
+    """Rows of a manifest; a speaker that is None is unknown."""
+    return [
+        Utterance(
+            Path(f"/{corpus}{n}.wav"), corpus, name or UNKNOWN_SPEAKER, "sad", speaker_known=name is not None,
+            part=part[n] if part else None, source=f"{corpus}.csv:{n + 2}",
+        )
+        for n, name in enumerate(speakers)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", ["holdout", "kfold", "loso", "luna5", "emobox6", "speakers"])
+@pytest.mark.parametrize("known", [0, 40])
+def test_protocols_that_need_speakers_refuse_unknown_ones(protocol: str, known: int) -> None:
+    clips = [*rows([f"{n // 4}" for n in range(known)], "lab"), *rows([None] * 20)]
+    with pytest.raises(DataError) as caught:
+        make_split(clips, [n % 2 for n in range(len(clips))], ProtocolConfig(protocol=protocol, test_speakers=["1"]))
+    assert f"own.csv:2: protocol {protocol} needs to know who speaks, and 20 clips have no speaker" in str(caught.value)
+    assert "data.protocol=random" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", ["random", "manifest", "cross_corpus"])
+@pytest.mark.parametrize("known", [0, 20])
+def test_a_split_of_unknown_speakers_is_never_called_speaker_independent(protocol: str, known: int) -> None:
+    parts = ["train"] * 12 + ["valid"] * 4 + ["test"] * 4
+    other = [f"{n // 10}" for n in range(known)] or [None] * 20
+    clips = [*rows([None] * 20, "own", parts), *rows(other, "lab", ["train"] * 20)]
+    split = make_split(clips, [n % 2 for n in range(40)], ProtocolConfig(protocol=protocol))
+    assert "speakers unknown: a speaker may be in train and test" in split.stamp
+    assert "speaker-independent" not in split.stamp
+    assert not split.speaker_independent and not split.validation_independent
+    assert any("clips have no speaker" in note for note in split.notes)
+    assert ("LEAKY" in split.stamp) == (protocol == "random" and known > 0)
+
+
+@pytest.mark.parametrize("protocol", ["holdout", "kfold", "random"])
+@pytest.mark.parametrize("single", [40, 38])
+def test_a_corpus_whose_speakers_have_one_clip_each_is_doubted(protocol: str, single: int) -> None:
+    names = [f"x{n}" for n in range(single)] + [f"y{n}" for n in range(40 - single) for _ in range(2)]
+    clips = rows(names)
+    split = make_split(clips, [n % 2 for n in range(len(clips))], ProtocolConfig(protocol=protocol))
+    if "LEAKY" not in split.stamp:
+        assert f"speakers doubtful: {single} of 40 speakers of own have one clip" in split.stamp
+    assert "speaker-independent" not in split.stamp
+    assert any("if these names are made up" in note for note in split.notes)
+
+
+def test_one_clip_a_speaker_is_not_doubted_in_file_names_of_published_corpora_or_where_it_only_trains() -> None:
+    published = [Utterance(Path(f"/{n}.wav"), "cremad", f"{1001 + n}", "sad") for n in range(20)]
+    targets = [n % 2 for n in range(20)]
+    assert make_split(published, targets, ProtocolConfig()).stamp == "holdout, speaker-independent"
+    two_clips = [*rows([f"{n // 2}" for n in range(20)], "lab")]
+    assert make_split(two_clips, targets, ProtocolConfig()).stamp == "holdout, speaker-independent"
+    joined = [*two_clips, *rows([f"x{n}" for n in range(20)])]
+    config = ProtocolConfig(protocol="cross_corpus", test_corpora=["lab"])
+    assert "speaker-independent" in make_split(joined, targets * 2, config).stamp
+    assert "doubtful" in make_split(joined, targets * 2, ProtocolConfig()).stamp
+
+
+def test_a_class_without_a_training_clip_is_named_with_its_fold_and_what_happens() -> None:
+    clips = rows([f"{n // 4}" for n in range(40)])
+    only_one_speaker = [2 if clip.speaker == "3" else n % 2 for n, clip in enumerate(clips)]
+    config = ProtocolConfig(protocol="kfold", folds=5)
+    named = []
+    for fold in range(5):
+        config = config.model_copy(update={"fold": fold})
+        split = make_split(clips, only_one_speaker, config, labels=("sad", "angry", "joy", "awe"))
+        trained = {only_one_speaker[i] for i in split.train}
+        tested = sum(only_one_speaker[i] == 2 for i in split.test)
+        assert ("no training clip of joy and awe" in split.stamp) == (2 not in trained)
+        assert "awe" in split.stamp
+        note = f"kfold fold {fold}: no training clip of joy: the model cannot learn it, and its test clips ({tested})"
+        assert any(text.startswith(note) for text in split.notes) == (2 not in trained)
+        named.append(2 not in trained)
+    assert 1 <= sum(named) <= 2
+    whole = make_split(clips, [n % 2 for n in range(40)], config, labels=("sad", "angry"))
+    assert "no training clip" not in whole.stamp and not whole.notes

@@ -138,6 +138,22 @@ def test_a_speaker_name_in_two_manifests_without_corpus_is_the_same_speaker(trai
     assert speaker_ids(evaluate(path, others, "test", CPU, progress=False)) == {"tuesday/c"}
 
 
+def test_clips_of_unknown_speakers_are_never_called_new_speakers_and_adaptation_refuses_them(trained, tmp_path):
+    rows = []
+    for i, emotion in enumerate(("neutral", "happy", "angry")):
+        soundfile.write(tmp_path / f"{i}.wav", speechlike(0.5, 150 + 40 * i, i), RATE)
+        rows.append(f"{i}.wav,{emotion}")
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(["path,emotion", *rows]))
+    path = trained("train.epochs=1")
+    for part in ("test", "all"):
+        result = evaluate(path, str(table), part, CPU, progress=False)
+        assert "speakers unknown: they may be those of the training" in result.protocol
+        assert "never met" not in result.protocol and result.details["intervals"]["uar"] is None
+    with pytest.raises(DataError, match=r"table\.csv:2: speaker adaptation needs to know who speaks.*--no-adapt"):
+        evaluate(path, str(table), "test", CPU, progress=False, adapt=True)
+
+
 def test_missing_held_out_clips_are_counted_in_the_protocol(trained, tiny_root, tmp_path):
     path = trained("train.epochs=1")
     part = shutil.copytree(tiny_root / "Actor_05", tmp_path / "part" / "Actor_05")
