@@ -69,6 +69,8 @@ def from_tree(tree: Mapping[str, Any], places: Mapping[KeyPath, str] | None = No
     config, mistakes = check(tree, Sources(places or {}, source))
     if config is None:
         raise ConfigError("\n".join(mistakes))
+    written = {".".join(map(str, place)): where for place, where in (places or {}).items()}
+    config.data.places.update({key: where for key, where in written.items() if key.startswith("data.")})
     return config
 
 

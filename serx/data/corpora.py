@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from serx.data.labels import normalize_emotion
-from serx.data.utterance import Sex, Utterance
+from serx.data.utterance import Sex, Utterance, visible
 from serx.errors import ConfigError
 
 
@@ -125,7 +125,6 @@ _PERSON_WORDS = {
     "subject", "sbj", "sujet", "sujeto", "talker", "user", "voice",
 }  # fmt: skip
 _PERSON_LETTERS = {"s", "sp", "sub", "p", "part", "pid", "sid", "uid", "id", "no", "nr"}  # before a number only
-_INVISIBLE = "\u034f\u115f\u1160\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10)))
 
 
 @dataclass(frozen=True)
@@ -236,20 +235,6 @@ def parse_name(path: Path) -> ParsedName | None:
         )
         return ParsedName(utterance, tuple(code.values()), modality)
     return None
-
-
-def visible(text: str) -> str:
-    """Text as a reader sees it: one Unicode form, no invisible characters, single spaces.
-
-    >>> visible("Ann\u200b\u00a0 Lee"), visible("\uff17")
-    ('Ann Lee', '7')
-    """
-    seen = "".join(c for c in unicodedata.normalize("NFKC", text) if c.isspace() or not _is_invisible(c))
-    return " ".join(unicodedata.normalize("NFKC", seen).split())
-
-
-def _is_invisible(character: str) -> bool:
-    return unicodedata.category(character) in ("Cf", "Cc") or character in _INVISIBLE
 
 
 def canonical_corpus(text: str) -> str:

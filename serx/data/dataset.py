@@ -28,7 +28,7 @@ from serx.data.leaks import (
     thumbnails,
 )
 from serx.data.names import NamesConfig, settle_names
-from serx.data.protocols import ProtocolConfig, Split, make_split
+from serx.data.protocols import ProtocolConfig, Split, make_split, naming_places
 from serx.data.scanner import scan
 from serx.data.utterance import Utterance
 from serx.errors import DataError, DiskError
@@ -114,6 +114,11 @@ def load_dataset(config: DataConfig, labels: tuple[str, ...] | None = None, prog
     ...     dataset.labels, dataset.targets.tolist(), dataset.audio_cache.lengths.tolist()
     (('happy', 'angry'), [0, 1], [8000, 8000])
     """
+    with naming_places(config):
+        return _load_dataset(config, labels, progress)
+
+
+def _load_dataset(config: DataConfig, labels: tuple[str, ...] | None, progress: bool) -> Dataset:
     try:
         scanned = scan(config.root, config.styles)
     except (OSError, ValueError) as error:  # a name that is too long, or contains a zero byte

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from serx.data.utterance import Utterance
+from serx.data.utterance import Utterance, visible
 from serx.errors import ConfigError, DataError
 
 # The canonical words, in the order of the classes. `register_emotion` appends to them.
@@ -27,7 +27,12 @@ SYNONYMS: dict[str, str] = {
     **dict.fromkeys(("bored",), "boredom"),
 }
 
+UNSURE = "unsure"  # the label of a prediction below `min_confidence`, so no class may have this name
 _TYPO = 0.7  # difflib ratio: `clam`/`calm` (0.75) is a typo, `mad`/`sad` (0.67) is another word
+
+
+_RESERVED = f"{UNSURE!r} is what serx calls a prediction below min_confidence, and cannot be an emotion"
+_MAX_SHOWN = 3  # clips of an emotion named in a message
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,8 @@ def register_emotion(word: str, spellings: Collection[str] = ()) -> None:
     plain_spellings = [_plain_word(spelling) for spelling in spellings]
     if not any(letter.isalpha() for letter in word):
         raise ConfigError(f"register_emotion: {word!r} is not a word; write its name, such as contempt")
+    if word == UNSURE:
+        raise ConfigError(f"register_emotion: {_RESERVED}; choose another word")
     for spelling in [word, *plain_spellings]:
         meaning = spelling if spelling in EMOTIONS else SYNONYMS.get(spelling, word)
         if meaning != word:
@@ -120,8 +127,8 @@ def assign_labels(
         label_map: renames an emotion (`{"calm": "neutral"}`) or drops it (`{"boredom": None}`).
 
     Raises:
-        DataError: a misspelled word, a label given twice, an emotion that is neither a label nor mapped to null, or
-            no clip left.
+        DataError: a misspelled word, a label given twice, an emotion that is neither a label nor mapped to null, a
+            label called unsure, or no clip left.
 
     >>> from pathlib import Path
     >>> clips = [Utterance(Path(f"/{e}.wav"), "own", "1", e) for e in ("sad", "calm", "boredom")]
@@ -132,12 +139,13 @@ def assign_labels(
     clips = tuple(utterances)
     _check_spelling(clips, labels, label_map)
     targets_by_emotion = {clip.emotion: label_map.get(clip.emotion, clip.emotion) for clip in clips}
-    if labels is None:
-        labels = order_labels(word for word in targets_by_emotion.values() if word is not None)
-    else:
-        _check_unlabeled(clips, labels, targets_by_emotion)
+    chosen = (
+        order_labels(word for word in targets_by_emotion.values() if word is not None) if labels is None else labels
+    )
+    _check_reserved(clips, chosen, label_map, targets_by_emotion)
+    _check_unlabeled(clips, chosen, targets_by_emotion)
 
-    index = {label: number for number, label in enumerate(labels)}
+    index = {label: number for number, label in enumerate(chosen)}
     kept, targets, dropped = [], [], Counter[str]()
     for clip in clips:
         word = targets_by_emotion[clip.emotion]
@@ -149,7 +157,7 @@ def assign_labels(
     if not kept:
         why = f"data.label_map drops all of {', '.join(dropped)}" if dropped else "there are no clips"
         raise DataError(f"no clip left to label: {why}; keep at least one emotion")
-    return LabeledCorpus(tuple(kept), targets, tuple(labels), dict(dropped))
+    return LabeledCorpus(tuple(kept), targets, tuple(chosen), dict(dropped))
 
 
 def only_shared(
@@ -183,9 +191,9 @@ def _check_spelling(
     clips: Sequence[Utterance], labels: Sequence[str] | None, label_map: Mapping[str, str | None]
 ) -> None:
     known = order_labels([*EMOTIONS, *(clip.emotion for clip in clips)])
-    written = [("data.labels", label) for label in labels or ()]
+    written = [(f"data.labels.{number}", label) for number, label in enumerate(labels or ())]
     for emotion, target in label_map.items():
-        written.append(("data.label_map", emotion))
+        written.append((f"data.label_map.{emotion}", emotion))
         if target is not None:
             written.append((f"data.label_map.{emotion}", target))
     faults = [
@@ -205,12 +213,37 @@ def _check_spelling(
         raise DataError("\n".join(faults))
 
 
+def _check_reserved(
+    clips: Sequence[Utterance],
+    labels: Sequence[str],
+    label_map: Mapping[str, str | None],
+    targets_by_emotion: Mapping[str, str | None],
+) -> None:
+    """Raises on a class whose name is that of an abstention."""
+    for emotion, target in label_map.items():
+        if target is not None and _plain_word(target) == UNSURE:
+            raise DataError(f"data.label_map.{emotion}: {_RESERVED}; map to another word, or to null to drop the clips")
+    for number, label in enumerate(labels):
+        if _plain_word(label) != UNSURE:
+            continue
+        chosen = [clip for clip in clips if targets_by_emotion[clip.emotion] == label]
+        where = _sources(chosen, 1) if chosen else f"data.labels.{number}"
+        fix = f"rename it, such as data.label_map.{UNSURE}=uncertain, or drop it with data.label_map.{UNSURE}=null"
+        raise DataError(f"{where}: {_RESERVED}; {fix}")
+
+
+def _sources(clips: Sequence[Utterance], shown: int = _MAX_SHOWN) -> str:
+    """Where the first clips are listed: `file.csv:LINE`, or the file if its name tells the emotion."""
+    more = f" and {len(clips) - shown} more" if len(clips) > shown > 1 else ""
+    return ", ".join(clip.source for clip in clips[:shown]) + more
+
+
 def _nearest(word: str, known: Sequence[str]) -> str | None:
     return next(iter(difflib.get_close_matches(normalize_emotion(word), known, n=1, cutoff=_TYPO)), None)
 
 
 def _plain_word(text: str) -> str:
-    return "_".join(text.casefold().replace("-", " ").replace("_", " ").split())
+    return "_".join(visible(text).casefold().replace("-", " ").replace("_", " ").split())
 
 
 def _check_unlabeled(
@@ -221,12 +254,14 @@ def _check_unlabeled(
         return
     listed = []
     for emotion in unlabeled:
-        corpora = [clip.corpus for clip in clips if clip.emotion == emotion]
+        chosen = [clip for clip in clips if clip.emotion == emotion]
         target = targets_by_emotion[emotion]
         renamed = "" if target == emotion else f", mapped to {target}"
-        listed.append(f"{emotion} ({len(corpora)} clips of {', '.join(sorted(set(corpora)))}{renamed})")
+        corpora = ", ".join(sorted({clip.corpus for clip in chosen}))
+        listed.append(f"{emotion} ({len(chosen)} clips of {corpora}{renamed}: {_sources(chosen)})")
     first = unlabeled[0]
+    where = next(clip.source for clip in clips if clip.emotion == first)
     raise DataError(
-        f"emotions that are missing in data.labels ({', '.join(labels)}): {'; '.join(listed)}. For each: add it to "
-        f"data.labels, or map it: data.label_map.{first}={labels[0]}, or drop it: data.label_map.{first}=null"
+        f"{where}: emotions that are missing in data.labels ({', '.join(labels)}): {'; '.join(listed)}. For each: add "
+        f"it to data.labels, or map it: data.label_map.{first}={labels[0]}, or drop it: data.label_map.{first}=null"
     )

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal, NoReturn, cast
 
 from serx.data.audio import StrPath
-from serx.data.corpora import canonical_corpus, canonical_speaker, visible
+from serx.data.corpora import canonical_corpus, canonical_speaker
 from serx.data.labels import normalize_emotion
-from serx.data.utterance import UNKNOWN_SPEAKER, Sex, SkippedFile, Style, Utterance, file_identity
+from serx.data.utterance import UNKNOWN_SPEAKER, Sex, SkippedFile, Style, Utterance, file_identity, visible
 from serx.errors import DataError
 
 REQUIRED = ("path", "emotion")

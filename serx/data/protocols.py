@@ -4,14 +4,16 @@ A speaker is an `Utterance.speaker_id` throughout. Random choices rank speakers 
 `split_seed`, so a split depends neither on the order of the utterances nor on the training seed.
 """
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PrivateAttr
 
 from serx.base_config import BaseConfig
 from serx.data.corpora import PUBLISHED_CORPORA, canonical_corpus, canonical_speaker
@@ -32,6 +34,19 @@ def _as_names(value: Any) -> Any:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
+
+
+class Places(dict[str, str]):
+    """Where each key was written, such as `data.labels` -> `mine.yaml:7`; no part of the setting itself.
+
+    >>> Places({"data.labels": "mine.yaml:7"}) == Places()
+    True
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Places)
+
+    __hash__ = None
 
 
 class ProtocolConfig(BaseConfig):
@@ -64,6 +79,51 @@ class ProtocolConfig(BaseConfig):
         "train, in published folds too",
     )
     split_seed: int = Field(0, description="for random choices of speakers or clips; independent of train.seed")
+    _places: Places = PrivateAttr(default_factory=Places)
+
+    @property
+    def places(self) -> Places:
+        """Where the keys of this section were written, for messages; empty if that is not known."""
+        return self._places
+
+    def place_of(self, key: str) -> str:
+        """Where a key, or the nearest key above it, was written; empty if that is not known.
+
+        >>> config = ProtocolConfig()
+        >>> config.places["data.test_speakers"] = "mine.yaml:7"
+        >>> config.place_of("data.test_speakers.1"), config.place_of("data.folds")
+        ('mine.yaml:7', '')
+        """
+        while "." in key:
+            if key in self.places:
+                return self.places[key]
+            key = key.rpartition(".")[0]
+        return ""
+
+
+@contextmanager
+def naming_places(config: ProtocolConfig) -> Iterator[None]:
+    """Puts file and line before the lines of an error that begin with a key of the configuration.
+
+    >>> config = ProtocolConfig()
+    >>> config.places["data.labels"] = "mine.yaml:7"
+    >>> try:
+    ...     with naming_places(config):
+    ...         raise DataError("data.labels.2: no emotion is called 'hapy'")
+    ... except DataError as error:
+    ...     print(error)
+    mine.yaml:7: data.labels.2: no emotion is called 'hapy'
+    """
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        lines = str(error).split("\n")
+        keys = [re.match(r"data(\.[\w-]+)+", line) for line in lines]
+        places = [config.place_of(key[0]) if key else "" for key in keys]
+        if not any(places):
+            raise
+        named = [f"{place}: {line}" if place else line for place, line in zip(places, lines, strict=True)]
+        raise type(error)("\n".join(named)) from error
 
 
 @dataclass(frozen=True)
@@ -138,6 +198,17 @@ def make_split(
     >>> split.test, split.stamp
     ((6, 7), 'speakers, speaker-independent')
     """
+    with naming_places(config):
+        return _make_split(utterances, targets, config, digests, labels)
+
+
+def _make_split(
+    utterances: Sequence[Utterance],
+    targets: Sequence[int],
+    config: ProtocolConfig,
+    digests: Sequence[str] | None,
+    labels: Sequence[str] | None,
+) -> Split:
     protocol, folds = config.protocol, fold_count(utterances, config)
     if config.fold >= folds:
         raise ConfigError(f"data.fold is {config.fold}, but on this data {protocol} takes 0 to {folds - 1}")
@@ -256,24 +327,27 @@ def _published(speakers: _Speakers, config: ProtocolConfig) -> _Chosen:
 
 
 def _by_name(speakers: _Speakers, config: ProtocolConfig) -> _Chosen:
-    test, valid = ([_find(n, speakers) for n in names] for names in (config.test_speakers, config.valid_speakers))
+    test, valid = (
+        [_find(f"data.{key}.{number}", name, speakers) for number, name in enumerate(getattr(config, key))]
+        for key in ("test_speakers", "valid_speakers")
+    )
     if not test:
-        raise ConfigError("protocol speakers needs data.test_speakers, such as [ravdess/01, ravdess/02]")
+        raise ConfigError("data.protocol: protocol speakers needs data.test_speakers, such as [ravdess/01, ravdess/02]")
     if in_both := [s.speaker_id for s in valid if s in test]:
-        raise ConfigError(f"{', '.join(in_both)}: in data.test_speakers and in data.valid_speakers; keep one")
+        raise ConfigError(f"data.valid_speakers: {', '.join(in_both)}: in data.test_speakers as well; keep one")
     return test, valid or _pick_validation([s for s in speakers if s not in test], config)
 
 
-def _find(name: str, speakers: _Speakers) -> _Speaker:
+def _find(key: str, name: str, speakers: _Speakers) -> _Speaker:
     corpus, _, speaker = name.rpartition("/")
     same_name = [s for s in speakers if canonical_speaker(s.name).casefold() == canonical_speaker(speaker).casefold()]
     matches = [s for s in same_name if not corpus or s.corpus == canonical_corpus(corpus)]
     if len(matches) > 1:
         choices = " or ".join(s.speaker_id for s in matches)
-        raise DataError(f"speaker {name!r} is ambiguous: {choices}; write it with its corpus")
+        raise DataError(f"{key}: speaker {name!r} is ambiguous: {choices}; write it with its corpus")
     if not matches:
         known = [s.speaker_id for s in same_name or speakers]
-        raise DataError(f"no speaker {name!r} in the data; {_suggest(name, known)}")
+        raise DataError(f"{key}: no speaker {name!r} in the data; {_suggest(name, known)}")
     return matches[0]
 
 

@@ -84,7 +84,7 @@ def scan(root: StrPath | Sequence[StrPath], styles: Collection[str] = ("speech",
         elif path.is_file() and path.suffix.lower() == ".csv":
             _scan_manifest(path, number, listed, skipped)
         else:
-            raise DataError(_bad_root(path))
+            raise DataError(f"data.root{'' if len(roots) == 1 else f'.{number}'}: {_bad_root(path)}")
 
     clips = _one_clip_per_file([*listed, *named.values()], skipped)
     for clip in clips:

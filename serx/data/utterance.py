@@ -1,6 +1,10 @@
-"""`Utterance`: one clip, as its file name or manifest row describes it; `SkippedFile`: audio that is not used."""
+"""`Utterance`: one clip, as its file name or manifest row describes it; `SkippedFile`: audio that is not used.
+
+Also when two words are the same to a reader (`visible`), and two paths the same file (`file_identity`).
+"""
 
 import stat
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -8,6 +12,8 @@ from typing import Literal
 Sex = Literal["male", "female"]
 Style = Literal["speech", "song"]
 UNKNOWN_SPEAKER = "unknown"
+# Apart from the categories of control and format characters: joiners, fillers and variation selectors.
+_INVISIBLE = "\u034f\u115f\u1160\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10)))
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,20 @@ class Utterance:
     def speaker_id(self) -> str:
         """The speaker's name across corpora, such as `ravdess/07`."""
         return f"{self.corpus}/{self.speaker}"
+
+
+def visible(text: str) -> str:
+    """Text as a reader sees it: one Unicode form, no invisible characters, single spaces.
+
+    >>> visible("Ann\u200b\u00a0 Lee"), visible("\uff17")
+    ('Ann Lee', '7')
+    """
+    seen = "".join(c for c in unicodedata.normalize("NFKC", text) if c.isspace() or not _is_invisible(c))
+    return " ".join(unicodedata.normalize("NFKC", seen).split())
+
+
+def _is_invisible(character: str) -> bool:
+    return unicodedata.category(character) in ("Cf", "Cc") or character in _INVISIBLE
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:

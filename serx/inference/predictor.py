@@ -26,6 +26,7 @@ from serx.data.audio import (
     prepare_clip,
     read_blocks,
 )
+from serx.data.labels import UNSURE
 from serx.device import choose_device
 from serx.errors import CheckpointError, ConfigError
 from serx.inference.adaptation import adapted
@@ -36,7 +37,6 @@ from serx.ood import OodDetector
 from serx.recognizer import Recognizer
 
 BATCH = 16  # clips; more of them leave a CPU's cache
-UNSURE = "unsure"  # the label of a prediction below `min_confidence`
 ARRAY = "array"  # stands for a path in messages about samples
 
 Samples = np.ndarray | Tensor

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from serx.config import load_config
 from serx.data import labels as labels_module
-from serx.data.dataset import DataConfig
+from serx.data.dataset import DataConfig, load_dataset, split_dataset
 from serx.data.labels import (
     EMOTIONS,
     SYNONYMS,
@@ -73,7 +74,8 @@ def test_the_map_is_applied_once() -> None:
 def test_an_emotion_outside_the_labels_raises_with_count_corpora_and_fix() -> None:
     mixed = clips("calm", "calm", "sad") + clips("calm", "boredom", corpus="emodb")
     message = error_message(mixed, ("neutral", "sad"), {})
-    assert "calm (3 clips of emodb, ravdess); boredom (1 clips of emodb)" in message
+    assert message.startswith("/ravdess/0.wav: emotions that are missing in data.labels")
+    assert "calm (3 clips of emodb, ravdess: /ravdess/0.wav, /ravdess/1.wav, /emodb/0.wav); boredom (1 clips" in message
     assert (
         "add it to data.labels, or map it: data.label_map.calm=neutral, or drop it: data.label_map.calm=null" in message
     )
@@ -88,7 +90,7 @@ def test_each_fix_that_the_error_suggests_works() -> None:
 
 
 def test_a_rename_to_a_word_outside_the_labels_raises_the_same_error() -> None:
-    assert "calm (1 clips of ravdess, mapped to neutral)" in error_message(
+    assert "calm (1 clips of ravdess, mapped to neutral: /ravdess/0.wav)" in error_message(
         clips("calm", "sad"), ("sad", "happy"), {"calm": "neutral"}
     )
 
@@ -110,12 +112,12 @@ def test_labels_without_clips_are_allowed_and_listed_as_absent() -> None:
 @pytest.mark.parametrize(
     ("labels", "label_map", "line"),
     [
-        (("neutral", "hapy"), {}, "data.labels: no emotion is called 'hapy', did you mean 'happy'?"),
-        (("neutral", "Sad"), {}, "data.labels: no emotion is called 'Sad', did you mean 'sad'?"),
-        (("neutral", "fear"), {}, "data.labels: no emotion is called 'fear', did you mean 'fearful'?"),
-        (None, {"clam": "neutral"}, "data.label_map: no emotion is called 'clam', did you mean 'calm'?"),
+        (("neutral", "hapy"), {}, "data.labels.1: no emotion is called 'hapy', did you mean 'happy'?"),
+        (("neutral", "Sad"), {}, "data.labels.1: no emotion is called 'Sad', did you mean 'sad'?"),
+        (("neutral", "fear"), {}, "data.labels.1: no emotion is called 'fear', did you mean 'fearful'?"),
+        (None, {"clam": "neutral"}, "data.label_map.clam: no emotion is called 'clam', did you mean 'calm'?"),
         (None, {"calm": "nuetral"}, "data.label_map.calm: no emotion is called 'nuetral', did you mean 'neutral'?"),
-        (None, {"anger": None}, "data.label_map: no emotion is called 'anger', did you mean 'angry'?"),
+        (None, {"anger": None}, "data.label_map.anger: no emotion is called 'anger', did you mean 'angry'?"),
         (("sad", "neutral", "sad"), {}, "data.labels: 'sad' is listed 2 times; keep one"),
         ((), {}, "data.labels is empty: list the classes, or leave data.labels out to use all emotions present"),
     ],
@@ -247,3 +249,75 @@ def test_a_spelling_with_another_meaning_raises(word: str, spellings: list[str],
     with pytest.raises(ConfigError, match=message):
         register_emotion(word, spellings)
     assert normalize_emotion("fear") == "fearful"
+
+
+def rows(*emotions: str) -> list[Utterance]:
+    """A row of own.csv for each emotion."""
+    return [
+        Utterance(Path(f"/{n}.wav"), "own", "ann", normalize_emotion(word), source=f"own.csv:{n}")
+        for n, word in enumerate(emotions, 2)
+    ]
+
+
+def test_an_emotion_of_a_table_that_is_not_mapped_is_named_with_its_lines() -> None:
+    message = error_message(rows("sad", "joy", "sad", "awe", *["joy"] * 4), ("sad",), {})
+    assert message.startswith("own.csv:5: emotions that are missing") or message.startswith("own.csv:3: emotions")
+    assert "joy (5 clips of own: own.csv:3, own.csv:6, own.csv:7 and 2 more)" in message
+    assert "awe (1 clips of own: own.csv:5)" in message
+
+
+@pytest.mark.parametrize("word", ["unsure", "Unsure", " UNSURE ", "un\u200bsure", "\uff55nsure"])
+def test_no_class_may_be_called_as_an_abstention(word: str) -> None:
+    assert error_message(rows("sad", word), None, {}).startswith("own.csv:3: 'unsure' is what serx calls a prediction")
+    assert "data.label_map.joy: 'unsure'" in error_message(rows("sad", "joy"), None, {"joy": word})
+    assert "data.labels.1: 'unsure'" in error_message(rows("sad"), ("sad", word), {})
+    with pytest.raises(ConfigError, match="'unsure' is what serx calls"):
+        register_emotion(word)
+
+
+def test_clips_that_nobody_was_sure_about_may_be_renamed_or_dropped_as_the_error_suggests() -> None:
+    message = error_message(rows("sad", "unsure"), None, {})
+    assert "data.label_map.unsure=uncertain" in message and "data.label_map.unsure=null" in message
+    assert assign_labels(rows("sad", "unsure"), None, {"unsure": "uncertain"}).labels == ("sad", "uncertain")
+    assert assign_labels(rows("sad", "unsure"), None, {"unsure": None}).dropped == {"unsure": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("labels:\n    - neutral\n    - hapy", "7: data.labels.1: no emotion is called 'hapy'"),
+        ("labels: [neutral, unsure]", "5: data.labels.1: 'unsure' is what serx calls"),
+        ("label_map:\n    calm: neutral\n    clam: sad", "7: data.label_map.clam: no emotion is called 'clam'"),
+        ("label_map:\n    happy: joy\n    angry: unsure", "7: data.label_map.angry: 'unsure' is what serx calls"),
+        ("fold: 9", "5: data.fold is 9, but on this data kfold takes 0 to 4"),
+        ("folds: 99", "5: data.folds is 99, but there are 6 speakers"),
+        ("protocol: speakers\n  test_speakers: [5, 17]", "6: data.test_speakers.1: no speaker '17' in the data"),
+        ("protocol: cross_corpus\n  test_corpora: [tes]", "6: data.test_corpora: no corpus 'tes' in the data"),
+    ],
+)
+def test_an_error_about_a_setting_and_the_data_names_file_and_line(
+    tmp_path: Path, tiny_root: Path, text: str, line: str
+) -> None:
+    recipe = tmp_path / "mine.yaml"
+    protocol = "" if "protocol" in text else "\n  protocol: kfold"
+    recipe.write_text(f"base: mlp\ndata:\n  root: {tiny_root}\n  cache: {tmp_path}\n  {text}{protocol}\n")
+    config = load_config(recipe).data
+    with pytest.raises((DataError, ConfigError)) as caught:
+        split_dataset(load_dataset(config, progress=False), config, progress=False)
+    assert str(caught.value).startswith(f"{recipe}:{line}")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_about_an_override_names_it(tmp_path: Path, tiny_root: Path) -> None:
+    config = load_config("mlp", f"data.root={tiny_root}", "data.labels=[hapy]").data
+    with pytest.raises(DataError, match=r"^command line: data.labels=\[hapy\]: data.labels.0: no emotion is called"):
+        load_dataset(config, progress=False)
+
+
+def test_where_a_key_was_written_is_no_part_of_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("base: mlp\ndata:\n  root: x\n")
+    (tmp_path / "b.yaml").write_text("base: mlp\n\n\ndata: {root: x}\n")
+    first, second = (load_config(tmp_path / name) for name in ("a.yaml", "b.yaml"))
+    assert first == second and first.data.place_of("data.root") != second.data.place_of("data.root")
+    assert first.model_dump() == second.model_dump()
+    assert first.data.model_copy(update={"fold": 1}).place_of("data.root") == f"{tmp_path / 'a.yaml'}:3"

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from serx.config import load_config
-from serx.data.corpora import CORPORA, canonical_corpus, canonical_speaker, name_key, visible
+from serx.data.corpora import CORPORA, canonical_corpus, canonical_speaker, name_key
 from serx.data.dataset import DataConfig, load_dataset
 from serx.data.manifest import read_manifest
 from serx.data.names import NamesConfig, same_speaker, settle_names
 from serx.data.scanner import scan
-from serx.data.utterance import Utterance
+from serx.data.utterance import Utterance, visible
 from serx.errors import ConfigError, DataError
 
 
