@@ -184,12 +184,11 @@ _MODULES = {
     "over_time.back": "gru.backward_gru",
 }
 _STAGES = {name: f"stages.{name}" for name in ("stem", "norm", "blocks")}
-# By kind: the modules of a network that have other names now. The networks of timm and torchaudio keep theirs.
+# By kind: the modules of a network that have other names now. timm's networks keep theirs.
 _MODULES_OF_KIND = {
     "cnn1d": _MODULES,
     "cnn2d": _MODULES | _STAGES,
     "sequential": _MODULES,
-    "speech_encoder": _MODULES,
 }
 
 

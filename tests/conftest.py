@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -120,22 +121,61 @@ def tess_root(tmp_path_factory) -> Path:
     return root
 
 
-@pytest.fixture
-def small_encoders(monkeypatch):
-    """Shrinks every bundle of torchaudio to 4 narrow layers without pretrained weights."""
-    from serx.models.encoders import BUNDLES
+ENCODERS = ("whisper", "wav2vec2", "xls-r", "hubert", "wavlm", "wavlm-large", "data2vec")
 
-    small = {
-        "extractor_conv_layer_config": [(8, 10, 5), (8, 3, 2), (8, 3, 2)],
-        "encoder_embed_dim": 16,
-        "encoder_pos_conv_kernel": 8,
-        "encoder_pos_conv_groups": 4,
-        "encoder_num_layers": 4,
-        "encoder_num_heads": 2,
-        "encoder_ff_interm_features": 24,
-    }
-    for bundle in BUNDLES.values():
-        monkeypatch.setattr(bundle, "_params", {**bundle._params, **small})
+
+def tiny_encoder(kind: str) -> "torch.nn.Module":
+    """transformers' model of a kind, with four narrow layers and random weights that hand the signal on."""
+    import transformers
+
+    torch.manual_seed(0)
+    if kind == "whisper":
+        config = transformers.WhisperConfig(
+            d_model=16, encoder_layers=4, encoder_attention_heads=2, encoder_ffn_dim=24, num_mel_bins=80, vocab_size=9,
+            max_source_positions=50, decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=24,
+            pad_token_id=0, bos_token_id=1, eos_token_id=1, decoder_start_token_id=1,
+        )  # fmt: skip
+        model = transformers.WhisperModel(config)
+    else:
+        small = {
+            "conv_dim": (8, 8, 8), "conv_kernel": (10, 3, 3), "conv_stride": (5, 2, 2), "num_feat_extract_layers": 3,
+            "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 24,
+            "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 4, "vocab_size": 9,
+        }  # fmt: skip
+        stable = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
+        buckets = {"num_buckets": 12, "max_bucket_distance": 30}
+        name, more = {
+            "wav2vec2": ("Wav2Vec2", {}),
+            "xls-r": ("Wav2Vec2", stable),
+            "hubert": ("Hubert", {}),
+            "wavlm": ("WavLM", buckets),
+            "wavlm-large": ("WavLM", {**buckets, **stable}),
+            "data2vec": ("Data2VecAudio", {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 5}),
+        }[kind]
+        model = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**{**small, **more}))
+    for name, parameter in model.named_parameters():  # each layer keeps the size of what it reads
+        is_norm = "norm" in name and name.endswith("weight")
+        torch.nn.init.normal_(parameter, is_norm, 0.2 if parameter.dim() < 2 else 1.5 * parameter[0].numel() ** -0.5)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory):
+    """A function from a kind of `ENCODERS` to a folder with that tiny model, as transformers saves it."""
+
+    @cache
+    def folder_of(kind: str) -> Path:
+        import transformers
+
+        folder = tmp_path_factory.mktemp(kind)
+        tiny_encoder(kind).save_pretrained(folder)
+        if kind == "whisper":
+            transformers.WhisperFeatureExtractor(feature_size=80, chunk_length=1).save_pretrained(folder)
+        else:
+            transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
+        return folder
+
+    return folder_of
 
 
 TINY = [

@@ -32,7 +32,9 @@ DOORS = {
     "soxr": {"data/audio.py"},
     "nnAudio": {"features/front_ends.py"},
     "timm": {"models/timm_backbone.py"},
-    "safetensors": {"checkpoint.py", "models/encoders.py"},  # a run's checkpoints, and an encoder's weights
+    "safetensors": {"checkpoint.py", "models/encoders/loading.py"},  # a run's checkpoints, and an encoder's weights
+    "transformers": {"models/encoders/loading.py"},
+    "huggingface_hub": {"models/encoders/loading.py"},
     "yaml": {"config/yaml_lines.py", "config/loader.py"},
     "silero_vad": {"inference/segmentation.py"},
     "sounddevice": {"inference/streaming.py"},
@@ -85,7 +87,7 @@ def test_each_library_has_one_door():
 
 
 def test_training_starts_without_the_libraries_that_few_runs_need():
-    optional = {"timm", "torchvision", "nnAudio", "scipy"}
+    optional = {"timm", "torchvision", "nnAudio", "scipy", "transformers", "huggingface_hub", "peft"}
     program = f"import sys, serx.training.trainer; print(sorted({optional} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

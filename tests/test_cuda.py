@@ -157,9 +157,10 @@ def test_a_training_step_never_waits_for_the_device(precision, tiny_config):
     assert state.sums.finite.all() or precision == "fp16"  # the loss scale of fp16 falls by skipped steps
 
 
-@pytest.mark.parametrize("bundle", ["WAV2VEC2_BASE", "WAVLM_BASE_PLUS"])
-def test_a_speech_encoder_agrees_with_the_cpu_and_never_waits_for_the_device(bundle, small_encoders, clips):
-    model = SpeechEncoder(SpeechEncoderConfig(bundle=bundle, tune="full"), 1, 4).eval()
+@pytest.mark.parametrize("kind", ["whisper", "wav2vec2", "wavlm", "data2vec"])
+def test_a_speech_encoder_agrees_with_the_cpu_and_never_waits_for_the_device(kind, encoder_folder, clips):
+    config = SpeechEncoderConfig(source=str(encoder_folder(kind)), tune="full")
+    model = SpeechEncoder.from_pretrained(config, 1, 4).eval()
     waveform, lengths = batched(clips)
     expected = model(waveform[:, None], lengths)
     model, features, lengths = model.to(GPU), waveform[:, None].to(GPU), lengths.to(GPU)

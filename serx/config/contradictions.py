@@ -138,7 +138,7 @@ def _about_model(config: Config) -> Iterator[Contradiction]:
         yield Contradiction(("features", "stack"), message, ("model", "features.stack"))
     if config.data.sample_rate != model.sample_rate:
         rates = (
-            f"data.sample_rate is {config.data.sample_rate}, but {model.bundle} was trained at {model.sample_rate} Hz"
+            f"data.sample_rate is {config.data.sample_rate}, but {model.source} was trained at {model.sample_rate} Hz"
         )
         yield Contradiction(
             ("data", "sample_rate"), f"{rates}; write {model.sample_rate}", ("model", "data.sample_rate")

@@ -19,6 +19,7 @@ RENAMED_KEYS = {
     "model.relax": "model.relaxed_freq_norm",
     "model.enrol": "model.adapt",
     "model.encoder_rate": "model.encoder_lr_scale",
+    "model.bundle": "model.source",
     "optim.warmup": "optim.warmup_ratio",
     "optim.final": "optim.final_lr_ratio",
     "train.ema": "train.ema_decay",
@@ -42,7 +43,12 @@ RENAMED_TRANSFORM_KEYS = {
     "time_mask": {"share": "max_fraction"},
     "reverb": {"direct_db": "drr_db"},
 }
-RENAMED_RECIPES = {"baseline": "logistic_regression", "best": "cnn2d_ensemble", "joined": "cross_corpus"}
+RENAMED_RECIPES = {
+    "baseline": "logistic_regression",
+    "best": "cnn2d_ensemble",
+    "joined": "cross_corpus",
+    "speech_encoder_tuned": "encoder_tuned",
+}
 
 
 def modernize(tree: Mapping[str, Any]) -> dict[str, Any]:

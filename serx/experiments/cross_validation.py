@@ -115,7 +115,7 @@ def check_can_adapt(config: Config) -> None:
         ConfigError: the recipe adapts to each speaker anyway, or its model cannot be adapted.
     """
     _check_not_adapted(config)
-    model = config.model.model_copy(update={"adapt": True})
+    model = config.model.resolved().model_copy(update={"adapt": True})
     Recognizer(config.features, model, ("one", "two"), config.data.sample_rate)
 
 

@@ -141,6 +141,7 @@ def run_leakage_lesson(
         raise ConfigError(f"--out {out}: holds a leakage lesson, which cannot be resumed; name another folder")
     device = choose_device(config.train.device)
     configure_torch(config.train.threads, config.train.deterministic)
+    config.model.resolved()
     dataset = load_dataset(config.data, progress=progress)
     cases = make_cases(dataset, config, copies, progress)
     transforms = [COPIES[number % len(COPIES)] for number in range(copies)]

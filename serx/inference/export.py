@@ -245,7 +245,11 @@ def _differences(predictor: Predictor, content: bytes, clips: Sequence[np.ndarra
         window = cut_window(clip, audio.sample_rate, audio.offset_seconds, audio.duration_seconds)
         [prediction] = predictor.predict_clips([prepare_clip(window, audio.sample_rate, audio)])
         expected = np.array([*prediction.probabilities.values()])
-        [probabilities] = session.run(None, {"waveform": clip[None]})
+        try:
+            [probabilities] = session.run(None, {"waveform": clip[None]})
+        except Exception as error:  # ONNX Runtime raises a class for each fault
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(f"not written: ONNX Runtime cannot run it on {len(clip)} samples: {reason}") from error
         yield float(np.abs(probabilities[0] - expected).max())
 
 

@@ -9,8 +9,8 @@ mlp              `kind: mlp`: dense layers over one vector a clip
 sequential       `kind: sequential`: plain convolutions in a row, as published 1-D CNNs
 classical        `kind: classical`: scikit-learn's logistic regression and SVM
 timm_backbone    `kind: timm`: image networks by name
-speech_encoder   `kind: speech_encoder`: wav2vec 2.0, HuBERT, WavLM with a small head
-encoders         architectures and published weights of these encoders
+speech_encoder   `kind: speech_encoder`: a pretrained encoder with a small head
+encoders         Whisper, wav2vec 2.0, HuBERT, WavLM ... from a folder or the Hugging Face hub
 """
 
 from serx.models.backbone import Backbone, batch_norms, build_model

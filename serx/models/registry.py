@@ -56,6 +56,18 @@ class BaseModelConfig(BaseConfig):
         False, description="evaluate with speaker adaptation, which uses a speaker's clips without their labels"
     )
 
+    def resolved(self) -> "BaseModelConfig":
+        """The same settings with what a new run reads from outside, such as the architecture of an encoder.
+
+        Raises:
+            ConfigError: what the settings name cannot be used.
+        """
+        return self
+
+    def resumed(self, saved: "BaseModelConfig") -> "BaseModelConfig":
+        """The same settings with what the run to resume has read from outside; `saved` are those of its checkpoint."""
+        return self
+
 
 class ModelKind(NamedTuple):
     """A config class and the module class that it builds."""

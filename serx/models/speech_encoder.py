@@ -1,15 +1,12 @@
-"""`SpeechEncoder`: wav2vec 2.0, HuBERT or WavLM encodes the waveform, and a small head classifies the emotion.
+"""`SpeechEncoder`: a pretrained encoder reads the waveform, and a small head classifies the emotion.
 
-Input: waveforms as features `(B, 1, T)` and their `lengths (B,)`; output `(B, C)`. A frame covers 20 ms and its
-convolutions read 25 ms; through attention it depends on the whole clip. Learned weights mix the layers (Yang et al.
-2021, "SUPERB"), since the middle layers say most about emotion. Attentive statistics pool the mixture. WAV2VEC2_BASE
-has 94.6 M parameters; with 8 classes the head has 0.24 M of them.
-
-torchaudio's own forward lets padding into a clip: the group norm of the base models takes its statistics over padding,
-and WavLM ignores lengths. Here the same modules run in the same order and mask each clip's end.
+Input: waveforms as features `(B, 1, T)` and their `lengths (B,)`; output `(B, C)`. The encoder is Whisper's, wav2vec
+2.0, XLS-R, HuBERT, WavLM or data2vec-audio (`serx.models.encoders`). Every layer is used, since the middle ones say
+most about emotion: their statistics concatenated, or mixed with learned weights (Yang et al. 2021, "SUPERB") and pooled
+by attentive statistics. Only a clip's own frames are pooled.
 """
 
-import difflib
+import re
 from itertools import chain
 from typing import Any, Literal
 
@@ -17,27 +14,57 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
-from torchaudio.models import Wav2Vec2Model
 
 from serx.dsp.batching import valid_mask
-from serx.models.encoders import BUNDLES, empty_encoder, pretrained_encoder
-from serx.models.layers import AttentiveStatistics, Classifier
+from serx.errors import ConfigError
+from serx.models.encoders import (
+    Architecture,
+    Encoder,
+    EncoderOptions,
+    build_encoder,
+    load_encoder,
+    resolve_encoder,
+)
+from serx.models.layers import VARIANCE_FLOOR, AttentiveStatistics, Classifier
 from serx.models.registry import BaseModelConfig, register_model
 
-VARIANCE_FLOOR = 1e-7  # added to the variance of a waveform, as wav2vec 2.0 was trained
-CLIPS_AT_A_TIME = 8  # through the convolutions: the first has 512 channels at 3200 frames a second
+# The encoders that torchaudio named, by their ids on the hub.
+_OF_TORCHAUDIO = {
+    "WAV2VEC2_BASE": "facebook/wav2vec2-base",
+    "WAV2VEC2_LARGE": "facebook/wav2vec2-large",
+    "WAV2VEC2_LARGE_LV60K": "facebook/wav2vec2-large-lv60",
+    "WAV2VEC2_XLSR53": "facebook/wav2vec2-large-xlsr-53",
+    "WAV2VEC2_XLSR_300M": "facebook/wav2vec2-xls-r-300m",
+    "HUBERT_BASE": "facebook/hubert-base-ls960",
+    "HUBERT_LARGE": "facebook/hubert-large-ll60k",
+    "WAVLM_BASE": "microsoft/wavlm-base",
+    "WAVLM_BASE_PLUS": "microsoft/wavlm-base-plus",
+    "WAVLM_LARGE": "microsoft/wavlm-large",
+}
 
 
 class SpeechEncoderConfig(BaseModelConfig):
-    """The encoder, its weights, and how much of it is trained.
+    """The encoder, how much of it is trained, and the head.
 
-    >>> SpeechEncoderConfig(bundle="WAVLM_BASE_PLUS", tune="full", top_layers=4).sample_rate
+    >>> SpeechEncoderConfig(source="openai/whisper-base", tune="full", top_layers=4).sample_rate
     16000
     """
 
     kind: Literal["speech_encoder"] = "speech_encoder"
-    bundle: str = Field("WAV2VEC2_BASE", description="a name in torchaudio.pipelines, such as WAVLM_BASE_PLUS")
-    weights: str | None = Field(None, description="a .safetensors file; null: torchaudio's weights, downloaded once")
+    source: str = Field(
+        "openai/whisper-base",
+        min_length=1,
+        description="the encoder: an id on the Hugging Face hub, or a folder with config.json and model.safetensors",
+    )
+    revision: str | None = Field(
+        None,
+        min_length=1,
+        description="a commit, tag or branch on the hub, or sha256:... of a folder's weights; "
+        "training writes the commit here",
+    )
+    architecture: Architecture | None = Field(
+        None, description="what the encoder is built of; training reads it from the source and writes it here"
+    )
     tune: Literal["frozen", "full"] = Field(
         "frozen",
         description="full: train all but the convolutions, which Baevski et al. (2020) froze as well; "
@@ -50,16 +77,53 @@ class SpeechEncoderConfig(BaseModelConfig):
     layer_decay: float = Field(
         0.9, gt=0, le=1, description="learning rate of each layer, as a fraction of that of the layer above"
     )
-    embedding: int = Field(256, ge=1, description="channels of each frame before the pooling")
+    pad_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=30,
+        description="append silence to shorter clips up to this length, which costs time; null: each clip's own length",
+    )
+    encoder_dropout: float = Field(0.0, ge=0, lt=1, description="dropout within the layers that are trained")
+    mask_time: tuple[int, int] = Field(
+        (0, 0),
+        description="[number, largest width in frames] of the stretches of the encoder's input features that are "
+        "masked in training; a frame is 10 ms of Whisper's log-mel, or 20 ms of the others' convolutions",
+    )
+    mask_feature: tuple[int, int] = Field(
+        (0, 0), description="[number, largest width] of the ranges of the input's channels that are masked in training"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="compute layers again in the backward pass, which takes less memory and more time"
+    )
+    pooling: Literal["attentive", "statistics"] = Field(
+        "attentive",
+        description="attentive: a learned mixture of the layers, embedded and pooled with attention; "
+        "statistics: mean and standard deviation of every layer over time",
+    )
+    embedding: int = Field(256, ge=1, description="pooling attentive: channels of each frame before the pooling")
     dropout: float = Field(0.3, ge=0, lt=1, description="before the output layer")
 
-    @field_validator("bundle")
+    @model_validator(mode="before")
     @classmethod
-    def _check_bundle(cls, name: str) -> str:
-        if name not in BUNDLES:
-            near = difflib.get_close_matches(name.upper(), BUNDLES, n=3, cutoff=0.5)
-            raise ValueError(f"torchaudio has no bundle {name!r}; did you mean {', '.join(near) or 'WAV2VEC2_BASE'}?")
+    def _check_old_keys(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "weights" in given:
+            raise ValueError("speech_encoder has no key weights: name the folder that holds them in model.source")
+        return given
+
+    @field_validator("source")
+    @classmethod
+    def _check_source(cls, name: str) -> str:
+        if name in _OF_TORCHAUDIO or re.fullmatch("[A-Z0-9_]+", name):
+            known = _OF_TORCHAUDIO.get(name, "facebook/wav2vec2-base")
+            raise ValueError(f"{name} is a name of torchaudio; give an id on the hub, such as {known}, or a folder")
         return name
+
+    @field_validator("mask_time", "mask_feature")
+    @classmethod
+    def _check_mask(cls, mask: tuple[int, int]) -> tuple[int, int]:
+        if min(mask) < 0 or (mask[0] == 0) != (mask[1] == 0):
+            raise ValueError("write [number, largest width], such as [2, 10], or [0, 0] for none")
+        return mask
 
     @model_validator(mode="after")
     def _check_settings(self) -> "SpeechEncoderConfig":
@@ -67,41 +131,73 @@ class SpeechEncoderConfig(BaseModelConfig):
             raise ValueError(
                 "speech_encoder is one network that reads waveforms: leave ensemble_size at 1, relaxed_freq_norm at 0"
             )
-        if self.top_layers is not None and self.tune == "frozen":
-            raise ValueError("top_layers needs tune: full; no layer of a frozen encoder is trained")
+        if self.tune == "frozen":
+            for name in ("top_layers", "encoder_dropout", "gradient_checkpointing"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} needs tune: full; no layer of a frozen encoder is trained")
         return self
 
     @property
     def sample_rate(self) -> int:
-        """The sampling rate that the encoder was trained at, in Hz."""
-        return round(BUNDLES[self.bundle].sample_rate)
+        """The sampling rate that encoders read, in Hz."""
+        return Encoder.sample_rate
+
+    @property
+    def options(self) -> EncoderOptions:
+        """How the encoder is used."""
+        return EncoderOptions(
+            dropout=self.encoder_dropout,
+            mask_time=self.mask_time,
+            mask_feature=self.mask_feature,
+            pad_seconds=self.pad_seconds,
+            gradient_checkpointing=self.gradient_checkpointing,
+        )
+
+    def resolved(self) -> "SpeechEncoderConfig":
+        found = resolve_encoder(self.source, self.revision)
+        return self.model_copy(update={"revision": found.revision, "architecture": found.architecture})
+
+    def resumed(self, saved: BaseModelConfig) -> "SpeechEncoderConfig":
+        if not isinstance(saved, SpeechEncoderConfig) or saved.source != self.source:
+            return self
+        revision = saved.revision if self.revision is None else self.revision
+        return self.model_copy(update={"revision": revision, "architecture": saved.architecture})
 
 
 @register_model(SpeechEncoderConfig)
 class SpeechEncoder(nn.Module):
-    """Encoder, weighted mixture of its layers, an embedding of each frame, attentive statistics, classifier."""
+    """The encoder, and a head over all its layers.
 
-    def __init__(
-        self, config: SpeechEncoderConfig, bins: int, classes: int, encoder: Wav2Vec2Model | None = None
-    ) -> None:
+    Raises:
+        ConfigError: `config` has no architecture; `config.resolved()` reads it from the source.
+    """
+
+    def __init__(self, config: SpeechEncoderConfig, bins: int, classes: int, encoder: Encoder | None = None) -> None:
         """`encoder` has random weights by default; `bins` is 1, since waveforms are the features."""
         super().__init__()
-        encoder = encoder or empty_encoder(config.bundle)
+        if encoder is None:
+            if config.architecture is None:
+                raise ConfigError("model.architecture is missing; training reads it from model.source")
+            encoder = build_encoder(config.architecture, config.options)
         self.encoder = encoder.requires_grad_(False)
-        layers, width = _layers(encoder), encoder.encoder.feature_projection.projection.out_features
-        self.layer_scores = nn.Parameter(torch.zeros(1 + len(layers)))
-        self.embedding = nn.Conv1d(width, config.embedding, 1)
-        self.pool = AttentiveStatistics(config.embedding)
-        self.classifier = Classifier(2 * config.embedding, classes, config.dropout)
+        states, width = encoder.depth + 1, encoder.width
+        self.pooling = config.pooling
+        if config.pooling == "attentive":
+            self.layer_scores = nn.Parameter(torch.zeros(states))
+            self.embedding = nn.Linear(width, config.embedding)
+            self.pool = AttentiveStatistics(config.embedding)
+        embedded = 2 * (config.embedding if config.pooling == "attentive" else states * width)
+        self.classifier = Classifier(embedded, classes, config.dropout)
         self._last_scale, self._decay = config.encoder_lr_scale, config.layer_decay
-        self._tuned = _tunable_levels(encoder)[: config.top_layers] if config.tune == "full" else []
+        self._tuned = encoder.levels()[: config.top_layers] if config.tune == "full" else []
         for module in chain.from_iterable(self._tuned):
             module.requires_grad_()
 
     @classmethod
     def from_pretrained(cls, config: SpeechEncoderConfig, bins: int, classes: int) -> "SpeechEncoder":
-        """With the encoder's published weights, or those of `config.weights`."""
-        return cls(config, bins, classes, pretrained_encoder(config.bundle, config.weights))
+        """With the weights of `config.source`."""
+        found = resolve_encoder(config.source, config.revision)
+        return cls(config, bins, classes, load_encoder(found, config.options))
 
     def rate_scales(self) -> dict[nn.Parameter, float]:
         """The learning rate of each tuned parameter as a share of `optim.lr`; it falls from the last layer down."""
@@ -113,91 +209,38 @@ class SpeechEncoder(nn.Module):
         }
 
     def train(self, mode: bool = True) -> "SpeechEncoder":
-        """Frozen parts stay in evaluation mode, so that they have no dropout."""
+        """Frozen parts stay in evaluation mode, so that they have no dropout; masks of the input are for training."""
         super().train(mode)
         self.encoder.eval()
+        self.encoder.input_masks.train(mode)
         for module in chain.from_iterable(self._tuned):
             module.train(mode)
         return self
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
-        waveform = standardize(features[:, 0], frames)
-        chunks = zip(waveform.split(CLIPS_AT_A_TIME), frames.split(CLIPS_AT_A_TIME), strict=True)
-        convolved = [self.convolve(*chunk) for chunk in chunks]
-        x, frames = (torch.cat(column) for column in zip(*convolved, strict=True))
+        if self.pooling == "statistics":
+            return self.classifier(self.pooled(features[:, 0], frames))
+        states, frames = self.encoder(features[:, 0], frames)
         weights = self.layer_scores.softmax(0)
-        states = self.hidden_states(x, frames)
         mixture = sum(weight * F.layer_norm(h.float(), h.shape[-1:]) for weight, h in zip(weights, states, strict=True))
-        return self.classifier(self.pool(F.relu(self.embedding(mixture.transpose(1, 2))), frames))
+        return self.classifier(self.pool(self.embedding(mixture).transpose(1, 2), frames))
 
-    def hidden_states(self, x: Tensor, frames: Tensor) -> list[Tensor]:
-        """The input of the first layer and the output of each, `(B, N, D)`, from the convolutions' `x (B, N, E)`."""
-        transformer = self.encoder.encoder.transformer
-        valid = valid_mask(frames, x.shape[1])
-        x = self.encoder.encoder.feature_projection(x) * valid[..., None]
-        x = x + transformer.pos_conv_embed(x)
-        x = transformer.dropout(transformer.layer_norm(x) if transformer.layer_norm_first else x)
-        states, options = [x], _attention_options(transformer.layers[0].attention, valid)
-        for layer in transformer.layers:  # no layer drop: it would wait for the device
-            x, _ = layer(x, **options)
-            states.append(x)
-        if not transformer.layer_norm_first:
-            states[-1] = transformer.layer_norm(x)
-        return states
+    def pooled(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """Mean and standard deviation of every layer's states over each clip's frames.
 
-    def convolve(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """`waveform (B, T)` -> `(B, N, E)` and the frames `(B,)` that read no padding, at least one a clip."""
-        blocks = self.encoder.feature_extractor.conv_layers
-        receptive_field = 1
-        for block in reversed(blocks):
-            receptive_field = (receptive_field - 1) * block.stride + block.kernel_size
-        x = F.pad(waveform, (0, max(0, receptive_field - waveform.shape[1])))[:, None]
-        for block in blocks:
-            lengths = (torch.div(lengths - block.kernel_size, block.stride, rounding_mode="floor") + 1).clamp(min=1)
-            x = F.gelu(_group_norm(block.layer_norm, block.conv(x), lengths))
-        return x.transpose(1, 2), lengths
+        Args:
+            waveform: `(B, T)` in [-1, 1], zero beyond `lengths`.
+            lengths: `(B,)` samples.
 
-
-def standardize(waveform: Tensor, lengths: Tensor) -> Tensor:
-    """`waveform (B, T)`, zero beyond `lengths (B,)`, with each clip scaled to mean 0 and variance 1."""
-    mask = valid_mask(lengths, waveform.shape[1])
-    mean = waveform.sum(1, keepdim=True) / lengths[:, None]
-    centered = (waveform - mean) * mask
-    return centered * (centered.square().sum(1, keepdim=True) / lengths[:, None] + VARIANCE_FLOOR).rsqrt()
-
-
-def _group_norm(norm: nn.Module | None, x: Tensor, frames: Tensor) -> Tensor:
-    """Applies the norm of a convolution to `x (B, E, N)`; group norms take their statistics over valid frames only."""
-    if not isinstance(norm, nn.GroupNorm):
-        return x if norm is None else norm(x)
-    mask, count, x = valid_mask(frames, x.shape[2])[:, None], frames[:, None, None], x.float()
-    mean = (x * mask).sum(-1, keepdim=True) / count
-    variance = ((x - mean) * mask).square().sum(-1, keepdim=True) / count
-    return torch.addcmul(norm.bias[:, None], (x - mean) * (variance + norm.eps).rsqrt(), norm.weight[:, None])
-
-
-def _attention_options(attention: Any, valid: Tensor) -> dict[str, Tensor]:
-    """The arguments that keep attention within the frames of `valid (B, N)`.
-
-    WavLM's layers take a padding mask, and the position biases, which they would otherwise compute on the host.
-    """
-    if not hasattr(attention, "rel_attn_embed"):
-        return {"attention_mask": valid[:, None, None].expand(-1, 1, valid.shape[1], -1)}
-    position = torch.arange(valid.shape[1], device=valid.device)
-    buckets = attention._relative_positions_bucket(position - position[:, None], bidirectional=True)
-    bias = attention.rel_attn_embed(buckets).permute(2, 0, 1)
-    padding = torch.zeros_like(valid, dtype=bias.dtype).masked_fill(~valid, float("-inf"))
-    return {"key_padding_mask": padding, "position_bias": bias.expand(len(valid), -1, -1, -1)}
-
-
-def _layers(encoder: Wav2Vec2Model) -> nn.ModuleList:
-    return encoder.encoder.transformer.layers
-
-
-def _tunable_levels(encoder: Wav2Vec2Model) -> list[list[nn.Module]]:
-    """What may be tuned, from the last layer down to the projection; each norm goes with the layer next to it."""
-    levels: list[list[nn.Module]] = [[layer] for layer in reversed(_layers(encoder))]
-    transformer = encoder.encoder.transformer
-    levels.append([encoder.encoder.feature_projection, transformer.pos_conv_embed])
-    levels[-1 if transformer.layer_norm_first else 0].append(transformer.layer_norm)
-    return levels
+        Returns:
+            `(B, (depth + 1) * 2 * D)` float32: the mean `(D,)` and the deviation `(D,)` of the first layer's input,
+            then of each layer's output.
+        """
+        states, frames = self.encoder(waveform, lengths)
+        mask = valid_mask(frames, states[0].shape[1])[..., None]
+        statistics: list[Tensor] = []
+        for state in map(Tensor.float, states):
+            mean = (state * mask).sum(1) / frames[:, None]
+            variance = ((state - mean[:, None]) * mask).square().sum(1) / frames[:, None]
+            statistics += [mean, (variance + VARIANCE_FLOOR).sqrt()]
+        return torch.cat(statistics, dim=1)

@@ -8,6 +8,7 @@ import torch
 
 from serx import checkpoint
 from serx.config import Config
+from serx.config.loader import from_tree, tuples
 from serx.config.training import ENDLESS_SCHEDULES
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split
@@ -31,6 +32,7 @@ def resumed_state(config: Config, dataset: Dataset, split: Split, device: torch.
         ConfigError: the saved run has other settings or clips.
     """
     saved, warnings = load_newest(folder)
+    config = _with_saved_model(config, saved)
     state = TrainingState(config, dataset.labels, device, pretrained=False)
     state.start_average()
     split = stamped(split, sources_of(saved.metadata))
@@ -39,6 +41,15 @@ def resumed_state(config: Config, dataset: Dataset, split: Split, device: torch.
         echo(line)
     state.load_state_dict(saved)
     return state
+
+
+def _with_saved_model(config: Config, saved: checkpoint.Checkpoint) -> Config:
+    """The configuration with what the saved run had read from outside."""
+    try:
+        model = from_tree(tuples(saved.metadata["config"])).model
+    except (ConfigError, RecursionError):  # `differences` says what is wrong
+        return config
+    return config.model_copy(update={"model": config.model.resumed(model)})
 
 
 def load_newest(folder: Path) -> tuple[checkpoint.Checkpoint, list[str]]:

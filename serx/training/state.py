@@ -175,6 +175,8 @@ class TrainingState:
 
     def __init__(self, config: Config, labels: tuple[str, ...], device: torch.device, pretrained: bool) -> None:
         """Makes new weights from `train.seed`; `pretrained` loads published ones where the recipe asks for them."""
+        if pretrained:
+            config = config.model_copy(update={"model": config.model.resolved()})
         self.config, self.device = config, device
         torch.manual_seed(config.train.seed)
         recognizer = Recognizer(config.features, config.model, labels, config.data.sample_rate, pretrained)

@@ -110,6 +110,8 @@ def fit(
     run_folder = choose_run_folder(output, config.model.kind, resume, overwrite)
     device = choose_device(config.train.device)
     configure_torch(config.train.threads, config.train.deterministic)
+    if not resume:
+        config.model.resolved()  # what it cannot find is reported before anything is read or written
     with lock_run_folder(run_folder):
         if overwrite and not resume:
             remove_run(run_folder)

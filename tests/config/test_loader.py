@@ -216,7 +216,9 @@ WAVEFORM = "data: {root: x}\nfeatures: {stack: [waveform], normalize: none}\nmod
         ("data.sample_rate=8000", "command line", "16000 Hz"),
         ("features.normalize=clip", ":2: features", "normalize: none"),
         ("features.stack=[waveform, rms]", ":2: features", "alone"),
-        ("model.bundle=WAV2VEC_BASE", "command line", "did you mean WAV2VEC2_BASE"),
+        ("model.source=WAVLM_BASE_PLUS", "command line", "microsoft/wavlm-base-plus"),
+        ("model.bundle=openai/whisper-base", "command line", "model.bundle is now called model.source"),
+        ("model.mask_time=[2, 0]", "command line", "[2, 10]"),
         ("model.tune=ful", "command line", "'full'"),
     ],
 )

@@ -19,6 +19,7 @@ from serx.inference import export as exporting
 from serx.inference.adaptation import adapted
 from serx.inference.export import ExportResult, WaveformClassifier, export_onnx, trimmed
 from serx.inference.predictor import Prediction, Predictor
+from serx.models.encoders import resolve_encoder
 from serx.training.run_folder import BEST
 from serx.training.trainer import fit
 from tests.conftest import RATE, speechlike
@@ -162,11 +163,25 @@ def test_a_gru_is_exported_for_any_number_of_frames_and_stays_a_gru_in_the_model
         np.testing.assert_allclose(run_onnx(tmp_path / "m.onnx", clip), predict(predictor, clip), atol=1e-5)
 
 
-def test_a_speech_encoder_can_be_exported(small_encoders, tmp_path):
-    encoder = {"kind": "speech_encoder", "bundle": "HUBERT_BASE"}
-    features = {"stack": ("waveform",), "normalize": "none"}
-    predictor = untrained_predictor(encoder, features, {"max_seconds": 2.5})
+@pytest.mark.parametrize("kind", ["whisper", "hubert"])
+def test_a_speech_encoder_can_be_exported(kind, encoder_folder, tmp_path):
+    predictor = untrained_encoder(
+        encoder_folder(kind), max_seconds=1.0
+    )  # what the tiny Whisper has positions for
     assert export_onnx(predictor, tmp_path / "m.onnx").max_difference < 1e-4
+
+
+def test_whisper_for_clips_longer_than_its_window_is_not_exported(encoder_folder, tmp_path):
+    with pytest.raises(ConfigError):
+        export_onnx(untrained_encoder(encoder_folder("whisper"), max_seconds=2.5), tmp_path / "m.onnx")
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def untrained_encoder(folder: Path, max_seconds: float) -> Predictor:
+    architecture = resolve_encoder(str(folder)).architecture
+    features = {"stack": ("waveform",), "normalize": "none"}
+    model = {"kind": "speech_encoder", "architecture": architecture}
+    return untrained_predictor(model, features, {"max_seconds": max_seconds})
 
 
 def test_the_file_describes_its_input_labels_and_protocol_and_not_this_machine(predictor, exported):

@@ -20,7 +20,7 @@ PROMISES = {
     2: [f"{FAULTS}/test_syscalls.py", f"{FAULTS}/test_folder.py", "-k", "call or rename or links"],
     3: [f"{FAULTS}/test_folder.py", "tests/test_checkpoint.py", "-k", "flipped or cut or damaged"],
     4: [f"{FAULTS}/test_hostile_checkpoints.py", "tests/data/download/test_archives.py", f"{FAULTS}/test_audit.py",
-        f"{FAULTS}/test_atheris.py", "tests/models/test_encoders.py"],
+        f"{FAULTS}/test_atheris.py", "tests/models/encoders/test_loading.py"],
     5: [f"{FAULTS}/test_fuzz.py", "-k", "audio or unfold"],
     6: [f"{FAULTS}/test_disk_full.py", f"{FAULTS}/test_folder.py", "-k", "disk or written"],
     7: ["tests/training", f"{FAULTS}/test_training_faults.py", f"{FAULTS}/test_nonfinite.py", "-k", "finite or nan"],

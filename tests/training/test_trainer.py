@@ -25,7 +25,6 @@ from serx.evaluation import evaluate
 from serx.evaluation.held_out import load_held_out
 from serx.evaluation.stress import stress_test, write_stress_test
 from serx.files import write_atomically
-from serx.models.encoders import empty_encoder
 from serx.training import epoch
 from serx.training.console import print_run_header
 from serx.training.losses import class_weights
@@ -70,11 +69,15 @@ def test_a_cnn2d_learns_the_tiny_corpus(tiny_config, tmp_path):
 
 @pytest.mark.parametrize("tune", ["frozen", "full", None])
 def test_the_header_of_a_run_prints_its_parameters_and_how_many_are_trainable(
-    tune, tiny_config, tmp_path, monkeypatch, small_encoders, capsys
+    tune, tiny_config, tmp_path, encoder_folder, capsys
 ):
-    monkeypatch.setattr("serx.models.speech_encoder.pretrained_encoder", lambda bundle, weights: empty_encoder(bundle))
+    source = encoder_folder("whisper")
     encoder = ("augment={}", "features={stack: [waveform], normalize: none}")
-    config = tiny_config(*encoder, f"model={{kind: speech_encoder, tune: {tune}}}") if tune else tiny_config()
+    config = (
+        tiny_config(*encoder, f"model={{kind: speech_encoder, source: {source}, tune: {tune}}}")
+        if tune
+        else tiny_config()
+    )
     dataset = load_dataset(config.data, progress=False)
     state = TrainingState(config, dataset.labels, torch.device("cpu"), pretrained=True)
     print_run_header(state, dataset, split_dataset(dataset, config.data, progress=False), tmp_path)

@@ -1,0 +1,24 @@
+"""Pretrained speech encoders: `waveform (B, T), lengths (B,) -> states [(B, N, D), ...], frames (B,)`.
+
+architecture   the settings that build an encoder, as a checkpoint stores them
+layers         what all encoders are made of: attention, masks of the input
+whisper        Whisper's encoder, with its log-mel
+wav2vec2       wav2vec 2.0, XLS-R, HuBERT, WavLM, data2vec-audio
+loading        an encoder by its folder or its id on the Hugging Face hub
+"""
+
+from serx.models.encoders.architecture import Architecture, Wav2Vec2Architecture, WhisperArchitecture
+from serx.models.encoders.layers import Encoder, EncoderOptions
+from serx.models.encoders.loading import EncoderSource, build_encoder, load_encoder, resolve_encoder
+
+__all__ = [
+    "Architecture",
+    "Encoder",
+    "EncoderOptions",
+    "EncoderSource",
+    "Wav2Vec2Architecture",
+    "WhisperArchitecture",
+    "build_encoder",
+    "load_encoder",
+    "resolve_encoder",
+]
