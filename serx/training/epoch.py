@@ -55,21 +55,28 @@ def run_epoch(
         for batch in steps[i]:
             clips = torch.from_numpy(training.clips[batch]).to(device, non_blocking=True)
             targets = torch.from_numpy(training.targets[batch]).to(device, non_blocking=True)
+            positions = torch.from_numpy(batch).to(device, non_blocking=True)
             if training.vectors is None:
                 waveform, lengths = source.batch(training.clips[batch])
                 waveform, lengths = augmented_waveform(state, waveform, lengths, clips)
                 features, frames = augmented_features(state, waveform, lengths, clips)
             else:
-                vectors = training.vectors[torch.from_numpy(batch).to(device, non_blocking=True)]
+                vectors = training.vectors[positions]
                 features, frames = _normalized_and_masked(state, vectors[..., None], torch.ones_like(clips), clips)
             truth = F.one_hot(targets, len(training.class_weights)).float()
             mix_seed = derive(config.train.seed, "mixup", step)
-            features, frames, truth = mix(features, frames, truth, config.augment, mix_seed)
+            if training.possible is None:
+                possible = None
+                features, frames, truth = mix(features, frames, truth, config.augment, mix_seed)
+            else:  # a mixture may be of any class that the corpus of either clip has
+                both = torch.cat([truth, training.possible[positions].float()], dim=1)
+                features, frames, both = mix(features, frames, both, config.augment, mix_seed)
+                truth, possible = both[:, : truth.shape[1]], both[:, truth.shape[1] :] > 0
 
             with state.autocast():
                 logits = state.member_logits(features, frames)  # (B, M, C)
             losses = cross_entropy(
-                logits, truth, training.class_weights, config.train.label_smoothing, training.logit_offsets
+                logits, truth, training.class_weights, config.train.label_smoothing, training.logit_offsets, possible
             )
             state.scaler.scale(losses.sum() / clips_in_step).backward()
             state.sums.add(losses.detach(), logits.detach(), targets)

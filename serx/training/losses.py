@@ -57,10 +57,14 @@ def cross_entropy(
     class_weights: Tensor,
     label_smoothing: float = 0.0,
     logit_offsets: Tensor | None = None,
+    possible: Tensor | None = None,
 ) -> Tensor:
     """The cross-entropy of each clip, summed over the members of an ensemble: `(B,)` float32.
 
     A sum, so that each member gets the gradient that it would get alone.
+
+    A corpus that has no label for an emotion does not say that its clips lack it. With `possible`, the softmax of each
+    clip is over the classes of its corpus alone, and the logits of the others get no gradient.
 
     Args:
         member_logits: `(B, M, C)`.
@@ -68,14 +72,44 @@ def cross_entropy(
         class_weights: `(C,)`.
         label_smoothing: the share of the truth that is spread evenly over all classes.
         logit_offsets: `(C,)`, added to the logits.
+        possible: `(B, C)` bool, the classes that the clip's corpus has; None for all classes.
 
     >>> cross_entropy(torch.zeros(1, 3, 2), torch.tensor([[1.0, 0.0]]), torch.ones(2))  # 3 * log(2)
     tensor([2.0794])
     """
     logits = member_logits.float()
     logits = logits if logit_offsets is None else logits + logit_offsets
+    if possible is not None:
+        return _masked_cross_entropy(logits, truth, class_weights, label_smoothing, possible)
     truth = truth[:, None].expand_as(logits)
     losses = F.cross_entropy(
         logits.flatten(0, 1), truth.flatten(0, 1), class_weights, label_smoothing=label_smoothing, reduction="none"
     )
     return losses.unflatten(0, logits.shape[:2]).sum(1)
+
+
+def _masked_cross_entropy(
+    logits: Tensor, truth: Tensor, class_weights: Tensor, label_smoothing: float, possible: Tensor
+) -> Tensor:
+    """`F.cross_entropy` over the `possible` classes of each clip; smoothing spreads over these alone."""
+    log_probabilities = logits.masked_fill(~possible[:, None], float("-inf")).log_softmax(-1)
+    log_probabilities = log_probabilities.masked_fill(~possible[:, None], 0.0)
+    spread = possible / possible.sum(1, keepdim=True)
+    target = torch.lerp(truth, spread.to(truth.dtype), label_smoothing)
+    return -(class_weights * target)[:, None].mul(log_probabilities).sum((1, 2))
+
+
+def classes_of_corpora(targets: np.ndarray, corpora: np.ndarray, classes: int) -> np.ndarray | None:
+    """Which classes the corpus of each clip has, `(n, C)` bool; None if every corpus has the same.
+
+    Args:
+        targets: `(n,)` class indices.
+        corpora: `(n,)` indices of the clips' corpora.
+        classes: the number C of classes.
+
+    >>> classes_of_corpora(np.array([0, 1, 1, 2]), np.array([0, 0, 1, 1]), 3)[[0, 3]].tolist()
+    [[True, True, False], [False, True, True]]
+    """
+    has = np.zeros((corpora.max() + 1, classes), bool)
+    has[corpora, targets] = True
+    return None if (has == has[0]).all() else has[corpora]

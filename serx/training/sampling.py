@@ -24,6 +24,7 @@ class TrainingClips:
         vectors: `(n, F)`, on the device: the features of the clips if no epoch changes them (`constant_vectors`).
         corpora: `(n,)` int64, indices of the clips' corpora; None if all clips are of one corpus.
         logit_offsets: `(C,)` float32, on the device; None for zeros.
+        possible: `(n, C)` bool, on the device: the classes of the clip's corpus; None if all corpora have the same.
     """
 
     clips: np.ndarray
@@ -32,6 +33,7 @@ class TrainingClips:
     vectors: Tensor | None = None
     corpora: np.ndarray | None = None
     logit_offsets: Tensor | None = None
+    possible: Tensor | None = None
 
 
 def plan_epoch(training: TrainingClips, config: Config, epoch: int) -> list[Step]:

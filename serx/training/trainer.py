@@ -25,7 +25,7 @@ from serx.training.classical import ClassicalTraining
 from serx.training.console import echo, epoch_line, print_run_header
 from serx.training.epoch import GradientTraining, TrainingMethod, constant_vectors
 from serx.training.init_from import stamped
-from serx.training.losses import class_weights, logit_offsets
+from serx.training.losses import class_weights, classes_of_corpora, logit_offsets
 from serx.training.resume import resumed_state, why_not_longer
 from serx.training.run_folder import (
     BEST,
@@ -297,6 +297,7 @@ def _training_clips(state: TrainingState, dataset: Dataset, split: Split, source
     clips = np.tile(np.asarray(split.train), rows_per_clip)
     targets = dataset.targets[clips]
     corpora = np.unique([dataset.utterances[i].corpus for i in clips], return_inverse=True)[1]
+    possible = classes_of_corpora(targets, corpora, classes)
     return TrainingClips(
         clips=clips,
         targets=targets,
@@ -304,6 +305,7 @@ def _training_clips(state: TrainingState, dataset: Dataset, split: Split, source
         vectors=vectors,
         corpora=corpora,
         logit_offsets=logit_offsets(train, targets, corpora, classes).to(state.device),
+        possible=None if possible is None else torch.from_numpy(possible).to(state.device),
     )
 
 

@@ -13,7 +13,7 @@ from serx.data.batches import make_batch_source
 from serx.data.dataset import load_dataset, split_dataset
 from serx.training import epoch
 from serx.training import trainer as loop
-from serx.training.losses import cross_entropy, logit_offsets
+from serx.training.losses import classes_of_corpora, cross_entropy, logit_offsets
 from serx.training.run_folder import METRICS
 from serx.training.state import new_state
 
@@ -37,6 +37,41 @@ def test_each_member_of_an_ensemble_gets_the_gradient_it_would_get_alone():
 def test_the_loss_of_half_precision_logits_is_float32():
     logits = torch.tensor([[[30.0, -30.0]]]).half()
     assert cross_entropy(logits, torch.tensor([[0.0, 1.0]]), torch.ones(2), 0.0).dtype == torch.float32
+
+
+def test_a_corpus_without_an_emotion_does_not_teach_that_it_is_absent():
+    logits = torch.randn(4, 2, 4, requires_grad=True)
+    targets, corpora = np.array([0, 1, 2, 3]), np.array([0, 0, 1, 1])  # corpus 0 has classes 0 and 1, corpus 1 the rest
+    possible = torch.from_numpy(classes_of_corpora(targets, corpora, 4))
+    truth, weights = F.one_hot(torch.from_numpy(targets), 4).float(), torch.tensor([1.0, 2.0, 0.5, 1.5])
+    losses = cross_entropy(logits, truth, weights, 0.1, None, possible)
+    for i, (classes, target) in enumerate([((0, 1), 0), ((0, 1), 1), ((2, 3), 0), ((2, 3), 1)]):
+        columns = list(classes)
+        expected = F.cross_entropy(
+            logits[i][:, columns], torch.tensor([target] * 2), weights[columns], label_smoothing=0.1, reduction="sum"
+        )
+        torch.testing.assert_close(losses[i], expected)
+    losses.sum().backward()
+    assert not logits.grad[:2, :, 2:].any() and not logits.grad[2:, :, :2].any()
+    assert logits.grad[:2, :, :2].all() and logits.grad.isfinite().all()
+
+
+def test_corpora_with_the_same_emotions_need_no_mask():
+    assert classes_of_corpora(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), 3) is None
+
+
+def test_a_mixture_may_be_of_any_emotion_of_either_corpus(tiny_config, tmp_path, monkeypatch):
+    used = []
+
+    def record(*inputs):
+        used.append((inputs[1], inputs[5]))
+        return cross_entropy(*inputs)
+
+    monkeypatch.setattr(epoch, "cross_entropy", record)
+    monkeypatch.setattr(loop, "classes_of_corpora", lambda targets, *_: np.eye(targets.max() + 1, dtype=bool)[targets])
+    loop.fit(tiny_config("augment.mixup=0.4", "train.epochs=1"), tmp_path / "run", progress=False)
+    assert all(bool((possible == (truth > 0)).all()) for truth, possible in used)
+    assert any(bool((possible.sum(1) == 2).any()) for _, possible in used)
 
 
 TRUTH = np.array([0] * 6 + [1] * 3 + [2])
