@@ -10,6 +10,7 @@
 
 The package from the ground up; each room imports only rooms above it in this list:
 
+    terminal       printed text without control characters
     errors, seeding, files, system, base_config    exit codes, keyed randomness, atomic files, machines, settings
     dsp            pure functions on (B, T) and (B, N, F): spectra, mel, pitch, resampling, vocoder, filters, noise
     plots          numbers in, figures out

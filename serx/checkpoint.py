@@ -3,37 +3,152 @@
 A sha256 in the file's header covers every byte. Of 300 flipped bytes `torch.load` notices 3, safetensors 2, and this
 all. A save writes a temporary file, syncs it, renames it and syncs the folder.
 
+The sha256 finds damage, not forgery. A file is read in an order in which each step is bounded by the one before it:
+the length of the header, the places of the tensors, the sha256 (in blocks), the metadata by `RunMetadata`, the sizes of
+the tensors by the configuration, and only then the tensors. No path in a checkpoint decides where anything is written.
+
 Files of format 1 are read: `_migrate` renames their keys and tensors. The sha256 is checked before that.
 """
 
 import hashlib
 import json
+import math
 import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as tensors_from_bytes
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
+from serx.base_config import BaseConfig
+from serx.config.loader import Config, from_tree, tuples
 from serx.config.renamed import modernize
-from serx.errors import CheckpointError, DiskError
+from serx.data.dataset import DataConfig
+from serx.errors import CheckpointError, ConfigError, DiskError
 from serx.files import free_space, write_atomically
+from serx.models.backbone import build_model
+from serx.models.classical import ClassicalConfig
 from serx.recognizer import Recognizer
+from serx.terminal import printable
 
 FORMAT = 2
 MAX_BYTES = 8 << 30
+MAX_HEADER_BYTES = 16 << 20  # half of it metadata: the digests of 200,000 clips
+MAX_TENSORS = 50_000
+MAX_DIMENSIONS = 8
+MAX_SMALL_BYTES = 256 << 20  # of all tensors whose sizes do not follow from the configuration of the model
+MAX_SUPPORT_VECTORS = 1_000_000
+MAX_DEPTH, MAX_VALUES, MAX_TEXT, MAX_NUMBER = 16, 20_000, 4096, 1 << 53  # of the configuration
+BLOCK_BYTES = 1 << 20
 NO_SHA256 = "0" * 64  # fills the place of the sha256 while it is computed
 PARTS = ("train", "valid", "test")
-METADATA_TYPES = {
-    "config": dict, "labels": list, "protocol": str, "speaker_independent": bool, "speakers": dict, "digests": dict,
-    "environment": dict, "progress": dict,
+GROUPS = ("model", "ema", "optimizer", "scaler", "epoch", "ood")  # the first parts of the names of a run's tensors
+NOT_NEGATIVE = ("running_var", "num_batches_tracked")  # last parts of names
+POSITIVE = ("deviation",)
+DTYPES = {
+    "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "I32": torch.int32,
+    "I64": torch.int64, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64,
 }  # fmt: skip
+
+
+def _as_printed(text: str) -> str:
+    if printable(text) != text:
+        raise ValueError("has characters that cannot be printed")
+    return text
+
+
+Count = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
+Label = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_as_printed)]
+Line = Annotated[str, Field(max_length=4000), AfterValidator(_as_printed)]
+SpeakerId = Annotated[str, Field(min_length=1, max_length=1000)]  # may hold bytes of a folder's name that are not text
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+
+
+class ProgressMetadata(BaseConfig):
+    """How far the run has come; see `serx.training.state.Progress`."""
+
+    epoch: Count
+    step: Count
+    best: float | None
+    best_epoch: Count | None
+    epochs_since_best: Count
+    plateau_scale: float = Field(gt=0, le=1)
+    epochs_on_plateau: Count
+
+
+class SpeakersMetadata(BaseConfig):
+    """The speakers of each part, such as `ravdess/07`."""
+
+    train: tuple[SpeakerId, ...] = Field(min_length=1)
+    valid: tuple[SpeakerId, ...]
+    test: tuple[SpeakerId, ...]
+
+
+class DigestsMetadata(BaseConfig):
+    """The digests of the decoded clips of each part."""
+
+    train: tuple[Digest, ...] = Field(min_length=1)
+    valid: tuple[Digest, ...]
+    test: tuple[Digest, ...]
+
+
+class SourceMetadata(BaseConfig):
+    """A checkpoint that the run began from; see `serx.training.init_from`."""
+
+    path: str = Field(min_length=1, max_length=MAX_TEXT)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    protocol: Line = Field(min_length=1)
+    speakers: SpeakersMetadata
+    digests: DigestsMetadata
+    data: DataConfig
+
+
+class RunMetadata(BaseConfig):
+    """What the metadata of a run's checkpoint must be. Everything in it is data: nothing is run, opened or written.
+
+    >>> RunMetadata.model_validate({"labels": [3]})
+    Traceback (most recent call last):
+    pydantic_core._pydantic_core.ValidationError: ...
+    """
+
+    format: Count
+    sha256: str
+    progress: ProgressMetadata
+    config: dict[str, Any]
+    labels: tuple[Label, ...] = Field(min_length=2, max_length=1000)
+    protocol: Line = Field(min_length=1)
+    speaker_independent: bool
+    speakers: SpeakersMetadata
+    digests: DigestsMetadata
+    environment: dict[Label, Line | Count | float | bool | None] = Field(max_length=50)
+    init_from: tuple[SourceMetadata, ...] = Field((), max_length=50)
+    temperature: float = Field(1.0, gt=0.01, lt=100)  # only `best.safetensors` has one
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "RunMetadata":
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError("labels: a label is there twice")
+        shared = set(self.speakers.train) & set(self.speakers.test)
+        if self.speaker_independent and shared:
+            raise ValueError("speaker_independent: true, but a speaker is in train and in test")
+        if (self.progress.best is None) != (self.progress.best_epoch is None):
+            raise ValueError("progress: best and best_epoch must both be null or both be numbers")
+        return self
+
+
+class _Place(NamedTuple):
+    """Where a tensor is: its type, its shape, and its bytes behind the header."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    end: int
 
 
 @dataclass(frozen=True)
@@ -70,7 +185,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any],
     bad = _first_not_finite(on_cpu)
     if bad:
         raise CheckpointError(f"{path}: not written: {bad} holds NaN or infinity")
-    text = json.dumps({"format": FORMAT, "sha256": NO_SHA256, **metadata}, allow_nan=False)
+    text = json.dumps(unsigned_metadata(metadata), allow_nan=False)
     unsigned = tensors_to_bytes(on_cpu, {"serx": text})
     signed = unsigned.replace(NO_SHA256.encode(), hashlib.sha256(unsigned).hexdigest().encode(), 1)
     try:
@@ -80,57 +195,99 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any],
         raise DiskError(f"{problem}; free some space") from error
 
 
+def unsigned_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata with today's format and zeros for the sha256, as `save` signs it."""
+    return {"format": FORMAT, "sha256": NO_SHA256, **metadata}
+
+
 def load(path: str | Path) -> Checkpoint:
     """Reads and verifies a checkpoint; brings one of format 1 up to date.
 
     Raises:
         CheckpointError: the file is missing, not a checkpoint of serx, of another format, or has any byte changed.
     """
-    path = Path(path)
+    return _load(Path(path), of_run=False)
+
+
+def load_run_checkpoint(path: str | Path) -> Checkpoint:
+    """`load`, and checks that the metadata is what a run writes, by `RunMetadata`, and that the tensors fit it.
+
+    Raises:
+        CheckpointError: also when an item of the metadata is missing, of another type or out of its range, or a tensor
+            is larger than the configuration needs; names it.
+    """
+    return _load(Path(path), of_run=True)
+
+
+def _load(path: Path, of_run: bool) -> Checkpoint:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:  # a pipe would block, /dev/zero never end
             raise CheckpointError(
                 f"{path}: not a regular file of a checkpoint's size ({status.st_size} bytes); give a .safetensors file"
             )
-        content = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot read this checkpoint: {error.strerror}") from error
-    metadata = _read_metadata(path, content)
-    unsigned = content.replace(metadata["sha256"].encode(), NO_SHA256.encode(), 1)
-    if hashlib.sha256(unsigned).hexdigest() != metadata["sha256"]:
-        raise CheckpointError(f"{path}: damaged: its sha256 does not match; use another checkpoint or train again")
-    try:
-        tensors = tensors_from_bytes(content)
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:  # KeyError: a dtype that torch lacks
-        raise CheckpointError(f"{path}: damaged: {error}") from error
+        with path.open("rb") as file:
+            header = _read_header(path, file, status.st_size)
+            places, metadata = _parse_header(path, header, status.st_size - 8 - len(header))
+            _verify_sha256(path, file, header, metadata["sha256"])
+            places, metadata = _up_to_date(path, places, metadata)
+            if of_run:
+                config = check_metadata(path, metadata)
+                _check_sizes(path, config, len(metadata["labels"]), places)
+            tensors = {name: _read_tensor(path, file, 8 + len(header), name, place) for name, place in places.items()}
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in its name
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{path}: cannot read this checkpoint: {reason}") from error
     bad = _first_not_finite(tensors)
     if bad:
         raise CheckpointError(f"{path}: {bad} holds NaN or infinity, which serx never writes; use another checkpoint")
-    if metadata.get("format") == 1:
-        return _migrate(path, tensors, metadata)
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path}: has format {metadata.get('format')}, and this serx reads formats 1 and {FORMAT}; "
-            "open it with the version of serx that wrote it"
-        )
     return Checkpoint(tensors, metadata)
 
 
-def load_run_checkpoint(path: str | Path) -> Checkpoint:
-    """`load`, and checks that the metadata holds all that a run writes.
+def metadata_fault(metadata: Mapping[str, Any]) -> str | None:
+    """The first item of a run's metadata that is not what `RunMetadata` says, and what is wrong with it.
+
+    >>> metadata_fault({"format": 2, "sha256": "", "progress": None})
+    'progress: input should be an object: ProgressMetadata'
+    """
+    try:
+        RunMetadata.model_validate(metadata)
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        item = printable(".".join(map(str, fault["loc"])))[:200]
+        message = fault["msg"].removeprefix("Value error, ").replace("a valid dictionary or instance of", "an object:")
+        return f"{item}: {message[0].lower()}{message[1:]}" if item else message
+    except RecursionError:
+        return "nested too deep"
+    try:
+        _check_tree({"config": metadata["config"], "init_from": [s["data"] for s in metadata.get("init_from", ())]})
+    except ValueError as error:
+        return f"config: {error}"
+    if len(json.dumps(metadata)) > MAX_HEADER_BYTES // 2:
+        return f"more than {MAX_HEADER_BYTES // 2} characters"
+    return None
+
+
+def check_metadata(source: Path | str, metadata: Mapping[str, Any]) -> Config:
+    """The configuration in the metadata of a run, after a check of every item.
+
+    Args:
+        source: what messages name.
+        metadata: of a checkpoint.
 
     Raises:
-        CheckpointError: also when an item of the metadata is missing or has another type; names it.
+        CheckpointError: an item is missing, left over, or not what a run writes; names the first one.
     """
-    saved = load(path)
-    wrong = [name for name, kind in METADATA_TYPES.items() if not isinstance(saved.metadata.get(name), kind)]
-    for name in {"speakers", "digests"} - set(wrong):
-        parts = saved.metadata[name]
-        wrong += [f"{name}.{part}" for part in PARTS if not isinstance(parts.get(part), list)]
-    if wrong:
-        raise CheckpointError(f"{path}: not the checkpoint of a run: missing or of another type: {', '.join(wrong)}")
-    return saved
+    if fault := metadata_fault(metadata):
+        raise CheckpointError(f"{source}: not the checkpoint of a run: {fault}; use another checkpoint")
+    try:
+        return from_tree(tuples(metadata["config"]), source=f"{source}: config")
+    except ConfigError as error:
+        first, _, more = str(error).partition("\n")
+        others = f" (and {more.count(chr(10)) + 1} more)" if more else ""
+        raise CheckpointError(f"{first}{others}; not readable by this version of serx") from error
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
+        raise CheckpointError(f"{source}: config: not readable by this version of serx: {error}") from error
 
 
 def fill(module: Recognizer, tensors: dict[str, Tensor], what: str) -> None:
@@ -150,6 +307,9 @@ def fill(module: Recognizer, tensors: dict[str, Tensor], what: str) -> None:
                 f"checkpoint: {what}.{name} is {source.dtype} {tuple(source.shape)}, "
                 f"but its configuration needs {target.dtype} {tuple(target.shape)}"
             )
+        last = name.rpartition(".")[2]
+        if (last in NOT_NEGATIVE and bool((source < 0).any())) or (last in POSITIVE and bool((source <= 0).any())):
+            raise CheckpointError(f"checkpoint: {what}.{name} is not positive, and training never makes it so")
         target.copy_(source)
 
 
@@ -159,17 +319,163 @@ def _first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     return next(bad, None)
 
 
-def _read_metadata(path: Path, content: bytes) -> dict[str, Any]:
-    """The JSON under `serx` in the header of a safetensors file: 8 bytes of length, then the header as JSON."""
-    size = int.from_bytes(content[:8], "little")
+def _read_header(path: Path, file: BufferedReader, size: int) -> bytes:
+    """The header of a safetensors file: its length in 8 bytes, then JSON."""
+    length = int.from_bytes(file.read(8), "little")
+    if size < 8 or length > size - 8:
+        raise CheckpointError(f"{path}: not a checkpoint of serx, or damaged in its header: it is longer than the file")
+    if length > MAX_HEADER_BYTES:
+        raise CheckpointError(
+            f"{path}: not a checkpoint of serx: its header has {length} bytes, at most {MAX_HEADER_BYTES} are read"
+        )
+    return file.read(length)
+
+
+def _parse_header(path: Path, header: bytes, data_bytes: int) -> tuple[dict[str, _Place], dict[str, Any]]:
+    """Where each tensor is, and the JSON under `serx`. The tensors must fill the `data_bytes` behind the header."""
     try:
-        metadata = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["serx"])
+        table = _parse_json(header.decode())
+        metadata = _parse_json(table.pop("__metadata__")["serx"])
         signed = re.fullmatch("[0-9a-f]{64}", metadata["sha256"]) is not None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         signed = False
     if not signed:
         raise CheckpointError(f"{path}: not a checkpoint of serx, or damaged in its header")
-    return metadata
+    places: dict[str, _Place] = {}
+    position = 0
+    try:
+        entries = sorted(table.items(), key=lambda item: item[1]["data_offsets"])
+        for name, entry in entries:
+            place = _parse_place(entry)
+            if place.start != position or len(name) > MAX_TEXT or printable(name) != name:
+                raise ValueError("overlaps another tensor, leaves a gap, or has no plain name")
+            places[name], position = place, place.end
+        if position != data_bytes:
+            raise ValueError(f"has {position} bytes of tensors in its header and {data_bytes} behind it")
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: damaged in the header of its tensors: {printable(error)[:200]}") from error
+    return places, metadata
+
+
+def _parse_json(text: str) -> Any:
+    """JSON of no more lists and dicts than the header of `MAX_TENSORS` has: these cost the most memory."""
+    if text.count("[") + text.count("{") > 4 * MAX_TENSORS:
+        raise ValueError("too many lists")
+    return json.loads(text)
+
+
+def _parse_place(entry: Any) -> _Place:
+    """One tensor of the header, if its type is known and its bytes fit its shape."""
+    (start, end), shape = entry["data_offsets"], entry["shape"]
+    if len(entry) != 3 or len(shape) > MAX_DIMENSIONS or any(type(n) is not int or n < 0 for n in (*shape, start, end)):
+        raise ValueError("a shape or place that is not made of whole numbers")
+    if entry["dtype"] not in DTYPES:
+        raise ValueError(f"type {entry['dtype']} is unknown")
+    dtype = DTYPES[entry["dtype"]]
+    if math.prod(shape) * dtype.itemsize != end - start:
+        raise ValueError(f"a tensor of shape {tuple(shape)} in {end - start} bytes")
+    return _Place(dtype, tuple(shape), start, end)
+
+
+def _verify_sha256(path: Path, file: BufferedReader, header: bytes, sha256: str) -> None:
+    """Raises unless `sha256` is that of the whole file with zeros in its place."""
+    digest = hashlib.sha256(len(header).to_bytes(8, "little"))
+    digest.update(header.replace(sha256.encode(), NO_SHA256.encode(), 1))
+    file.seek(8 + len(header))
+    while block := file.read(BLOCK_BYTES):
+        digest.update(block)
+    if digest.hexdigest() != sha256:
+        raise CheckpointError(f"{path}: damaged: its sha256 does not match; use another checkpoint or train again")
+
+
+def _read_tensor(path: Path, file: BufferedReader, base: int, name: str, place: _Place) -> Tensor:
+    file.seek(base + place.start)
+    content = bytearray(place.end - place.start)
+    if file.readinto(content) != len(content):
+        raise CheckpointError(f"{path}: has become shorter while it was read")
+    if not content:
+        return torch.empty(place.shape, dtype=place.dtype)
+    if place.dtype == torch.bool and max(content) > 1:
+        raise CheckpointError(f"{path}: damaged: {name} is boolean and holds other numbers than 0 and 1")
+    return torch.frombuffer(content, dtype=place.dtype).reshape(place.shape)
+
+
+def _up_to_date(
+    path: Path, places: dict[str, _Place], metadata: dict[str, Any]
+) -> tuple[dict[str, _Place], dict[str, Any]]:
+    """Tensors and metadata under today's names."""
+    version = metadata.get("format")
+    if version == 1:
+        return _migrate(path, places, metadata)
+    if version != FORMAT:
+        shown = printable(version)[:50]
+        raise CheckpointError(
+            f"{path}: has format {shown}, and this serx reads formats 1 and {FORMAT}; "
+            "open it with the version of serx that wrote it"
+        )
+    return places, metadata
+
+
+def _check_tree(tree: Mapping[str, Any]) -> None:
+    """Raises ValueError where a configuration is deeper, longer or larger than any recipe."""
+    level: list[Any] = [tree]
+    values = 0
+    for _ in range(MAX_DEPTH):
+        values += len(level)
+        if values > MAX_VALUES:
+            raise ValueError(f"more than {MAX_VALUES} values")
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, str) and len(value) > MAX_TEXT:
+                raise ValueError(f"a text of {len(value)} characters")
+            if isinstance(value, int) and abs(value) > MAX_NUMBER:
+                raise ValueError("a number that is too large")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{value} is not a finite number")
+            inner += [*value.keys(), *value.values()] if isinstance(value, dict) else []
+            inner += value if isinstance(value, list) else []
+        if not inner:
+            return
+        level = inner
+    raise ValueError("nested too deep")
+
+
+def _check_sizes(path: Path, config: Config, classes: int, places: Mapping[str, _Place]) -> None:
+    """Raises before memory is taken if the tensors and the configuration ask for different amounts of it."""
+    if unknown := [name for name in places if name.partition(".")[0] not in GROUPS]:
+        raise CheckpointError(f"{path}: {unknown[0]} is left over")
+    try:
+        with torch.device("meta"):
+            expected = build_model(config.model, config.features.bins, classes).state_dict()
+    except (ConfigError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+        reason = printable(str(error).partition("\n")[0])
+        raise CheckpointError(f"{path}: config: the model cannot be built: {reason}") from error
+    shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    averaged = any(name.startswith("ema.") for name in places)
+    for group in ("model", "ema") if averaged else ("model",):
+        for name, shape in shapes.items():
+            saved = places.get(f"{group}.backbone.{name}")
+            if saved is None or not _fits(saved.shape, shape, config):
+                found = "missing" if saved is None else str(saved.shape)
+                raise CheckpointError(f"{path}: backbone.{name} is {found}, its configuration needs {shape}")
+    small = 0
+    for name, place in places.items():
+        needed = shapes.get(name.partition("backbone.")[2])
+        if needed is None or name.startswith("optimizer.step."):
+            small += place.end - place.start
+        elif not _fits(place.shape, needed, config):
+            raise CheckpointError(f"{path}: {name} is {place.shape}, its configuration needs {needed}")
+    if small > MAX_SMALL_BYTES:
+        raise CheckpointError(f"{path}: {small} bytes of its tensors are left over")
+
+
+def _fits(saved: tuple[int, ...], expected: tuple[int, ...], config: Config) -> bool:
+    """Whether a tensor has the shape that is expected; training sets the number of support vectors."""
+    if saved == expected or not isinstance(config.model, ClassicalConfig):
+        return saved == expected
+    return len(saved) == len(expected) and all(
+        n == m or (m == 0 and n <= MAX_SUPPORT_VECTORS) for n, m in zip(saved, expected, strict=True)
+    )
 
 
 # Format 1: other names of configuration keys, progress, tensors and modules.
@@ -192,19 +498,24 @@ _MODULES_OF_KIND = {
 }
 
 
-def _migrate(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Checkpoint:
+def _migrate(
+    path: Path, places: Mapping[str, _Place], metadata: Mapping[str, Any]
+) -> tuple[dict[str, _Place], dict[str, Any]]:
     """A checkpoint of format 1 under today's names; no value changes.
 
     Raises:
         CheckpointError: its metadata is not what format 1 holds.
     """
     try:
+        _check_tree(metadata["config"])
         config = modernize(metadata["config"])
         progress = {_PROGRESS.get(key, key): value for key, value in metadata["progress"].items()}
-        renamed = {_rename_tensor(name, config["model"]): tensor for name, tensor in tensors.items()}
+        renamed = {_rename_tensor(name, config["model"]): place for name, place in places.items()}
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not the checkpoint of a run: its metadata cannot be read") from error
-    return Checkpoint(renamed, {**metadata, "config": config, "progress": progress, "format": FORMAT})
+    if len(renamed) < len(places):
+        raise CheckpointError(f"{path}: not the checkpoint of a run: two of its tensors have one name")
+    return renamed, {**metadata, "config": config, "progress": progress, "format": FORMAT}
 
 
 def _rename_tensor(name: str, model: Mapping[str, Any]) -> str:

@@ -129,8 +129,13 @@ class OodDetector:
             if name not in tensors or tuple(tensors[name].shape) != shape or tensors[name].dtype != torch.float64:
                 raise CheckpointError(f"checkpoint: ood.{name} is missing, or its shape or type is wrong")
         detector = cls(tensors["mean"].numpy(), tensors["covariance"].numpy(), float(tensors["limit"]))
-        if not (np.linalg.eigvalsh(detector.covariance) > 0).all():
-            raise CheckpointError("checkpoint: ood.covariance is not a covariance: it is not positive definite")
+        if not detector.limit >= 0:
+            raise CheckpointError("checkpoint: ood.limit is negative, and it is a distance")
+        covariance = detector.covariance
+        if not np.allclose(covariance, covariance.T) or not (np.linalg.eigvalsh(covariance) > 0).all():
+            raise CheckpointError(
+                "checkpoint: ood.covariance is not symmetric and positive definite"
+            )
         return detector
 
 

@@ -19,11 +19,14 @@ class Run(TrainingResult):
         folder: the run folder.
         kept: the line of `metrics.jsonl` of the epoch that was kept; empty if no epoch had finite scores.
         stopped_by: the number of the signal that stopped the run, or None.
+        cache: the folder for decoded audio, as `data.cache` names it.
     """
+
+    cache: str | None = None
 
     def evaluate(self, part: str = "test", **options: Any) -> Evaluation:
         """The scores of the kept epoch on a part of the clips: `serx.evaluation.evaluate` with the same options."""
-        return evaluate(self.checkpoint, part=part, **options)  # type: ignore[arg-type]
+        return evaluate(self.checkpoint, part=part, **{"cache": self.cache, **options})  # type: ignore[arg-type]
 
     def predictor(self, device: str = "auto") -> Predictor:
         """The kept epoch, ready to predict."""
@@ -52,4 +55,4 @@ def fit(
     'speakers, speaker-independent'
     """
     result = train(config, folder, resume, progress, overwrite)
-    return Run(result.folder, result.kept, result.stopped_by)
+    return Run(result.folder, result.kept, result.stopped_by, config.data.cache)

@@ -12,7 +12,7 @@ PACKAGE = Path(serx.__file__).parent
 
 # The rooms from the ground up: each may import those before it, and itself.
 ORDER = (
-    "errors", "seeding", "files", "system", "base_config", "dsp", "plots", "features", "models", "metrics", "ood",
+    "terminal", "errors", "seeding", "files", "system", "base_config", "dsp", "plots", "features", "models", "metrics", "ood",
     "data", "augment", "testing", "recognizer", "config", "device", "checkpoint", "inference", "training",
     "evaluation", "run", "experiments", "cli",
 )  # fmt: skip

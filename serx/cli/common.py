@@ -151,6 +151,9 @@ def add_held_out(parser: argparse.ArgumentParser, parts: list[str], written: str
     )
     parser.add_argument("--part", choices=parts, default="test", help="default: test")
     parser.add_argument("--out", metavar="DIR", help=f"where {written} go; default: the checkpoint's folder")
+    parser.add_argument(
+        "--cache", metavar="DIR", help="folder for decoded audio; default: $SERX_CACHE or ~/.cache/serx"
+    )
     add_device(parser)
     add_import(parser)
 
@@ -185,9 +188,6 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> NoReturn:
     """Calls `main` and exits with the code it returns; a `SerxError` becomes one line and its own exit code."""
     end_with_parent()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a file name may hold bytes that are not text
     try:
         if hasattr(arguments, "imports"):
             import_user_modules(arguments.imports or [])
@@ -203,6 +203,13 @@ def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Na
         sys.stderr.close()
         code = 0
     sys.exit(code)
+
+
+def print_unencodable_as_escapes() -> None:
+    """Where the terminal's encoding lacks a character, prints an escape instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def import_user_modules(names: Sequence[str]) -> None:

@@ -31,7 +31,15 @@ def main(arguments: argparse.Namespace) -> int:
 
     path = Path(arguments.checkpoint)
     device = choose_device(arguments.device, "--device")
-    evaluation = evaluate(path, arguments.root, arguments.part, device, arguments.allow_seen, adapt=arguments.adapt)
+    evaluation = evaluate(
+        path,
+        arguments.root,
+        arguments.part,
+        device,
+        arguments.allow_seen,
+        adapt=arguments.adapt,
+        cache=arguments.cache,
+    )
     for note in evaluation.notes:
         print(f"note: {note}")
     epochs = read_metrics(path.parent)

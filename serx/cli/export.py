@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from serx.cli import common
+from serx.terminal import printable
 
 EXAMPLES = """  %(prog)s --checkpoint best.safetensors                     (writes best.onnx)
   %(prog)s --checkpoint best.safetensors recordings/         (and compares both on these)
@@ -44,11 +45,11 @@ def main(arguments: argparse.Namespace) -> int:
     clips = [decode(path, predictor.config.data.model_copy(update=whole)) for path in audio_files(arguments.audio)]
     speaker_clips, unused = predictor.adaptation_clips(audio_files(arguments.adapt_to or []))
     for path, reason in unused.items():
-        print(f"{path}: not used for adaptation: {reason}", file=sys.stderr)
+        print(f"{printable(path)}: not used for adaptation: {printable(reason)}", file=sys.stderr)
     with adapted(predictor.recognizer, speaker_clips) if arguments.adapt_to else nullcontext():
         exported = export_onnx(predictor, out, clips)
     print(
-        f"{out}: {exported.n_bytes / 1e6:.1f} MB\n"
+        f"{printable(out)}: {exported.n_bytes / 1e6:.1f} MB\n"
         f"waveform (1, samples) float32 at {predictor.config.data.sample_rate} Hz -> "
         f"probabilities (1, {len(predictor.labels)}): {', '.join(predictor.labels)}\n"
         f"compared with the checkpoint on {exported.n_clips} clips: probabilities differ by at most "

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from serx.cli import common
+from serx.terminal import printable
 
 if TYPE_CHECKING:
     from serx.inference.predictor import PredictedSegment
@@ -58,7 +59,7 @@ def main(arguments: argparse.Namespace) -> int:
     predictor = Predictor.load(arguments.checkpoint, device, arguments.min_confidence)
     clips, unused = predictor.adaptation_clips(audio_files(arguments.adapt_to or []))
     for path, reason in unused.items():
-        print(f"{path}: not used for adaptation: {reason}", file=sys.stderr)
+        print(f"{printable(path)}: not used for adaptation: {printable(reason)}", file=sys.stderr)
     if arguments.audio is None:
         segments = predictor.stream(microphone_blocks(arguments.microphone, RATE), RATE)
         print("listening; a prediction follows each pause; Ctrl-C stops", file=sys.stderr)
@@ -77,7 +78,7 @@ def main(arguments: argparse.Namespace) -> int:
             raise
         return 0
     if not count:
-        print(f"{arguments.audio}: no speech was found", file=sys.stderr)
+        print(f"{printable(arguments.audio)}: no speech was found", file=sys.stderr)
     return 0 if count and not unused else 1
 
 

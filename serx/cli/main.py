@@ -6,12 +6,14 @@ Nothing here imports torch, so that help is fast.
 import difflib
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 import serx
 from serx.cli import common
+from serx.terminal import PrintableStream
 
 GROUPS = {
     "data": ("download", "synthesize", "audit"),
@@ -29,13 +31,16 @@ def main(verb: str | None = None, words: Sequence[str] | None = None) -> NoRetur
         verb: such as "train"; None takes it from the first word.
         words: the command line behind the program's name; None takes that of this process.
     """
-    words = list(sys.argv[1:] if words is None else words)
-    if verb is None:
-        verb, words = _verb_of(words), words[1:]
-    module = _module(verb)
-    parser = common.parser(module.__doc__ or "", module.EXAMPLES, common.command(verb))
-    module.add_arguments(parser)
-    common.run(module.main, common.parse(parser, words))
+    common.print_unencodable_as_escapes()
+    out, err = (cast(Any, PrintableStream(stream)) for stream in (sys.stdout, sys.stderr))
+    with redirect_stdout(out), redirect_stderr(err):
+        words = list(sys.argv[1:] if words is None else words)
+        if verb is None:
+            verb, words = _verb_of(words), words[1:]
+        module = _module(verb)
+        parser = common.parser(module.__doc__ or "", module.EXAMPLES, common.command(verb))
+        module.add_arguments(parser)
+        common.run(module.main, common.parse(parser, words))
 
 
 def _verb_of(words: Sequence[str]) -> str:

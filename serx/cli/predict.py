@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from serx.cli import common
+from serx.terminal import printable
 
 if TYPE_CHECKING:
     from serx.inference.predictor import Prediction
@@ -44,7 +45,7 @@ def main(arguments: argparse.Namespace) -> int:
     predictor = Predictor.load(arguments.checkpoint, device, arguments.min_confidence)
     clips, unused = predictor.adaptation_clips(audio_files(arguments.adapt_to or []))
     for path, reason in unused.items():
-        print(f"{path}: not used for adaptation: {reason}", file=sys.stderr)
+        print(f"{printable(path)}: not used for adaptation: {printable(reason)}", file=sys.stderr)
     with adapted(predictor.recognizer, clips) if arguments.adapt_to else nullcontext():
         predictions = predictor(paths)
     if arguments.json:
@@ -54,7 +55,7 @@ def main(arguments: argparse.Namespace) -> int:
             print(table_row(prediction))
     failed = [p for p in predictions if p.error]
     for prediction in failed if arguments.json else ():
-        print(f"{prediction.path}: {prediction.error}", file=sys.stderr)
+        print(f"{printable(prediction.path)}: {printable(prediction.error)}", file=sys.stderr)
     return 1 if failed or unused else 0
 
 
@@ -63,9 +64,10 @@ def table_row(prediction: "Prediction") -> str:
 
     A third line names what is unusual about an out-of-distribution recording.
     """
+    path = printable(prediction.path)
     if prediction.error:
-        return f"{prediction.path}\n    not used: {prediction.error}"
+        return f"{path}\n    not used: {printable(prediction.error)}"
     ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
     percents = "  ".join(f"{label} {100 * probability:.0f}%" for label, probability in ranked)
     warning = f"\n    unlike the recordings it was trained on: {prediction.ood}" if prediction.ood else ""
-    return f"{prediction.path}\n    {prediction.label:<10} {percents}{warning}"
+    return f"{path}\n    {prediction.label:<10} {percents}{warning}"

@@ -26,7 +26,8 @@ def main(arguments: argparse.Namespace) -> int:
 
     path = Path(arguments.checkpoint)
     out = Path(arguments.out or path.parent)
-    held = load_held_out(path, arguments.root, arguments.part, choose_device(arguments.device, "--device"))
+    device = choose_device(arguments.device, "--device")
+    held = load_held_out(path, arguments.root, arguments.part, device, cache=arguments.cache)
     for note in held.notes:
         print(f"note: {note}")
     result = stress_test(held, arguments.noise)

@@ -41,5 +41,6 @@ def main(arguments: argparse.Namespace) -> int:
     why = {"last": "the last", "uar": "the best validation UAR", "loss": "the lowest validation loss"}
     uar = f", validation UAR {100 * score['uar']:.1f}" if score else ""
     print(f"kept: {epoch} ({why[config.train.select]}){uar} ({kept['protocol']})")
-    print(f"evaluate: {common.command_line('evaluate', arguments, '--checkpoint', str(result.checkpoint))}")
+    words = ("--checkpoint", str(result.checkpoint), *(("--cache", config.data.cache) if config.data.cache else ()))
+    print(f"evaluate: {common.command_line('evaluate', arguments, *words)}")
     return 0

@@ -33,6 +33,7 @@ from serx.data.scanner import scan
 from serx.data.utterance import Utterance
 from serx.errors import DataError, DiskError
 from serx.files import free_space, seal, unseal, write_atomically
+from serx.terminal import printable
 
 MAX_SHOWN = 5  # names in a message
 THUMBNAIL_SIZE = 2 * BANDS * SLICES  # numbers of one clip's two pictures
@@ -236,7 +237,7 @@ def _skipped_notes(files: list[tuple[str, Path]]) -> list[str]:
     """One line per reason, with the first few names."""
     notes = []
     for reason, count in Counter(reason for reason, _ in files).items():
-        names = [str(path) for why, path in files if why == reason]
+        names = [printable(path) for why, path in files if why == reason]
         more = f", and {count - MAX_SHOWN} more" if count > MAX_SHOWN else ""
         notes.append(f"skipped ({reason}): {', '.join(names[:MAX_SHOWN])}{more}")
     return notes

@@ -12,6 +12,7 @@ import numpy as np
 from serx.data.dataset import DataConfig, Dataset, find_copies, load_dataset
 from serx.data.names import same_speaker
 from serx.errors import DataError
+from serx.terminal import printable
 
 
 def find_overlap(
@@ -35,8 +36,10 @@ def find_overlap(
         names = metadata["speakers"]["train"]
         speakers = [s for s, clip in by_speaker.items() if any(same_speaker(clip, name, trained_on) for name in names)]
         if speakers:
-            return sorted(speakers), ()
-    same_audio = sorted(str(clip.path) for clip, i in zip(chosen, clips, strict=True) if dataset.digests[i] in trained)
+            return sorted(map(printable, speakers)), ()
+    same_audio = sorted(
+        printable(clip.path) for clip, i in zip(chosen, clips, strict=True) if dataset.digests[i] in trained
+    )
     if same_audio:
         return same_audio, ()
     # Clips that the checkpoint records were compared with the training clips before the training.
@@ -59,5 +62,8 @@ def _find_copies(
     if not present:
         return [], notes
     pairs = find_copies(dataset, clips, training, present, trained_on.sample_rate, progress)
-    names = (f"{dataset.utterances[i].path} (a copy of {training.utterances[j].path.name})" for i, j in pairs)
+    names = (
+        f"{printable(dataset.utterances[i].path)} (a copy of {printable(training.utterances[j].path.name)})"
+        for i, j in pairs
+    )
     return sorted(names), notes

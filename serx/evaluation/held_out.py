@@ -21,6 +21,7 @@ from serx.inference.adaptation import adapted
 from serx.inference.classify import classify
 from serx.inference.predictor import Predictor
 from serx.metrics import apply_temperature, calibration, clips_by_name, score
+from serx.terminal import printable
 from serx.training.init_from import is_speaker_of_sources, seen_by_sources, sources_of
 
 Part = Literal["test", "valid", "all"]
@@ -36,6 +37,7 @@ def evaluate(
     allow_seen: bool = False,
     progress: bool = True,
     adapt: bool | None = None,
+    cache: str | Path | None = None,
 ) -> Evaluation:
     """Predicts the held-out clips of a checkpoint and scores the predictions.
 
@@ -50,9 +52,11 @@ def evaluate(
         adapt: adapts the model to each speaker with the unlabeled clips of the part, and says so in the protocol
             stamp; `details["without_adaptation"]` then holds the scores of the model as it is. Default: what the
             recipe says (`model.adapt`).
+        cache: the folder for decoded audio; default: $SERX_CACHE or ~/.cache/serx. What the checkpoint's configuration
+            says is not used: no path in a checkpoint decides where anything is written.
 
     Raises:
-        CheckpointError: the file is missing or damaged.
+        CheckpointError: the file is missing or damaged, or its weights give no probabilities.
         LeakError: the part holds speakers, audio or copies of audio of the training part, and `allow_seen` is False.
         DataError: the part is empty, or a speaker has too few clips for adaptation.
 
@@ -61,7 +65,7 @@ def evaluate(
         ...
     serx.errors.CheckpointError: runs/missing/best.safetensors: ...
     """
-    held = load_held_out(checkpoint, root, part, device, allow_seen, progress)
+    held = load_held_out(checkpoint, root, part, device, allow_seen, progress, cache)
     predictor, source, clips = held.predictor, held.source, held.clips
     adapt = predictor.config.model.adapt if adapt is None else adapt
     predictions, protocol = predict_clips(predictor, held.dataset, clips, source, adapt), held.protocol
@@ -126,19 +130,27 @@ def load_held_out(
     device: str | torch.device = "auto",
     allow_seen: bool = False,
     progress: bool = True,
+    cache: str | Path | None = None,
 ) -> HeldOut:
     """Loads a checkpoint and the clips of `part`; arguments and errors are those of `evaluate`."""
     device = device if isinstance(device, torch.device) else choose_device(device, "device")
     predictor = Predictor.load(checkpoint, device)
     metadata = predictor.metadata
-    updates: dict[str, Any] = {"root": str(root)} if root else {}
-    config = predictor.config.data.model_copy(update=updates)
+    trained_on = predictor.config.data.model_copy(update={"cache": None if cache is None else str(cache)})
+    config = trained_on.model_copy(update={"root": str(root)}) if root else trained_on
     dataset = load_dataset(config, predictor.labels, progress)
     clips, protocol = _choose_clips(dataset, metadata, part, config)
-    seen, notes = find_overlap(dataset, metadata, clips, predictor.config.data, progress)
+    seen, notes = find_overlap(dataset, metadata, clips, trained_on, progress)
     compared = [digest for recorded in ("valid", "test") for digest in metadata["digests"][recorded]]
     also_seen, also_notes = seen_by_sources(
-        dataset, sources_of(metadata), clips, part, metadata["speaker_independent"], compared, progress
+        dataset,
+        sources_of(metadata),
+        clips,
+        part,
+        metadata["speaker_independent"],
+        compared,
+        progress,
+        trained_on.cache,
     )
     seen += also_seen
     first = ", ".join(seen[:NAMES_SHOWN])
@@ -194,6 +206,7 @@ def predict_clips(
                 raise DataError(f"{speaker_id}: {error}; --no-adapt evaluates without adaptation") from error
     else:
         probabilities = classify(predictor.recognizer, source, clips, lengths[clips])
+    predictor.check_probabilities(probabilities)
     return Predictions(
         paths=tuple(str(u.path) for u in chosen),
         speaker_ids=tuple(u.speaker_id for u in chosen),
@@ -232,7 +245,7 @@ def _choose_clips(
         and not is_speaker_of_sources(clip, sources_of(metadata))
     ]
     if part == "valid" or not new:
-        speakers = ", ".join(metadata["speakers"][part]) or "none"
+        speakers = ", ".join(map(printable, metadata["speakers"][part])) or "none"
         unnamed = not all(clip.corpus_named for clip in dataset.utterances)
         hint = "; if these are other people than it was trained on, say so in a column corpus" if unnamed else ""
         raise DataError(

@@ -20,6 +20,7 @@ from serx.evaluation.tables import WIDTH, count, percent, table, wrap
 from serx.files import free_space, write_atomically
 from serx.metrics import calibration_counts
 from serx.metrics.intervals import FEW_SPEAKERS
+from serx.terminal import printable
 
 SCORES = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1", "weighted_f1": "weighted F1"}
 
@@ -230,7 +231,7 @@ def _selective(e: Mapping[str, Any]) -> list[str]:
 
 def _speakers(e: Mapping[str, Any]) -> list[str]:
     groups = e["per_speaker"]
-    rows = [[name, groups[name]["sex"] or "-", *_scores(groups[name])] for name in worst_first(groups)]
+    rows = [[printable(name), groups[name]["sex"] or "-", *_scores(groups[name])] for name in worst_first(groups)]
     return table("By speaker, worst first, %", ["", "sex", "UAR", "accuracy", "clips"], rows)
 
 

@@ -156,7 +156,8 @@ def evaluate_command(fold: Fold, evaluation: str, workers: Workers, slot: int, p
         part: `test` or `valid`.
     """
     best, out, device = str(fold.folder / BEST), str(fold.folder / evaluation), workers.device(slot, fold.config)
-    return [*SERX, "evaluate", "--checkpoint", best, "--out", out, "--part", part, "--device", device]
+    cache = ["--cache", fold.config.data.cache] if fold.config.data.cache else []
+    return [*SERX, "evaluate", "--checkpoint", best, "--out", out, "--part", part, *cache, "--device", device]
 
 
 def _last_error(log: Path, start: int) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from serx import checkpoint
-from serx.config.loader import Config, from_tree, tuples
+from serx.config.loader import Config
 from serx.data.audio import (
     MAX_CHANNELS,
     MAX_RATE,
@@ -32,7 +32,6 @@ from serx.errors import CheckpointError, ConfigError
 from serx.inference.adaptation import adapted
 from serx.inference.segmentation import MAX_SECONDS, RATE, Segment, speech_segments
 from serx.inference.streaming import resampled_blocks
-from serx.models.backbone import build_model
 from serx.ood import OodDetector
 from serx.recognizer import Recognizer
 
@@ -116,6 +115,7 @@ class Predictor:
         ood_detector: marks recordings that differ from the training data; None if the checkpoint has none.
         device: where predictions are computed.
         min_confidence: below this probability a prediction is labeled "unsure".
+        path: the checkpoint, for messages; None for a recognizer that was not loaded.
 
     >>> from serx.config import from_tree
     >>> config = from_tree({"data": {"root": "."}, "model": {"kind": "cnn1d"}}, source="example")
@@ -137,13 +137,14 @@ class Predictor:
         ood_detector: OodDetector | None = None,
         device: torch.device | str = "cpu",
         min_confidence: float = 0.0,
+        path: Path | None = None,
     ) -> None:
         if not 0 <= min_confidence <= 1:
             raise ConfigError(f"min_confidence {min_confidence}: not a probability; give one from 0 to 1")
         self.device = torch.device(device)
         self.recognizer = recognizer.to(self.device).eval()
         self.config, self.metadata, self.ood_detector = config, dict(metadata or {}), ood_detector
-        self.min_confidence = min_confidence
+        self.min_confidence, self.path = min_confidence, path
 
     @classmethod
     def load(cls, path: StrPath, device: torch.device | str = "auto", min_confidence: float = 0.0) -> "Predictor":
@@ -161,21 +162,20 @@ class Predictor:
         on_device = device if isinstance(device, torch.device) else choose_device(device, "device")
         path = Path(path)
         saved = checkpoint.load_run_checkpoint(path)
-        try:
-            config = from_tree(tuples(saved.metadata["config"]), source=f"{path}, its configuration")
-            labels = tuple(saved.metadata["labels"])
-        except (KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
-            raise CheckpointError(f"{path}: not readable by this version of serx: {error}") from error
+        config = checkpoint.check_metadata(path, saved.metadata)
+        labels = tuple(saved.metadata["labels"])
         weights = saved.group("ema") or saved.group("model")
         try:
-            _check_sizes(path, config, len(labels), weights)
             recognizer = Recognizer(config.features, config.model, labels, config.data.sample_rate)
         except (ConfigError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-            raise CheckpointError(f"{path}: its configuration cannot be built: {error}".partition("\n")[0]) from error
+            raise CheckpointError(f"{path}: config: it cannot be built: {error}".partition("\n")[0]) from error
         checkpoint.fill(recognizer, weights, f"{path}: model")
-        recognizer.temperature = _temperature(path, saved.metadata)
-        ood_detector = OodDetector.from_tensors(saved.group("ood"), config.data.sample_rate)
-        return cls(recognizer, config, saved.metadata, ood_detector, on_device, min_confidence)
+        recognizer.temperature = float(saved.metadata.get("temperature", 1.0))  # `last.safetensors` has none
+        try:
+            ood_detector = OodDetector.from_tensors(saved.group("ood"), config.data.sample_rate)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        return cls(recognizer, config, saved.metadata, ood_detector, on_device, min_confidence, path)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -281,12 +281,19 @@ class Predictor:
             return []
         waveform, lengths = _padded(clips)
         rows = self.recognizer.probabilities(waveform.to(self.device), lengths.to(self.device)).cpu().tolist()
+        self.check_probabilities(np.array(rows))
         detector = self.ood_detector
         ood = detector.explain(waveform, lengths, self.config.data.sample_rate) if detector else [None] * len(clips)
         return [
             Prediction.from_probabilities(dict(zip(self.labels, row, strict=True)), self.min_confidence, explanation)
             for row, explanation in zip(rows, ood, strict=True)
         ]
+
+    def check_probabilities(self, probabilities: np.ndarray) -> None:
+        """Raises CheckpointError if any of `probabilities (n, C)` is NaN: the weights are finite, but no model."""
+        if not np.isfinite(probabilities).all():
+            name = f"{self.path}: " if self.path else ""
+            raise CheckpointError(f"{name}model: its weights give probabilities that are not numbers")
 
     def _predict_files(self, paths: Sequence[Path]) -> list[Prediction]:
         predictions: list[Prediction] = []
@@ -397,22 +404,3 @@ def _padded(clips: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     for row, clip in zip(waveform, clips, strict=True):
         row[: len(clip)] = torch.from_numpy(clip)
     return waveform, lengths
-
-
-def _check_sizes(path: Path, config: Config, classes: int, weights: Mapping[str, Tensor]) -> None:
-    """Raises before memory is taken if the configuration asks for larger tensors than the checkpoint holds."""
-    with torch.device("meta"):
-        expected = build_model(config.model, config.features.bins, classes).state_dict()
-    for name, tensor in expected.items():
-        saved = weights.get(f"backbone.{name}")
-        if tensor.numel() > (0 if saved is None else saved.numel()):  # a file may hold more support vectors
-            shape = "missing" if saved is None else str(tuple(saved.shape))
-            raise CheckpointError(f"{path}: backbone.{name} is {shape}, its configuration needs {tuple(tensor.shape)}")
-
-
-def _temperature(path: Path, metadata: Mapping[str, Any]) -> float:
-    """What `best.safetensors` fitted on validation speakers; 1 for `last.safetensors`, which has none."""
-    temperature = metadata.get("temperature", 1.0)
-    if not isinstance(temperature, float) or not 0.01 < temperature < 100:  # false for NaN
-        raise CheckpointError(f"{path}: its temperature is {temperature!r}, not near 1; use another checkpoint")
-    return temperature

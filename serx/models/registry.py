@@ -43,6 +43,7 @@ class BaseModelConfig(BaseConfig):
     tta_speeds: tuple[Speed, ...] = Field(
         (1.0,),
         min_length=1,
+        max_length=16,
         description="test-time augmentation: playing speeds of a clip whose predictions are averaged",
     )
     relaxed_freq_norm: float = Field(

@@ -8,6 +8,7 @@ from torch.nn import Module
 
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split
+from serx.terminal import printable_lines
 
 if TYPE_CHECKING:
     from serx.training.state import TrainingState
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def echo(text: str) -> None:
     """Prints a line. A closed terminal or a full disk under a log file does not stop a training."""
     with suppress(OSError):
-        print(text, flush=True)
+        print(printable_lines(text), flush=True)
 
 
 def print_run_header(state: "TrainingState", dataset: Dataset, split: Split, folder: Path) -> None:

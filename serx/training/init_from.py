@@ -153,7 +153,9 @@ def take_weights(recognizer: Recognizer, initial: InitialWeights, config: Config
     return lines, normalizer_taken
 
 
-def check_sources(dataset: Dataset, split: Split, sources: Sequence[Source], progress: bool = True) -> list[str]:
+def check_sources(
+    dataset: Dataset, split: Split, sources: Sequence[Source], progress: bool = True, cache: str | None = None
+) -> list[str]:
     """Refuses validation and test clips that a source was trained on; test clips that it validated on, too.
 
     Returns:
@@ -165,7 +167,7 @@ def check_sources(dataset: Dataset, split: Split, sources: Sequence[Source], pro
     notes: dict[str, None] = {}
     for part, independent in (("test", split.speaker_independent), ("valid", split.validation_independent)):
         clips = np.asarray(getattr(split, part), np.int64)
-        seen, gaps = seen_by_sources(dataset, sources, clips, part, independent, progress=progress)
+        seen, gaps = seen_by_sources(dataset, sources, clips, part, independent, progress=progress, cache=cache)
         notes |= dict.fromkeys(gaps)
         if seen:
             raise LeakError(
@@ -183,10 +185,12 @@ def seen_by_sources(
     independent: bool,
     compared: Sequence[str] = (),
     progress: bool = True,
+    cache: str | None = None,
 ) -> tuple[list[str], list[str]]:
     """What among `clips (n,)` a source was trained on, and notes: as `find_overlap` returns them.
 
     Args:
+        cache: the folder for decoded audio, as in `DataConfig`; what a checkpoint says is not used.
         part: of the clips. The validation clips of a source count as its training, except for a validation part.
         independent: whether speakers must be new; otherwise only clips and copies of clips count.
         compared: digests of clips that were compared with those of the sources before, when the run began.
@@ -201,7 +205,7 @@ def seen_by_sources(
             "speakers": {"train": [name for used in parts for name in speakers[used]]},
             "digests": {**digests, "train": [d for used in parts for d in digests[used]], "compared": compared},
         }
-        names, gaps = find_overlap(dataset, metadata, clips, _data_of(source), progress)
+        names, gaps = find_overlap(dataset, metadata, clips, _data_of(source, cache), progress)
         seen += [f"{name} (with {source['path']})" for name in names]
         notes += gaps
     return seen, notes
@@ -213,9 +217,9 @@ def is_speaker_of_sources(clip: Utterance, sources: Sequence[Source]) -> bool:
     return any(same_speaker(clip, name) for name in names)
 
 
-def _data_of(source: Source) -> DataConfig:
+def _data_of(source: Source, cache: str | None) -> DataConfig:
     try:
-        return DataConfig.model_validate(tuples(source["data"]))
+        return DataConfig.model_validate(tuples({**source["data"], "cache": cache}))
     except ValidationError as error:
         raise CheckpointError(f"checkpoint: the data section of {SOURCES} cannot be read: {error}") from error
 

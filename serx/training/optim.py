@@ -93,7 +93,10 @@ class Moments:
             state["step"] = torch.zeros((), device=parameter.device)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
             for key, target in state.items():
-                target.copy_(checked(tensors, f"{key}.{name}", target, "optimizer"))
+                saved = checked(tensors, f"{key}.{name}", target, "optimizer")
+                if key != "exp_avg" and bool((saved < 0).any()):
+                    raise CheckpointError(f"checkpoint: optimizer.{key}.{name} is negative")
+                target.copy_(saved)
 
     def _trained(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, p) for name, p in self._module.named_parameters() if p.requires_grad]
@@ -131,6 +134,8 @@ class LossScaler(GradScaler):
         current = self.state_dict()
         scale = checked(tensors, "scale", current["scale"], "scaler")
         growth = checked(tensors, "growth", current["growth"], "scaler")
+        if not (float(scale) > 0 and int(growth) >= 0):
+            raise CheckpointError("checkpoint: scaler.scale or scaler.growth is negative")
         super().load_state_dict({**super().state_dict(), "scale": float(scale), "_growth_tracker": int(growth)})
 
 

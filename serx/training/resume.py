@@ -8,7 +8,6 @@ import torch
 
 from serx import checkpoint
 from serx.config import Config
-from serx.config.loader import from_tree, tuples
 from serx.config.training import ENDLESS_SCHEDULES
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split
@@ -31,28 +30,23 @@ def resumed_state(config: Config, dataset: Dataset, split: Split, device: torch.
         CheckpointError: the file is damaged.
         ConfigError: the saved run has other settings or clips.
     """
-    saved, warnings = load_newest(folder)
-    config = _with_saved_model(config, saved)
+    path, saved, warnings = load_newest(folder)
+    then = checkpoint.check_metadata(path, saved.metadata)
+    config = config.model_copy(update={"model": config.model.resumed(then.model)})  # what it had read from outside
     state = TrainingState(config, dataset.labels, device, pretrained=False)
     state.start_average()
     split = stamped(split, sources_of(saved.metadata))
     allowed = differences(saved.metadata, run_metadata(state, dataset, split), folder)
     for line in [*warnings, *(f"note: resumed with a difference: {difference}" for difference in allowed)]:
         echo(line)
-    state.load_state_dict(saved)
+    try:
+        state.load_state_dict(saved)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {str(error).removeprefix('checkpoint: ')}") from error
     return state
 
 
-def _with_saved_model(config: Config, saved: checkpoint.Checkpoint) -> Config:
-    """The configuration with what the saved run had read from outside."""
-    try:
-        model = from_tree(tuples(saved.metadata["config"])).model
-    except (ConfigError, RecursionError):  # `differences` says what is wrong
-        return config
-    return config.model_copy(update={"model": config.model.resumed(model)})
-
-
-def load_newest(folder: Path) -> tuple[checkpoint.Checkpoint, list[str]]:
+def load_newest(folder: Path) -> tuple[Path, checkpoint.Checkpoint, list[str]]:
     """The last checkpoint of a run folder, or the one before if that is missing or damaged, and warnings to print.
 
     A damaged file is renamed, so that the next save does not move it over the one that can be read.
@@ -62,7 +56,7 @@ def load_newest(folder: Path) -> tuple[checkpoint.Checkpoint, list[str]]:
     """
     last, previous = folder / LAST, folder / PREVIOUS
     try:
-        return checkpoint.load_run_checkpoint(last), []
+        return last, checkpoint.load_run_checkpoint(last), []
     except CheckpointError as newest:
         if not previous.exists():
             raise
@@ -73,7 +67,7 @@ def load_newest(folder: Path) -> tuple[checkpoint.Checkpoint, list[str]]:
         if last.exists():
             os.replace(last, last.with_suffix(".damaged"))
         epoch = f"epoch {saved.metadata['progress']['epoch']}"
-        return saved, [f"WARNING: {newest}; continuing from the save before it, {PREVIOUS} ({epoch})"]
+        return previous, saved, [f"WARNING: {newest}; continuing from the save before it, {PREVIOUS} ({epoch})"]
 
 
 def why_not_longer(config: dict[str, Any]) -> str | None:

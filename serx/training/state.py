@@ -142,6 +142,8 @@ class EpochSums:
         """
         for name, current in self.state_dict().items():
             saved = checked(tensors, name, current, "epoch", any_length=name == "finite")
+            if name in ("clips", "grad_norm", "confusion") and bool((saved < 0).any()):
+                raise CheckpointError(f"checkpoint: epoch.{name} is negative")
             setattr(self, name, saved.to(current.device))
 
 
@@ -280,7 +282,7 @@ def new_state(
         fit_normalizer(state, split, source)
         return state
     initial = load_initial_weights(config.train.init_from)
-    notes = check_sources(dataset, split, initial.sources, progress)
+    notes = check_sources(dataset, split, initial.sources, progress, config.data.cache)
     state = TrainingState(config, dataset.labels, device, pretrained=False)
     state.sources = initial.sources
     lines, normalizer_taken = take_weights(state.recognizer, initial, config)

@@ -93,7 +93,7 @@ def validation_view(
     Raises:
         CheckpointError: the file is damaged.
     """
-    saved = checkpoint.load(best)
+    saved = checkpoint.load_run_checkpoint(best)
     recognizer = deepcopy(state.evaluated)
     fill(recognizer, saved.group("model"), f"{best}: model")
     recognizer.temperature = saved.metadata["temperature"]

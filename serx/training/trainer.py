@@ -18,7 +18,7 @@ from serx.data.batches import BatchSource, make_batch_source
 from serx.data.dataset import Dataset, load_dataset, split_dataset
 from serx.data.protocols import Split
 from serx.device import choose_device, configure_torch
-from serx.errors import ConfigError, DiskError, DivergedError
+from serx.errors import CheckpointError, ConfigError, DataError, DiskError, DivergedError
 from serx.metrics import score_from_confusion
 from serx.ood import OodDetector
 from serx.training.classical import ClassicalTraining
@@ -140,6 +140,8 @@ class Trainer:
     ) -> None:
         """`folder` must be locked by this process; `progress` shows a bar."""
         self.state, self.dataset, self.split, self.source, self.folder = state, dataset, split, source, folder
+        if fault := checkpoint.metadata_fault(checkpoint.unsigned_metadata(run_metadata(state, dataset, split))):
+            raise DataError(f"a checkpoint cannot hold this run: {fault}; rename it in the data")
         self._hide_bar = None if progress else True  # None: shown on a terminal only
         self.training = _training_clips(state, dataset, split, source)
         speaker_ids = [dataset.utterances[i].speaker_id for i in split.train]
@@ -167,6 +169,11 @@ class Trainer:
                 steps = method.plan()
                 if state.progress.step == 0:
                     state.sums = EpochSums(len(dataset.labels), state.device, len(steps))
+                elif not state.progress.step <= len(steps) == len(state.sums.finite):
+                    raise CheckpointError(
+                        f"{self.folder / LAST}: progress.step {state.progress.step} or epoch.finite does not fit an "
+                        f"epoch of {len(steps)} steps; use another checkpoint"
+                    )
                 began = time.monotonic()
                 with self._progress_bar() as bar:
                     method.run(steps, self._after_step(steps, bar, signals))
