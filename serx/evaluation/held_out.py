@@ -142,15 +142,9 @@ def load_held_out(
     clips, protocol = _choose_clips(dataset, metadata, part, config)
     seen, notes = find_overlap(dataset, metadata, clips, trained_on, progress)
     compared = [digest for recorded in ("valid", "test") for digest in metadata["digests"][recorded]]
+    independent, sources = metadata["speaker_independent"], sources_of(metadata)
     also_seen, also_notes = seen_by_sources(
-        dataset,
-        sources_of(metadata),
-        clips,
-        part,
-        metadata["speaker_independent"],
-        compared,
-        progress,
-        trained_on.cache,
+        dataset, sources, clips, part, independent, compared, progress, trained_on.cache
     )
     seen += also_seen
     first = ", ".join(seen[:NAMES_SHOWN])

@@ -36,7 +36,9 @@ def resumed_state(config: Config, dataset: Dataset, split: Split, device: torch.
     state = TrainingState(config, dataset.labels, device, pretrained=False)
     state.start_average()
     split = stamped(split, sources_of(saved.metadata))
-    allowed = differences(saved.metadata, run_metadata(state, dataset, split), folder)
+    # A key that is newer than the checkpoint has its default in it.
+    config_then = checkpoint.check_metadata(path, saved.metadata).model_dump(mode="json")
+    allowed = differences({**saved.metadata, "config": config_then}, run_metadata(state, dataset, split), folder)
     for line in [*warnings, *(f"note: resumed with a difference: {difference}" for difference in allowed)]:
         echo(line)
     try:
