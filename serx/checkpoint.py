@@ -405,7 +405,7 @@ def _up_to_date(
 ) -> tuple[dict[str, _Place], dict[str, Any]]:
     """Tensors and metadata under today's names."""
     version = metadata.get("format")
-    if version == 1:
+    if version == 1 and version is not True:
         return _migrate(path, places, metadata)
     if version != FORMAT:
         shown = printable(version)[:50]

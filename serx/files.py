@@ -6,11 +6,13 @@ process at once.
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -72,6 +74,41 @@ def unseal(path: Path) -> bytes | None:
     except OSError:
         return None
     return sealed[32:] if hashlib.sha256(sealed[32:]).digest() == sealed[:32] else None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of JSON text that anyone may have written.
+
+    Raises:
+        ValueError: it is not JSON, nested too deep, or holds an integer of more than 64 bits.
+
+    >>> parse_json('{"uar": 0.5}')
+    {'uar': 0.5}
+    """
+    try:
+        return json.loads(text, parse_int=_small_int)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def read_json(path: Path, max_bytes: int = 64 << 20) -> Any:
+    """`parse_json` of a file of at most `max_bytes`.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger, or not JSON.
+    """
+    with path.open("rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"more than {max_bytes} bytes")
+    return parse_json(content)
+
+
+def _small_int(digits: str) -> int:
+    if len(digits) > 19:
+        raise ValueError(f"an integer of {len(digits)} digits")
+    return int(digits)
 
 
 @contextmanager

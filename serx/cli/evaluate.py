@@ -42,7 +42,9 @@ def main(arguments: argparse.Namespace) -> int:
     )
     for note in evaluation.notes:
         print(f"note: {note}")
-    epochs = read_metrics(path.parent)
+    epochs, warnings = read_metrics(path.parent)
+    for warning in warnings:
+        print(f"warning: {warning}")
     written = evaluation.write(arguments.out or path.parent, epochs)
     print(evaluation.report())
     figures = "confusion.png, report.png, speakers.png, calibration.png" + (", curves.png" if epochs else "")

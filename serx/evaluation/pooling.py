@@ -5,7 +5,6 @@ and the scores are means over seeds. Their intervals resample speakers with all 
 second seed is not a second speaker.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from serx.evaluation.report import format_head, format_tables, write_files
 from serx.evaluation.scores import plain, score_predictions, to_json
 from serx.evaluation.stamps import fold_names, pooled_stamp
 from serx.evaluation.tables import percent, table, wrap
+from serx.files import read_json
 from serx.metrics.classification import CONFUSION_METRICS
 from serx.metrics.intervals import RESAMPLES, bootstrap_interval, clips_by_name
 
@@ -175,7 +175,7 @@ def read_cross_validation(out: Path) -> list[FoldResult]:
         DataError: there is no cross-validation in the folder.
     """
     try:
-        summary = json.loads((out / RESULT).read_text())
+        summary = read_json(out / RESULT)
         protocols = {(fold["seed"], fold["fold"]): fold["protocol"] for fold in summary["folds"]}
         groups = from_csv(out / PREDICTIONS, COLUMNS)
         return [FoldResult(int(s), int(f), protocols[int(s), int(f)], rows) for (s, f), rows in groups]

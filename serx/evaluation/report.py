@@ -111,10 +111,9 @@ class Evaluation:
             "report.png": plots.report_figure(scores, f"Classification report, {uar} [{protocol}]"),
             "calibration.png": plots.calibration_figure(counts, f"Calibration, {ece} [{protocol}]"),
         }
-        # A line that was edited by hand may lack some of these keys.
-        complete = [line for line in epochs if line.keys() >= {"train", "valid", "kept", "protocol"}]
-        if complete:
-            figures["curves.png"] = plots.curves_figure(complete, f"Learning curves [{complete[-1]['protocol']}]")
+        if epochs:
+            title = f"Learning curves [{printable(epochs[-1]['protocol'])}]"
+            figures["curves.png"] = plots.curves_figure(epochs, title)
         files = {name: plots.figure_png(figure) for name, figure in figures.items()}
         files["predictions.csv"] = to_csv([((), self.predictions)])
         files["evaluation.json"] = to_json(scores)

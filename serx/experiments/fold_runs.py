@@ -14,6 +14,7 @@ from serx.device import choose_device
 from serx.errors import ConfigError
 from serx.experiments.folds import Fold
 from serx.experiments.processes import Job, run_in_parallel
+from serx.files import read_json
 from serx.system import cpu_count
 from serx.training.console import echo
 from serx.training.run_folder import BEST
@@ -111,7 +112,7 @@ def run_folds(
             return
         fold = missing.pop(job.name)
         done.append(fold)
-        result = json.loads((fold.folder / evaluation / "evaluation.json").read_text())
+        result = read_json(fold.folder / evaluation / "evaluation.json")
         left = (time.monotonic() - started) / (len(done) + len(failed)) * (len(missing) - len(failed))
         echo(
             f"{job.name}: UAR {100 * result['uar']:.1f}, accuracy {100 * result['accuracy']:.1f}, "

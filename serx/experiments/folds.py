@@ -1,6 +1,6 @@
 """The folds of a protocol as run folders: which there are, how each is configured, and how far each has come."""
 
-import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from serx.data.protocols import Split, fold_count, make_split
 from serx.errors import CheckpointError, ConfigError, DataError
 from serx.evaluation.pooling import FoldResult
 from serx.evaluation.predictions import from_csv
+from serx.files import read_json
 from serx.metrics import score
 from serx.training.resume import changed
 from serx.training.run_folder import BEST, LAST, PREVIOUS
@@ -139,12 +140,15 @@ def read_fold(fold: Fold, evaluation: str = TEST) -> FoldResult:
 
 def _read(folder: Path) -> FoldResult:
     try:
-        evaluation = json.loads((folder / "evaluation.json").read_text())
+        evaluation = read_json(folder / "evaluation.json")
         [(_, predictions)] = from_csv(folder / "predictions.csv")
         uar = score(predictions.targets, predictions.predicted, predictions.labels).uar
         whole = len(predictions.paths) == evaluation["n_clips"] and abs(uar - evaluation["uar"]) < ROUNDING
-        result = FoldResult(0, 0, evaluation["protocol"], predictions, evaluation.get("without_adaptation"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        unadapted = evaluation.get("without_adaptation")
+        if not isinstance(evaluation["protocol"], str) or not all(math.isfinite(n) for n in (unadapted or {}).values()):
+            raise TypeError("protocol or without_adaptation is of another type")
+        result = FoldResult(0, 0, evaluation["protocol"], predictions, unadapted)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder}: no complete evaluation ({error}); run the fold again") from error
     if not whole:
         raise DataError(f"{folder}: predictions.csv does not give the scores of evaluation.json; run the fold again")

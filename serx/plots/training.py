@@ -45,8 +45,9 @@ def curves_figure(lines: Sequence[Mapping[str, Any]], title: str = "Learning cur
     colors = {part: color for part, color in COLORS.items() if lines[-1][part]}
     for part, color in colors.items():
         style: dict[str, Any] = {"color": color, "linewidth": 1.8, "marker": marker, "markersize": 4}
-        upper.plot(epochs, [line[part]["loss"] for line in lines], **style)
-        lower.plot(epochs, [100 * line[part]["uar"] for line in lines], **style)
+        scores = [line[part] or {"loss": np.nan, "uar": np.nan} for line in lines]
+        upper.plot(epochs, [of_epoch["loss"] for of_epoch in scores], **style)
+        lower.plot(epochs, [100 * of_epoch["uar"] for of_epoch in scores], **style)
     for axes in (upper, lower):
         remove_clutter(axes, "y")
         if kept:

@@ -1,6 +1,7 @@
 """The folder of a run: its name, which process may write into it, and its plain files."""
 
 import json
+import math
 import os
 import shutil
 import time
@@ -8,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from serx.errors import ConfigError, DiskError, RunInUseError
-from serx.files import free_space, locked, remove_temporaries, write_atomically
+from serx.files import free_space, locked, parse_json, read_json, remove_temporaries, write_atomically
 
 LAST, BEST, METRICS = "last.safetensors", "best.safetensors", "metrics.jsonl"
 PREVIOUS = "previous.safetensors"  # the save before `last`, in case the disk damages a file
@@ -20,6 +23,9 @@ REPORTS = (
     "evaluation.json", "predictions.csv", "confusion.png", "report.png", "speakers.png", "calibration.png",
     "curves.png", "stress.json", "stress.png", "best.onnx", "last.onnx", "previous.onnx",
 )  # fmt: skip
+MAX_EPOCHS, MAX_LINE_BYTES, MAX_METRICS_BYTES = 1_000_000, 1 << 18, 1 << 28  # of metrics.jsonl
+MAX_FIGURE = 1e30  # plots cannot be scaled further
+SHOWN = 5  # line numbers in a warning
 LOCK, OWNER = ".lock", ".owner"  # the owner is named in a file of its own: Windows lets no process read a locked file
 
 
@@ -83,7 +89,7 @@ def remove_run(folder: Path) -> None:
 def _is_of_run(report: Path, folder: Path) -> bool:
     """Whether a JSON report is about a checkpoint of the run in a folder, however its path was written."""
     try:
-        return Path(json.loads(report.read_bytes())["checkpoint"]).absolute().parent.name == folder.absolute().name
+        return Path(read_json(report)["checkpoint"]).absolute().parent.name == folder.absolute().name
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -123,7 +129,7 @@ def lock_run_folder(folder: Path, purpose: str = "training", setting: str = "tra
 def _owner(folder: Path) -> str:
     """What the process that holds the lock of the folder does there."""
     try:
-        number, _, purpose = (folder / OWNER).read_text().partition(" ")
+        number, _, purpose = (folder / OWNER).read_text(errors="replace")[:200].partition(" ")
     except OSError:
         number, purpose = "", ""
     return f"process {number} is running a {purpose} here" if purpose else "another process uses this folder"
@@ -153,33 +159,110 @@ def write(path: Path, content: bytes) -> None:
         raise DiskError(f"{where}; free some space; {what_is_saved(path.parent)}") from error
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The readable lines of a run's `metrics.jsonl`; none if there is no such file.
+def _score(value: float) -> float:
+    if not (math.isnan(value) or 0 <= value <= 1):
+        raise ValueError("not between 0 and 1")
+    return value
+
+
+def _figure(value: float) -> float:
+    if math.isfinite(value) and abs(value) > MAX_FIGURE:
+        raise ValueError("too large")
+    return value
+
+
+Figure = Annotated[float, AfterValidator(_figure)]  # may be NaN or infinite: the record of a run that diverged
+Score = Annotated[float, AfterValidator(_score)]
+
+
+class EpochScores(BaseModel):
+    """The scores of one part in a line of `metrics.jsonl`."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    __pydantic_extra__: dict[str, Figure | list[Figure]]
+
+    loss: Figure
+    uar: Score
+    accuracy: Score
+    macro_f1: Score
+
+
+class EpochLine(BaseModel):
+    """A line of `metrics.jsonl`; there may be more items, which are numbers."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    __pydantic_extra__: dict[str, Figure | None]
+
+    epoch: int = Field(ge=0, le=MAX_EPOCHS)
+    train: EpochScores
+    valid: EpochScores | None
+    kept: bool
+    protocol: str = Field(max_length=4000)
+
+
+def read_metrics(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The lines of a run's `metrics.jsonl`, and a warning if some are not what serx writes (`EpochLine`).
 
     `kept` was called `best` once: such lines are brought up to date.
+
+    Raises:
+        DiskError: the file cannot be read.
     """
-    path, lines = folder / METRICS, []
+    path = folder / METRICS
+    lines: list[dict[str, Any]] = []
+    broken: list[int] = []
     try:
-        text = path.read_text(errors="replace") if path.exists() else ""
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would block
+            raise DiskError(f"{path}: not a regular file; move it away")
+        for number, row in _rows(path) if path.exists() else ():
+            try:
+                line = {"kept" if key == "best" else key: value for key, value in parse_json(row).items()}
+                EpochLine.model_validate(line)
+            except (ValueError, AttributeError):
+                broken.append(number)
+            else:
+                lines.append(line)
     except OSError as error:
         raise DiskError(f"{path}: cannot read: {error.strerror}; move it away") from error
-    for row in text.splitlines():
-        try:
-            line = json.loads(row)
-            line["epoch"] + 0
-        except (ValueError, KeyError, TypeError):
-            continue  # a line that an editor broke
-        lines.append({"kept" if key == "best" else key: value for key, value in line.items()})
-    return lines
+    if not broken:
+        return lines, []
+    more = f" and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
+    numbers = ", ".join(map(str, broken[:SHOWN]))
+    return lines, [f"{path}: line {numbers}{more}: not what serx writes, so it is left out"]
+
+
+def _rows(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank, and their numbers from 1. Of a line that is too long only the beginning."""
+    size = 0
+    with path.open("rb") as file:
+        for number in range(1, MAX_EPOCHS):
+            row = rest = file.readline(MAX_LINE_BYTES)
+            while rest and not rest.endswith(b"\n"):
+                rest = file.readline(MAX_LINE_BYTES)
+            if not row:
+                return
+            size += len(row)
+            if row.strip():
+                yield number, row if size <= MAX_METRICS_BYTES else b""
 
 
 class Metrics:
-    """`metrics.jsonl`, one object per epoch: the record of the run. TensorBoard shows the same."""
+    """`metrics.jsonl`, one object per epoch: the record of the run. TensorBoard shows the same.
+
+    Attributes:
+        lines: of the finished epochs.
+        warnings: about lines that cannot be read. The file that has them is kept as `metrics.damaged`.
+    """
 
     def __init__(self, folder: Path, epochs_done: int) -> None:
         """Keeps the lines of finished epochs and deletes later ones, which a resumed run repeats."""
         self._path = folder / METRICS
-        self.lines = [line for line in read_metrics(folder) if line["epoch"] < epochs_done]
+        read, self.warnings = read_metrics(folder)
+        self.lines = [line for line in read if line["epoch"] < epochs_done]
+        if self.warnings and epochs_done:
+            damaged = self._path.with_suffix(".damaged")
+            os.replace(self._path, damaged)
+            self.warnings = [f"{warning}; the file as it was is {damaged}" for warning in self.warnings]
         self._write()
 
     def append(self, line: dict[str, Any]) -> None:

@@ -155,6 +155,8 @@ class Trainer:
                 source.batch, np.asarray(split.train), speaker_ids, state.config.data.sample_rate
             )
         self.metrics = Metrics(folder, state.progress.epoch)
+        for warning in self.metrics.warnings:
+            echo(f"warning: {warning}")
         self.board = TensorBoardWriter(folder, state.progress.epoch)
         self._first_epoch, self._began = state.progress.epoch, time.monotonic()
 

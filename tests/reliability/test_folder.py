@@ -184,10 +184,15 @@ def test_temporary_files_of_killed_writers_are_removed_and_nothing_else(tmp_path
 
 
 def test_lines_that_are_no_metrics_are_dropped(tmp_path):
-    lines = ['{"epoch": 0, "v": 1}', "[1]", '"epoch"', "{}", '{"epoch": "x"}', '{"epoch": 1}', '{"epo', "\xff"]
+    scores = {"loss": 1.5, "uar": 0.5, "accuracy": 0.5, "macro_f1": 0.5}
+    whole = {"epoch": 0, "train": scores, "valid": None, "kept": True, "protocol": "holdout"}
+    before, later = json.dumps({**whole, "best": True}), json.dumps({**whole, "epoch": 1})
+    lines = [before, later, "[1]", '"epoch"', "{}", '{"epoch": "x"}', '{"epoch": 1}', '{"epo', "\xff"]
     (tmp_path / METRICS).write_bytes("\n".join(lines).encode("latin-1"))
-    Metrics(tmp_path, 1)
-    assert [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()] == [{"epoch": 0, "v": 1}]
+    [warning] = Metrics(tmp_path, 1).warnings
+    assert "line 3, 4, 5, 6, 7 and 2 more" in warning
+    assert [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()] == [whole]
+    assert (tmp_path / "metrics.damaged").read_bytes().startswith(before.encode())
 
 
 def test_unreadable_metrics_and_an_impossible_folder_name_are_disk_errors(tmp_path):

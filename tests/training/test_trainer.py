@@ -333,7 +333,7 @@ def test_overwriting_deletes_every_report_on_the_old_run_and_no_other_file(tiny_
     fit(tiny_config("train.epochs=1"), folder, progress=False)
     before = content(folder).keys()
     evaluation = evaluate(folder / BEST, device="cpu", progress=False)
-    evaluation.write(folder, read_metrics(folder))
+    evaluation.write(folder, read_metrics(folder)[0])
     evaluation.write(folder / "again")
     write_stress_test(folder, stress_test(load_held_out(folder / BEST, device="cpu", progress=False)))
     (folder / "best.onnx").touch()
