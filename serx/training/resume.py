@@ -37,8 +37,9 @@ def resumed_state(config: Config, dataset: Dataset, split: Split, device: torch.
     state.start_average()
     split = stamped(split, sources_of(saved.metadata))
     # A key that is newer than the checkpoint has its default in it.
-    config_then = checkpoint.check_metadata(path, saved.metadata).model_dump(mode="json")
-    allowed = differences({**saved.metadata, "config": config_then}, run_metadata(state, dataset, split), folder)
+    allowed = differences(
+        {**saved.metadata, "config": then.model_dump(mode="json")}, run_metadata(state, dataset, split), folder
+    )
     for line in [*warnings, *(f"note: resumed with a difference: {difference}" for difference in allowed)]:
         echo(line)
     try:
