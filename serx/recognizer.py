@@ -1,6 +1,7 @@
 """`Recognizer`: features, normalizer and backbone in one module, so that no checkpoint gets the wrong features."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from serx.features.normalizer import Normalizer
 from serx.features.stack import FeaturesConfig, FeatureStack
 from serx.models.backbone import build_model
 from serx.models.classical import Classical
+from serx.models.encoder_probe import FrozenEncoder
 from serx.models.registry import BaseModelConfig
 
 
@@ -63,6 +65,12 @@ class Recognizer(nn.Module):
     def probabilities(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """`(B, C)` float32; each row adds up to 1."""
         return (self(waveform, lengths) / self.temperature).softmax(-1)
+
+    def use_cache(self, folder: Path) -> None:
+        """Keeps in `folder` what a frozen encoder computes from each clip; other models have nothing to keep."""
+        part = self.backbone.constant_part
+        if isinstance(part, FrozenEncoder):
+            part.use_cache(folder)
 
     def resize_for(self, tensors: Mapping[str, Tensor]) -> None:
         """Resizes buffers to hold `tensors` where training, not the configuration, sets their size: support vectors."""

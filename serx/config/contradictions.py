@@ -8,6 +8,7 @@ from serx.config.schema import Config
 from serx.config.yaml_lines import KeyPath
 from serx.features.stack import why_not_warpable
 from serx.models.classical import ClassicalConfig
+from serx.models.encoder_probe import EncoderProbeConfig
 from serx.models.speech_encoder import SpeechEncoderConfig
 
 # A classical model is fitted once to clips without augmentation, so these settings would have no effect.
@@ -107,9 +108,16 @@ def _about_augmentation(config: Config) -> Iterator[Contradiction]:
 
 def _about_copies(config: Config) -> Iterator[Contradiction]:
     copies, place = config.augment.copies, ("augment", "copies")
+    frozen = isinstance(config.model, EncoderProbeConfig)
+    if frozen and config.augment.waveform and not copies:
+        message = (
+            "a frozen encoder encodes each clip once, but augment.waveform changes clips in each epoch; set "
+            "augment.copies, the number of augmented copies to encode, or leave augment.waveform empty"
+        )
+        yield Contradiction(place, message, ("augment.copies", "augment.waveform", "model"))
     if not copies:
         return
-    if not config.features.statistics or config.features.trainable:
+    if not (config.features.statistics or frozen) or config.features.trainable:
         cause = "features.trainable changes them" if config.features.trainable else "features.statistics is empty"
         message = f"augment.copies keeps one vector for each clip and copy, but {cause}; write copies: 0"
         yield Contradiction(place, message, ("augment.copies", "features"))

@@ -157,6 +157,7 @@ def load_held_out(
         )
     warnings = [f"CONTAINS TRAINING SPEAKERS OR CLIPS: {first}"] if seen else []
     source = make_batch_source(dataset.audio_cache, device, config.placement)
+    predictor.recognizer.use_cache(dataset.audio_cache.folder.parent / "encoders")
     return HeldOut(
         checkpoint=str(checkpoint),
         part=part,

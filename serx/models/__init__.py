@@ -9,6 +9,7 @@ mlp              `kind: mlp`: dense layers over one vector a clip
 sequential       `kind: sequential`: plain convolutions in a row, as published 1-D CNNs
 classical        `kind: classical`: scikit-learn's logistic regression and SVM
 timm_backbone    `kind: timm`: image networks by name
+encoder_probe    `kind: encoder_probe`: a small classifier on the layers of a frozen pretrained encoder
 speech_encoder   `kind: speech_encoder`: a pretrained encoder with a small head
 encoders         Whisper, wav2vec 2.0, HuBERT, WavLM ... from a folder or the Hugging Face hub
 """
@@ -17,6 +18,7 @@ from serx.models.backbone import Backbone, batch_norms, build_model
 from serx.models.classical import ClassicalConfig
 from serx.models.cnn1d import Cnn1dConfig
 from serx.models.cnn2d import Cnn2dConfig
+from serx.models.encoder_probe import EncoderProbeConfig
 from serx.models.layers import OutputLayer, strided_frames, time_mask
 from serx.models.mlp import MlpConfig
 from serx.models.registry import BaseModelConfig, ModelConfig, model_kinds, register_model
@@ -30,6 +32,7 @@ __all__ = [
     "ClassicalConfig",
     "Cnn1dConfig",
     "Cnn2dConfig",
+    "EncoderProbeConfig",
     "MlpConfig",
     "ModelConfig",
     "OutputLayer",

@@ -18,6 +18,9 @@ from serx.models.registry import BaseModelConfig, model_kinds
 class Backbone(nn.Module):
     """Relaxed frequency normalization, then the stages that members share (if any), then M >= 1 members.
 
+    If training does not change the shared stages (they have a true attribute `constant`, such as a frozen encoder), the
+    trainer computes their results once, and calls `head_logits` with them.
+
     Shapes: `features (B, F, N)`, zero beyond `frames (B,)` -> logits `(B, C)`, in training and in evaluation.
 
     >>> import torch
@@ -41,20 +44,26 @@ class Backbone(nn.Module):
         features, frames = self._prepare(features, frames)
         if len(self.members) == 1:
             return self.members[0](features, frames)
-        logits = self._stack(features, frames)
+        logits = self.head_logits(features, frames)
         return logits.float().softmax(-1).mean(1).clamp(min=torch.finfo(torch.float32).tiny).log()
 
     def member_logits(self, features: Tensor, frames: Tensor) -> Tensor:
         """`(B, M, C)`: the logits of each member. The training loss is the sum of their losses."""
-        return self._stack(*self._prepare(features, frames))
+        return self.head_logits(*self._prepare(features, frames))
+
+    def head_logits(self, features: Tensor, frames: Tensor) -> Tensor:
+        """`(B, M, C)`: the logits of each member from the results of the shared stages."""
+        return torch.stack([member(features, frames) for member in self.members], dim=1)
+
+    @property
+    def constant_part(self) -> nn.Module | None:
+        """The shared stages, if training does not change them."""
+        return self.shared if getattr(self.shared, "constant", False) else None
 
     def _prepare(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         if self.relaxed_freq_norm > 0:
             features = relaxed_freq_norm(features, frames, self.relaxed_freq_norm)
         return (features, frames) if self.shared is None else self.shared(features, frames)
-
-    def _stack(self, features: Tensor, frames: Tensor) -> Tensor:
-        return torch.stack([member(features, frames) for member in self.members], dim=1)
 
 
 def relaxed_freq_norm(features: Tensor, frames: Tensor, share: float) -> Tensor:
@@ -92,7 +101,7 @@ def build_model(config: BaseModelConfig, bins: int, classes: int, pretrained: bo
     module = model_kinds()[config.kind].module
     make = getattr(module, "from_pretrained", module) if pretrained else module
     share = getattr(module, "shared_part", None)
-    shared = share(config, bins) if share is not None and config.ensemble_size > 1 else None
+    shared = None if share is None else share(config, bins, pretrained)
     members = [make(config, bins, classes) for _ in range(config.ensemble_size)]
     backbone = Backbone(members, shared, config.relaxed_freq_norm)
     if config.adapt:

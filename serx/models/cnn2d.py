@@ -111,7 +111,7 @@ class Cnn2d(nn.Module):
         self.classifier = Classifier(2 * channels, classes, config.dropout)
 
     @classmethod
-    def shared_part(cls, config: Cnn2dConfig, bins: int) -> Stages | None:
+    def shared_part(cls, config: Cnn2dConfig, bins: int, pretrained: bool) -> Stages | None:
         """The stem and the first stages, which an ensemble computes once."""
         return Stages(config, 0, _shared(config)) if _shared(config) else None
 

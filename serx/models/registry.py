@@ -85,8 +85,8 @@ def register_model(config: type[BaseModelConfig]) -> Callable[[M], M]:
 
     The module is called as `Module(config, bins, classes)`. It may have two class methods that serx's own use:
     `from_pretrained(config, bins, classes)` builds it with published weights at the start of training, and
-    `shared_part(config, bins)` builds a module `features, frames -> features, frames` that the networks of an
-    ensemble share, or returns None.
+    `shared_part(config, bins, pretrained)` builds a module `features, frames -> features, frames` that the networks of
+    an ensemble share, or returns None.
 
     Raises:
         ValueError: `config.kind` has no default, or another class has that kind.

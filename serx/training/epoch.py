@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from serx.augment.compose import augment
 from serx.augment.mixing import mix
@@ -41,6 +42,7 @@ def run_epoch(
     config, device, epoch = state.config, state.device, state.progress.epoch
     state.recognizer.train()
     parameters = [p for p in state.recognizer.parameters() if p.requires_grad]
+    encoded = training.vectors is not None and state.recognizer.backbone.constant_part is not None
     statistics = [b for b in state.recognizer.backbone.buffers() if b.is_floating_point()]
 
     for i in range(state.progress.step, len(steps)):
@@ -61,8 +63,9 @@ def run_epoch(
                 waveform, lengths = augmented_waveform(state, waveform, lengths, clips)
                 features, frames = augmented_features(state, waveform, lengths, clips)
             else:
-                vectors = training.vectors[positions]
-                features, frames = _normalized_and_masked(state, vectors[..., None], torch.ones_like(clips), clips)
+                features, frames = training.vectors[positions][..., None], torch.ones_like(clips)
+                if not encoded:
+                    features, frames = _normalized_and_masked(state, features, frames, clips)
             truth = F.one_hot(targets, len(training.class_weights)).float()
             mix_seed = derive(config.train.seed, "mixup", step)
             if training.possible is None:
@@ -74,7 +77,7 @@ def run_epoch(
                 truth, possible = both[:, : truth.shape[1]], both[:, truth.shape[1] :] > 0
 
             with state.autocast():
-                logits = state.member_logits(features, frames)  # (B, M, C)
+                logits = (state.head_logits if encoded else state.member_logits)(features, frames)  # (B, M, C)
             losses = cross_entropy(
                 logits, truth, training.class_weights, config.train.label_smoothing, training.logit_offsets, possible
             )
@@ -133,28 +136,45 @@ def _normalized_and_masked(
     return augment(config.augment.spectrogram, features, frames, clips, rate, config.train.seed, state.progress.epoch)
 
 
-def constant_vectors(state: TrainingState, source: BatchSource, clips: np.ndarray) -> Tensor | None:
-    """The features of the clips, if no epoch changes them: then a hundred epochs cost the features of one.
+def constant_vectors(
+    state: TrainingState, source: BatchSource, clips: np.ndarray, progress: bool = True
+) -> Tensor | None:
+    """What the trained part reads, if no epoch changes it: then a hundred epochs cost the features of one.
+
+    That is the vector of a frozen encoder (`Backbone.constant_part`), or features with `statistics`.
 
     Returns:
         `(n, F)`; with `augment.copies: k`, `(n + k * n, F)`: the clips, then the first copy of each, and so on. Copy k
         has the draws of epoch k - 1. None if each epoch augments the waveform anew, if the filters are trained, or if
         the features are sequences (too large to keep).
     """
-    config = state.config
+    config, part = state.config, state.recognizer.backbone.constant_part
     augmented = bool(config.augment.waveform) or config.augment.mel_warp is not None
     anew = augmented and not config.augment.copies
-    if anew or config.features.trainable or not config.features.statistics:
+    if anew or config.features.trainable or not (config.features.statistics or part):
         return None
+
+    def vectors_of(features: Tensor, frames: Tensor) -> Tensor:
+        if part is not None:
+            features, _ = part(state.recognizer.normalizer(features, frames), frames)
+        return features[..., 0]
+
     batches = np.array_split(clips, -(-len(clips) // VECTOR_BATCH))
-    with torch.no_grad():
-        vectors = [state.recognizer.features(*source.batch(batch))[0][..., 0] for batch in batches]
-        for copy in range(config.augment.copies):
+    rounds = [None, *range(config.augment.copies)]
+    hidden = True if part is None or not progress else None  # None: shown on a terminal only
+    vectors = []
+    with torch.no_grad(), tqdm(total=len(clips) * len(rounds), desc="encode", unit="clip", disable=hidden) as bar:
+        for copy in rounds:
             for batch in batches:
-                indices = torch.from_numpy(batch).to(state.device)
-                waveform, lengths = _transformed(state, *source.batch(batch), indices, copy)
-                vectors.append(_warped_features(state, waveform, lengths, indices, copy)[0][..., 0])
-        return torch.cat(vectors)
+                waveform, lengths = source.batch(batch)
+                if copy is None:
+                    vectors.append(vectors_of(*state.recognizer.features(waveform, lengths)))
+                else:
+                    indices = torch.from_numpy(batch).to(state.device)
+                    waveform, lengths = _transformed(state, waveform, lengths, indices, copy)
+                    vectors.append(vectors_of(*_warped_features(state, waveform, lengths, indices, copy)))
+                bar.update(len(batch))
+    return torch.cat(vectors)
 
 
 class TrainingMethod(Protocol):

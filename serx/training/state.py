@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -166,6 +167,7 @@ class TrainingState:
     Attributes:
         recognizer: the network that is trained, with its features and normalizer.
         member_logits: the backbone's method of that name, compiled if `train.compile` says so.
+        head_logits: the backbone's method of that name, for what its constant part has computed.
         average: the average of the weights, if `train.ema_decay` is not 0.
         ood_detector: fitted on the training clips; None if they have too few speakers.
         progress: epochs and steps done, and the best epoch.
@@ -188,6 +190,7 @@ class TrainingState:
         )
         logits = recognizer.backbone.member_logits
         self.member_logits = torch.compile(logits) if config.train.compile else logits
+        self.head_logits = recognizer.backbone.head_logits
         self.average: AveragedWeights[Recognizer] | None = None
         self.optimizer = make_optimizer(self.recognizer, config.optim)
         self.dtype = autocast_dtype(config.train.precision, device, recognizer.backbone)
@@ -196,6 +199,11 @@ class TrainingState:
         self.progress = Progress()
         self.sources: list[Source] = []
         self.sums = EpochSums(len(labels), device)
+
+    def use_cache(self, folder: Path) -> None:
+        """Keeps in `folder` what a frozen encoder computes from each clip (`Recognizer.use_cache`)."""
+        for recognizer in {self.recognizer, self.evaluated}:
+            recognizer.use_cache(folder)
 
     def start_average(self) -> None:
         """Starts the average of the weights. The normalizer must have been fitted."""

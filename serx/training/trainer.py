@@ -143,7 +143,8 @@ class Trainer:
         if fault := checkpoint.metadata_fault(checkpoint.unsigned_metadata(run_metadata(state, dataset, split))):
             raise DataError(f"a checkpoint cannot hold this run: {fault}; rename it in the data")
         self._hide_bar = None if progress else True  # None: shown on a terminal only
-        self.training = _training_clips(state, dataset, split, source)
+        state.use_cache(dataset.audio_cache.folder.parent / "encoders")
+        self.training = _training_clips(state, dataset, split, source, progress)
         speaker_ids = [dataset.utterances[i].speaker_id for i in split.train]
         self.method: TrainingMethod = (
             ClassicalTraining(state, self.training, source, speaker_ids)
@@ -299,10 +300,13 @@ class Trainer:
             )
 
 
-def _training_clips(state: TrainingState, dataset: Dataset, split: Split, source: BatchSource) -> TrainingClips:
+def _training_clips(
+    state: TrainingState, dataset: Dataset, split: Split, source: BatchSource, progress: bool
+) -> TrainingClips:
     """The training clips of a split with the class weights, logit offsets and constant features of the recipe."""
     train, classes, rows_per_clip = state.config.train, len(dataset.labels), 1 + state.config.augment.copies
-    vectors = constant_vectors(state, source, np.asarray(split.train)) if state.progress.epoch < state.epochs else None
+    unfinished = state.progress.epoch < state.epochs
+    vectors = constant_vectors(state, source, np.asarray(split.train), progress) if unfinished else None
     clips = np.tile(np.asarray(split.train), rows_per_clip)
     targets = dataset.targets[clips]
     corpora = np.unique([dataset.utterances[i].corpus for i in clips], return_inverse=True)[1]

@@ -110,7 +110,7 @@ def test_an_unknown_kind_is_refused_with_line_nearest_kind_and_the_option_that_i
         load_config(path)
     message = str(caught.value)
     assert message.startswith(f"{path}:4: model.kind: unknown model kind 'cnn2'; did you mean cnn")
-    assert "known kinds are classical, cnn1d, cnn2d, mlp" in message and "--import MODULE" in message
+    assert "known kinds are classical, cnn1d, cnn2d, encoder_probe, mlp" in message and "--import MODULE" in message
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ def test_a_kind_of_your_own_may_load_pretrained_weights_and_share_layers(own_kin
             return model
 
         @classmethod
-        def shared_part(cls, config: DoublingConfig, bins: int) -> nn.Module:
-            return Double()
+        def shared_part(cls, config: DoublingConfig, bins: int, pretrained: bool) -> nn.Module | None:
+            return Double() if config.ensemble_size > 1 else None
 
         def forward(self, features: Tensor, frames: Tensor) -> Tensor:
             return features.sum((1, 2))[:, None] * self.scale

@@ -172,7 +172,7 @@ def test_copies_are_training_clips_augmented_as_in_the_first_epochs(augmentation
     split = split_dataset(dataset, config.data, progress=False)
     source = make_batch_source(dataset.audio_cache, torch.device("cpu"))
     state = new_state(config, dataset, split, source, torch.device("cpu"))
-    training = loop._training_clips(state, dataset, split, source)
+    training = loop._training_clips(state, dataset, split, source, progress=False)
     train, n, rate = np.asarray(split.train), len(split.train), config.data.sample_rate
     assert training.clips.tolist() == [*split.train] * 3  # no clip of validation or test, and each equally often
     assert training.targets.tolist() == dataset.targets[training.clips].tolist()

@@ -39,12 +39,14 @@ class Encoder(nn.Module):
         width: D, the channels of a state.
         depth: the number of layers. There are `depth + 1` states: the input of the first layer and each output.
         sample_rate: of the waveform, in Hz.
+        options: how it is used.
         input_masks: masks the input features in training (SpecAugment).
     """
 
     width: int
     depth: int
     sample_rate = 16_000
+    options: EncoderOptions
     input_masks: "InputMasks"
 
     def levels(self) -> list[list[nn.Module]]:

@@ -1,0 +1,195 @@
+"""`EncoderProbe`: a small classifier on the layers of a frozen pretrained encoder.
+
+The mean and the standard deviation of every layer over a clip's frames are one vector (for Whisper base 7 layers of 512
+channels: 7168 numbers). They never change, so they are computed once per clip and kept on disk (`VectorCache`); heads,
+folds, seeds and sweeps then take seconds. With `augment.copies` augmented copies of the training clips are encoded too.
+
+Input: waveforms as features `(B, 1, T)` and their `lengths (B,)`. `FrozenEncoder` is the part that an ensemble shares,
+and `ProbeHead` is what is trained: `(B, F, 1)` -> `(B, C)`.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from serx.dsp.batching import valid_mask
+from serx.errors import ConfigError
+from serx.models.encoders import Architecture, Encoder, EncoderOptions, build_encoder, load_encoder, resolve_encoder
+from serx.models.encoders.architecture import WhisperArchitecture
+from serx.models.layers import VARIANCE_FLOOR, OutputLayer
+from serx.models.registry import BaseModelConfig, register_model
+from serx.models.vector_cache import VectorCache
+
+
+class EncoderProbeConfig(BaseModelConfig):
+    """The encoder, and the head on its layers.
+
+    >>> EncoderProbeConfig(source="openai/whisper-base", hidden=128).kind
+    'encoder_probe'
+    """
+
+    kind: Literal["encoder_probe"] = "encoder_probe"
+    source: str = Field(
+        "openai/whisper-base",
+        min_length=1,
+        description="the encoder: an id on the Hugging Face hub, or a folder with config.json and model.safetensors",
+    )
+    revision: str | None = Field(
+        None,
+        min_length=1,
+        description="a commit, tag or branch on the hub, or sha256:... of a folder's weights; "
+        "training writes the commit here",
+    )
+    architecture: Architecture | None = Field(
+        None, description="what the encoder is built of; training reads it from the source and writes it here"
+    )
+    pad_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=30,
+        description="append silence to shorter clips up to this length, which costs time; null: each clip's own length",
+    )
+    hidden: int = Field(128, ge=0, le=1 << 16, description="units of the hidden layer; 0: a linear classifier")
+    dropout: float = Field(0.5, ge=0, lt=1, description="of the vector, and of the hidden layer")
+
+    def resolved(self) -> "EncoderProbeConfig":
+        found = resolve_encoder(self.source, self.revision)
+        return self.model_copy(update={"revision": found.revision, "architecture": found.architecture})
+
+    def resumed(self, saved: BaseModelConfig) -> "EncoderProbeConfig":
+        if not isinstance(saved, EncoderProbeConfig) or saved.source != self.source:
+            return self
+        revision = saved.revision if self.revision is None else self.revision
+        return self.model_copy(update={"revision": revision, "architecture": saved.architecture})
+
+    @property
+    def vector_size(self) -> int:
+        """F: mean and deviation of the input of the first layer and of each layer's output.
+
+        Raises:
+            ConfigError: the architecture is not known yet; `resolved` reads it.
+        """
+        if self.architecture is None:
+            raise ConfigError("model.architecture is missing; training reads it from model.source")
+        if isinstance(self.architecture, WhisperArchitecture):
+            return 2 * self.architecture.d_model * (self.architecture.encoder_layers + 1)
+        return 2 * self.architecture.hidden_size * (self.architecture.num_hidden_layers + 1)
+
+
+class FrozenEncoder(nn.Module):
+    """Waveforms `(B, 1, T)`, `lengths (B,)` -> vectors `(B, F, 1)` and ones `(B,)`. It has no gradient.
+
+    Attributes:
+        constant: marks a shared part whose result no training step changes.
+        cache: where vectors are kept; None: they are computed every time.
+    """
+
+    constant = True
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder.requires_grad_(False).eval()
+        self.cache: VectorCache | None = None
+
+    def train(self, mode: bool = True) -> "FrozenEncoder":
+        """Stays in evaluation mode, so that it has no dropout."""
+        return super().train(False)
+
+    def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        waveform = features[:, 0]
+        if self.cache is None:
+            vectors = layer_statistics(self.encoder, waveform, frames)
+        else:
+            vectors = self._cached(waveform, frames)
+        return vectors[..., None], torch.ones_like(frames)
+
+    def use_cache(self, folder: Path) -> None:
+        """Keeps vectors in `folder`, in a file that is named by the weights of the encoder."""
+        digest = hashlib.sha256()
+        for name, tensor in self.encoder.state_dict().items():
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(repr(self.encoder.options).encode())
+        self.cache = VectorCache(
+            folder / f"{digest.hexdigest()[:32]}.sqlite", 2 * (self.encoder.depth + 1) * self.encoder.width
+        )
+
+    def _cached(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        assert self.cache is not None
+        clips = [row[:length] for row, length in zip(waveform.cpu().numpy(), lengths.tolist(), strict=True)]
+        vectors = self.cache.get(clips)
+        new = [i for i, vector in enumerate(vectors) if vector is None]
+        # One at a time on a CPU: padding would cost time, and the bits of a vector must not depend on neighbors.
+        size = 1 if waveform.device.type == "cpu" else max(1, len(new))
+        for batch in (new[start : start + size] for start in range(0, len(new), size)):
+            longest = max(len(clips[i]) for i in batch)
+            index = torch.tensor(batch, device=waveform.device)
+            computed = layer_statistics(self.encoder, waveform[index, :longest], lengths[index]).cpu().numpy()
+            self.cache.put([clips[i] for i in batch], computed)
+            for i, vector in zip(batch, computed, strict=True):
+                vectors[i] = vector
+        return torch.from_numpy(np.stack([vector for vector in vectors if vector is not None])).to(waveform.device)
+
+
+@torch.no_grad()
+def layer_statistics(encoder: Encoder, waveform: Tensor, lengths: Tensor) -> Tensor:
+    """Mean and standard deviation of every layer's states over each clip's frames.
+
+    Args:
+        encoder: in evaluation mode.
+        waveform: `(B, T)` in [-1, 1], zero beyond `lengths`.
+        lengths: `(B,)` samples.
+
+    Returns:
+        `(B, (depth + 1) * 2 * D)` float32: the mean `(D,)` and the deviation `(D,)` of the first layer's input, then of
+        each layer's output.
+    """
+    states, frames = encoder(waveform, lengths)
+    mask = valid_mask(frames, states[0].shape[1])[..., None]
+    statistics: list[Tensor] = []
+    for state in map(Tensor.float, states):
+        mean = (state * mask).sum(1) / frames[:, None]
+        variance = ((state - mean[:, None]) * mask).square().sum(1) / frames[:, None]
+        statistics += [mean, (variance + VARIANCE_FLOOR).sqrt()]
+    return torch.cat(statistics, dim=1)
+
+
+@register_model(EncoderProbeConfig)
+class ProbeHead(nn.Module):
+    """Standardization by the training clips, then a linear classifier, or one with a hidden layer."""
+
+    def __init__(self, config: EncoderProbeConfig, bins: int, classes: int) -> None:
+        """`bins` is 1, since waveforms are the features; the vector has `config.vector_size` entries."""
+        super().__init__()
+        size = config.vector_size
+        hidden: list[nn.Module] = []
+        if config.hidden:
+            hidden = [
+                nn.Linear(size, config.hidden),
+                nn.LayerNorm(config.hidden),
+                nn.ReLU(),
+                nn.Dropout(config.dropout),
+            ]
+        self.net = nn.Sequential(
+            nn.BatchNorm1d(size, affine=False),
+            nn.Dropout(config.dropout),
+            *hidden,
+            OutputLayer(config.hidden or size, classes),
+        )
+
+    @classmethod
+    def shared_part(cls, config: EncoderProbeConfig, bins: int, pretrained: bool) -> FrozenEncoder:
+        options = EncoderOptions(pad_seconds=config.pad_seconds)
+        if pretrained:
+            return FrozenEncoder(load_encoder(resolve_encoder(config.source, config.revision), options))
+        if config.architecture is None:
+            raise ConfigError("model.architecture is missing; training reads it from model.source")
+        return FrozenEncoder(build_encoder(config.architecture, options))
+
+    def forward(self, features: Tensor, frames: Tensor) -> Tensor:
+        return self.net(features[..., 0])

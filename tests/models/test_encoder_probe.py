@@ -1,0 +1,116 @@
+"""A probe on a frozen encoder: its vectors, what is trained, what is cached, and its checkpoints."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from serx import Predictor
+from serx.config.loader import load_config
+from serx.errors import ConfigError, SerxError
+from serx.evaluation import evaluate
+from serx.models import build_model
+from serx.models.encoder_probe import EncoderProbeConfig, FrozenEncoder, layer_statistics
+from serx.models.encoders import load_encoder, resolve_encoder
+from serx.training.trainer import fit
+from tests.conftest import batched
+
+KINDS = ("whisper", "wav2vec2", "wavlm")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_vector_is_the_mean_and_deviation_of_each_layer_over_the_frames_of_the_clip(kind, encoder_folder, clips):
+    encoder = load_encoder(resolve_encoder(str(encoder_folder(kind)))).eval()
+    vectors = layer_statistics(encoder, *batched(clips, extra=5000))
+    for vector, clip in zip(vectors, clips, strict=True):
+        with torch.no_grad():
+            states, frames = encoder(*batched([clip]))
+        parts = [(s[0, : frames[0]].mean(0), s[0, : frames[0]].std(0, correction=0)) for s in states]
+        expected = torch.cat([statistic for pair in parts for statistic in pair])
+        torch.testing.assert_close(vector, expected, atol=2e-3, rtol=1e-4)
+
+
+def probe_config(root, folder, *overrides):
+    return load_config(
+        "configs/encoder_probe.yaml",
+        f"data.root={root}",
+        "data.protocol=speakers",
+        "data.test_speakers=['01']",
+        f"model.source={folder}",
+        "model.hidden=8",
+        "train.epochs=2",
+        "train.batch_size=16",
+        *overrides,
+    )
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """The numbers of clips that each call of an encoder has encoded."""
+    counts: list[int] = []
+
+    def counting(encoder, waveform, lengths):
+        counts.append(len(waveform))
+        return layer_statistics(encoder, waveform, lengths)
+
+    monkeypatch.setattr("serx.models.encoder_probe.layer_statistics", counting)
+    return counts
+
+
+def test_each_clip_is_encoded_once_for_all_epochs_seeds_and_evaluations(tiny_root, tmp_path, encoder_folder, encoded):
+    cache = f"data.cache={tmp_path / 'cache'}"
+    config = probe_config(tiny_root, encoder_folder("whisper"), cache, "data.valid_speakers=['02']")
+    run = fit(config, tmp_path / "run", progress=False)
+    assert sum(encoded) == 60  # the training and validation clips of 5 speakers
+    second = fit(config.model_copy(update={"train": config.train.model_copy(update={"seed": 1})}), tmp_path / "b")
+    assert sum(encoded) == 60
+    scores = evaluate(run.checkpoint, progress=False)
+    assert sum(encoded) == 72
+    evaluate(second.checkpoint, progress=False)
+    assert sum(encoded) == 72
+
+    predictor = Predictor.load(run.checkpoint)  # it needs neither cache nor source
+    path = next(Path(tiny_root).glob("Actor_01/*.wav"))
+    row = [Path(name).name for name in scores.predictions.paths].index(path.name)
+    expected = scores.predictions.probabilities[row]
+    np.testing.assert_allclose(list(predictor(path).probabilities.values()), expected, atol=1e-4)
+
+
+def test_only_the_heads_are_trained_and_the_checkpoint_holds_the_encoder_once(tiny_root, tmp_path, encoder_folder):
+    folder = encoder_folder("whisper")
+    run = fit(probe_config(tiny_root, folder), tmp_path / "run", progress=False)
+    recognizer = Predictor.load(run.checkpoint).recognizer
+    part = recognizer.backbone.constant_part
+    assert isinstance(part, FrozenEncoder)
+    published = load_encoder(resolve_encoder(str(folder))).state_dict()
+    assert all((tensor == published[name]).all() for name, tensor in part.encoder.state_dict().items())
+    assert len(recognizer.backbone.members) == 4
+    assert sum("conv1" in name for name in recognizer.state_dict()) == 2  # weight and bias
+
+
+def test_augmented_copies_are_encoded_once_and_trained_on(tiny_root, tmp_path, encoder_folder, encoded):
+    noise = "augment.waveform=[{kind: noise, p: 1.0, snr_db: [5, 20]}]"
+    config = probe_config(tiny_root, encoder_folder("whisper"), noise, "augment.copies=2", "train.epochs=3")
+    fit(config.model_copy(update={"data": config.data.model_copy(update={"cache": str(tmp_path / "cache")})}),
+        tmp_path / "run", progress=False)  # fmt: skip
+    assert sum(encoded) == 3 * 60
+
+
+def test_augmentation_without_copies_is_refused(tiny_root, tmp_path, encoder_folder):
+    with pytest.raises(SerxError, match="augment.copies"):
+        probe_config(tiny_root, encoder_folder("whisper"), "augment.waveform=[{kind: noise, p: 1.0}]")
+
+
+def test_a_run_with_a_filled_cache_gives_the_same_bits(tiny_root, tmp_path, encoder_folder):
+    config = probe_config(tiny_root, encoder_folder("whisper"))
+    whole = fit(config, tmp_path / "whole", progress=False)
+    again = fit(config, tmp_path / "again", progress=False)
+    assert (whole.folder / "metrics.jsonl").read_text().count("\n") == 2
+    first, second = (Predictor.load(run.checkpoint).recognizer.state_dict() for run in (whole, again))
+    assert all((tensor == second[name]).all() for name, tensor in first.items())
+
+
+def test_a_probe_without_an_architecture_says_where_it_comes_from():
+    with pytest.raises(ConfigError, match="training reads it from model.source"):
+        build_model(EncoderProbeConfig(), bins=1, classes=3)
