@@ -7,7 +7,7 @@ import torch
 
 from serx.data.batches import BatchSource
 from serx.data.dataset import Dataset
-from serx.data.utterance import Sex
+from serx.data.utterance import Sex, is_unknown
 from serx.dsp.channel import channel_features
 from serx.ood import BATCH, MIN_SPEAKERS, WITHIN, left_out_distances
 
@@ -77,8 +77,9 @@ class Audit:
                 lines.append(
                     f"{name} has a level of {speaker.level_db:.0f} dB re full scale; speech is usually at -50 to -15 dB"
                 )
+        known = not any(is_unknown(speaker.speaker_id) for speaker in self.speakers)
         for label, corpora in self.counts.items():
-            if sum(speakers for _, speakers in corpora.values()) == 1:
+            if known and sum(speakers for _, speakers in corpora.values()) == 1:
                 lines.append(f"{label} has clips of one speaker only: a speaker-independent test of it is impossible")
         return lines
 

@@ -16,6 +16,15 @@ UNKNOWN_SPEAKER = "unknown"
 _INVISIBLE = "\u034f\u115f\u1160\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10)))
 
 
+def is_unknown(speaker_id: str) -> bool:
+    """Whether a `speaker_id` stands for clips of which nobody knows who speaks.
+
+    >>> is_unknown("own/unknown"), is_unknown("own/ann")
+    (True, False)
+    """
+    return speaker_id.rpartition("/")[2] == UNKNOWN_SPEAKER
+
+
 @dataclass(frozen=True)
 class Utterance:
     """One clip of one speaker.

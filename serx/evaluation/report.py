@@ -144,7 +144,8 @@ def format_report(scores: Mapping[str, Any]) -> str:
 def format_head(scores: Mapping[str, Any]) -> list[str]:
     """Lines with checkpoint, part, clips, speakers, protocol and warnings."""
     source = [str(scores[key]) for key in ("checkpoint", "part") if scores.get(key)]
-    clips = f"{count(scores['n_clips'], 'clip')} of {count(scores['n_speakers'], 'speaker')}"
+    speakers = count(scores["n_speakers"], "speaker") if scores["n_speakers"] else "unknown speakers"
+    clips = f"{count(scores['n_clips'], 'clip')} of {speakers}"
     head = [f"{', '.join(source)}: {clips}" if source else clips, f"protocol: {scores['protocol']}"]
     head += [f"warning: {warning}" for warning in scores.get("warnings") or []]
     return [line for entry in head for line in wrap(entry)]
@@ -168,7 +169,7 @@ def _summary(e: Mapping[str, Any]) -> list[str]:
     over = (
         f"with 95 % intervals over {speakers}"
         if e["n_speakers"] > 1
-        else "without intervals, because there is one speaker"
+        else f"without intervals, because {'there is one speaker' if e['n_speakers'] else 'the speakers are unknown'}"
     )
     lines = ["", f"Scores, {over}"]
     for name, title in SCORES.items():

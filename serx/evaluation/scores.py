@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from serx import metrics
+from serx.data.utterance import is_unknown
 from serx.evaluation.predictions import Predictions
 from serx.metrics.classification import CONFUSION_METRICS
 from serx.metrics.intervals import RESAMPLES, clips_by_name, score_intervals
@@ -37,6 +38,8 @@ def score_predictions(
         }
 
     speakers = clips_by_name(p.speaker_ids)
+    unknown = any(map(is_unknown, p.speaker_ids))  # they may be any number of people: no interval over speakers
+    people = [""] * len(p.speaker_ids) if unknown else p.speaker_ids
     per_speaker = {name: {**summary(clips), "sex": p.sexes[clips[0]]} for name, clips in speakers.items()}
     per_sex = {
         sex: {**summary(clips), "n_speakers": len({p.speaker_ids[clip] for clip in clips})}
@@ -50,8 +53,8 @@ def score_predictions(
         **{name: getattr(scores, name) for name in CONFUSION_METRICS},
         "protocol": protocol,
         "n_clips": len(p.paths),
-        "n_speakers": len(speakers),
-        "intervals": score_intervals(p.targets, p.probabilities, p.speaker_ids, resamples, seed),
+        "n_speakers": 0 if unknown else len(speakers),
+        "intervals": score_intervals(p.targets, p.probabilities, people, resamples, seed),
         "labels": list(p.labels),
         "per_class": {
             label: {name: column[index].item() for name, column in columns.items()}

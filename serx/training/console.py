@@ -9,6 +9,7 @@ from torch.nn import Module
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split
 from serx.terminal import printable_lines
+from serx.data.utterance import is_unknown
 
 if TYPE_CHECKING:
     from serx.training.state import TrainingState
@@ -23,7 +24,7 @@ def echo(text: str) -> None:
 def print_run_header(state: "TrainingState", dataset: Dataset, split: Split, folder: Path) -> None:
     """Prints notes, protocol, clips and speakers of each part, model, device and the run folder."""
     parts = (("train", split.train), ("valid", split.valid), ("test", split.test))
-    sizes = ", ".join(f"{len(clips)} {name} ({len(dataset.speaker_ids(clips))} speakers)" for name, clips in parts)
+    sizes = ", ".join(f"{len(clips)} {name} ({_speakers(dataset.speaker_ids(clips))})" for name, clips in parts)
     for note in [*dataset.notes, *split.notes]:
         echo(f"note: {note}")
     echo(f"protocol: {split.stamp}")
@@ -32,6 +33,10 @@ def print_run_header(state: "TrainingState", dataset: Dataset, split: Split, fol
     precision = str(state.dtype).removeprefix("torch.")
     echo(f"model: {state.config.model.kind}, {_size(state.recognizer)}, on {state.device} in {precision}")
     echo(f"run: {folder}   (curves: tensorboard --logdir {folder})")
+
+
+def _speakers(speaker_ids: list[str]) -> str:
+    return "speakers unknown" if any(map(is_unknown, speaker_ids)) else f"{len(speaker_ids)} speakers"
 
 
 def _size(module: Module) -> str:
