@@ -8,8 +8,8 @@ from torch.nn import Module
 
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split
-from serx.terminal import printable_lines
 from serx.data.utterance import is_unknown
+from serx.terminal import printable_lines
 
 if TYPE_CHECKING:
     from serx.training.state import TrainingState
