@@ -118,7 +118,7 @@ def test_the_exported_file_gives_the_probabilities_of_the_checkpoint(folder, tin
     file = sorted((tiny_root / "Actor_05").iterdir())[0]
     done = run_process("export", "--checkpoint", "run/best.safetensors", file, cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("run/best.onnx: ") and "on 7 clips" in done.stdout
+    assert done.stdout.startswith("run/best.onnx: ") and "on 8 clips" in done.stdout
     waveform, _ = soundfile.read(file, dtype="float32")
     [probabilities] = onnxruntime.InferenceSession(folder / "run/best.onnx").run(None, {"waveform": waveform[None]})
     predicted = run_here("predict", "--checkpoint", "run/best.safetensors", "--json", file, cwd=folder)
@@ -266,14 +266,22 @@ def test_listening_to_a_microphone_ends_with_ctrl_c(folder, recording):
     rest, err = live.communicate()
     watch.cancel()
     assert (live.returncode, rest) == (0, ""), err
-    assert err == "listening; a prediction follows each pause; Ctrl-C stops\n"
+    listening, note = err.splitlines()
+    assert listening == "listening; a prediction follows each pause; Ctrl-C stops"
+    assert note.startswith("note: unlike the recordings it was trained on? unknown: fitted on 2 speakers; 8 are needed")
     assert "".join(lines) == file
 
 
 def test_a_recording_that_is_silent_or_truncated_is_reported(folder, recording):
-    soundfile.write(folder / "still.wav", np.zeros(3 * RATE), RATE)
-    still = run_here("listen", "--checkpoint", "run/best.safetensors", "still.wav", cwd=folder)
-    assert (still.returncode, still.stdout, still.stderr) == (1, "", "still.wav: no speech was found\n")
+    noise = np.random.default_rng(0).standard_normal(3 * RATE)
+    for level, message in ((0, "silent: all samples are equal"), (10**-4.5, "silent: its loudest 25 ms have a level")):
+        soundfile.write(folder / "still.wav", level * noise, RATE, subtype="FLOAT")
+        still = run_here("listen", "--checkpoint", "run/best.safetensors", "--json", "still.wav", cwd=folder)
+        assert (still.returncode, still.stdout) == (1, "") and still.stderr.startswith(f"still.wav: {message}")
+        assert still.stderr.count("\n") == 1
+    soundfile.write(folder / "noise.wav", 0.01 * noise, RATE)
+    spoken = run_here("listen", "--checkpoint", "run/best.safetensors", "--json", "noise.wav", cwd=folder)
+    assert (spoken.returncode, spoken.stdout, spoken.stderr) == (1, "", "noise.wav: no speech was found\n")
     samples, rate = soundfile.read(recording)
     soundfile.write(folder / "whole.wav", samples, rate)
     (folder / "cut.wav").write_bytes((folder / "whole.wav").read_bytes()[: 2 * 6 * rate])
@@ -290,6 +298,43 @@ def test_one_bad_file_is_reported_and_gives_exit_code_1(folder, tiny_root):
     assert done.returncode == 1
     assert "not_audio" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_a_folder_without_audio_is_reported_and_the_other_arguments_are_predicted(folder, tiny_root):
+    (folder / "none").mkdir()
+    good = str(next((tiny_root / "Actor_05").iterdir()))
+    done = run_here("predict", "--checkpoint", "run/best.safetensors", "--json", "none", good, cwd=folder)
+    assert done.returncode == 1
+    first, second = json.loads(done.stdout)
+    assert first["path"] == good and first["error"] is None
+    assert second["path"] == "none" and second["error"] == "no audio files in this folder; name another one"
+    assert done.stderr == "none: no audio files in this folder; name another one\n"
+    alone = run_here("predict", "--checkpoint", "run/best.safetensors", "none", cwd=folder)
+    assert alone.returncode == 6 and "none: no audio files in this folder" in alone.stderr
+
+
+def test_a_recording_longer_than_the_limit_is_predicted_segment_by_segment(folder, recording):
+    speech, rate = soundfile.read(recording)
+    soundfile.write(folder / "long.wav", np.concatenate([speech, 1e-3 * np.resize(speech, 62 * rate)]), rate)
+    table = run_here("predict", "--checkpoint", "run/best.safetensors", "long.wav", cwd=folder)
+    assert table.returncode == 0, table.stderr
+    name, whole, mean, *segments = table.stdout.splitlines()
+    assert name == "long.wav" and mean.startswith("    the mean of ") and len(segments) >= 3
+    heard = run_here("listen", "--checkpoint", "run/best.safetensors", "long.wav", cwd=folder).stdout.splitlines()
+    assert [row.removeprefix("    ") for row in segments] == heard
+    [row] = json.loads(
+        run_here("predict", "--checkpoint", "run/best.safetensors", "--json", "long.wav", cwd=folder).stdout
+    )
+    assert row["path"] == "long.wav" and row["label"] == whole.split()[0] and len(row["segments"]) == len(segments)
+    assert row["segments"][0]["start"] == pytest.approx(float(segments[0].split()[0]), abs=0.06)
+
+
+def test_an_almost_silent_file_is_not_predicted(folder):
+    noise = np.random.default_rng(0).standard_normal(RATE)
+    soundfile.write(folder / "still.wav", 10**-4.5 * noise, RATE, subtype="PCM_24")
+    soundfile.write(folder / "cancel.wav", np.stack([0.1 * noise, 7e-8 - 0.1 * noise], 1), RATE, subtype="FLOAT")
+    done = run_here("predict", "--checkpoint", "run/best.safetensors", "still.wav", "cancel.wav", cwd=folder)
+    assert done.returncode == 1 and done.stdout.count("not used: silent: its loudest 25 ms have a level of -") == 2
 
 
 def test_resuming_a_finished_run_changes_nothing(folder):

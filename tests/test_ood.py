@@ -5,9 +5,10 @@ import pytest
 import torch
 from scipy.signal import butter, sosfilt
 
+from serx.data.audio import AudioConfig, decode
 from serx.dsp.channel import channel_feature_names, channel_features
 from serx.errors import CheckpointError
-from serx.ood import OodDetector
+from serx.ood import RELIABLE_SPEAKERS, OodDetector, unknown_reason
 from tests.conftest import RATE, speechlike
 
 K = len(channel_feature_names(RATE))
@@ -115,6 +116,35 @@ def test_the_limit_is_measured_on_left_out_speakers():
 
 def test_two_speakers_are_too_few_for_a_detector():
     assert OodDetector.fit(statistics_of(*(bursts(n) for n in range(8))), ["a", "b"] * 4) is None
+
+
+def test_what_too_few_speakers_cannot_tell_is_unknown_with_the_number_that_is_needed():
+    for speakers in range(RELIABLE_SPEAKERS):
+        reason = unknown_reason(speakers)
+        assert reason.startswith(f"unknown: fitted on {speakers} speaker") and "; 8 are needed to know" in reason
+    assert "1 speaker;" in unknown_reason(1)
+    assert unknown_reason(RELIABLE_SPEAKERS) is unknown_reason(100) is None
+
+
+@pytest.mark.speech
+def test_a_detector_of_three_speakers_misses_noise_that_one_of_eight_flags(speech_root):
+    statistics: dict[str, np.ndarray] = {}
+    noisy = []
+    for folder in sorted((speech_root / "ravdess16k").iterdir())[:10]:
+        clips = [decode(path, AudioConfig()) for path in sorted(folder.iterdir())[::10]]
+        statistics[folder.name] = statistics_of(*clips)
+        noise = [np.random.default_rng(n).standard_normal(len(clip)) for n, clip in enumerate(clips)]
+        scaled = [0.5 * clip.std() * white for clip, white in zip(clips, noise, strict=True)]  # 6 dB SNR
+        noisy.append(statistics_of(*((clip + white).astype("f4") for clip, white in zip(clips, scaled, strict=True))))
+
+    def flagged(count: int) -> float:
+        names = list(statistics)[:count]
+        speakers = [name for name in names for _ in statistics[name]]
+        detector = OodDetector.fit(np.concatenate([statistics[name] for name in names]), speakers)
+        return (detector.distances(np.concatenate(noisy[8:])) > detector.limit).mean()
+
+    assert flagged(3) < 0.5
+    assert flagged(8) > 0.9
 
 
 def test_a_large_corpus_is_sampled():

@@ -8,9 +8,11 @@ import argparse
 import json
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from serx.cli import common
+from serx.cli.predict import label_and_percents
 from serx.terminal import printable
 
 if TYPE_CHECKING:
@@ -36,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sample-rate", type=int, default=16_000, metavar="HZ", help="of the samples that `-` reads; default: 16000"
     )
     parser.add_argument(
-        "--json", action="store_true", help="print one object a line: start, end (s), label, probabilities, ood"
+        "--json",
+        action="store_true",
+        help="print one object a line: start, end (s), label, confidence, probabilities, ood, error",
     )
     parser.add_argument(
         "audio",
@@ -47,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Prints a line for each utterance; returns 1 where no speech was found."""
-    from serx.data.audio import audio_files
+    """Prints a line for each utterance; returns 1 where no speech was found, or an utterance was not used."""
+    from serx.data.audio import AudioError, audio_files
     from serx.device import choose_device
     from serx.inference.adaptation import adapted
     from serx.inference.predictor import Predictor
@@ -67,19 +71,27 @@ def main(arguments: argparse.Namespace) -> int:
         segments = predictor.stream(pcm_blocks(sys.stdin.buffer, arguments.sample_rate, RATE), RATE)
     else:
         segments = predictor.stream(arguments.audio)
-    count = 0
+    count = failed = 0
     try:
         with adapted(predictor.recognizer, clips) if arguments.adapt_to else nullcontext():
             for segment in segments:
+                if predictor.ood_unknown and not arguments.json and count == 0:
+                    print(f"note: unlike the recordings it was trained on? {predictor.ood_unknown}", file=sys.stderr)
                 print(output_line(segment, arguments.json), flush=True)
                 count += 1
+                failed += segment.prediction.error is not None
     except KeyboardInterrupt:
         if arguments.audio is not None:
             raise
         return 0
+    except AudioError as error:
+        if error.reason != "silent":  # known only at the end: the recording was read, and nothing was in it
+            raise
+        print(printable(error), file=sys.stderr)
+        return 1
     if not count:
         print(f"{printable(arguments.audio)}: no speech was found", file=sys.stderr)
-    return 0 if count and not unused else 1
+    return 0 if count and not failed and not unused else 1
 
 
 def output_line(segment: "PredictedSegment", as_json: bool) -> str:
@@ -87,12 +99,11 @@ def output_line(segment: "PredictedSegment", as_json: bool) -> str:
 
     A second line names what is unusual about an out-of-distribution recording.
     """
-    prediction = segment.prediction
+    prediction = replace(segment.prediction, start=segment.start, end=segment.end)
     if as_json:
-        times = {"start": round(segment.start, 2), "end": round(segment.end, 2)}
-        fields = {"label": prediction.label, "probabilities": prediction.probabilities, "ood": prediction.ood}
-        return json.dumps({**times, **fields})
-    ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-    percents = "  ".join(f"{name} {100 * probability:.0f}%" for name, probability in ranked)
-    warning = f"\n{'':22}unlike the recordings it was trained on: {prediction.ood}" if prediction.ood else ""
-    return f"{segment.start:7.1f} to {segment.end:5.1f} s   {prediction.label:<10} {percents}{warning}"
+        return json.dumps(prediction.as_dict())
+    times = f"{segment.start:7.1f} to {segment.end:5.1f} s   "
+    if prediction.error:
+        return f"{times}not used: {printable(prediction.error)}"
+    warning = f"\n{'':22}unlike the recordings it was trained on: {prediction.ood}" if prediction.is_ood else ""
+    return f"{times}{label_and_percents(prediction)}{warning}"

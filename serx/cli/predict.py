@@ -1,15 +1,19 @@
 """Predict the emotion of audio files.
 
-They may have any sample rate, any number of channels and any format that soundfile reads.
+They may have any sample rate, any number of channels and any format that soundfile reads. A recording that is longer
+than data.max_seconds of the model (60 s) is cut at its pauses: it gets a mean over its segments, and a row for each.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serx.cli import common
+from serx.errors import DataError
 from serx.terminal import printable
 
 if TYPE_CHECKING:
@@ -28,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print a list of objects: path, label, confidence, probabilities, ood, error",
+        help="print a list of objects: path, label, confidence, probabilities, ood, error, and the segments of a long "
+        "recording, which have start and end (s) and no path",
     )
     parser.add_argument("audio", nargs="+", metavar="AUDIO_OR_FOLDER", help="audio files, or folders of them")
 
@@ -40,34 +45,69 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.inference.adaptation import adapted
     from serx.inference.predictor import Predictor
 
-    paths = audio_files(arguments.audio)
+    paths, empty_folders = files_and_empty_folders(arguments.audio)
     device = choose_device(arguments.device, "--device")
     predictor = Predictor.load(arguments.checkpoint, device, arguments.min_confidence)
     clips, unused = predictor.adaptation_clips(audio_files(arguments.adapt_to or []))
     for path, reason in unused.items():
         print(f"{printable(path)}: not used for adaptation: {printable(reason)}", file=sys.stderr)
     with adapted(predictor.recognizer, clips) if arguments.adapt_to else nullcontext():
-        predictions = predictor(paths)
+        predictions = [*predictor(paths), *empty_folders]
     if arguments.json:
         print(json.dumps([prediction.as_dict() for prediction in predictions], indent=2))
     else:
         for prediction in predictions:
             print(table_row(prediction))
-    failed = [p for p in predictions if p.error]
+        if predictor.ood_unknown and not all(prediction.error for prediction in predictions):
+            print(f"note: unlike the recordings it was trained on? {predictor.ood_unknown}", file=sys.stderr)
+    failed = [p for p in predictions if p.error or any(segment.error for segment in p.segments)]
     for prediction in failed if arguments.json else ():
-        print(f"{printable(prediction.path)}: {printable(prediction.error)}", file=sys.stderr)
+        reason = prediction.error or "some of its segments have no prediction"
+        print(f"{printable(prediction.path)}: {printable(reason)}", file=sys.stderr)
     return 1 if failed or unused else 0
 
 
-def table_row(prediction: "Prediction") -> str:
-    """The file, and below it the label and every class from the most probable down.
+def files_and_empty_folders(audio: Sequence[str]) -> tuple[list[Path], list["Prediction"]]:
+    """The audio files that are named or in folders, and a prediction with an error for each folder without any.
 
-    A third line names what is unusual about an out-of-distribution recording.
+    Raises:
+        DataError: there are only such folders.
+    """
+    from serx.data.audio import audio_files
+    from serx.inference.predictor import Prediction
+
+    paths: list[Path] = []
+    empty: list[Prediction] = []
+    for name in audio:
+        try:
+            paths += audio_files([name])
+        except DataError as error:
+            if len(empty) + 1 == len(audio):
+                raise
+            empty.append(Prediction(path=Path(name), error=str(error).removeprefix(f"{Path(name)}: ")))
+    return paths, empty
+
+
+def table_row(prediction: "Prediction") -> str:
+    """The file, and below it the label and every class from the most probable down, then a row for each segment.
+
+    Another line names what is unusual about an out-of-distribution recording.
     """
     path = printable(prediction.path)
     if prediction.error:
         return f"{path}\n    not used: {printable(prediction.error)}"
+    lines = [path, f"    {label_and_percents(prediction)}"]
+    if prediction.is_ood:
+        lines.append(f"    unlike the recordings it was trained on: {prediction.ood}")
+    if prediction.segments:
+        lines.append(f"    the mean of {len(prediction.segments)} segments:")
+    for segment in prediction.segments:
+        row = f"not used: {printable(segment.error)}" if segment.error else label_and_percents(segment)
+        lines.append(f"    {segment.start:7.1f} to {segment.end:5.1f} s   {row}")
+    return "\n".join(lines)
+
+
+def label_and_percents(prediction: "Prediction") -> str:
+    """The label, then the probability of every class from the most probable down."""
     ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-    percents = "  ".join(f"{label} {100 * probability:.0f}%" for label, probability in ranked)
-    warning = f"\n    unlike the recordings it was trained on: {prediction.ood}" if prediction.ood else ""
-    return f"{path}\n    {prediction.label:<10} {percents}{warning}"
+    return f"{prediction.label:<10} " + "  ".join(f"{label} {100 * probability:.0f}%" for label, probability in ranked)

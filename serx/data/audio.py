@@ -34,7 +34,10 @@ MAX_RATE, MIN_RATE = 384_000, 4_000
 MAX_CHANNELS = 32
 MAX_LEVEL = 1e4  # a float file may exceed full scale (1); beyond this level it is not audio
 MAX_RECORDING_SECONDS = 3600.0  # of one background noise or impulse response
-FRAME_SECONDS, STEP_SECONDS = 0.025, 0.010  # of the silence trimmer
+FRAME_SECONDS, STEP_SECONDS = 0.025, 0.010  # of the silence trimmer; the first also of `loudest_level_db`
+# dB re full scale. A clip whose loudest 25 ms stay below is `silent`: the last two or three of 16 bits, not speech. The
+# quietest clip of RAVDESS, TESS, EMOVO, nEMO and ASED has -54.7.
+SILENT_DB = -80.0
 _BLOCK = 1 << 16  # frames read at a time
 
 
@@ -62,12 +65,12 @@ class AudioError(DataError):
     """A file that cannot be used.
 
     Attributes:
-        reason: empty, not_audio, truncated, too_short, too_long, silent, nonfinite, absurd_level, bad_rate,
+        reason: empty, not_audio, truncated, too_short, too_long, silent, no_speech, nonfinite, absurd_level, bad_rate,
             too_many_channels, decode_error or unreadable.
         detail: what exactly, and how to fix it where that is known.
 
-    >>> print(AudioError("a.wav", "silent", "every sample is zero"))
-    a.wav: silent: every sample is zero
+    >>> print(AudioError("a.wav", "empty", "0 bytes"))
+    a.wav: empty: 0 bytes
     """
 
     def __init__(self, path: StrPath, reason: str, detail: str) -> None:
@@ -88,7 +91,7 @@ def read_audio(path: StrPath, sample_rate: int = 16_000, **settings: Any) -> np.
 
     >>> import tempfile, soundfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     soundfile.write(f"{folder}/a.wav", np.full((8000, 2), 0.5), 8000)
+    ...     soundfile.write(f"{folder}/a.wav", np.random.default_rng(0).normal(0, 0.1, (8000, 2)), 8000)
     ...     waveform = read_audio(f"{folder}/a.wav", sample_rate=16_000)
     >>> waveform.shape, waveform.dtype
     ((16000,), dtype('float32'))
@@ -96,18 +99,25 @@ def read_audio(path: StrPath, sample_rate: int = 16_000, **settings: Any) -> np.
     return decode(path, AudioConfig(sample_rate=sample_rate, **settings))
 
 
-def decode(path: StrPath, config: AudioConfig) -> np.ndarray:
+def decode(path: StrPath, config: AudioConfig, silent_db: float = SILENT_DB) -> np.ndarray:
     """Decodes `path` to `(T,)` float32 at `config.sample_rate`.
+
+    Args:
+        path: of the file.
+        config: how it becomes a waveform.
+        silent_db: a clip whose loudest 25 ms have a lower level is silent, in dB re full scale.
 
     Raises:
         AudioError: the file cannot be used; what is returned is finite, not silent and not too short.
     """
     path = Path(path)
     mono, rate = _decode_mono(path, config.max_seconds)
-    return clip_from_mono(mono, rate, config, path)
+    return clip_from_mono(mono, rate, config, path, silent_db)
 
 
-def clip_from_mono(mono: np.ndarray, rate: int, config: AudioConfig, source: StrPath) -> np.ndarray:
+def clip_from_mono(
+    mono: np.ndarray, rate: int, config: AudioConfig, source: StrPath, silent_db: float = SILENT_DB
+) -> np.ndarray:
     """What `decode` does after decoding: checks `mono (T,)` float32 and returns its clip at `config.sample_rate`.
 
     Raises:
@@ -128,7 +138,36 @@ def clip_from_mono(mono: np.ndarray, rate: int, config: AudioConfig, source: Str
     if len(mono) < max(1, config.min_seconds * config.sample_rate):
         seconds = len(mono) / config.sample_rate
         raise AudioError(source, "too_short", f"{seconds:.3f} s, data.min_seconds is {config.min_seconds}")
+    check_level(loudest_level_db(mono, config.sample_rate), source, silent_db)  # what the model gets: after resampling
     return mono
+
+
+def loudest_level_db(waveform: np.ndarray, sample_rate: int) -> float:
+    """The level of the loudest 25 ms of `waveform (T,)`: the root mean square around their mean, in dB re full scale.
+
+    A constant offset has no level. Where all samples are equal, or there are none, it is minus infinity.
+
+    >>> loudest_level_db(np.array([0.1, -0.1] * 8000), 16_000)
+    -20.0
+    """
+    size = min(len(waveform), max(2, round(FRAME_SECONDS * sample_rate)))
+    if size == 0:
+        return -math.inf
+    frames = waveform[: len(waveform) // size * size].reshape(-1, size)
+    power = max(float(part.var(axis=1, dtype=np.float64).max()) for part in (frames, waveform[None, -size:]))
+    return round(10 * math.log10(power), 6) if power > 0 else -math.inf
+
+
+def check_level(level_db: float, source: StrPath, silent_db: float = SILENT_DB) -> None:
+    """Raises the `AudioError` of a silent clip if `level_db`, of `loudest_level_db`, is below `silent_db`."""
+    if level_db >= silent_db:
+        return
+    level = "all samples are equal"
+    if level_db > -math.inf:
+        level = (
+            f"its loudest 25 ms have a level of {level_db:.0f} dB re full scale, speech has more than {silent_db:.0f}"
+        )
+    raise AudioError(source, "silent", f"{level}; was the microphone muted, or do two channels cancel out?")
 
 
 def prepare_clip(waveform: np.ndarray, rate: int, config: AudioConfig) -> np.ndarray:
@@ -215,18 +254,28 @@ def audio_files(paths: Sequence[StrPath]) -> list[Path]:
     Hidden files are skipped. Audio that libsndfile cannot read is listed, so that decoding reports it.
 
     Raises:
-        DataError: a folder holds no audio file.
+        DataError: a folder holds no audio file, or cannot be read.
     """
     files: list[Path] = []
     for path in map(Path, paths):
         if not path.is_dir():
             files.append(path)
             continue
-        in_folder = sorted(p for p in path.rglob("*") if is_audio(p) and not p.name.startswith("."))
+        in_folder = sorted(p for p in _files_below(path) if is_audio(p) and not p.name.startswith("."))
         if not in_folder:
             raise DataError(f"{path}: no audio files in this folder; name another one")
         files += in_folder
     return files
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """All files in and below a folder. Raises `DataError` where a folder cannot be read, which `rglob` would skip."""
+
+    def fail(error: OSError) -> None:
+        raise DataError(f"{error.filename}: this folder cannot be read: {error.strerror}") from error
+
+    for parent, _, names in os.walk(folder, onerror=fail):
+        yield from (Path(parent, name) for name in names)
 
 
 def read_folder(folder: StrPath, sample_rate: int) -> list[np.ndarray]:
@@ -240,7 +289,7 @@ def read_folder(folder: StrPath, sample_rate: int) -> list[np.ndarray]:
     if not root.is_dir():
         raise DataError(f"{folder}: no such folder; set the transform's folder to one with audio files")
     config = AudioConfig(sample_rate=sample_rate, min_seconds=0.0, max_seconds=MAX_RECORDING_SECONDS)
-    return [decode(path, config) for path in audio_files([root])]
+    return [decode(path, config, silent_db=-math.inf) for path in audio_files([root])]  # quiet rooms are recorded too
 
 
 def _decode_mono(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:

@@ -89,7 +89,7 @@ def open_audio_cache(
 
     >>> import tempfile, soundfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     soundfile.write(f"{folder}/a.wav", np.full(1600, 0.5), 16_000)
+    ...     soundfile.write(f"{folder}/a.wav", np.sin(np.arange(1600)), 16_000)
     ...     audio_cache = open_audio_cache([f"{folder}/a.wav", f"{folder}/b.wav"], AudioConfig(), folder)
     ...     audio_cache.rows, audio_cache.lengths.tolist()
     ((0, -1), [1600])

@@ -110,7 +110,7 @@ def load_dataset(config: DataConfig, labels: tuple[str, ...] | None = None, prog
     >>> import tempfile, soundfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for code in ("03", "05"):
-    ...         soundfile.write(f"{folder}/03-01-{code}-01-01-01-07.wav", np.full(8000, 0.1), 16_000)
+    ...         soundfile.write(f"{folder}/03-01-{code}-01-01-01-07.wav", np.sin(np.arange(8000)), 16_000)
     ...     dataset = load_dataset(DataConfig(root=folder, cache=f"{folder}/cache"), progress=False)
     ...     dataset.labels, dataset.targets.tolist(), dataset.audio_cache.lengths.tolist()
     (('happy', 'angry'), [0, 1], [8000, 8000])

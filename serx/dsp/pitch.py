@@ -78,7 +78,7 @@ def _differences(frames: Tensor, longest: int) -> tuple[Tensor, Tensor]:
     energy_change = F.pad(running_sum(squares[..., width:] - squares[..., :longest]), (1, 0))  # e(tau) - e(0)
     difference = (2 * (energy - correlation) + energy_change).clamp(min=0)
     mean = running_sum(difference) / torch.arange(longest + 1, device=frames.device).clamp(min=1)
-    floor = QUIET * energy + 1e-20
+    floor = (QUIET * energy).clamp(min=1e-20)  # not a sum: torch exports one with 1e-20 without the addition
     depth = (difference + floor) / (mean + floor)
     return difference, depth
 

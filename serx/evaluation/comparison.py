@@ -5,6 +5,7 @@ The clips of one speaker are not independent, so speakers are the units. The int
 (Wilcoxon 1945) weighs how much, the sign test how many.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 
 from serx.errors import DataError
 from serx.evaluation.pooling import (
+    RESULT,
     FoldResult,
     pooled_protocol,
     read_cross_validation,
@@ -26,9 +28,14 @@ from serx.evaluation.scores import to_json
 from serx.evaluation.stamps import is_adapted
 from serx.evaluation.tables import markdown, percent, table, wrap
 from serx.metrics.classification import CONFUSION_METRICS
-from serx.metrics.intervals import RESAMPLES, bootstrap_interval
+from serx.metrics.intervals import RESAMPLES, bootstrap_interval, few_speakers_warning
+from serx.training.resume import flat
 
 COMPARED = {"uar": "UAR", "accuracy": "accuracy"}
+# Settings that say where a run takes place, or that a cross-validation replaces in each of its runs.
+NOT_COMPARED = {
+    "data.cache", "data.placement", "data.fold", "train.device", "train.threads", "train.output", "train.seed",
+}  # fmt: skip
 COMPARISON = "comparison.json"
 COLUMNS = ("run", "UAR of each fold", "UAR", "accuracy", "male - female", "UAR - first row")
 
@@ -99,10 +106,45 @@ def compare_cross_validations(a: Path, b: Path, out: Path | None = None) -> str:
     common = {r.fold for r in results_a} & {r.fold for r in results_b}
     if common:  # without a common fold, `compare` names what differs
         results_a, results_b = ([r for r in results if r.fold in common] for results in (results_a, results_b))
-    result = compare(results_a, results_b)
+    result = {**compare(results_a, results_b), "settings": differing_settings(a, b)}
     if out:
         write_files(out, {COMPARISON: to_json(result)})
     return format_comparison(result, (str(a), str(b)))
+
+
+def differing_settings(a: Path, b: Path) -> dict[str, list[Any]] | None:
+    """The settings that differ between two cross-validations: dotted key -> the values of A and of B.
+
+    A key that only one of two models has gets None for the other. None if a folder does not record its settings.
+    """
+    configs = [json.loads((folder / RESULT).read_text()).get("config") for folder in (a, b)]
+    if None in configs:
+        return None
+    flat_a, flat_b = map(flat, configs)
+    keys = sorted((flat_a.keys() | flat_b.keys()) - NOT_COMPARED)
+    return {key: [flat_a.get(key), flat_b.get(key)] for key in keys if flat_a.get(key) != flat_b.get(key)}
+
+
+def _settings_lines(settings: Mapping[str, Sequence[Any]] | None) -> list[str]:
+    """What differs between A and B; of two kinds of model only what both have, since the rest follows from the kind."""
+    if settings is None:
+        return ["settings that differ: unknown, because one of the two does not record its settings"]
+    if not settings:
+        return ["settings that differ: none"]
+    other_model = "model.kind" in settings
+    left_out = [key for key, values in settings.items() if other_model and key.startswith("model.") and None in values]
+    lines = ["settings that differ (A -> B):"]
+    for key, (value_a, value_b) in settings.items():
+        if key not in left_out:
+            lines += wrap(f"  {key}: {_shown(value_a)} -> {_shown(value_b)}")
+    if left_out:
+        lines += wrap(f"  and {len(left_out)} settings that only one of the two models has")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    """A value as YAML writes it."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def format_comparison(result: Mapping[str, Any], names: tuple[str, str]) -> str:
@@ -114,6 +156,8 @@ def format_comparison(result: Mapping[str, Any], names: tuple[str, str]) -> str:
         lines += wrap(
             f"DIFFERENT PROTOCOLS: only {adapted} is adapted to each speaker, which is part of the difference"
         )
+    if "settings" in result:
+        lines += _settings_lines(result["settings"])
     for name, title in COMPARED.items():
         r = result[name]
         interval = f"{100 * r['interval'][0]:+.1f} to {100 * r['interval'][1]:+.1f}" if r["interval"] else "no interval"
@@ -125,6 +169,8 @@ def format_comparison(result: Mapping[str, Any], names: tuple[str, str]) -> str:
             f"    better for {r['better']}, worse for {r['worse']} speakers; "
             f"Wilcoxon p {_p_value(r['wilcoxon_p'])}, sign test p {_p_value(r['sign_p'])}"
         )
+    if warning := few_speakers_warning(result["n_speakers"]):
+        lines += wrap(f"  {warning}")
     ranked = sorted(result["per_speaker"].items(), key=lambda item: (item[1]["uar"], item[0]))
     rows = [[name, *(percent(s[key]) for key in ("uar_a", "uar_b")), f"{100 * s['uar']:+.1f}"] for name, s in ranked]
     return "\n".join(lines + table("By speaker, UAR in %", ["", "A", "B", "A - B"], rows)) + "\n"
@@ -141,12 +187,26 @@ def comparison_table(folders: Sequence[Path]) -> str:
     """
     runs = [read_cross_validation(folder) for folder in folders]
     protocol = pooled_protocol(runs[0])
-    rows = [_row(folder, results, runs[0], protocol) for folder, results in zip(folders, runs, strict=True)]
-    return f"{protocol}:\n\n{markdown(COLUMNS, rows)}"
+    summaries = [summarize_folds(results) for results in runs]
+    rows = [
+        _row(folder, results, summary, runs[0], protocol)
+        for folder, results, summary in zip(folders, runs, summaries, strict=True)
+    ]
+    notes = []
+    if any(len(summary["seeds"]) > 1 for summary in summaries):
+        notes.append("The UAR of a fold is the mean over the seeds of its row.")
+    if warning := few_speakers_warning(min(summary["n_speakers"] for summary in summaries)):
+        notes.append(warning)
+    return f"{protocol}:\n\n{markdown(COLUMNS, rows)}" + (f"\n{' '.join(notes)}\n" if notes else "")
 
 
-def _row(folder: Path, results: Sequence[FoldResult], first: Sequence[FoldResult], protocol: str) -> list[str]:
-    summary = summarize_folds(results)
+def _row(
+    folder: Path,
+    results: Sequence[FoldResult],
+    summary: Mapping[str, Any],
+    first: Sequence[FoldResult],
+    protocol: str,
+) -> list[str]:
     own = summary["protocol"]
     if results is first:
         difference = "-"

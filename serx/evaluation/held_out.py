@@ -80,6 +80,7 @@ def evaluate(
     unscaled = apply_temperature(predictions.probabilities, 1 / temperature)
     details = {
         "ood_fraction": held.ood_fraction(source),
+        "ood_unknown": predictor.ood_unknown,
         "checkpoint": str(checkpoint),
         "part": part,
         "root": str(root or predictor.config.data.root),

@@ -25,6 +25,7 @@ from serx.metrics.intervals import RESAMPLES, bootstrap_interval, clips_by_name
 
 RESULT, PREDICTIONS = "cross_validation.json", "predictions.csv"
 COLUMNS = ("seed", "fold")
+FOLDS_IN_A_LINE = 8  # of the table of all runs
 # Entries of the JSON about folds that are not pooled, and their names in the report.
 NOT_POOLED = {"skipped": "skipped", "failed": "failed", "missing": "missing", "incomplete_seeds": "not pooled"}
 
@@ -66,7 +67,8 @@ def summarize_folds(results: Sequence[FoldResult], resamples: int = RESAMPLES) -
 
     `accuracy`, `uar`, `macro_f1` and `weighted_f1` are means over seeds of pooled scores; `intervals` are over
     speakers. `seeds` holds the scores of each seed, `folds` those of each fold, `per_fold` their means over seeds in
-    the order of the folds, `fold_mean` and `fold_std` (n - 1) the mean and standard deviation of those.
+    the order of the folds, `fold_mean` and `fold_std` (n - 1) the mean and standard deviation of those. `run_std`
+    (n - 1) is the standard deviation of all runs, every fold under every seed.
 
     Raises:
         DataError: no fold, folds with different labels, a clip that two folds of one seed tested, or seeds that tested
@@ -113,6 +115,10 @@ def summarize_folds(results: Sequence[FoldResult], resamples: int = RESAMPLES) -
         "fold_mean": {name: float(np.mean(values)) for name, values in per_fold.items()},
         "fold_std": {
             name: float(np.std(values, ddof=1)) if len(values) > 1 else None for name, values in per_fold.items()
+        },
+        "run_std": {
+            name: float(np.std([f[name] for f in folds], ddof=1)) if len(folds) > 1 else None
+            for name in CONFUSION_METRICS
         },
     }
 
@@ -189,10 +195,9 @@ def format_cross_validation(summary: Mapping[str, Any]) -> str:
     rows = [[f"fold {f['fold']}{_corpora(f)}", f["seed"], *_row(f), len(f["speakers"])] for f in summary["folds"]]
     lines = format_head(summary)
     lines += table("By fold, %", ["", "seed", "UAR", "accuracy", "macro F1", "clips", "speakers"], rows)
-    if len(summary["per_fold"]["fold"]) > 1:
-        mean, std = summary["fold_mean"], summary["fold_std"]
-        uar, accuracy, f1 = (f"{100 * mean[n]:.1f} +- {100 * std[n]:.1f}" for n in ("uar", "accuracy", "macro_f1"))
-        lines += wrap(f"  mean and standard deviation of the folds: UAR {uar}, accuracy {accuracy}, macro F1 {f1}")
+    if several:
+        lines += _seeds_by_folds(summary)
+    lines += _deviations(summary)
     if several:
         rows = [[f"seed {s['seed']}", *_row(s)] for s in summary["seeds"]]
         lines += table("By seed, folds pooled, %", ["", "UAR", "accuracy", "macro F1", "clips"], rows)
@@ -204,6 +209,42 @@ def format_cross_validation(summary: Mapping[str, Any]) -> str:
     seeds = "; scores are means over seeds, tables count a clip once for each seed" if several else ""
     lines += ["", f"All folds pooled{seeds}"]
     return "\n".join([*lines, *format_tables(summary)]) + "\n"
+
+
+def _seeds_by_folds(summary: Mapping[str, Any]) -> list[str]:
+    """The UAR of every run: a row for each seed, a column for each fold, as many as fit a line, and both means."""
+    numbers, seeds = summary["per_fold"]["fold"], [s["seed"] for s in summary["seeds"]]
+    uar = {(f["seed"], f["fold"]): f["uar"] for f in summary["folds"]}
+    lines: list[str] = []
+    for start in range(0, len(numbers), FOLDS_IN_A_LINE):
+        shown = numbers[start : start + FOLDS_IN_A_LINE]
+        rows = [[f"seed {seed}", *(percent(uar[seed, n]) for n in shown)] for seed in seeds]
+        rows.append(["mean", *(percent(np.mean([uar[seed, n] for seed in seeds])) for n in shown)])
+        if len(shown) == len(numbers):
+            for row, own in zip(rows, [*([s] for s in seeds), seeds], strict=True):
+                row.append(percent(np.mean([uar[seed, n] for seed in own for n in numbers])))
+        header = ["", *(f"fold {n}" for n in shown), *(["mean"] if len(shown) == len(numbers) else [])]
+        lines += table("UAR of every run, %", header, rows)
+    return lines
+
+
+def _deviations(summary: Mapping[str, Any]) -> list[str]:
+    """Mean and standard deviation of the folds; with several seeds also that of all runs, which is larger."""
+    folds, seeds, runs = len(summary["per_fold"]["fold"]), len(summary["seeds"]), len(summary["folds"])
+
+    def scores(deviation: str) -> str:
+        mean, std = summary["fold_mean"], summary[deviation]
+        names = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1"}
+        return ", ".join(f"{title} {100 * mean[n]:.1f} +- {100 * std[n]:.1f}" for n, title in names.items())
+
+    lines: list[str] = []
+    if folds > 1:
+        each = f", each the mean of {seeds} seeds" if seeds > 1 else ""
+        lines += wrap(f"  mean and standard deviation of the {folds} folds{each}: {scores('fold_std')}")
+    if seeds > 1:
+        every = f"of all {runs} runs, {folds} {'fold' if folds == 1 else 'folds'} x {seeds} seeds"
+        lines += wrap(f"  mean and standard deviation {every}: {scores('run_std')}")
+    return lines
 
 
 def _corpora(fold: Mapping[str, Any]) -> str:

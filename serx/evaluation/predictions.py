@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from serx.errors import DataError
+from serx.metrics.calibration import is_distribution
 
 COLUMNS = ["path", "speaker", "sex", "intensity", "target", "prediction", "confidence"]
 
@@ -55,8 +56,7 @@ class Predictions:
             raise DataError(f"targets {self.targets.min()} to {self.targets.max()} do not fit {classes} labels")
         if len(set(zip(self.speaker_ids, self.sexes, strict=True))) != len(set(self.speaker_ids)):
             raise DataError("a speaker has two sexes: give every clip of one speaker the same `sex` in the manifest")
-        sums = self.probabilities.sum(1, dtype=float)
-        bad = np.flatnonzero(~((np.abs(sums - 1) < 1e-3) & (self.probabilities >= 0).all(1)))
+        bad = np.flatnonzero(~is_distribution(self.probabilities))
         if bad.size:
             raise DataError(f"{bad.size} of {n} clips have no probabilities that sum to 1, first {self.paths[bad[0]]}")
 

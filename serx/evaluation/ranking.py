@@ -13,7 +13,7 @@ from serx.evaluation.comparison import compare
 from serx.evaluation.pooling import FoldResult, summarize_folds
 from serx.evaluation.scores import plain
 from serx.evaluation.tables import markdown, percent, table, wrap
-from serx.metrics.intervals import RESAMPLES
+from serx.metrics.intervals import RESAMPLES, few_speakers_warning
 from serx.plots.style import shorten
 
 
@@ -35,14 +35,19 @@ def rank(tried: Sequence[SettingResult], protocol: str, resamples: int = RESAMPL
         resamples: number of resamples of the speakers.
 
     Returns:
-        `protocol`, and `settings`, each with `name`, `overrides`, `uar`, its 95 % `interval` over speakers, `accuracy`,
-        `nll` in nats, `folds` (the UAR of each group), and `difference` and `difference_interval`: the UAR minus that
-        of the recipe. They are None for the recipe itself, without the recipe, or with other clips than the recipe has.
+        `protocol`, `n_speakers`, `n_seeds`, and `settings`, each with `name`, `overrides`, `uar`, its 95 % `interval`
+        over speakers, `accuracy`, `nll` in nats, `folds` (the UAR of each group), and `difference` and
+        `difference_interval`: the UAR minus that of the recipe. They are None for the recipe itself, without the
+        recipe, or with other clips than the recipe has.
     """
     recipe = next((setting for setting in tried if not setting.overrides), None)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    speakers: list[int] = []
+    seeds: list[int] = []
     for setting in tried:
         summary = summarize_folds(setting.results, resamples)
+        speakers.append(summary["n_speakers"])
+        seeds.append(len(summary["seeds"]))
         difference, bounds = None, None
         if recipe is not None and setting is not recipe:
             try:
@@ -63,7 +68,8 @@ def rank(tried: Sequence[SettingResult], protocol: str, resamples: int = RESAMPL
                 "difference_interval": bounds,
             }
         )
-    return plain({"protocol": protocol, "settings": sorted(rows, key=lambda row: -row["uar"])})
+    ranked = sorted(rows, key=lambda row: -row["uar"])
+    return plain({"protocol": protocol, "n_speakers": min(speakers), "n_seeds": min(seeds), "settings": ranked})
 
 
 def format_ranking(ranking: Mapping[str, Any]) -> str:
@@ -80,7 +86,8 @@ def format_ranking(ranking: Mapping[str, Any]) -> str:
     title = "Settings, best first: validation UAR in %, with 95 % intervals over speakers"
     header = ["", "UAR", "95 %", "by group", "NLL", "gain", "95 %"]
     protocol = wrap(f"protocol: {ranking['protocol']}")
-    return "\n".join([*protocol, *table(title, header, rows), "", *wrap(conclusion(ranking))]) + "\n"
+    ends = [line for sentence in _sentences(ranking) for line in wrap(sentence)]
+    return "\n".join([*protocol, *table(title, header, rows), "", *ends]) + "\n"
 
 
 def markdown_ranking(ranking: Mapping[str, Any]) -> str:
@@ -97,7 +104,17 @@ def markdown_ranking(ranking: Mapping[str, Any]) -> str:
         ]
         for row in ranking["settings"]
     ]  # fmt: skip
-    return f"{ranking['protocol']}:\n\n{markdown(header, rows)}"
+    return f"{ranking['protocol']}:\n\n{markdown(header, rows)}\n{' '.join(_sentences(ranking))}\n"
+
+
+def _sentences(ranking: Mapping[str, Any]) -> list[str]:
+    """The conclusion, what the columns are means over, and whether the intervals can be trusted."""
+    sentences = [conclusion(ranking)]
+    if ranking["n_seeds"] > 1:
+        sentences.append(f"UARs, also those by group, are means over {ranking['n_seeds']} seeds.")
+    if warning := few_speakers_warning(ranking["n_speakers"]):
+        sentences.append(warning)
+    return sentences
 
 
 def conclusion(ranking: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from serx.evaluation.scores import plain, score_predictions, to_json, worst_firs
 from serx.evaluation.tables import WIDTH, count, percent, table, wrap
 from serx.files import free_space, write_atomically
 from serx.metrics import calibration_counts
-from serx.metrics.intervals import FEW_SPEAKERS
+from serx.metrics.intervals import few_speakers_warning
 from serx.terminal import printable
 
 SCORES = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1", "weighted_f1": "weighted F1"}
@@ -176,8 +176,9 @@ def _summary(e: Mapping[str, Any]) -> list[str]:
         bounds = e["intervals"][name]
         interval = f"  ({100 * bounds[0]:.1f} to {100 * bounds[1]:.1f})" if bounds else ""
         lines += [f"  {title:<12}{percent(e[name])} %{interval}"]
-    if 1 < e["n_speakers"] < FEW_SPEAKERS:
-        lines += [f"  With {speakers} the intervals are narrower than they should be (serx/metrics/intervals.py)."]
+    lines += wrap(f"  {_classes_that_count(e)}")
+    if warning := few_speakers_warning(e["n_speakers"]):
+        lines += [f"  {warning}"]
     if plain_scores := e.get("without_adaptation"):
         uar, accuracy = (percent(plain_scores[name]).strip() for name in ("uar", "accuracy"))
         lines += wrap(f"  without speaker adaptation: UAR {uar} %, accuracy {accuracy} %")
@@ -190,7 +191,19 @@ def _summary(e: Mapping[str, Any]) -> list[str]:
         lines += [f"  {scaling}: NLL {nll:.3f} nats, ECE {ece:.1f} %"]
     if e.get("ood_fraction") is not None:
         lines += [f"  clips flagged as out-of-distribution: {percent(e['ood_fraction']).strip()} %"]
+    if e.get("ood_unknown"):
+        lines += wrap(f"  whether other clips are out-of-distribution is {e['ood_unknown']}")
     return lines
+
+
+def _classes_that_count(e: Mapping[str, Any]) -> str:
+    """Which classes UAR and macro F1 are means over."""
+    absent = [label for label, row in e["per_class"].items() if not row["support"]]
+    present = len(e["per_class"]) - len(absent)
+    if not absent:
+        return f"UAR and macro F1 are means over all {present} emotions."
+    emotions = "emotion that has" if present == 1 else "emotions that have"
+    return f"UAR and macro F1 are means over the {present} {emotions} clips, without {', '.join(absent)}."
 
 
 def _classes(e: Mapping[str, Any]) -> list[str]:
@@ -219,12 +232,13 @@ def _confusion(e: Mapping[str, Any]) -> list[str]:
 
 def _selective(e: Mapping[str, Any]) -> list[str]:
     rows = [
-        [f"{row['confidence']:.1f}", percent(row["coverage"]), percent(row["accuracy"])]
+        [
+            f"{row['confidence']:.1f}",
+            percent(row["coverage"]),
+            "-" if row["accuracy"] is None else percent(row["accuracy"]),
+        ]
         for row in e["selective"]
-        if row["accuracy"] is not None
     ]
-    if not rows:
-        return []
     title = "Selective prediction: clips kept and accuracy at each --min-confidence, %"
     return table(title, ["", "kept", "accuracy"], rows)
 

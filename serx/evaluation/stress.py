@@ -33,8 +33,8 @@ from serx.evaluation.predictions import Predictions
 from serx.evaluation.report import format_head, write_files
 from serx.evaluation.scores import to_json
 from serx.evaluation.stamps import adapted_stamp
-from serx.evaluation.tables import percent, table
-from serx.metrics.intervals import bootstrap_interval, clips_by_name
+from serx.evaluation.tables import percent, table, wrap
+from serx.metrics.intervals import bootstrap_interval, clips_by_name, few_speakers_warning
 
 SEED = 0  # of noises and rooms, the same for every checkpoint
 CLEAN = "as recorded"
@@ -86,7 +86,8 @@ def stress_test(held: HeldOut, noise: str | None = None, progress: bool = True) 
         `checkpoint`, `part`, `protocol`, `n_clips`, `n_speakers`, `chance` (the UAR of guessing), and `conditions`,
         each with its `condition` and `strength`, `uar` and `accuracy`, the `change` of the UAR from the clips as
         recorded with its 95 % `interval` over speakers (None for a single speaker), and `ood_fraction`, the share of
-        clips that are flagged as out-of-distribution (None without a detector).
+        clips that are flagged as out-of-distribution (None without a detector); `ood_unknown`, why other clips may be
+        so too, or None.
 
     Raises:
         DataError: the folder `noise` holds no usable recording.
@@ -126,6 +127,7 @@ def stress_test(held: HeldOut, noise: str | None = None, progress: bool = True) 
         "n_clips": len(held.clips),
         "n_speakers": len(counts[0]),
         "chance": 1 / len(np.unique(held.dataset.targets[held.clips])),
+        "ood_unknown": held.predictor.ood_unknown,
         "conditions": rows,
     }
 
@@ -164,7 +166,14 @@ def format_stress_test(result: Mapping[str, Any]) -> str:
         flagged = "" if row["ood_fraction"] is None else f"{100 * row['ood_fraction']:.0f}"
         rows.append([row["condition"], row["strength"], percent(row["uar"]), change, interval, flagged])
     header = ["condition", "strength", "UAR, %", "change", "95 % over speakers", "flagged OOD, %"]
-    return "\n".join([*format_head(result), *table("One disturbance at a time", header, rows)]) + "\n"
+    lines = [*format_head(result), *table("One disturbance at a time", header, rows)]
+    if warning := few_speakers_warning(result["n_speakers"]):
+        lines += ["", *wrap(warning)]
+    if result["n_speakers"] == 1:
+        lines += ["", "With 1 speaker there are no intervals."]
+    if result.get("ood_unknown"):
+        lines += ["", *wrap(f"Whether clips that are not flagged are out-of-distribution is {result['ood_unknown']}.")]
+    return "\n".join(lines) + "\n"
 
 
 def _at_snr(name: str, snr_db: int, transform: Transform | RecordingTransform) -> Condition:

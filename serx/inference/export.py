@@ -1,8 +1,9 @@
 """Export a checkpoint to one ONNX file, waveform -> probabilities, for programs without PyTorch.
 
 The graph holds everything that `Predictor` does after decoding: the window of the clip, trimming of its ends, features,
-normalizer, networks, temperature. A file is written only after a comparison: ONNX Runtime must give the probabilities
-of the checkpoint.
+normalizer, networks, temperature. It also refuses what `Predictor` refuses: a graph cannot raise an error, so that all
+probabilities of a clip that is too short, too long, silent, not finite or far too loud are NaN. A file is written only
+after a comparison: ONNX Runtime must give the probabilities of the checkpoint.
 """
 
 import json
@@ -23,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import serx
-from serx.data.audio import FRAME_SECONDS, STEP_SECONDS, AudioConfig, cut_window, prepare_clip
+from serx.data.audio import FRAME_SECONDS, MAX_LEVEL, SILENT_DB, STEP_SECONDS, AudioConfig, cut_window, prepare_clip
 from serx.dsp.batching import valid_mask
 from serx.errors import ConfigError, DiskError
 from serx.files import free_space, write_atomically
@@ -57,7 +58,8 @@ class ExportResult:
 def export_onnx(predictor: Predictor, path: Path, clips: Sequence[np.ndarray] = ()) -> ExportResult:
     """Writes `predictor` as ONNX and compares the file with it, on synthetic clips and on `clips`.
 
-    The file's input is `waveform (1, T)` float32 at the sample rate of its metadata, its output `probabilities (1, C)`.
+    The file's input is `waveform (1, T)` float32 at the sample rate of its metadata, its output `probabilities (1, C)`;
+    they are NaN for a clip that cannot be used, such as one with fewer than `min_samples` of the metadata.
     Within `predictor.adapted_to(...)` the file holds the adapted model.
 
     Args:
@@ -96,8 +98,10 @@ def export_onnx(predictor: Predictor, path: Path, clips: Sequence[np.ndarray] = 
 class WaveformClassifier(nn.Module):
     """`waveform (1, T)` as recorded -> `probabilities (1, C)`: the graph that is exported.
 
+    All probabilities are NaN for a clip that cannot be used: too short, too long, silent, not finite, far too loud.
+
     Attributes:
-        min_samples, max_samples: the bounds of T.
+        min_samples, max_samples: the bounds of T for a clip that can be used; T may be anything.
     """
 
     def __init__(self, recognizer: Recognizer, audio: AudioConfig) -> None:
@@ -109,14 +113,31 @@ class WaveformClassifier(nn.Module):
         self.min_samples, self.max_samples = self.start + round(min_seconds * rate), round(audio.max_seconds * rate)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        audio, waveform = self.audio, waveform[:, self.start :]
-        lengths = torch.full_like(waveform[:, 0], waveform.shape[1], dtype=torch.int64)
+        audio = self.audio
+        samples = torch.full_like(waveform[:, 0], waveform.shape[1], dtype=torch.int64)
+        # Zeros behind the clip change no result; without them the shortest clips would have too few frames for a layer.
+        waveform = F.pad(waveform, (0, self.min_samples))[:, self.start :]
+        lengths = (samples - self.start).clamp(min=self.min_samples - self.start)
         if audio.duration_seconds is not None:
             lengths = lengths.clamp(max=round(audio.duration_seconds * audio.sample_rate))
         if audio.trim_db is not None:
             waveform, lengths = trimmed(waveform, lengths, audio.sample_rate, audio.trim_db, audio.trim_keep_seconds)
         waveform = waveform * valid_mask(lengths, waveform.shape[1])
-        return (self.recognizer(waveform, lengths) / self.recognizer.temperature).softmax(-1)
+        probabilities = (self.recognizer(waveform, lengths) / self.recognizer.temperature).softmax(-1)
+        usable = (samples >= self.min_samples) & (samples <= self.max_samples) & self._is_audible(waveform, lengths)
+        return torch.where(usable[:, None], probabilities, torch.nan)
+
+    def _is_audible(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """`(B,)` whether a clip of `waveform (B, T)`, `lengths (B,)` is neither silent nor too loud; False for NaN."""
+        size = round(FRAME_SECONDS * self.audio.sample_rate)
+        mask = valid_mask(lengths, waveform.shape[1])
+        centered = (
+            waveform - waveform.sum(1, keepdim=True) / lengths[:, None]
+        ) * mask  # float32 squares of an offset round
+        power = F.avg_pool1d(centered.square(), size, size) - F.avg_pool1d(centered, size, size).square()
+        whole = torch.arange(1, power.shape[1] + 1, device=power.device) * size <= lengths[:, None]
+        loudest = torch.where(whole, power, 0.0).amax(1)
+        return (loudest >= 10 ** (SILENT_DB / 10)) & (waveform.abs().amax(1) <= MAX_LEVEL)
 
 
 def trimmed(
@@ -185,7 +206,7 @@ def with_onnx_grus(model: nn.Module) -> nn.Module:
 
 def _onnx_program(classifier: WaveformClassifier, path: Path) -> Any:
     """torch's ONNX program of the module."""
-    samples = torch.export.Dim("samples", min=classifier.min_samples, max=classifier.max_samples)
+    samples = torch.export.Dim("samples", min=2, max=classifier.max_samples)
     example = torch.from_numpy(_noise((classifier.min_samples + classifier.max_samples) // 7))[None]
     with torch.no_grad():
         classifier(example)  # makes cached constants now: made during export they would be the exporter's fake tensors
@@ -256,13 +277,16 @@ def _differences(predictor: Predictor, content: bytes, clips: Sequence[np.ndarra
 def _synthetic_clips(classifier: WaveformClassifier) -> list[np.ndarray]:
     rate = classifier.audio.sample_rate
     counts = [classifier.min_samples, *(classifier.start + round(seconds * rate) for seconds in TEST_SECONDS)]
-    return [_noise(n) for n in counts if classifier.min_samples <= n <= classifier.max_samples]
+    clips = [_noise(n) for n in counts if classifier.min_samples <= n <= classifier.max_samples]
+    with_gap = _noise(min(classifier.start + rate, classifier.max_samples))
+    with_gap[len(with_gap) // 2 : len(with_gap) * 3 // 5] = 0  # digital silence, whose features divide by small numbers
+    return [*clips, with_gap]
 
 
 def _noise(samples: int) -> np.ndarray:
-    """`(samples,)` float32 noise that swells and fades; its ends are quiet enough to be trimmed."""
+    """`(samples,)` float32 noise that swells and fades; its ends are quiet enough to be trimmed, but not silent."""
     random = np.random.default_rng(derive(0, "export", samples))
-    swell = np.sin(np.pi * np.arange(samples) / samples) ** 8 * (1.2 + np.sin(np.arange(samples) / 900))
+    swell = np.sin(np.pi * np.arange(samples) / samples) ** 8 * (1.2 + np.sin(np.arange(samples) / 900)) + 1e-3
     return (0.2 * random.standard_normal(samples) * swell).astype(np.float32)
 
 

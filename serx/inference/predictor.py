@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
@@ -21,8 +21,10 @@ from serx.data.audio import (
     StrPath,
     audio_duration,
     audio_files,
+    check_level,
     clip_from_mono,
     decode,
+    loudest_level_db,
     prepare_clip,
     read_blocks,
 )
@@ -32,11 +34,14 @@ from serx.errors import CheckpointError, ConfigError
 from serx.inference.adaptation import adapted
 from serx.inference.segmentation import MAX_SECONDS, RATE, Segment, speech_segments
 from serx.inference.streaming import resampled_blocks
-from serx.ood import OodDetector
+from serx.ood import UNKNOWN, OodDetector, unknown_reason
 from serx.recognizer import Recognizer
 
 BATCH = 16  # clips; more of them leave a CPU's cache
 ARRAY = "array"  # stands for a path in messages about samples
+NO_SPEECH = "no_speech: no speech was found"
+NOT_FINITE = "nonfinite: the model's probabilities are not numbers; use another checkpoint"
+LEVEL_SAMPLES = RATE // 10  # of a recording that arrives in blocks, the level is measured in at least so many
 
 Samples = np.ndarray | Tensor
 # NumPy's kind and size in bytes -> the value of silence, and full scale
@@ -51,9 +56,12 @@ class Prediction:
         label: the most probable emotion; "unsure" below the predictor's `min_confidence`; None with an `error`.
         confidence: the probability of the most probable emotion; None with an `error`.
         probabilities: of every emotion, in the order of the model's labels; empty with an `error`.
-        ood: how the recording differs from those of training; None if it does not, or without a detector.
+        ood: how the recording differs from those of training; `unknown: ` and the reason if too few training speakers
+            can tell; None if it does not differ, or without a detector.
         path: the file; None for samples.
         error: why the file could not be used.
+        start, end: of a segment, in seconds from the start of the recording; None for a whole clip.
+        segments: the predictions of the segments of a recording that is longer than `data.max_seconds`.
 
     >>> prediction = Prediction("angry", 0.75, {"angry": 0.75, "happy": 0.25})
     >>> prediction.label, prediction.error
@@ -66,6 +74,9 @@ class Prediction:
     ood: str | None = None
     path: Path | None = None
     error: str | None = None
+    start: float | None = None
+    end: float | None = None
+    segments: tuple["Prediction", ...] = ()
 
     @classmethod
     def from_probabilities(
@@ -80,14 +91,27 @@ class Prediction:
         confidence = probabilities[label]
         return cls(label if confidence >= min_confidence else UNSURE, confidence, dict(probabilities), ood)
 
-    def as_dict(self) -> dict[str, Any]:
-        """All fields as JSON can hold them: the path is text.
+    @property
+    def is_ood(self) -> bool | None:
+        """Whether the recording is out of distribution; None if that is unknown.
 
-        >>> list(Prediction(path=Path("a.wav"), error="silent: every sample is zero").as_dict().items())[:2]
+        >>> Prediction(ood="unknown: fitted on 3 speakers").is_ood is None
+        True
+        """
+        unknown = self.error is not None or (self.ood or "").startswith(UNKNOWN)
+        return None if unknown else self.ood is not None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as JSON can hold them: the path is text, and segments are objects with `start` and `end`.
+
+        >>> list(Prediction(path=Path("a.wav"), error="empty: 0 bytes").as_dict().items())[:2]
         [('path', 'a.wav'), ('label', None)]
         """
+        result = {name: getattr(self, name) for name in ("label", "confidence", "probabilities", "ood", "error")}
+        if self.start is not None and self.end is not None:
+            return {"start": round(self.start, 2), "end": round(self.end, 2), **result}
         path = None if self.path is None else str(self.path)
-        return {"path": path, **{name: value for name, value in vars(self).items() if name != "path"}}
+        return {"path": path, **result, "segments": [segment.as_dict() for segment in self.segments]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +137,7 @@ class Predictor:
         config: the configuration that it was trained with.
         metadata: what the checkpoint says about its training: protocol, speakers, environment, progress.
         ood_detector: marks recordings that differ from the training data; None if the checkpoint has none.
+        ood_unknown: why a recording that is not marked may differ all the same: too few training speakers; or None.
         device: where predictions are computed.
         min_confidence: below this probability a prediction is labeled "unsure".
         path: the checkpoint, for messages; None for a recognizer that was not loaded.
@@ -145,6 +170,8 @@ class Predictor:
         self.recognizer = recognizer.to(self.device).eval()
         self.config, self.metadata, self.ood_detector = config, dict(metadata or {}), ood_detector
         self.min_confidence, self.path = min_confidence, path
+        speakers = self.metadata.get("speakers")
+        self.ood_unknown = None if speakers is None else unknown_reason(len(speakers["train"]))
 
     @classmethod
     def load(cls, path: StrPath, device: torch.device | str = "auto", min_confidence: float = 0.0) -> "Predictor":
@@ -196,6 +223,9 @@ class Predictor:
     ) -> Prediction | list[Prediction]:
         """Predicts one file, the samples of one clip, or a list of files.
 
+        A recording that is longer than `data.max_seconds` is cut at its pauses as in `stream`. Its probabilities are
+        the mean over its `segments`, weighted by their duration.
+
         Args:
             audio: a path; or samples, `(T,)`, `(channels, T)` or `(T, channels)`, where the longer axis is time, as
                 floats with full scale 1 or as int16, int32 or uint8; or a list of paths.
@@ -206,18 +236,19 @@ class Predictor:
             an `error`, and the others are predicted.
 
         Raises:
-            AudioError: the single file or the samples cannot be used: damaged, empty, silent, NaN, too short or long.
+            AudioError: the single file or the samples cannot be used: damaged, empty, silent, NaN, too short, or long
+                and without speech.
             ConfigError: `sample_rate` was given with a path, or `audio` is something else.
         """
         if isinstance(audio, np.ndarray | Tensor):
-            return self.predict_clips([self._clip_from_samples(audio, sample_rate)])[0]
+            return _or_raise(self._predict_samples(audio, sample_rate), ARRAY)
         is_single = isinstance(audio, str | os.PathLike)
         paths = _as_paths([audio] if is_single else audio)
         if sample_rate is not None:
             raise ConfigError("sample_rate: a file has its own sample rate; give one with samples only")
         if is_single:
-            [prediction] = self.predict_clips([decode(paths[0], self.config.data)])
-            return replace(prediction, path=paths[0])
+            [prediction] = self._predict_files(paths)
+            return _or_raise(prediction, paths[0])
         return self._predict_files(paths)
 
     def stream(
@@ -225,13 +256,16 @@ class Predictor:
     ) -> Iterator[PredictedSegment]:
         """Cuts running speech at its pauses and yields each segment with its prediction as soon as it has ended.
 
+        A segment that is almost silent has a prediction with an `error`.
+
         Args:
             audio: a file of any length; or samples as above; or an iterable of consecutive mono blocks `(t,)` float32,
                 such as `microphone_blocks(None, 16_000)`.
             sample_rate: of samples or blocks, in Hz; a file has its own.
 
         Raises:
-            AudioError: the audio cannot be used. A fault in the middle of it is raised after the segments before it.
+            AudioError: the audio cannot be used. A fault in the middle of it is raised after the segments before it,
+                and at its end that all of it was silent.
             ConfigError: `sample_rate` was given with a path.
         """
         return self._predict_segments(speech_segments(self._blocks(audio, sample_rate)))
@@ -276,7 +310,10 @@ class Predictor:
         return [torch.from_numpy(clip).to(self.device) for clip in clips], skipped
 
     def predict_clips(self, clips: Sequence[np.ndarray]) -> list[Prediction]:
-        """Predicts clips `(T,)` as `decode` and `prepare_clip` return them, in one batch."""
+        """Predicts clips `(T,)` as `decode` and `prepare_clip` return them, in one batch.
+
+        A clip whose probabilities are not finite gets a prediction with an `error`.
+        """
         if not clips:
             return []
         waveform, lengths = _padded(clips)
@@ -285,7 +322,11 @@ class Predictor:
         detector = self.ood_detector
         ood = detector.explain(waveform, lengths, self.config.data.sample_rate) if detector else [None] * len(clips)
         return [
-            Prediction.from_probabilities(dict(zip(self.labels, row, strict=True)), self.min_confidence, explanation)
+            Prediction.from_probabilities(
+                dict(zip(self.labels, row, strict=True)), self.min_confidence, explanation or self.ood_unknown
+            )
+            if np.isfinite(row).all()
+            else Prediction(error=NOT_FINITE)
             for row, explanation in zip(rows, ood, strict=True)
         ]
 
@@ -302,43 +343,94 @@ class Predictor:
             results = [self._decode(path) for path in batch]
             predicted = iter(self.predict_clips([clip for clip in results if isinstance(clip, np.ndarray)]))
             predictions += [
-                Prediction(path=path, error=result) if isinstance(result, str) else replace(next(predicted), path=path)
+                replace(result if isinstance(result, Prediction) else next(predicted), path=path)
                 for path, result in zip(batch, results, strict=True)
             ]
         return predictions
 
-    def _decode(self, path: Path) -> np.ndarray | str:
-        """The clip of a file, or why it cannot be used."""
+    def _decode(self, path: Path) -> np.ndarray | Prediction:
+        """The clip of a file; or the prediction of a long recording; or why there is none."""
         try:
             return decode(path, self.config.data)
         except AudioError as error:
-            return f"{error.reason}: {error.detail}"
+            if error.reason != "too_long":
+                return Prediction(error=f"{error.reason}: {error.detail}")
+        try:
+            return self._pooled(self.stream(path))
+        except AudioError as error:
+            return Prediction(error=f"{error.reason}: {error.detail}")
 
-    def _clip_from_samples(self, samples: Samples, sample_rate: int | None) -> np.ndarray:
-        """`(U,)` float32 at the model's rate: what `decode` would return for a file with these samples."""
+    def _predict_samples(self, samples: Samples, sample_rate: int | None) -> Prediction:
         rate, mono, audio = _checked_rate(sample_rate), mono_samples(samples), self.config.data
         if len(mono) > audio.max_seconds * rate:
-            detail = f"{len(mono) / rate:.1f} s, data.max_seconds is {audio.max_seconds:g}; use stream() for any length"
-            raise AudioError(ARRAY, "too_long", detail)
-        return clip_from_mono(mono, rate, audio, ARRAY)
+            return self._pooled(self.stream(mono, rate))
+        return self.predict_clips([clip_from_mono(mono, rate, audio, ARRAY)])[0]
+
+    def _pooled(self, segments: Iterable[PredictedSegment]) -> Prediction:
+        """The prediction of a recording from those of its segments; their waveforms are not kept."""
+        found = tuple(replace(segment.prediction, start=segment.start, end=segment.end) for segment in segments)
+        usable = [segment for segment in found if segment.error is None]
+        if not usable:
+            return Prediction(error=next((segment.error for segment in found), NO_SPEECH))
+        seconds = np.array([(segment.end or 0.0) - (segment.start or 0.0) for segment in usable])
+        rows = np.array([[*segment.probabilities.values()] for segment in usable])
+        pooled = dict(zip(self.labels, (seconds @ rows / seconds.sum()).tolist(), strict=True))
+        unusual = [segment.ood for segment in usable if segment.is_ood]
+        ood = f"{len(unusual)} of {len(usable)} segments; the first: {unusual[0]}" if unusual else self.ood_unknown
+        return replace(Prediction.from_probabilities(pooled, self.min_confidence, ood), segments=found)
 
     def _blocks(self, audio: StrPath | Samples | Iterable[np.ndarray], sample_rate: int | None) -> Iterator[np.ndarray]:
         """Consecutive mono blocks `(t,)` float32 at `RATE`."""
         if isinstance(audio, str | os.PathLike):
             if sample_rate is not None:
                 raise ConfigError("sample_rate: a file has its own sample rate; give one with samples only")
-            return read_blocks(audio, RATE)
+            return _not_silent(read_blocks(audio, RATE), audio)
         blocks = [audio] if isinstance(audio, Samples) else (block for block in audio if len(block))
-        return resampled_blocks(map(mono_samples, blocks), _checked_rate(sample_rate), RATE)
+        return _not_silent(resampled_blocks(map(mono_samples, blocks), _checked_rate(sample_rate), RATE), ARRAY)
 
     def _predict_segments(self, segments: Iterable[Segment]) -> Iterator[PredictedSegment]:
         for segment in segments:
-            clip = prepare_clip(segment.waveform, RATE, self.config.data)
-            yield PredictedSegment(segment.start, segment.waveform, self.predict_clips([clip])[0])
+            try:
+                prediction = self.predict_clips([self._clip_of_segment(segment)])[0]
+            except AudioError as error:
+                prediction = Prediction(error=f"{error.reason}: {error.detail}")
+            yield PredictedSegment(segment.start, segment.waveform, prediction)
 
     def _segment_clips(self, path: Path) -> list[np.ndarray]:
-        segments = speech_segments(read_blocks(path, RATE))
-        return [prepare_clip(segment.waveform, RATE, self.config.data) for segment in segments]
+        clips = []
+        for segment in speech_segments(self._blocks(path, None)):
+            with suppress(AudioError):  # a silent segment teaches nothing about a speaker
+                clips.append(self._clip_of_segment(segment))
+        return clips
+
+    def _clip_of_segment(self, segment: Segment) -> np.ndarray:
+        """`(U,)` float32 at the model's rate. Raises `AudioError` if it is almost silent."""
+        clip = prepare_clip(segment.waveform, RATE, self.config.data)
+        check_level(loudest_level_db(clip, self.config.data.sample_rate), "segment")
+        return clip
+
+
+def _or_raise(prediction: Prediction, source: StrPath) -> Prediction:
+    """The prediction of a single clip; raises its `error`."""
+    if prediction.error is not None:
+        reason, _, detail = prediction.error.partition(": ")
+        raise AudioError(source, reason, detail)
+    return prediction
+
+
+def _not_silent(blocks: Iterable[np.ndarray], source: StrPath) -> Iterator[np.ndarray]:
+    """Passes on the blocks `(t,)`, at `RATE`, of a recording. Raises `AudioError` at the end if all of it is silent."""
+    loudest_db, kept, samples = -np.inf, np.zeros(0, np.float32), 0
+    for block in blocks:
+        samples += len(block)
+        kept = np.concatenate([kept, block])
+        if len(kept) >= LEVEL_SAMPLES:
+            loudest_db, kept = max(loudest_db, loudest_level_db(kept, RATE)), kept[len(kept) :]
+        yield block
+    if len(kept):
+        loudest_db = max(loudest_db, loudest_level_db(kept, RATE))
+    if samples:
+        check_level(loudest_db, source)
 
 
 def mono_samples(samples: Samples) -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from serx.errors import DataError
 from serx.metrics.classification import ratio, to_indices
 
 CALIBRATION_BINS = 15
@@ -32,6 +33,9 @@ def nll(targets: ArrayLike, probabilities: ArrayLike, labels: Sequence[Any] | No
         targets: (n,) class indices, or labels if `labels` is given.
         probabilities: (n, C), rows sum to 1.
         labels: the C labels in the order of the columns.
+
+    Raises:
+        DataError: no clip, shapes or targets that do not fit, or rows that are not probabilities, such as NaN.
 
     >>> round(nll(["happy", "sad"], [[0.8, 0.2], [0.4, 0.6]], labels=["happy", "sad"]), 4)
     0.367
@@ -173,9 +177,9 @@ def fit_temperature(targets: ArrayLike, probabilities: ArrayLike, labels: Sequen
     >>> round(temperature, 3), apply_temperature(overconfident, temperature)[0].round(3)
     (4.183, array([0.75, 0.25]))
     """
-    truth, likely = _arrays(targets, probabilities, labels)
-    if not len(truth) or not np.isfinite(likely).all():
+    if not np.size(targets) or not np.isfinite(probabilities).all():
         return 1.0
+    truth, likely = _arrays(targets, probabilities, labels)
     logits = np.log(np.maximum(np.asarray(likely, float), _TINY))
     chosen = logits[np.arange(len(truth)), truth]
     low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
@@ -198,9 +202,32 @@ def apply_temperature(probabilities: ArrayLike, temperature: float) -> np.ndarra
 def _arrays(
     targets: ArrayLike, probabilities: ArrayLike, labels: Sequence[Any] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Class indices (n,) and probabilities (n, C), of their own dtype."""
+    """Class indices (n,) and probabilities (n, C), of their own dtype.
+
+    Raises:
+        DataError: no clip, shapes or targets that do not fit, or rows that are not probabilities.
+    """
     likely = np.asarray(probabilities)
-    return (np.asarray(targets, np.int64) if labels is None else to_indices(targets, labels)), likely
+    if likely.ndim != 2 or len(likely) != np.size(targets) or not len(likely):
+        shapes = f"targets {np.shape(targets)}, probabilities {likely.shape}"
+        raise DataError(f"give one row of probabilities for each target, and at least one: {shapes}")
+    if labels is not None and len(labels) != likely.shape[1]:
+        raise DataError(f"{likely.shape[1]} columns of probabilities do not fit {len(labels)} labels {labels}")
+    bad = np.flatnonzero(~is_distribution(likely))
+    if bad.size:
+        raise DataError(
+            f"{bad.size} of {len(likely)} rows are not probabilities, such as row {bad[0]}: {likely[bad[0]]}"
+        )
+    return to_indices(targets, likely.shape[1] if labels is None else labels), likely
+
+
+def is_distribution(probabilities: np.ndarray) -> np.ndarray:
+    """Whether each row of `probabilities (n, C)` is finite, not negative and adds up to 1 within 0.001: (n,) bool.
+
+    >>> is_distribution(np.array([[0.4, 0.6], [0.4, 0.4], [1.5, -0.5], [np.nan, 1.0]])).tolist()
+    [True, False, False, False]
+    """
+    return (np.abs(probabilities.sum(1, dtype=float) - 1) < 1e-3) & (probabilities >= 0).all(1)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -1,5 +1,9 @@
 """Scores of predicted classes: unweighted average recall (UAR), accuracy, F1 and the confusion matrix.
 
+UAR and macro F1 are means over the same classes: those that occur in the targets. A class without a clip has no recall,
+and an F1 of 0 for it would lower only one of the two scores. In scikit-learn: `recall_score` and `f1_score` with
+`average="macro"` and `labels=np.unique(targets)`.
+
 Each score has two forms and one implementation. `uar(targets, predictions)` takes labels or class indices, as audmetric
 and scikit-learn do. `uar_from_confusion(confusion)` takes counts `(..., C, C)` and is vectorized over the leading axes:
 a bootstrap scores its 2,000 resamples in one call.
@@ -58,14 +62,26 @@ def to_indices(values: ArrayLike, labels: Sequence[Any] | int, name: str = "targ
     """
     given = np.asarray(values)
     if isinstance(labels, int):
-        if given.size and (given.min() < 0 or given.max() >= labels):
+        if given.size and not np.issubdtype(given.dtype, np.number):
+            raise DataError(f"{name} are no class indices, such as {given.flat[0]!r}; give the labels as well")
+        if given.size and not (given.min() >= 0 and given.max() < labels):  # true for NaN
             raise DataError(f"{name} range from {given.min()} to {given.max()} but there are {labels} classes")
+        if not (given == np.round(given)).all():
+            raise DataError(f"{name} hold {given[given != np.round(given)][0]}, which is no class index")
         return given.astype(np.int64)
     index = {label: i for i, label in enumerate(labels)}
     if unknown := {value for value in given.tolist() if value not in index}:
         known = ", ".join(map(str, labels))
         raise DataError(f"{name} hold {min(unknown, key=str)!r}, which is not among the labels {known}")
     return np.array([index[value] for value in given.tolist()], np.int64)
+
+
+def _counts(targets: ArrayLike, predictions: ArrayLike, labels: Labels) -> np.ndarray:
+    """The confusion matrix; raises `DataError` if it holds no clip, because a score of nothing is no number."""
+    counts = confusion_matrix(targets, predictions, labels)
+    if not counts.any():
+        raise DataError("there is no clip, so there is no score; give at least one target and its prediction")
+    return counts
 
 
 def uar(targets: ArrayLike, predictions: ArrayLike, labels: Labels = None) -> float:
@@ -82,7 +98,7 @@ def uar(targets: ArrayLike, predictions: ArrayLike, labels: Labels = None) -> fl
     >>> uar(["sad", "sad", "sad", "happy"], ["sad", "sad", "happy", "happy"])
     0.8333333333333333
     """
-    return float(uar_from_confusion(confusion_matrix(targets, predictions, labels)))
+    return float(uar_from_confusion(_counts(targets, predictions, labels)))
 
 
 def accuracy(targets: ArrayLike, predictions: ArrayLike, labels: Labels = None) -> float:
@@ -91,16 +107,19 @@ def accuracy(targets: ArrayLike, predictions: ArrayLike, labels: Labels = None) 
     >>> accuracy(["sad", "sad", "sad", "happy"], ["sad", "sad", "happy", "happy"])
     0.75
     """
-    return float(accuracy_from_confusion(confusion_matrix(targets, predictions, labels)))
+    return float(accuracy_from_confusion(_counts(targets, predictions, labels)))
 
 
 def macro_f1(targets: ArrayLike, predictions: ArrayLike, labels: Labels = None) -> float:
-    """Mean F1 of all classes; a class that neither occurs nor is predicted counts as 0.
+    """Mean F1 of the classes that occur in the targets, the classes of `uar`.
+
+    scikit-learn's `f1_score(average="macro")` also counts classes that are only predicted, with an F1 of 0. With
+    `labels=np.unique(targets)` it gives the same score.
 
     >>> round(macro_f1(["sad", "sad", "sad", "happy"], ["sad", "sad", "happy", "happy"]), 4)
     0.7333
     """
-    return float(macro_f1_from_confusion(confusion_matrix(targets, predictions, labels)))
+    return float(macro_f1_from_confusion(_counts(targets, predictions, labels)))
 
 
 def weighted_f1(targets: ArrayLike, predictions: ArrayLike, labels: Labels = None) -> float:
@@ -109,7 +128,7 @@ def weighted_f1(targets: ArrayLike, predictions: ArrayLike, labels: Labels = Non
     >>> round(weighted_f1(["sad", "sad", "sad", "happy"], ["sad", "sad", "happy", "happy"]), 4)
     0.7667
     """
-    return float(weighted_f1_from_confusion(confusion_matrix(targets, predictions, labels)))
+    return float(weighted_f1_from_confusion(_counts(targets, predictions, labels)))
 
 
 def recall_per_class(targets: ArrayLike, predictions: ArrayLike, labels: Labels = None) -> np.ndarray:
@@ -118,7 +137,7 @@ def recall_per_class(targets: ArrayLike, predictions: ArrayLike, labels: Labels 
     >>> recall_per_class([0, 0, 1, 1], [0, 1, 1, 1], labels=2)
     array([0.5, 1. ])
     """
-    return recall_from_confusion(confusion_matrix(targets, predictions, labels))
+    return recall_from_confusion(_counts(targets, predictions, labels))
 
 
 def precision_per_class(targets: ArrayLike, predictions: ArrayLike, labels: Labels = None) -> np.ndarray:
@@ -127,7 +146,7 @@ def precision_per_class(targets: ArrayLike, predictions: ArrayLike, labels: Labe
     >>> precision_per_class([0, 0, 1, 1], [0, 0, 0, 0], labels=2)
     array([0.5, 0. ])
     """
-    return precision_from_confusion(confusion_matrix(targets, predictions, labels))
+    return precision_from_confusion(_counts(targets, predictions, labels))
 
 
 def f1_per_class(targets: ArrayLike, predictions: ArrayLike, labels: Labels = None) -> np.ndarray:
@@ -136,7 +155,7 @@ def f1_per_class(targets: ArrayLike, predictions: ArrayLike, labels: Labels = No
     >>> f1_per_class([0, 0, 1, 1], [0, 1, 1, 1], labels=2).round(3)
     array([0.667, 0.8  ])
     """
-    return f1_from_confusion(confusion_matrix(targets, predictions, labels))
+    return f1_from_confusion(_counts(targets, predictions, labels))
 
 
 @dataclass(frozen=True)
@@ -170,7 +189,8 @@ def score(targets: ArrayLike, outputs: ArrayLike, labels: Sequence[Any]) -> Scor
         labels: the C labels.
 
     Raises:
-        DataError: no clip, unequal lengths, or an index or a number of columns that does not fit `labels`.
+        DataError: no clip, unequal lengths, outputs that are NaN or infinite, or an index or a number of columns that
+            does not fit `labels`.
 
     >>> scores = score([0, 0, 1], [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]], ("happy", "sad"))
     >>> scores.uar, scores.recall
@@ -180,6 +200,9 @@ def score(targets: ArrayLike, outputs: ArrayLike, labels: Sequence[Any]) -> Scor
     if guess.ndim == 2:
         if guess.shape[1] != len(labels):
             raise DataError(f"{guess.shape[1]} columns of probabilities do not fit {len(labels)} labels {labels}")
+        if not np.isfinite(guess).all():
+            bad = int((~np.isfinite(guess)).any(1).sum())
+            raise DataError(f"the outputs of {bad} of {len(guess)} clips are NaN or infinite, so they predict nothing")
         guess = guess.argmax(1)
     return score_from_confusion(confusion_matrix(targets, guess, len(labels)))
 
@@ -258,12 +281,13 @@ def uar_from_confusion(confusion: np.ndarray) -> np.ndarray:
 
 
 def macro_f1_from_confusion(confusion: np.ndarray) -> np.ndarray:
-    """Mean F1 of all C classes: (..., C, C) counts -> (...).
+    """Mean F1 of the classes that occur: (..., C, C) counts -> (...).
 
     >>> macro_f1_from_confusion(np.array([[[3, 1], [1, 3]]]))
     array([0.75])
     """
-    return f1_from_confusion(confusion).mean(-1)
+    occurs = confusion.sum(-1) > 0
+    return ratio((f1_from_confusion(confusion) * occurs).sum(-1), occurs.sum(-1))
 
 
 def weighted_f1_from_confusion(confusion: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from torch.nn import Module
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split
 from serx.data.utterance import is_unknown
+from serx.ood import unknown_reason
 from serx.terminal import printable_lines
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def print_run_header(state: "TrainingState", dataset: Dataset, split: Split, fol
     echo(f"classes: {', '.join(dataset.labels)}")
     precision = str(state.dtype).removeprefix("torch.")
     echo(f"model: {state.config.model.kind}, {_size(state.recognizer)}, on {state.device} in {precision}")
+    if reason := unknown_reason(len(dataset.speaker_ids(split.train))):
+        echo(f"note: whether a recording is out-of-distribution will be {reason}")
     echo(f"run: {folder}   (curves: tensorboard --logdir {folder})")
 
 

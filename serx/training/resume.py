@@ -134,13 +134,18 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str]:
     >>> changed({"optim": {"lr": 0.001}}, {"optim": {"lr": 0.003}})
     {'optim.lr': 'optim.lr: 0.001 -> 0.003'}
     """
-    old, new = _flat(before), _flat(after)
+    old, new = flat(before), flat(after)
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     return {key: f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys}
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A configuration, as JSON, by dotted keys.
+
+    >>> flat({"optim": {"lr": 0.001}})
+    {'optim.lr': 0.001}
+    """
+    values: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return values

@@ -38,7 +38,10 @@ def validate(recognizer: Recognizer, source: BatchSource, dataset: Dataset, clip
     probabilities = classify(recognizer, source, indices, dataset.audio_cache.lengths[indices])
     confusion = confusion_matrix(targets, probabilities.argmax(1), len(dataset.labels))
     scores = score_from_confusion(confusion)
-    calibration = {"loss": nll(targets, probabilities), "ece": ece(targets, probabilities)}
+    finite = np.isfinite(probabilities).all()  # `select` never keeps an epoch with a score that is NaN
+    calibration = {
+        name: metric(targets, probabilities) if finite else math.nan for name, metric in (("loss", nll), ("ece", ece))
+    }
     return Validation(
         scores={**scalars(scores), **calibration, "recall": scores.recall.tolist()},
         temperature=fit_temperature(targets, probabilities),

@@ -132,7 +132,9 @@ def test_the_table_has_a_row_for_each_run_and_differences_where_they_make_sense(
     }
     for name, results in runs.items():
         write_cross_validation(tmp_path / name, results, {})
-    title, _, head, _, whole, less, fewer, adapted = comparison_table([tmp_path / name for name in runs]).splitlines()
+    lines = comparison_table([tmp_path / name for name in runs]).splitlines()
+    title, _, head, _, whole, less, fewer, adapted, _, note = lines
+    assert note == "With 3 speakers the intervals are narrower than they should be (serx/metrics/intervals.py)."
     assert title == "made folds 0-2, speaker-independent:"
     assert len({line.count("|") for line in (head, whole, less, fewer, adapted)}) == 1
     assert (
@@ -144,6 +146,49 @@ def test_the_table_has_a_row_for_each_run_and_differences_where_they_make_sense(
     assert less.endswith(f"| {100 * uar['difference']:+.1f} ({low:+.1f} to {high:+.1f}) |")
     assert fewer.endswith("| other clips |") and "[made folds 0-1, speaker-independent]" in fewer
     assert adapted.endswith("| another protocol |") and "ADAPTED" in adapted
+
+
+@pytest.mark.parametrize(("speakers", "few"), [(5, True), (15, False)])
+def test_a_comparison_of_few_speakers_warns_of_narrow_intervals(speakers, few):
+    folds = (tuple(range(speakers // 2)), tuple(range(speakers // 2, speakers)))
+    a, b = (fold_results(random_predictions(speakers, seed=seed), folds=folds) for seed in (1, 2))
+    text = format_comparison(compare(a, b), ("a", "b"))
+    assert (f"With {speakers} speakers the intervals are narrower" in text) == few
+
+
+def test_the_settings_that_differ_are_named(tmp_path):
+    results = fold_results(random_predictions())
+    config = {
+        "data": {"root": "ravdess", "cache": None, "fold": 0},
+        "model": {"kind": "cnn2d", "dropout": 0.2, "gru": 12},
+        "optim": {"lr": 1e-3},
+        "train": {"device": "cpu", "epochs": 3, "seed": 0},
+    }
+    other = {
+        "data": {"root": "ravdess", "cache": "/cache", "fold": 2},
+        "model": {"kind": "cnn1d", "dropout": 0.2, "widths": [8, 8]},
+        "optim": {"lr": 3e-3},
+        "train": {"device": "cuda:1", "epochs": 3, "seed": 4},
+    }
+    for name, extra in (("a", {"config": config}), ("b", {"config": other}), ("unknown", {})):
+        write_cross_validation(tmp_path / name, results, extra)
+
+    def lines(a: str, b: str) -> list[str]:
+        return compare_cross_validations(tmp_path / a, tmp_path / b, tmp_path / a).splitlines()
+
+    text = lines("a", "b")
+    start = text.index("settings that differ (A -> B):")
+    assert text[start + 1 : start + 4] == [
+        "  model.kind: cnn2d -> cnn1d",
+        "  optim.lr: 0.001 -> 0.003",
+        "  and 2 settings that only one of the two models has",
+    ]
+    assert json.loads((tmp_path / "a/comparison.json").read_text())["settings"] == {
+        "model.gru": [12, None], "model.kind": ["cnn2d", "cnn1d"], "model.widths": [None, [8, 8]],
+        "optim.lr": [1e-3, 3e-3],
+    }  # fmt: skip
+    assert "settings that differ: none" in lines("a", "a")
+    assert "settings that differ: unknown, because one of the two does not record its settings" in lines("a", "unknown")
 
 
 def test_a_p_value_too_small_for_three_digits_is_shown_as_a_bound():

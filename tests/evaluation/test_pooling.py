@@ -80,6 +80,32 @@ def test_scores_of_several_seeds_are_means_over_seeds():
     assert "By seed" in text and max(map(len, text.splitlines())) <= 100
 
 
+def test_the_deviation_of_folds_and_that_of_all_runs_are_told_apart():
+    runs = [random_predictions(seed=seed) for seed in (3, 5)]
+    result = summarize_folds([t for seed, p in zip((3, 5), runs, strict=True) for t in fold_results(p, seed)])
+    uar = np.array([fold["uar"] for fold in result["folds"]]).reshape(2, 3)  # seeds x folds
+    assert result["fold_std"]["uar"] == pytest.approx(uar.mean(0).std(ddof=1))
+    assert result["run_std"]["uar"] == pytest.approx(uar.std(ddof=1))
+    text = format_cross_validation(result)
+    joined, mean = " ".join(text.split()), f"UAR {100 * uar.mean():.1f} +- "
+    folds = f"mean and standard deviation of the 3 folds, each the mean of 2 seeds: {mean}"
+    every = f"mean and standard deviation of all 6 runs, 3 folds x 2 seeds: {mean}"
+    assert f"{folds}{100 * uar.mean(0).std(ddof=1):.1f}," in joined
+    assert f"{every}{100 * uar.std(ddof=1):.1f}," in joined
+    lines = text.splitlines()
+    head, *rows = lines[lines.index("UAR of every run, %") + 1 :][:4]
+    assert head.split() == ["fold", "0", "fold", "1", "fold", "2", "mean"]
+    assert [row.split()[0] for row in rows] == ["seed", "seed", "mean"]
+    cells = [[float(cell) for cell in row.split()[-4:]] for row in rows]
+    whole = np.vstack([uar, uar.mean(0)])
+    np.testing.assert_allclose(cells, 100 * np.column_stack([whole, whole.mean(1)]), atol=0.051)
+
+
+def test_one_seed_has_only_the_deviation_of_its_folds():
+    text = " ".join(format_cross_validation(summarize_folds(fold_results(random_predictions()))).split())
+    assert "standard deviation of the 3 folds: UAR" in text and "all 3 runs" not in text and "every run" not in text
+
+
 def test_more_seeds_with_the_same_predictions_do_not_narrow_the_interval():
     p = random_predictions()
     once = summarize_folds(fold_results(p))

@@ -268,7 +268,7 @@ def test_a_failed_write_leaves_the_earlier_evaluation_whole(tmp_path, monkeypatc
     assert {file.name for file in tmp_path.iterdir()} == FILES
 
 
-def test_the_report_shows_selective_prediction_at_thresholds_that_some_clip_reaches():
+def test_the_report_shows_selective_prediction_at_every_threshold():
     pairs = np.array([[0.95, 0.03, 0.02], [0.3, 0.65, 0.05]] * 30, np.float32)
     p = random_predictions(5, ("calm", "happy", "sad"), 4, probabilities=pairs)
     evaluation = Evaluation(p, "made fold 0")
@@ -278,8 +278,47 @@ def test_the_report_shows_selective_prediction_at_thresholds_that_some_clip_reac
     assert rows[0.9]["accuracy"] == pytest.approx(correct)
     text = evaluation.report()
     assert ["0.9", "50.0", f"{100 * correct:.1f}"] in [line.split() for line in text.splitlines()]
-    empty = {**evaluation.scores, "selective": [{"confidence": 0.9, "coverage": 0.0, "accuracy": None}]}
-    assert "--min-confidence" in text and "--min-confidence" not in format_report(empty)
+
+
+def test_where_all_predictions_are_below_a_threshold_none_is_kept_and_there_is_no_accuracy():
+    p = random_predictions(5, ("calm", "happy", "sad"), 4, probabilities=np.full((60, 3), 1 / 3, np.float32))
+    evaluation = Evaluation(p, "made fold 0")
+    assert {(row["coverage"], row["accuracy"]) for row in evaluation.scores["selective"]} == {(0.0, None)}
+    rows = [line.split() for line in evaluation.report().splitlines()]
+    assert [f"0.{tenth}" for tenth in range(4, 10)] == [row[0] for row in rows if row[1:] == ["0.0", "-"]]
+
+
+def test_the_report_says_which_emotions_uar_and_macro_f1_are_means_over():
+    p = random_predictions()
+    assert "UAR and macro F1 are means over all 8 emotions." in Evaluation(p, "p").report()
+    kept = [i for i, target in enumerate(p.targets) if target not in (2, 6)]
+    fields = {
+        name: tuple(getattr(p, name)[i] for i in kept) for name in ("paths", "speaker_ids", "sexes", "intensities")
+    }
+    fewer = Evaluation(replace(p, **fields, targets=p.targets[kept], probabilities=p.probabilities[kept]), "p")
+    text = " ".join(fewer.report().split())
+    assert "UAR and macro F1 are means over the 6 emotions that have clips, without happy, disgust." in text
+    targets, predicted = p.targets[kept], p.predicted[kept]
+    assert set(predicted) > set(targets)  # both are predicted, which is not why a class counts
+    averages = {"average": "macro", "labels": np.unique(targets)}
+    assert fewer.uar == pytest.approx(sk.recall_score(targets, predicted, **averages))
+    assert fewer.scores["macro_f1"] == pytest.approx(sk.f1_score(targets, predicted, **averages))
+
+
+def test_a_single_clip_has_an_evaluation(tmp_path):
+    p = Predictions(("a.wav",), ("ann",), (None,), (None,), np.array([1]), np.array([[0.6, 0.4]]), ("happy", "sad"))
+    evaluation = Evaluation(p, "made fold 0")
+    assert (evaluation.uar, evaluation.scores["macro_f1"], evaluation.scores["intervals"]["uar"]) == (0, 0, None)
+    report = evaluation.report()
+    assert "means over the 1 emotion that has clips, without happy." in report and "without intervals" in report
+    strict_json(evaluation.write(tmp_path).read_text())
+
+
+def test_why_recordings_may_be_out_of_distribution_without_a_flag_is_in_the_report():
+    details = {"ood_fraction": 0.1, "ood_unknown": "unknown: fitted on 3 speakers; 8 are needed"}
+    text = " ".join(Evaluation(random_predictions(), "p", details).report().split())
+    assert "flagged as out-of-distribution: 10.0 %" in text
+    assert "whether other clips are out-of-distribution is unknown: fitted on 3 speakers" in text
 
 
 def test_a_bar_in_a_markdown_cell_is_escaped():

@@ -137,6 +137,18 @@ def test_the_report_names_the_protocol_once_and_every_condition_with_its_change(
     assert max(map(len, lines)) <= 100
 
 
+@pytest.mark.parametrize(("speakers", "few"), [(1, False), (2, True), (14, True), (15, False)])
+def test_a_stress_test_of_few_speakers_warns_of_narrow_intervals(speakers, few):
+    text = format_stress_test({**RESULT, "n_speakers": speakers})
+    assert (f"With {speakers} speakers the intervals are narrower than they should be" in text) == few
+    assert ("there are no intervals" in text) == (speakers == 1)
+
+
+def test_a_stress_test_says_why_clips_that_are_not_flagged_may_be_out_of_distribution():
+    text = format_stress_test({**RESULT, "ood_unknown": "unknown: fitted on 3 speakers; 8 are needed"})
+    assert "Whether clips that are not flagged are out-of-distribution is unknown: fitted on 3 speakers" in text
+
+
 def test_the_figure_has_a_bar_for_each_condition_and_large_losses_in_red(tmp_path):
     figure = stress_figure(RESULT, RESULT["chance"], "a title")
     bars = figure.axes[0].patches

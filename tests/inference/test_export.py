@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from serx.config.loader import from_tree
-from serx.data.audio import AudioConfig, trim_silence
+from serx.data.audio import AudioConfig, AudioError, trim_silence
 from serx.errors import ConfigError, DiskError
 from serx.inference import export as exporting
 from serx.inference.adaptation import adapted
@@ -92,13 +92,44 @@ def between_silences(seconds: float, seed: int) -> np.ndarray:
 
 def test_the_file_gives_a_recording_the_probabilities_of_the_checkpoint(predictor, exported, tmp_path):
     path, result = exported
-    assert result.n_clips == 6 and 0 <= result.max_difference < 1e-5
+    assert result.n_clips == 7 and 0 <= result.max_difference < 1e-5
     assert result.n_bytes == path.stat().st_size
     for seed, seconds in enumerate((0.12, 0.5, 1.234, 4.0)):
         soundfile.write(tmp_path / "clip.wav", between_silences(seconds, seed), RATE, subtype="FLOAT")
         clip, _ = soundfile.read(tmp_path / "clip.wav", dtype="float32")
         expected = predictor(tmp_path / "clip.wav")
         np.testing.assert_allclose(run_onnx(path, clip), [*expected.probabilities.values()], atol=1e-5)
+
+
+USABLE = between_silences(0.5, 1)
+NOT_USABLE = {
+    **{f"{n} samples": USABLE[:n] for n in (1, 10, 399, 1599)},
+    "longer than max_seconds": np.tile(USABLE, 90),
+    "zeros": 0 * USABLE,
+    "a constant": 0 * USABLE + 0.3,
+    "noise at -90 dB": np.random.default_rng(0).normal(0, 10**-4.5, RATE).astype(np.float32),
+    "NaN": np.where(np.arange(len(USABLE)) == 9000, np.nan, USABLE),
+    "infinity": np.where(np.arange(len(USABLE)) == 9000, np.inf, USABLE),
+    "a level of 10^6": 1e6 * USABLE,
+}
+
+
+@pytest.mark.parametrize("name", NOT_USABLE)
+def test_the_file_gives_nan_for_a_clip_that_the_predictor_refuses(name, predictor, exported):
+    clip = NOT_USABLE[name].astype(np.float32)
+    assert np.isnan(run_onnx(exported[0], clip)).all()
+    if not name.startswith("longer"):  # the predictor cuts it at its pauses
+        with pytest.raises(AudioError):
+            predictor(clip, RATE)
+
+
+def test_the_shortest_clip_is_in_the_metadata_and_is_predicted(exported):
+    metadata = onnxruntime.InferenceSession(exported[0]).get_modelmeta().custom_metadata_map
+    shortest, longest = int(metadata["min_samples"]), int(metadata["max_samples"])
+    assert (shortest, longest) == (0.1 * RATE, 60 * RATE)
+    speech = speechlike(1, 200, 3)
+    assert run_onnx(exported[0], speech[:shortest]).sum() == pytest.approx(1, abs=1e-5)
+    assert np.isnan(run_onnx(exported[0], speech[: shortest - 1])).all()
 
 
 @pytest.mark.parametrize("model", [{**SMALL, "tta_speeds": (0.92, 1.0)}, RECURRENT], ids=["cnn1d", "gru"])

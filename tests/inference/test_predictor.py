@@ -18,6 +18,7 @@ from serx.errors import CheckpointError, ConfigError, DataError
 from serx.inference.classify import classify
 from serx.inference.predictor import Prediction, Predictor
 from serx.inference.segmentation import RATE as SEGMENT_RATE
+from serx.inference.segmentation import Segment
 from serx.training.run_folder import BEST, LAST
 from tests.conftest import RATE, speechlike
 from tests.inference.untrained import untrained_predictor
@@ -181,6 +182,8 @@ def test_eight_bit_samples_are_scaled_from_their_middle():
 
 
 ONES = np.ones(RATE, np.float32)
+NOISE = np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
+ULTRASOUND = 0.5 * np.sin(2 * np.pi * 20_000 * np.arange(48_000) / 48_000) * np.hanning(48_000)
 BAD_SAMPLES = {
     "empty": (np.zeros(0), RATE, "empty: no samples"),
     "empty channels": (np.zeros((2, 0)), RATE, "empty: no samples"),
@@ -190,7 +193,15 @@ BAD_SAMPLES = {
     "silent": (0 * ONES, RATE, "silent: "),
     "integers as floats": (20_000 * ONES, RATE, "absurd_level: "),
     "short": (ONES[:100], RATE, "too_short: "),
-    "long": (np.ones(61 * 4000, np.int16), 4000, r"too_long: 61\.0 s, .* use stream\(\)"),
+    "a constant": (ONES, RATE, "silent: all samples are equal"),
+    "noise at -90 dB": (10**-4.5 * NOISE, RATE, "silent: its loudest 25 ms have a level of -90 dB re full scale"),
+    "noise at -90 dB upon an offset": (0.1 + 10**-4.5 * NOISE, RATE, "silent: its loudest 25 ms"),
+    "one bit": ((np.arange(RATE) // 40 % 2).astype(np.int16), RATE, "silent: its loudest 25 ms"),
+    "one bit once": ((np.arange(RATE) == 8000).astype(np.int16), RATE, "silent: its loudest 25 ms"),
+    "channels that cancel": (np.stack([NOISE, 7e-8 - NOISE]) / 10, RATE, "silent: .* or do two channels cancel out"),
+    "a tone that the model's rate cannot hold": (ULTRASOUND, 48_000, "silent: its loudest 25 ms"),
+    "silent and long": (10**-4.5 * np.tile(NOISE, 61), RATE, "silent: its loudest 25 ms"),
+    "long and without speech": (0.01 * np.tile(NOISE, 61), RATE, "no_speech: no speech was found"),
     "int64": (ONES.astype(np.int64), RATE, "not_audio: int64 samples; give floats, int16, int32 or uint8"),
     "complex": (ONES.astype(np.complex64), RATE, "not_audio: complex64 samples"),
     "text": (np.array(["a", "b"]), RATE, "not_audio: "),
@@ -270,6 +281,61 @@ def test_a_segment_is_predicted_before_the_recording_ends(recording):
     assert len(list(blocks)) > 30
 
 
+def test_a_long_recording_gets_the_mean_of_its_segments_weighted_by_duration(recording):
+    predictor = untrained_predictor(data={"max_seconds": 5.0})  # the recording is longer
+    segments = list(predictor.stream(recording))
+    seconds = np.array([segment.end - segment.start for segment in segments])
+    expected = seconds @ np.array([values(segment.prediction) for segment in segments]) / seconds.sum()
+    prediction = predictor(recording)
+    np.testing.assert_allclose(values(prediction), expected, atol=1e-6)
+    assert prediction.label == max(prediction.probabilities, key=prediction.probabilities.get)
+    assert prediction.path == recording and prediction.confidence == max(values(prediction))
+    assert [(s.start, s.end) for s in prediction.segments] == [(s.start, s.end) for s in segments]
+    for segment, same in zip(prediction.segments, segments, strict=True):
+        assert_same(segment, same.prediction)
+    of_list, absent = predictor([recording, "absent.wav"])
+    assert of_list == prediction and absent.error.startswith("unreadable")
+    assert_same(predictor(*soundfile.read(recording)), prediction, atol=1e-4)
+    row = json.loads(json.dumps(prediction.as_dict()))
+    assert [list(segment)[:3] for segment in row["segments"]] == [["start", "end", "label"]] * 3
+    unsure = untrained_predictor(data={"max_seconds": 5.0}, min_confidence=1.0)(recording)
+    assert unsure.label == "unsure" and values(unsure) == values(prediction)
+
+
+def test_a_long_recording_with_a_fault_in_it_has_no_prediction(recording, tmp_path):
+    predictor = untrained_predictor(data={"max_seconds": 5.0})
+    samples, rate = soundfile.read(recording)
+    samples[-100] = np.nan
+    soundfile.write(tmp_path / "nan.wav", samples, rate, subtype="FLOAT")
+    [prediction] = predictor([tmp_path / "nan.wav"])
+    assert prediction.error.startswith("nonfinite: NaN or infinite samples before ") and prediction.label is None
+
+
+def test_an_almost_silent_segment_is_set_aside(recording, monkeypatch):
+    predictor = untrained_predictor(data={"max_seconds": 5.0})
+    clips = [speechlike(1.0, 150, 0), 10**-4.5 * NOISE, speechlike(1.0, 200, 1)]
+    segments = [Segment(2.0 * n, clip.astype(np.float32)) for n, clip in enumerate(clips)]
+    monkeypatch.setattr("serx.inference.predictor.speech_segments", lambda blocks: iter(segments))
+    first, silent, last = predictor.stream(recording)
+    assert silent.prediction.error.startswith("silent: its loudest 25 ms have a level of -90 dB")
+    assert first.prediction.error is last.prediction.error is None
+    pooled = predictor(recording)
+    assert pooled.error is None and [bool(s.error) for s in pooled.segments] == [False, True, False]
+    expected = np.mean([values(first.prediction), values(last.prediction)], axis=0)
+    np.testing.assert_allclose(values(pooled), expected, atol=1e-6)
+
+
+def test_probabilities_that_are_not_numbers_are_no_prediction(tmp_path):
+    predictor = untrained_predictor()
+    soundfile.write(tmp_path / "a.wav", speechlike(0.8, 180, 3), RATE)
+    with torch.no_grad():
+        next(predictor.recognizer.backbone.parameters()).fill_(float("nan"))
+    [prediction] = predictor([tmp_path / "a.wav"])
+    assert prediction.label is None and prediction.error.startswith("nonfinite: the model's probabilities")
+    with pytest.raises(AudioError, match="array: nonfinite: the model's probabilities are not numbers"):
+        predictor(speechlike(0.8, 180, 3), RATE)
+
+
 def test_samples_that_cannot_be_streamed_raise():
     predictor = untrained_predictor()
     with pytest.raises(AudioError, match="samples need their sample rate"):
@@ -278,6 +344,9 @@ def test_samples_that_cannot_be_streamed_raise():
         list(predictor.stream([ONES, np.nan * ONES], RATE))
     with pytest.raises(AudioError, match="unreadable"):
         list(predictor.stream("absent.wav"))
+    with pytest.raises(AudioError, match="array: silent: its loudest 25 ms"):
+        list(predictor.stream(np.array_split(10**-4.5 * NOISE, 3000), RATE))
+    assert list(predictor.stream(np.array_split(0.01 * NOISE, 3000), RATE)) == []
     assert list(predictor.stream([ONES[:0]], RATE)) == []
 
 
@@ -307,6 +376,7 @@ def test_probabilities_are_in_the_order_of_the_labels_and_json_can_hold_them():
         "ood": None,
         "path": None,
         "error": None,
+        "segments": [],
     }
 
 

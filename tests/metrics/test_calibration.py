@@ -11,6 +11,7 @@ from scipy.optimize import minimize_scalar
 from sklearn import metrics as sk
 
 from serx import checkpoint, metrics
+from serx.errors import DataError
 from serx.evaluation import evaluate
 from serx.metrics.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, apply_temperature, fit_temperature
 from serx.training.run_folder import BEST, LAST
@@ -91,6 +92,27 @@ def test_selective_prediction_counts_as_plain_loops_do():
             assert np.isnan(row["accuracy"])
     everything = metrics.selective(targets, probabilities, [0.0])[0]
     assert everything == {"confidence": 0.0, "coverage": 1.0, "accuracy": (probabilities.argmax(1) == targets).mean()}
+
+
+@pytest.mark.parametrize(
+    ("targets", "probabilities", "message"),
+    [
+        ([], np.zeros((0, 2)), "at least one"),
+        ([0], [[np.nan, 0.5]], "1 of 1 rows are not probabilities, such as row 0"),
+        ([0, 1], [[0.5, 0.5], [np.inf, 0.0]], "1 of 2 rows are not probabilities, such as row 1"),
+        ([0], [[2.0, -1.0]], "not probabilities"),
+        ([0], [[3.0, 4.0]], "not probabilities"),
+        ([0, 1], [[0.5, 0.5]], "one row of probabilities for each target"),
+        ([0], [0.5, 0.5], "one row of probabilities for each target"),
+        ([-1], [[0.5, 0.5]], "targets range from -1"),
+        ([2], [[0.5, 0.5]], "targets range from 2"),
+        ([0.5], [[0.5, 0.5]], "no class index"),
+    ],
+)
+def test_what_is_no_probability_or_no_target_is_refused(targets, probabilities, message):
+    for name in ("nll", "brier", "ece", "selective", "calibration"):
+        with pytest.raises(DataError, match=message):
+            getattr(metrics, name)(targets, probabilities)
 
 
 def test_a_confidence_equal_to_the_threshold_is_kept():

@@ -27,10 +27,11 @@ def by_scikit_learn(targets, guesses):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # balanced_accuracy_score warns of predicted classes without a clip
         uar = sk.balanced_accuracy_score(targets, guesses)
+    occurring = {**averages, "labels": np.unique(targets)}  # the classes of balanced_accuracy_score
     return {
         "accuracy": sk.accuracy_score(targets, guesses),
         "uar": uar,
-        "macro_f1": sk.f1_score(targets, guesses, average="macro", **averages),
+        "macro_f1": sk.f1_score(targets, guesses, average="macro", **occurring),
         "weighted_f1": sk.f1_score(targets, guesses, average="weighted", **averages),
         "precision": sk.precision_score(targets, guesses, average=None, **averages),
         "recall": sk.recall_score(targets, guesses, average=None, **averages),
@@ -66,7 +67,7 @@ def test_scores_worked_out_by_hand():
     assert scores.accuracy == pytest.approx(9 / 12)
     assert scores.uar == pytest.approx((8 / 10 + 1 / 2) / 2)  # not divided by three
     assert scores.f1 == pytest.approx([16 / 19, 2 / 4, 0])
-    assert scores.macro_f1 == pytest.approx((16 / 19 + 1 / 2) / 3)
+    assert scores.macro_f1 == pytest.approx((16 / 19 + 1 / 2) / 2)  # of the same two classes
     assert scores.weighted_f1 == pytest.approx((10 * 16 / 19 + 2 * 1 / 2) / 12)
     assert scores.precision == pytest.approx([8 / 9, 1 / 2, 0])
     assert scores.support.tolist() == [10, 2, 0]
@@ -114,11 +115,29 @@ def test_each_of_several_stacked_confusion_matrices_is_scored_alone():
         ([0, 4], [0, 1], "targets range from 0 to 4 but there are 4 classes"),
         ([0, 1], [0, -1], "predictions range from -1"),
         ([0], [[0.5, 0.5]], "2 columns"),
+        ([0, 1], [[np.nan] * 4, [0.7, 0.1, 0.1, 0.1]], "outputs of 1 of 2 clips are NaN or infinite"),
+        ([0, 1], [0, np.nan], "predictions range from nan"),
+        ([0, 1], [0, 0.5], "predictions hold 0.5, which is no class index"),
+        (["sad"], ["sad"], "targets are no class indices, such as .*sad.*; give the labels"),
     ],
 )
 def test_targets_and_predictions_that_do_not_fit_are_refused(targets, outputs, message):
     with pytest.raises(DataError, match=message):
         score(targets, outputs, LABELS)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "uar", "macro_f1", "weighted_f1", "recall_per_class", "f1_per_class"])
+def test_no_clip_has_no_score(name):
+    for labels in (None, 4, LABELS):
+        with pytest.raises(DataError, match="there is no clip"):
+            getattr(serx.metrics, name)([], [], labels)
+
+
+def test_uar_and_macro_f1_do_not_depend_on_labels_without_clips():
+    targets, guesses = [0, 0, 1, 1, 3], [0, 1, 1, 2, 3]
+    for name in ("uar", "macro_f1"):
+        metric = getattr(serx.metrics, name)
+        assert metric(targets, guesses) == metric(targets, guesses, labels=4) == metric(targets, guesses, labels=9)
 
 
 def test_a_label_that_is_not_in_the_list_is_named():
