@@ -157,9 +157,7 @@ class OodDetector:
             raise CheckpointError("checkpoint: ood.limit is negative, and it is a distance")
         covariance = detector.covariance
         if not np.allclose(covariance, covariance.T) or not (np.linalg.eigvalsh(covariance) > 0).all():
-            raise CheckpointError(
-                "checkpoint: ood.covariance is not symmetric and positive definite"
-            )
+            raise CheckpointError("checkpoint: ood.covariance is not symmetric and positive definite")
         return detector
 
 
