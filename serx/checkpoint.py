@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import AfterValidator, Field, ValidationError, model_validator
@@ -107,6 +107,7 @@ class SourceMetadata(BaseConfig):
     speakers: SpeakersMetadata
     digests: DigestsMetadata
     data: DataConfig
+    role: Literal["weights", "teacher"] = "weights"
 
 
 class RunMetadata(BaseConfig):

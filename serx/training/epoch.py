@@ -42,6 +42,7 @@ def run_epoch(
     config, device, epoch = state.config, state.device, state.progress.epoch
     state.recognizer.train()
     parameters = [p for p in state.recognizer.parameters() if p.requires_grad]
+    ones = torch.ones_like(training.class_weights)
     encoded = training.vectors is not None and state.recognizer.backbone.constant_part is not None
     statistics = [b for b in state.recognizer.backbone.buffers() if b.is_floating_point()]
 
@@ -67,20 +68,20 @@ def run_epoch(
                 if not encoded:
                     features, frames = _normalized_and_masked(state, features, frames, clips)
             truth = F.one_hot(targets, len(training.class_weights)).float()
+            given = [part[positions].float() for part in (training.possible, training.taught) if part is not None]
             mix_seed = derive(config.train.seed, "mixup", step)
-            if training.possible is None:
-                possible = None
-                features, frames, truth = mix(features, frames, truth, config.augment, mix_seed)
-            else:  # a mixture may be of any class that the corpus of either clip has
-                both = torch.cat([truth, training.possible[positions].float()], dim=1)
-                features, frames, both = mix(features, frames, both, config.augment, mix_seed)
-                truth, possible = both[:, : truth.shape[1]], both[:, truth.shape[1] :] > 0
+            features, frames, mixed = mix(features, frames, torch.cat([truth, *given], 1), config.augment, mix_seed)
+            truth, *given = mixed.split(truth.shape[1], dim=1)
+            # A mixture may be of any class that the corpus of either clip has.
+            possible = None if training.possible is None else given.pop(0) > 0
 
             with state.autocast():
                 logits = (state.head_logits if encoded else state.member_logits)(features, frames)  # (B, M, C)
             losses = cross_entropy(
                 logits, truth, training.class_weights, config.train.label_smoothing, training.logit_offsets, possible
             )
+            if training.taught is not None:
+                losses = losses.lerp(cross_entropy(logits, given[0], ones), config.train.teacher_weight)
             state.scaler.scale(losses.sum() / clips_in_step).backward()
             state.sums.add(losses.detach(), logits.detach(), targets)
 

@@ -55,12 +55,15 @@ def _is_source(source: Any) -> bool:
 
 def stamped(split: Split, sources: Sequence[Source]) -> Split:
     """The split with a protocol stamp that says on how many clips and speakers its sources were trained."""
-    if not sources:
-        return split
-    clips = {digest for source in sources for digest in source["digests"]["train"]}
-    speakers = {name for source in sources for name in source["speakers"]["train"]}
-    began = f"initialized from a checkpoint trained on {len(clips)} clips of {len(speakers)} speakers"
-    return replace(split, stamp=f"{split.stamp}; {began} ({sources[0]['sha256'][:8]})")
+    stamp = split.stamp
+    for role, words in (("weights", "initialized from a checkpoint"), ("teacher", "taught by models")):
+        chosen = [source for source in sources if source.get("role", "weights") == role]
+        if chosen:
+            clips = {digest for source in chosen for digest in source["digests"]["train"]}
+            speakers = {name for source in chosen for name in source["speakers"]["train"]}
+            trained = f"trained on {len(clips)} clips of {len(speakers)} speakers"
+            stamp += f"; {words} {trained} ({chosen[0]['sha256'][:8]})"
+    return replace(split, stamp=stamp)
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,22 @@ def load_initial_weights(path: str) -> InitialWeights:
         raise CheckpointError(f"train.init_from: {error}") from error
     weights = saved.group("ema") or saved.group("model")
     return InitialWeights(path, weights, tuple(metadata["labels"]), config, sources)
+
+
+def load_teachers(paths: Sequence[str]) -> list[Source]:
+    """The models of `train.teachers` as sources: who taught counts as training data, as what gave the weights does.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or not the checkpoint of a run.
+    """
+    sources: list[Source] = []
+    for path in paths:
+        try:
+            own = load_initial_weights(path).sources
+        except CheckpointError as error:
+            raise CheckpointError(str(error).replace("train.init_from", "train.teachers", 1)) from error
+        sources += [{**source, "role": "teacher"} for source in own]
+    return sources
 
 
 def take_weights(recognizer: Recognizer, initial: InitialWeights, config: Config) -> tuple[list[str], bool]:
@@ -171,8 +190,8 @@ def check_sources(
         notes |= dict.fromkeys(gaps)
         if seen:
             raise LeakError(
-                f"train.init_from: that model was trained on {_shown(seen)}, which are in the {part} part of this run; "
-                "hold out other speakers (data.fold, data.test_speakers, ...), or begin from another checkpoint"
+                f"train.init_from, train.teachers: that model was trained on {_shown(seen)}, which are in the {part} "
+                "part of this run; hold out other speakers (data.fold, data.test_speakers, ...), or use another checkpoint"
             )
     return list(notes)
 

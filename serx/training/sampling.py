@@ -25,6 +25,7 @@ class TrainingClips:
         corpora: `(n,)` int64, indices of the clips' corpora; None if all clips are of one corpus.
         logit_offsets: `(C,)` float32, on the device; None for zeros.
         possible: `(n, C)` bool, on the device: the classes of the clip's corpus; None if all corpora have the same.
+        taught: `(n, C)` float32, on the device: the probabilities of `train.teachers`; None without teachers.
     """
 
     clips: np.ndarray
@@ -34,6 +35,7 @@ class TrainingClips:
     corpora: np.ndarray | None = None
     logit_offsets: Tensor | None = None
     possible: Tensor | None = None
+    taught: Tensor | None = None
 
 
 def plan_epoch(training: TrainingClips, config: Config, epoch: int) -> list[Step]:

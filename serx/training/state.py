@@ -29,6 +29,7 @@ from serx.training.init_from import (
     Source,
     check_sources,
     load_initial_weights,
+    load_teachers,
     sources_of,
     take_weights,
 )
@@ -285,14 +286,17 @@ def new_state(
         raise DataError(f"{split.stamp}: {counts}; training needs at least two clips of two classes")
     for problem in without_validation(config) if not split.valid else ():
         raise ConfigError(problem.message)
-    if config.train.init_from is None:
-        state = TrainingState(config, dataset.labels, device, pretrained=True)
+    teachers = load_teachers(config.train.teachers)
+    initial = None if config.train.init_from is None else load_initial_weights(config.train.init_from)
+    sources = [*(initial.sources if initial else []), *teachers]
+    notes = check_sources(dataset, split, sources, progress, config.data.cache) if sources else []
+    state = TrainingState(config, dataset.labels, device, pretrained=initial is None)
+    state.sources = sources
+    if initial is None:
+        for note in notes:
+            echo(f"note: {note}")
         fit_normalizer(state, split, source)
         return state
-    initial = load_initial_weights(config.train.init_from)
-    notes = check_sources(dataset, split, initial.sources, progress, config.data.cache)
-    state = TrainingState(config, dataset.labels, device, pretrained=False)
-    state.sources = initial.sources
     lines, normalizer_taken = take_weights(state.recognizer, initial, config)
     for line in [*(f"note: {note}" for note in notes), *lines]:
         echo(line)

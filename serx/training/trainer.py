@@ -23,6 +23,7 @@ from serx.metrics import score_from_confusion
 from serx.ood import OodDetector
 from serx.training.classical import ClassicalTraining
 from serx.training.console import echo, epoch_line, print_run_header
+from serx.training.distillation import teacher_probabilities
 from serx.training.epoch import GradientTraining, TrainingMethod, constant_vectors
 from serx.training.init_from import stamped
 from serx.training.losses import class_weights, classes_of_corpora, logit_offsets
@@ -318,6 +319,7 @@ def _training_clips(
         vectors=vectors,
         corpora=corpora,
         logit_offsets=logit_offsets(train, targets, corpora, classes).to(state.device),
+        taught=teacher_probabilities(state.config, dataset, clips, source, state.device) if unfinished else None,
         possible=None if possible is None else torch.from_numpy(possible).to(state.device),
     )
 

@@ -101,7 +101,7 @@ def test_a_checkpoint_that_cannot_be_read_is_refused_by_its_setting(tiny_config,
     ],
 )
 def test_speakers_and_clips_of_the_source_may_neither_validate_nor_test(parts, leaked, pretrained, tiny_config):
-    with pytest.raises(LeakError, match=rf"train\.init_from: .*{leaked}"):
+    with pytest.raises(LeakError, match=rf"train\.init_from, train\.teachers: .*{leaked}"):
         begun(tiny_config(*parts, f"train.init_from={pretrained}"))
 
 
