@@ -191,7 +191,8 @@ def check_sources(
         if seen:
             raise LeakError(
                 f"train.init_from, train.teachers: that model was trained on {_shown(seen)}, which are in the {part} "
-                "part of this run; hold out other speakers (data.fold, data.test_speakers, ...), or use another checkpoint"
+                "part of this run; hold out other speakers (data.fold, data.test_speakers, ...), or use another "
+                "checkpoint"
             )
     return list(notes)
 
