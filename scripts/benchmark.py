@@ -5,7 +5,10 @@ import os
 import sys
 from pathlib import Path
 
-from serx.cli import common as commands
+from serx.cli.interrupts import exit_on_signals
+
+exit_on_signals()
+from serx.cli import common as commands  # noqa: E402  after the handlers are set
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is not part of the package
 

@@ -31,7 +31,7 @@ from serx.config.loader import Config, from_tree, tuples
 from serx.config.renamed import modernize
 from serx.data.dataset import DataConfig
 from serx.errors import CheckpointError, ConfigError, DiskError
-from serx.files import free_space, write_atomically
+from serx.files import free_space, remedy, write_atomically
 from serx.models.backbone import build_model
 from serx.models.classical import ClassicalConfig
 from serx.recognizer import Recognizer
@@ -193,7 +193,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any],
         write_atomically(path, signed, keep)
     except OSError as error:
         problem = f"{path}: cannot write {len(signed)} bytes: {error.strerror} ({free_space(path)})"
-        raise DiskError(f"{problem}; free some space") from error
+        raise DiskError(f"{problem}; {remedy(error)}") from error
 
 
 def unsigned_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import nn
 
 import serx
 from serx.errors import ConfigError
-from serx.system import keep_freed_memory
+from serx.system import cpu_limit, keep_freed_memory, threads_of_user
 
 MIN_SAFE_CHANNELS = 16
 
@@ -80,15 +80,26 @@ def multiplies_bf16() -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
+def default_threads() -> tuple[int, str]:
+    """The CPU threads that torch uses in this process if a recipe names none, and what limits them.
+
+    At most torch's own number, which follows OMP_NUM_THREADS and MKL_NUM_THREADS, and otherwise counts cores; without
+    those variables at most `cpu_limit`.
+    """
+    own, asked, (cpus, why) = torch.get_num_threads(), threads_of_user(), cpu_limit()
+    if asked is not None:
+        return own, asked[1]
+    return (own, "cores of this process") if own < cpus else (cpus, why)
+
+
 def configure_torch(threads: int | None, deterministic: bool) -> None:
     """Sets the threads, determinism and memory of this process.
 
-    The bits of a CPU run depend on the number of threads. `deterministic` makes torch refuse operations that CUDA has
-    only in a nondeterministic form.
+    The bits of a CPU run depend on the number of threads; None is `default_threads`. `deterministic` makes torch refuse
+    operations that CUDA has only in a nondeterministic form.
     """
     keep_freed_memory()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(default_threads()[0] if threads is None else threads)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False

@@ -152,6 +152,19 @@ def remove_temporaries(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def remedy(error: OSError) -> str:
+    """What helps when a file cannot be written.
+
+    >>> remedy(OSError(errno.EFBIG, "File too large"))
+    'raise the limit on the size of files (ulimit -f)'
+    """
+    if error.errno == errno.EFBIG:
+        return "raise the limit on the size of files (ulimit -f)"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "make the folder writable"
+    return "free some space"
+
+
 def free_space(path: Path) -> str:
     """The free space on the disk of `path`, in words; `path` need not exist.
 

@@ -7,9 +7,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+LIMITED_THREADS = "SERX_LIMITED_THREADS"  # environment variable: OMP_NUM_THREADS is of `limit_threads`, not the user's
 PARENT_PROCESS = "SERX_PARENT_PROCESS"  # environment variable: id of the process with which this one ends
 WATCH_SECONDS = 0.5
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -18,14 +22,104 @@ WINDOWS = sys.platform == "win32"
 
 
 def cpu_count() -> int:
-    """The number of CPUs that this process may run on; all of the machine where the system does not say.
+    """The number of CPUs that this process may use.
 
     >>> cpu_count() >= 1
     True
     """
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return cpu_limit()[0]
+
+
+def cpu_limit(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -> tuple[int, str]:
+    """The number of CPUs that this process may use, and what limits it.
+
+    The smallest of its CPU affinity (all of the machine where the system does not say), Slurm's SLURM_CPUS_PER_TASK,
+    and the CPU quota of its container or of another control group above it, at least 1.
+
+    Args:
+        root: of the file system with `proc` and `sys`.
+        environment: variables of the process.
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = [(affinity, "CPUs of this process")]
+    slurm = _count(environment.get("SLURM_CPUS_PER_TASK", ""))
+    if slurm is not None:
+        limits.append((slurm, "SLURM_CPUS_PER_TASK"))
+    quota = cpu_quota(root)
+    if quota is not None:
+        limits.append((max(1, int(quota)), "CPU quota of the container"))
+    return min(limits, key=lambda limit: limit[0])
+
+
+def cpu_quota(root: Path = Path("/")) -> float | None:
+    """The smallest CPU quota of the control groups (versions 1 and 2) that this process is in; None without one.
+
+    Within a container the paths of `/proc/self/cgroup` may be those of the host, while the files lie at the root of the
+    mount: each group and all above it are read, as far as they are there.
+    """
+    quotas = []
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        names = controllers.split(",")
+        if controllers and "cpu" not in names:
+            continue
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for mount in ("cpu", "cpu,cpuacct", controllers) if controllers else ("", "unified"):
+            for depth in range(len(parts) + 1):
+                folder = (root / "sys/fs/cgroup" / mount).joinpath(*parts[:depth])
+                if controllers:
+                    pair = [_text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")]
+                else:
+                    pair = _text(folder / "cpu.max").split()
+                with suppress(ValueError, ZeroDivisionError):  # `max`, or no such file
+                    quota, period = map(int, pair)
+                    if quota > 0:  # -1 is no limit
+                        quotas.append(quota / period)
+    return min(quotas, default=None)
+
+
+def threads_of_user(environment: Mapping[str, str] = os.environ) -> tuple[int, str] | None:
+    """The number of threads that the user asked for with an environment variable, and its name; None if with none."""
+    if LIMITED_THREADS in environment:
+        return None
+    for name in THREAD_VARIABLES:
+        count = _count(environment.get(name, "").partition(",")[0])  # a list is for nested teams of threads
+        if count is not None:
+            return count, name
+    return None
+
+
+def limit_threads(environment: MutableMapping[str, str] = os.environ, root: Path = Path("/")) -> None:
+    """Sets environment variables for the libraries that compute in threads; must come before these are imported.
+
+    Threads wait passively: where other programs use the same CPUs, threads that spin keep the others from finishing. If
+    a quota or Slurm allows fewer CPUs than the affinity, from which the libraries count, the number is set as well.
+    What the user has set stays.
+    """
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    count, why = cpu_limit(root, environment)
+    if threads_of_user(environment) is None and why != "CPUs of this process":
+        environment["OMP_NUM_THREADS"] = str(count)
+        environment[LIMITED_THREADS] = why
+
+
+def child_environment(threads: int) -> dict[str, str]:
+    """The environment of a child process that computes in so many threads and ends with this process."""
+    kept = {name: value for name, value in os.environ.items() if name != LIMITED_THREADS}
+    own = {"OMP_NUM_THREADS": str(threads), PARENT_PROCESS: str(os.getpid())}
+    return {"OMP_WAIT_POLICY": "PASSIVE", **kept, **own}
+
+
+def _count(text: str) -> int | None:
+    return int(text) if text.strip().isdecimal() and int(text) > 0 else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, ValueError):
+        return ""
 
 
 def is_running(process: int) -> bool:

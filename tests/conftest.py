@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import signal
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import soundfile
 import torch
 
 from serx.config.loader import Config, load_config
+from serx.system import stop_signals
 from serx.training import tensorboard as tracking
 from serx.training.run_folder import BEST
 from serx.training.trainer import fit
@@ -22,6 +25,17 @@ RATE = 16_000
 def _one_thread():
     """The bits of a CPU run depend on the number of threads."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_signal_handlers():
+    """Restores the handlers that a command sets when a test runs it within this process."""
+    before = {number: signal.getsignal(number) for number in stop_signals()}
+    hook = sys.unraisablehook
+    yield
+    sys.unraisablehook = hook
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def blank(*_) -> np.ndarray:

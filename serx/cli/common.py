@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from serx.cli import interrupts
 from serx.errors import ConfigError, SerxError, exit_code_help
 from serx.system import end_with_parent
 
@@ -193,16 +194,21 @@ def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Na
             import_user_modules(arguments.imports or [])
         code = main(arguments) or 0
     except SerxError as error:
-        if arguments.debug:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
+        if interrupts.exit_code() is None:  # a signal may turn up as another error
+            if arguments.debug:
+                traceback.print_exc()
+            print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
-    sys.exit(code)
+    except BaseException:
+        if interrupts.exit_code() is None:
+            raise
+        code = 1
+    sys.exit(code if interrupts.exit_code() is None or not code else interrupts.exit_code())
 
 
 def print_unencodable_as_escapes() -> None:

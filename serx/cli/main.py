@@ -1,27 +1,10 @@
-"""The `serx` command: finds the verb's module, parses its arguments and runs it.
+"""The `serx` command. It imports almost nothing before it handles signals, so that Ctrl-C never prints a traceback."""
 
-Nothing here imports torch, so that help is fast.
-"""
-
-import difflib
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
-from importlib import import_module
-from types import ModuleType
-from typing import Any, NoReturn, cast
+from typing import NoReturn
 
-import serx
-from serx.cli import common
-from serx.terminal import PrintableStream
-
-GROUPS = {
-    "data": ("download", "synthesize", "audit"),
-    "train and evaluate": ("train", "evaluate", "cross-validate", "sweep"),
-    "use a model": ("predict", "listen", "export"),
-    "examine": ("stress", "leakage"),
-}
-RENAMED_VERBS = {"prepare": "audit", "demo": "synthesize", "cross_validate": "cross-validate"}
+from serx.cli import interrupts
 
 
 def main(verb: str | None = None, words: Sequence[str] | None = None) -> NoReturn:
@@ -31,47 +14,16 @@ def main(verb: str | None = None, words: Sequence[str] | None = None) -> NoRetur
         verb: such as "train"; None takes it from the first word.
         words: the command line behind the program's name; None takes that of this process.
     """
-    common.print_unencodable_as_escapes()
-    out, err = (cast(Any, PrintableStream(stream)) for stream in (sys.stdout, sys.stderr))
-    with redirect_stdout(out), redirect_stderr(err):
-        words = list(sys.argv[1:] if words is None else words)
-        if verb is None:
-            verb, words = _verb_of(words), words[1:]
-        module = _module(verb)
-        parser = common.parser(module.__doc__ or "", module.EXAMPLES, common.command(verb))
-        module.add_arguments(parser)
-        common.run(module.main, common.parse(parser, words))
+    interrupts.exit_on_signals()
+    try:
+        from serx.cli import verbs
+        from serx.system import limit_threads
 
-
-def _verb_of(words: Sequence[str]) -> str:
-    first = words[0] if words else "--help"
-    if first in ("-h", "--help"):
-        print(_overview())
-        sys.exit(0)
-    if first == "--version":
-        print(f"serx {serx.__version__}")
-        sys.exit(0)
-    verbs = [verb for group in GROUPS.values() for verb in group]
-    if first in verbs:
-        return first
-    if first in RENAMED_VERBS:
-        message = f"{first} is now called {RENAMED_VERBS[first]}: {common.command(RENAMED_VERBS[first])}"
-    else:
-        near = difflib.get_close_matches(first, verbs, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(verbs)}"
-        message = f"{first}: no such command; {hint}"
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
-
-
-def _module(verb: str) -> ModuleType:
-    return import_module(f"serx.cli.{verb.replace('-', '_')}")
-
-
-def _overview() -> str:
-    """All verbs by group, each with the first line of its module."""
-    lines = ["usage: serx VERB ...      (serx VERB --help explains a verb and gives examples)"]
-    for group, verbs in GROUPS.items():
-        lines += ["", f"{group}:"]
-        lines += [f"  {verb:<15} {(_module(verb).__doc__ or '').strip().splitlines()[0]}" for verb in verbs]
-    return "\n".join(lines)
+        limit_threads()
+        verbs.run(verb, list(sys.argv[1:] if words is None else words))
+    except BaseException:
+        if interrupts.exit_code() is None:
+            raise
+        sys.exit(interrupts.exit_code())
+    finally:
+        interrupts.nothing_left_to_do()

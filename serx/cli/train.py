@@ -22,13 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Trains, and prints which epoch was kept and how to evaluate it."""
     from serx.config.loader import load_config
-    from serx.training.run_folder import choose_run_folder
+    from serx.training.run_folder import choose_run_folder, holds_run, what_is_saved
     from serx.training.trainer import fit
 
     config = load_config(arguments.config, arguments.overrides)
     name = Path(arguments.config).stem
     folder = choose_run_folder(config.train.output, name, arguments.resume, arguments.overwrite)
     result = fit(config, folder, arguments.resume, overwrite=arguments.overwrite)
+    if result.stopped_by is not None and not holds_run(folder):
+        print(f"stopped; {what_is_saved(folder)}")
+        return 128 + result.stopped_by
     if result.stopped_by is not None:
         words = ("--config", str(folder / "config.yaml"), f"train.output={folder}", "--resume")
         print(f"stopped; continue with: {common.command_line('train', arguments, *words)}")

@@ -64,7 +64,10 @@ class TrainConfig(BaseConfig):
     accumulation_steps: int = Field(1, ge=1, description="batches per optimizer step")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:1 ...; auto is the GPU if there is one")
     threads: int | None = Field(
-        None, ge=1, description="CPU threads; null: all cores. Results are bit-equal only with the same number"
+        None,
+        ge=1,
+        description="CPU threads; null: what OMP_NUM_THREADS, Slurm or the container allows, else all cores. "
+        "Results are bit-equal only with the same number",
     )
     precision: Literal["auto", "bf16_if_native", "fp32", "bf16", "fp16"] = Field(
         "auto",

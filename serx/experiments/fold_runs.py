@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from serx.config.loader import Config
-from serx.device import choose_device
+from serx.device import choose_device, default_threads
 from serx.errors import ConfigError
 from serx.experiments.folds import Fold
 from serx.experiments.processes import Job, run_in_parallel
 from serx.files import read_json
-from serx.system import cpu_count
+from serx.system import threads_of_user
 from serx.training.console import echo
 from serx.training.run_folder import BEST
 
@@ -53,9 +53,15 @@ class Workers:
         """The device of the process in this slot."""
         return self.devices[slot % len(self.devices)] if self.devices else config.train.device
 
-    def threads(self, config: Config) -> int:
-        """CPU threads of each process: as configured, else an equal share of the cores."""
-        return config.train.threads or max(1, cpu_count() // self.processes)
+    def threads(self, config: Config) -> tuple[int, str]:
+        """CPU threads of each process, and why: as the recipe or an environment variable says, else an equal share."""
+        if config.train.threads is not None:
+            return config.train.threads, "train.threads"
+        asked = threads_of_user()
+        if asked is not None:
+            return asked
+        count, why = default_threads()
+        return max(1, count // self.processes), f"{why}: {count}"
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,9 @@ def run_folds(
 
     jobs = [Job(fold.name, partial(commands, fold), fold.folder / LOG) for fold in folds]
     log_sizes = {job.name: job.log.stat().st_size if job.log.exists() else 0 for job in jobs}
-    threads = workers.threads(folds[0].config) if folds else 1
+    threads, why = workers.threads(folds[0].config) if folds else (1, "")
+    if folds:
+        echo(f"processes: {min(workers.processes, len(folds))} at a time, CPU threads of each: {threads} ({why})")
     stopped_by = run_in_parallel(jobs, workers.processes, threads, on_end)
     return FoldRuns(done, list(missing.values()), failed, stopped_by)
 
@@ -138,7 +146,7 @@ def train_command(fold: Fold, config: Path, changes: Mapping[str, Any], workers:
     overrides = {
         **changes,
         "train.seed": fold.seed,
-        "train.threads": workers.threads(fold.config),
+        "train.threads": workers.threads(fold.config)[0],
         "train.device": workers.device(slot, fold.config),
         "train.output": str(fold.folder),
     }

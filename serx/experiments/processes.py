@@ -1,6 +1,5 @@
 """Run commands in parallel processes: a limited number at a time, the commands of a job one after another."""
 
-import os
 import signal
 import subprocess
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from serx.errors import DiskError
 from serx.files import free_space
-from serx.system import PARENT_PROCESS, own_group, send_stop
+from serx.system import child_environment, own_group, send_stop
 from serx.training.signals import catch_signals
 
 POLL_SECONDS = 0.1
@@ -79,7 +78,7 @@ def run_in_parallel(
     Raises:
         DiskError: a log cannot be written.
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), PARENT_PROCESS: str(os.getpid())}
+    environment = child_environment(threads)
     waiting, running = deque(jobs), dict[int, _RunningJob]()
     with catch_signals() as signals:
         passed_on = False

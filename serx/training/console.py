@@ -4,11 +4,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.nn import Module
 
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split
 from serx.data.utterance import is_unknown
+from serx.device import default_threads
 from serx.ood import unknown_reason
 from serx.terminal import printable_lines
 
@@ -35,6 +37,8 @@ def print_run_header(state: "TrainingState", dataset: Dataset, split: Split, fol
     echo(f"model: {state.config.model.kind}, {_size(state.recognizer)}, on {state.device} in {precision}")
     if reason := unknown_reason(len(dataset.speaker_ids(split.train))):
         echo(f"note: whether a recording is out-of-distribution will be {reason}")
+    why = default_threads()[1] if state.config.train.threads is None else "train.threads"
+    echo(f"CPU threads: {torch.get_num_threads()} ({why})")
     echo(f"run: {folder}   (curves: tensorboard --logdir {folder})")
 
 

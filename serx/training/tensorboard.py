@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import wraps
@@ -10,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
+from tensorboard.summary.writer import event_file_writer
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
@@ -125,6 +127,24 @@ def _printable(row: list[str]) -> list[str]:
     return [" ".join(cell.encode(errors="backslashreplace").decode().split()) for cell in row]
 
 
+def _record_errors_only(thread: Any) -> None:
+    """Lets TensorBoard's writing thread end without a traceback when the disk is full.
+
+    It keeps the error, which the next call of the writer raises in the thread of the training.
+    """
+    run = thread.run
+
+    @wraps(run)
+    def run_without_traceback(self: Any) -> None:
+        with suppress(Exception):
+            run(self)
+
+    thread.run = run_without_traceback
+
+
+if hasattr(event_file_writer, "_AsyncWriterThread"):
+    _record_errors_only(event_file_writer._AsyncWriterThread)
+
 Method = TypeVar("Method", bound=Callable[..., None])
 
 
@@ -234,6 +254,7 @@ class TensorBoardWriter:
     @_never_fatal
     def close(self) -> None:
         """Writes the buffer to disk."""
+        self._writer.flush()  # raises what the writing thread met last
         self._writer.close()
 
 

@@ -279,7 +279,10 @@ def test_every_protocol_has_its_number_of_folds(protocol, count, workplace, tiny
 
 
 def test_each_process_has_its_device_and_its_share_of_the_cpu_cores(workplace, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(24)), raising=False)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 12)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.delenv(name, raising=False)
     config = load_config(workplace / "net.yaml", ["train.threads=null"])
     out = tmp_path / "odd: #name"
     folds, _ = plan_folds(config, load_dataset(config.data, progress=False), out, [3])
@@ -290,6 +293,12 @@ def test_each_process_has_its_device_and_its_share_of_the_cpu_cores(workplace, t
         assert (own.train.device, own.train.threads, own.train.seed, own.data.fold) == (device, 2, 3, 1)
         assert own.train.output == str(out / "seed-3/fold-1")
         assert evaluate[-2:] == ["--device", device] and "--resume" not in train
+    assert workers.threads(config) == (2, "cores of this process: 12")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "10")
+    assert Workers(3).threads(config) == (3, "SLURM_CPUS_PER_TASK: 10")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert workers.threads(config) == (7, "OMP_NUM_THREADS")
+    assert workers.threads(load_config(workplace / "net.yaml", ["train.threads=4"])) == (4, "train.threads")
 
 
 def test_a_fold_that_fails_is_named_and_the_others_run(workplace, tmp_path):

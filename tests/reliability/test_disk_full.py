@@ -108,6 +108,27 @@ def results(tiny_config, tmp_path):
     return json.loads(done.stdout.splitlines()[-1]), str(disk), done.stdout
 
 
+@pytest.mark.parametrize("blocks", [8, 40])  # of 1 KiB, as `ulimit -f` counts
+def test_a_limit_on_the_size_of_files_ends_a_run_with_one_line_and_no_traceback(blocks, tiny_config, tmp_path):
+    tiny_config()
+    program = (
+        "import resource, sys\n"
+        "from serx.config import load_config\n"
+        "from serx.data.dataset import load_dataset, split_dataset\n"
+        "from serx.cli.main import main\n"
+        "data = load_config('tiny.yaml', sys.argv[2:]).data\n"
+        "split_dataset(load_dataset(data, progress=False), data, progress=False)\n"  # fills the cache before the limit
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]) * 1024,) * 2)\n"
+        "main('train', ['--config', 'tiny.yaml', 'train.output=run', *sys.argv[2:]])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(blocks), *TINY], capture_output=True, text=True,
+                          cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    assert done.returncode == 5 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "File too large" in done.stderr and "Traceback" not in done.stdout + done.stderr
+    assert "raise the limit on the size of files" in done.stderr and "nothing was saved yet" in done.stderr
+    assert done.stdout.count("warning: TensorBoard stops here") == 1
+
+
 def test_a_full_disk_keeps_the_checkpoint_leaves_no_temporary_file_and_reports_path_and_free_space(
     results, record_figure
 ):

@@ -203,9 +203,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_evaluation_ends_at_once_and_writes_nothing(number, code, trained):
-    """The default action of SIGTERM ends the process, which a shell reports as 143."""
     before = sorted((trained / "run").iterdir())
     command = [sys.executable, "-c", EVALUATE, str(ROOT / "scripts/evaluate.py"), "--checkpoint", "run/" + BEST]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=trained,
@@ -216,3 +215,86 @@ def test_an_evaluation_ends_at_once_and_writes_nothing(number, code, trained):
     assert process.returncode == code
     assert "Traceback" not in err
     assert sorted((trained / "run").iterdir()) == before
+
+
+COMMANDS = {
+    "serx": ["-c", "from serx.cli.main import main; main()", "predict", "--checkpoint", "x", "y"],
+    "python -m serx": ["-m", "serx", "train", "--config", "cnn2d"],
+    "script": [str(ROOT / "scripts/evaluate.py"), "--checkpoint", "x"],
+    "benchmark": [str(ROOT / "scripts/benchmark.py")],
+}
+# Sends the process a signal within the import of the module that the variable WITHIN names.
+SITE = """
+import os, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == os.environ["WITHIN"]:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), int(os.environ["NUMBER"]))
+            for _ in range(1000): pass
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("command", "within"),
+    [
+        ("serx", "serx.cli.verbs"),
+        ("serx", "torch._C"),
+        ("python -m serx", "numpy"),
+        ("script", "argparse"),
+        ("benchmark", "serx.cli.common"),
+    ],
+)
+def test_a_signal_within_the_imports_of_a_command_ends_it_without_a_word(command, within, number, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(SITE)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "WITHIN": within, "NUMBER": str(int(number))}
+    done = subprocess.run([sys.executable, *COMMANDS[command]], capture_output=True, text=True, env=environment,
+                          cwd=tmp_path)  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "")
+
+
+RUNNING = """
+import os, sys
+from serx.cli import common, verbs
+from serx.cli.main import main as main_of_command
+
+class Careless:
+    def __del__(self):
+        os.kill(os.getpid(), number)
+        for _ in range(1000): pass
+
+def main(arguments):
+    print("working")
+    if where == "in a destructor":
+        Careless()
+    try:
+        os.kill(os.getpid(), number)
+        for _ in range(1000): pass
+    except BaseException as error:
+        print("cleaned up")
+        if where == "behind another error":
+            raise ValueError("from a library") from error
+        raise
+
+where, number = sys.argv[1], int(sys.argv[2])
+if where == "at the end":
+    import atexit
+    atexit.register(os.kill, os.getpid(), number)
+    main = lambda arguments: print("working")
+verbs.run = lambda *_: common.run(main, None)
+main_of_command()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("where", ["in the work", "behind another error", "in a destructor", "at the end"])
+def test_a_signal_ends_a_running_command_with_its_code_and_no_traceback(where, number):
+    command = [sys.executable, "-c", RUNNING, where, str(int(number))]
+    reset = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)}  # these tests may run under nohup
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **reset)
+    assert (done.returncode, done.stderr) == (128 + number, "")
+    assert done.stdout == "working\n" + "cleaned up\n" * (where in ("in the work", "behind another error"))
