@@ -9,7 +9,7 @@ from torch import nn
 
 import serx
 from serx.errors import ConfigError
-from serx.system import cpu_limit, keep_freed_memory, threads_of_user
+from serx.system import cpu_count, cpu_limit, keep_freed_memory, threads_of_user
 
 MIN_SAFE_CHANNELS = 16
 
@@ -95,10 +95,14 @@ def default_threads() -> tuple[int, str]:
 def configure_torch(threads: int | None, deterministic: bool) -> None:
     """Sets the threads, determinism and memory of this process.
 
-    The bits of a CPU run depend on the number of threads; None is `default_threads`. `deterministic` makes torch refuse
-    operations that CUDA has only in a nondeterministic form.
+    The bits of a CPU run depend on the number of threads; None is `default_threads`. More than the CPUs of this process
+    are reduced to those, with a line that says so. `deterministic` makes torch refuse operations that CUDA has only in
+    a nondeterministic form.
     """
     keep_freed_memory()
+    if threads is not None and threads > cpu_count():
+        print(f"note: train.threads: {threads}, but this process may use {cpu_count()} CPUs; {cpu_count()} threads")
+        threads = cpu_count()
     torch.set_num_threads(default_threads()[0] if threads is None else threads)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -4,6 +4,17 @@ A message says what is wrong, where, and how to fix it, on one line or in a shor
 without a traceback and exits with the code of the error's class.
 """
 
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# What torch, NumPy and the C++ library say where memory is short, or where a size does not even fit 64 bits.
+_NO_MEMORY = (
+    "out of memory", "not enough memory", "allocate memory", "bad_alloc", "unable to allocate", "invalid size",
+    "size calculation overflowed", "multiplication overflow", "array is too big", "maximum allowed dimension",
+)  # fmt: skip
+
 
 class SerxError(Exception):
     """An error that the user can fix.
@@ -21,6 +32,10 @@ class ConfigError(SerxError):
 
     exit_code = 2
     meaning = "configuration or usage"
+
+
+class OutOfMemoryError(ConfigError):
+    """What was asked for does not fit into the memory of the machine or of the GPU."""
 
 
 class RunInUseError(SerxError):
@@ -84,3 +99,52 @@ def exit_code_help() -> str:
     'exit codes: 0 ok, 1 some inputs failed, 2 con'
     """
     return "exit codes: " + ", ".join(f"{code} {meaning}" for code, meaning in exit_codes().items())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory is short, or that a size is too large to be asked for.
+
+    torch raises a `RuntimeError` on a CPU and a class of its own on a GPU, NumPy a `MemoryError`; a number that fits
+    no index is an `OverflowError`.
+
+    >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory")), is_out_of_memory(RuntimeError())
+    (True, False)
+    """
+    if isinstance(error, SerxError):
+        return isinstance(error, OutOfMemoryError)
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if isinstance(error, MemoryError | OverflowError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError | ValueError) and any(words in text for words in _NO_MEMORY)
+
+
+def out_of_memory(error: BaseException, advice: str) -> OutOfMemoryError:
+    """The error to raise instead of one that `is_out_of_memory`: how much was asked for at once, and what to lower.
+
+    >>> print(out_of_memory(RuntimeError("you tried to allocate 4096000000 bytes"), "lower train.batch_size"))
+    out of memory: 4096000000 bytes were asked for at once; lower train.batch_size
+    """
+    asked = re.search(r"allocate ([\d.]+ ?\w+)", str(error))
+    return OutOfMemoryError(f"out of memory: {f'{asked[1]} were asked for at once; ' if asked else ''}{advice}")
+
+
+@contextmanager
+def explaining_out_of_memory(advice: str) -> Iterator[None]:
+    """Turns an out-of-memory error into one line with `advice`: a context, or a decorator of a function.
+
+    Raises:
+        OutOfMemoryError: memory is short within the block.
+
+    >>> with explaining_out_of_memory("give shorter recordings"):
+    ...     raise MemoryError
+    Traceback (most recent call last):
+    serx.errors.OutOfMemoryError: out of memory: give shorter recordings
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, SerxError) or not is_out_of_memory(error):
+            raise
+        raise out_of_memory(error, advice) from error

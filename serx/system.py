@@ -139,6 +139,27 @@ def is_running(process: int) -> bool:
     return True
 
 
+def memory_bytes() -> int | None:
+    """The memory that this process may use: that of the machine, or the limit of its container or its `ulimit -v`.
+
+    None where the system does not say (Windows).
+
+    >>> (memory_bytes() or 2**40) > 2**24
+    True
+    """
+    limits = []
+    with suppress(AttributeError, ValueError, OSError):
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(ValueError, OSError):  # "max" is no limit
+            limits.append(int(Path(path).read_text()))
+    with suppress(ImportError, ValueError, OSError):
+        import resource  # noqa: PLC0415 - not on Windows
+
+        limits.append(resource.getrlimit(resource.RLIMIT_AS)[0])
+    return min((limit for limit in limits if limit > 0), default=None)
+
+
 def stop_signals() -> list[signal.Signals]:
     """The signals that ask a run to stop, as far as this system has them.
 

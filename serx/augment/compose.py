@@ -1,9 +1,10 @@
 """`Compose` applies a list of transforms to batches, in training and in any loop; `AugmentConfig` configures a run."""
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from serx.augment.mel_warp import MelWarp
@@ -11,6 +12,7 @@ from serx.augment.recordings import TransformWithRecordings, Waveforms, load_rec
 from serx.augment.transform import (
     AnySpectrogramTransform,
     AnyWaveformTransform,
+    BaseTransform,
     SpectrogramTransform,
     Transform,
 )
@@ -32,6 +34,16 @@ def stream_name(kind: str) -> str:
     return _FIRST_NAMES.get(kind, kind)
 
 
+def _off_or_drawable(alpha: float) -> float:
+    if 0 < alpha < MIN_ALPHA:
+        raise ValueError(f"{alpha} is so small that every weight is 0 or 1; write 0 (off), or {MIN_ALPHA} or more")
+    return alpha
+
+
+MIN_ALPHA = 0.01  # of a Beta distribution; NumPy's draws are NaN for a much smaller one
+Alpha = Annotated[float, Field(ge=0, le=100), AfterValidator(_off_or_drawable)]
+
+
 class AugmentConfig(BaseConfig):
     """The `augment` section: what is done to training clips, and to them only.
 
@@ -49,8 +61,8 @@ class AugmentConfig(BaseConfig):
     ['noise', 'reverb']
     """
 
-    waveform: tuple[AnyWaveformTransform, ...] = ()
-    spectrogram: tuple[AnySpectrogramTransform, ...] = ()
+    waveform: tuple[AnyWaveformTransform, ...] = Field((), max_length=100)
+    spectrogram: tuple[AnySpectrogramTransform, ...] = Field((), max_length=100)
     mel_warp: MelWarp | None = None
     copies: int = Field(
         0,
@@ -60,8 +72,8 @@ class AugmentConfig(BaseConfig):
         "become n + 1 vectors, computed once (needs features.statistics)",
     )
     mixstyle: float = Field(0.0, ge=0, le=1)
-    mixup: float = Field(0.0, ge=0)
-    cutmix: float = Field(0.0, ge=0)
+    mixup: Alpha = 0.0
+    cutmix: Alpha = 0.0
 
 
 class Compose:
@@ -74,7 +86,8 @@ class Compose:
             from disk, and resampled.
 
     Raises:
-        ValueError: the list mixes waveform and spectrogram transforms, or an item is no transform.
+        ValueError: the list mixes waveform and spectrogram transforms, an item is no transform, or a filter lies above
+            half of `sample_rate`.
         serx.errors.DataError: a folder is missing or holds no audio file that can be read.
 
     >>> from serx.augment import Noise, PitchShift
@@ -106,6 +119,10 @@ class Compose:
             raise ValueError("waveform and spectrogram transforms are mixed; make one Compose of each")
         self.sample_rate = float(sample_rate)
         self._ndim = 3 if any(on_spectrograms) else 2
+        for transform in transforms if self._ndim == 2 else ():
+            fault = transform.why_not_at(self.sample_rate) if isinstance(transform, BaseTransform) else None
+            if fault:
+                raise ValueError(f"{transform.kind}: {fault}")
         given = dict(recordings or {})
 
         def load(folder: str) -> Waveforms:

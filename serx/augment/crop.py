@@ -1,15 +1,17 @@
 """Transforms of the position in time: a random crop, and a shift."""
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from serx.augment.transform import Probability, Range, WaveformTransform, register_transform
+from serx.augment.transform import Probability, WaveformTransform, ordered, register_transform
 from serx.dsp.batching import read_from, valid_mask
 from serx.seeding import ClipRandom
+
+Seconds = Annotated[float, Field(ge=-60, le=60)]
 
 
 class CropParams(NamedTuple):
@@ -36,7 +38,7 @@ class Crop(WaveformTransform):
     """
 
     kind: Literal["crop"] = "crop"
-    seconds: float = Field(2.3, gt=0)
+    seconds: float = Field(2.3, ge=0.01, le=600)
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> CropParams:
         size = max(1, round(self.seconds * rate))
@@ -68,7 +70,7 @@ class Shift(WaveformTransform):
 
     kind: Literal["shift"] = "shift"
     p: Probability = 0.5
-    seconds: Range = (-0.2, 0.2)
+    seconds: Annotated[tuple[Seconds, Seconds], AfterValidator(ordered)] = (-0.2, 0.2)
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> Tensor:
         on, offset = random.chance(self.p), (random.uniform(*self.seconds) * rate).round().long()

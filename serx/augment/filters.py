@@ -8,15 +8,14 @@ import math
 from typing import Annotated, Literal, NamedTuple
 
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
 from serx.augment.transform import (
-    PositiveRange,
     Probability,
-    Range,
     WaveformTransform,
     log_uniform,
+    ordered,
     register_transform,
 )
 from serx.dsp.batching import valid_mask
@@ -26,14 +25,22 @@ from serx.seeding import ClipRandom
 _MARGIN_SECONDS = 0.25  # of silence around a clip; by then the sharpest filter's response has fallen by 100 dB
 
 
-def _above_50_hz(hertz: tuple[float, float]) -> tuple[float, float]:
-    if hertz[0] < 50:
-        raise ValueError(f"{list(hertz)} begins below 50 Hz, where a filter rings for longer than a syllable")
-    return hertz
-
-
-Hertz = Annotated[PositiveRange, AfterValidator(_above_50_hz)]
+# Below 50 Hz a filter rings for longer than a syllable; 96 kHz is half of the highest sample rate.
+Frequency = Annotated[float, Field(ge=50, le=96_000)]
+Hertz = Annotated[tuple[Frequency, Frequency], AfterValidator(ordered)]
+EqualizerGain = Annotated[float, Field(ge=-40, le=40)]
+Quality = Annotated[float, Field(ge=0.05, le=100)]
 Order = Annotated[int, Field(ge=1, le=8)]
+
+
+def beyond_nyquist(name: str, hertz: tuple[float, float], sample_rate: float) -> str | None:
+    """Says that a range of frequencies reaches beyond what audio at this sample rate holds; None if it does not."""
+    if hertz[1] <= sample_rate / 2:
+        return None
+    return (
+        f"{name} reaches {hertz[1]:g} Hz, but audio at {sample_rate:g} Hz ends at {sample_rate / 2:g} Hz; write "
+        f"{name}: [{min(hertz[0], sample_rate / 4):g}, {sample_rate / 2:g}] or less, or raise data.sample_rate"
+    )
 
 
 class FilterParams(NamedTuple):
@@ -69,6 +76,9 @@ class LowPass(WaveformTransform):
     cutoff_hz: Hertz = (2500.0, 7500.0)
     order: Order = 4
 
+    def why_not_at(self, sample_rate: float) -> str | None:
+        return beyond_nyquist("cutoff_hz", self.cutoff_hz, sample_rate)
+
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> FilterParams:
         return FilterParams(random.chance(self.p), None, log_uniform(random, self.cutoff_hz) / rate, _margin(rate))
 
@@ -100,6 +110,9 @@ class HighPass(WaveformTransform):
     cutoff_hz: Hertz = (50.0, 300.0)
     order: Order = 4
 
+    def why_not_at(self, sample_rate: float) -> str | None:
+        return beyond_nyquist("cutoff_hz", self.cutoff_hz, sample_rate)
+
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> FilterParams:
         return FilterParams(random.chance(self.p), log_uniform(random, self.cutoff_hz) / rate, None, _margin(rate))
 
@@ -127,6 +140,20 @@ class BandPass(WaveformTransform):
     low_hz: Hertz = (50.0, 300.0)
     high_hz: Hertz = (2500.0, 7500.0)
     order: Order = 4
+
+    @model_validator(mode="after")
+    def _passes_something(self) -> "BandPass":
+        if self.low_hz[1] >= self.high_hz[0]:
+            raise ValueError(
+                f"low_hz ends at {self.low_hz[1]:g} Hz and high_hz begins at {self.high_hz[0]:g} Hz, so that nothing "
+                "may be left between them; keep low_hz below high_hz"
+            )
+        return self
+
+    def why_not_at(self, sample_rate: float) -> str | None:
+        return beyond_nyquist("low_hz", self.low_hz, sample_rate) or beyond_nyquist(
+            "high_hz", self.high_hz, sample_rate
+        )
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> FilterParams:
         on, low = random.chance(self.p), log_uniform(random, self.low_hz) / rate
@@ -168,8 +195,11 @@ class Equalizer(WaveformTransform):
     p: Probability = 0.3
     bands: int = Field(3, ge=1, le=10)
     frequency_hz: Hertz = (100.0, 6000.0)
-    gain_db: Range = (-6.0, 6.0)
-    q: PositiveRange = (0.5, 2.0)
+    gain_db: Annotated[tuple[EqualizerGain, EqualizerGain], AfterValidator(ordered)] = (-6.0, 6.0)
+    q: Annotated[tuple[Quality, Quality], AfterValidator(ordered)] = (0.5, 2.0)
+
+    def why_not_at(self, sample_rate: float) -> str | None:
+        return beyond_nyquist("frequency_hz", self.frequency_hz, sample_rate)
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> EqualizerParams:
         on = random.chance(self.p)

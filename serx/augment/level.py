@@ -1,12 +1,15 @@
 """Transforms of single samples: gain, polarity inversion and clipping."""
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from serx.augment.transform import Probability, Range, WaveformTransform, register_transform
+from serx.augment.transform import DecibelRange, Probability, WaveformTransform, ordered, register_transform
 from serx.seeding import ClipRandom
+
+LimitDb = Annotated[float, Field(ge=-100, le=0)]  # a limit above the peak changes nothing
 
 
 class LevelParams(NamedTuple):
@@ -35,7 +38,7 @@ class Gain(WaveformTransform):
 
     kind: Literal["gain"] = "gain"
     p: Probability = 0.5
-    gain_db: Range = (-12.0, 6.0)
+    gain_db: DecibelRange = (-12.0, 6.0)
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> LevelParams:
         return LevelParams(random.chance(self.p), random.uniform(*self.gain_db))
@@ -87,7 +90,7 @@ class Clipping(WaveformTransform):
 
     kind: Literal["clipping"] = "clipping"
     p: Probability = 0.2
-    limit_db: Range = (-12.0, -1.0)
+    limit_db: Annotated[tuple[LimitDb, LimitDb], AfterValidator(ordered)] = (-12.0, -1.0)
     shape: Literal["hard", "soft"] = "hard"
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> LevelParams:

@@ -41,7 +41,7 @@ class TimeMask(SpectrogramTransform):
     kind: Literal["time_mask"] = "time_mask"
     p: Probability = 1.0
     count: int = Field(2, ge=1, le=10)
-    width: int = Field(14, ge=1)
+    width: int = Field(14, ge=1, le=65_536)
     max_fraction: float = Field(0.2, gt=0, le=1)
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> MaskParams:
@@ -83,7 +83,7 @@ class FrequencyMask(SpectrogramTransform):
     kind: Literal["frequency_mask"] = "frequency_mask"
     p: Probability = 1.0
     count: int = Field(2, ge=1, le=10)
-    width: int = Field(8, ge=1)
+    width: int = Field(8, ge=1, le=65_536)
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> RowMaskParams:
         on = random.chance(self.p)

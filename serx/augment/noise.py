@@ -3,12 +3,15 @@
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from serx.augment.recordings import Recordings, RecordingTransform
-from serx.augment.transform import Probability, Range, WaveformTransform, register_transform
+from serx.augment.transform import DecibelRange, Probability, WaveformTransform, register_transform
 from serx.dsp.noise import NOISE_TABLE, add_at_snr, read_table
 from serx.seeding import ClipRandom
+
+SILENCE_FRAME, SILENCE_DB = 512, 60.0  # samples
 
 
 class NoiseParams(NamedTuple):
@@ -41,7 +44,7 @@ class Noise(WaveformTransform):
 
     kind: Literal["noise"] = "noise"
     p: Probability = 0.5
-    snr_db: Range = (10.0, 40.0)
+    snr_db: DecibelRange = (10.0, 40.0)
     color: Literal["white", "pink", "brown"] = "white"
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> NoiseParams:
@@ -50,6 +53,22 @@ class Noise(WaveformTransform):
     def apply(self, x: Tensor, lengths: Tensor, params: NoiseParams) -> tuple[Tensor, Tensor]:
         noise = read_table(self.color, params.start, x.shape[1])
         return torch.where(params.on[:, None], add_at_snr(x, lengths, noise, params.snr_db), x), lengths
+
+
+def without_silence(recording: Tensor) -> Tensor:
+    """A recording `(T,)` without the frames whose peak is more than 60 dB below its own, the default of librosa's trim.
+
+    Raises:
+        ValueError: every sample is zero.
+
+    >>> without_silence(torch.cat([torch.ones(1024), torch.zeros(4096), torch.ones(1024)])).shape
+    torch.Size([2048])
+    """
+    peaks = F.pad(recording.abs(), (0, -len(recording) % SILENCE_FRAME)).view(-1, SILENCE_FRAME).amax(1)
+    if not len(recording) or peaks.max() == 0:
+        raise ValueError("a recording of background noise is silent: every sample is zero; leave it out")
+    heard = (peaks > peaks.max() * 10 ** (-SILENCE_DB / 20)).repeat_interleave(SILENCE_FRAME)[: len(recording)]
+    return recording if heard.all() else recording[heard]
 
 
 class BackgroundNoiseParams(NamedTuple):
@@ -64,6 +83,8 @@ class BackgroundNoiseParams(NamedTuple):
 @register_transform
 class BackgroundNoise(RecordingTransform):
     """Adds a random stretch of a random recording at a signal-to-noise ratio. A short recording repeats.
+
+    The silence of a recording (60 dB below its peak) is cut out first, so that every stretch has noise in it.
 
     Noise with voices in it brings emotions of its own. As with `Noise`, less than about 5 dB hides soft emotions.
 
@@ -80,7 +101,15 @@ class BackgroundNoise(RecordingTransform):
 
     kind: Literal["background_noise"] = "background_noise"
     p: Probability = 0.5
-    snr_db: Range = (5.0, 30.0)
+    snr_db: DecibelRange = (5.0, 30.0)
+
+    def prepare(self, recording: Tensor) -> Tensor:
+        """The recording without its silence, which would leave a clip as it is.
+
+        Raises:
+            ValueError: every sample is zero.
+        """
+        return without_silence(recording)
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> BackgroundNoiseParams:
         return BackgroundNoiseParams(random.chance(self.p), random.uniform(*self.snr_db), random.bits(), random.bits())

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from serx.augment.transform import Transform, WaveformTransform
+from serx.base_config import FilePath
 from serx.seeding import ClipRandom
 
 Waveforms = Sequence[Tensor] | Sequence[np.ndarray]
@@ -88,7 +89,7 @@ class RecordingTransform(WaveformTransform):
     True
     """
 
-    folder: str
+    folder: FilePath
 
     def prepare(self, recording: Tensor) -> Tensor:
         """What is kept of a recording `(T,)`."""

@@ -1,17 +1,20 @@
 """Reverberation: each clip in its own room, synthetic from a decay time, or from a measured impulse response."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from serx.augment.recordings import Recordings, RecordingTransform
-from serx.augment.transform import PositiveRange, Probability, Range, WaveformTransform, register_transform
+from serx.augment.transform import DecibelRange, Probability, WaveformTransform, ordered, register_transform
 from serx.dsp.batching import valid_mask
 from serx.dsp.fft_filter import convolve
 from serx.dsp.noise import NOISE_TABLE, read_table
 from serx.seeding import ClipRandom
+
+DecaySeconds = Annotated[float, Field(ge=0.001, le=20)]
 
 
 class RoomParams(NamedTuple):
@@ -55,8 +58,8 @@ class Reverb(WaveformTransform):
 
     kind: Literal["reverb"] = "reverb"
     p: Probability = 0.3
-    rt60_seconds: PositiveRange = (0.1, 0.6)
-    drr_db: Range = (0.0, 15.0)
+    rt60_seconds: Annotated[tuple[DecaySeconds, DecaySeconds], AfterValidator(ordered)] = (0.1, 0.6)
+    drr_db: DecibelRange = (0.0, 15.0)
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> RoomParams:
         on, start = random.chance(self.p), random.integers(NOISE_TABLE)

@@ -6,10 +6,10 @@ The defaults stay within what one speaker does within one emotion. Wider ranges 
 
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor, where
 
-from serx.augment.transform import Probability, Range, WaveformTransform, log_uniform, register_transform
+from serx.augment.transform import Probability, WaveformTransform, log_uniform, ordered, register_transform
 from serx.dsp.resampling import FASTEST, RATIO_STEPS, SLOWEST, change_speed
 from serx.dsp.vocoder import change_pitch, change_pitch_and_tempo, change_tempo, window_size
 from serx.seeding import ClipRandom
@@ -31,23 +31,12 @@ class RatioParams(NamedTuple):
     window: int
 
 
-def _possible_speed(ratio: tuple[float, float]) -> tuple[float, float]:
-    if not SLOWEST <= ratio[0] * RATIO_STEPS <= ratio[1] * RATIO_STEPS <= FASTEST:
-        raise ValueError(
-            f"{list(ratio)} leaves the possible speeds, {SLOWEST / RATIO_STEPS} to {FASTEST / RATIO_STEPS}"
-        )
-    return ratio
-
-
-def _possible_tempo(ratio: tuple[float, float]) -> tuple[float, float]:
-    if not 0.5 <= ratio[0] <= ratio[1] <= 2:
-        raise ValueError(f"{list(ratio)} leaves the possible tempos, 0.5 to 2")
-    return ratio
-
-
-def _possible_semitones(semitones: tuple[float, float]) -> tuple[float, float]:
-    _possible_speed(_ratios(semitones))
-    return semitones
+# What the resampler and the vocoder can do. A shift in semitones is a speed and a tempo: 2 ** (-4.98 / 12) is 0.75.
+SpeedRatio = Annotated[float, Field(ge=SLOWEST / RATIO_STEPS, le=FASTEST / RATIO_STEPS)]
+Tempo = Annotated[float, Field(ge=0.5, le=2)]
+Semitones = Annotated[float, Field(ge=-4.98, le=4.7)]
+TempoRange = Annotated[tuple[Tempo, Tempo], AfterValidator(ordered)]
+SemitoneRange = Annotated[tuple[Semitones, Semitones], AfterValidator(ordered)]
 
 
 def _ratios(semitones: tuple[float, float]) -> tuple[float, float]:
@@ -73,7 +62,7 @@ class Speed(WaveformTransform):
 
     kind: Literal["speed"] = "speed"
     p: Probability = 0.5
-    ratio: Annotated[Range, AfterValidator(_possible_speed)] = (0.88, 1.12)
+    ratio: Annotated[tuple[SpeedRatio, SpeedRatio], AfterValidator(ordered)] = (0.88, 1.12)
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> RatioParams:
         return _draw(random.chance(self.p), self.ratio, random, rate)
@@ -101,7 +90,7 @@ class TimeStretch(WaveformTransform):
 
     kind: Literal["time_stretch"] = "time_stretch"
     p: Probability = 0.5
-    tempo: Annotated[Range, AfterValidator(_possible_tempo)] = (0.85, 1.15)
+    tempo: TempoRange = (0.85, 1.15)
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> RatioParams:
         return _draw(random.chance(self.p), self.tempo, random, rate)
@@ -130,7 +119,7 @@ class PitchShift(WaveformTransform):
 
     kind: Literal["pitch_shift"] = "pitch_shift"
     p: Probability = 0.5
-    semitones: Annotated[Range, AfterValidator(_possible_semitones)] = (-2.0, 2.0)
+    semitones: SemitoneRange = (-2.0, 2.0)
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> RatioParams:
         return _draw(random.chance(self.p), _ratios(self.semitones), random, rate, logarithmic=True)
@@ -159,8 +148,8 @@ class PitchTempo(WaveformTransform):
 
     kind: Literal["pitch_tempo"] = "pitch_tempo"
     p: Probability = 0.5
-    semitones: Annotated[Range, AfterValidator(_possible_semitones)] = (-2.0, 2.0)
-    tempo: Annotated[Range, AfterValidator(_possible_tempo)] = (0.85, 1.15)
+    semitones: SemitoneRange = (-2.0, 2.0)
+    tempo: TempoRange = (0.85, 1.15)
 
     @model_validator(mode="after")
     def _in_one_pass(self) -> "PitchTempo":

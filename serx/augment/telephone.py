@@ -47,6 +47,14 @@ class Telephone(WaveformTransform):
     kind: Literal["telephone"] = "telephone"
     p: Probability = 0.2
 
+    def why_not_at(self, sample_rate: float) -> str | None:
+        if sample_rate / 2 >= HIGH_HZ:
+            return None
+        return (
+            f"a telephone line passes 300 to 3400 Hz, but audio at {sample_rate:g} Hz ends at {sample_rate / 2:g} Hz; "
+            "leave telephone out, or raise data.sample_rate"
+        )
+
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> LineParams:
         return LineParams(random.chance(self.p), random.integers(NOISE_TABLE), rate)
 

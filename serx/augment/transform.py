@@ -38,7 +38,12 @@ from serx.seeding import ClipRandom
 T = TypeVar("T", bound="BaseTransform")
 
 
-def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+def ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+    """A range that begins at or below its end: the validator of every range.
+
+    Raises:
+        ValueError: it begins above its end.
+    """
     if bounds[0] > bounds[1]:
         raise ValueError(f"{list(bounds)} begins above its end; write [low, high]")
     return bounds
@@ -51,7 +56,10 @@ def _above_zero(bounds: tuple[float, float]) -> tuple[float, float]:
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+Decibels = Annotated[float, Field(ge=-100, le=100)]
+DecibelRange = Annotated[tuple[Decibels, Decibels], AfterValidator(ordered)]
+Number = Annotated[float, Field(ge=-1e6, le=1e6)]
+Range = Annotated[tuple[Number, Number], AfterValidator(ordered)]
 PositiveRange = Annotated[Range, AfterValidator(_above_zero)]
 
 
@@ -73,6 +81,10 @@ class BaseTransform(BaseConfig):
     """The settings of a transform. Derive from `WaveformTransform` or `SpectrogramTransform`."""
 
     kind: str
+
+    def why_not_at(self, sample_rate: float) -> str | None:
+        """Why the transform is of no use for audio at this sample rate, and how to mend it; None if it is."""
+        return None
 
     @abstractmethod
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from serx.cli import interrupts
-from serx.errors import ConfigError, SerxError, exit_code_help
+from serx.errors import ConfigError, SerxError, exit_code_help, is_out_of_memory, out_of_memory
 from serx.system import end_with_parent
 
 # Environment variable with the modules of `--import`: the processes of a cross-validation or a sweep import them too.
@@ -186,6 +186,17 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: auto")
 
 
+def folder_of_runs(arguments: argparse.Namespace, output: str | None, name: str) -> Path:
+    """The folder of a cross-validation or a sweep: `--out`, else one named by the recipe.
+
+    `output` is the recipe's `train.output`, the folder of a single run: a line says that it is not used.
+    """
+    out = Path(arguments.out or Path("checkpoints") / Path(arguments.config).stem / name)
+    if output and Path(output) != out:
+        print(f"note: train.output={output} is the folder of a single run and not used here; these go to --out {out}")
+    return out
+
+
 def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> NoReturn:
     """Calls `main` and exits with the code it returns; a `SerxError` becomes one line and its own exit code."""
     end_with_parent()
@@ -204,10 +215,19 @@ def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Na
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
-    except BaseException:
-        if interrupts.exit_code() is None:
+    except BaseException as error:
+        if interrupts.exit_code() is not None:
+            code = 1
+        elif is_out_of_memory(error):
+            if arguments.debug:
+                traceback.print_exc()
+            explained = out_of_memory(
+                error, "give fewer or shorter recordings, or lower the sizes in the configuration"
+            )
+            print(f"error: {explained}", file=sys.stderr)
+            code = explained.exit_code
+        else:
             raise
-        code = 1
     sys.exit(code if interrupts.exit_code() is None or not code else interrupts.exit_code())
 
 

@@ -75,7 +75,11 @@ def main(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, arguments.overrides)
     baseline_recipe = arguments.baseline or BASELINE
     baseline = None if baseline_recipe == "none" else baseline_config(config, load_config(baseline_recipe))
-    out = Path(arguments.out or Path("checkpoints") / Path(arguments.config).stem / "cross_validation")
+    out = common.folder_of_runs(arguments, config.train.output, "cross_validation")
+    if config.data.fold and not arguments.folds:
+        print(
+            f"note: data.fold={config.data.fold} chooses no fold here; --folds {config.data.fold} trains that one only"
+        )
     devices = tuple(arguments.devices or ())
     processes = max(1, len(devices)) if arguments.processes is None else arguments.processes
     workers = Workers(processes, devices)

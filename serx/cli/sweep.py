@@ -4,7 +4,6 @@ The test speakers stay untouched, so that the best setting can be tested afterwa
 """
 
 import argparse
-from pathlib import Path
 
 from serx.cli import common
 
@@ -56,7 +55,7 @@ def main(arguments: argparse.Namespace) -> int:
     settings = plan_settings(
         arguments.config, arguments.overrides, arguments.tried, arguments.sample, arguments.one_at_a_time
     )
-    out = Path(arguments.out or Path("checkpoints") / Path(arguments.config).stem / "sweep")
+    out = common.folder_of_runs(arguments, settings[0].config.train.output, "sweep")
     devices = tuple(arguments.devices or ())
     processes = max(1, len(devices)) if arguments.processes is None else arguments.processes
     seeds = list(dict.fromkeys(arguments.seeds or [settings[0].config.train.seed]))

@@ -1,14 +1,21 @@
 """Settings of different sections that cannot be used together."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from serx.augment.compose import AugmentConfig
+from serx.augment.crop import Crop
+from serx.augment.masks import FrequencyMask, TimeMask
 from serx.config.schema import Config
 from serx.config.yaml_lines import KeyPath
-from serx.features.stack import why_not_warpable
+from serx.errors import ConfigError
+from serx.features.registry import WAVEFORM
+from serx.features.stack import check_rate, why_not_warpable, why_rows_are_empty
 from serx.models.classical import ClassicalConfig
+from serx.models.cnn2d import Cnn2dConfig
 from serx.models.encoder_probe import EncoderProbeConfig
+from serx.models.sequential import SequentialConfig
 from serx.models.speech_encoder import SpeechEncoderConfig
 
 # A classical model is fitted once to clips without augmentation, so these settings would have no effect.
@@ -16,6 +23,8 @@ _NOT_FOR_CLASSICAL = (
     *(("augment", key) for key in AugmentConfig.model_fields),
     *(("train", key) for key in ("ema_decay", "label_smoothing", "logit_adjustment", "sampling", "init_from")),
 )
+# The keys that `check_rate` may name, the first in its message first.
+_KEYS_OF_RATE = ("f_min", "f_max", "n_fft", "contrast_bands", "pitch_max", "stack")
 # These are read under one protocol only. Under another, a speaker who is listed for the test would be trained on.
 _OF_PROTOCOL = {"test_speakers": "speakers", "valid_speakers": "speakers", "test_corpora": "cross_corpus"}
 
@@ -41,6 +50,8 @@ def contradictions(config: Config) -> list[Contradiction]:
     named = config.data.valid_speakers or config.data.protocol == "manifest"
     every = (
         *_about_speakers(config),
+        *_about_audio(config),
+        *_about_features(config),
         *(without_validation(config) if without_valid and not named else ()),
         *_about_best_epoch(config),
         *_about_augmentation(config),
@@ -50,6 +61,11 @@ def contradictions(config: Config) -> list[Contradiction]:
     for contradiction in every:
         first.setdefault(contradiction.place, contradiction)
     return list(first.values())
+
+
+def notes(config: Config) -> list[str]:
+    """Settings that have no effect, or another one than they seem to: lines for the user of a run."""
+    return [text for text in _notes(config) if text]
 
 
 def without_validation(config: Config) -> list[Contradiction]:
@@ -63,6 +79,37 @@ def _about_speakers(config: Config) -> Iterator[Contradiction]:
             fault = f"data.{key} needs data.protocol: {protocol}, but data.protocol is {config.data.protocol}"
             fix = f"write protocol: {protocol}, or {key}: []"
             yield Contradiction(("data", key), f"{fault}; {fix}", (f"data.{key}", "data.protocol"))
+
+
+def _about_audio(config: Config) -> Iterator[Contradiction]:
+    data = config.data
+    if data.min_seconds >= data.max_seconds:
+        message = f"data.min_seconds {data.min_seconds:g} is not below data.max_seconds {data.max_seconds:g}"
+        keys = ("data.min_seconds", "data.max_seconds")
+        yield Contradiction(("data", "min_seconds"), f"{message}, so that every clip is skipped; lower it", keys)
+    if data.duration_seconds is not None and data.duration_seconds < data.min_seconds:
+        message = (
+            f"data.duration_seconds {data.duration_seconds:g} is shorter than data.min_seconds {data.min_seconds:g}"
+        )
+        keys = ("data.duration_seconds", "data.min_seconds")
+        yield Contradiction(("data", "duration_seconds"), f"{message}, so that every clip is skipped; raise it", keys)
+    if data.offset_seconds >= data.max_seconds:
+        message = (
+            f"data.offset_seconds {data.offset_seconds:g} skips clips of up to data.max_seconds {data.max_seconds:g}"
+        )
+        keys = ("data.offset_seconds", "data.max_seconds")
+        yield Contradiction(("data", "offset_seconds"), f"{message} altogether; lower it", keys)
+    if data.protocol == "kfold" and data.fold >= data.folds:
+        message = f"data.fold {data.fold} does not exist: folds are counted from 0 to {data.folds - 1}"
+        yield Contradiction(("data", "fold"), message, ("data.fold", "data.folds", "data.protocol"))
+
+
+def _about_features(config: Config) -> Iterator[Contradiction]:
+    try:
+        check_rate(config.features, config.data.sample_rate)
+    except ConfigError as error:
+        key = next((key for key in _KEYS_OF_RATE if f"features.{key}" in str(error)), "stack")
+        yield Contradiction(("features", key), str(error), ("features", "data.sample_rate"))
 
 
 def _without_validation(config: Config) -> Iterator[Contradiction]:
@@ -96,6 +143,9 @@ def _about_augmentation(config: Config) -> Iterator[Contradiction]:
     if fault:
         yield Contradiction(("augment", "mel_warp"), fault, ("augment.mel_warp", "features"))
     yield from _about_copies(config)
+    yield from _about_waveform_transforms(config)
+    yield from _about_vectors(config)
+    yield from _about_masks(config)
     if config.features.stack != ("waveform",):
         return
     if config.augment.spectrogram:
@@ -129,12 +179,112 @@ def _about_copies(config: Config) -> Iterator[Contradiction]:
         yield Contradiction(place, message, ("augment.copies", "augment.waveform", "augment.mel_warp"))
 
 
+def _about_waveform_transforms(config: Config) -> Iterator[Contradiction]:
+    features, rate = config.features, config.data.sample_rate
+    window = 0 if features.stack == (WAVEFORM,) else features.win_length or features.n_fft
+    for i, transform in enumerate(config.augment.waveform):
+        fault = transform.why_not_at(rate)
+        if fault:
+            name = f"augment.waveform.{i} ({transform.kind})"
+            yield Contradiction(
+                ("augment", "waveform", i), f"{name}: {fault}", ("augment.waveform", "data.sample_rate")
+            )
+        if isinstance(transform, Crop) and transform.seconds * rate < window:
+            message = (
+                f"augment.waveform.{i} (crop): {transform.seconds:g} s are {transform.seconds * rate:.0f} samples, "
+                f"fewer than the {window} of a frame; raise seconds, or lower features.n_fft"
+            )
+            keys = ("augment.waveform", "features", "data.sample_rate")
+            yield Contradiction(("augment", "waveform", i), message, keys)
+
+
+def _about_vectors(config: Config) -> Iterator[Contradiction]:
+    """What needs frames, where `features.statistics` make one vector of a clip."""
+    if not config.features.statistics:
+        return
+    cause = "but features.statistics make one vector of each clip"
+    for key, does in (
+        ("mixstyle", "mixes statistics over frames"),
+        ("cutmix", "replaces some frames by another clip's"),
+    ):
+        if getattr(config.augment, key) > 0:
+            message = f"augment.{key} {does}, {cause}; leave it at 0"
+            yield Contradiction(("augment", key), message, (f"augment.{key}", "features.statistics"))
+    if config.model.relaxed_freq_norm > 0:
+        message = f"model.relaxed_freq_norm normalizes each row over its frames, {cause}; leave it at 0"
+        yield Contradiction(("model", "relaxed_freq_norm"), message, ("model", "features.statistics"))
+
+
+def _about_masks(config: Config) -> Iterator[Contradiction]:
+    features, data = config.features, config.data
+    if features.stack == (WAVEFORM,):
+        return
+    limits = [data.max_seconds, *(t.seconds for t in config.augment.waveform if isinstance(t, Crop))]
+    seconds = min([*limits, *([data.duration_seconds] if data.duration_seconds is not None else [])])
+    frames = 1 if features.statistics else 1 + int(seconds * data.sample_rate) // features.hop_length
+    reads = ("augment", "features", "data")
+    for i, mask in enumerate(config.augment.spectrogram):
+        place, name = ("augment", "spectrogram", i), f"augment.spectrogram.{i} ({mask.kind})"
+        if isinstance(mask, TimeMask) and features.statistics:
+            message = (
+                f"{name}: features.statistics make one vector of each clip, which has no frames to mask; leave it out"
+            )
+            yield Contradiction(place, message, reads)
+        elif isinstance(mask, TimeMask) and mask.width > frames:
+            message = f"{name}: width {mask.width} is more than the {frames} frames of the longest clip; lower it"
+            yield Contradiction(place, message, reads)
+        elif isinstance(mask, FrequencyMask) and mask.width >= features.bins:
+            message = f"{name}: width {mask.width} may mask all {features.bins} rows of the features; lower it"
+            yield Contradiction(place, message, reads)
+
+
+def _notes(config: Config) -> Iterator[str | None]:
+    model, train, optim, data = config.model, config.train, config.optim, config.data
+    yield why_rows_are_empty(config.features, data.sample_rate)
+    if isinstance(model, Cnn2dConfig):
+        if model.shared_stages and model.ensemble_size == 1:
+            yield f"model.shared_stages: {model.shared_stages} has no effect: model.ensemble_size is 1"
+        rows = math.prod(stride for stride, _ in (model.stem_stride, *model.strides))
+        if rows > config.features.bins:
+            yield f"model.strides: strides of {rows} over frequency leave one row of {config.features.bins}; lower them"
+    if isinstance(model, SequentialConfig) and config.features.statistics and (model.frames or 1) > 1:
+        yield f"model.frames: {model.frames}, but features.statistics make one frame of each clip; the others are zeros"
+    if train.patience is not None and train.patience >= train.epochs:
+        yield f"train.patience: {train.patience} is never reached in train.epochs: {train.epochs}"
+    if optim.schedule == "plateau" and optim.plateau_patience >= train.epochs:
+        yield (
+            f"optim.plateau_patience: {optim.plateau_patience} is never reached in train.epochs: {train.epochs}, so "
+            "that the learning rate stays"
+        )
+    if optim.lr * optim.weight_decay >= 1:
+        yield (
+            f"optim.lr x optim.weight_decay is {optim.lr * optim.weight_decay:g}: a step turns the sign of the "
+            "weights; lower them"
+        )
+    if train.logit_adjustment > 0 and train.sampling == "class_balanced":
+        yield "train.logit_adjustment has no effect: with train.sampling: class_balanced all classes are as frequent"
+    if train.temperature != 1 and (data.valid_fraction > 0 or data.valid_speakers):
+        yield "train.temperature has no effect where there is validation: the temperature is fitted to it"
+    for i, transform in enumerate(config.augment.waveform):
+        longest = min(data.max_seconds, data.duration_seconds or data.max_seconds)
+        if isinstance(transform, Crop) and transform.seconds >= longest:
+            yield f"augment.waveform.{i} (crop): {transform.seconds:g} s cut nothing off clips of up to {longest:g} s"
+
+
 def _about_model(config: Config) -> Iterator[Contradiction]:
     model, defaults = config.model, Config.model_fields
     for section, key in _NOT_FOR_CLASSICAL if isinstance(model, ClassicalConfig) else ():
         if getattr(getattr(config, section), key) != getattr(defaults[section].default, key):
             message = f"{section}.{key} has no effect with model.kind classical; leave it out"
             yield Contradiction((section, key), message, (f"{section}.{key}", "model"))
+    balanced = config.train.sampling in ("class_balanced", "corpus_and_class_balanced")
+    if config.train.class_weights != "none" and balanced:
+        message = (
+            f"train.class_weights: balanced and train.sampling: {config.train.sampling} both compensate for rare "
+            "classes, which would count twice; leave one out"
+        )
+        keys = ("train.class_weights", "train.sampling")
+        yield Contradiction(("train", "class_weights"), message, keys)
     if config.train.logit_adjustment > 0 and config.train.class_weights != "none":
         message = "train.logit_adjustment and train.class_weights both compensate for rare classes; leave one out"
         keys = ("train.logit_adjustment", "train.class_weights")

@@ -14,7 +14,7 @@ import serx
 from serx.config.mistakes import Sources, check
 from serx.config.renamed import RENAMED_RECIPES, RENAMED_TRANSFORMS
 from serx.config.schema import Config
-from serx.config.yaml_lines import MAX_DEPTH, KeyPath, parse, read
+from serx.config.yaml_lines import MAX_DEPTH, KeyPath, parse, read, shown
 from serx.errors import ConfigError
 
 Overrides = str | Sequence[str] | Mapping[str, Any]
@@ -149,7 +149,9 @@ def _read_recipe(path: Path, chain: tuple[Path, ...]) -> tuple[dict[str, Any], d
         return tree, places
     base, where = tree.pop(BASE), places.pop((BASE,))
     if not isinstance(base, str):
-        raise ConfigError(f"{where}: base: {base!r} should be the file or the name of a recipe, such as cnn2d.yaml")
+        raise ConfigError(
+            f"{where}: base: {shown(base, quoted=True)} should be the file or the name of a recipe, such as cnn2d.yaml"
+        )
     try:
         base_path = find_recipe(base, path.parent)
     except ConfigError as error:
@@ -197,7 +199,8 @@ def _listed(overrides: Sequence[Overrides]) -> list[tuple[str, list[str], Any]]:
     for override in overrides:
         if isinstance(override, Mapping):
             listed += [
-                (f"override: {key}={value!r}", _keys(key, key), tuples(value)) for key, value in override.items()
+                (f"override: {shown(key)}={shown(value, quoted=True)}", _keys(key, key), tuples(value))
+                for key, value in override.items()
             ]
         else:
             listed += [_parse(text) for text in ([override] if isinstance(override, str) else override)]
@@ -207,14 +210,16 @@ def _listed(overrides: Sequence[Overrides]) -> list[tuple[str, list[str], Any]]:
 def _parse(override: str) -> tuple[str, list[str], Any]:
     dotted, equals, text = override.partition("=")
     keys = _keys(dotted if equals else "", override)
-    source = f"command line: {override}"
+    source = f"command line: {shown(override)}"
     return source, keys, parse(text, source)[0] if text else None
 
 
 def _keys(dotted: str, override: str) -> list[str]:
     keys = dotted.split(".")
     if not all(keys) or len(keys) > MAX_DEPTH:
-        raise ConfigError(f"command line: {override!r} is not section.key=value, such as train.epochs=20")
+        raise ConfigError(
+            f"command line: {shown(override, quoted=True)} is not section.key=value, such as train.epochs=20"
+        )
     return keys
 
 
@@ -226,7 +231,7 @@ def _with(branch: Any, keys: Sequence[str], value: Any, source: str) -> tuple[An
         inner, place = _with(branch[index], further, value, source) if further else (value, ())
         return (*branch[:index], inner, *branch[index + 1 :]), (index, *place)
     if not isinstance(branch, dict):
-        raise ConfigError(f"{source}: the value is {branch!r}, which has no key {key}")
+        raise ConfigError(f"{source}: the value is {shown(branch, quoted=True)}, which has no key {shown(key)}")
     inner, place = _with(branch.get(key, {}), further, value, source) if further else (value, ())
     return {**branch, key: inner}, (key, *place)
 
@@ -243,4 +248,4 @@ def _item(items: Sequence[Any], key: str, source: str) -> int:
         fault = f"is now called {RENAMED_TRANSFORMS[key]}"
     else:
         fault = "is in this list more than once; give its number" if key in kinds else "is not in this list"
-    raise ConfigError(f"{source}: {key} {fault}; the list has {listed}")
+    raise ConfigError(f"{source}: {shown(key)} {fault}; the list has {listed}")

@@ -1,7 +1,6 @@
 """Mistakes in a configuration, each as one line: `file:line: what is wrong; how to fix it`."""
 
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +8,13 @@ from pydantic import ValidationError
 
 from serx.config.contradictions import contradictions
 from serx.config.renamed import renamed
-from serx.config.schema import Config, dotted_keys
-from serx.config.yaml_lines import KeyPath
+from serx.config.schema import Config
+from serx.config.suggestions import suggestion
+from serx.config.yaml_lines import KeyPath, shown
 
 # Keys that are a list or one word: pydantic appends the name of the type that it tried to their location.
 _LISTS_OR_TEXT = (("data", "root"), ("data", "labels"))
+MAX_SHOWN, MAX_CHARACTERS = 40, 1500  # mistakes in a message, and characters of each
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def check(tree: Mapping[str, Any], sources: Sources) -> tuple[Config | None, lis
     try:
         config = Config.model_validate(current)
     except ValidationError as error:
-        faults = error.errors()
+        faults = error.errors(include_url=False)[: 4 * MAX_SHOWN]
         deepest = [fault for fault in faults if not any(_is_within(other, fault) for other in faults)]
         lines += [_explain(fault, sources, current) for fault in deepest]
         places = [tuple(fault["loc"]) for fault in faults]
@@ -55,7 +56,9 @@ def check(tree: Mapping[str, Any], sources: Sources) -> tuple[Config | None, lis
             for contradiction in contradictions(partial)
             if not any(_overlap(key, read) for key in removed for read in contradiction.reads)
         ]
-    return None, list(dict.fromkeys(lines))
+    lines = [_shortened(line) for line in dict.fromkeys(lines)]
+    more = [f"and {len(lines) - MAX_SHOWN} more mistakes"] if len(lines) > MAX_SHOWN else []
+    return None, lines[:MAX_SHOWN] + more
 
 
 def _without(tree: Mapping[str, Any], places: list[KeyPath]) -> tuple[Config | None, list[str]]:
@@ -76,6 +79,11 @@ def _without(tree: Mapping[str, Any], places: list[KeyPath]) -> tuple[Config | N
         return Config.model_validate(valid), removed
     except ValidationError:
         return None, removed
+
+
+def _shortened(line: str) -> str:
+    half = MAX_CHARACTERS // 2
+    return line if len(line) <= MAX_CHARACTERS else f"{line[:half]} ... {line[-half:]}"
 
 
 def _overlap(a: str, b: str) -> bool:
@@ -105,22 +113,12 @@ def _explain(fault: Mapping[str, Any], sources: Sources, tree: Mapping[str, Any]
     place, message = tuple(fault["loc"]), fault["msg"].removeprefix("Value error, ")
     written = place[:2] + place[3:] if place[:2] in _LISTS_OR_TEXT else place
     where = sources.of(written[:-1] if fault["type"] == "missing" and written == place else written)
-    name = ".".join(map(str, written or place))
+    name = ".".join(shown(part) if isinstance(part, str) else str(part) for part in written or place)
     if fault["type"] == "missing":
         return f"{where}: {'.'.join(map(str, place))} is missing; add it"
     if fault["type"] == "extra_forbidden":
-        return f"{where}: unknown key {name}{_suggestion(name, _kinds(tree, place))}"
+        return f"{where}: unknown key {name}{suggestion(name, _kinds(tree, place), fault['input'])}"
     if fault["type"] == "tuple_type":
         message = "input should be a list, such as [a, b]"
-    given = "" if fault["type"] == "value_error" else f", got {fault['input']!r}"
+    given = "" if fault["type"] == "value_error" else f", got {shown(fault['input'], quoted=True)}"
     return f"{where}: {name}: {message[0].lower()}{message[1:]}{given}"
-
-
-def _suggestion(name: str, kinds: Sequence[str]) -> str:
-    """The nearest key, but of no other kind of model or transform than `kinds`."""
-    keys = dotted_keys(Config, kinds=kinds)
-    plain = ".".join(part for part in name.split(".") if not part.isdigit())
-    near = difflib.get_close_matches(plain, keys, n=1, cutoff=0.6)
-    same_end = [key for key in keys if key.split(".")[-1] == plain.split(".")[-1]]
-    best = (same_end + near)[:1]
-    return f"; did you mean {best[0]}?" if best else f"; known sections are {', '.join(Config.model_fields)}"

@@ -189,7 +189,8 @@ def _values(annotation: Any, metadata: Any = ()) -> str:  # noqa: PLR0911 (one f
         return ", or ".join([*texts, *(["null"] if NoneType in parts else [])])
     if origin is tuple:
         if parts[-1] is Ellipsis:
-            return f"list of {_values(parts[0])}"
+            most = [item.max_length for item in metadata if hasattr(item, "max_length")]
+            return f"list of {_values(parts[0])}{f' (at most {most[0]})' if most else ''}"
         texts = list(dict.fromkeys(_values(part) for part in parts))
         return f"{len(parts)} values: {texts[0]}" if len(texts) == 1 else f"[{', '.join(texts)}]"
     if origin is dict:

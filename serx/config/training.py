@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from serx.base_config import BaseConfig
+from serx.base_config import BaseConfig, FilePath, Seed
+from serx.metrics.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE
 
 ENDLESS_SCHEDULES = ("constant", "plateau")  # the learning rate of a step does not depend on train.epochs
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -22,9 +23,9 @@ class OptimConfig(BaseConfig):
     'onecycle'
     """
 
-    lr: float = Field(1e-3, gt=0, description="the highest learning rate")
+    lr: float = Field(1e-3, ge=1e-9, le=1e6, description="the highest learning rate")
     betas: tuple[Decay, Decay] = Field((0.9, 0.98), description="decay of the two moments of AdamW")
-    weight_decay: float = Field(0.02, ge=0, description="of matrices and kernels; norms and biases have none")
+    weight_decay: float = Field(0.02, ge=0, le=10, description="of matrices and kernels; norms and biases have none")
     schedule: Literal["constant", "cosine", "onecycle", "plateau"] = Field(
         "onecycle", description="learning rate over the steps of a run"
     )
@@ -40,7 +41,7 @@ class OptimConfig(BaseConfig):
         0.3, gt=0, lt=1, description="schedule plateau: the learning rate is multiplied by this"
     )
     plateau_patience: int = Field(
-        5, ge=1, description="schedule plateau: epochs without a better validation score before that"
+        5, ge=1, le=100_000, description="schedule plateau: epochs without a better validation score before that"
     )
 
     @model_validator(mode="before")
@@ -58,16 +59,19 @@ class TrainConfig(BaseConfig):
     32
     """
 
-    seed: int = Field(0, description="of weights, augmentation and the order of clips")
-    epochs: int = Field(30, ge=1, description="passes over the training clips")
-    batch_size: int = Field(32, ge=2, description="clips per batch")
-    accumulation_steps: int = Field(1, ge=1, description="batches per optimizer step")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:1 ...; auto is the GPU if there is one")
+    seed: Seed = Field(0, description="of weights, augmentation and the order of clips")
+    epochs: int = Field(30, ge=1, le=100_000, description="passes over the training clips")
+    batch_size: int = Field(32, ge=2, le=65_536, description="clips per batch")
+    accumulation_steps: int = Field(1, ge=1, le=65_536, description="batches per optimizer step")
+    device: str = Field(
+        "auto", max_length=32, description="auto, cpu, cuda or cuda:1 ...; auto is the GPU if there is one"
+    )
     threads: int | None = Field(
         None,
         ge=1,
-        description="CPU threads; null: what OMP_NUM_THREADS, Slurm or the container allows, else all cores. "
-        "Results are bit-equal only with the same number",
+        le=1024,
+        description="CPU threads, at most as many as the CPUs of this process; null: what OMP_NUM_THREADS, Slurm or the "
+        "container allows, else all cores. Results are bit-equal only with the same number",
     )
     precision: Literal["auto", "bf16_if_native", "fp32", "bf16", "fp16"] = Field(
         "auto",
@@ -76,7 +80,9 @@ class TrainConfig(BaseConfig):
     )
     compile: bool = Field(False, description="compile the network with torch.compile")
     deterministic: bool = Field(False, description="use deterministic kernels only, which may be slower on a GPU")
-    clip_grad_norm: float | None = Field(5.0, gt=0, description="largest norm of the gradient; null: no limit")
+    clip_grad_norm: float | None = Field(
+        5.0, ge=1e-6, le=1e6, description="largest norm of the gradient; null: no limit"
+    )
     ema_decay: float = Field(
         0.0, ge=0, lt=1, description="decay of the averaged weights that are evaluated; 0: the weights themselves are"
     )
@@ -102,23 +108,16 @@ class TrainConfig(BaseConfig):
     )
     temperature: float = Field(
         1.0,
-        gt=0,
+        ge=MIN_TEMPERATURE,
+        le=MAX_TEMPERATURE,
         description="divides the logits, where there is no validation to fit it on; below 1: more confident",
     )
     patience: int | None = Field(
-        None, ge=1, description="stop after this many epochs without a better score; null: never"
+        None, ge=1, le=100_000, description="stop after this many epochs without a better score; null: never"
     )
-    init_from: str | None = Field(
-        None, min_length=1, description="checkpoint whose weights the training begins with; null: new weights"
+    init_from: FilePath | None = Field(
+        None, description="checkpoint whose weights the training begins with; null: new weights"
     )
-    teachers: tuple[str, ...] = Field(
-        (),
-        max_length=50,
-        description="checkpoints whose probabilities are targets as well as the labels (knowledge distillation); a "
-        "clip learns from those that were not trained on its speaker, if there are any",
-    )
-    teacher_weight: float = Field(0.7, ge=0, le=1, description="share of the teachers' probabilities in the targets")
-    teacher_temperature: float = Field(
-        1.0, ge=0.1, le=20, description="divides the logarithms of the teachers' probabilities; above 1: softer targets"
-    )
-    output: str | None = Field(None, description="run folder; null: checkpoints/<recipe>/<time>")
+        le=1024,
+        description="CPU threads, at most as many as the CPUs of this process; null: what OMP_NUM_THREADS, Slurm or the "
+        "container allows, else all cores. Results are bit-equal only with the same number",

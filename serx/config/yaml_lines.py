@@ -1,6 +1,7 @@
 """YAML with the line of every key, so that an error can name it."""
 
 import re
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,34 @@ from serx.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
 MAX_PLACES, MAX_DEPTH = 20_000, 40
+MAX_SHOWN, BITS_SHOWN = 200, 128  # characters of a text, and bits of an integer, in a message
 _TOO_MUCH = f"more than {MAX_PLACES} values or {MAX_DEPTH} levels are too many for a configuration"
 _PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str")}
+
+
+class _Short(reprlib.Repr):
+    """`repr` of a value for a message: at most a line of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring, self.maxother, self.maxlong = MAX_SHOWN, MAX_SHOWN, MAX_SHOWN
+        self.maxlist = self.maxtuple = self.maxdict = 8
+
+    def repr_int(self, number: int, level: int) -> str:
+        if number.bit_length() > BITS_SHOWN:  # Python writes out no integer of more than 4300 digits
+            return f"an integer of {number.bit_length()} bits"
+        return super().repr_int(number, level)
+
+
+def shown(value: Any, quoted: bool = False) -> str:
+    """A value, or a text as it is, on one line of a message; the middle of a long one is left out.
+
+    >>> shown("optim.lr"), shown("optim.lr", quoted=True), shown((0,) * 1000)
+    ('optim.lr', "'optim.lr'", '(0, 0, 0, 0, 0, 0, 0, 0, ...)')
+    """
+    if isinstance(value, str) and not quoted:
+        return value if len(value) <= MAX_SHOWN else f"{value[: MAX_SHOWN // 2]}...{value[-MAX_SHOWN // 2 :]}"
+    return _Short().repr(value)
 
 
 class _Loader(yaml.SafeLoader):

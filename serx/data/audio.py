@@ -50,15 +50,15 @@ class AudioConfig(BaseConfig):
 
     sample_rate: int = Field(16_000, ge=4_000, le=192_000, description="of the decoded audio; files are resampled")
     trim_db: float | None = Field(
-        None, gt=0, description="trim the ends that stay this far below the loudest frame; null: no trimming"
+        None, ge=1, le=200, description="trim the ends that stay this far below the loudest frame; null: no trimming"
     )
-    trim_keep_seconds: float = Field(0.05, ge=0, description="of the trimmed ends, keep this much")
-    offset_seconds: float = Field(0.0, ge=0, description="skip this much of the beginning")
+    trim_keep_seconds: float = Field(0.05, ge=0, le=60, description="of the trimmed ends, keep this much")
+    offset_seconds: float = Field(0.0, ge=0, le=86_400, description="skip this much of the beginning")
     duration_seconds: float | None = Field(
-        None, gt=0, description="then keep this much; shorter clips are kept whole; null: everything"
+        None, ge=0.001, le=86_400, description="then keep this much; shorter clips are kept whole; null: everything"
     )
-    min_seconds: float = Field(0.1, ge=0, description="shorter clips are skipped")
-    max_seconds: float = Field(60.0, gt=0, description="longer clips are skipped")
+    min_seconds: float = Field(0.1, ge=0, le=3600, description="shorter clips are skipped")
+    max_seconds: float = Field(60.0, ge=0.001, le=86_400, description="longer clips are skipped")
 
 
 class AudioError(DataError):

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 from tqdm import tqdm
 
+from serx.base_config import FilePath, Name
 from serx.data.audio import AudioConfig
 from serx.data.audio_cache import AudioCache, cache_folder, open_audio_cache
 from serx.data.batches import Placement, StreamedAudio
@@ -48,20 +49,26 @@ class DataConfig(AudioConfig, ProtocolConfig, NamesConfig):
     'holdout'
     """
 
-    root: str | tuple[str, ...] = Field(description="a corpus, a folder of several, a manifest.csv, or a list of those")
-    styles: tuple[str, ...] = Field(
-        ("speech",), min_length=1, description="speaking styles to use; add song for the sung clips of RAVDESS"
+    root: FilePath | tuple[FilePath, ...] = Field(
+        max_length=4096, description="a corpus, a folder of several, a manifest.csv, or a list of those"
     )
-    labels: tuple[str, ...] | Literal["shared"] | None = Field(
+    styles: tuple[Name, ...] = Field(
+        ("speech",),
+        min_length=1,
+        max_length=100,
+        description="speaking styles to use; add song for the sung clips of RAVDESS",
+    )
+    labels: Annotated[tuple[Name, ...], Field(max_length=1000)] | Literal["shared"] | None = Field(
         None,
         description="the classes, in order; shared: the emotions that every corpus has, others are dropped; "
         "null: all that occur",
     )
-    label_map: dict[str, str | None] = Field(
+    label_map: dict[Name, Name | None] = Field(
         default_factory=dict,
+        max_length=10_000,
         description="renames or drops labels: {calm: neutral} renames, {boredom: null} drops",
     )
-    cache: str | None = Field(None, description="folder for decoded audio; null: $SERX_CACHE or ~/.cache/serx")
+    cache: FilePath | None = Field(None, description="folder for decoded audio; null: $SERX_CACHE or ~/.cache/serx")
     placement: Placement = Field(
         "auto", description="device: audio in device memory; stream: read from disk; auto: device if it fits"
     )

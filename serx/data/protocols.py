@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field, PrivateAttr
 
-from serx.base_config import BaseConfig
+from serx.base_config import BaseConfig, Name, Seed
 from serx.data.corpora import PUBLISHED_CORPORA, canonical_corpus, canonical_speaker
 from serx.data.utterance import Utterance
 from serx.errors import ConfigError, DataError
@@ -33,7 +33,7 @@ def _as_names(value: Any) -> Any:
     return tuple(str(name) if type(name) is int else name for name in value) if is_list else value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
+Names = Annotated[tuple[Name, ...], Field(max_length=10_000), BeforeValidator(_as_names)]
 
 
 class Places(dict[str, str]):
@@ -59,8 +59,8 @@ class ProtocolConfig(BaseConfig):
     protocol: Literal[
         "luna5", "emobox6", "speakers", "holdout", "kfold", "loso", "cross_corpus", "manifest", "random"
     ] = Field("holdout", description="how clips are split into train, valid and test (docs/protocols.md)")
-    fold: int = Field(0, ge=0, description="which fold is tested")
-    folds: int = Field(5, ge=2, description="number of folds of kfold")
+    fold: int = Field(0, ge=0, lt=10_000, description="which fold is tested")
+    folds: int = Field(5, ge=2, le=10_000, description="number of folds of kfold")
     test_speakers: Names = Field(
         (), description='protocol speakers: who is tested, such as 7 or "07", or ravdess/07 if corpora share a name'
     )
@@ -78,7 +78,7 @@ class ProtocolConfig(BaseConfig):
         description="fraction of the other speakers (random: clips) that validate; 0: no validation, and all of them "
         "train, in published folds too",
     )
-    split_seed: int = Field(0, description="for random choices of speakers or clips; independent of train.seed")
+    split_seed: Seed = Field(0, description="for random choices of speakers or clips; independent of train.seed")
     _places: Places = PrivateAttr(default_factory=Places)
 
     @property

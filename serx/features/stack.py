@@ -1,5 +1,6 @@
 """`FeatureStack`: waveforms to any list of features, all computed from one shared spectrum."""
 
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 import torch
@@ -21,6 +22,7 @@ from serx.features.views import Views
 
 CPU_CHUNK = 2  # clips at a time: 64 at once leave the cache and take 2-5 times as long per clip
 WARPABLE = frozenset({"mel", "logmel", "mfcc"})
+_WITHOUT_N_FFT = frozenset({WAVEFORM, "chroma_cqt", "pitch", "voicing"})  # whose frames have another length
 
 
 def _known(name: str) -> str:
@@ -29,7 +31,8 @@ def _known(name: str) -> str:
     return name
 
 
-FeatureName = Annotated[str, AfterValidator(_known)]
+FeatureName = Annotated[str, Field(max_length=255), AfterValidator(_known)]
+Hertz = Annotated[float, Field(ge=0, le=96_000)]  # half of the highest sample rate
 
 
 class FeaturesConfig(BaseConfig):
@@ -40,23 +43,26 @@ class FeaturesConfig(BaseConfig):
     """
 
     stack: tuple[FeatureName, ...] = Field(
-        ("logmel",), min_length=1, description=f"features, in this order: {', '.join(feature_names())}; or `waveform`"
+        ("logmel",),
+        min_length=1,
+        max_length=32,
+        description=f"features, in this order: {', '.join(feature_names())}; or `waveform`",
     )
-    n_fft: int = Field(1024, ge=16, le=1 << 16, multiple_of=2, description="size of the FFT, and of a frame")
-    win_length: int | None = Field(None, ge=16, description="length of the Hann window; `null` is n_fft")
-    hop_length: int = Field(256, ge=1, description="from one frame to the next")
-    n_mels: int = Field(64, ge=1, le=4096, description="number of mel filters")
-    n_mfcc: int = Field(40, ge=1, description="number of MFCCs, at most n_mels")
-    f_min: float = Field(0.0, ge=0, description="lower edge of the mel filters")
-    f_max: float | None = Field(None, gt=0, description="upper edge of the mel filters; `null` is half the sample rate")
-    amin: float = Field(1e-10, gt=0, description="smallest power before the logarithm")
-    top_db: float | None = Field(80.0, gt=0, description="range of decibels below each clip's own maximum")
+    n_fft: int = Field(1024, ge=16, le=1 << 14, multiple_of=2, description="size of the FFT, and of a frame")
+    win_length: int | None = Field(None, ge=16, le=1 << 14, description="length of the Hann window; `null` is n_fft")
+    hop_length: int = Field(256, ge=1, le=1 << 14, description="from one frame to the next")
+    n_mels: int = Field(64, ge=1, le=2048, description="number of mel filters")
+    n_mfcc: int = Field(40, ge=1, le=2048, description="number of MFCCs, at most n_mels")
+    f_min: Hertz = Field(0.0, description="lower edge of the mel filters")
+    f_max: Hertz | None = Field(None, gt=0, description="upper edge of the mel filters; `null` is half the sample rate")
+    amin: float = Field(1e-10, ge=1e-30, le=1, description="smallest power before the logarithm")
+    top_db: float | None = Field(80.0, ge=1, le=300, description="range of decibels below each clip's own maximum")
     contrast_bands: int = Field(6, ge=1, le=16, description="octaves above 200 Hz; one band below is added")
-    pitch_min: float = Field(65.0, ge=20, description="lowest pitch that is tracked")
-    pitch_max: float = Field(800.0, gt=0, description="highest pitch that is tracked")
+    pitch_min: float = Field(65.0, ge=20, le=5000, description="lowest pitch that is tracked")
+    pitch_max: float = Field(800.0, ge=20, le=5000, description="highest pitch that is tracked")
     deltas: int = Field(0, ge=0, le=2, description="number of time derivatives of the whole stack that are appended")
     statistics: tuple[Statistic, ...] = Field(
-        (), description="over each clip's frames: one vector per clip, and F times as many rows"
+        (), max_length=6, description="over each clip's frames: one vector per clip, and F times as many rows"
     )
     front_end: Literal["torch", "torchaudio", "nnaudio"] = Field(
         "torch", description="library that computes the spectrum; they agree to 1e-5"
@@ -100,6 +106,20 @@ class FeaturesConfig(BaseConfig):
             raise ValueError("statistics give one vector per clip; use normalize: training and remove_level: false")
         return self
 
+    @model_validator(mode="after")
+    def _reads_everything_once(self) -> "FeaturesConfig":
+        window = self.win_length or self.n_fft
+        if self.hop_length > window and not _WITHOUT_N_FFT.issuperset(self.stack):
+            raise ValueError(
+                f"hop_length {self.hop_length} is larger than the window of {window} samples, so that samples between "
+                "two frames are read by none; lower hop_length"
+            )
+        for name in ("stack", "statistics"):
+            twice = [item for item, count in Counter(getattr(self, name)).items() if count > 1]
+            if twice:
+                raise ValueError(f"{name} lists {', '.join(twice)} more than once; list each once")
+        return self
+
     @property
     def bins(self) -> int:
         """F, the number of feature rows."""
@@ -130,11 +150,11 @@ class FeatureStack(nn.Module):
         """Builds the filters.
 
         Raises:
-            ConfigError: the features need frequencies above half the sample rate.
+            ConfigError: the features need frequencies above half the sample rate, or most rows would be empty.
         """
         super().__init__()
         self.config, self.sample_rate = config, sample_rate
-        _check_rate(config, sample_rate)
+        check_rate(config, sample_rate)
         win_length = config.win_length or config.n_fft
         self.spectrum = front_end(
             config.front_end, config.n_fft, win_length, config.hop_length, sample_rate, config.trainable
@@ -199,13 +219,45 @@ def why_not_warpable(config: FeaturesConfig) -> str | None:
     return f"augment.mel_warp warps mel, logmel and mfcc by fixed filters, but {reason}; augment the waveform instead"
 
 
-def _check_rate(config: FeaturesConfig, sample_rate: int) -> None:
+def empty_rows(config: FeaturesConfig, sample_rate: int) -> int:
+    """The number of mel filters between two neighboring bins of the FFT: their rows are the same for every sound.
+
+    >>> empty_rows(FeaturesConfig(n_fft=256, n_mels=128), sample_rate=16000)
+    13
+    """
+    if not WARPABLE & set(config.stack):
+        return 0
+    scale = MelScale(sample_rate, config.n_fft, config.n_mels, config.f_min, config.f_max or sample_rate / 2)
+    return int((mel_filters(scale) == 0).all(0).sum())
+
+
+def why_rows_are_empty(config: FeaturesConfig, sample_rate: int) -> str | None:
+    """Says how many rows of the mel spectrogram are always empty, and how to mend it; None if none is."""
+    rows = empty_rows(config, sample_rate)
+    if not rows:
+        return None
+    width, top = sample_rate / config.n_fft, config.f_max or sample_rate / 2
+    return (
+        f"{rows} of {config.n_mels} mel filters from {config.f_min:g} to {top:g} Hz lie between two bins of the FFT, "
+        f"which are {width:.1f} Hz apart (features.n_fft: {config.n_fft}), so that these rows never change; raise "
+        "features.n_fft, lower features.n_mels, or widen features.f_min to f_max"
+    )
+
+
+def check_rate(config: FeaturesConfig, sample_rate: int) -> None:
+    """Checks that audio at this sample rate has the frequencies that the features need.
+
+    Raises:
+        ConfigError: it has not.
+    """
     nyquist = sample_rate / 2
     if WARPABLE & set(config.stack) and not (config.f_min < nyquist and (config.f_max or nyquist) <= nyquist):
         raise ConfigError(
             f"features.f_min, f_max: {config.f_min} to {config.f_max or nyquist} Hz, but audio at {sample_rate} Hz "
             f"ends at {nyquist:.0f} Hz; lower them or raise data.sample_rate"
         )
+    if 2 * empty_rows(config, sample_rate) > config.n_mels:
+        raise ConfigError(str(why_rows_are_empty(config, sample_rate)))
     if "contrast" in config.stack:
         contrast_bands(sample_rate, config.n_fft // 2 + 1, config.contrast_bands)
     if "chroma_cqt" in config.stack and nyquist < CQT_LOWEST * 2**CQT_OCTAVES:

@@ -8,9 +8,10 @@ batch of one. A clip's values do not depend on its padding or on the other clips
 For several features at once use one `FeatureStack`, which computes their spectrum once.
 """
 
+import warnings
 from typing import Any, ClassVar
 
-from serx.features.stack import FeaturesConfig, FeatureStack
+from serx.features.stack import FeaturesConfig, FeatureStack, why_rows_are_empty
 
 
 class _Transform(FeatureStack):
@@ -18,13 +19,20 @@ class _Transform(FeatureStack):
 
     Raises:
         ValueError: a setting is out of its range.
-        ConfigError: the feature needs frequencies above half the sample rate.
+        ConfigError: the feature needs frequencies above half the sample rate, or most of its rows would be empty.
+
+    Warns:
+        UserWarning: some rows are empty, whatever the sound.
     """
 
     feature: ClassVar[str]
 
     def __init__(self, sample_rate: int, **settings: Any) -> None:
-        super().__init__(FeaturesConfig(stack=(self.feature,), **settings), sample_rate)
+        config = FeaturesConfig(stack=(self.feature,), **settings)
+        super().__init__(config, sample_rate)
+        empty = why_rows_are_empty(config, sample_rate)
+        if empty:
+            warnings.warn(empty, stacklevel=3)
 
 
 class _OfFrames(_Transform):

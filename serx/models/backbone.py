@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from serx.dsp.statistics import row_statistics
-from serx.errors import ConfigError
+from serx.errors import ConfigError, OutOfMemoryError
 from serx.models.layers import time_mask
 from serx.models.registry import BaseModelConfig, model_kinds
+from serx.system import memory_bytes
 
 
 class Backbone(nn.Module):
@@ -91,6 +92,7 @@ def build_model(config: BaseModelConfig, bins: int, classes: int, pretrained: bo
             a checkpoint does not, since the checkpoint holds all weights.
 
     Raises:
+        OutOfMemoryError: the weights alone are larger than the machine's memory.
         ConfigError: weights cannot be read, the network does not fit `bins`, or `config.adapt` finds no batch norm.
 
     >>> from serx.models import Cnn2dConfig
@@ -98,6 +100,35 @@ def build_model(config: BaseModelConfig, bins: int, classes: int, pretrained: bo
     >>> round(sum(p.numel() for p in backbone.parameters()) / 1e6, 2)
     0.44
     """
+    needed, available = backbone_bytes(config, bins, classes), memory_bytes()
+    if needed is not None and available is not None and needed > available:
+        raise OutOfMemoryError(
+            f"model: this {config.kind} takes {needed / 1e9:.1f} GB, and there are {available / 1e9:.1f} GB of memory; "
+            "lower its widths, its layers or model.ensemble_size"
+        )
+    return _build(config, bins, classes, pretrained)
+
+
+def backbone_bytes(config: BaseModelConfig, bins: int, classes: int) -> int | None:
+    """The bytes of the weights of a backbone, which is not made for that: on torch's meta device it has shapes only.
+
+    None where that cannot be said: for a network that computes with its weights while it is built.
+
+    >>> from serx.models import Cnn2dConfig
+    >>> round(backbone_bytes(Cnn2dConfig(), bins=64, classes=8) / 1e6, 1)
+    1.8
+    """
+    if torch.empty(0).device.type == "meta":  # the caller builds no more than shapes himself
+        return None
+    try:
+        with torch.device("meta"):
+            tensors = _build(config, bins, classes, pretrained=False).state_dict().values()
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    except Exception:  # such a network raises any class; building it for real says what is wrong
+        return None
+
+
+def _build(config: BaseModelConfig, bins: int, classes: int, pretrained: bool) -> Backbone:
     module = model_kinds()[config.kind].module
     make = getattr(module, "from_pretrained", module) if pretrained else module
     share = getattr(module, "shared_part", None)

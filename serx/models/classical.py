@@ -32,12 +32,15 @@ class ClassicalConfig(BaseModelConfig):
     classifier: Literal["logistic_regression", "svm"] = Field(
         "logistic_regression", description="logistic regression, or a support vector machine with a Gaussian kernel"
     )
-    c: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+    c: tuple[Annotated[float, Field(ge=1e-9, le=1e9)], ...] = Field(
         (0.001, 0.003, 0.01, 0.03, 0.1),
         min_length=1,
+        max_length=100,
         description="inverse strengths of regularization to try; validation chooses one",
     )
-    gamma: float | None = Field(None, gt=0, description="of the SVM's kernel; null: 1 / (F * variance of the vectors)")
+    gamma: float | None = Field(
+        None, ge=1e-9, le=1e6, description="of the SVM's kernel; null: 1 / (F * variance of the vectors)"
+    )
     ensemble_size: int = Field(
         1, ge=1, le=1, description="always 1: a fit is deterministic, so an ensemble would repeat it"
     )

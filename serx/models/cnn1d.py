@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from serx.base_config import Positive
+from serx.base_config import Channels, Dropout, Stride
 from serx.models.layers import AttentiveStatistics, Classifier, Kernel, ResidualBlock, masked_relu_, time_mask
 from serx.models.registry import BaseModelConfig, register_model
 
@@ -22,15 +22,15 @@ class Cnn1dConfig(BaseModelConfig):
     """
 
     kind: Literal["cnn1d"] = "cnn1d"
-    stem: int = Field(128, ge=1, description="channels of the first convolution")
-    widths: tuple[Positive, ...] = Field((128, 160, 192), min_length=1, description="channels of each residual block")
-    strides: tuple[Positive, ...] = Field(
-        (2, 2, 1), min_length=1, description="stride over time of each residual block"
+    stem: Channels = Field(128, description="channels of the first convolution")
+    widths: tuple[Channels, ...] = Field(
+        (128, 160, 192), min_length=1, max_length=32, description="channels of each residual block"
+    )
+    strides: tuple[Stride, ...] = Field(
+        (2, 2, 1), min_length=1, max_length=32, description="stride over time of each residual block"
     )
     kernel: Kernel = Field(5, description="frames that a convolution spans")
-    dropout: float = Field(
-        0.3, ge=0, lt=1, description="before the output layer; half of it within each residual block"
-    )
+    dropout: Dropout = Field(0.3, description="before the output layer; half of it within each residual block")
 
     @model_validator(mode="after")
     def _check_stages(self) -> "Cnn1dConfig":

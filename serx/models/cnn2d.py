@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from serx.base_config import Positive
+from serx.base_config import Channels, Dropout, Stride
 from serx.models.layers import (
     AttentiveStatistics,
     BidirectionalGru,
@@ -37,19 +37,24 @@ class Cnn2dConfig(BaseModelConfig):
 
     kind: Literal["cnn2d"] = "cnn2d"
     shared_stages: int = Field(
-        0, ge=0, description="stages that the networks of an ensemble share with the stem; 0 shares nothing"
+        0, ge=0, le=32, description="stages that the networks of an ensemble share with the stem; 0 shares nothing"
     )
-    stem: int = Field(24, ge=1, description="channels of the first convolution")
-    stem_stride: tuple[Positive, Positive] = Field(
+    stem: Channels = Field(24, description="channels of the first convolution")
+    stem_stride: tuple[Stride, Stride] = Field(
         (2, 2), description="stride of the first convolution over frequency and time"
     )
-    widths: tuple[Positive, ...] = Field((32, 64, 128), min_length=1, description="channels of each stage")
-    strides: tuple[tuple[Positive, Positive], ...] = Field(
-        ((2, 2), (2, 2), (2, 1)), min_length=1, description="stride of each stage over frequency and time"
+    widths: tuple[Channels, ...] = Field(
+        (32, 64, 128), min_length=1, max_length=32, description="channels of each stage"
     )
-    embedding: int = Field(192, ge=1, description="channels of each frame before the pooling")
-    gru: int = Field(0, ge=0, description="units of the GRU in each direction; 0: no GRU")
-    dropout: float = Field(0.3, ge=0, lt=1, description="before the output layer")
+    strides: tuple[tuple[Stride, Stride], ...] = Field(
+        ((2, 2), (2, 2), (2, 1)),
+        min_length=1,
+        max_length=32,
+        description="stride of each stage over frequency and time",
+    )
+    embedding: Channels = Field(192, description="channels of each frame before the pooling")
+    gru: int = Field(0, ge=0, le=8192, description="units of the GRU in each direction; 0: no GRU")
+    dropout: Dropout = Field(0.3, description="before the output layer")
 
     @model_validator(mode="after")
     def _check_stages(self) -> "Cnn2dConfig":

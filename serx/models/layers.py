@@ -22,7 +22,7 @@ def _odd(kernel: int) -> int:
     return kernel
 
 
-Kernel = Annotated[int, Field(ge=1), AfterValidator(_odd)]
+Kernel = Annotated[int, Field(ge=1, le=255), AfterValidator(_odd)]
 
 
 def strided_frames(frames: Tensor, stride: int) -> Tensor:

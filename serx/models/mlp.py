@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from serx.base_config import Positive
+from serx.base_config import Channels, Dropout
 from serx.models.layers import OutputLayer, time_mask
 from serx.models.registry import BaseModelConfig, register_model
 
@@ -22,8 +22,10 @@ class MlpConfig(BaseModelConfig):
     """
 
     kind: Literal["mlp"] = "mlp"
-    widths: tuple[Positive, ...] = Field((256, 128), min_length=1, description="units of each hidden layer")
-    dropout: float = Field(0.3, ge=0, lt=1, description="after each hidden layer")
+    widths: tuple[Channels, ...] = Field(
+        (256, 128), min_length=1, max_length=32, description="units of each hidden layer"
+    )
+    dropout: Dropout = Field(0.3, description="after each hidden layer")
 
 
 @register_model(MlpConfig)

@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from serx.base_config import Positive
+from serx.base_config import Channels, Dropout, Stride
 from serx.models.layers import Kernel, OutputLayer, strided_frames, time_mask
 from serx.models.registry import BaseModelConfig, register_model
 
-DropoutRate = Annotated[float, Field(ge=0, lt=1)]
+PoolSize = Annotated[int, Field(ge=1, le=1024)]
 
 
 class SequentialConfig(BaseModelConfig):
@@ -33,16 +33,18 @@ class SequentialConfig(BaseModelConfig):
 
     kind: Literal["sequential"] = "sequential"
     frames: int | None = Field(
-        None, ge=1, description="read so many frames as one flat sequence; null: convolve over time"
+        None, ge=1, le=65_536, description="read so many frames as one flat sequence; null: convolve over time"
     )
-    widths: tuple[Positive, ...] = Field((128, 128), min_length=1, description="channels of each convolution")
-    kernels: tuple[Kernel, ...] = Field((5,), min_length=1, description="size of each convolution")
-    pools: tuple[tuple[Positive, Positive], ...] = Field(
-        ((5, 2),), min_length=1, description="size and stride of each maximum pooling; [1, 1]: none"
+    widths: tuple[Channels, ...] = Field(
+        (128, 128), min_length=1, max_length=32, description="channels of each convolution"
     )
-    dropouts: tuple[DropoutRate, ...] = Field((0.2,), min_length=1, description="after each stage")
-    dense: tuple[Positive, ...] = Field((), description="units of the hidden dense layers")
-    dense_dropout: DropoutRate = Field(0.3, description="after each hidden dense layer")
+    kernels: tuple[Kernel, ...] = Field((5,), min_length=1, max_length=32, description="size of each convolution")
+    pools: tuple[tuple[PoolSize, Stride], ...] = Field(
+        ((5, 2),), min_length=1, max_length=32, description="size and stride of each maximum pooling; [1, 1]: none"
+    )
+    dropouts: tuple[Dropout, ...] = Field((0.2,), min_length=1, max_length=32, description="after each stage")
+    dense: tuple[Channels, ...] = Field((), max_length=32, description="units of the hidden dense layers")
+    dense_dropout: Dropout = Field(0.3, description="after each hidden dense layer")
     batch_norm: bool = Field(True, description="batch norm after each convolution and each hidden dense layer")
 
     @model_validator(mode="after")

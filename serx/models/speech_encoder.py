@@ -8,13 +8,14 @@ by attentive statistics. Only a clip's own frames are pooled.
 
 import re
 from itertools import chain
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
+from serx.base_config import Channels, Dropout, FilePath
 from serx.dsp.batching import valid_mask
 from serx.errors import ConfigError
 from serx.models.encoders import (
@@ -28,6 +29,7 @@ from serx.models.encoders import (
 from serx.models.layers import VARIANCE_FLOOR, AttentiveStatistics, Classifier
 from serx.models.registry import BaseModelConfig, register_model
 
+MaskSize = Annotated[int, Field(ge=0, le=10_000)]
 # The encoders that torchaudio named, by their ids on the hub.
 _OF_TORCHAUDIO = {
     "WAV2VEC2_BASE": "facebook/wav2vec2-base",
@@ -51,14 +53,14 @@ class SpeechEncoderConfig(BaseModelConfig):
     """
 
     kind: Literal["speech_encoder"] = "speech_encoder"
-    source: str = Field(
+    source: FilePath = Field(
         "openai/whisper-base",
-        min_length=1,
         description="the encoder: an id on the Hugging Face hub, or a folder with config.json and model.safetensors",
     )
     revision: str | None = Field(
         None,
         min_length=1,
+        max_length=255,
         description="a commit, tag or branch on the hub, or sha256:... of a folder's weights; "
         "training writes the commit here",
     )
@@ -70,26 +72,28 @@ class SpeechEncoderConfig(BaseModelConfig):
         description="full: train all but the convolutions, which Baevski et al. (2020) froze as well; "
         "frozen: train the head only",
     )
-    top_layers: int | None = Field(None, ge=1, description="tune full: number of last layers to train; null: all")
+    top_layers: int | None = Field(
+        None, ge=1, le=100, description="tune full: number of last layers to train; null: all"
+    )
     encoder_lr_scale: float = Field(
-        0.05, gt=0, le=1, description="learning rate of the last layer, as a fraction of optim.lr"
+        0.05, ge=1e-6, le=1, description="learning rate of the last layer, as a fraction of optim.lr"
     )
     layer_decay: float = Field(
-        0.9, gt=0, le=1, description="learning rate of each layer, as a fraction of that of the layer above"
+        0.9, ge=1e-3, le=1, description="learning rate of each layer, as a fraction of that of the layer above"
     )
     pad_seconds: float | None = Field(
         None,
-        gt=0,
+        ge=0.01,
         le=30,
         description="append silence to shorter clips up to this length, which costs time; null: each clip's own length",
     )
-    encoder_dropout: float = Field(0.0, ge=0, lt=1, description="dropout within the layers that are trained")
-    mask_time: tuple[int, int] = Field(
+    encoder_dropout: Dropout = Field(0.0, description="dropout within the layers that are trained")
+    mask_time: tuple[MaskSize, MaskSize] = Field(
         (0, 0),
         description="[number, largest width in frames] of the stretches of the encoder's input features that are "
         "masked in training; a frame is 10 ms of Whisper's log-mel, or 20 ms of the others' convolutions",
     )
-    mask_feature: tuple[int, int] = Field(
+    mask_feature: tuple[MaskSize, MaskSize] = Field(
         (0, 0), description="[number, largest width] of the ranges of the input's channels that are masked in training"
     )
     gradient_checkpointing: bool = Field(
@@ -100,8 +104,8 @@ class SpeechEncoderConfig(BaseModelConfig):
         description="attentive: a learned mixture of the layers, embedded and pooled with attention; "
         "statistics: mean and standard deviation of every layer over time",
     )
-    embedding: int = Field(256, ge=1, description="pooling attentive: channels of each frame before the pooling")
-    dropout: float = Field(0.3, ge=0, lt=1, description="before the output layer")
+    embedding: Channels = Field(256, description="pooling attentive: channels of each frame before the pooling")
+    dropout: Dropout = Field(0.3, description="before the output layer")
 
     @model_validator(mode="before")
     @classmethod
@@ -121,7 +125,7 @@ class SpeechEncoderConfig(BaseModelConfig):
     @field_validator("mask_time", "mask_feature")
     @classmethod
     def _check_mask(cls, mask: tuple[int, int]) -> tuple[int, int]:
-        if min(mask) < 0 or (mask[0] == 0) != (mask[1] == 0):
+        if (mask[0] == 0) != (mask[1] == 0):
             raise ValueError("write [number, largest width], such as [2, 10], or [0, 0] for none")
         return mask
 

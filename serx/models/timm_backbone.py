@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
+from serx.base_config import Dropout, FilePath, Name
 from serx.errors import ConfigError
 from serx.models.registry import BaseModelConfig, register_model
 
@@ -28,13 +29,15 @@ class TimmConfig(BaseModelConfig):
     """
 
     kind: Literal["timm"] = "timm"
-    name: str = Field("resnet10t", description="a model of timm")
+    name: Name = Field("resnet10t", description="a model of timm")
     pretrained: bool = Field(False, description="start from weights trained on images, summed over the color channels")
-    weights: str | None = Field(None, description="a .safetensors file of pretrained weights; null: downloaded once")
+    weights: FilePath | None = Field(
+        None, description="a .safetensors file of pretrained weights; null: downloaded once"
+    )
     frames: int = Field(
         192, ge=32, le=1 << 14, description="width of the image that the network sees at a time, in frames"
     )
-    dropout: float = Field(0.2, ge=0, lt=1, description="before the output layer")
+    dropout: Dropout = Field(0.2, description="before the output layer")
 
     @field_validator("name")
     @classmethod

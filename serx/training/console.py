@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import Module
 
+from serx.config import notes
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split
 from serx.data.utterance import is_unknown
@@ -28,7 +29,7 @@ def print_run_header(state: "TrainingState", dataset: Dataset, split: Split, fol
     """Prints notes, protocol, clips and speakers of each part, model, device and the run folder."""
     parts = (("train", split.train), ("valid", split.valid), ("test", split.test))
     sizes = ", ".join(f"{len(clips)} {name} ({_speakers(dataset.speaker_ids(clips))})" for name, clips in parts)
-    for note in [*dataset.notes, *split.notes]:
+    for note in [*notes(state.config), *dataset.notes, *split.notes]:
         echo(f"note: {note}")
     echo(f"protocol: {split.stamp}")
     echo(f"clips: {sizes}")

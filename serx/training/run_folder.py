@@ -54,17 +54,45 @@ def choose_run_folder(output: str | None, name: str, resume: bool, overwrite: bo
             raise ConfigError(f"--resume: no run in {runs}; name its folder with train.output=DIR")
         folder = max(saved, key=lambda run: (saved[run], run))
     else:
-        folder = runs / time.strftime("%Y%m%d-%H%M%S")
+        folder = _fresh(runs / time.strftime("%Y%m%d-%H%M%S"))
     if resume and not holds_run(folder):
         raise ConfigError(f"--resume: {folder / LAST} is not there; leave --resume out to start this run")
-    if not resume and not overwrite and holds_run(folder):
-        raise ConfigError(f"train.output: {folder} already holds a run; add --resume, or name another folder")
+    if not resume and not overwrite:
+        refuse_to_overwrite(folder)
     return folder
+
+
+def refuse_to_overwrite(folder: Path) -> None:
+    """Checks that a new run in the folder would not write over an earlier one, or over what is left of it.
+
+    Raises:
+        ConfigError: it would.
+    """
+    if holds_run(folder):
+        raise ConfigError(
+            f"train.output: {folder} already holds a run; add --resume (resume=True in Python) to continue it or "
+            "--overwrite (overwrite=True) to delete it, or name another folder"
+        )
+    # A run that is killed in its first epoch may leave one line and a best.safetensors; it is started again.
+    if os.path.exists(folder / BEST) and len(read_metrics(folder)) != 1:
+        raise ConfigError(
+            f"train.output: {folder} holds {BEST} of an earlier run, whose {LAST} is gone; name another folder, or add "
+            "--overwrite (overwrite=True in Python) to delete it"
+        )
+
+
+def _fresh(folder: Path) -> Path:
+    """The folder, or one with a number behind its name if it exists: two runs may start in the same second."""
+    number, fresh = 1, folder
+    while fresh.exists():
+        number += 1
+        fresh = folder.with_name(f"{folder.name}-{number}")
+    return fresh
 
 
 def holds_run(folder: Path) -> bool:
     """Whether a run has been saved in the folder."""
-    return any((folder / name).exists() for name in (LAST, PREVIOUS))
+    return any(os.path.exists(folder / name) for name in (LAST, PREVIOUS))  # False for names that no file can have
 
 
 def remove_run(folder: Path) -> None:

@@ -13,12 +13,22 @@ import torch
 from tqdm import tqdm
 
 from serx import checkpoint
-from serx.config.loader import Config, dump
+from serx.config import Config, dump, notes
 from serx.data.batches import BatchSource, make_batch_source
 from serx.data.dataset import Dataset, load_dataset, split_dataset
 from serx.data.protocols import Split
 from serx.device import choose_device, configure_torch
-from serx.errors import CheckpointError, ConfigError, DataError, DiskError, DivergedError
+from serx.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DiskError,
+    DivergedError,
+    OutOfMemoryError,
+    SerxError,
+    explaining_out_of_memory,
+    is_out_of_memory,
+)
 from serx.metrics import score_from_confusion
 from serx.ood import OodDetector
 from serx.training.classical import ClassicalTraining
@@ -27,6 +37,7 @@ from serx.training.distillation import teacher_probabilities
 from serx.training.epoch import GradientTraining, TrainingMethod, constant_vectors
 from serx.training.init_from import stamped
 from serx.training.losses import class_weights, classes_of_corpora, logit_offsets
+from serx.training.memory import check_memory
 from serx.training.resume import resumed_state, why_not_longer
 from serx.training.run_folder import (
     BEST,
@@ -36,6 +47,7 @@ from serx.training.run_folder import (
     choose_run_folder,
     holds_run,
     lock_run_folder,
+    refuse_to_overwrite,
     remove_run,
     what_is_saved,
     write,
@@ -74,6 +86,7 @@ class TrainingResult:
         return self.folder / BEST
 
 
+@explaining_out_of_memory("lower data.max_seconds or train.batch_size, or leave files out of data.root")
 def fit(
     config: Config,
     folder: str | Path | None = None,
@@ -96,6 +109,7 @@ def fit(
     Raises:
         ConfigError: the folder already holds a run, or there is none to resume, or the run to resume has other settings
             or data.
+        OutOfMemoryError: the run does not fit into memory; it is a ConfigError, too.
         RunInUseError: another process uses the folder.
         DataError: the clips cannot be used.
         DivergedError: gradients stayed non-finite.
@@ -116,9 +130,12 @@ def fit(
     with lock_run_folder(run_folder):
         if overwrite and not resume:
             remove_run(run_folder)
+        elif not resume:  # another process may have finished a run here since the folder was chosen
+            refuse_to_overwrite(run_folder)
         dataset = load_dataset(config.data, progress=progress)
         split = split_dataset(dataset, config.data, progress)
         with explain_out_of_memory(config, device, dataset.audio_cache.lengths):
+            check_memory(config, dataset, split, device)
             source = make_batch_source(dataset.audio_cache, device, config.data.placement)
             if resume:
                 state = resumed_state(config, dataset, split, device, run_folder)
@@ -202,7 +219,7 @@ class Trainer:
         state, config = self.state, self.state.config
         write(self.folder / "config.yaml", f"# protocol: {self.split.stamp}\n{dump(config)}".encode())
         print_run_header(state, self.dataset, self.split, self.folder)
-        self.board.start(config, self.split.stamp, [*self.dataset.notes, *self.split.notes])
+        self.board.start(config, self.split.stamp, [*notes(config), *self.dataset.notes, *self.split.notes])
         if not state.progress.begun:
             examples = partial(augmented_clips, state, self.source, self.dataset, self.training)
             self.board.clips(examples, config.data.sample_rate)
@@ -241,6 +258,10 @@ class Trainer:
             checkpoint.save(self.folder / name, tensors, metadata, keep)
         except DiskError as error:
             raise DiskError(f"{error}; {what_is_saved(self.folder)}") from error
+        except CheckpointError as error:  # weights can overflow in a step whose gradients were finite
+            raise DivergedError(
+                f"{error}: training diverged; lower optim.lr, or set train.precision=fp32{self._saved_before()}"
+            ) from error
 
     def _finish(self, signals: list[int]) -> TrainingResult:
         """The result; unless a signal stopped the run, TensorBoard gets the kept epoch's view of the validation."""
@@ -294,11 +315,13 @@ class Trainer:
         if bad >= min(MAX_BAD_STEPS, len(self.state.sums.finite)):
             positions = np.concatenate([batch for step in steps[-bad:] for batch in step])
             names = [self.dataset.utterances[i].path.name for i in self.training.clips[positions[:5]]]
-            whole = "; the checkpoints saved before are whole" if holds_run(self.folder) else ""
             raise DivergedError(
                 f"{bad} steps in a row gave non-finite gradients (clips {', '.join(names)}, ...); "
-                f"lower optim.lr, or set train.precision=fp32{whole}"
+                f"lower optim.lr, or set train.precision=fp32{self._saved_before()}"
             )
+
+    def _saved_before(self) -> str:
+        return "; the checkpoints saved before are whole" if holds_run(self.folder) else ""
 
 
 def _training_clips(
@@ -334,14 +357,16 @@ def explain_out_of_memory(config: Config, device: torch.device, lengths: np.ndar
         lengths: `(n,)` samples of every clip; a batch is as long as its longest clip.
 
     Raises:
-        ConfigError: the run does not fit its device.
+        OutOfMemoryError: the run does not fit its device.
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except Exception as error:
+        if isinstance(error, SerxError) or not is_out_of_memory(error):
+            raise
         longest = float(np.max(lengths, initial=0)) / config.data.sample_rate
         peak = f", {torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB at its peak" if device.type == "cuda" else ""
-        raise ConfigError(
+        raise OutOfMemoryError(
             f"{device}: out of memory: train.batch_size={config.train.batch_size}, longest clip {longest:.1f} s{peak}. "
             "Lower train.batch_size (train.accumulation_steps keeps the step's size), "
             "data.max_seconds or the model, or leave the audio on the host with data.placement=stream"

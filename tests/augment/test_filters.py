@@ -113,5 +113,5 @@ def test_convolution_is_that_of_numpy():
 
 
 def test_cut_offs_below_50_hz_are_refused():
-    with pytest.raises(ValidationError, match="below 50 Hz"):
+    with pytest.raises(ValidationError, match="greater than or equal to 50"):
         HighPass(cutoff_hz=(5.0, 100.0))

@@ -28,7 +28,7 @@ def test_a_loop_begins_at_the_offset_and_repeats():
 def test_background_noise_is_a_stretch_of_a_recording_at_its_ratio(clips):
     x, lengths = batched(clips)
     noises = [torch.randn(50_000, generator=torch.Generator().manual_seed(i)) for i in range(2)]
-    (noise,) = load_recordings([BackgroundNoise(p=1.0, snr_db=(9.0, 9.0), folder="")], lambda _: noises, CPU)
+    (noise,) = load_recordings([BackgroundNoise(p=1.0, snr_db=(9.0, 9.0), folder="recordings")], lambda _: noises, CPU)
     params = noise.draw(lengths, ClipRandom(torch.arange(4), derive(0, "test")), RATE)
     added = noise.apply(x, lengths, params)[0].double() - x
     ratio = 10 * torch.log10(x.double().square().sum(1) / added.square().sum(1))
@@ -39,7 +39,7 @@ def test_background_noise_is_a_stretch_of_a_recording_at_its_ratio(clips):
 
 
 def test_recordings_are_chosen_equally_often():
-    params = BackgroundNoise(folder="").draw(torch.ones(3000), ClipRandom(torch.arange(3000), 5), RATE)
+    params = BackgroundNoise(folder="recordings").draw(torch.ones(3000), ClipRandom(torch.arange(3000), 5), RATE)
     assert torch.bincount(params.choice % 3).min() > 900
 
 

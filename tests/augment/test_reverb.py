@@ -52,7 +52,7 @@ def test_direct_sound_and_tail_have_their_energy_ratio(drr_db):
 @pytest.mark.parametrize("kind", ["synthetic", "measured"])
 def test_a_room_keeps_a_clips_length_and_power(kind, clips):
     x, lengths = batched(clips, extra=500)
-    files = ImpulseResponse(p=1.0, folder="")
+    files = ImpulseResponse(p=1.0, folder="recordings")
     room = (
         Reverb(p=1.0)
         if kind == "synthetic"
@@ -65,7 +65,7 @@ def test_a_room_keeps_a_clips_length_and_power(kind, clips):
 
 def test_a_measured_response_is_used_from_its_peak_on():
     response = torch.tensor([0.0, 0.0, 0.1, -0.8, 0.3, 0.2])
-    (room,) = load_recordings([ImpulseResponse(p=1.0, folder="")], lambda _: [response], torch.device("cpu"))
+    (room,) = load_recordings([ImpulseResponse(p=1.0, folder="recordings")], lambda _: [response], torch.device("cpu"))
     measured = responses_of(room, count=1, size=20)[0]
     np.testing.assert_allclose(measured[:3] / measured[0], [1.0, -0.375, -0.25], atol=1e-6)
     assert measured[3:].abs().max() < 1e-6

@@ -48,7 +48,7 @@ def test_pitch_and_tempo_too_fast_for_one_pass_are_refused():
     [(Speed, {"ratio": (0.5, 1.0)}), (PitchShift, {"semitones": (-6.0, 0.0)}), (TimeStretch, {"tempo": (0.9, 2.1)})],
 )
 def test_ratios_beyond_the_limits_are_refused(kind, setting):
-    with pytest.raises(ValidationError, match="leaves the possible"):
+    with pytest.raises(ValidationError, match="should be (greater|less) than or equal to"):
         kind(**setting)
 
 

@@ -91,7 +91,7 @@ def test_an_override_of_an_item_that_does_not_exist_is_an_error(override, messag
 
 
 def test_numbers_in_scientific_notation_are_numbers(yaml_file):
-    for text, value in {"1e-3": 1e-3, "2E5": 2e5, "3.e-2": 3e-2, ".5e1": 5.0}.items():
+    for text, value in {"1e-3": 1e-3, "2E1": 2e1, "3.e-2": 3e-2, ".5e1": 5.0}.items():
         assert load_config(yaml_file(GOOD + f"optim: {{lr: {text}}}\n")).optim.lr == value
 
 
