@@ -30,7 +30,7 @@ from serx.base_config import BaseConfig
 from serx.config.loader import Config, from_tree, tuples
 from serx.config.renamed import modernize
 from serx.data.dataset import DataConfig
-from serx.errors import CheckpointError, ConfigError, DiskError
+from serx.errors import CheckpointError, ConfigError, DiskError, is_out_of_memory
 from serx.files import free_space, remedy, write_atomically
 from serx.models.backbone import build_model
 from serx.models.classical import ClassicalConfig
@@ -237,6 +237,8 @@ def _load(path: Path, of_run: bool) -> Checkpoint:
                 _check_sizes(path, config, len(metadata["labels"]), places)
             tensors = {name: _read_tensor(path, file, 8 + len(header), name, place) for name, place in places.items()}
     except (OSError, ValueError) as error:  # ValueError: a zero byte in its name
+        if is_out_of_memory(error):
+            raise
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"{path}: cannot read this checkpoint: {reason}") from error
     bad = _first_not_finite(tensors)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 _NO_MEMORY = (
     "out of memory", "not enough memory", "allocate memory", "bad_alloc", "unable to allocate", "invalid size",
     "size calculation overflowed", "multiplication overflow", "array is too big", "maximum allowed dimension",
+    "overflow when unpacking",
 )  # fmt: skip
 
 
@@ -117,7 +118,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | OverflowError) or type(error).__name__ == "OutOfMemoryError":
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError | ValueError) and any(words in text for words in _NO_MEMORY)
+    return isinstance(error, RuntimeError | ValueError | TypeError) and any(words in text for words in _NO_MEMORY)
 
 
 def out_of_memory(error: BaseException, advice: str) -> OutOfMemoryError:

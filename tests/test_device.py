@@ -79,3 +79,14 @@ def test_bf16_is_refused_on_a_cpu_where_it_would_corrupt_memory():
 def test_native_bf16_agrees_with_the_flags_of_the_cpu():
     flags = {flag for line in CPUINFO.read_text().splitlines() if line.startswith("flags") for flag in line.split()}
     assert multiplies_bf16() == bool(flags & {"avx512_bf16", "amx_bf16"})
+
+
+def test_more_threads_than_cpus_are_reduced_and_said(monkeypatch, capsys):
+    given = []
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    monkeypatch.setattr(device, "cpu_count", lambda: 4)
+    device.configure_torch(4, deterministic=False)
+    assert capsys.readouterr().out == ""
+    device.configure_torch(1000, deterministic=False)
+    assert given == [4, 4]
+    assert capsys.readouterr().out == "note: train.threads: 1000, but this process may use 4 CPUs; 4 threads\n"

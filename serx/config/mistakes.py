@@ -112,6 +112,9 @@ def _explain(fault: Mapping[str, Any], sources: Sources, tree: Mapping[str, Any]
     """One line for one of pydantic's faults."""
     place, message = tuple(fault["loc"]), fault["msg"].removeprefix("Value error, ")
     written = place[:2] + place[3:] if place[:2] in _LISTS_OR_TEXT else place
+    word = message.partition(" ")[0].rstrip(":,")
+    if fault["type"] == "value_error" and (*written, word) in sources.places:  # of a section: about this key of it
+        written = (*written, word)
     where = sources.of(written[:-1] if fault["type"] == "missing" and written == place else written)
     name = ".".join(shown(part) if isinstance(part, str) else str(part) for part in written or place)
     if fault["type"] == "missing":

@@ -152,11 +152,11 @@ def _of_key(section: str, last: str, keys: Sequence[str], is_list: bool) -> str:
     similar = _similar(last, inside)
     found = [key for key in similar if _ratio(last, key) >= _SAME]
     if "." not in section:  # the keys of a transform have other meanings
-        plain = [key for key in keys if key.count(".") == 1]
-        found += [key for key in plain if key.endswith(f".{last}")]
         fixed = _fixed(section, last)
         if fixed and not found:
             return fixed
+        plain = [key for key in keys if key.count(".") == 1]
+        found += [key for key in plain if key.endswith(f".{last}")]
         found += [key for key in _WORDS.get(_plain(last), ()) if key in keys]
         similar += [key for key in plain if _ratio(last, key) >= _SAME]
     best = next(iter(found + similar), "")

@@ -118,6 +118,14 @@ class TrainConfig(BaseConfig):
     init_from: FilePath | None = Field(
         None, description="checkpoint whose weights the training begins with; null: new weights"
     )
-        le=1024,
-        description="CPU threads, at most as many as the CPUs of this process; null: what OMP_NUM_THREADS, Slurm or the "
-        "container allows, else all cores. Results are bit-equal only with the same number",
+    teachers: tuple[FilePath, ...] = Field(
+        (),
+        max_length=50,
+        description="checkpoints whose probabilities are targets as well as the labels (knowledge distillation); a "
+        "clip learns from those that were not trained on its speaker, if there are any",
+    )
+    teacher_weight: float = Field(0.7, ge=0, le=1, description="share of the teachers' probabilities in the targets")
+    teacher_temperature: float = Field(
+        1.0, ge=0.1, le=20, description="divides the logarithms of the teachers' probabilities; above 1: softer targets"
+    )
+    output: FilePath | None = Field(None, description="run folder; null: checkpoints/<recipe>/<time>")

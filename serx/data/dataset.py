@@ -32,7 +32,7 @@ from serx.data.names import NamesConfig, settle_names
 from serx.data.protocols import ProtocolConfig, Split, make_split, naming_places
 from serx.data.scanner import scan
 from serx.data.utterance import Utterance
-from serx.errors import DataError, DiskError
+from serx.errors import DataError, DiskError, explaining_out_of_memory
 from serx.files import free_space, seal, unseal, write_atomically
 from serx.terminal import printable
 
@@ -102,6 +102,7 @@ class Dataset:
         return sorted({self.utterances[i].speaker_id for i in indices})
 
 
+@explaining_out_of_memory("lower data.max_seconds, or give fewer recordings")
 def load_dataset(config: DataConfig, labels: tuple[str, ...] | None = None, progress: bool = True) -> Dataset:
     """Finds, labels and decodes the corpora of `config.root`.
 
@@ -157,6 +158,7 @@ def _load_dataset(config: DataConfig, labels: tuple[str, ...] | None, progress: 
     )
 
 
+@explaining_out_of_memory("lower data.max_seconds, or give fewer recordings")
 def split_dataset(dataset: Dataset, config: DataConfig, progress: bool = True) -> Split:
     """Splits by `config.protocol`, and checks the parts for shared speakers, shared audio and copies of audio.
 

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from serx.base_config import BaseConfig
+from serx.base_config import BaseConfig, Name
 from serx.data.corpora import CORPORA, canonical_corpus, canonical_speaker, name_key
 from serx.data.utterance import Utterance
 from serx.errors import DataError
@@ -33,7 +33,8 @@ def _check_groups(groups: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...],
     return groups
 
 
-Groups = Annotated[tuple[tuple[str, ...], ...], AfterValidator(_check_groups)]
+Group = Annotated[tuple[Name, ...], Field(max_length=1000)]
+Groups = Annotated[tuple[Group, ...], Field(max_length=10_000), AfterValidator(_check_groups)]
 
 
 class NamesConfig(BaseConfig):

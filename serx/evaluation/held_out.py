@@ -13,7 +13,7 @@ from serx.data.dataset import Dataset, load_dataset
 from serx.data.names import NamesConfig, same_speaker
 from serx.data.overlap import find_overlap
 from serx.device import choose_device
-from serx.errors import DataError, LeakError
+from serx.errors import DataError, LeakError, explaining_out_of_memory
 from serx.evaluation.predictions import Predictions
 from serx.evaluation.report import Evaluation
 from serx.evaluation.stamps import adapted_stamp, validation_use
@@ -29,6 +29,7 @@ NAMES_SHOWN = 5
 UNKNOWN = "speakers unknown: they may be those of the training"  # clause of a stamp
 
 
+@explaining_out_of_memory('evaluate on the CPU with device="cpu", or give shorter recordings')
 def evaluate(
     checkpoint: str | Path,
     root: str | Path | None = None,
@@ -124,6 +125,7 @@ class HeldOut:
         return detector.ood_fraction(source.batch, self.clips, self.predictor.config.data.sample_rate)
 
 
+@explaining_out_of_memory('evaluate on the CPU with device="cpu", or give shorter recordings')
 def load_held_out(
     checkpoint: str | Path,
     root: str | Path | None = None,

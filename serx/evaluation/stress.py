@@ -28,6 +28,7 @@ from serx.augment.telephone import Telephone
 from serx.augment.transform import Transform
 from serx.data.audio import read_folder
 from serx.data.batches import BatchSource
+from serx.errors import explaining_out_of_memory
 from serx.evaluation.held_out import HeldOut, predict_clips
 from serx.evaluation.predictions import Predictions
 from serx.evaluation.report import format_head, write_files
@@ -72,6 +73,7 @@ def conditions(noise: str | None = None) -> list[Condition]:
     return listed + [Condition("speed", f"{r} x", Speed(p=1, ratio=(r, r))) for r in (0.85, 1.15)]
 
 
+@explaining_out_of_memory("use --device cpu, or give shorter recordings")
 def stress_test(held: HeldOut, noise: str | None = None, progress: bool = True) -> dict[str, Any]:
     """Scores of the held-out clips under every condition, ready for JSON.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serx.config.loader import Config, dump
+from serx.config import Config, dump, notes
 from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import ConfigError, DataError
 from serx.evaluation.pooling import complete_seeds, write_cross_validation
@@ -72,7 +72,7 @@ def _cross_validate(
     planned, skipped = plan_folds(config, dataset, out, seeds, only)
     folds = [fold for fold in planned if fold.requested]
     done = [fold for fold in folds if fold.state == "finished"]
-    for note in [*dataset.notes, *(f"skipped: {reason}" for reason in skipped)]:
+    for note in [*notes(config), *dataset.notes, *(f"skipped: {reason}" for reason in skipped)]:
         echo(f"note: {note}")
     echo(f"{len(folds)} runs of {config.data.protocol}: {len(done)} finished, {len(folds) - len(done)} to do, in {out}")
     write_files(out, {"config.yaml": dump(config).encode()})

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 import serx
 from serx.data.audio import FRAME_SECONDS, MAX_LEVEL, SILENT_DB, STEP_SECONDS, AudioConfig, cut_window, prepare_clip
 from serx.dsp.batching import valid_mask
-from serx.errors import ConfigError, DiskError
+from serx.errors import ConfigError, DiskError, explaining_out_of_memory
 from serx.files import free_space, write_atomically
 from serx.inference.predictor import Predictor
 from serx.recognizer import Recognizer
@@ -55,6 +55,7 @@ class ExportResult:
     n_bytes: int
 
 
+@explaining_out_of_memory("close other programs: an export holds the model several times")
 def export_onnx(predictor: Predictor, path: Path, clips: Sequence[np.ndarray] = ()) -> ExportResult:
     """Writes `predictor` as ONNX and compares the file with it, on synthetic clips and on `clips`.
 

@@ -30,7 +30,7 @@ from serx.data.audio import (
 )
 from serx.data.labels import UNSURE
 from serx.device import choose_device
-from serx.errors import CheckpointError, ConfigError
+from serx.errors import CheckpointError, ConfigError, explaining_out_of_memory
 from serx.inference.adaptation import adapted
 from serx.inference.segmentation import MAX_SECONDS, RATE, Segment, speech_segments
 from serx.inference.streaming import resampled_blocks
@@ -174,6 +174,7 @@ class Predictor:
         self.ood_unknown = None if speakers is None else unknown_reason(len(speakers["train"]))
 
     @classmethod
+    @explaining_out_of_memory('use device="cpu" (--device cpu), or a smaller model')
     def load(cls, path: StrPath, device: torch.device | str = "auto", min_confidence: float = 0.0) -> "Predictor":
         """Rebuilds the recognizer from a checkpoint alone.
 
@@ -218,6 +219,7 @@ class Predictor:
     @overload
     def __call__(self, audio: Iterable[StrPath]) -> list[Prediction]: ...
 
+    @explaining_out_of_memory('give fewer or shorter recordings, or use device="cpu" (--device cpu)')
     def __call__(
         self, audio: StrPath | Samples | Iterable[StrPath], sample_rate: int | None = None
     ) -> Prediction | list[Prediction]:
@@ -309,6 +311,7 @@ class Predictor:
             clips += clips_of_file
         return [torch.from_numpy(clip).to(self.device) for clip in clips], skipped
 
+    @explaining_out_of_memory('give fewer or shorter recordings, or use device="cpu" (--device cpu)')
     def predict_clips(self, clips: Sequence[np.ndarray]) -> list[Prediction]:
         """Predicts clips `(T,)` as `decode` and `prepare_clip` return them, in one batch.
 

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from serx.base_config import Dropout, FilePath, Name
-from serx.errors import ConfigError
+from serx.errors import ConfigError, is_out_of_memory
 from serx.models.registry import BaseModelConfig, register_model
 
 
@@ -79,6 +79,8 @@ class TimmBackbone(nn.Module):
                 config.name, pretrained, in_chans=1, num_classes=classes, drop_rate=config.dropout, **options
             )
         except Exception as error:  # the network, the hub's library, safetensors and torch raise many classes
+            if is_out_of_memory(error):
+                raise
             if not pretrained:
                 raise _wrong_size(config, bins, error) from error
             raise ConfigError(
@@ -100,6 +102,8 @@ class TimmBackbone(nn.Module):
         try:
             self.net(torch.zeros(1, 1, bins, config.frames))
         except Exception as error:  # networks refuse sizes with many classes of error
+            if is_out_of_memory(error):
+                raise
             raise _wrong_size(config, bins, error) from error
         self.net.train()
 

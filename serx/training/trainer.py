@@ -20,7 +20,6 @@ from serx.data.protocols import Split
 from serx.device import choose_device, configure_torch
 from serx.errors import (
     CheckpointError,
-    ConfigError,
     DataError,
     DiskError,
     DivergedError,

@@ -1,9 +1,11 @@
 """Recordings: how they are read and repeated, and the noise that transforms make of them."""
 
 import numpy as np
+import pytest
 import torch
 
 from serx.augment import BackgroundNoise, Noise, Recordings, load_recordings
+from serx.augment.noise import without_silence
 from serx.seeding import ClipRandom, derive
 from tests.conftest import RATE, batched
 
@@ -50,3 +52,26 @@ def test_transforms_without_a_folder_load_nothing():
         raise AssertionError
 
     assert load_recordings([noise], load, CPU) == (noise,)
+
+
+def test_a_recording_that_is_mostly_silence_changes_every_clip(clips):
+    x, lengths = batched(clips)
+    recording = torch.zeros(200_000)
+    recording[150_000:160_000] = torch.randn(10_000, generator=torch.Generator().manual_seed(0))
+    (noise,) = load_recordings([BackgroundNoise(p=1.0, snr_db=(9.0, 9.0), folder="r")], lambda _: [recording], CPU)
+    assert noise.recordings.longest < 11_000
+    for key in range(25):
+        params = noise.draw(lengths, ClipRandom(torch.arange(4), key), RATE)
+        added = noise.apply(x, lengths, params)[0].double() - x
+        ratio = 10 * torch.log10(x.double().square().sum(1) / added.square().sum(1))
+        np.testing.assert_allclose(ratio, 9.0, atol=0.01)
+
+
+def test_a_recording_without_silence_is_kept_as_it_is():
+    recording = torch.randn(50_001, generator=torch.Generator().manual_seed(0))
+    assert without_silence(recording) is recording
+
+
+def test_a_silent_recording_is_refused():
+    with pytest.raises(ValueError, match="every sample is zero; leave it out"):
+        load_recordings([BackgroundNoise(folder="r")], lambda _: [torch.zeros(5000)], CPU)

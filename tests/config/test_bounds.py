@@ -88,7 +88,7 @@ def test_every_default_lies_within_its_bounds():
 
 def test_the_reference_shows_the_bounds():
     text = reference()
-    assert "| `lr` | number, 1e-09 to 100 |" in text and "list of integer, 1 to 8192 (at most 32)" in text
+    assert "| `lr` | number, 1e-09 to 1000000.0 |" in text and "list of integer, 1 to 8192 (at most 32)" in text
 
 
 # What no number may be, whatever its bounds.

@@ -304,9 +304,41 @@ def test_fit_refuses_a_folder_that_holds_a_run_and_changes_no_file_in_it(train, 
         (tiny_config("train.epochs=2"), folder),
         (tiny_config("train.epochs=2", f"train.output={folder}"), None),
     ):
-        with pytest.raises(ConfigError, match=r"run already holds a run; add --resume, or name another folder"):
+        with pytest.raises(ConfigError, match=r"run already holds a run; add --resume \(resume=True in Python\)"):
             train(config, given, progress=False)
     assert content(folder) == before
+
+
+def test_what_is_left_of_a_run_is_not_overwritten_either(tiny_config, tmp_path):
+    config, folder = tiny_config("train.epochs=2"), tmp_path / "run"
+    serx.fit(config, folder, progress=False)
+    (folder / LAST).unlink()
+    (folder / PREVIOUS).unlink()
+    best = (folder / BEST).read_bytes()
+    with pytest.raises(ConfigError, match=r"holds best.safetensors of an earlier run, whose last.safetensors is gone"):
+        serx.fit(config, folder, progress=False)
+    assert (folder / BEST).read_bytes() == best
+    serx.fit(config, folder, progress=False, overwrite=True)
+
+
+def test_two_runs_that_start_in_the_same_second_get_two_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(time, "strftime", lambda _: "20260101-000000")
+    for name in ("20260101-000000", "20260101-000000-2", "20260101-000000-3"):
+        folder = choose_run_folder(None, "cnn2d", resume=False)
+        assert folder.name == name
+        folder.mkdir(parents=True)
+
+
+def test_a_folder_name_that_no_file_system_takes_is_one_line(tiny_config, tmp_path):
+    with pytest.raises(DiskError, match="cannot write here: File name too long"):
+        serx.fit(tiny_config(), tmp_path / ("x" * 300), progress=False)
+
+
+def test_weights_that_overflow_are_a_divergence_and_not_a_damaged_checkpoint(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_first_not_finite", lambda tensors: "model.bias")
+    with pytest.raises(DivergedError, match=r"model.bias holds NaN or infinity: training diverged; lower optim.lr"):
+        fit(tiny_config("train.epochs=1"), tmp_path / "run", progress=False)
 
 
 def test_fit_with_overwrite_replaces_the_run_and_only_the_run(tiny_config, tmp_path):
