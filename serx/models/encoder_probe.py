@@ -17,6 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from serx.base_config import Dropout, FilePath
 from serx.dsp.batching import valid_mask
 from serx.errors import ConfigError
 from serx.models.encoders import Architecture, Encoder, EncoderOptions, build_encoder, load_encoder, resolve_encoder
@@ -34,14 +35,14 @@ class EncoderProbeConfig(BaseModelConfig):
     """
 
     kind: Literal["encoder_probe"] = "encoder_probe"
-    source: str = Field(
+    source: FilePath = Field(
         "openai/whisper-base",
-        min_length=1,
         description="the encoder: an id on the Hugging Face hub, or a folder with config.json and model.safetensors",
     )
     revision: str | None = Field(
         None,
         min_length=1,
+        max_length=255,
         description="a commit, tag or branch on the hub, or sha256:... of a folder's weights; "
         "training writes the commit here",
     )
@@ -50,12 +51,12 @@ class EncoderProbeConfig(BaseModelConfig):
     )
     pad_seconds: float | None = Field(
         None,
-        gt=0,
+        ge=0.01,
         le=30,
         description="append silence to shorter clips up to this length, which costs time; null: each clip's own length",
     )
     hidden: int = Field(128, ge=0, le=1 << 16, description="units of the hidden layer; 0: a linear classifier")
-    dropout: float = Field(0.5, ge=0, lt=1, description="of the vector, and of the hidden layer")
+    dropout: Dropout = Field(0.5, description="of the vector, and of the hidden layer")
 
     def resolved(self) -> "EncoderProbeConfig":
         found = resolve_encoder(self.source, self.revision)
