@@ -313,7 +313,7 @@ def test_what_is_left_of_a_run_is_not_overwritten_either(tiny_config, tmp_path):
     config, folder = tiny_config("train.epochs=2"), tmp_path / "run"
     serx.fit(config, folder, progress=False)
     (folder / LAST).unlink()
-    (folder / PREVIOUS).unlink()
+    (folder / PREVIOUS).unlink(missing_ok=True)
     best = (folder / BEST).read_bytes()
     with pytest.raises(ConfigError, match=r"holds best.safetensors of an earlier run, whose last.safetensors is gone"):
         serx.fit(config, folder, progress=False)
