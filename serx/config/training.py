@@ -70,7 +70,7 @@ class TrainConfig(BaseConfig):
         None,
         ge=1,
         le=1024,
-        description="CPU threads, at most as many as the CPUs of this process; null: what OMP_NUM_THREADS, Slurm or the "
+        description="CPU threads, at most as many as this process has CPUs; null: what OMP_NUM_THREADS, Slurm or the "
         "container allows, else all cores. Results are bit-equal only with the same number",
     )
     precision: Literal["auto", "bf16_if_native", "fp32", "bf16", "fp16"] = Field(
