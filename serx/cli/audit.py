@@ -29,7 +29,7 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.config.loader import load_config
     from serx.data.audit import audit_dataset
     from serx.data.batches import make_batch_source
-    from serx.data.dataset import load_dataset
+    from serx.data.dataset import find_duplicates, load_dataset
 
     config = load_config(arguments.config, arguments.overrides)
     dataset = load_dataset(config.data)
@@ -41,6 +41,12 @@ def main(arguments: argparse.Namespace) -> int:
     print("\n".join(folds(dataset, config.data)))
     for warning in result.warnings:
         print(f"warning: {warning}")
+    for copy in find_duplicates(dataset, config.data):
+        first, second = dataset.utterances[copy.first], dataset.utterances[copy.second]
+        print(
+            f"warning: {first.path} ({first.speaker_id}) and {second.path} ({second.speaker_id}) hold the same "
+            f"recording (correlation {copy.correlation:.3f}): delete one, or set data.duplicates=drop_one or drop_all"
+        )
     return 0
 
 

@@ -10,6 +10,7 @@ The way of a clip, and the modules in the order in which they build on each othe
     manifest       your own recordings, listed in a CSV
     scanner        `scan`: from folders and manifests to utterances
     protocols      `make_split`: which clips train, validate and test
+    copies         which clips hold the same recording, however it was altered
     leaks          no speaker and no copy of a clip in two parts
     audio_cache    a corpus decoded once, in one file
     batches        batches of waveforms, from the cache

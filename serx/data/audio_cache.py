@@ -2,8 +2,9 @@
 
 Each cache is a folder, named by a digest of its inputs: the audio settings, and for each file its path, size, inode,
 and times of modification and change. If any of those or any byte of the cache changes, the corpus is decoded again. The
-folder holds `audio.int16`, `index.sealed` (JSON after its sha256) and, after the first leak check, `thumbnails.sealed`.
-Nothing in it is trusted: what is damaged, of another type or not a plain file is made again.
+folder holds `audio.int16`, `index.sealed` (JSON after its sha256) and, after the first leak check,
+`fingerprints.sealed` and `copies-*.sealed`. Nothing in it is trusted: what is damaged, of another type or not a plain
+file is made again.
 """
 
 import hashlib

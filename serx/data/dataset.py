@@ -17,17 +17,9 @@ from serx.base_config import FilePath, Name
 from serx.data.audio import AudioConfig
 from serx.data.audio_cache import AudioCache, cache_folder, open_audio_cache
 from serx.data.batches import Placement, StreamedAudio
+from serx.data.copies import DIMENSIONS, RULES, Copy, copies_among, fingerprints, nominate
 from serx.data.labels import assign_labels, only_shared
-from serx.data.leaks import (
-    BANDS,
-    MIN_CORRELATION,
-    SLICES,
-    check_copies,
-    check_leaks,
-    max_correlation,
-    near_duplicates,
-    thumbnails,
-)
+from serx.data.leaks import PARTS, check_copies, check_leaks
 from serx.data.names import NamesConfig, settle_names
 from serx.data.protocols import ProtocolConfig, Split, make_split, naming_places
 from serx.data.scanner import scan
@@ -37,8 +29,7 @@ from serx.files import free_space, seal, unseal, write_atomically
 from serx.terminal import printable
 
 MAX_SHOWN = 5  # names in a message
-THUMBNAIL_SIZE = 2 * BANDS * SLICES  # numbers of one clip's two pictures
-THUMBNAIL_BATCH = 8  # clips; more do not fit a CPU's cache
+FINGERPRINT_BATCH = 8  # clips; more do not fit a CPU's cache
 
 
 class DataConfig(AudioConfig, ProtocolConfig, NamesConfig):
@@ -69,6 +60,12 @@ class DataConfig(AudioConfig, ProtocolConfig, NamesConfig):
         description="renames or drops labels: {calm: neutral} renames, {boredom: null} drops",
     )
     cache: FilePath | None = Field(None, description="folder for decoded audio; null: $SERX_CACHE or ~/.cache/serx")
+    duplicates: Literal["refuse", "drop_one", "drop_all"] = Field(
+        "refuse",
+        description="recordings that the corpus itself holds twice, under two speakers (protocols random and manifest: "
+        "in any two files): refuse stops if copies would be in two parts; drop_one keeps the first file by path; "
+        "drop_all keeps none, since one of the names is wrong",
+    )
     placement: Placement = Field(
         "auto", description="device: audio in device memory; stream: read from disk; auto: device if it fits"
     )
@@ -84,6 +81,7 @@ class Dataset:
         labels: ordered class names.
         audio_cache: the decoded audio.
         notes: lines for the user: which files were skipped or dropped, and why.
+        duplicates: paths of the files that `data.duplicates` left out.
     """
 
     utterances: tuple[Utterance, ...]
@@ -91,6 +89,7 @@ class Dataset:
     labels: tuple[str, ...]
     audio_cache: AudioCache
     notes: tuple[str, ...]
+    duplicates: tuple[str, ...] = ()
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -149,12 +148,63 @@ def _load_dataset(config: DataConfig, labels: tuple[str, ...] | None, progress: 
     kept = [i for i, row in enumerate(audio_cache.rows) if row >= 0]
     if not kept:
         raise DataError(f"{config.root}: none of the {len(paths)} files could be decoded; {'; '.join(notes)}")
-    return Dataset(
+    dataset = Dataset(
         utterances=tuple(labeled.utterances[i] for i in kept),
         targets=np.asarray([labeled.targets[i] for i in kept], np.int64),
         labels=tuple(labeled.labels),
         audio_cache=audio_cache,
         notes=tuple(notes),
+    )
+    return dataset if config.duplicates == "refuse" else _without_duplicates(dataset, config, progress)
+
+
+def find_duplicates(dataset: Dataset, config: DataConfig, progress: bool = True) -> list[Copy]:
+    """Pairs of clips of a dataset that hold the same recording under two speakers, by `serx.data.copies`.
+
+    Under the protocols `random` and `manifest`, which may put clips of one speaker into two parts, any two clips count.
+    """
+    if config.protocol in ("random", "manifest"):
+        groups = list(range(len(dataset.utterances)))
+    else:
+        groups = _numbered([u.speaker_id for u in dataset.utterances])
+    copies = {(c.first, c.second): c for c in _copies(dataset.audio_cache, groups, config.sample_rate, progress)}
+    equal: dict[str, list[int]] = {}  # silence has no fingerprint, and many equal files crowd each other out
+    for i, digest in enumerate(dataset.digests):
+        equal.setdefault(digest, []).append(i)
+    for first, *others in equal.values():
+        for i in others:
+            if groups[i] != groups[first]:
+                copies.setdefault((first, i), Copy(first, i, 1.0))
+    return sorted(copies.values(), key=lambda copy: (-copy.correlation, copy.first, copy.second))
+
+
+def _without_duplicates(dataset: Dataset, config: DataConfig, progress: bool) -> Dataset:
+    """The dataset as `config.duplicates` wants it, with the files that are left out in its notes."""
+    copies = find_duplicates(dataset, config, progress)
+    if not copies:
+        return dataset
+    path = [str(utterance.path) for utterance in dataset.utterances]
+    first_of = list(range(len(path)))  # the first file by path that holds the same recording, through other copies too
+    while any(first_of[c.first] != first_of[c.second] for c in copies):
+        for c in copies:
+            first_of[c.first] = first_of[c.second] = min(first_of[c.first], first_of[c.second], key=path.__getitem__)
+    dropped = {i: first for i, first in enumerate(first_of) if i != first}  # clip -> the clip that it is a copy of
+    if config.duplicates == "drop_all":
+        dropped |= {first: i for i, first in sorted(dropped.items(), reverse=True)}
+    kept = [i for i in range(len(path)) if i not in dropped]
+    if not kept:
+        raise DataError(f"data.duplicates: {config.duplicates} leaves out every clip; delete the copies by hand")
+    names = [f"{path[i]} (as {Path(path[of]).name})" for i, of in sorted(dropped.items())]
+    more = f", and {len(names) - MAX_SHOWN} more, which the checkpoint lists" if len(names) > MAX_SHOWN else ""
+    note = f"left out by data.duplicates: {config.duplicates} ({len(names)}): {', '.join(names[:MAX_SHOWN])}{more}"
+    utterances = tuple(dataset.utterances[i] for i in kept)
+    return Dataset(
+        utterances=utterances,
+        targets=dataset.targets[kept],
+        labels=dataset.labels,
+        audio_cache=open_audio_cache([u.path for u in utterances], config, cache_folder(config.cache), progress),
+        notes=(*dataset.notes, note),
+        duplicates=tuple(path[i] for i in sorted(dropped)),
     )
 
 
@@ -179,8 +229,12 @@ def split_dataset(dataset: Dataset, config: DataConfig, progress: bool = True) -
     """
     split = make_split(dataset.utterances, dataset.targets.tolist(), config, dataset.digests, dataset.labels)
     check_leaks(dataset.utterances, split, dataset.digests)
-    pictures = _thumbnails(dataset.audio_cache, config.sample_rate, progress)
-    check_copies(dataset.utterances, split, pictures, dataset.audio_cache.clip)
+    if split.speaker_independent and split.validation_independent:
+        groups = _numbered([u.speaker_id for u in dataset.utterances])  # the same for each fold, and searched once
+    else:
+        part = {i: name for name in PARTS for i in getattr(split, name)}
+        groups = _numbered([part.get(i, "") for i in range(len(dataset.utterances))])
+    check_copies(dataset.utterances, split, _copies(dataset.audio_cache, groups, config.sample_rate, progress))
     return split
 
 
@@ -194,52 +248,74 @@ def find_copies(
 ) -> list[tuple[int, int]]:
     """Copies between two datasets, however encoded: pairs of one of `first_clips` and one of `second_clips`.
 
-    Both datasets are decoded at `sample_rate`. A pair is a copy by the criteria of `leaks.check_copies`.
+    Both datasets are decoded at `sample_rate`. A pair is a copy by the criteria of `serx.data.copies`.
     """
-    chosen = ((first, first_clips), (second, second_clips))
-    pictures = torch.cat([_thumbnails(d.audio_cache, sample_rate, progress)[list(clips)] for d, clips in chosen])
-    nominated = near_duplicates(pictures, [range(len(first_clips)), range(len(first_clips), len(pictures))])
-    pairs = [(first_clips[near.first], second_clips[near.second - len(first_clips)]) for near in nominated]
-    audio = first.audio_cache, second.audio_cache
-    return [(i, j) for i, j in pairs if max_correlation(audio[0].clip(i), audio[1].clip(j)) > MIN_CORRELATION]
+    chosen = [(first, i) for i in first_clips] + [(second, i) for i in second_clips]
+    segments = {id(d): _segments(d.audio_cache, sample_rate, progress) for d in (first, second)}
+    groups = [0] * len(first_clips) + [1] * len(second_clips)
+    candidates = nominate([segments[id(d)][i] for d, i in chosen], groups)
+    copies = copies_among(candidates, lambda k: chosen[k][0].audio_cache.clip(chosen[k][1]), sample_rate)
+    return [(chosen[copy.first][1], chosen[copy.second][1]) for copy in copies]
 
 
-def _thumbnails(audio_cache: AudioCache, sample_rate: int, progress: bool) -> Tensor:
-    """`leaks.thumbnails` of every clip of the cache, computed once and stored with it.
-
-    The file holds a digest of the audio and then plain float16 numbers: nothing in it is interpreted.
-    """
-    path = audio_cache.folder / "thumbnails.sealed"
-    settings = f"{THUMBNAIL_SIZE}|{sample_rate}|{'|'.join(audio_cache.digests)}"
-    audio = hashlib.sha256(settings.encode()).digest()
-    pictures = _stored_thumbnails(unseal(path), audio, len(audio_cache.digests))
-    if pictures is None:
-        pictures = _compute_thumbnails(audio_cache, sample_rate, progress)
-        try:
-            write_atomically(path, seal(audio + pictures.tobytes()))
-        except OSError as error:
-            what = f"{path}: cannot write the thumbnails of the leak check: {error.strerror} ({free_space(path)})"
-            raise DiskError(f"{what}; choose another folder with data.cache=DIR or SERX_CACHE") from error
-    return torch.from_numpy(pictures).float()
+def _numbered(names: Sequence[str]) -> list[int]:
+    """The same number for the same name."""
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(name, len(numbers)) for name in names]
 
 
-def _stored_thumbnails(content: bytes | None, audio: bytes, clips: int) -> np.ndarray | None:
-    """`(clips, THUMBNAIL_SIZE)` float16; None if the content is of other audio or damaged."""
-    if content is None or content[: len(audio)] != audio or len(content) != len(audio) + 2 * clips * THUMBNAIL_SIZE:
+def _copies(audio_cache: AudioCache, groups: Sequence[int], sample_rate: int, progress: bool) -> list[Copy]:
+    """Copies among clips of different groups, searched once and stored with the cache."""
+    numbers = np.asarray(groups, "<i8")
+    key = hashlib.sha256(_settings(audio_cache, sample_rate) + numbers.tobytes()).digest()
+    path = audio_cache.folder / f"copies-{key.hex()[:16]}.sealed"
+    rows = _stored(path, key, "<f8", 3)
+    if rows is None or not np.isin(rows[:, :2], np.arange(len(groups))).all():
+        candidates = nominate(_segments(audio_cache, sample_rate, progress), groups)
+        found = copies_among(candidates, audio_cache.clip, sample_rate)
+        rows = np.asarray([(copy.first, copy.second, copy.correlation) for copy in found], "<f8").reshape(-1, 3)
+        _store(path, key, rows)
+    return [Copy(int(first), int(second), float(correlation)) for first, second, correlation in rows]
+
+
+def _segments(audio_cache: AudioCache, sample_rate: int, progress: bool) -> list[Tensor]:
+    """`copies.fingerprints` of every clip of the cache, computed once and stored with it."""
+    path = audio_cache.folder / "fingerprints.sealed"
+    key = hashlib.sha256(_settings(audio_cache, sample_rate)).digest()
+    rows, clips = _stored(path, key, "<f2", DIMENSIONS + 1), len(audio_cache.digests)
+    if rows is None or not np.isin(rows[:, 0], (0, 1)).all() or rows[:, 0].sum(dtype=float) != clips or rows[0, 0] != 1:
+        source, found = StreamedAudio(audio_cache, torch.device("cpu")), []
+        with tqdm(total=clips, desc="compare", unit="clip", disable=None if progress else True) as bar:
+            for batch in np.array_split(np.arange(clips), -(-clips // FINGERPRINT_BATCH)):
+                found += fingerprints(*source.batch(batch), sample_rate)
+                bar.update(len(batch))
+        # The first column marks the first segment of a clip.
+        rows = np.concatenate([np.pad(clip.numpy(), ((0, 0), (1, 0))) for clip in found]).astype("<f2")
+        rows[np.cumsum([0, *(len(clip) for clip in found[:-1])]), 0] = 1
+        _store(path, key, rows)
+    return list(torch.from_numpy(rows[:, 1:]).tensor_split(torch.from_numpy(rows[1:, 0]).nonzero()[:, 0] + 1))
+
+
+def _settings(audio_cache: AudioCache, sample_rate: int) -> bytes:
+    return f"{RULES}|{sample_rate}|{'|'.join(audio_cache.digests)}".encode()
+
+
+def _stored(path: Path, key: bytes, dtype: str, columns: int) -> np.ndarray | None:
+    """`(n, columns)` numbers; None if the file is of other audio or damaged. Nothing in it is interpreted."""
+    content = unseal(path)
+    row = columns * np.dtype(dtype).itemsize
+    if content is None or content[: len(key)] != key or (len(content) - len(key)) % row:
         return None
-    pictures = np.frombuffer(bytearray(content), np.float16, offset=len(audio)).reshape(clips, THUMBNAIL_SIZE)
-    return pictures if np.isfinite(pictures).all() else None
+    numbers = np.frombuffer(bytearray(content), dtype, offset=len(key)).reshape(-1, columns)
+    return numbers if np.isfinite(numbers).all() else None
 
 
-def _compute_thumbnails(audio_cache: AudioCache, sample_rate: int, progress: bool) -> np.ndarray:
-    """`(clips, THUMBNAIL_SIZE)` float16."""
-    source, clips = StreamedAudio(audio_cache, torch.device("cpu")), np.arange(len(audio_cache.digests))
-    pictures = []
-    with tqdm(total=len(clips), desc="compare", unit="clip", disable=None if progress else True) as bar:
-        for batch in np.array_split(clips, -(-len(clips) // THUMBNAIL_BATCH)):
-            pictures.append(thumbnails(*source.batch(batch), sample_rate).half())
-            bar.update(len(batch))
-    return torch.cat(pictures).numpy()
+def _store(path: Path, key: bytes, rows: np.ndarray) -> None:
+    try:
+        write_atomically(path, seal(key + rows.tobytes()))
+    except OSError as error:
+        what = f"{path}: cannot write the result of the leak check: {error.strerror} ({free_space(path)})"
+        raise DiskError(f"{what}; choose another folder with data.cache=DIR or SERX_CACHE") from error
 
 
 def _skipped_notes(files: list[tuple[str, Path]]) -> list[str]:

@@ -325,6 +325,7 @@ def run_metadata(state: TrainingState, dataset: Dataset, split: Split) -> dict[s
         "speaker_independent": split.speaker_independent,
         "speakers": {name: dataset.speaker_ids(part) for name, part in parts.items()},
         "digests": {name: sorted(dataset.digests[i] for i in part) for name, part in parts.items()},
+        "duplicates": list(dataset.duplicates),
         "environment": environment(state.device, state.dtype),
         SOURCES: state.sources,
     }

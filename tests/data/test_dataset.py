@@ -2,7 +2,9 @@
 
 import os
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -92,26 +94,30 @@ def test_an_emotion_without_a_label_raises(data_of):
     assert any("24 x angry" in note for note in kept.notes)
 
 
-def test_thumbnails_of_the_leak_check_are_cached(data_of, monkeypatch):
+def test_fingerprints_and_copies_of_the_leak_check_are_cached(data_of, monkeypatch):
     config = data_of()
     dataset = load_dataset(config, progress=False)
     split = split_dataset(dataset, config, progress=False)
     assert dataset.speaker_ids(split.test) == ["ravdess/05", "ravdess/06"]
-    monkeypatch.setattr(dataset_module, "thumbnails", lambda *a: pytest.fail("computed again"))
+    for step in ("fingerprints", "nominate", "copies_among"):
+        monkeypatch.setattr(dataset_module, step, lambda *a: pytest.fail("computed again"))
     assert split_dataset(dataset, config, progress=False) == split
 
 
+@pytest.mark.parametrize("file", ["fingerprints", "copies"])
 @pytest.mark.parametrize(
     "damage",
     ["objects", "nothing", "cut", "not finite", "of other audio", "pipe", "missing", "nested"],
 )
-def test_damaged_thumbnails_are_computed_again_and_never_unpickled(damage, data_of):
+def test_damaged_results_of_the_leak_check_are_computed_again_and_never_unpickled(damage, file, data_of):
     config = data_of()
     dataset = load_dataset(config, progress=False)
     split = split_dataset(dataset, config, progress=False)
-    path = dataset.audio_cache.folder / "thumbnails.sealed"
+    (copies,) = dataset.audio_cache.folder.glob("copies-*.sealed")
+    path = {"fingerprints": copies.with_name("fingerprints.sealed"), "copies": copies}[file]
     content = unseal(path)
-    path.unlink()
+    copies.unlink()  # otherwise no fingerprint is read
+    path.unlink(missing_ok=True)
     if damage == "pipe":
         os.mkfifo(path)
     elif damage != "missing":
@@ -196,3 +202,55 @@ def test_real_corpora_join_and_split_without_a_false_alarm(speech_root, data_of)
     split = split_dataset(dataset, config, progress=False)
     assert len(split.test) == 300 and len(split.valid) == 120
     assert {dataset.utterances[i].corpus for i in split.test} == {"ravdess"}
+
+
+@pytest.fixture
+def doubled(root):
+    """The tiny corpus with one recording of speaker 01, filtered and softer, under speaker 05 as well."""
+    source = root / "Actor_01" / "03-01-03-01-01-01-01.wav"
+    target = root / "Actor_05" / "03-01-03-01-01-01-05.wav"
+    samples, _ = soundfile.read(source)
+    soundfile.write(target, 0.3 * np.append(0, np.diff(samples)) + 0.01, RATE)
+    return source, target
+
+
+def test_a_corpus_with_a_recording_under_two_speakers_is_refused_and_the_error_names_the_setting(doubled, data_of):
+    config = data_of()
+    with pytest.raises(LeakError, match="data.duplicates=drop_one") as caught:
+        split_dataset(load_dataset(config, progress=False), config, progress=False)
+    assert all(path.name in str(caught.value) for path in doubled)
+
+
+@pytest.mark.parametrize(("setting", "left_out"), [("drop_one", [1]), ("drop_all", [0, 1])])
+def test_duplicates_are_left_out_with_a_note_and_the_rest_is_split(setting, left_out, doubled, data_of):
+    whole = load_dataset(data_of(), progress=False)
+    config = data_of(f"data.duplicates={setting}")
+    dataset = load_dataset(config, progress=False)
+    dropped = [str(doubled[i]) for i in left_out]
+    assert list(dataset.duplicates) == dropped
+    kept = [i for i, u in enumerate(whole.utterances) if str(u.path) not in dropped]
+    assert dataset.utterances == tuple(whole.utterances[i] for i in kept)
+    assert dataset.targets.tolist() == whole.targets[kept].tolist()
+    assert dataset.digests == tuple(whole.digests[i] for i in kept)
+    (note,) = (note for note in dataset.notes if note.startswith(f"left out by data.duplicates: {setting} ("))
+    assert all(path in note for path in dropped)
+    split_dataset(dataset, config, progress=False)
+
+
+def test_without_duplicates_the_setting_changes_nothing(data_of):
+    whole, dataset = (load_dataset(data_of(*o), progress=False) for o in ((), ("data.duplicates=drop_all",)))
+    assert dataset.utterances == whole.utterances and dataset.notes == whole.notes and dataset.duplicates == ()
+
+
+def test_silence_under_two_speakers_is_left_out_too(root, data_of):
+    for actor in ("01", "05"):
+        soundfile.write(root / f"Actor_{actor}" / f"03-01-03-01-01-01-{actor}.wav", quiet_click(), RATE)
+    dataset = load_dataset(data_of("data.duplicates=drop_one"), progress=False)
+    assert [Path(path).name for path in dataset.duplicates] == ["03-01-03-01-01-01-05.wav"]
+
+
+def quiet_click() -> np.ndarray:
+    """Silence with one sample of sound, which is too little for a fingerprint."""
+    samples = np.zeros(RATE)
+    samples[8_000] = 0.01
+    return samples
