@@ -127,6 +127,7 @@ class RunMetadata(BaseConfig):
     speaker_independent: bool
     speakers: SpeakersMetadata
     digests: DigestsMetadata
+    duplicates: tuple[Line, ...] = Field((), max_length=1_000_000)  # files left out by `data.duplicates`
     environment: dict[Label, Line | Count | float | bool | None] = Field(max_length=50)
     init_from: tuple[SourceMetadata, ...] = Field((), max_length=50)
     temperature: float = Field(1.0, gt=0.01, lt=100)  # only `best.safetensors` has one

@@ -194,7 +194,7 @@ def _without_duplicates(dataset: Dataset, config: DataConfig, progress: bool) ->
     kept = [i for i in range(len(path)) if i not in dropped]
     if not kept:
         raise DataError(f"data.duplicates: {config.duplicates} leaves out every clip; delete the copies by hand")
-    names = [f"{path[i]} (as {Path(path[of]).name})" for i, of in sorted(dropped.items())]
+    names = [f"{printable(path[i])} (as {printable(Path(path[of]).name)})" for i, of in sorted(dropped.items())]
     more = f", and {len(names) - MAX_SHOWN} more, which the checkpoint lists" if len(names) > MAX_SHOWN else ""
     note = f"left out by data.duplicates: {config.duplicates} ({len(names)}): {', '.join(names[:MAX_SHOWN])}{more}"
     utterances = tuple(dataset.utterances[i] for i in kept)
@@ -204,7 +204,7 @@ def _without_duplicates(dataset: Dataset, config: DataConfig, progress: bool) ->
         labels=dataset.labels,
         audio_cache=open_audio_cache([u.path for u in utterances], config, cache_folder(config.cache), progress),
         notes=(*dataset.notes, note),
-        duplicates=tuple(path[i] for i in sorted(dropped)),
+        duplicates=tuple(printable(path[i]) for i in sorted(dropped)),
     )
 
 
