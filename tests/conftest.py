@@ -138,6 +138,14 @@ def tess_root(tmp_path_factory) -> Path:
 ENCODERS = ("whisper", "wav2vec2", "xls-r", "hubert", "wavlm", "wavlm-large", "data2vec")
 
 
+def randomize(model: "torch.nn.Module") -> "torch.nn.Module":
+    """In place: random weights with which each layer keeps the size of what it reads."""
+    for name, parameter in model.named_parameters():
+        is_norm = "norm" in name and name.endswith("weight")
+        torch.nn.init.normal_(parameter, is_norm, 0.2 if parameter.dim() < 2 else 1.5 * parameter[0].numel() ** -0.5)
+    return model.eval()
+
+
 def tiny_encoder(kind: str) -> "torch.nn.Module":
     """transformers' model of a kind, with four narrow layers and random weights that hand the signal on."""
     import transformers
@@ -167,10 +175,7 @@ def tiny_encoder(kind: str) -> "torch.nn.Module":
             "data2vec": ("Data2VecAudio", {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 5}),
         }[kind]
         model = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**{**small, **more}))
-    for name, parameter in model.named_parameters():  # each layer keeps the size of what it reads
-        is_norm = "norm" in name and name.endswith("weight")
-        torch.nn.init.normal_(parameter, is_norm, 0.2 if parameter.dim() < 2 else 1.5 * parameter[0].numel() ** -0.5)
-    return model.eval()
+    return randomize(model)
 
 
 @pytest.fixture(scope="session")

@@ -130,7 +130,11 @@ def add_workers(parser: argparse.ArgumentParser, runs: str) -> None:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """A checkpoint to predict with, and recordings to adapt it to a speaker."""
     parser.add_argument(
-        "--checkpoint", required=True, metavar="FILE", help="best.safetensors or last.safetensors of a run"
+        "--checkpoint",
+        required=True,
+        metavar="FILE",
+        help="best.safetensors or last.safetensors of a run; or an emotion model of the Hugging Face hub, by its id or "
+        "its folder",
     )
     parser.add_argument(
         "--adapt-to",
@@ -145,7 +149,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def add_held_out(parser: argparse.ArgumentParser, parts: list[str], written: str) -> None:
     """A checkpoint to evaluate, on which clips, and where `written` go."""
     parser.add_argument(
-        "--checkpoint", required=True, metavar="FILE", help="best.safetensors or last.safetensors of a run"
+        "--checkpoint",
+        required=True,
+        metavar="FILE",
+        help="best.safetensors or last.safetensors of a run; or an emotion model of the Hugging Face hub, by its id or "
+        "its folder",
     )
     parser.add_argument(
         "--root", metavar="DIR", help="another corpus folder or manifest; default: the one it was trained on"

@@ -7,7 +7,8 @@ from serx.cli import common
 
 EXAMPLES = """  %(prog)s --checkpoint checkpoints/cnn1d/RUN/best.safetensors
   %(prog)s --checkpoint best.safetensors --adapt                   (adapted to each test speaker, without labels)
-  %(prog)s --checkpoint best.safetensors --root /corpora/emodb --out results/emodb     (another corpus)"""
+  %(prog)s --checkpoint best.safetensors --root /corpora/emodb --out results/emodb     (another corpus)
+  %(prog)s --checkpoint superb/wav2vec2-base-superb-er@refs/pr/2 --root /corpora/emodb --out results/superb"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Evaluates, writes the report and prints it."""
     from serx.device import choose_device
+    from serx.errors import ConfigError
     from serx.evaluation import evaluate
+    from serx.inference.published import is_published
     from serx.training.run_folder import read_metrics
 
     path = Path(arguments.checkpoint)
+    if is_published(arguments.checkpoint) and not arguments.out:
+        raise ConfigError(f"{path}: a published model has no run folder; say with --out where the report goes")
     device = choose_device(arguments.device, "--device")
     evaluation = evaluate(
         path,

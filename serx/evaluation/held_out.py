@@ -9,17 +9,18 @@ import numpy as np
 import torch
 
 from serx.data.batches import BatchSource, make_batch_source
-from serx.data.dataset import Dataset, load_dataset
+from serx.data.dataset import DataConfig, Dataset, load_dataset
 from serx.data.names import NamesConfig, same_speaker
 from serx.data.overlap import find_overlap
 from serx.device import choose_device
-from serx.errors import DataError, LeakError, explaining_out_of_memory
+from serx.errors import ConfigError, DataError, LeakError, explaining_out_of_memory
 from serx.evaluation.predictions import Predictions
 from serx.evaluation.report import Evaluation
 from serx.evaluation.stamps import adapted_stamp, validation_use
 from serx.inference.adaptation import adapted
 from serx.inference.classify import classify
 from serx.inference.predictor import Predictor
+from serx.inference.published import PUBLISHED
 from serx.metrics import apply_temperature, calibration, clips_by_name, score
 from serx.terminal import printable
 from serx.training.init_from import is_speaker_of_sources, seen_by_sources, sources_of
@@ -141,6 +142,8 @@ def load_held_out(
     metadata = predictor.metadata
     trained_on = predictor.config.data.model_copy(update={"cache": None if cache is None else str(cache)})
     config = trained_on.model_copy(update={"root": str(root)}) if root else trained_on
+    if PUBLISHED in metadata:
+        return _published(str(checkpoint), predictor, config, part, device, root is not None, progress)
     dataset = load_dataset(config, predictor.labels, progress)
     clips, protocol = _choose_clips(dataset, metadata, part, config)
     seen, notes = find_overlap(dataset, metadata, clips, trained_on, progress)
@@ -171,6 +174,34 @@ def load_held_out(
         protocol="; ".join([protocol, *warnings]),
         warnings=warnings,
         notes=(*dataset.notes, *notes, *also_notes),
+    )
+
+
+def _published(
+    checkpoint: str,
+    predictor: Predictor,
+    config: DataConfig,
+    part: Part,
+    device: torch.device,
+    has_root: bool,
+    progress: bool,
+) -> HeldOut:
+    """All clips of a root; the training speakers of a published model are unknown, and the stamp says so."""
+    if not has_root:
+        raise ConfigError(f"{checkpoint}: a published model has no corpus of its own; name one with --root")
+    if part == "valid":
+        raise ConfigError(f"{checkpoint}: a published model has no validation speakers; use --part all")
+    dataset = load_dataset(config, predictor.labels, progress)
+    return HeldOut(
+        checkpoint=checkpoint,
+        part=part,
+        predictor=predictor,
+        dataset=dataset,
+        clips=np.arange(len(dataset.utterances)),
+        source=make_batch_source(dataset.audio_cache, device, config.placement),
+        protocol=f"all clips of the root; {predictor.metadata['protocol']}",
+        warnings=[],
+        notes=(*dataset.notes, "the training speakers of a published model are unknown: some may be in this root"),
     )
 
 

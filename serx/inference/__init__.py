@@ -1,6 +1,7 @@
 """From a checkpoint to predictions: of files, arrays, running speech, a microphone, and in other programs.
 
 predictor.py      checkpoint -> Predictor -> Prediction
+published.py      emotion models of the Hugging Face hub as recognizers
 adaptation.py     adapt a recognizer to one speaker with unlabeled clips
 segmentation.py   cut running speech at its pauses (voice activity detection)
 streaming.py      blocks of samples from another program or a microphone

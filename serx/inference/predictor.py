@@ -32,6 +32,7 @@ from serx.data.labels import UNSURE
 from serx.device import choose_device
 from serx.errors import CheckpointError, ConfigError, explaining_out_of_memory
 from serx.inference.adaptation import adapted
+from serx.inference.published import is_published, load_published
 from serx.inference.segmentation import MAX_SECONDS, RATE, Segment, speech_segments
 from serx.inference.streaming import resampled_blocks
 from serx.ood import UNKNOWN, OodDetector, unknown_reason
@@ -176,18 +177,23 @@ class Predictor:
     @classmethod
     @explaining_out_of_memory('use device="cpu" (--device cpu), or a smaller model')
     def load(cls, path: StrPath, device: torch.device | str = "auto", min_confidence: float = 0.0) -> "Predictor":
-        """Rebuilds the recognizer from a checkpoint alone.
+        """Rebuilds the recognizer from a checkpoint alone, or opens an emotion model of the Hugging Face hub.
 
         Args:
-            path: `best.safetensors` or `last.safetensors` of a run.
+            path: `best.safetensors` or `last.safetensors` of a run; or a published model: its id on the hub, such as
+                `superb/wav2vec2-base-superb-er@refs/pr/2`, with a branch, tag or commit after the `@` if need be, or
+                its folder.
             device: `auto` is the first CUDA GPU, else the CPU.
             min_confidence: below this probability a prediction is labeled "unsure".
 
         Raises:
             CheckpointError: the file is missing, damaged or not a checkpoint of serx.
-            ConfigError: the device is not available.
+            ConfigError: the device is not available, or a published model cannot be used.
         """
         on_device = device if isinstance(device, torch.device) else choose_device(device, "device")
+        if is_published(os.fspath(path)):
+            recognizer, config, metadata = load_published(os.fspath(path))
+            return cls(recognizer, config, metadata, None, on_device, min_confidence)
         path = Path(path)
         saved = checkpoint.load_run_checkpoint(path)
         config = checkpoint.check_metadata(path, saved.metadata)

@@ -11,6 +11,7 @@ classical        `kind: classical`: scikit-learn's logistic regression and SVM
 timm_backbone    `kind: timm`: image networks by name
 encoder_probe    `kind: encoder_probe`: a small classifier on the layers of a frozen pretrained encoder
 speech_encoder   `kind: speech_encoder`: a pretrained encoder with a small head
+published        emotion models of the Hugging Face hub, for prediction
 encoders         Whisper, wav2vec 2.0, HuBERT, WavLM ... from a folder or the Hugging Face hub
 """
 
@@ -21,6 +22,7 @@ from serx.models.cnn2d import Cnn2dConfig
 from serx.models.encoder_probe import EncoderProbeConfig
 from serx.models.layers import OutputLayer, strided_frames, time_mask
 from serx.models.mlp import MlpConfig
+from serx.models.published import PublishedClassifierConfig
 from serx.models.registry import BaseModelConfig, ModelConfig, model_kinds, register_model
 from serx.models.sequential import SequentialConfig
 from serx.models.speech_encoder import SpeechEncoderConfig
@@ -36,6 +38,7 @@ __all__ = [
     "MlpConfig",
     "ModelConfig",
     "OutputLayer",
+    "PublishedClassifierConfig",
     "SequentialConfig",
     "SpeechEncoderConfig",
     "TimmConfig",

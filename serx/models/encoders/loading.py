@@ -112,8 +112,12 @@ def fetched_weights(found: EncoderSource) -> list[Path]:
     return weight_files(found.source, folder)
 
 
-def fill_encoder(encoder: Encoder, found: EncoderSource, paths: Iterable[Path]) -> set[str]:
-    """Copies the weights of an encoder into it; returns the names of the files' other tensors, such as a head's."""
+def fill_encoder(encoder: Encoder, found: EncoderSource, paths: Iterable[Path]) -> dict[str, Path]:
+    """Copies the weights of an encoder into it; returns the names of the other tensors, such as a head's, by file.
+
+    Raises:
+        ConfigError: a weight is missing, left over, damaged or of another shape.
+    """
     names = [(path, name) for path in paths for name in tensor_names(found.source, path)]
     anchor = _ANCHORS.get(found.architecture.model_type, _ANCHOR)
     prefixes = sorted({name.removesuffix(anchor) for _, name in names if name.endswith(anchor)}, key=len)
@@ -135,7 +139,7 @@ def fill_encoder(encoder: Encoder, found: EncoderSource, paths: Iterable[Path]) 
             shapes = f"is {tuple(tensors[name].shape)}, but its config.json needs {tuple(tensor.shape)}"
             raise refused(found.source, f"{prefix}{name} {shapes}")
     encoder.load_state_dict(tensors)
-    return {name for _, name in names} - {name for _, name in own}
+    return {name: path for path, name in names if not name.startswith(prefix)}
 
 
 def weight_files(source: str, folder: Path) -> list[Path]:
@@ -242,7 +246,7 @@ def _fetch(source: str, revision: str | None, patterns: tuple[str, ...]) -> Path
         at = f" at revision {revision}" if revision else ""
         raise refused(
             source,
-            f"not in the cache of the hub{at}, and the hub cannot be reached ({type(error).__name__}); connect once, "
+            f"no such folder, not in the cache of the hub{at}, and the hub cannot be reached ({type(error).__name__}); connect once, "
             "or give a folder with its config.json and model.safetensors",
         ) from error
 
