@@ -246,8 +246,8 @@ def _fetch(source: str, revision: str | None, patterns: tuple[str, ...]) -> Path
         at = f" at revision {revision}" if revision else ""
         raise refused(
             source,
-            f"no such folder, not in the cache of the hub{at}, and the hub cannot be reached ({type(error).__name__}); connect once, "
-            "or give a folder with its config.json and model.safetensors",
+            f"no such folder, not in the cache of the hub{at}, and the hub cannot be reached ({type(error).__name__}); "
+            "connect once, or give a folder with its config.json and model.safetensors",
         ) from error
 
 
