@@ -48,7 +48,15 @@ MAX_DEPTH, MAX_VALUES, MAX_TEXT, MAX_NUMBER = 16, 20_000, 4096, 1 << 53  # of th
 BLOCK_BYTES = 1 << 20
 NO_SHA256 = "0" * 64  # fills the place of the sha256 while it is computed
 PARTS = ("train", "valid", "test")
-GROUPS = ("model", "ema", "optimizer", "scaler", "epoch", "ood")  # the first parts of the names of a run's tensors
+GROUPS = (
+    "model",
+    "ema",
+    "optimizer",
+    "scaler",
+    "epoch",
+    "ood",
+    "speaker",
+)  # the first parts of the names of a run's tensors
 NOT_NEGATIVE = ("running_var", "num_batches_tracked")  # last parts of names
 POSITIVE = ("deviation",)
 DTYPES = {

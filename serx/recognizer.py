@@ -13,6 +13,7 @@ from serx.models.backbone import build_model
 from serx.models.classical import Classical
 from serx.models.encoder_probe import FrozenEncoder
 from serx.models.registry import BaseModelConfig
+from serx.speaker_model import SpeakerModel
 
 
 class Recognizer(nn.Module):
@@ -21,6 +22,7 @@ class Recognizer(nn.Module):
     Attributes:
         labels: the emotion of each logit, in order.
         sample_rate: the sampling rate of `waveform`, in Hz.
+        speaker_model: infers a speaker's voice from several clips; None if there were too few held-out speakers.
         temperature: divides the logits before they become probabilities (Guo et al. 2017); 1 until it is fitted.
 
     >>> from serx.features.stack import FeaturesConfig
@@ -41,6 +43,7 @@ class Recognizer(nn.Module):
         """`pretrained` is for training: it loads published weights where `model` asks for them (`build_model`)."""
         super().__init__()
         self.labels, self.sample_rate, self.temperature = labels, sample_rate, 1.0
+        self.speaker_model: SpeakerModel | None = None
         self.features = FeatureStack(features, sample_rate)
         self.normalizer = Normalizer(features.bins, features.normalize, features.remove_level)
         self.backbone = build_model(model, features.bins, len(labels), pretrained)

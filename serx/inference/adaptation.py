@@ -31,6 +31,7 @@ from serx.errors import DataError
 from serx.models.backbone import batch_norms
 from serx.models.layers import OutputLayer
 from serx.recognizer import Recognizer
+from serx.speaker_model import SpeakerModel
 
 # Batch-norm statistics
 PRIOR_CLIPS = 8  # the training statistics weigh as much as this many clips of the speaker
@@ -70,11 +71,35 @@ def adapted(recognizer: Recognizer, clips: Sequence[Tensor]) -> Iterator[None]:
     pieces = [piece for clip in clips for piece in _pieces(clip, recognizer.sample_rate)]
     if len(pieces) < 2:
         raise DataError(f"{len(pieces)} clips are too few to adapt to a speaker; give two or more, better ten")
+    if recognizer.speaker_model is not None:
+        with _adjusted_by_speaker_model(recognizer, recognizer.speaker_model, pieces):
+            yield
+        return
     with (
         _adapted_norms(recognizer, pieces),
         adjusted_by_prototypes(recognizer, [_padded(batch) for batch in _batches(pieces, PREDICTION_BATCH)]),
     ):
         yield
+
+
+@contextmanager
+def _adjusted_by_speaker_model(
+    recognizer: Recognizer, speaker_model: SpeakerModel, pieces: Sequence[Tensor]
+) -> Iterator[None]:
+    """Within the block the logits of `recognizer` are adjusted by what `pieces` say of the speaker's voice."""
+    recognizer.eval()
+    with torch.no_grad():
+        logits = [recognizer(*_padded(batch)) for batch in _batches(pieces, PREDICTION_BATCH)]
+        adjust = speaker_model.speaker(torch.cat(logits))
+
+    def hook(module: Recognizer, _inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
+        return adjust(logits) * module.temperature  # the temperature is that of plain logits
+
+    handle = recognizer.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextmanager

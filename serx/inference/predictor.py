@@ -37,6 +37,7 @@ from serx.inference.segmentation import MAX_SECONDS, RATE, Segment, speech_segme
 from serx.inference.streaming import resampled_blocks
 from serx.ood import UNKNOWN, OodDetector, unknown_reason
 from serx.recognizer import Recognizer
+from serx.speaker_model import SpeakerModel
 
 BATCH = 16  # clips; more of them leave a CPU's cache
 ARRAY = "array"  # stands for a path in messages about samples
@@ -207,8 +208,12 @@ class Predictor:
         recognizer.temperature = float(saved.metadata.get("temperature", 1.0))  # `last.safetensors` has none
         try:
             ood_detector = OodDetector.from_tensors(saved.group("ood"), config.data.sample_rate)
+            speaker_model = SpeakerModel.from_tensors(saved.group("speaker"))
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from error
+        if speaker_model is not None and len(speaker_model.mean) != len(labels):
+            raise CheckpointError(f"{path}: checkpoint: speaker.mean has {len(speaker_model.mean)} classes")
+        recognizer.speaker_model = None if speaker_model is None else speaker_model.to(on_device)
         return cls(recognizer, config, saved.metadata, ood_detector, on_device, min_confidence, path)
 
     @property

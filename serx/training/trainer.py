@@ -34,6 +34,7 @@ from serx.training.classical import ClassicalTraining
 from serx.training.console import echo, epoch_line, print_run_header
 from serx.training.distillation import teacher_probabilities
 from serx.training.epoch import GradientTraining, TrainingMethod, constant_vectors
+from serx.training.held_out_predictions import fit_speaker_model
 from serx.training.init_from import stamped
 from serx.training.losses import class_weights, classes_of_corpora, logit_offsets
 from serx.training.memory import check_memory
@@ -267,6 +268,7 @@ class Trainer:
         state, config, labels = self.state, self.state.config, self.dataset.labels
         kept = next((line for line in self.metrics.lines if line["epoch"] == state.progress.best_epoch), {})
         if kept and not signals:
+            self._add_speaker_model()
             if self.split.valid:
                 clips = np.asarray(self.split.valid)
                 view = partial(validation_view, state, self.folder / BEST, self.source, self.dataset, clips)
@@ -274,6 +276,16 @@ class Trainer:
             self.board.finish(config, kept)
         self.board.close()
         return TrainingResult(self.folder, kept, signals[0] if signals else None)
+
+    def _add_speaker_model(self) -> None:
+        """Adds to the kept checkpoint what speaker adaptation needs (`SpeakerModel`)."""
+        best = self.folder / BEST
+        model = fit_speaker_model(self.state, self.training, self.dataset, self.split.valid, self.source, best)
+        if model is not None:
+            saved = checkpoint.load(best)
+            tensors = saved.tensors | {f"speaker.{name}": tensor for name, tensor in model.tensors().items()}
+            metadata = {name: value for name, value in saved.metadata.items() if name not in ("format", "sha256")}
+            self._save(BEST, tensors, metadata)
 
     def _why_finished(self) -> str:
         done, train = self.state.progress.epoch, self.state.config.train
