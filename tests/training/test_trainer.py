@@ -130,7 +130,7 @@ VARIANTS = {
     "averaged weights": [],
     "plateau, mixup, balanced": [
         "optim.schedule=plateau", "optim.plateau_patience=1", "augment.mixup=0.4", "train.ema_decay=0",
-        "train.sampling=class_balanced", "train.class_weights=balanced", "train.label_smoothing=0.1",
+        "train.sampling=class_balanced", "train.label_smoothing=0.1",
     ],
     "fp16, accumulation": ["train.precision=fp16", "train.accumulation_steps=2", "model.kind=cnn1d",
                            "train.ema_decay=0"],
