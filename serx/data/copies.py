@@ -149,9 +149,9 @@ def _most_similar(keys: Tensor, group: Tensor, queries: Tensor) -> tuple[Tensor,
     """
     cells = max(1, len(keys) // CELL)
     centers = _cell_centers(keys, cells)
-    nearest = torch.cat([(rows @ centers.T).argmax(1) for rows in keys.split(4096)])
+    nearest = _nearest(keys, centers, 1)[:, 0]
     probes = min(PROBES, cells)
-    probed = torch.cat([(rows @ centers.T).topk(probes).indices for rows in keys[queries].split(4096)]).flatten()
+    probed = _nearest(keys[queries], centers, probes).flatten()
     members, asking = nearest.argsort(stable=True), probed.argsort(stable=True)
     member_ends = torch.bincount(nearest, minlength=cells).cumsum(0).tolist()
     asking_ends = torch.bincount(probed, minlength=cells).cumsum(0).tolist()
@@ -168,12 +168,22 @@ def _most_similar(keys: Tensor, group: Tensor, queries: Tensor) -> tuple[Tensor,
     return query[similar], key[similar], similarity[similar]
 
 
+def _nearest(keys: Tensor, centers: Tensor, count: int) -> Tensor:
+    """`(n, count)`: the centers that are most similar to each key, the nearest first."""
+    # Into one tensor: small results between large products would fragment the heap into gigabytes.
+    nearest = torch.empty(len(keys), count, dtype=torch.int64)
+    for rows, out in zip(keys.split(1024), nearest.split(1024), strict=True):
+        similarity = rows @ centers.T
+        out.copy_(similarity.argmax(1, keepdim=True) if count == 1 else similarity.topk(count).indices)
+    return nearest
+
+
 def _cell_centers(keys: Tensor, cells: int) -> Tensor:
     """`(cells, d)`: centers of keys by k-means on the sphere, from a fixed draw."""
     sample = keys[torch.randperm(len(keys), generator=torch.Generator().manual_seed(0))[: 20 * cells]]
     centers = sample[:cells]
     for _ in range(4):
-        nearest = torch.cat([(rows @ centers.T).argmax(1) for rows in sample.split(4096)])
+        nearest = _nearest(sample, centers, 1)[:, 0]
         sums = torch.zeros_like(centers).index_add_(0, nearest, sample)
         centers = sums / sums.norm(dim=1, keepdim=True).clamp(min=1e-6)
     return centers
