@@ -114,3 +114,29 @@ def test_a_run_with_a_filled_cache_gives_the_same_bits(tiny_root, tmp_path, enco
 def test_a_probe_without_an_architecture_says_where_it_comes_from():
     with pytest.raises(ConfigError, match="training reads it from model.source"):
         build_model(EncoderProbeConfig(), bins=1, classes=3)
+
+
+def test_a_probe_is_adapted_by_the_speaker_model_that_its_training_fitted(tiny_root, tmp_path, encoder_folder):
+    config = probe_config(tiny_root, encoder_folder("whisper"), "data.test_speakers=['01','02']", "train.epochs=4")
+    run = fit(config, tmp_path / "run", progress=False)
+    predictor = Predictor.load(run.checkpoint)
+    model = predictor.recognizer.speaker_model
+    assert model is not None and model.mean.shape == (3, 3)
+    plain, adapted = (evaluate(run.checkpoint, adapt=adapt, progress=False) for adapt in (False, True))
+    assert "ADAPTED" in adapted.protocol
+    before = torch.from_numpy(plain.predictions.probabilities).log() * predictor.recognizer.temperature
+    speakers = np.array(plain.predictions.speaker_ids)
+    for name in np.unique(speakers):
+        expected = model.infer(before[speakers == name]).exp()
+        found = torch.from_numpy(adapted.predictions.probabilities[speakers == name]).float()
+        torch.testing.assert_close(found, expected.float(), atol=1e-4, rtol=1e-3)
+    again = evaluate(run.checkpoint, adapt=False, progress=False)  # nothing of the adaptation is left
+    np.testing.assert_array_equal(again.predictions.probabilities, plain.predictions.probabilities)
+
+
+def test_validation_speakers_give_any_model_a_speaker_model(tiny_config, tmp_path):
+    for valid, expected in ((["03", "04", "05", "06"], True), (["03", "04"], False)):
+        config = tiny_config(f"data.valid_speakers={valid}", "train.epochs=1",
+                             "data.test_speakers=['01']")  # fmt: skip
+        run = fit(config, tmp_path / str(len(valid)), progress=False)
+        assert (Predictor.load(run.checkpoint).recognizer.speaker_model is not None) == expected
