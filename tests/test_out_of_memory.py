@@ -144,7 +144,7 @@ def test_a_command_prints_one_line_and_exits_with_2(verb, capsys, monkeypatch):
     module = SimpleNamespace(
         __doc__="A verb.", EXAMPLES="", add_arguments=lambda parser: None, main=lambda arguments: full()
     )
-    monkeypatch.setattr("serx.cli.main._module", lambda name: module)
+    monkeypatch.setattr("serx.cli.verbs._module", lambda name: module)
     with pytest.raises(SystemExit) as exit_:
         main(verb, [])
     printed = capsys.readouterr().err
