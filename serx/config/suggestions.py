@@ -83,7 +83,7 @@ _NAMES = {
     "model.ensemble_size": "ensemble ensemblesize nmodels numensemble nestimators members",
     "model.tta_speeds": "tta testtimeaugmentation ttaspeeds",
     "model.pretrained": "pretrained usepretrained imagenet",
-    "model.bundle": "bundle encoder pretrainedmodel wav2vec2 hubert wavlm encodername",
+    "model.source": "bundle encoder pretrainedmodel wav2vec2 hubert wavlm encodername",
     "model.tune": "tune finetune freeze freezeencoder frozen unfreeze",
     "model.c": "regularizationstrength",
 }
