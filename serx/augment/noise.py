@@ -65,7 +65,7 @@ def without_silence(recording: Tensor) -> Tensor:
     torch.Size([2048])
     """
     peaks = F.pad(recording.abs(), (0, -len(recording) % SILENCE_FRAME)).view(-1, SILENCE_FRAME).amax(1)
-    if not len(recording) or peaks.max() == 0:
+    if peaks.max() == 0:
         raise ValueError("a recording of background noise is silent: every sample is zero; leave it out")
     heard = (peaks > peaks.max() * 10 ** (-SILENCE_DB / 20)).repeat_interleave(SILENCE_FRAME)[: len(recording)]
     return recording if heard.all() else recording[heard]
@@ -109,7 +109,7 @@ class BackgroundNoise(RecordingTransform):
         Raises:
             ValueError: every sample is zero.
         """
-        return without_silence(recording)
+        return without_silence(recording) if recording.ndim == 1 and len(recording) else recording  # refused later
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> BackgroundNoiseParams:
         return BackgroundNoiseParams(random.chance(self.p), random.uniform(*self.snr_db), random.bits(), random.bits())
