@@ -92,7 +92,7 @@ def test_a_published_recipe_learns_its_training_clips(path, corpora, tmp_path):
     fit(load_config(path, overrides), tmp_path / "run", progress=False)
     lines = [json.loads(line) for line in (tmp_path / "run" / METRICS).read_text().splitlines()]
     uars = [line["train"]["uar"] for line in lines]
-    assert uars[0] < 0.8, "these clips are learned at once, so that they would not show a recipe that underfits"
+    assert uars[0] < 0.9, "these clips are learned at once, so that they would not show a recipe that underfits"
     assert max(uars) > 0.9
 
 
