@@ -252,13 +252,14 @@ def _compare_windows(
     the same bins. The correlation is circular; it is right for offsets up to `MARGIN`.
     """
     size = round((WINDOW + 2 * MARGIN) * sample_rate)
-    low, high = round(F_MIN * size / sample_rate), round(F_MAX * size / sample_rate)
-    middle = SEGMENT * HOP / 2
-    first = np.empty((len(pairs), high - low), np.complex64)
-    second = np.empty_like(first)
     by_size: dict[int, list[int]] = {}
     for row, (_, speed) in enumerate(pairs):
         by_size.setdefault(8 * round(size * speed / 8) if speed != 1 else size, []).append(row)
+    bins = min(size, *by_size) // 2 + 1  # at 8 kHz a slower clip has no bins up to F_MAX
+    low, high = round(F_MIN * size / sample_rate), min(round(F_MAX * size / sample_rate), bins)
+    middle = SEGMENT * HOP / 2
+    first = np.empty((len(pairs), high - low), np.complex64)
+    second = np.empty_like(first)
     for first_size, rows in by_size.items():
         windows = np.zeros((len(rows), first_size), np.float32)
         for window, row in zip(windows, rows, strict=True):
@@ -309,8 +310,9 @@ def copy_correlation(first: np.ndarray, second: np.ndarray, sample_rate: int, sp
 def _whitened_correlation(first: np.ndarray, second: np.ndarray, sample_rate: int, speed: float) -> tuple[float, int]:
     """The largest whitened correlation over all offsets, and by how many samples `second` is later."""
     size = 1 << math.ceil(len(first) / speed + len(second)).bit_length()
-    low, high = round(F_MIN * size / sample_rate), round(F_MAX * size / sample_rate)
     first_size = 4 * round(size * speed / 4)
+    bins = min(size, first_size) // 2 + 1
+    low, high = round(F_MIN * size / sample_rate), min(round(F_MAX * size / sample_rate), bins)
     a = _spectrum(_faded(first, sample_rate)[None, :first_size], first_size)[:, low:high]
     b = _spectrum(_faded(second, sample_rate)[None], size)[:, low:high]
     peaks, places = _peaks(a, b)

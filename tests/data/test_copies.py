@@ -206,3 +206,11 @@ def test_the_only_copy_in_real_speech_is_the_clip_that_ravdess_has_twice(speech_
     paths = sorted(speech_root.glob("ravdess16k/*/*.flac")) + sorted(speech_root.glob("tess16k/*_sad/*.flac"))
     stems = [{paths[i].stem, paths[j].stem} for i, j in pairs_of(decoded(paths), range(len(paths)))]
     assert stems == [{"03-01-03-01-02-01-07", "03-01-03-01-02-02-07"}]
+
+
+@pytest.mark.parametrize("speed", [0.9, 0.95, 1.05, 1.1])
+def test_clips_at_8_khz_are_compared_at_every_speed(speed):
+    noise = np.random.default_rng(0).standard_normal(16_000)
+    changed = faster(noise, speed)
+    assert copy_correlation(noise, noise[1000:], 8000, speed) < 0.5
+    assert copy_correlation(noise, changed, 8000, speed) > 0.5

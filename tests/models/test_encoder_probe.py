@@ -59,15 +59,16 @@ def encoded(monkeypatch):
 
 
 def test_each_clip_is_encoded_once_for_all_epochs_seeds_and_evaluations(tiny_root, tmp_path, encoder_folder, encoded):
-    cache = f"data.cache={tmp_path / 'cache'}"
+    folder = str(tmp_path / "cache")
+    cache = f"data.cache={folder}"
     config = probe_config(tiny_root, encoder_folder("whisper"), cache, "data.valid_speakers=['02']")
     run = fit(config, tmp_path / "run", progress=False)
     assert sum(encoded) == 60  # the training and validation clips of 5 speakers
     second = fit(config.model_copy(update={"train": config.train.model_copy(update={"seed": 1})}), tmp_path / "b")
     assert sum(encoded) == 60
-    scores = evaluate(run.checkpoint, progress=False)
+    scores = evaluate(run.checkpoint, cache=folder, progress=False)
     assert sum(encoded) == 72
-    evaluate(second.checkpoint, progress=False)
+    evaluate(second.checkpoint, cache=folder, progress=False)
     assert sum(encoded) == 72
 
     predictor = Predictor.load(run.checkpoint)  # it needs neither cache nor source
