@@ -47,6 +47,7 @@ RENAMED_RECIPES = {
     "baseline": "logistic_regression",
     "best": "cnn2d_ensemble",
     "joined": "cross_corpus",
+    "speech_encoder": "encoder_probe",
     "speech_encoder_tuned": "encoder_tuned",
 }
 

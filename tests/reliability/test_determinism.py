@@ -72,7 +72,7 @@ def test_a_recipe_trains_without_a_nondeterministic_operation(path, tiny_root, t
         monkeypatch.setattr(module, "running_sum", sum_by_product)  # as on a GPU
     without_network = {
         "timm_pretrained": ["model.pretrained=false"],
-        "speech_encoder": [f"model.source={encoder_folder('whisper')}"],
+        "encoder_probe": [f"model.source={encoder_folder('whisper')}"],
         "encoder_tuned": [f"model.source={encoder_folder('whisper')}"],
     }
     config = tiny(path, tiny_root, *without_network.get(path.stem, []))
