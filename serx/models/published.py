@@ -43,8 +43,10 @@ class PublishedClassifierConfig(BaseModelConfig):
     """
 
     kind: Literal["published_classifier"] = "published_classifier"
-    source: str = Field("", description="its id on the Hugging Face hub, or its folder")
-    revision: str | None = Field(None, description="the commit on the hub, or sha256:... of the folder's weights")
+    source: str = Field("", max_length=4096, description="its id on the Hugging Face hub, or its folder")
+    revision: str | None = Field(
+        None, max_length=255, description="the commit on the hub, or sha256:... of the folder's weights"
+    )
     architecture: Architecture | None = Field(None, description="what its encoder is built of")
     hidden: int = Field(256, ge=1, le=1 << 15, description="width of the layer before the output layer")
     tanh: bool = Field(False, description="whether that layer ends with tanh")
