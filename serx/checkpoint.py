@@ -33,7 +33,6 @@ from serx.data.dataset import DataConfig
 from serx.errors import CheckpointError, ConfigError, DiskError, is_out_of_memory
 from serx.files import free_space, remedy, write_atomically
 from serx.models.backbone import build_model
-from serx.models.classical import ClassicalConfig
 from serx.recognizer import Recognizer
 from serx.terminal import printable
 
@@ -467,7 +466,7 @@ def _check_sizes(path: Path, config: Config, classes: int, places: Mapping[str, 
     for group in ("model", "ema") if averaged else ("model",):
         for name, shape in shapes.items():
             saved = places.get(f"{group}.backbone.{name}")
-            if saved is None or not _fits(saved.shape, shape, config):
+            if saved is None or not _fits(saved.shape, shape):
                 found = "missing" if saved is None else str(saved.shape)
                 raise CheckpointError(f"{path}: backbone.{name} is {found}, its configuration needs {shape}")
     small = 0
@@ -475,16 +474,14 @@ def _check_sizes(path: Path, config: Config, classes: int, places: Mapping[str, 
         needed = shapes.get(name.partition("backbone.")[2])
         if needed is None or name.startswith("optimizer.step."):
             small += place.end - place.start
-        elif not _fits(place.shape, needed, config):
+        elif not _fits(place.shape, needed):
             raise CheckpointError(f"{path}: {name} is {place.shape}, its configuration needs {needed}")
     if small > MAX_SMALL_BYTES:
         raise CheckpointError(f"{path}: {small} bytes of its tensors are left over")
 
 
-def _fits(saved: tuple[int, ...], expected: tuple[int, ...], config: Config) -> bool:
-    """Whether a tensor has the shape that is expected; training sets the number of support vectors."""
-    if saved == expected or not isinstance(config.model, ClassicalConfig):
-        return saved == expected
+def _fits(saved: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    """Whether a tensor has the shape that is expected; training sets the number of support vectors, 0 before it."""
     return len(saved) == len(expected) and all(
         n == m or (m == 0 and n <= MAX_SUPPORT_VECTORS) for n, m in zip(saved, expected, strict=True)
     )

@@ -4,20 +4,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from serx.dsp.resampling import RATIO_STEPS, change_speed_uniformly
-from serx.features.normalizer import Normalizer
-from serx.features.stack import FeaturesConfig, FeatureStack
-from serx.models.backbone import build_model
+from serx.features.stack import FeaturesConfig
 from serx.models.classical import Classical
 from serx.models.encoder_probe import FrozenEncoder
 from serx.models.registry import BaseModelConfig
 from serx.speaker_model import SpeakerModel
+from serx.models.waveform_model import WaveformModel
 
 
-class Recognizer(nn.Module):
-    """Waveform to logits.
+class Recognizer(WaveformModel):
+    """Waveform to logits, as `WaveformModel` computes them, with what makes them a prediction.
 
     Attributes:
         labels: the emotion of each logit, in order.
@@ -41,28 +39,9 @@ class Recognizer(nn.Module):
         pretrained: bool = False,
     ) -> None:
         """`pretrained` is for training: it loads published weights where `model` asks for them (`build_model`)."""
-        super().__init__()
+        super().__init__(features, model, len(labels), sample_rate, pretrained)
         self.labels, self.sample_rate, self.temperature = labels, sample_rate, 1.0
         self.speaker_model: SpeakerModel | None = None
-        self.features = FeatureStack(features, sample_rate)
-        self.normalizer = Normalizer(features.bins, features.normalize, features.remove_level)
-        self.backbone = build_model(model, features.bins, len(labels), pretrained)
-        self.tta_speeds = [round(speed * RATIO_STEPS) for speed in model.tta_speeds]
-
-    def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """`waveform (B, T)` in [-1, 1], zero beyond `lengths (B,)` samples -> `logits (B, C)` float32.
-
-        With several `model.tta_speeds` the logits are the mean of the log-probabilities at each speed.
-        """
-        if self.tta_speeds == [RATIO_STEPS]:
-            return self.logits(waveform, lengths)
-        versions = [change_speed_uniformly(waveform, lengths, speed) for speed in self.tta_speeds]
-        return torch.stack([self.logits(*version).log_softmax(-1) for version in versions]).mean(0)
-
-    def logits(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """The logits at the recorded speed: features -> normalizer -> backbone."""
-        features, frames = self.features(waveform, lengths)
-        return self.backbone(self.normalizer(features, frames), frames).float()
 
     @torch.inference_mode()
     def probabilities(self, waveform: Tensor, lengths: Tensor) -> Tensor:
@@ -70,14 +49,14 @@ class Recognizer(nn.Module):
         return (self(waveform, lengths) / self.temperature).softmax(-1)
 
     def use_cache(self, folder: Path) -> None:
-        """Keeps in `folder` what a frozen encoder computes from each clip; other models have nothing to keep."""
-        part = self.backbone.constant_part
-        if isinstance(part, FrozenEncoder):
-            part.use_cache(folder)
+        """Keeps in `folder` what frozen encoders compute from each clip; other models have nothing to keep."""
+        for module in self.modules():
+            if isinstance(module, FrozenEncoder):
+                module.use_cache(folder)
 
     def resize_for(self, tensors: Mapping[str, Tensor]) -> None:
         """Resizes buffers to hold `tensors` where training, not the configuration, sets their size: support vectors."""
-        support = tensors.get("backbone.members.0.kernel.support")
-        member = self.backbone.members[0]
-        if isinstance(member, Classical) and support is not None and support.dim() == 2:
-            member.resize_support(len(support))
+        for name, module in self.named_modules():
+            support = tensors.get(f"{name}.kernel.support")
+            if isinstance(module, Classical) and support is not None and support.dim() == 2:
+                module.resize_support(len(support))

@@ -15,6 +15,7 @@ import serx
 from serx.cli.common import IMPORTS
 from serx.cli.main import main
 from serx.data.synthetic import synthesize_clip, synthesize_speaker
+from serx.models import MlpConfig
 from serx.training.trainer import fit
 from tests.conftest import PITCHES, RATE, speechlike
 from tests.experiments.test_cross_validation import run_in_this_process
@@ -84,6 +85,8 @@ def desk(tmp_path_factory, tiny_root) -> Path:
     run = folder / "checkpoints" / "cnn1d" / "RUN"
     fit(config, run, progress=False)
     shutil.copy(run / "best.safetensors", folder / "best.safetensors")
+    mlp = config.model_copy(update={"model": MlpConfig(widths=(8,))})
+    fit(mlp, folder / "checkpoints" / "mlp" / "RUN", progress=False)
     spoken = [path for actor in ("Actor_01", "Actor_02") for path in sorted((folder / "DIR" / actor).iterdir())]
     for name in ("recordings", "my_recordings"):
         (folder / name).mkdir()

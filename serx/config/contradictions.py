@@ -15,6 +15,7 @@ from serx.features.stack import check_rate, why_not_warpable, why_rows_are_empty
 from serx.models.classical import ClassicalConfig
 from serx.models.cnn2d import Cnn2dConfig
 from serx.models.encoder_probe import EncoderProbeConfig
+from serx.models.ensemble import EnsembleConfig
 from serx.models.sequential import SequentialConfig
 from serx.models.speech_encoder import SpeechEncoderConfig
 
@@ -290,6 +291,8 @@ def _about_model(config: Config) -> Iterator[Contradiction]:
         message = "train.logit_adjustment and train.class_weights both compensate for rare classes; leave one out"
         keys = ("train.logit_adjustment", "train.class_weights")
         yield Contradiction(("train", "logit_adjustment"), message, keys)
+    if isinstance(model, EnsembleConfig):
+        yield from _about_ensemble(config, model)
     if not isinstance(model, SpeechEncoderConfig):
         return
     if config.features.stack != ("waveform",):
@@ -302,3 +305,16 @@ def _about_model(config: Config) -> Iterator[Contradiction]:
         yield Contradiction(
             ("data", "sample_rate"), f"{rates}; write {model.sample_rate}", ("model", "data.sample_rate")
         )
+
+
+def _about_ensemble(config: Config, model: EnsembleConfig) -> Iterator[Contradiction]:
+    if config.features.stack != ("waveform",):
+        message = "model.kind ensemble reads waveforms; write features.stack: [waveform]"
+        yield Contradiction(("features", "stack"), message, ("model", "features.stack"))
+    if config.data.sample_rate != model.sample_rate:
+        message = f"data.sample_rate is {config.data.sample_rate}, but model.sample_rate is {model.sample_rate}"
+        yield Contradiction(("data", "sample_rate"), message, ("model", "data.sample_rate"))
+    for voter in model.voters:
+        own = config.model_copy(update={"features": voter.features, "model": voter.model})
+        for contradiction in _about_model(own):
+            yield Contradiction(("model", "voters"), f"model.voters: {contradiction.message}", ("model", "data"))

@@ -39,9 +39,12 @@ def kind_of(section: type[BaseConfig]) -> str:
 
 
 def sections_of(annotation: Any) -> list[type[BaseConfig]]:
-    """The sections that a type holds at any depth; of a model or a transform, those of every registered kind."""
+    """The sections that a type holds at any depth; of a model or a transform, those of every registered kind.
+
+    Kinds that are built of trained models are left out: no recipe holds their keys.
+    """
     if annotation is BaseModelConfig:
-        return [kind.config for kind in model_kinds().values()]
+        return [kind.config for kind in model_kinds().values() if kind.config.is_trained]
     if annotation in (WaveformTransform, SpectrogramTransform):
         return list(registered_transforms(annotation).values())
     if isinstance(annotation, type) and issubclass(annotation, BaseConfig):

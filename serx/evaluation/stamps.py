@@ -38,6 +38,8 @@ def validation_use(metadata: Mapping[str, Any]) -> str:
     >>> validation_use({"config": {"train": {"select": "last"}, "optim": {}}, "temperature": 1.2})
     'fitted the temperature'
     """
+    if metadata["config"].get("model", {}).get("kind") == "ensemble":
+        return "chose epochs and fitted temperatures of its voters"
     train, optim = metadata["config"].get("train", {}), metadata["config"].get("optim", {})
     is_kept = "temperature" in metadata  # best.safetensors; last.safetensors is the latest epoch and has none
     uses = {

@@ -11,6 +11,8 @@ classical        `kind: classical`: scikit-learn's logistic regression and SVM
 timm_backbone    `kind: timm`: image networks by name
 encoder_probe    `kind: encoder_probe`: a small classifier on the layers of a frozen pretrained encoder
 speech_encoder   `kind: speech_encoder`: a pretrained encoder with a small head
+ensemble         `kind: ensemble`: trained models of any kinds that vote; `serx ensemble` builds it
+waveform_model   a model with its features and normalizer: waveform to logits
 published        emotion models of the Hugging Face hub, for prediction
 encoders         Whisper, wav2vec 2.0, HuBERT, WavLM ... from a folder or the Hugging Face hub
 """
@@ -20,6 +22,7 @@ from serx.models.classical import ClassicalConfig
 from serx.models.cnn1d import Cnn1dConfig
 from serx.models.cnn2d import Cnn2dConfig
 from serx.models.encoder_probe import EncoderProbeConfig
+from serx.models.ensemble import EnsembleConfig, VoterConfig
 from serx.models.layers import OutputLayer, strided_frames, time_mask
 from serx.models.mlp import MlpConfig
 from serx.models.published import PublishedClassifierConfig
@@ -27,6 +30,7 @@ from serx.models.registry import BaseModelConfig, ModelConfig, model_kinds, regi
 from serx.models.sequential import SequentialConfig
 from serx.models.speech_encoder import SpeechEncoderConfig
 from serx.models.timm_backbone import TimmConfig
+from serx.models.waveform_model import WaveformModel
 
 __all__ = [
     "Backbone",
@@ -35,6 +39,7 @@ __all__ = [
     "Cnn1dConfig",
     "Cnn2dConfig",
     "EncoderProbeConfig",
+    "EnsembleConfig",
     "MlpConfig",
     "ModelConfig",
     "OutputLayer",
@@ -42,6 +47,8 @@ __all__ = [
     "SequentialConfig",
     "SpeechEncoderConfig",
     "TimmConfig",
+    "VoterConfig",
+    "WaveformModel",
     "batch_norms",
     "build_model",
     "model_kinds",

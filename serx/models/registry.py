@@ -17,7 +17,7 @@ A checkpoint stores the kind alone. It never names code to import.
 
 import difflib
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 from pydantic import Field, PlainValidator, SerializeAsAny, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -37,6 +37,8 @@ class BaseModelConfig(BaseConfig):
     >>> MlpConfig(widths=(64,)).ensemble_size
     1
     """
+
+    is_trained: ClassVar[bool] = True  # False for a kind that is built of trained models
 
     kind: str
     ensemble_size: int = Field(1, ge=1, le=16, description="networks whose probabilities are averaged")
@@ -144,10 +146,11 @@ def _validate(value: Any) -> BaseModelConfig:
         raise _error_at_kind("missing", value)
     kind = value["kind"]
     if not isinstance(kind, str) or kind not in _KINDS:
-        near = difflib.get_close_matches(str(kind), _KINDS, n=1)
+        known = sorted(name for name, entry in _KINDS.items() if entry.config.is_trained)
+        near = difflib.get_close_matches(str(kind), known, n=1)
         nearest = f"did you mean {near[0]}? " if near else ""
         message = (
-            f"unknown model kind {kind!r}; {nearest}known kinds are {', '.join(sorted(_KINDS))}; "
+            f"unknown model kind {kind!r}; {nearest}known kinds are {', '.join(known)}; "
             "for a model of your own add --import MODULE, the module that registers it"
         )
         raise _error_at_kind(PydanticCustomError("value_error", "{message}", {"message": message}), kind)

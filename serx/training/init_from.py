@@ -96,6 +96,8 @@ def load_initial_weights(path: str) -> InitialWeights:
         metadata = saved.metadata
         own = {name: metadata[name] for name in ("sha256", "protocol", "speakers", "digests")}
         config = from_tree(tuples(metadata["config"]), source=f"{path}, its configuration").model_dump(mode="json")
+        if config["model"]["kind"] == "ensemble":
+            raise ConfigError(f"{path} is an ensemble; begin with one of the checkpoints that it was built of")
         sources = [{"path": path, **own, "data": config["data"]}, *sources_of(metadata)]
     except (CheckpointError, ConfigError, RecursionError) as error:
         raise CheckpointError(f"train.init_from: {error}") from error
