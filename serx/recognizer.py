@@ -10,8 +10,8 @@ from serx.features.stack import FeaturesConfig
 from serx.models.classical import Classical
 from serx.models.encoder_probe import FrozenEncoder
 from serx.models.registry import BaseModelConfig
-from serx.speaker_model import SpeakerModel
 from serx.models.waveform_model import WaveformModel
+from serx.speaker_model import SpeakerModel
 
 
 class Recognizer(WaveformModel):

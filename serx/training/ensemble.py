@@ -298,6 +298,7 @@ def _metadata(voters: Sequence[_Voter], config: Config) -> dict[str, Any]:
         "protocol": f"{'; '.join(stamps)}; ensemble of {', '.join(names[:-1])} and {names[-1]}",
         "speaker_independent": all(m["speaker_independent"] for m in every),
         **union,
+        "duplicates": sorted({name for m in every for name in m.get("duplicates", ())}),
         "environment": environment(CPU, torch.float32),
         SOURCES: list(sources.values()),
     }  # fmt: skip
