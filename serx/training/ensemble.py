@@ -212,11 +212,11 @@ def _seen(tested: _Voter, part: str, record: Source) -> tuple[Sequence[str], Seq
     used = {digest for name in used_parts for digest in record["digests"][name]}
     digests, independent = set(tested.metadata["digests"][part]), tested.holds_out_speakers(part)
     if independent:
-        names = tested.config.data
+        data = tested.config.data
         met = [
             speaker_id
             for speaker_id in tested.metadata["speakers"][part]
-            if any(same_speaker(_clip_of(speaker_id), name, names) for name in used_speakers)
+            if any(same_speaker(_clip_of(speaker_id), name, data) for name in used_speakers)
         ]
         if met:
             return met, []
@@ -285,7 +285,7 @@ def _metadata(voters: Sequence[_Voter], config: Config) -> dict[str, Any]:
         item: {part: sorted({name for m in every for name in m[item][part]}) for part in checkpoint.PARTS}
         for item in ("speakers", "digests")
     }
-    sources = {source["sha256"]: source for voter in voters for source in voter.sources}
+    sources = {(s["sha256"], s.get("role")): s for voter in voters for s in voter.sources}
     stamps = list(dict.fromkeys(m["protocol"] for m in every))
     names = [f"{voter.config.model.kind} ({voter.sha256[:8]})" for voter in voters]
     return {

@@ -96,8 +96,6 @@ def load_initial_weights(path: str) -> InitialWeights:
         metadata = saved.metadata
         own = {name: metadata[name] for name in ("sha256", "protocol", "speakers", "digests")}
         config = from_tree(tuples(metadata["config"]), source=f"{path}, its configuration").model_dump(mode="json")
-        if config["model"]["kind"] == "ensemble":
-            raise ConfigError(f"{path} is an ensemble; begin with one of the checkpoints that it was built of")
         sources = [{"path": path, **own, "data": config["data"]}, *sources_of(metadata)]
     except (CheckpointError, ConfigError, RecursionError) as error:
         raise CheckpointError(f"train.init_from: {error}") from error
@@ -135,6 +133,10 @@ def take_weights(recognizer: Recognizer, initial: InitialWeights, config: Config
         ConfigError: no weight of the checkpoint fits.
     """
     before, now = initial.config, config.model_dump(mode="json")
+    if before["model"]["kind"] == "ensemble":
+        raise ConfigError(
+            f"train.init_from: {initial.path} is an ensemble; begin with a checkpoint that it was built of"
+        )
     same_rate = before["data"].get("sample_rate") == now["data"]["sample_rate"]
     same_features = same_rate and before.get("features") == now["features"]
     other_labels = initial.labels != recognizer.labels

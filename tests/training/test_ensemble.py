@@ -269,7 +269,7 @@ def test_an_ensemble_cannot_be_trained_and_the_line_names_the_command(built, tin
             shutil.copy(built[1], folder / "last.safetensors")
         with pytest.raises(ConfigError, match=command):
             fit(config, folder, resume, progress=False)
-    with pytest.raises(CheckpointError, match="is an ensemble; begin with one of"):
+    with pytest.raises(ConfigError, match="is an ensemble; begin with a checkpoint"):
         fit(tiny_config(f"train.init_from={built[1]}"), tmp_path / "begun", progress=False)
 
 
