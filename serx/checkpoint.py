@@ -138,6 +138,7 @@ class RunMetadata(BaseConfig):
     environment: dict[Label, Line | Count | float | bool | None] = Field(max_length=50)
     init_from: tuple[SourceMetadata, ...] = Field((), max_length=50)
     temperature: float = Field(1.0, gt=0.01, lt=100)  # only `best.safetensors` has one
+    min_confidence: float = Field(0.0, ge=0, le=1)  # of the model that ships with serx: below it, it says "unsure"
 
     @model_validator(mode="after")
     def _fits_together(self) -> "RunMetadata":

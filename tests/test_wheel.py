@@ -9,11 +9,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import soundfile
 
 import serx
+from tests.conftest import RATE, speechlike
 
 ROOT = Path(__file__).parents[1]
 RECIPES = {path.relative_to(ROOT / "configs").as_posix() for path in (ROOT / "configs").rglob("*.yaml")}
+SHIPPED = [ROOT / "checkpoints" / name for name in ("__init__.py", "README.md", "default.json", "default.safetensors")]
 
 
 def packages() -> list[str]:
@@ -29,7 +32,7 @@ def test_setup_cfg_lists_every_package_of_the_tree():
         "serx.recipes",
         *(f"serx.recipes.{name}" for name in {Path(name).parent.name for name in RECIPES} if name),
     ]
-    assert sorted(packages()) == sorted([*tree, *recipes])
+    assert sorted(packages()) == sorted([*tree, *recipes, "serx.pretrained"])
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,10 @@ def wheel(tmp_path_factory) -> Path:
     copy, unpacked = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("wheel")
     for name in ("serx", "configs"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "checkpoints/cnn2d/RUN").mkdir(parents=True)
+    (copy / "checkpoints/cnn2d/RUN/best.safetensors").write_bytes(b"a run of the user")
+    for path in SHIPPED:
+        shutil.copy(path, copy / "checkpoints")
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     command = [sys.executable, "-m", "pip", "wheel", str(copy), "--no-deps", "--no-build-isolation", "--no-index", "-q"]
@@ -62,6 +69,7 @@ def test_the_wheel_has_code_recipes_types_and_the_command(wheel):
     assert sources <= files
     assert {f"serx/recipes/{name}" for name in RECIPES} <= files
     assert "serx/py.typed" in files
+    assert {name for name in files if "/pretrained/" in name} == {f"serx/pretrained/{path.name}" for path in SHIPPED}
     [points] = wheel.glob("*.dist-info/entry_points.txt")
     assert points.read_text().split() == ["[console_scripts]", "serx", "=", "serx.cli.main:main"]
 
@@ -80,6 +88,15 @@ def test_the_installed_package_finds_its_recipes_by_name(wheel, tmp_path):
     assert first.split()[:2] == [str(wheel / "serx/__init__.py"), serx.__version__]
     assert set(first.split()[2:]) == {name.removesuffix(".yaml") for name in RECIPES}
     assert second == "mlp"
+
+
+@pytest.mark.slow
+def test_the_installed_package_predicts_with_the_model_that_ships_with_it(wheel, tmp_path):
+    soundfile.write(tmp_path / "me.wav", speechlike(1.0, 170, 7), RATE)
+    done = serx_command(wheel, tmp_path, "predict", "me.wav")
+    assert done.returncode == 0, done.stderr
+    assert str(wheel / "serx/pretrained/README.md") in done.stderr
+    assert done.stdout.startswith("me.wav\n")
 
 
 @pytest.mark.slow

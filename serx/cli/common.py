@@ -8,13 +8,19 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from serx.cli import interrupts
 from serx.errors import ConfigError, SerxError, exit_code_help, is_out_of_memory, out_of_memory
 from serx.system import end_with_parent
+from serx.terminal import printable
+
+if TYPE_CHECKING:
+    import torch
+
+    from serx.inference.predictor import Predictor
 
 # Environment variable with the modules of `--import`: the processes of a cross-validation or a sweep import them too.
 IMPORTS = "SERX_IMPORT"
@@ -131,10 +137,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """A checkpoint to predict with, and recordings to adapt it to a speaker."""
     parser.add_argument(
         "--checkpoint",
-        required=True,
         metavar="FILE",
         help="best.safetensors or last.safetensors of a run; or an emotion model of the Hugging Face hub, by its id or "
-        "its folder",
+        "its folder; default: the model that ships with serx",
     )
     parser.add_argument(
         "--adapt-to",
@@ -146,20 +151,65 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add_import(parser)
 
 
+def load_predictor(
+    arguments: argparse.Namespace, device: "torch.device", min_confidence: float | None = None
+) -> "Predictor":
+    """The predictor of `--checkpoint`; without it the model that ships with serx, named in a line on stderr."""
+    from serx.inference.predictor import Predictor
+
+    predictor = Predictor.load(arguments.checkpoint, device, min_confidence)
+    if arguments.checkpoint is None:
+        announce_default_model(predictor.metadata, predictor.min_confidence)
+    return predictor
+
+
+def announce_default_model(metadata: Mapping[str, Any], min_confidence: float) -> None:
+    """Says on stderr, in one line, what the model that ships with serx predicts and on what it was trained."""
+    from serx.inference.default_model import CARD, default_checkpoint, summary
+
+    card = default_checkpoint().with_name(CARD)
+    line = summary(metadata, min_confidence)
+    print(f"model: the one that ships with serx: {line}; its card: {printable(card)}", file=sys.stderr)
+
+
+def held_out_model(arguments: argparse.Namespace) -> tuple[Path, Path]:
+    """The checkpoint to evaluate, and the folder for what is written about it.
+
+    Raises:
+        ConfigError: the checkpoint is the one that ships with serx, and `--root` is missing.
+    """
+    if arguments.checkpoint is not None:
+        path = Path(arguments.checkpoint)
+        return path, Path(arguments.out or path.parent)
+    from serx.checkpoint import load_run_checkpoint
+    from serx.inference.default_model import default_checkpoint
+
+    if arguments.root is None:
+        raise ConfigError(
+            "--root: the model that ships with serx comes without its corpora; add --root DIR, or evaluate a run of "
+            "yours with --checkpoint FILE"
+        )
+    path = default_checkpoint()
+    metadata = load_run_checkpoint(path).metadata
+    announce_default_model(metadata, metadata.get("min_confidence", 0.0))
+    return path, Path(arguments.out or "evaluation")
+
+
 def add_held_out(parser: argparse.ArgumentParser, parts: list[str], written: str) -> None:
     """A checkpoint to evaluate, on which clips, and where `written` go."""
     parser.add_argument(
         "--checkpoint",
-        required=True,
         metavar="FILE",
         help="best.safetensors or last.safetensors of a run; or an emotion model of the Hugging Face hub, by its id or "
-        "its folder",
+        "its folder; default: the model that ships with serx, which needs --root",
     )
     parser.add_argument(
         "--root", metavar="DIR", help="another corpus folder or manifest; default: the one it was trained on"
     )
     parser.add_argument("--part", choices=parts, default="test", help="default: test")
-    parser.add_argument("--out", metavar="DIR", help=f"where {written} go; default: the checkpoint's folder")
+    parser.add_argument(
+        "--out", metavar="DIR", help=f"where {written} go; default: the checkpoint's folder, or evaluation/"
+    )
     parser.add_argument(
         "--cache", metavar="DIR", help="folder for decoded audio; default: $SERX_CACHE or ~/.cache/serx"
     )
@@ -172,10 +222,9 @@ def add_min_confidence(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min-confidence",
         type=_probability,
-        default=0.0,
         metavar="P",
-        help="print `unsure` where no emotion reaches this probability, from 0 to 1; "
-        "the report of evaluate lists coverage and accuracy by threshold",
+        help="print `unsure` where no emotion reaches this probability, from 0 to 1; default: what the checkpoint "
+        "says, 0 for that of a run; the report of evaluate lists coverage and accuracy by threshold",
     )
 
 

@@ -1,14 +1,14 @@
 """Evaluate a checkpoint on the held-out speakers of its own protocol."""
 
 import argparse
-from pathlib import Path
 
 from serx.cli import common
 
 EXAMPLES = """  %(prog)s --checkpoint checkpoints/cnn1d/RUN/best.safetensors
   %(prog)s --checkpoint best.safetensors --adapt                   (adapted to each test speaker, without labels)
   %(prog)s --checkpoint best.safetensors --root /corpora/emodb --out results/emodb     (another corpus)
-  %(prog)s --checkpoint superb/wav2vec2-base-superb-er@refs/pr/2 --root /corpora/emodb --out results/superb"""
+  %(prog)s --checkpoint superb/wav2vec2-base-superb-er@refs/pr/2 --root /corpora/emodb --out results/superb
+  %(prog)s --root /corpora/emodb --out results/emodb     (the model that ships with serx)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,9 +32,11 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.inference.published import is_published
     from serx.training.run_folder import read_metrics
 
-    path = Path(arguments.checkpoint)
-    if is_published(arguments.checkpoint) and not arguments.out:
-        raise ConfigError(f"{path}: a published model has no run folder; say with --out where the report goes")
+    if arguments.checkpoint and is_published(arguments.checkpoint) and not arguments.out:
+        raise ConfigError(
+            f"{arguments.checkpoint}: a published model has no run folder; say with --out where the report goes"
+        )
+    path, out = common.held_out_model(arguments)
     device = choose_device(arguments.device, "--device")
     evaluation = evaluate(
         path,
@@ -50,7 +52,7 @@ def main(arguments: argparse.Namespace) -> int:
     epochs, warnings = read_metrics(path.parent)
     for warning in warnings:
         print(f"warning: {warning}")
-    written = evaluation.write(arguments.out or path.parent, epochs)
+    written = evaluation.write(out, epochs)
     print(evaluation.report())
     figures = "confusion.png, report.png, speakers.png, calibration.png" + (", curves.png" if epochs else "")
     print(f"written: {written}, and in the same folder predictions.csv, {figures}")

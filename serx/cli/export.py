@@ -11,7 +11,8 @@ from pathlib import Path
 from serx.cli import common
 from serx.terminal import printable
 
-EXAMPLES = """  %(prog)s --checkpoint best.safetensors                     (writes best.onnx)
+EXAMPLES = """  %(prog)s                                                   (the model of serx: writes default.onnx)
+  %(prog)s --checkpoint best.safetensors                     (writes best.onnx)
   %(prog)s --checkpoint best.safetensors recordings/         (and compares both on these)
   %(prog)s --checkpoint best.safetensors --out me.onnx --adapt-to my_recordings/
 
@@ -37,10 +38,10 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.data.audio import audio_files, decode
     from serx.inference.adaptation import adapted
     from serx.inference.export import export_onnx
-    from serx.inference.predictor import Predictor
 
-    out = Path(arguments.out or Path(arguments.checkpoint).with_suffix(".onnx"))
-    predictor = Predictor.load(arguments.checkpoint, torch.device("cpu"))
+    default = Path(arguments.checkpoint).with_suffix(".onnx") if arguments.checkpoint else Path("default.onnx")
+    out = Path(arguments.out or default)
+    predictor = common.load_predictor(arguments, torch.device("cpu"))
     whole = {"trim_db": None, "offset_seconds": 0.0, "duration_seconds": None}  # the ONNX file trims and cuts by itself
     clips = [decode(path, predictor.config.data.model_copy(update=whole)) for path in audio_files(arguments.audio)]
     speaker_clips, unused = predictor.adaptation_clips(audio_files(arguments.adapt_to or []))

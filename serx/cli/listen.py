@@ -18,7 +18,8 @@ from serx.terminal import printable
 if TYPE_CHECKING:
     from serx.inference.predictor import PredictedSegment
 
-EXAMPLES = """  %(prog)s --checkpoint best.safetensors                           (the microphone)
+EXAMPLES = """  %(prog)s                                                         (the microphone, the model of serx)
+  %(prog)s --checkpoint best.safetensors                           (the microphone)
   %(prog)s --checkpoint best.safetensors --adapt-to mine/          (adapted to your voice)
   %(prog)s --checkpoint best.safetensors --json talk.wav > talk.jsonl
   ffmpeg -i film.mkv -f s16le -ac 1 -ar 16000 - | %(prog)s --checkpoint best.safetensors -
@@ -55,12 +56,11 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.data.audio import AudioError, audio_files
     from serx.device import choose_device
     from serx.inference.adaptation import adapted
-    from serx.inference.predictor import Predictor
     from serx.inference.segmentation import RATE
     from serx.inference.streaming import microphone_blocks, pcm_blocks
 
     device = choose_device(arguments.device, "--device")
-    predictor = Predictor.load(arguments.checkpoint, device, arguments.min_confidence)
+    predictor = common.load_predictor(arguments, device, arguments.min_confidence)
     clips, unused = predictor.adaptation_clips(audio_files(arguments.adapt_to or []))
     for path, reason in unused.items():
         print(f"{printable(path)}: not used for adaptation: {printable(reason)}", file=sys.stderr)

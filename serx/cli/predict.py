@@ -19,7 +19,8 @@ from serx.terminal import printable
 if TYPE_CHECKING:
     from serx.inference.predictor import Prediction
 
-EXAMPLES = """  %(prog)s --checkpoint checkpoints/cnn1d/RUN/best.safetensors me.wav
+EXAMPLES = """  %(prog)s me.wav                                          (with the model that ships with serx)
+  %(prog)s --checkpoint checkpoints/cnn1d/RUN/best.safetensors me.wav
   %(prog)s --checkpoint best.safetensors --json recordings/ > emotions.json
   %(prog)s --checkpoint best.safetensors --adapt-to my_recordings/ --min-confidence 0.6 me.wav"""
 
@@ -43,11 +44,10 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.data.audio import audio_files
     from serx.device import choose_device
     from serx.inference.adaptation import adapted
-    from serx.inference.predictor import Predictor
 
     paths, empty_folders = files_and_empty_folders(arguments.audio)
     device = choose_device(arguments.device, "--device")
-    predictor = Predictor.load(arguments.checkpoint, device, arguments.min_confidence)
+    predictor = common.load_predictor(arguments, device, arguments.min_confidence)
     clips, unused = predictor.adaptation_clips(audio_files(arguments.adapt_to or []))
     for path, reason in unused.items():
         print(f"{printable(path)}: not used for adaptation: {printable(reason)}", file=sys.stderr)

@@ -4,7 +4,6 @@ The clips are those of held-out speakers.
 """
 
 import argparse
-from pathlib import Path
 
 from serx.cli import common
 
@@ -24,8 +23,7 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.evaluation.held_out import load_held_out
     from serx.evaluation.stress import format_stress_test, stress_test, write_stress_test
 
-    path = Path(arguments.checkpoint)
-    out = Path(arguments.out or path.parent)
+    path, out = common.held_out_model(arguments)
     device = choose_device(arguments.device, "--device")
     held = load_held_out(path, arguments.root, arguments.part, device, cache=arguments.cache)
     for note in held.notes:

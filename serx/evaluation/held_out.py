@@ -19,6 +19,7 @@ from serx.evaluation.report import Evaluation
 from serx.evaluation.stamps import adapted_stamp, validation_use
 from serx.inference.adaptation import adapted
 from serx.inference.classify import classify
+from serx.inference.default_model import default_checkpoint
 from serx.inference.predictor import Predictor
 from serx.inference.published import PUBLISHED
 from serx.metrics import apply_temperature, calibration, clips_by_name, score
@@ -32,7 +33,7 @@ UNKNOWN = "speakers unknown: they may be those of the training"  # clause of a s
 
 @explaining_out_of_memory('evaluate on the CPU with device="cpu", or give shorter recordings')
 def evaluate(
-    checkpoint: str | Path,
+    checkpoint: str | Path | None = None,
     root: str | Path | None = None,
     part: Part = "test",
     device: str | torch.device = "auto",
@@ -44,7 +45,7 @@ def evaluate(
     """Predicts the held-out clips of a checkpoint and scores the predictions.
 
     Args:
-        checkpoint: best.safetensors or last.safetensors of a run.
+        checkpoint: best.safetensors or last.safetensors of a run; default: the model that ships with serx.
         root: a corpus folder or manifest; default: that of the training.
         part: `test`, the protocol's test speakers, or in a root without any of them all speakers that were not in the
             training; `valid`, the validation speakers; `all`, every clip of the root.
@@ -83,7 +84,7 @@ def evaluate(
     details = {
         "ood_fraction": held.ood_fraction(source),
         "ood_unknown": predictor.ood_unknown,
-        "checkpoint": str(checkpoint),
+        "checkpoint": held.checkpoint,
         "part": part,
         "root": str(root or predictor.config.data.root),
         "epoch": predictor.metadata["progress"]["epoch"],
@@ -128,7 +129,7 @@ class HeldOut:
 
 @explaining_out_of_memory('evaluate on the CPU with device="cpu", or give shorter recordings')
 def load_held_out(
-    checkpoint: str | Path,
+    checkpoint: str | Path | None = None,
     root: str | Path | None = None,
     part: Part = "test",
     device: str | torch.device = "auto",
@@ -138,6 +139,7 @@ def load_held_out(
 ) -> HeldOut:
     """Loads a checkpoint and the clips of `part`; arguments and errors are those of `evaluate`."""
     device = device if isinstance(device, torch.device) else choose_device(device, "device")
+    checkpoint = default_checkpoint() if checkpoint is None else checkpoint
     predictor = Predictor.load(checkpoint, device)
     metadata = predictor.metadata
     trained_on = predictor.config.data.model_copy(update={"cache": None if cache is None else str(cache)})

@@ -2,6 +2,7 @@
 
 predictor.py      checkpoint -> Predictor -> Prediction
 published.py      emotion models of the Hugging Face hub as recognizers
+default_model.py  the model that ships with serx
 adaptation.py     adapt a recognizer to one speaker with unlabeled clips
 segmentation.py   cut running speech at its pauses (voice activity detection)
 streaming.py      blocks of samples from another program or a microphone
@@ -10,6 +11,7 @@ classify.py       probabilities of many clips in batches, for validation and eva
 """
 
 from serx.inference.adaptation import adapted
+from serx.inference.default_model import default_checkpoint
 from serx.inference.export import ExportResult, export_onnx
 from serx.inference.predictor import PredictedSegment, Prediction, Predictor
 from serx.inference.segmentation import Segment, SpeechSegmenter, speech_segments
@@ -23,6 +25,7 @@ __all__ = [
     "Segment",
     "SpeechSegmenter",
     "adapted",
+    "default_checkpoint",
     "export_onnx",
     "microphone_blocks",
     "pcm_blocks",

@@ -32,6 +32,7 @@ from serx.data.labels import UNSURE
 from serx.device import choose_device
 from serx.errors import CheckpointError, ConfigError, explaining_out_of_memory
 from serx.inference.adaptation import adapted
+from serx.inference.default_model import default_checkpoint
 from serx.inference.published import is_published, load_published
 from serx.inference.segmentation import MAX_SECONDS, RATE, Segment, speech_segments
 from serx.inference.streaming import resampled_blocks
@@ -177,24 +178,28 @@ class Predictor:
 
     @classmethod
     @explaining_out_of_memory('use device="cpu" (--device cpu), or a smaller model')
-    def load(cls, path: StrPath, device: torch.device | str = "auto", min_confidence: float = 0.0) -> "Predictor":
+    def load(
+        cls, path: StrPath | None = None, device: torch.device | str = "auto", min_confidence: float | None = None
+    ) -> "Predictor":
         """Rebuilds the recognizer from a checkpoint alone, or opens an emotion model of the Hugging Face hub.
 
         Args:
             path: `best.safetensors` or `last.safetensors` of a run; or a published model: its id on the hub, such as
                 `superb/wav2vec2-base-superb-er@refs/pr/2`, with a branch, tag or commit after the `@` if need be, or
-                its folder.
+                its folder; default: the model that ships with serx.
             device: `auto` is the first CUDA GPU, else the CPU.
-            min_confidence: below this probability a prediction is labeled "unsure".
+            min_confidence: below this probability a prediction is labeled "unsure"; default: what the checkpoint says,
+                which is 0 for that of a run and a published model.
 
         Raises:
             CheckpointError: the file is missing, damaged or not a checkpoint of serx.
             ConfigError: the device is not available, or a published model cannot be used.
         """
         on_device = device if isinstance(device, torch.device) else choose_device(device, "device")
+        path = default_checkpoint() if path is None else path
         if is_published(os.fspath(path)):
             recognizer, config, metadata = load_published(os.fspath(path))
-            return cls(recognizer, config, metadata, None, on_device, min_confidence)
+            return cls(recognizer, config, metadata, None, on_device, min_confidence or 0.0)
         path = Path(path)
         saved = checkpoint.load_run_checkpoint(path)
         config = checkpoint.check_metadata(path, saved.metadata)
@@ -214,6 +219,8 @@ class Predictor:
         if speaker_model is not None and len(speaker_model.mean) != len(labels):
             raise CheckpointError(f"{path}: checkpoint: speaker.mean has {len(speaker_model.mean)} classes")
         recognizer.speaker_model = None if speaker_model is None else speaker_model.to(on_device)
+        if min_confidence is None:
+            min_confidence = float(saved.metadata.get("min_confidence", 0.0))
         return cls(recognizer, config, saved.metadata, ood_detector, on_device, min_confidence, path)
 
     @property
