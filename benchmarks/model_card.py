@@ -128,8 +128,8 @@ def shareable(metadata: Mapping[str, Any]) -> dict[str, Any]:
         if not (seen[0] <= speakers and seen[1] <= digests):
             data = _without_folders(source["data"]) | {"root": _corpora(source["speakers"]), "cache": None}
             sources.append({**source, "path": _last_part(source["path"]), "data": data})
-    signed = ("format", "sha256", SOURCES)
-    rest = {key: value for key, value in metadata.items() if key not in signed}
+    left_out = ("format", "sha256", "duplicates", SOURCES)  # duplicates are files of that machine
+    rest = {key: value for key, value in metadata.items() if key not in left_out}
     return {**rest, "config": config, **({SOURCES: sources} if sources else {})}
 
 

@@ -65,6 +65,7 @@ def test_folders_become_names_and_everything_else_stays(run):
     metadata = checkpoint.load(run).metadata
     metadata["config"]["train"]["teachers"] = ["/home/ann/folds/0/best.safetensors", "folds/1/best.safetensors"]
     metadata["config"]["data"]["cache"] = "/home/ann/cache"
+    metadata["duplicates"] = ["/home/ann/a.wav is a copy of /home/ann/b.wav"]
     shared = shareable(metadata)
     assert shared["config"]["data"]["root"] == ["ravdess"] and shared["config"]["data"]["cache"] is None
     assert shared["config"]["train"]["teachers"] == ["best.safetensors", "folds/1/best.safetensors"]
