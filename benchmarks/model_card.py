@@ -28,6 +28,7 @@ from serx.training.init_from import SOURCES, sources_of
 
 FIGURES = "default.json"
 MAX_BYTES = 5_000_000
+FITTED = ("ood", "speaker")  # groups of tensors that prediction uses besides the weights
 LANGUAGES = {
     "ravdess": "English", "tess": "English", "cremad": "English", "savee": "English", "nemo": "Polish",
     "emovo": "Italian", "emodb": "German", "ased": "Amharic",
@@ -104,7 +105,7 @@ def pack(source: Path, target: Path, min_confidence: float) -> None:
     metadata = shareable(saved.metadata) | {"min_confidence": min_confidence}
     weights = saved.group("ema") or saved.group("model")
     tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
-    tensors |= {f"ood.{name}": tensor for name, tensor in saved.group("ood").items()}
+    tensors |= {name: tensor for name, tensor in saved.tensors.items() if name.partition(".")[0] in FITTED}
     size = sum(tensor.nbytes for tensor in tensors.values()) + len(json.dumps(metadata))
     if size > MAX_BYTES:
         raise ConfigError(f"{source}: has {size} bytes of weights and metadata, at most {MAX_BYTES} ship; train less")
