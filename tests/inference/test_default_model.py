@@ -141,12 +141,13 @@ def test_listen_needs_no_flag(desk):
 def test_export_needs_no_flag_and_writes_into_the_current_folder(desk, monkeypatch, trained):
     import onnxruntime
 
-    monkeypatch.setattr("serx.inference.predictor.default_checkpoint", lambda: trained("train.epochs=1"))
+    path = trained("train.epochs=1")
+    monkeypatch.setattr("serx.inference.predictor.default_checkpoint", lambda: path)
     code, out, err = run("export")
     assert code == 0 and out.startswith("default.onnx: ") and err.startswith("model: "), err
     metadata = onnxruntime.InferenceSession(desk / "default.onnx").get_modelmeta().custom_metadata_map
     assert metadata["min_confidence"] == "0"
-    predictor = Predictor.load(min_confidence=0.35)
+    predictor = Predictor.load(device="cpu", min_confidence=0.35)
     export_onnx(predictor, desk / "careful.onnx")
     metadata = onnxruntime.InferenceSession(desk / "careful.onnx").get_modelmeta().custom_metadata_map
     assert metadata["min_confidence"] == "0.35"
