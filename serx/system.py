@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ def cpu_limit(root: Path = Path("/"), environment: Mapping[str, str] = os.enviro
         root: of the file system with `proc` and `sys`.
         environment: variables of the process.
     """
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    affinity = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        affinity = len(os.sched_getaffinity(0))
     limits = [(affinity, "CPUs of this process")]
     slurm = _count(environment.get("SLURM_CPUS_PER_TASK", ""))
     if slurm is not None:
@@ -153,9 +156,8 @@ def memory_bytes() -> int | None:
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with suppress(ValueError, OSError):  # "max" is no limit
             limits.append(int(Path(path).read_text()))
-    with suppress(ImportError, ValueError, OSError):
-        import resource  # noqa: PLC0415 - not on Windows
-
+    with suppress(ImportError, ValueError, OSError):  # Windows has no such module
+        resource = import_module("resource")
         limits.append(resource.getrlimit(resource.RLIMIT_AS)[0])
     return min((limit for limit in limits if limit > 0), default=None)
 

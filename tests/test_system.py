@@ -115,8 +115,10 @@ def test_without_a_setting_torch_keeps_to_the_limit_and_never_takes_more_than_it
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
     monkeypatch.setattr(device, "cpu_limit", lambda: (1, "a limit"))
     assert default_threads() == (8, "OMP_NUM_THREADS")
+    monkeypatch.setattr(device, "cpu_count", lambda: 4)
     configure_torch(3, False)
-    assert taken == [4, 8, 3]
+    configure_torch(5, False)
+    assert taken == [4, 8, 3, 4]
 
 
 @pytest.mark.slow

@@ -193,5 +193,6 @@ def _ratio(last: str, key: str) -> float:
     """The similarity of `last` and the last part of a key, from 0 to 1; 0.8 where one is the other's beginning."""
     end = key.rpartition(".")[2]
     short, long = sorted((last, end), key=len)
-    begins = long.startswith(short) and (len(short) > 2 or len(long) == len(short) + 1)
-    return max(difflib.SequenceMatcher(None, last, end).ratio(), 0.8 if begins and short else 0.0)
+    begins = bool(short) and long.startswith(short) and (len(short) > 2 or len(long) == len(short) + 1)
+    swapped = sorted(last) == sorted(end)  # `rl` for `lr`, which share one letter in a row only
+    return max(difflib.SequenceMatcher(None, last, end).ratio(), 0.8 if begins else 0.0, 0.9 if swapped else 0.0)

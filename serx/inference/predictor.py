@@ -43,7 +43,6 @@ from serx.speaker_model import SpeakerModel
 BATCH = 16  # clips; more of them leave a CPU's cache
 ARRAY = "array"  # stands for a path in messages about samples
 NO_SPEECH = "no_speech: no speech was found"
-NOT_FINITE = "nonfinite: the model's probabilities are not numbers; use another checkpoint"
 LEVEL_SAMPLES = RATE // 10  # of a recording that arrives in blocks, the level is measured in at least so many
 
 Samples = np.ndarray | Tensor
@@ -346,8 +345,6 @@ class Predictor:
             Prediction.from_probabilities(
                 dict(zip(self.labels, row, strict=True)), self.min_confidence, explanation or self.ood_unknown
             )
-            if np.isfinite(row).all()
-            else Prediction(error=NOT_FINITE)
             for row, explanation in zip(rows, ood, strict=True)
         ]
 
