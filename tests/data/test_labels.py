@@ -289,7 +289,6 @@ def test_clips_that_nobody_was_sure_about_may_be_renamed_or_dropped_as_the_error
         ("labels: [neutral, unsure]", "5: data.labels.1: 'unsure' is what serx calls"),
         ("label_map:\n    calm: neutral\n    clam: sad", "7: data.label_map.clam: no emotion is called 'clam'"),
         ("label_map:\n    happy: joy\n    angry: unsure", "7: data.label_map.angry: 'unsure' is what serx calls"),
-        ("fold: 9", "5: data.fold 9 does not exist: folds are counted from 0 to 4"),
         ("folds: 99", "5: data.folds is 99, but there are 6 speakers"),
         ("protocol: speakers\n  test_speakers: [5, 17]", "6: data.test_speakers.1: no speaker '17' in the data"),
         ("protocol: cross_corpus\n  test_corpora: [tes]", "6: data.test_corpora: no corpus 'tes' in the data"),

@@ -1,9 +1,8 @@
 """Damages every key of every recipe, one at a time, and makes thirty edits between a save and its resume."""
 
+import re
 from pathlib import Path
 from typing import Any
-
-import re
 
 import pytest
 import yaml
