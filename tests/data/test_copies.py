@@ -203,7 +203,9 @@ def decoded(paths) -> list[np.ndarray]:
 
 @pytest.mark.speech
 def test_the_only_copy_in_real_speech_is_the_clip_that_ravdess_has_twice(speech_root):
-    paths = sorted(speech_root.glob("ravdess16k/*/*.flac")) + sorted(speech_root.glob("tess16k/*_sad/*.flac"))
+    paths = sorted(speech_root.glob("ravdess16k/Actor_0[5-9]/*.flac")) + sorted(
+        speech_root.glob("tess16k/*_sad/*.flac")
+    )
     stems = [{paths[i].stem, paths[j].stem} for i, j in pairs_of(decoded(paths), range(len(paths)))]
     assert stems == [{"03-01-03-01-02-01-07", "03-01-03-01-02-02-07"}]
 

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from serx.data.copies import copies_among, nominate
+from serx.data.copies import MIN_CORRELATION, copies_among, copy_correlation, nominate
 from tests.conftest import RATE
 from tests.data.test_copies import ALTERATIONS, decoded, fingerprints_of
 
@@ -28,8 +28,10 @@ def test_altered_copies_among_real_speech_are_caught_without_a_false_alarm(speec
     caught, wrong = dict.fromkeys(ALTERATIONS, 0), []
     for copy in copies_among(candidates, every.__getitem__, RATE):
         kind, source, _ = copied[copy.second - n]
-        caught[kind] += copy.first == source
-        wrong += [(kind, paths[copy.first].name, paths[source].name)] if copy.first != source else []
-    print(caught, wrong)
+        caught[kind] += int(copy.first == source)
+        # ASED and RAVDESS hold some recordings twice themselves.
+        if copy.first != source and copy_correlation(waves[copy.first], waves[source], RATE) < MIN_CORRELATION:
+            wrong.append((kind, paths[copy.first].name, paths[source].name))
     record_figure(f"altered copies caught of {COPIES}: {', '.join(f'{kind} {k}' for kind, k in caught.items())}")
     assert min(caught.values()) >= COPIES - MAX_MISSED
+    assert not wrong
