@@ -1,17 +1,22 @@
-"""What differs between operating systems: usable CPUs, signals, child and parent processes, the C library's memory."""
+"""What differs between operating systems: usable CPUs, signals, child and parent processes, the C library's memory.
+
+Also what C libraries print.
+"""
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Mapping, MutableMapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 LIMITED_THREADS = "SERX_LIMITED_THREADS"  # environment variable: OMP_NUM_THREADS is of `limit_threads`, not the user's
@@ -219,3 +224,68 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
         mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+
+
+class _StandardError:
+    """File descriptor 2 while threads keep C libraries quiet: it leads to a temporary file until the last is done."""
+
+    def __init__(self) -> None:
+        self._lock, self._threads = threading.Lock(), 0
+        self._saved = -1
+        self._messages: IO[bytes] | None = None
+
+    def divert(self) -> None:
+        """Raises OSError if there is no standard error."""
+        with self._lock:
+            if self._threads == 0:
+                _flush_errors()
+                self._saved = os.dup(2)
+                self._messages = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `restore`)
+                os.dup2(self._messages.fileno(), 2)
+            self._threads += 1
+
+    def restore(self) -> None:
+        with self._lock:
+            self._threads -= 1
+            if self._threads == 0 and self._messages is not None:
+                _flush_errors()
+                os.dup2(self._saved, 2)
+                os.close(self._saved)
+                self._messages.seek(0)
+                others = _MPG123.sub(b"", self._messages.read())
+                self._messages.close()
+                with suppress(OSError):
+                    os.write(2, others)
+
+
+def _flush_errors() -> None:
+    with suppress(AttributeError, OSError, ValueError):  # there is no sys.stderr, or it is closed
+        sys.stderr.flush()
+
+
+# What libmpg123 prints about a file that is damaged or has another length than its header says.
+_MPG123 = re.compile(
+    rb"\n?(\[[^]\n]*libmpg123|(Note|Warning|Illegal|Hint|Info)\b[^\n]*(resync|[Ss]kipp|MPEG|Xing|frame|stream|header|ID3))"
+    rb"[^\n]*\n"
+)
+_standard_error = _StandardError()
+
+
+@contextmanager
+def without_messages() -> Iterator[None]:
+    """Keeps back what libmpg123 prints to the terminal in this block; it cannot be asked to be quiet.
+
+    Whatever else is written to standard error meanwhile, by any thread, appears afterwards.
+
+    >>> with without_messages():
+    ...     _ = os.write(2, b"Note: Trying to resync...\\n")
+    """
+    try:
+        _standard_error.divert()
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        _standard_error.restore()

@@ -29,6 +29,7 @@ APART = (
 # Libraries with one user, so that they can be replaced in one file.
 DOORS = {
     "soundfile": {"data/audio.py"},
+    "av": {"data/ffmpeg.py"},
     "soxr": {"data/audio.py"},
     "nnAudio": {"features/front_ends.py"},
     "timm": {"models/timm_backbone.py"},

@@ -24,7 +24,7 @@ from serx.cli import common, sweep
 from serx.cli.main import main
 from serx.data.synthetic.corpus import make_corpus
 from serx.training.run_folder import lock_run_folder
-from tests.conftest import RATE
+from tests.conftest import RATE, speechlike
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -333,9 +333,37 @@ def test_a_recording_longer_than_the_limit_is_predicted_segment_by_segment(folde
 def test_an_almost_silent_file_is_not_predicted(folder):
     noise = np.random.default_rng(0).standard_normal(RATE)
     soundfile.write(folder / "still.wav", 10**-4.5 * noise, RATE, subtype="PCM_24")
-    soundfile.write(folder / "cancel.wav", np.stack([0.1 * noise, 7e-8 - 0.1 * noise], 1), RATE, subtype="FLOAT")
-    done = run_here("predict", "--checkpoint", "run/best.safetensors", "still.wav", "cancel.wav", cwd=folder)
-    assert done.returncode == 1 and done.stdout.count("not used: silent: its loudest 25 ms have a level of -") == 2
+    done = run_here("predict", "--checkpoint", "run/best.safetensors", "still.wav", cwd=folder)
+    assert done.returncode == 1 and done.stdout.count("not used: silent: its loudest 25 ms have a level of -") == 1
+
+
+def test_each_side_of_a_call_is_predicted_apart_and_inverted_channels_with_a_warning(folder):
+    left, right = speechlike(1.0, 120, 0), speechlike(1.0, 260, 1)
+    for name, channels in {
+        "call": (left, right),
+        "left": (left,),
+        "right": (right,),
+        "inverted": (left, -left),
+    }.items():
+        soundfile.write(folder / f"{name}.wav", np.stack(channels, 1), RATE, subtype="FLOAT")
+    (folder / "calls").mkdir()
+    (folder / "call.wav").rename(folder / "calls" / "call.wav")
+    (folder / "calls" / "notes.txt").touch()
+
+    def predict(*words):
+        done = run_here("predict", "--checkpoint", "run/best.safetensors", "--json", *words, cwd=folder)
+        assert done.returncode == 0
+        return json.loads(done.stdout), done.stderr
+
+    [alone_left, alone_right, inverted], _ = predict("left.wav", "right.wav", "inverted.wav")
+    for channel, alone in (("left", alone_left), ("right", alone_right)):
+        [row], stderr = predict("--channel", channel, "calls")
+        assert row["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-4)
+        assert stderr == "calls/notes.txt: passed over: .txt is not audio or video\n"
+    assert inverted["probabilities"] == pytest.approx(alone_left["probabilities"], abs=1e-4)
+    assert "its 2 channels cancel each other" in inverted["warning"] and alone_left["warning"] is None
+    done = run_here("listen", "--checkpoint", "run/best.safetensors", "--channel", "left", "-", cwd=folder)
+    assert done.returncode == 2 and "--channel: the microphone and standard input are mono" in done.stderr
 
 
 def test_resuming_a_finished_run_changes_nothing(folder):

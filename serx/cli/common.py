@@ -152,12 +152,15 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def load_predictor(
-    arguments: argparse.Namespace, device: "torch.device", min_confidence: float | None = None
+    arguments: argparse.Namespace,
+    device: "torch.device",
+    min_confidence: float | None = None,
+    channel: "Channel | None" = None,
 ) -> "Predictor":
     """The predictor of `--checkpoint`; without it the model that ships with serx, named in a line on stderr."""
     from serx.inference.predictor import Predictor
 
-    predictor = Predictor.load(arguments.checkpoint, device, min_confidence)
+    predictor = Predictor.load(arguments.checkpoint, device, min_confidence, channel)
     if arguments.checkpoint is None:
         announce_default_model(predictor.metadata, predictor.min_confidence)
     return predictor
@@ -225,6 +228,16 @@ def add_min_confidence(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="print `unsure` where no emotion reaches this probability, from 0 to 1; default: what the checkpoint "
         "says, 0 for that of a run; the report of evaluate lists coverage and accuracy by threshold",
+    )
+
+
+def add_channel(parser: argparse.ArgumentParser) -> None:
+    """Which channel of a recording that has several."""
+    parser.add_argument(
+        "--channel",
+        choices=["mix", "left", "right"],
+        help="of a recording with several channels: their mean, or one, such as one speaker of a call; "
+        "default: as in training",
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from serx.cli import common
 from serx.cli.predict import label_and_percents
+from serx.errors import ConfigError
 from serx.terminal import printable
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ EXAMPLES = """  %(prog)s                                                        
   %(prog)s --checkpoint best.safetensors                           (the microphone)
   %(prog)s --checkpoint best.safetensors --adapt-to mine/          (adapted to your voice)
   %(prog)s --checkpoint best.safetensors --json talk.wav > talk.jsonl
-  ffmpeg -i film.mkv -f s16le -ac 1 -ar 16000 - | %(prog)s --checkpoint best.safetensors -
+  arecord -f S16_LE -r 16000 -t raw | %(prog)s --checkpoint best.safetensors -
 
 microphones need one more package: pip install 'serx[microphone]'"""
 
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The checkpoint, the source of audio, and the form of the output."""
     common.add_model(parser)
     common.add_min_confidence(parser)
+    common.add_channel(parser)
     common.add_device(parser)
     parser.add_argument(
         "--microphone", metavar="N_OR_NAME", help="input device, by number or name; default: the system's default"
@@ -60,7 +62,10 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.inference.streaming import microphone_blocks, pcm_blocks
 
     device = choose_device(arguments.device, "--device")
-    predictor = common.load_predictor(arguments, device, arguments.min_confidence)
+    if arguments.channel and arguments.audio in (None, "-"):
+        raise ConfigError("--channel: the microphone and standard input are mono; name a recording")
+    predictor = common.load_predictor(arguments, device, arguments.min_confidence, arguments.channel)
+    notes: list[str] = []
     clips, unused = predictor.adaptation_clips(audio_files(arguments.adapt_to or []))
     for path, reason in unused.items():
         print(f"{printable(path)}: not used for adaptation: {printable(reason)}", file=sys.stderr)
@@ -70,13 +75,14 @@ def main(arguments: argparse.Namespace) -> int:
     elif arguments.audio == "-":
         segments = predictor.stream(pcm_blocks(sys.stdin.buffer, arguments.sample_rate, RATE), RATE)
     else:
-        segments = predictor.stream(arguments.audio)
+        segments = predictor.stream(arguments.audio, notes=notes)
     count = failed = 0
     try:
         with adapted(predictor.recognizer, clips) if arguments.adapt_to else nullcontext():
             for segment in segments:
                 if predictor.ood_unknown and not arguments.json and count == 0:
                     print(f"note: unlike the recordings it was trained on? {predictor.ood_unknown}", file=sys.stderr)
+                _print_warnings(arguments.audio, notes)
                 print(output_line(segment, arguments.json), flush=True)
                 count += 1
                 failed += segment.prediction.error is not None
@@ -92,6 +98,13 @@ def main(arguments: argparse.Namespace) -> int:
     if not count:
         print(f"{printable(arguments.audio)}: no speech was found", file=sys.stderr)
     return 0 if count and not failed and not unused else 1
+
+
+def _print_warnings(audio: str, notes: list[str]) -> None:
+    """Prints the notes about the recording that came up since the last segment, and empties the list."""
+    for note in notes:
+        print(f"{printable(audio)}: warning: {printable(note)}", file=sys.stderr)
+    notes.clear()
 
 
 def output_line(segment: "PredictedSegment", as_json: bool) -> str:

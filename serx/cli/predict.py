@@ -1,7 +1,8 @@
 """Predict the emotion of audio files.
 
-They may have any sample rate, any number of channels and any format that soundfile reads. A recording that is longer
-than data.max_seconds of the model (60 s) is cut at its pauses: it gets a mean over its segments, and a row for each.
+They may have any sample rate, any number of channels and any format that libsndfile or FFmpeg reads, videos included. A
+recording that is longer than data.max_seconds of the model (60 s) is cut at its pauses: it gets a mean over its
+segments, and a row for each.
 """
 
 import argparse
@@ -29,12 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The checkpoint, the files, and the form of the output."""
     common.add_model(parser)
     common.add_min_confidence(parser)
+    common.add_channel(parser)
     common.add_device(parser)
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print a list of objects: path, label, confidence, probabilities, ood, error, and the segments of a long "
-        "recording, which have start and end (s) and no path",
+        help="print a list of objects: path, label, confidence, probabilities, ood, error, warning, and the segments "
+        "of a long recording, which have start and end (s) and no path",
     )
     parser.add_argument("audio", nargs="+", metavar="AUDIO_OR_FOLDER", help="audio files, or folders of them")
 
@@ -45,9 +47,10 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.device import choose_device
     from serx.inference.adaptation import adapted
 
-    paths, empty_folders = files_and_empty_folders(arguments.audio)
+    passed_over: dict[Path, str] = {}
+    paths, empty_folders = files_and_empty_folders(arguments.audio, passed_over)
     device = choose_device(arguments.device, "--device")
-    predictor = common.load_predictor(arguments, device, arguments.min_confidence)
+    predictor = common.load_predictor(arguments, device, arguments.min_confidence, arguments.channel)
     clips, unused = predictor.adaptation_clips(audio_files(arguments.adapt_to or []))
     for path, reason in unused.items():
         print(f"{printable(path)}: not used for adaptation: {printable(reason)}", file=sys.stderr)
@@ -61,14 +64,20 @@ def main(arguments: argparse.Namespace) -> int:
         if predictor.ood_unknown and not all(prediction.error for prediction in predictions):
             print(f"note: unlike the recordings it was trained on? {predictor.ood_unknown}", file=sys.stderr)
     failed = [p for p in predictions if p.error or any(segment.error for segment in p.segments)]
+    for path, reason in passed_over.items():
+        print(f"{printable(path)}: passed over: {printable(reason)}", file=sys.stderr)
     for prediction in failed if arguments.json else ():
         reason = prediction.error or "some of its segments have no prediction"
         print(f"{printable(prediction.path)}: {printable(reason)}", file=sys.stderr)
     return 1 if failed or unused else 0
 
 
-def files_and_empty_folders(audio: Sequence[str]) -> tuple[list[Path], list["Prediction"]]:
+def files_and_empty_folders(
+    audio: Sequence[str], passed_over: dict[Path, str]
+) -> tuple[list[Path], list["Prediction"]]:
     """The audio files that are named or in folders, and a prediction with an error for each folder without any.
+
+    `passed_over` gets the other files in the folders, with the reasons.
 
     Raises:
         DataError: there are only such folders.
@@ -80,7 +89,7 @@ def files_and_empty_folders(audio: Sequence[str]) -> tuple[list[Path], list["Pre
     empty: list[Prediction] = []
     for name in audio:
         try:
-            paths += audio_files([name])
+            paths += audio_files([name], passed_over)
         except DataError as error:
             if len(empty) + 1 == len(audio):
                 raise
@@ -97,6 +106,8 @@ def table_row(prediction: "Prediction") -> str:
     if prediction.error:
         return f"{path}\n    not used: {printable(prediction.error)}"
     lines = [path, f"    {label_and_percents(prediction)}"]
+    if prediction.warning:
+        lines.append(f"    warning: {printable(prediction.warning)}")
     if prediction.is_ood:
         lines.append(f"    unlike the recordings it was trained on: {prediction.ood}")
     if prediction.segments:

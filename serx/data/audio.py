@@ -1,17 +1,18 @@
 """Decode audio files to mono float32 waveforms; a file that cannot be used raises an error with a one-word reason.
 
-The only module that imports soundfile and soxr. Channels are averaged, the sample rate is converted by soxr (quality
-HQ: aliases at -132 dB), and silence at both ends may be trimmed. Training and prediction decode through `decode`, so
-both get the same samples.
+The only module that imports soundfile and soxr. What libsndfile does not read, FFmpeg does (`data/ffmpeg.py`). Channels
+are averaged, a constant offset is subtracted, the sample rate is converted by soxr (quality HQ: aliases at -132 dB),
+and silence at both ends may be trimmed. Training and prediction decode through `decode`, so both get the same samples.
 """
 
 import math
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import soundfile
@@ -19,16 +20,24 @@ import soxr
 from pydantic import Field
 
 from serx.base_config import BaseConfig
+from serx.data.ffmpeg import FfmpegError, FfmpegFile
 from serx.errors import DataError
+from serx.system import without_messages
 
 StrPath = str | os.PathLike[str]
 
-# File endings of audio, for the whole package. libsndfile reads the first two groups; header-less RAW is missing, since
-# its sample rate is unknown. libsndfile cannot read the third group: such files are reported, not ignored.
-_LOSSLESS = """aif aifc aiff au avr caf flac htk iff ircam mat mat4 mat5 mpc mpc2k nist paf pvf rf64 sd2 sds sf snd sph
-    svx voc w64 wav wave wavex wve xi"""
-_LOSSY, _UNREADABLE = "mp1 mp2 mp3 oga ogg opus", "aac amr m4a wma"
-LOSSLESS, LOSSY, UNREADABLE = (frozenset(map(".{}".format, s.split())) for s in (_LOSSLESS, _LOSSY, _UNREADABLE))
+Channel = Literal["mix", "left", "right"]
+
+# File endings of audio, for the whole package: a folder's other files are passed over. A file that is named is read
+# whatever its ending. The first line is what libsndfile names its formats; header-less samples (raw, pcm, g722) are
+# missing, since their sample rate is unknown, and so is ts, which is also program text.
+_LOSSLESS = """aif aifc aiff au avr caf flac htk iff ircam mat mat4 mat5 mpc2k nist paf pvf rf64 sd2 sds sf snd sph
+    svx voc w64 wav wave wavex wve xi
+    ape bwf dsf tak tta wv"""
+_LOSSY = """mp1 mp2 mp3 mpc oga ogg opus
+    3g2 3ga 3gp aa aac aax ac3 adts amr asf avi awb dts eac3 f4a f4v flv gxf loas m2ts m4a m4b m4p m4r m4v mka mkv mov
+    mp4 mpeg mpg mts mxf nut oma ogv qcp qt ra rm spx vob weba webm wma wmv wtv"""
+LOSSLESS, LOSSY = (frozenset(map(".{}".format, s.split())) for s in (_LOSSLESS, _LOSSY))
 
 MAX_RATE, MIN_RATE = 384_000, 4_000
 MAX_CHANNELS = 32
@@ -38,6 +47,13 @@ FRAME_SECONDS, STEP_SECONDS = 0.025, 0.010  # of the silence trimmer; the first 
 # dB re full scale. A clip whose loudest 25 ms stay below is `silent`: the last two or three of 16 bits, not speech. The
 # quietest clip of RAVDESS, TESS, EMOVO, nEMO and ASED has -54.7.
 SILENT_DB = -80.0
+# A mean below this part of the standard deviation (-34 dB) is left alone: the largest of 6,000 clips of RAVDESS, TESS,
+# EMOVO, nEMO and ASED is 0.0105, so those are unchanged bit for bit.
+MAX_OFFSET = 0.02
+# Channels cancel each other where their mean has less than this part of the power that it would have if they were
+# unrelated: a correlation of two equally loud channels below -0.75.
+CANCELING = 0.25
+MIN_SECONDS_TO_JUDGE = 0.1  # of a block behind the first, for its channels to be compared
 _BLOCK = 1 << 16  # frames read at a time
 
 
@@ -49,6 +65,9 @@ class AudioConfig(BaseConfig):
     """
 
     sample_rate: int = Field(16_000, ge=4_000, le=192_000, description="of the decoded audio; files are resampled")
+    channel: Channel = Field(
+        "mix", description="mix: the mean of all channels; left or right: one speaker of a call that is in stereo"
+    )
     trim_db: float | None = Field(
         None, ge=1, le=200, description="trim the ends that stay this far below the loudest frame; null: no trimming"
     )
@@ -82,7 +101,7 @@ def read_audio(path: StrPath, sample_rate: int = 16_000, **settings: Any) -> np.
     """Decodes `path` to `(T,)` float32 at `sample_rate`, as training and prediction do.
 
     Args:
-        path: a file that libsndfile reads (WAV, FLAC, OGG, MP3, AIFF, ...).
+        path: a file of sound or video that libsndfile or FFmpeg reads (WAV, FLAC, OGG, MP3, M4A, WEBM, MP4, ...).
         sample_rate: in Hz.
         settings: other fields of `AudioConfig`, such as `trim_db=35.0`.
 
@@ -99,24 +118,25 @@ def read_audio(path: StrPath, sample_rate: int = 16_000, **settings: Any) -> np.
     return decode(path, AudioConfig(sample_rate=sample_rate, **settings))
 
 
-def decode(path: StrPath, config: AudioConfig, silent_db: float = SILENT_DB) -> np.ndarray:
+def decode(path: StrPath, config: AudioConfig, as_recorded: bool = False, notes: list[str] | None = None) -> np.ndarray:
     """Decodes `path` to `(T,)` float32 at `config.sample_rate`.
 
     Args:
         path: of the file.
         config: how it becomes a waveform.
-        silent_db: a clip whose loudest 25 ms have a lower level is silent, in dB re full scale.
+        as_recorded: for noises and impulse responses: any level above zero will do, and a constant offset stays.
+        notes: gets what a user should know about the file, such as that its channels cancel each other.
 
     Raises:
         AudioError: the file cannot be used; what is returned is finite, not silent and not too short.
     """
     path = Path(path)
-    mono, rate = _decode_mono(path, config.max_seconds)
-    return clip_from_mono(mono, rate, config, path, silent_db)
+    mono, rate = _decode_mono(path, config, [] if notes is None else notes)
+    return clip_from_mono(mono, rate, config, path, as_recorded)
 
 
 def clip_from_mono(
-    mono: np.ndarray, rate: int, config: AudioConfig, source: StrPath, silent_db: float = SILENT_DB
+    mono: np.ndarray, rate: int, config: AudioConfig, source: StrPath, as_recorded: bool = False
 ) -> np.ndarray:
     """What `decode` does after decoding: checks `mono (T,)` float32 and returns its clip at `config.sample_rate`.
 
@@ -134,12 +154,72 @@ def clip_from_mono(
         raise AudioError(source, "silent", "every sample is zero")
     if peak > MAX_LEVEL:
         raise AudioError(source, "absurd_level", f"peak {peak:.3g}, full scale is 1")
-    mono = prepare_clip(mono, rate, config)
+    mono = prepare_clip(mono, rate, config, as_recorded)
     if len(mono) < max(1, config.min_seconds * config.sample_rate):
         seconds = len(mono) / config.sample_rate
         raise AudioError(source, "too_short", f"{seconds:.3f} s, data.min_seconds is {config.min_seconds}")
-    check_level(loudest_level_db(mono, config.sample_rate), source, silent_db)  # what the model gets: after resampling
+    if not as_recorded:
+        check_level(loudest_level_db(mono, config.sample_rate), source)  # what the model gets: after resampling
     return mono
+
+
+class ChannelMixer:
+    """Mixes the blocks of one recording to mono, in their order.
+
+    Where the channels cancel each other (a microphone with swapped wires), the loudest of that block is used from there
+    on.
+
+    Attributes:
+        notes: what a user should know: that channels cancel each other, or that there is no right one.
+
+    >>> mixer = ChannelMixer("mix", 16_000)
+    >>> tone = np.sin(np.arange(8000, dtype=np.float32))
+    >>> bool(np.array_equal(mixer(np.stack([tone, -tone], axis=1)), tone)), len(mixer.notes)
+    (True, 1)
+    """
+
+    def __init__(self, channel: Channel, rate: int, notes: list[str] | None = None) -> None:
+        self.notes: list[str] = [] if notes is None else notes
+        self._channel, self._min_frames = channel, 0
+        self._min_frames_later = round(MIN_SECONDS_TO_JUDGE * rate)
+        self._instead: int | None = None  # the channel that is used because all of them cancel
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        """`(n,)` float32 of a block `(n, channels)` float32."""
+        count = block.shape[1]
+        if self._channel == "right" and count == 1:
+            self._note("it has one channel, which is used as the right one")
+        if count == 1 or self._channel == "left":
+            return block[:, 0]
+        if self._channel == "right":
+            return block[:, 1]
+        with np.errstate(invalid="ignore", over="ignore"):  # the caller raises on NaN and infinity
+            mixed = block.mean(axis=1)
+            if self._instead is None and len(block) >= self._min_frames:
+                self._instead = _instead_of_mix(block, mixed)
+                if self._instead is not None:
+                    name = ("left", "right")[self._instead] if count == 2 else f"number {self._instead + 1}"
+                    self._note(
+                        f"its {count} channels cancel each other in the mix (is one inverted?), so only the {name} one "
+                        "is used; choose with --channel or data.channel"
+                    )
+        self._min_frames = self._min_frames_later
+        return mixed if self._instead is None else block[:, min(self._instead, count - 1)]
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+
+
+def _instead_of_mix(block: np.ndarray, mixed: np.ndarray) -> int | None:
+    """The loudest channel of `block (n, channels)` if `mixed (n,)` shows that they cancel each other, else None."""
+    if len(block) == 0:
+        return None
+    power = block.var(axis=0)  # around the mean: a constant offset is not sound
+    if not power.mean() > 10 ** (SILENT_DB / 10):
+        return None
+    cancel = mixed.var() * block.shape[1] < CANCELING * power.mean()
+    return int(power.argmax()) if cancel else None
 
 
 def loudest_level_db(waveform: np.ndarray, sample_rate: int) -> float:
@@ -158,25 +238,42 @@ def loudest_level_db(waveform: np.ndarray, sample_rate: int) -> float:
     return round(10 * math.log10(power), 6) if power > 0 else -math.inf
 
 
-def check_level(level_db: float, source: StrPath, silent_db: float = SILENT_DB) -> None:
-    """Raises the `AudioError` of a silent clip if `level_db`, of `loudest_level_db`, is below `silent_db`."""
-    if level_db >= silent_db:
+def check_level(level_db: float, source: StrPath) -> None:
+    """Raises the `AudioError` of a silent clip if `level_db`, of `loudest_level_db`, is below `SILENT_DB`."""
+    if level_db >= SILENT_DB:
         return
     level = "all samples are equal"
     if level_db > -math.inf:
         level = (
-            f"its loudest 25 ms have a level of {level_db:.0f} dB re full scale, speech has more than {silent_db:.0f}"
+            f"its loudest 25 ms have a level of {level_db:.0f} dB re full scale, speech has more than {SILENT_DB:.0f}"
         )
-    raise AudioError(source, "silent", f"{level}; was the microphone muted, or do two channels cancel out?")
+    raise AudioError(source, "silent", f"{level}; was the microphone muted?")
 
 
-def prepare_clip(waveform: np.ndarray, rate: int, config: AudioConfig) -> np.ndarray:
-    """Resamples a decoded `waveform (T,)` from `rate` to `config.sample_rate` and trims its ends: `(U,)` float32."""
+def prepare_clip(waveform: np.ndarray, rate: int, config: AudioConfig, as_recorded: bool = False) -> np.ndarray:
+    """Makes a clip of a decoded `waveform (T,)`: `(U,)` float32.
+
+    Subtracts a constant offset (unless `as_recorded`), resamples from `rate` to `config.sample_rate`, trims the ends.
+    """
+    if not as_recorded:
+        waveform = remove_offset(waveform)
     if rate != config.sample_rate:
         waveform = soxr.resample(waveform, rate, config.sample_rate, quality="HQ")
     if config.trim_db is not None:
         waveform = trim_silence(waveform, config.sample_rate, config.trim_db, config.trim_keep_seconds)
     return np.ascontiguousarray(waveform, dtype=np.float32)
+
+
+def remove_offset(waveform: np.ndarray) -> np.ndarray:
+    """`waveform (T,)` minus its mean; unchanged if the mean is small (`MAX_OFFSET`), as in any sound recording.
+
+    >>> remove_offset(np.array([0.75, 0.25], np.float32)), remove_offset(np.array([0.5, -0.49], np.float32))
+    (array([ 0.25, -0.25], dtype=float32), array([ 0.5 , -0.49], dtype=float32))
+    """
+    mean = waveform.mean(dtype=np.float64)
+    if abs(mean) <= MAX_OFFSET * waveform.std(dtype=np.float64):
+        return waveform
+    return waveform - np.float32(mean)
 
 
 def cut_window(waveform: np.ndarray, rate: int, offset_seconds: float, duration_seconds: float | None) -> np.ndarray:
@@ -198,40 +295,46 @@ def trim_silence(waveform: np.ndarray, sample_rate: int, trim_db: float, keep_se
     return waveform[max(0, loud[0] - keep) : loud[-1] + size + keep]
 
 
-def read_blocks(path: StrPath, sample_rate: int) -> Iterator[np.ndarray]:
+def read_blocks(
+    path: StrPath, sample_rate: int, channel: Channel = "mix", notes: list[str] | None = None
+) -> Iterator[np.ndarray]:
     """Yields a recording of any length as blocks `(t,)` float32 at `sample_rate`; it is never whole in memory.
+
+    Args:
+        path: of the file.
+        sample_rate: of the blocks, in Hz.
+        channel: which channel of the file.
+        notes: gets what a user should know about the file, before the first block that it concerns.
 
     Raises:
         AudioError: as `decode` does. A fault in the middle is raised after the good blocks before it.
     """
-    path = Path(path)
-    with _opened(path, math.inf) as file:
-        frames, resampler = 0, make_resampler(file.samplerate, sample_rate)
-        while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+    path, notes = Path(path), [] if notes is None else notes
+    with _opened(path, math.inf, notes) as file:
+        frames, resampler = 0, make_resampler(file.rate, sample_rate)
+        mix = ChannelMixer(channel, file.rate, notes)
+        for block in file.blocks():
             frames += len(block)
-            with np.errstate(invalid="ignore", over="ignore"):
-                mono = block.mean(axis=1)
-            where = f"before {frames / file.samplerate:.1f} s"
+            mono = mix(block)
+            where = f"before {frames / file.rate:.1f} s"
             if not np.isfinite(mono).all():
                 raise AudioError(path, "nonfinite", f"NaN or infinite samples {where}; export it again")
             if np.abs(mono).max() > MAX_LEVEL:
                 raise AudioError(path, "absurd_level", f"peak {np.abs(mono).max():.3g} {where}; full scale is 1")
-            yield resampler.resample_chunk(mono)
+            yield resampler.resample_chunk(np.ascontiguousarray(mono))
         yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-        if frames < file.frames or _riff_is_cut(path):
-            raise AudioError(path, "truncated", "the file is shorter than its header says; copy it again")
-        if frames == 0:
-            raise AudioError(path, "empty", "a header without samples")
+        file.check_end(frames)
 
 
 def audio_duration(path: StrPath) -> float:
-    """The seconds of a recording according to its header.
+    """The seconds of a recording according to its header; where that does not say, the recording is decoded.
 
     Raises:
         AudioError: the file is not audio, or its header is out of range.
     """
-    with _opened(Path(path), math.inf) as file:
-        return file.frames / file.samplerate
+    with _opened(Path(path), math.inf, []) as file:
+        seconds = file.seconds
+        return sum(map(len, file.blocks())) / file.rate if seconds is None else seconds
 
 
 def make_resampler(from_rate: int, to_rate: int) -> soxr.ResampleStream:
@@ -240,32 +343,48 @@ def make_resampler(from_rate: int, to_rate: int) -> soxr.ResampleStream:
 
 
 def is_audio(path: StrPath) -> bool:
-    """Whether the file's ending is one of audio, readable or not.
+    """Whether the file's ending is one of audio or video.
 
     >>> is_audio("a.WAV"), is_audio("a.m4a"), is_audio("notes.txt")
     (True, True, False)
     """
-    return os.path.splitext(path)[1].lower() in LOSSLESS | LOSSY | UNREADABLE
+    return os.path.splitext(path)[1].lower() in LOSSLESS | LOSSY
 
 
-def audio_files(paths: Sequence[StrPath]) -> list[Path]:
+def audio_files(paths: Sequence[StrPath], passed_over: dict[Path, str] | None = None) -> list[Path]:
     """The files among `paths`, and all audio files in and below the folders among them, in sorted order per folder.
 
-    Hidden files are skipped. Audio that libsndfile cannot read is listed, so that decoding reports it.
+    Args:
+        paths: files and folders.
+        passed_over: gets the other files of the folders, with the reasons: hidden, or not an ending of audio or video.
 
     Raises:
         DataError: a folder holds no audio file, or cannot be read.
     """
     files: list[Path] = []
+    others: dict[Path, str] = {} if passed_over is None else passed_over
     for path in map(Path, paths):
         if not path.is_dir():
             files.append(path)
             continue
-        in_folder = sorted(p for p in _files_below(path) if is_audio(p) and not p.name.startswith("."))
+        in_folder, others_here = [], {}
+        for found in sorted(_files_below(path)):
+            if found.name.startswith("."):
+                others_here[found] = "hidden"
+            elif is_audio(found):
+                in_folder.append(found)
+            else:
+                others_here[found] = f"{found.suffix or 'no ending'} is not audio or video"
         if not in_folder:
-            raise DataError(f"{path}: no audio files in this folder; name another one")
+            raise DataError(f"{path}: no audio files in this folder{_counted(others_here)}; name another one")
         files += in_folder
+        others.update(others_here)
     return files
+
+
+def _counted(others: dict[Path, str]) -> str:
+    reasons = Counter(others.values()).most_common()
+    return f" among {len(others)} files ({', '.join(f'{n} x {reason}' for reason, n in reasons)})" if others else ""
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
@@ -289,70 +408,189 @@ def read_folder(folder: StrPath, sample_rate: int) -> list[np.ndarray]:
     if not root.is_dir():
         raise DataError(f"{folder}: no such folder; set the transform's folder to one with audio files")
     config = AudioConfig(sample_rate=sample_rate, min_seconds=0.0, max_seconds=MAX_RECORDING_SECONDS)
-    return [decode(path, config, silent_db=-math.inf) for path in audio_files([root])]  # quiet rooms are recorded too
+    return [decode(path, config, as_recorded=True) for path in audio_files([root])]  # quiet rooms are recorded too
 
 
-def _decode_mono(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
-    """The mean of a file's channels, `(T,)` float32, and its sample rate."""
-    with _opened(path, max_seconds) as file:
-        samples = _average_channels(path, file, max_seconds)
-        header_frames, rate = file.frames, file.samplerate
-    if len(samples) < header_frames or _riff_is_cut(path):
-        raise AudioError(path, "truncated", "the file is shorter than its header says; copy it again")
-    if len(samples) == 0:
-        raise AudioError(path, "empty", "a header without samples")
-    return samples, rate
+def _decode_mono(path: Path, config: AudioConfig, notes: list[str]) -> tuple[np.ndarray, int]:
+    """One channel of a file or the mean of all, `(T,)` float32, and its sample rate."""
+    with _opened(path, config.max_seconds, notes) as file:
+        mix = ChannelMixer(config.channel, file.rate, notes)
+        parts, frames = [np.zeros(0, np.float32)], 0
+        for block in file.blocks():  # many channels of a long file are never in memory at once
+            frames += len(block)
+            if frames > config.max_seconds * file.rate + _BLOCK:  # longer than its header says
+                raise AudioError(path, "too_long", f"data.max_seconds is {config.max_seconds:g}")
+            parts.append(mix(block))
+        file.check_end(frames)
+        if file.seconds is None and frames > config.max_seconds * file.rate:
+            raise AudioError(
+                path, "too_long", f"{frames / file.rate:.1f} s, data.max_seconds is {config.max_seconds:g}"
+            )
+        return np.concatenate(parts), file.rate
+
+
+class _Opened:
+    """An open file of either library: `rate` in Hz, `channels`, and `seconds` according to its header, or None."""
+
+    def __init__(self, path: Path, file: soundfile.SoundFile | FfmpegFile, prints: bool) -> None:
+        self._path, self._file, self._prints = path, file, prints
+        self.rate, self.channels = file.samplerate, file.channels
+        self.seconds = file.seconds if isinstance(file, FfmpegFile) else file.frames / file.samplerate
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yields the samples as `(n, channels)` float32, at most about `_BLOCK` frames at a time."""
+        if isinstance(self._file, FfmpegFile):
+            yield from self._file.blocks(_BLOCK)
+            return
+        while True:
+            with without_messages() if self._prints else nullcontext():
+                block = self._file.read(_BLOCK, dtype="float32", always_2d=True)
+            if len(block) == 0:
+                return
+            yield block
+
+    def check_end(self, frames: int) -> None:
+        """Raises `AudioError` if the file, of which so many frames were read, is damaged, cut off or empty."""
+        is_cut = self._file.is_cut() if isinstance(self._file, FfmpegFile) else frames < self._file.frames
+        if is_cut or _is_cut(self._path):
+            raise AudioError(self._path, "truncated", CUT)
+        if isinstance(self._file, FfmpegFile) and self._file.damaged:
+            packets = f"{self._file.damaged} packet{'' if self._file.damaged == 1 else 's'} cannot be decoded"
+            raise AudioError(self._path, "decode_error", f"{packets}; the file is damaged, copy it again")
+        if frames == 0:
+            raise AudioError(self._path, "empty", "a header without samples")
 
 
 @contextmanager
-def _opened(path: Path, max_seconds: float) -> Iterator[soundfile.SoundFile]:
-    """The open file after its header was checked. Errors of soundfile and of the system become `AudioError`."""
+def _opened(path: Path, max_seconds: float, notes: list[str]) -> Iterator[_Opened]:
+    """The open file after its header was checked: by soundfile, or by FFmpeg if libsndfile cannot open it.
+
+    Errors of the libraries and of the system become `AudioError`.
+    """
     try:
         if not path.is_file():
             status = path.stat()  # raises if the path does not exist
             raise AudioError(path, "unreadable", f"not a regular file ({stat.filemode(status.st_mode)}); name a file")
         if path.stat().st_size == 0:
             raise AudioError(path, "empty", "0 bytes; download or copy it again")
-        with soundfile.SoundFile(os.fsencode(path)) as file:  # as bytes: a file name need not be valid text
+        prints = _may_be_mpeg(path)
+        sound: soundfile.SoundFile | FfmpegFile
+        try:
+            with without_messages() if prints else nullcontext():
+                sound = soundfile.SoundFile(os.fsencode(path))  # as bytes: a file name need not be valid text
+        except soundfile.LibsndfileError as error:
+            sound = _open_with_ffmpeg(path, str(error.error_string), notes)
+        with sound:
+            file = _Opened(path, sound, prints)
             _check_header(path, file, max_seconds)
             yield file
     except OSError as error:
         raise AudioError(path, "unreadable", error.strerror or str(error)) from error
     except soundfile.LibsndfileError as error:
-        message = str(error.error_string)
+        raise AudioError(path, "decode_error", str(error.error_string)) from error
+    except FfmpegError as error:
+        raise AudioError(path, error.reason or "decode_error", str(error)) from error
+
+
+def _open_with_ffmpeg(path: Path, message: str, notes: list[str]) -> FfmpegFile:
+    """The file that libsndfile refused with `message`. Raises `AudioError` with the better of two reasons."""
+    try:
+        file = FfmpegFile(path)
+    except FfmpegError as error:
+        if _is_cut(path):
+            raise AudioError(path, "truncated", CUT) from error
+        if error.reason is not None:
+            raise AudioError(path, error.reason, str(error)) from error
         if "format" not in message.lower():
             raise AudioError(path, "decode_error", message) from error
         advice = "convert it to WAV or FLAC, or copy it again"
         raise AudioError(path, "not_audio", f"{message.rstrip('.')}; {advice}") from error
+    notes += file.notes
+    return file
 
 
-def _average_channels(path: Path, file: soundfile.SoundFile, max_seconds: float) -> np.ndarray:
-    """Reads in blocks, so that many channels of a long file are never in memory at once; `(T,)` float32."""
-    blocks, frames = [np.zeros(0, np.float32)], 0
-    while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
-        frames += len(block)
-        if frames > max_seconds * file.samplerate + _BLOCK:  # longer than its header says
-            raise AudioError(path, "too_long", f"data.max_seconds is {max_seconds:g}")
-        with np.errstate(invalid="ignore", over="ignore"):  # the caller raises on NaN and infinity
-            blocks.append(block.mean(axis=1))
-    return np.concatenate(blocks)
-
-
-def _check_header(path: Path, file: soundfile.SoundFile, max_seconds: float) -> None:
+def _check_header(path: Path, file: _Opened, max_seconds: float) -> None:
     """Raises on a header out of range before anything is decoded, so that a decompression bomb costs nothing."""
-    if not MIN_RATE <= file.samplerate <= MAX_RATE:
-        raise AudioError(path, "bad_rate", f"{file.samplerate} Hz, expected {MIN_RATE} to {MAX_RATE}")
+    if not MIN_RATE <= file.rate <= MAX_RATE:
+        raise AudioError(path, "bad_rate", f"{file.rate} Hz, expected {MIN_RATE} to {MAX_RATE}")
     if file.channels > MAX_CHANNELS:
         raise AudioError(path, "too_many_channels", f"{file.channels}, at most {MAX_CHANNELS}")
-    if file.frames > max_seconds * file.samplerate:
-        seconds = file.frames / file.samplerate
-        raise AudioError(path, "too_long", f"{seconds:.1f} s, data.max_seconds is {max_seconds:g}")
+    if file.seconds is not None and file.seconds > max_seconds:
+        raise AudioError(path, "too_long", f"{file.seconds:.1f} s, data.max_seconds is {max_seconds:g}")
 
 
-def _riff_is_cut(path: Path) -> bool:
-    """Whether a WAV's header promises more bytes than the file holds. libsndfile reads such files without an error."""
+CUT = "the file is shorter than its header says; copy it again"
+_ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_MATROSKA, _SEGMENT = bytes.fromhex("1a45dfa3"), bytes.fromhex("18538067")
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether a file's header promises more bytes than the file holds; the libraries read such files without error."""
+    size = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(8)
-    size = int.from_bytes(head[4:8], "little")
-    streamed = size in (0, 0xFFFFFFFF, 0x7FFFFFFF)  # written by a pipe, before the length was known
-    return head[:4] == b"RIFF" and not streamed and path.stat().st_size < size + 8 - 1  # a last pad byte may be missing
+        head = file.read(4096)
+        if head[:4] in (b"RIFF", b"FORM"):
+            promised = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big")
+            streamed = promised in (0, 0xFFFFFFFF, 0x7FFFFFFF)  # written by a pipe, before the length was known
+            return not streamed and size < promised + 8 - 1  # a last pad byte may be missing
+        if head[4:8] == b"ftyp":
+            return _boxes_are_cut(file, size)
+        if head[:4] == _MATROSKA and (start := head.find(_SEGMENT)) >= 0:
+            return _segment_is_cut(head[start + 4 : start + 12], start + 4, size)
+        if (start := head.find(_ASF_FILE_PROPERTIES)) >= 0:
+            is_broadcast = bool(head[start + 88] & 1) if len(head) > start + 88 else True
+            return not is_broadcast and size < int.from_bytes(head[start + 40 : start + 48], "little")
+        if head[:4] == b"OggS":
+            return _last_page_is_cut(file, size)
+    return False
+
+
+def _boxes_are_cut(file: BinaryIO, size: int) -> bool:
+    """Whether the last box of an MP4, M4A, MOV or 3GP file ends behind the file, or the box `moov` is missing.
+
+    ISO/IEC 14496-12: a box begins with its length, 32 bits, or 64 if that is 1; 0 means up to the end of the file.
+    """
+    at, kinds = 0, set()
+    while at + 8 <= size and len(kinds) < 1000:
+        file.seek(at)
+        header = file.read(16)
+        length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+        kinds.add(kind)
+        if length == 1:
+            length = int.from_bytes(header[8:16], "big")
+        if length == 0:
+            return b"moov" not in kinds
+        if length < 8:
+            return False  # not a box: damaged rather than cut
+        at += length
+    return at > size or b"moov" not in kinds
+
+
+def _segment_is_cut(length: bytes, at: int, size: int) -> bool:
+    """Whether the segment of a Matroska or WebM file, whose length is at byte `at`, ends behind the file (RFC 8794)."""
+    if not length or length[0] == 0:
+        return False
+    width = 9 - length[0].bit_length()
+    value = int.from_bytes(length[:width], "big") & ((1 << 7 * width) - 1)
+    unknown = value == (1 << 7 * width) - 1  # a live recording
+    return not unknown and size < at + width + value
+
+
+def _last_page_is_cut(file: BinaryIO, size: int) -> bool:
+    """Whether the last page of an Ogg file ends behind the file (RFC 3533; a page has at most 65,307 bytes)."""
+    file.seek(max(0, size - 65_307))
+    tail = file.read()
+    start = tail.rfind(b"OggS")
+    if start < 0:
+        return False
+    page = tail[start:]
+    return len(page) < 27 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
+
+
+def _may_be_mpeg(path: Path) -> bool:
+    """Whether libsndfile may ask libmpg123 to read the file, which prints what it thinks of it."""
+    with path.open("rb") as file:
+        head = file.read(22)
+    if head[:4] == b"RIFF":
+        return head[20:22] in (b"\x50\0", b"\x55\0")  # MPEG audio in a WAV
+    return head[:4] not in (b"fLaC", b"OggS", b"FORM", b".snd", b"RF64", b"caff")  # else the ending may decide

@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from serx.errors import DiskError
 from serx.files import free_space, locked, remove_temporaries, seal, unseal, write_atomically
 from serx.system import WINDOWS, cpu_count
 
-CACHE_VERSION = 5
+CACHE_VERSION = 6
 FULL_SCALE = 32768  # as in libsndfile: 16-bit files at the right rate are stored bit for bit
 _BLOCK = 4096  # bytes at each end of a file that are compared where the system keeps no time of change
 
@@ -43,6 +43,7 @@ class AudioCache:
         digests: a hash of each clip's decoded samples: equal audio has equal digests, in any file format.
         skipped: path -> `reason: detail` of the files that could not be used.
         fingerprint: digest of the inputs.
+        warnings: path -> what a user should know about a file that is used, such as that its channels cancel.
 
     >>> two = AudioCache(Path(), np.arange(5, dtype=np.int16), np.array([0, 2, 5]), np.ones(2, np.float32),
     ...                  (0, 1), ("a", "b"), {}, "")
@@ -58,6 +59,7 @@ class AudioCache:
     digests: tuple[str, ...]
     skipped: dict[str, str]
     fingerprint: str
+    warnings: dict[str, str] = field(default_factory=dict)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -126,6 +128,7 @@ class _Index:
     rows: list[int]
     digests: list[str]
     refused: dict[str, str]
+    warnings: dict[str, str]
 
 
 def _parse_index(content: bytes, files: int) -> _Index | None:
@@ -137,7 +140,7 @@ def _parse_index(content: bytes, files: int) -> _Index | None:
             and _list_of(index.scales, float)
             and _list_of(index.rows, int)
             and _list_of(index.digests, str)
-            and all(type(reason) is str for reason in index.refused.values())
+            and all(type(text) is str for text in (*index.refused.values(), *index.warnings.values()))
         )
     except (ValueError, TypeError, AttributeError, RecursionError):
         return None
@@ -172,6 +175,7 @@ def _open(folder: Path, fingerprint: str, files: int) -> AudioCache | None:
         digests=tuple(index.digests),
         skipped=index.refused,
         fingerprint=fingerprint,
+        warnings=index.warnings,
     )
 
 
@@ -218,10 +222,15 @@ def _decode_all(folder: Path, paths: Sequence[Path], config: AudioConfig, progre
     rows: list[int] = []
     digests: list[str] = []
     skipped: dict[str, str] = {}
+    warnings: dict[str, str] = {}
 
     def decode_int16(path: Path) -> tuple[np.ndarray, float] | AudioError:
+        notes: list[str] = []
         try:
-            return to_int16(decode(path, config))
+            clip = to_int16(decode(path, config, notes=notes))
+            if notes:
+                warnings[str(path)] = "; ".join(notes)
+            return clip
         except AudioError as error:
             return error
 
@@ -249,6 +258,7 @@ def _decode_all(folder: Path, paths: Sequence[Path], config: AudioConfig, progre
     finally:
         partial.unlink(missing_ok=True)
     index = {"lengths": lengths, "scales": scales, "rows": rows, "digests": digests, "refused": skipped}
+    index |= {"warnings": {str(path): warnings[str(path)] for path in paths if str(path) in warnings}}
     write_atomically(folder / "index.sealed", seal(json.dumps(index).encode()))
 
 

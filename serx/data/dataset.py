@@ -1,7 +1,6 @@
 """`Dataset`: everything before the first batch: scan, label, decode, split, and check for leaks."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +144,7 @@ def _load_dataset(config: DataConfig, labels: tuple[str, ...] | None, progress: 
     paths = [utterance.path for utterance in labeled.utterances]
     audio_cache = open_audio_cache(paths, config, cache_folder(config.cache), progress)
     notes += _skipped_notes([(why.partition(":")[0], Path(path)) for path, why in audio_cache.skipped.items()])
+    notes += _warning_notes(audio_cache.warnings)
     kept = [i for i, row in enumerate(audio_cache.rows) if row >= 0]
     if not kept:
         raise DataError(f"{config.root}: none of the {len(paths)} files could be decoded; {'; '.join(notes)}")
@@ -318,11 +318,22 @@ def _store(path: Path, key: bytes, rows: np.ndarray) -> None:
         raise DiskError(f"{what}; choose another folder with data.cache=DIR or SERX_CACHE") from error
 
 
+def _warning_notes(warnings: dict[str, str]) -> list[str]:
+    """One line per warning about files that are used, with the first few names."""
+    return [
+        f"warning: {what}: {_first_names([Path(path) for path, why in warnings.items() if why == what])}"
+        for what in dict.fromkeys(warnings.values())
+    ]
+
+
 def _skipped_notes(files: list[tuple[str, Path]]) -> list[str]:
     """One line per reason, with the first few names."""
-    notes = []
-    for reason, count in Counter(reason for reason, _ in files).items():
-        names = [printable(path) for why, path in files if why == reason]
-        more = f", and {count - MAX_SHOWN} more" if count > MAX_SHOWN else ""
-        notes.append(f"skipped ({reason}): {', '.join(names[:MAX_SHOWN])}{more}")
-    return notes
+    return [
+        f"skipped ({reason}): {_first_names([path for why, path in files if why == reason])}"
+        for reason in dict.fromkeys(reason for reason, _ in files)
+    ]
+
+
+def _first_names(paths: Sequence[Path]) -> str:
+    more = f", and {len(paths) - MAX_SHOWN} more" if len(paths) > MAX_SHOWN else ""
+    return f"{', '.join(map(printable, paths[:MAX_SHOWN]))}{more}"

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from serx.data.audio import LOSSY, UNREADABLE, StrPath, is_audio
+from serx.data.audio import LOSSY, StrPath, is_audio
 from serx.data.corpora import CORPORA, parse_name
 from serx.data.manifest import read_manifest
 from serx.data.utterance import SkippedFile, Utterance, file_identity
@@ -106,15 +106,17 @@ def scan(root: StrPath | Sequence[StrPath], styles: Collection[str] = ("speech",
 def _scan_folder(root: Path, number: int, named: dict[Path, _Clip], skipped: dict[Path, SkippedFile]) -> None:
     """Adds the clips in and below `root` to `named`, and the audio that is not a clip to `skipped`."""
     count, unused = 0, []
-    for path in _audio_in(root):
+    for path in _files_in(root):
         local = path.relative_to(root)
         parsed = parse_name(path)
-        if path.name.startswith("."):
+        if not is_audio(path):
+            if parsed is not None and not path.name.startswith("."):
+                other = f"{path.suffix or 'no ending'} is not audio or video; rename or convert it"
+                unused.append(SkippedFile(path, "format", other))
+        elif path.name.startswith("."):
             unused.append(SkippedFile(path, "hidden", "a macOS side file or another hidden file, not a clip"))
         elif parsed is None:
             unused.append(SkippedFile(path, "unknown_name", "the name matches no corpus that serx knows"))
-        elif path.suffix.lower() in UNREADABLE:
-            unused.append(SkippedFile(path, "format", f"{path.suffix} cannot be decoded; convert it to WAV or FLAC"))
         elif parsed.modality == "02":
             unused.append(SkippedFile(path, "video_only", "modality 02 is film without sound"))
         elif (file := file_identity(path)) is None:
@@ -128,8 +130,8 @@ def _scan_folder(root: Path, number: int, named: dict[Path, _Clip], skipped: dic
     skipped.update((file.path, file) for file in unused)
 
 
-def _audio_in(root: Path) -> Iterator[Path]:
-    """The audio files in and below `root`, sorted per folder. Links are followed; each folder is entered once."""
+def _files_in(root: Path) -> Iterator[Path]:
+    """The files in and below `root`, sorted per folder. Links are followed; each folder is entered once."""
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: cannot list this folder: {error.strerror}; fix its permissions") from None
@@ -142,7 +144,7 @@ def _audio_in(root: Path) -> Iterator[Path]:
             continue
         entered.add(real)
         subfolders[:] = sorted(name for name in subfolders if name != "__MACOSX" and not name.startswith("."))
-        yield from (Path(folder, name) for name in sorted(names) if is_audio(name))
+        yield from (Path(folder, name) for name in sorted(names))
 
 
 def _scan_manifest(path: Path, number: int, listed: list[_Clip], skipped: dict[Path, SkippedFile]) -> None:

@@ -24,7 +24,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import serx
-from serx.data.audio import FRAME_SECONDS, MAX_LEVEL, SILENT_DB, STEP_SECONDS, AudioConfig, cut_window, prepare_clip
+from serx.data.audio import (
+    FRAME_SECONDS,
+    MAX_LEVEL,
+    MAX_OFFSET,
+    SILENT_DB,
+    STEP_SECONDS,
+    AudioConfig,
+    cut_window,
+    prepare_clip,
+)
 from serx.dsp.batching import valid_mask
 from serx.errors import ConfigError, DiskError, explaining_out_of_memory
 from serx.files import free_space, write_atomically
@@ -121,6 +130,7 @@ class WaveformClassifier(nn.Module):
         lengths = (samples - self.start).clamp(min=self.min_samples - self.start)
         if audio.duration_seconds is not None:
             lengths = lengths.clamp(max=round(audio.duration_seconds * audio.sample_rate))
+        waveform = without_offset(waveform, lengths)
         if audio.trim_db is not None:
             waveform, lengths = trimmed(waveform, lengths, audio.sample_rate, audio.trim_db, audio.trim_keep_seconds)
         waveform = waveform * valid_mask(lengths, waveform.shape[1])
@@ -139,6 +149,14 @@ class WaveformClassifier(nn.Module):
         whole = torch.arange(1, power.shape[1] + 1, device=power.device) * size <= lengths[:, None]
         loudest = torch.where(whole, power, 0.0).amax(1)
         return (loudest >= 10 ** (SILENT_DB / 10)) & (waveform.abs().amax(1) <= MAX_LEVEL)
+
+
+def without_offset(waveform: Tensor, lengths: Tensor) -> Tensor:
+    """`data.audio.remove_offset` in operations that can be exported: `waveform (B, T)`, `lengths (B,)` -> `(B, T)`."""
+    mask = valid_mask(lengths, waveform.shape[1])
+    mean = ((waveform * mask).sum(1) / lengths)[:, None]
+    deviation = (((waveform - mean) * mask).square().sum(1) / lengths).sqrt()[:, None]
+    return torch.where(mean.abs() <= MAX_OFFSET * deviation, waveform, waveform - mean)
 
 
 def trimmed(

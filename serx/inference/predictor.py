@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, get_args, overload
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from serx.data.audio import (
     MAX_RATE,
     MIN_RATE,
     AudioError,
+    Channel,
+    ChannelMixer,
     StrPath,
     audio_duration,
     audio_files,
@@ -64,6 +66,7 @@ class Prediction:
         error: why the file could not be used.
         start, end: of a segment, in seconds from the start of the recording; None for a whole clip.
         segments: the predictions of the segments of a recording that is longer than `data.max_seconds`.
+        warning: what a user should know about the audio, such as that its channels cancel each other; or None.
 
     >>> prediction = Prediction("angry", 0.75, {"angry": 0.75, "happy": 0.25})
     >>> prediction.label, prediction.error
@@ -79,6 +82,7 @@ class Prediction:
     start: float | None = None
     end: float | None = None
     segments: tuple["Prediction", ...] = ()
+    warning: str | None = None
 
     @classmethod
     def from_probabilities(
@@ -113,7 +117,8 @@ class Prediction:
         if self.start is not None and self.end is not None:
             return {"start": round(self.start, 2), "end": round(self.end, 2), **result}
         path = None if self.path is None else str(self.path)
-        return {"path": path, **result, "segments": [segment.as_dict() for segment in self.segments]}
+        segments = [segment.as_dict() for segment in self.segments]
+        return {"path": path, **result, "warning": self.warning, "segments": segments}
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +149,8 @@ class Predictor:
         min_confidence: below this probability a prediction is labeled "unsure".
         path: the checkpoint, for messages; None for a recognizer that was not loaded.
 
+    The channel of recordings with several is `config.data.channel`; give `channel` to use another one.
+
     >>> from serx.config import from_tree
     >>> config = from_tree({"data": {"root": "."}, "model": {"kind": "cnn1d"}}, source="example")
     >>> recognizer = Recognizer(config.features, config.model, ("angry", "happy", "sad"), config.data.sample_rate)
@@ -165,7 +172,12 @@ class Predictor:
         device: torch.device | str = "cpu",
         min_confidence: float = 0.0,
         path: Path | None = None,
+        channel: Channel | None = None,
     ) -> None:
+        if channel not in (None, *get_args(Channel)):
+            raise ConfigError(f"channel {channel!r}: no such channel; give {', '.join(get_args(Channel))}")
+        if channel is not None:
+            config = config.model_copy(update={"data": config.data.model_copy(update={"channel": channel})})
         if not 0 <= min_confidence <= 1:
             raise ConfigError(f"min_confidence {min_confidence}: not a probability; give one from 0 to 1")
         self.device = torch.device(device)
@@ -178,7 +190,11 @@ class Predictor:
     @classmethod
     @explaining_out_of_memory('use device="cpu" (--device cpu), or a smaller model')
     def load(
-        cls, path: StrPath | None = None, device: torch.device | str = "auto", min_confidence: float | None = None
+        cls,
+        path: StrPath | None = None,
+        device: torch.device | str = "auto",
+        min_confidence: float | None = None,
+        channel: Channel | None = None,
     ) -> "Predictor":
         """Rebuilds the recognizer from a checkpoint alone, or opens an emotion model of the Hugging Face hub.
 
@@ -189,16 +205,17 @@ class Predictor:
             device: `auto` is the first CUDA GPU, else the CPU.
             min_confidence: below this probability a prediction is labeled "unsure"; default: what the checkpoint says,
                 which is 0 for that of a run and a published model.
+            channel: of recordings with several: mix, left or right; default: as in training.
 
         Raises:
             CheckpointError: the file is missing, damaged or not a checkpoint of serx.
-            ConfigError: the device is not available, or a published model cannot be used.
+            ConfigError: the device is not available, a published model cannot be used, or there is no such channel.
         """
         on_device = device if isinstance(device, torch.device) else choose_device(device, "device")
         path = default_checkpoint() if path is None else path
         if is_published(os.fspath(path)):
             recognizer, config, metadata = load_published(os.fspath(path))
-            return cls(recognizer, config, metadata, None, on_device, min_confidence or 0.0)
+            return cls(recognizer, config, metadata, None, on_device, min_confidence or 0.0, channel=channel)
         path = Path(path)
         saved = checkpoint.load_run_checkpoint(path)
         config = checkpoint.check_metadata(path, saved.metadata)
@@ -220,7 +237,7 @@ class Predictor:
         recognizer.speaker_model = None if speaker_model is None else speaker_model.to(on_device)
         if min_confidence is None:
             min_confidence = float(saved.metadata.get("min_confidence", 0.0))
-        return cls(recognizer, config, saved.metadata, ood_detector, on_device, min_confidence, path)
+        return cls(recognizer, config, saved.metadata, ood_detector, on_device, min_confidence, path, channel)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -271,7 +288,10 @@ class Predictor:
         return self._predict_files(paths)
 
     def stream(
-        self, audio: StrPath | Samples | Iterable[np.ndarray], sample_rate: int | None = None
+        self,
+        audio: StrPath | Samples | Iterable[np.ndarray],
+        sample_rate: int | None = None,
+        notes: list[str] | None = None,
     ) -> Iterator[PredictedSegment]:
         """Cuts running speech at its pauses and yields each segment with its prediction as soon as it has ended.
 
@@ -281,13 +301,14 @@ class Predictor:
             audio: a file of any length; or samples as above; or an iterable of consecutive mono blocks `(t,)` float32,
                 such as `microphone_blocks(None, 16_000)`.
             sample_rate: of samples or blocks, in Hz; a file has its own.
+            notes: gets what a user should know about the audio, such as that its channels cancel each other.
 
         Raises:
             AudioError: the audio cannot be used. A fault in the middle of it is raised after the segments before it,
                 and at its end that all of it was silent.
             ConfigError: `sample_rate` was given with a path.
         """
-        return self._predict_segments(speech_segments(self._blocks(audio, sample_rate)))
+        return self._predict_segments(speech_segments(self._blocks(audio, sample_rate, notes)))
 
     @contextmanager
     def adapted_to(self, recordings: StrPath | Sequence[StrPath]) -> Iterator[dict[Path, str]]:
@@ -358,31 +379,38 @@ class Predictor:
         predictions: list[Prediction] = []
         for start in range(0, len(paths), BATCH):
             batch = paths[start : start + BATCH]
-            results = [self._decode(path) for path in batch]
+            notes: list[list[str]] = [[] for _ in batch]
+            results = [self._decode(path, notes_of_file) for path, notes_of_file in zip(batch, notes, strict=True)]
             predicted = iter(self.predict_clips([clip for clip in results if isinstance(clip, np.ndarray)]))
             predictions += [
-                replace(result if isinstance(result, Prediction) else next(predicted), path=path)
-                for path, result in zip(batch, results, strict=True)
+                replace(
+                    result if isinstance(result, Prediction) else next(predicted), path=path, warning=_warning(found)
+                )
+                for path, result, found in zip(batch, results, notes, strict=True)
             ]
         return predictions
 
-    def _decode(self, path: Path) -> np.ndarray | Prediction:
+    def _decode(self, path: Path, notes: list[str]) -> np.ndarray | Prediction:
         """The clip of a file; or the prediction of a long recording; or why there is none."""
         try:
-            return decode(path, self.config.data)
+            return decode(path, self.config.data, notes=notes)
         except AudioError as error:
             if error.reason != "too_long":
                 return Prediction(error=f"{error.reason}: {error.detail}")
+        notes.clear()
         try:
-            return self._pooled(self.stream(path))
+            return self._pooled(self.stream(path, notes=notes))
         except AudioError as error:
             return Prediction(error=f"{error.reason}: {error.detail}")
 
     def _predict_samples(self, samples: Samples, sample_rate: int | None) -> Prediction:
-        rate, mono, audio = _checked_rate(sample_rate), mono_samples(samples), self.config.data
+        rate, audio, notes = _checked_rate(sample_rate), self.config.data, []  # type: int, AudioConfig, list[str]
+        mono = mono_samples(samples, ChannelMixer(audio.channel, rate, notes))
         if len(mono) > audio.max_seconds * rate:
-            return self._pooled(self.stream(mono, rate))
-        return self.predict_clips([clip_from_mono(mono, rate, audio, ARRAY)])[0]
+            prediction = self._pooled(self.stream(mono, rate))
+        else:
+            prediction = self.predict_clips([clip_from_mono(mono, rate, audio, ARRAY)])[0]
+        return replace(prediction, warning=_warning(notes))
 
     def _pooled(self, segments: Iterable[PredictedSegment]) -> Prediction:
         """The prediction of a recording from those of its segments; their waveforms are not kept."""
@@ -397,14 +425,18 @@ class Predictor:
         ood = f"{len(unusual)} of {len(usable)} segments; the first: {unusual[0]}" if unusual else self.ood_unknown
         return replace(Prediction.from_probabilities(pooled, self.min_confidence, ood), segments=found)
 
-    def _blocks(self, audio: StrPath | Samples | Iterable[np.ndarray], sample_rate: int | None) -> Iterator[np.ndarray]:
+    def _blocks(
+        self, audio: StrPath | Samples | Iterable[np.ndarray], sample_rate: int | None, notes: list[str] | None = None
+    ) -> Iterator[np.ndarray]:
         """Consecutive mono blocks `(t,)` float32 at `RATE`."""
         if isinstance(audio, str | os.PathLike):
             if sample_rate is not None:
                 raise ConfigError("sample_rate: a file has its own sample rate; give one with samples only")
-            return _not_silent(read_blocks(audio, RATE), audio)
-        blocks = [audio] if isinstance(audio, Samples) else (block for block in audio if len(block))
-        return _not_silent(resampled_blocks(map(mono_samples, blocks), _checked_rate(sample_rate), RATE), ARRAY)
+            return _not_silent(read_blocks(audio, RATE, self.config.data.channel, notes), audio)
+        blocks, rate = [audio] if isinstance(audio, Samples) else (block for block in audio if len(block)), sample_rate
+        mixer = ChannelMixer(self.config.data.channel, _checked_rate(rate), notes)
+        mono = (mono_samples(block, mixer) for block in blocks)
+        return _not_silent(resampled_blocks(mono, _checked_rate(rate), RATE), ARRAY)
 
     def _predict_segments(self, segments: Iterable[Segment]) -> Iterator[PredictedSegment]:
         for segment in segments:
@@ -451,12 +483,17 @@ def _not_silent(blocks: Iterable[np.ndarray], source: StrPath) -> Iterator[np.nd
         check_level(loudest_db, source)
 
 
-def mono_samples(samples: Samples) -> np.ndarray:
+def _warning(notes: Sequence[str]) -> str | None:
+    return "; ".join(notes) or None
+
+
+def mono_samples(samples: Samples, mixer: ChannelMixer | None = None) -> np.ndarray:
     """Converts the samples of one clip to mono, `(T,)` float32 with full scale 1.
 
     Args:
         samples: `(T,)`, `(channels, T)` or `(T, channels)`, where the longer axis is time; floats with full scale 1,
             or int16, int32 or uint8.
+        mixer: of the recording that the samples belong to; default: one that mixes them.
 
     Raises:
         AudioError: another shape or type, no samples, or NaN or infinity among them.
@@ -481,8 +518,8 @@ def mono_samples(samples: Samples) -> np.ndarray:
         if kind in INTEGER_FORMATS:
             zero, full_scale = INTEGER_FORMATS[kind]
             mono = (mono - zero) / np.float32(full_scale)
-        if mono.ndim == 2:
-            mono = mono.mean(axis=1 if mono.shape[0] > mono.shape[1] else 0)
+        mono = mono[:, None] if mono.ndim == 1 else mono if mono.shape[0] > mono.shape[1] else mono.T
+        mono = (mixer or ChannelMixer("mix", RATE))(mono)
     if not np.isfinite(mono).all():
         raise AudioError(ARRAY, "nonfinite", "NaN or infinite samples; clean them first")
     return mono

@@ -1,0 +1,322 @@
+"""What libsndfile does not read: the same clip in every format, damage by name, channels, offsets, and no message."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from serx.data.audio import (
+    AudioConfig,
+    AudioError,
+    audio_duration,
+    audio_files,
+    decode,
+    loudest_level_db,
+    read_blocks,
+    remove_offset,
+)
+from serx.data.audio_cache import open_audio_cache
+from serx.data.ffmpeg import FfmpegError, FfmpegFile
+from serx.errors import DataError
+from serx.system import without_messages
+from tests.conftest import RATE, speechlike
+from tests.data.encoding import encode
+
+FULL = 48_000  # Hz; opus has no other rates than its own
+SECONDS = 1.2
+# file name -> codec, container, rate, bits per second, whether it is a video, whether it is lossless
+FORMATS = {
+    "a.m4a": ("aac", "mp4", 44_100, 128_000, False),
+    "alac.m4a": ("alac", "mp4", 44_100, None, False),
+    "a.aac": ("aac", "adts", 44_100, 128_000, False),
+    "a.mts": ("aac", "mpegts", 44_100, 128_000, False),
+    "a.flv": ("aac", "flv", 44_100, 128_000, False),
+    "a.webm": ("libopus", "webm", FULL, 64_000, False),
+    "a.opus": ("libopus", "ogg", FULL, 64_000, False),
+    "film.mp4": ("aac", "mp4", FULL, 128_000, True),
+    "film.mkv": ("libopus", "matroska", FULL, 64_000, True),
+    "film.mov": ("pcm_s16le", "mov", 44_100, None, True),
+    "a.mp3": ("libmp3lame", "mp3", 44_100, 128_000, False),
+    "a.aiff": ("pcm_s16be", "aiff", 44_100, None, False),
+    "flac.oga": ("flac", "oga", 44_100, None, False),
+}
+
+
+@pytest.fixture(scope="module")
+def waves() -> dict[int, np.ndarray]:
+    return {rate: _wave(rate) for rate in (8_000, RATE, 44_100, FULL)}
+
+
+def _wave(rate: int) -> np.ndarray:
+    """Harmonics below 3 kHz that swell and fade irregularly: the same sound at any rate."""
+    time = np.arange(round(SECONDS * rate)) / rate
+    swell = (0.2 + np.abs(np.sin(2 * np.pi * 2.3 * time**1.5))) * np.minimum(1, 20 * np.minimum(time, SECONDS - time))
+    tones = sum(np.sin(2 * np.pi * k * (140 * time + 25 * time**2)) / k for k in range(1, 14))
+    return (0.12 * swell * tones).astype(np.float32)
+
+
+def lag_and_error(decoded: np.ndarray, expected: np.ndarray) -> tuple[int, float]:
+    """By how many samples `decoded` is late, and its largest difference at that lag, relative to the peak."""
+    size = min(len(decoded), len(expected))
+    spectrum = np.fft.rfft(decoded[:size], 4 * size) * np.conj(np.fft.rfft(expected[:size], 4 * size))
+    lag = int(np.argmax(np.fft.irfft(spectrum)))
+    lag -= 4 * size if lag > 2 * size else 0
+    aligned = decoded[max(lag, 0) :], expected[max(-lag, 0) :]
+    size = min(map(len, aligned))
+    return lag, float(np.abs(aligned[0][:size] - aligned[1][:size]).max() / np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_same_clip_in_every_format_starts_at_the_same_sample(name, waves, tmp_path):
+    codec, container, rate, bit_rate, video = FORMATS[name]
+    path = encode(tmp_path / name, waves[rate], rate, codec, container, bit_rate, video)
+    notes: list[str] = []
+    decoded = decode(path, AudioConfig(), notes=notes)
+    lag, error = lag_and_error(decoded, waves[RATE])
+    assert (lag, notes) == (0, [])
+    assert error < (2e-3 if bit_rate is None else 0.1)
+    assert 0 <= len(decoded) - len(waves[RATE]) < 2048 * RATE / rate
+    assert audio_duration(path) == pytest.approx(SECONDS, abs=0.06)
+    np.testing.assert_allclose(np.concatenate(list(read_blocks(path, RATE))), decoded, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "container", "rate", "bit_rate"),
+    [
+        ("a.amr", "libopencore_amrnb", "amr", 8_000, 12_200),
+        ("a.3gp", "libopencore_amrnb", "3gp", 8_000, 12_200),
+        ("a.wma", "wmav2", "asf", 44_100, 128_000),
+        ("a.ac3", "ac3", "ac3", 44_100, 192_000),
+    ],
+)
+def test_other_formats_keep_the_duration_and_the_level(name, codec, container, rate, bit_rate, waves, tmp_path):
+    decoded = decode(encode(tmp_path / name, waves[rate], rate, codec, container, bit_rate), AudioConfig())
+    assert len(decoded) / RATE == pytest.approx(SECONDS, abs=0.1)
+    assert loudest_level_db(decoded, RATE) == pytest.approx(loudest_level_db(waves[RATE], RATE), abs=2)
+
+
+def test_the_content_decides_and_not_the_ending(waves, tmp_path):
+    path = encode(tmp_path / "a.mp4", waves[FULL], FULL, "aac")
+    for name in ("a.wav", "a.txt", "a"):
+        other = tmp_path / name
+        other.write_bytes(path.read_bytes())
+        np.testing.assert_array_equal(decode(other, AudioConfig()), decode(path, AudioConfig()))
+
+
+def test_integer_samples_are_scaled_as_libsndfile_scales_them(tmp_path):
+    wave = np.random.default_rng(0).uniform(-1, 1, (4000, 2))
+    for subtype in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"):
+        path = tmp_path / f"{subtype}.wav"
+        soundfile.write(path, wave, RATE, subtype=subtype)
+        with FfmpegFile(path) as file:
+            samples = np.concatenate(list(file.blocks(1000)))
+        np.testing.assert_array_equal(samples, soundfile.read(path, dtype="float32")[0], subtype)
+
+
+def reason(path: Path, config: AudioConfig | None = None) -> str:
+    with pytest.raises(AudioError) as caught:
+        decode(path, config or AudioConfig())
+    assert "\n" not in str(caught.value)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize(
+    "name", ["a.m4a", "alac.m4a", "a.webm", "a.opus", "film.mp4", "film.mkv", "film.mov", "a.aiff"]
+)
+@pytest.mark.parametrize("kept", [0.5, 0.97])
+def test_a_file_that_was_cut_off_is_truncated(name, kept, waves, tmp_path):
+    codec, container, rate, bit_rate, video = FORMATS[name]
+    path = encode(tmp_path / name, waves[rate], rate, codec, container, bit_rate, video)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    assert reason(path) == "truncated"
+
+
+def test_packets_that_cannot_be_decoded_are_reported_after_the_good_ones(waves, tmp_path):
+    path = encode(tmp_path / "a.aac", np.tile(waves[44_100], 8), 44_100, "aac", "adts")
+    content = bytearray(path.read_bytes())
+    frames = [i for i in range(len(content) - 1) if content[i] == 0xFF and content[i + 1] & 0xF6 == 0xF0]
+    for start in frames[150:155]:
+        content[start + 7 : start + 60] = np.random.default_rng(start).bytes(53)
+    path.write_bytes(content)
+    assert reason(path) == "decode_error"
+    blocks = []
+    with pytest.raises(AudioError, match=r"a\.aac: decode_error: \d+ packets? cannot be decoded"):
+        blocks.extend(read_blocks(path, RATE))
+    assert sum(map(len, blocks)) > 7 * SECONDS * RATE
+
+
+@pytest.mark.parametrize(
+    "name", ["a.m4a", "a.aac", "a.webm", "film.mkv", "a.wma", "a.amr", "film.mov", "a.mp3", "flac.oga"]
+)
+def test_no_damage_hangs_crashes_or_gives_unsound_samples(name, waves, tmp_path):
+    more = {
+        "a.wma": ("wmav2", "asf", 44_100, 128_000, False),
+        "a.amr": ("libopencore_amrnb", "amr", 8_000, None, False),
+    }
+    codec, container, rate, bit_rate, video = (FORMATS | more)[name]
+    path = encode(tmp_path / name, waves[rate], rate, codec, container, bit_rate, video)
+    content, random = path.read_bytes(), np.random.default_rng(0)
+    for i in range(12):
+        damaged = bytearray(content)
+        for at in random.integers(0, len(content) if i % 2 else 200, 1 + 4 * i):
+            damaged[at] = random.integers(256)
+        path.write_bytes(damaged if i % 3 else damaged[: random.integers(len(damaged))])
+        try:
+            clip = decode(path, AudioConfig(max_seconds=3))
+        except AudioError:
+            continue
+        assert np.isfinite(clip).all() and len(clip) <= 3 * RATE + 1
+
+
+def test_a_file_without_sound_says_so(tmp_path):
+    path = encode(tmp_path / "mute.mp4", np.zeros(FULL), FULL, "aac", video=True, streams=0)
+    with pytest.raises(AudioError, match="not_audio: a video without sound"):
+        decode(path, AudioConfig())
+
+
+def test_of_several_audio_streams_one_is_used_with_a_note(waves, tmp_path):
+    path = encode(tmp_path / "a.mkv", waves[FULL], FULL, "libopus", video=True, streams=2)
+    notes: list[str] = []
+    assert lag_and_error(decode(path, AudioConfig(), notes=notes), waves[RATE])[0] == 0
+    assert notes == ["the file has 2 audio streams; number 1 is used"]
+
+
+def test_a_long_video_raises_before_it_is_decoded_and_is_read_in_blocks(waves, tmp_path):
+    path = encode(tmp_path / "a.mp4", np.tile(waves[8_000], 20), 8_000, "aac", video=True)
+    assert reason(path, AudioConfig(max_seconds=5)) == "too_long"
+    stream = encode(tmp_path / "a.aac", np.tile(waves[8_000], 20), 8_000, "aac", "adts")  # its header has no duration
+    assert reason(stream, AudioConfig(max_seconds=5)) == "too_long"
+    assert reason(stream, AudioConfig(max_seconds=20)) == "too_long"
+    assert sum(map(len, read_blocks(path, RATE))) / RATE == pytest.approx(20 * SECONDS, abs=0.3)
+
+
+def test_a_file_cannot_make_another_file_be_read(waves, tmp_path):
+    secret = encode(tmp_path / "secret.mp3", waves[44_100], 44_100, "libmp3lame")
+    texts = {
+        "a.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{secret}\n#EXT-X-ENDLIST\n",
+        "a.m4a": f"ffconcat version 1.0\nfile {secret.name}\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(FfmpegError):
+            FfmpegFile(tmp_path / name)
+    odd = tmp_path / "concat:secret.mp3"  # a name is no address
+    odd.write_bytes(encode(tmp_path / "b.m4a", waves[44_100], 44_100, "aac").read_bytes())
+    assert len(decode(odd, AudioConfig())) > RATE
+
+
+def test_nothing_that_a_library_prints_reaches_the_terminal(waves, tmp_path):
+    """A process of its own: pytest replaces standard error."""
+    encode(tmp_path / "a.mp3", waves[44_100], 44_100, "libmp3lame", bit_rate=64_000)
+    encode(tmp_path / "a.m4a", waves[44_100], 44_100, "aac")
+    for path in (tmp_path / "a.mp3", tmp_path / "a.m4a"):
+        content = bytearray(path.read_bytes())
+        content[2000:5000] = np.random.default_rng(0).bytes(3000)
+        path.write_bytes(content + b"tail")
+    program = """
+import os, sys, soundfile
+from serx.data.audio import AudioConfig, AudioError, decode
+for name in ("a.mp3", "a.m4a"):
+    try:
+        decode(name, AudioConfig())
+    except AudioError:
+        pass
+os.write(2, b"mine\\n")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert (done.stdout, done.stderr) == ("", "mine\n")
+
+
+def test_other_lines_on_standard_error_are_kept(capfd):
+    with without_messages():
+        print("before", file=sys.stderr)
+        with without_messages():
+            os.write(2, b"Note: Trying to resync...\n[src/libmpg123/layer3.c:10] error: dequantization failed!\nmine\n")
+    assert capfd.readouterr().err == "before\nmine\n"
+
+
+def stereo(path: Path, left: np.ndarray, right: np.ndarray, rate: int = RATE) -> Path:
+    soundfile.write(path, np.stack([left, right], 1), rate, subtype="FLOAT")
+    return path
+
+
+def test_inverted_channels_are_not_silence(tmp_path):
+    wave = speechlike(8.0, 150, 0)
+    noise = 0.1 * wave.std() * np.random.default_rng(0).standard_normal((2, len(wave))).astype(np.float32)
+    for other in (-wave, -0.8 * wave, -wave + noise[0]):
+        path, notes = stereo(tmp_path / "a.wav", wave, other), []  # type: Path, list[str]
+        expected = wave if np.std(wave) >= np.std(other) else other
+        np.testing.assert_array_equal(decode(path, AudioConfig(), notes=notes), expected)
+        assert len(notes) == 1 and "its 2 channels cancel each other" in notes[0] and "--channel" in notes[0]
+        read_notes: list[str] = []
+        np.testing.assert_array_equal(np.concatenate(list(read_blocks(path, RATE, notes=read_notes))), expected)
+        assert read_notes == notes
+
+
+def test_channels_that_do_not_cancel_are_averaged_without_a_note(tmp_path):
+    wave, other = speechlike(3.0, 150, 0), speechlike(3.0, 210, 1)
+    for right in (wave, other, np.roll(wave, 7), 0 * wave, -0.3 * wave + other):
+        notes: list[str] = []
+        decoded = decode(stereo(tmp_path / "a.wav", wave, right), AudioConfig(), notes=notes)
+        np.testing.assert_array_equal(decoded, np.stack([wave, right], 1).mean(axis=1))
+        assert notes == []
+
+
+def test_one_side_of_a_call_can_be_taken(tmp_path):
+    left, right = speechlike(2.0, 120, 0), speechlike(2.0, 220, 1)
+    path = stereo(tmp_path / "call.wav", left, right)
+    for channel, wave in (("left", left), ("right", right)):
+        np.testing.assert_array_equal(decode(path, AudioConfig(channel=channel)), wave)
+        np.testing.assert_array_equal(np.concatenate(list(read_blocks(path, RATE, channel))), wave)
+    mono, notes = tmp_path / "mono.wav", []  # type: Path, list[str]
+    soundfile.write(mono, left, RATE, subtype="FLOAT")
+    np.testing.assert_array_equal(decode(mono, AudioConfig(channel="right"), notes=notes), left)
+    assert notes == ["it has one channel, which is used as the right one"]
+
+
+def test_the_audio_cache_keeps_warnings_with_the_clips(tmp_path):
+    wave = speechlike(1.0, 150, 0)
+    paths = [stereo(tmp_path / "a.wav", wave, -wave), stereo(tmp_path / "b.wav", wave, wave)]
+    for _ in range(2):  # decoded, then opened
+        warnings = open_audio_cache(paths, AudioConfig(), tmp_path / "cache", progress=False).warnings
+        assert [*warnings] == [str(paths[0])] and "cancel each other" in warnings[str(paths[0])]
+
+
+@pytest.mark.parametrize("offset", [0.5, -0.2, 0.01])
+def test_a_constant_offset_changes_nothing(offset, tmp_path):
+    wave = 0.3 * speechlike(1.0, 150, 0)
+    wave -= wave.mean()
+    soundfile.write(tmp_path / "a.wav", np.r_[wave, 1e-3 * wave] + offset, 44_100, subtype="FLOAT")
+    soundfile.write(tmp_path / "b.wav", np.r_[wave, 1e-3 * wave], 44_100, subtype="FLOAT")
+    config = AudioConfig(trim_db=30.0)
+    shifted, plain = decode(tmp_path / "a.wav", config), decode(tmp_path / "b.wav", config)
+    np.testing.assert_allclose(shifted, plain, atol=1e-6)
+
+
+def test_a_small_mean_is_left_alone_bit_for_bit():
+    wave = speechlike(1.0, 150, 0)
+    wave -= wave.mean()
+    assert remove_offset(kept := wave + np.float32(0.019 * wave.std())) is kept
+    assert abs(remove_offset(wave + np.float32(0.03 * wave.std())).mean()) < 1e-6
+    assert loudest_level_db(remove_offset(np.full(RATE, 0.5, np.float32)), RATE) == -np.inf
+
+
+def test_files_of_a_folder_that_are_passed_over_are_named_with_the_reason(tmp_path):
+    for name in ("a.m4a", "b.wav", "notes.txt", ".b.wav", "film.MKV", "no_ending"):
+        (tmp_path / name).touch()
+    passed_over: dict[Path, str] = {}
+    assert [path.name for path in audio_files([tmp_path], passed_over)] == ["a.m4a", "b.wav", "film.MKV"]
+    assert {path.name: why for path, why in passed_over.items()} == {
+        "notes.txt": ".txt is not audio or video",
+        "no_ending": "no ending is not audio or video",
+        ".b.wav": "hidden",
+    }
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").touch()
+    with pytest.raises(DataError, match=r"no audio files in this folder among 1 files \(1 x \.txt is not audio"):
+        audio_files([tmp_path / "texts"])
