@@ -404,7 +404,8 @@ class Predictor:
             return Prediction(error=f"{error.reason}: {error.detail}")
 
     def _predict_samples(self, samples: Samples, sample_rate: int | None) -> Prediction:
-        rate, audio, notes = _checked_rate(sample_rate), self.config.data, []  # type: int, AudioConfig, list[str]
+        rate, audio = _checked_rate(sample_rate), self.config.data
+        notes: list[str] = []
         mono = mono_samples(samples, ChannelMixer(audio.channel, rate, notes))
         if len(mono) > audio.max_seconds * rate:
             prediction = self._pooled(self.stream(mono, rate))
