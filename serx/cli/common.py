@@ -20,6 +20,7 @@ from serx.terminal import printable
 if TYPE_CHECKING:
     import torch
 
+    from serx.data.audio import Channel
     from serx.inference.predictor import Predictor
 
 # Environment variable with the modules of `--import`: the processes of a cross-validation or a sweep import them too.

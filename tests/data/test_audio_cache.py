@@ -250,7 +250,7 @@ from serx.data import audio_cache
 from serx.data.audio import AudioConfig
 
 decode = audio_cache.decode
-audio_cache.decode = lambda *a: time.sleep(0.05) or decode(*a)
+audio_cache.decode = lambda *a, **k: time.sleep(0.05) or decode(*a, **k)
 paths = [Path(p) for p in sys.argv[2:]]
 made = audio_cache.open_audio_cache(paths, AudioConfig(), Path(sys.argv[1]), progress=False)
 print(len(made.digests))
