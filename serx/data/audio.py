@@ -550,7 +550,7 @@ def _boxes_are_cut(file: BinaryIO, size: int) -> bool:
 
     ISO/IEC 14496-12: a box begins with its length, 32 bits, or 64 if that is 1; 0 means up to the end of the file.
     """
-    at, kinds = 0, set()
+    at, kinds = 0, set[bytes]()
     while at + 8 <= size and len(kinds) < 1000:
         file.seek(at)
         header = file.read(16)

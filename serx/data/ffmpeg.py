@@ -81,6 +81,8 @@ class FfmpegFile:
             what = "a video without sound" if streams.video else "a file without sound"
             raise FfmpegError("not_audio", f"{what}; give one with an audio stream")
         self._stream = streams.best("audio") or streams.audio[0]
+        if self._stream.codec_context is None:  # a damaged or unknown tag
+            raise FfmpegError("decode_error", "its sound is in a format that has no decoder")
         if len(streams.audio) > 1:
             number = streams.audio.index(self._stream) + 1
             self.notes.append(f"the file has {len(streams.audio)} audio streams; number {number} is used")

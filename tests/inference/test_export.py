@@ -196,7 +196,9 @@ def test_a_gru_is_exported_for_any_number_of_frames_and_stays_a_gru_in_the_model
 
 @pytest.mark.parametrize("kind", ["whisper", "hubert"])
 def test_a_speech_encoder_can_be_exported(kind, encoder_folder, tmp_path):
-    predictor = untrained_encoder(encoder_folder(kind), max_seconds=1.0)  # what the tiny Whisper has positions for
+    predictor = untrained_encoder(
+        encoder_folder(kind), max_seconds=0.8
+    )  # and the least length, 0.1 s: the tiny Whisper has 1 s
     assert export_onnx(predictor, tmp_path / "m.onnx").max_difference < 1e-4
 
 
