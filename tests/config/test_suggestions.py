@@ -53,6 +53,7 @@ def answer(key: str, value: str = "1") -> str:
         ("model.name", "model.kind"),
         ("model.stride", "model.strides"),
         ("train.epochz", "train.epochs"),
+        ("optim.rl", "optim.lr"),
     ],
 )
 def test_a_name_of_another_trainer_is_answered_with_the_key(given, meant):
