@@ -106,7 +106,9 @@ def state_of(folder: Path, config: Config, dataset: Dataset, split: Split, evalu
     """
     if not any((folder / name).exists() for name in (LAST, PREVIOUS)):
         return "new"
-    before, after = (c.model_dump(mode="json") for c in (load_config(folder / "config.yaml"), config))
+    saved = load_config(folder / "config.yaml")
+    config = config.model_copy(update={"model": config.model.resumed(saved.model)})  # what it had read from outside
+    before, after = (c.model_dump(mode="json") for c in (saved, config))
     differences = [line for key, line in changed(before, after).items() if key not in FREE]
     if differences:
         raise ConfigError(

@@ -8,8 +8,10 @@ import torch
 
 from serx import Predictor
 from serx.config.loader import load_config
+from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import ConfigError, SerxError
 from serx.evaluation import evaluate
+from serx.experiments.folds import state_of
 from serx.models import build_model
 from serx.models.encoder_probe import EncoderProbeConfig, FrozenEncoder, layer_statistics
 from serx.models.encoders import load_encoder, resolve_encoder
@@ -141,3 +143,14 @@ def test_validation_speakers_give_any_model_a_speaker_model(tiny_config, tmp_pat
                              "data.test_speakers=['01']")  # fmt: skip
         run = fit(config, tmp_path / str(len(valid)), progress=False)
         assert (Predictor.load(run.checkpoint).recognizer.speaker_model is not None) == expected
+
+
+def test_a_fold_of_a_probe_is_recognized_though_its_run_has_read_the_architecture(tiny_root, tmp_path, encoder_folder):
+    config = probe_config(tiny_root, encoder_folder("whisper"))
+    run = fit(config, tmp_path / "run", progress=False)
+    dataset = load_dataset(config.data, progress=False)
+    split = split_dataset(dataset, config.data, progress=False)
+    assert state_of(run.folder, config, dataset, split) == "begun"
+    other = probe_config(tiny_root, encoder_folder("wavlm"))
+    with pytest.raises(ConfigError, match="model.source"):
+        state_of(run.folder, other, dataset, split)
