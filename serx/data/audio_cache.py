@@ -25,7 +25,7 @@ from serx.errors import DiskError
 from serx.files import free_space, locked, remove_temporaries, seal, unseal, write_atomically
 from serx.system import WINDOWS, cpu_count
 
-CACHE_VERSION = 6
+CACHE_VERSION = 7
 FULL_SCALE = 32768  # as in libsndfile: 16-bit files at the right rate are stored bit for bit
 _BLOCK = 4096  # bytes at each end of a file that are compared where the system keeps no time of change
 
