@@ -54,7 +54,7 @@ _TYPES = {int: "integer", float: "number", str: "text", bool: "true or false"}
 def reference() -> str:
     """Every key with its values, default, unit and meaning, in Markdown.
 
-    >>> "| `lr` | number, above 0 | `0.001` |  | the highest learning rate |" in reference()
+    >>> "| `lr` | number, 1e-09 to 1000000.0 | `0.001` |  | the highest learning rate |" in reference()
     True
     """
     parts = [HEADER]

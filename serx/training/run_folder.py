@@ -74,7 +74,7 @@ def refuse_to_overwrite(folder: Path) -> None:
             "--overwrite (overwrite=True) to delete it, or name another folder"
         )
     # A run that is killed in its first epoch may leave one line and a best.safetensors; it is started again.
-    if os.path.exists(folder / BEST) and len(read_metrics(folder)) != 1:
+    if os.path.exists(folder / BEST) and len(read_metrics(folder)[0]) != 1:
         raise ConfigError(
             f"train.output: {folder} holds {BEST} of an earlier run, whose {LAST} is gone; name another folder, or add "
             "--overwrite (overwrite=True in Python) to delete it"

@@ -132,6 +132,7 @@ def fit(
             remove_run(run_folder)
         elif not resume:  # another process may have finished a run here since the folder was chosen
             refuse_to_overwrite(run_folder)
+            (run_folder / BEST).unlink(missing_ok=True)  # of a run that was killed in its first epoch
         dataset = load_dataset(config.data, progress=progress)
         split = split_dataset(dataset, config.data, progress)
         with explain_out_of_memory(config, device, dataset.audio_cache.lengths):
