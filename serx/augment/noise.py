@@ -67,8 +67,8 @@ def without_silence(recording: Tensor) -> Tensor:
     peaks = F.pad(recording.abs(), (0, -len(recording) % SILENCE_FRAME)).view(-1, SILENCE_FRAME).amax(1)
     if peaks.max() == 0:
         raise ValueError("a recording of background noise is silent: every sample is zero; leave it out")
-    heard = (peaks > peaks.max() * 10 ** (-SILENCE_DB / 20)).repeat_interleave(SILENCE_FRAME)[: len(recording)]
-    return recording if heard.all() else recording[heard]
+    audible = (peaks > peaks.max() * 10 ** (-SILENCE_DB / 20)).repeat_interleave(SILENCE_FRAME)[: len(recording)]
+    return recording if audible.all() else recording[audible]
 
 
 class BackgroundNoiseParams(NamedTuple):

@@ -14,10 +14,10 @@ from serx.features.registry import WAVEFORM
 from serx.features.stack import check_rate, why_not_warpable, why_rows_are_empty
 from serx.models.classical import ClassicalConfig
 from serx.models.cnn2d import Cnn2dConfig
+from serx.models.encoder_config import EncoderConfig
 from serx.models.encoder_probe import EncoderProbeConfig
 from serx.models.ensemble import EnsembleConfig
 from serx.models.sequential import SequentialConfig
-from serx.models.speech_encoder import SpeechEncoderConfig
 
 # A classical model is fitted once to clips without augmentation, so these settings would have no effect.
 _NOT_FOR_CLASSICAL = (
@@ -293,10 +293,10 @@ def _about_model(config: Config) -> Iterator[Contradiction]:
         yield Contradiction(("train", "logit_adjustment"), message, keys)
     if isinstance(model, EnsembleConfig):
         yield from _about_ensemble(config, model)
-    if not isinstance(model, SpeechEncoderConfig):
+    if not isinstance(model, EncoderConfig):
         return
     if config.features.stack != ("waveform",):
-        message = "model.kind speech_encoder reads waveforms; write features.stack: [waveform]"
+        message = f"model.kind {model.kind} reads waveforms; write features.stack: [waveform]"
         yield Contradiction(("features", "stack"), message, ("model", "features.stack"))
     if config.data.sample_rate != model.sample_rate:
         rates = (

@@ -123,8 +123,8 @@ def nominate(segments: Sequence[Tensor], groups: Sequence[int]) -> list[Candidat
     keys = torch.cat(list(segments)).float()
     clips = torch.arange(len(counts)).repeat_interleave(counts)
     places = torch.arange(len(keys)) - (counts.cumsum(0) - counts)[clips]
-    heard = keys.any(1)
-    keys, clips, places = keys[heard], clips[heard], places[heard]
+    audible = keys.any(1)
+    keys, clips, places = keys[audible], clips[audible], places[audible]
     if len(keys) == 0:
         return []
     group = torch.as_tensor(groups)[clips]

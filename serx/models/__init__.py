@@ -9,6 +9,7 @@ mlp              `kind: mlp`: dense layers over one vector a clip
 sequential       `kind: sequential`: plain convolutions in a row, as published 1-D CNNs
 classical        `kind: classical`: scikit-learn's logistic regression and SVM
 timm_backbone    `kind: timm`: image networks by name
+encoder_config   the settings of every model on a pretrained encoder
 encoder_probe    `kind: encoder_probe`: a small classifier on the layers of a frozen pretrained encoder
 speech_encoder   `kind: speech_encoder`: a pretrained encoder with a small head
 ensemble         `kind: ensemble`: trained models of any kinds that vote; `serx ensemble` builds it

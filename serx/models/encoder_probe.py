@@ -17,17 +17,18 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from serx.base_config import Dropout, FilePath
+from serx.base_config import Dropout
 from serx.dsp.batching import valid_mask
 from serx.errors import ConfigError
-from serx.models.encoders import Architecture, Encoder, EncoderOptions, build_encoder, load_encoder, resolve_encoder
+from serx.models.encoder_config import EncoderConfig
+from serx.models.encoders import Encoder, EncoderOptions, build_encoder, load_encoder, resolve_encoder
 from serx.models.encoders.architecture import WhisperArchitecture
 from serx.models.layers import VARIANCE_FLOOR, OutputLayer
-from serx.models.registry import BaseModelConfig, register_model
+from serx.models.registry import register_model
 from serx.models.vector_cache import VectorCache
 
 
-class EncoderProbeConfig(BaseModelConfig):
+class EncoderProbeConfig(EncoderConfig):
     """The encoder, and the head on its layers.
 
     >>> EncoderProbeConfig(source="openai/whisper-base", hidden=128).kind
@@ -35,38 +36,9 @@ class EncoderProbeConfig(BaseModelConfig):
     """
 
     kind: Literal["encoder_probe"] = "encoder_probe"
-    source: FilePath = Field(
-        "openai/whisper-base",
-        description="the encoder: an id on the Hugging Face hub, or a folder with config.json and model.safetensors",
-    )
-    revision: str | None = Field(
-        None,
-        min_length=1,
-        max_length=255,
-        description="a commit, tag or branch on the hub, or sha256:... of a folder's weights; "
-        "training writes the commit here",
-    )
-    architecture: Architecture | None = Field(
-        None, description="what the encoder is built of; training reads it from the source and writes it here"
-    )
-    pad_seconds: float | None = Field(
-        None,
-        ge=0.01,
-        le=30,
-        description="append silence to shorter clips up to this length, which costs time; null: each clip's own length",
-    )
     hidden: int = Field(128, ge=0, le=1 << 16, description="units of the hidden layer; 0: a linear classifier")
     dropout: Dropout = Field(0.5, description="of the vector, and of the hidden layer")
-
-    def resolved(self) -> "EncoderProbeConfig":
-        found = resolve_encoder(self.source, self.revision)
-        return self.model_copy(update={"revision": found.revision, "architecture": found.architecture})
-
-    def resumed(self, saved: BaseModelConfig) -> "EncoderProbeConfig":
-        if not isinstance(saved, EncoderProbeConfig) or saved.source != self.source:
-            return self
-        revision = saved.revision if self.revision is None else self.revision
-        return self.model_copy(update={"revision": revision, "architecture": saved.architecture})
+    relaxed_freq_norm: float = Field(0.0, ge=0, le=0, description="always 0: a vector has no frames")
 
     @property
     def vector_size(self) -> int:

@@ -6,7 +6,6 @@ most about emotion: their statistics concatenated, or mixed with learned weights
 by attentive statistics. Only a clip's own frames are pooled.
 """
 
-import re
 from itertools import chain
 from typing import Annotated, Any, Literal
 
@@ -15,37 +14,18 @@ import torch.nn.functional as F
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from serx.base_config import Channels, Dropout, FilePath
+from serx.base_config import Channels, Dropout
 from serx.dsp.batching import valid_mask
 from serx.errors import ConfigError
-from serx.models.encoders import (
-    Architecture,
-    Encoder,
-    EncoderOptions,
-    build_encoder,
-    load_encoder,
-    resolve_encoder,
-)
+from serx.models.encoder_config import EncoderConfig
+from serx.models.encoders import Encoder, EncoderOptions, build_encoder, load_encoder, resolve_encoder
 from serx.models.layers import VARIANCE_FLOOR, AttentiveStatistics, Classifier
-from serx.models.registry import BaseModelConfig, register_model
+from serx.models.registry import register_model
 
 MaskSize = Annotated[int, Field(ge=0, le=10_000)]
-# The encoders that torchaudio named, by their ids on the hub.
-_OF_TORCHAUDIO = {
-    "WAV2VEC2_BASE": "facebook/wav2vec2-base",
-    "WAV2VEC2_LARGE": "facebook/wav2vec2-large",
-    "WAV2VEC2_LARGE_LV60K": "facebook/wav2vec2-large-lv60",
-    "WAV2VEC2_XLSR53": "facebook/wav2vec2-large-xlsr-53",
-    "WAV2VEC2_XLSR_300M": "facebook/wav2vec2-xls-r-300m",
-    "HUBERT_BASE": "facebook/hubert-base-ls960",
-    "HUBERT_LARGE": "facebook/hubert-large-ll60k",
-    "WAVLM_BASE": "microsoft/wavlm-base",
-    "WAVLM_BASE_PLUS": "microsoft/wavlm-base-plus",
-    "WAVLM_LARGE": "microsoft/wavlm-large",
-}
 
 
-class SpeechEncoderConfig(BaseModelConfig):
+class SpeechEncoderConfig(EncoderConfig):
     """The encoder, how much of it is trained, and the head.
 
     >>> SpeechEncoderConfig(source="openai/whisper-base", tune="full", top_layers=4).sample_rate
@@ -53,20 +33,6 @@ class SpeechEncoderConfig(BaseModelConfig):
     """
 
     kind: Literal["speech_encoder"] = "speech_encoder"
-    source: FilePath = Field(
-        "openai/whisper-base",
-        description="the encoder: an id on the Hugging Face hub, or a folder with config.json and model.safetensors",
-    )
-    revision: str | None = Field(
-        None,
-        min_length=1,
-        max_length=255,
-        description="a commit, tag or branch on the hub, or sha256:... of a folder's weights; "
-        "training writes the commit here",
-    )
-    architecture: Architecture | None = Field(
-        None, description="what the encoder is built of; training reads it from the source and writes it here"
-    )
     tune: Literal["frozen", "full"] = Field(
         "frozen",
         description="full: train all but the convolutions, which Baevski et al. (2020) froze as well; "
@@ -80,12 +46,6 @@ class SpeechEncoderConfig(BaseModelConfig):
     )
     layer_decay: float = Field(
         0.9, ge=1e-3, le=1, description="learning rate of each layer, as a fraction of that of the layer above"
-    )
-    pad_seconds: float | None = Field(
-        None,
-        ge=0.01,
-        le=30,
-        description="append silence to shorter clips up to this length, which costs time; null: each clip's own length",
     )
     encoder_dropout: Dropout = Field(0.0, description="dropout within the layers that are trained")
     mask_time: tuple[MaskSize, MaskSize] = Field(
@@ -114,14 +74,6 @@ class SpeechEncoderConfig(BaseModelConfig):
             raise ValueError("speech_encoder has no key weights: name the folder that holds them in model.source")
         return given
 
-    @field_validator("source")
-    @classmethod
-    def _check_source(cls, name: str) -> str:
-        if name in _OF_TORCHAUDIO or re.fullmatch("[A-Z0-9_]+", name):
-            known = _OF_TORCHAUDIO.get(name, "facebook/wav2vec2-base")
-            raise ValueError(f"{name} is a name of torchaudio; give an id on the hub, such as {known}, or a folder")
-        return name
-
     @field_validator("mask_time", "mask_feature")
     @classmethod
     def _check_mask(cls, mask: tuple[int, int]) -> tuple[int, int]:
@@ -142,11 +94,6 @@ class SpeechEncoderConfig(BaseModelConfig):
         return self
 
     @property
-    def sample_rate(self) -> int:
-        """The sampling rate that encoders read, in Hz."""
-        return Encoder.sample_rate
-
-    @property
     def options(self) -> EncoderOptions:
         """How the encoder is used."""
         return EncoderOptions(
@@ -156,16 +103,6 @@ class SpeechEncoderConfig(BaseModelConfig):
             pad_seconds=self.pad_seconds,
             gradient_checkpointing=self.gradient_checkpointing,
         )
-
-    def resolved(self) -> "SpeechEncoderConfig":
-        found = resolve_encoder(self.source, self.revision)
-        return self.model_copy(update={"revision": found.revision, "architecture": found.architecture})
-
-    def resumed(self, saved: BaseModelConfig) -> "SpeechEncoderConfig":
-        if not isinstance(saved, SpeechEncoderConfig) or saved.source != self.source:
-            return self
-        revision = saved.revision if self.revision is None else self.revision
-        return self.model_copy(update={"revision": revision, "architecture": saved.architecture})
 
 
 @register_model(SpeechEncoderConfig)

@@ -154,3 +154,17 @@ def test_a_fold_of_a_probe_is_recognized_though_its_run_has_read_the_architectur
     other = probe_config(tiny_root, encoder_folder("wavlm"))
     with pytest.raises(ConfigError, match="model.source"):
         state_of(run.folder, other, dataset, split)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("features={stack: [logmel]}", "encoder_probe reads waveforms"),
+        ("data.sample_rate=8000", "trained at 16000 Hz"),
+        ("model.relaxed_freq_norm=0.5", "relaxed_freq_norm"),
+        ("model.source=WAVLM_BASE", "microsoft/wavlm-base"),
+    ],
+)
+def test_settings_that_a_probe_cannot_have_are_refused(override, message, tiny_root, encoder_folder):
+    with pytest.raises(ConfigError, match=message):
+        probe_config(tiny_root, encoder_folder("whisper"), override)
