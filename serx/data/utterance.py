@@ -1,4 +1,4 @@
-"""`Utterance`: one clip, as its file name or manifest row describes it; `SkippedFile`: audio that is not used.
+"""`Utterance`: one clip, as its file name or a row of a table describes it; `SkippedFile`: audio that is not used.
 
 Also when two words are the same to a reader (`visible`), and two paths the same file (`file_identity`).
 """
@@ -40,6 +40,12 @@ class Utterance:
         statement: which sentence was spoken, or None.
         part: the manifest's own `train` / `valid` / `test`, or None.
         corpus_named: False if a manifest names no corpus, so that `corpus` is only the name of its file.
+        language: the language spoken, as its ISO 639-1 code (`"en"`), or None.
+        start: where the clip begins within its file, in seconds.
+        end: where it ends, in seconds; None for the end of the file.
+        weight: how much the clip counts in training.
+        votes: emotion words and how many raters chose each, or their shares; empty if there is one label only.
+        dimensions: names such as `arousal`, `valence`, `dominance` and the clip's rating of each; empty if unrated.
         speaker_known: False if a manifest has no column speaker; then `speaker` is `UNKNOWN_SPEAKER`.
         source: what says so, for messages: `file.csv:LINE`, or the path of a file that is known by its name.
 
@@ -56,6 +62,12 @@ class Utterance:
     intensity: str | None = None
     statement: str | None = None
     part: Literal["train", "valid", "test"] | None = None
+    language: str | None = None
+    start: float = 0.0
+    end: float | None = None
+    weight: float = 1.0
+    votes: tuple[tuple[str, float], ...] = ()
+    dimensions: tuple[tuple[str, float], ...] = ()
     corpus_named: bool = True
     speaker_known: bool = True
     source: str = field(default="", compare=False)
