@@ -29,6 +29,7 @@ The package from the ground up; each room imports only rooms above it in this li
     inference      predictor, speaker adaptation, segmentation, streaming, export
     training       trainer, epoch, losses, sampling, optimizer, resume, TensorBoard
     evaluation     held-out evaluation, report, comparison, stress test
+    pages          results as self-contained HTML pages
     run            training and evaluation as one call: `serx.fit`
     experiments    cross-validation, sweeps, leakage lesson
     cli            one module a verb

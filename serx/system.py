@@ -289,3 +289,26 @@ def without_messages() -> Iterator[None]:
         yield
     finally:
         _standard_error.restore()
+
+
+def source_commit(package: Path) -> str | None:
+    """The git commit of the checkout whose folder `package` is, with `+changes` if files were edited since.
+
+    None without git, and for a package that was installed: a repository around it would be another project's.
+
+    >>> source_commit(Path("/no such folder")) is None
+    True
+    """
+    root = package.parent
+
+    def git(*words: str) -> list[str]:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.splitlines()
+
+    try:
+        top, commit = git("rev-parse", "--show-toplevel", "HEAD")
+        if Path(top).resolve() != root.resolve():
+            return None
+        return commit + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None

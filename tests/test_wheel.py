@@ -69,6 +69,8 @@ def test_the_wheel_has_code_recipes_types_and_the_command(wheel):
     assert sources <= files
     assert {f"serx/recipes/{name}" for name in RECIPES} <= files
     assert "serx/py.typed" in files
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "serx/pages/templates").iterdir()}
+    assert templates and templates <= files
     assert {name for name in files if "/pretrained/" in name} == {f"serx/pretrained/{path.name}" for path in SHIPPED}
     [points] = wheel.glob("*.dist-info/entry_points.txt")
     assert points.read_text().split() == ["[console_scripts]", "serx", "=", "serx.cli.main:main"]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from serx.data.audio import Channel
     from serx.inference.predictor import Predictor
+    from serx.pages import Reproduction
 
 # Environment variable with the modules of `--import`: the processes of a cross-validation or a sweep import them too.
 IMPORTS = "SERX_IMPORT"
@@ -219,6 +220,55 @@ def add_held_out(parser: argparse.ArgumentParser, parts: list[str], written: str
     )
     add_device(parser)
     add_import(parser)
+
+
+def add_report(parser: argparse.ArgumentParser, what: str) -> None:
+    """An HTML page of the results."""
+    parser.add_argument(
+        "--report",
+        type=_page,
+        metavar="FILE.html",
+        help=f"also write {what} as one page that needs no internet: charts, tables, how to reproduce them",
+    )
+
+
+def _page(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a page; give one such as report.html")
+    return path
+
+
+def write_page(path: Path, page: str) -> None:
+    """Writes an HTML page and says where.
+
+    Raises:
+        DiskError: it cannot be written.
+    """
+    from serx.evaluation.report import write_files
+
+    write_files(path.parent, {path.name: page.encode()})
+    print(f"written: {path}")
+
+
+def reproduction(arguments: argparse.Namespace, facts: Mapping[str, Any], *before: str) -> "Reproduction":
+    """The commands and versions that a page names: those `before`, then the command line of this process."""
+    import platform
+
+    import torch
+
+    import serx
+    from serx.pages import Reproduction
+    from serx.system import source_commit
+
+    versions = {
+        "serx": serx.__version__,
+        "commit": source_commit(Path(serx.__file__).parent) or "unknown: serx was installed as a package",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    named = {name: str(value) for name, value in {**facts, **versions}.items() if value is not None}
+    return Reproduction([*before, arguments.command_line], [*named.items()])
 
 
 def add_min_confidence(parser: argparse.ArgumentParser) -> None:

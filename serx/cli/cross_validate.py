@@ -5,10 +5,16 @@ are pooled over folds, with intervals over speakers.
 """
 
 import argparse
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from serx.cli import common
 from serx.errors import ConfigError
+
+if TYPE_CHECKING:
+    from serx.config import Config
 
 BASELINE = "logistic_regression"
 
@@ -38,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="then evaluate each fold again, adapted to each test speaker without labels, and compare both",
     )
+    common.add_report(parser, "the pooled result")
     parser.add_argument(
         "--compare", nargs=2, metavar="DIR", help="compare two finished cross-validations, speaker by speaker"
     )
@@ -92,6 +99,8 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"\n{format_cross_validation(result.summary)}")
         files = "predictions.csv, confusion.png, speakers.png"
         print(f"written: {out / 'cross_validation.json'}, and in the same folder {files}")
+        if arguments.report:
+            common.write_page(arguments.report, _page(arguments, config, out, result.summary))
     if arguments.adapt and result.summary and result.exit_code < 128:
         print()
         adapted = adapt_folds(config, out, workers)
@@ -107,3 +116,33 @@ def main(arguments: argparse.Namespace) -> int:
     if result.exit_code == baseline_result.exit_code == 0:
         print(f"\n{compare_cross_validations(out, out / 'baseline', out)}", end="")
     return result.exit_code or baseline_result.exit_code
+
+
+def _page(arguments: argparse.Namespace, config: "Config", out: Path, summary: Mapping[str, Any]) -> str:
+    import torch
+
+    from serx.data.batches import make_batch_source
+    from serx.data.dataset import load_dataset
+    from serx.evaluation.pooling import read_cross_validation
+    from serx.evaluation.predictions import join
+    from serx.pages import clip_reader, confident_mistakes, evaluation_page
+    from serx.training.run_folder import read_metrics
+
+    results = read_cross_validation(out)
+    one_seed = join([r.predictions for r in results if r.seed == results[0].seed])  # each clip once
+    dataset = load_dataset(config.data)
+    paths = Counter(str(utterance.path) for utterance in dataset.utterances)
+    index = {str(u.path): i for i, u in enumerate(dataset.utterances) if paths[str(u.path)] == 1}
+    clips = [index.get(path) for path in one_seed.paths]
+    source = make_batch_source(dataset.audio_cache, torch.device("cpu"), "stream")
+    runs = {f"seed {r.seed} fold {r.fold}": out / f"seed-{r.seed}" / f"fold-{r.fold}" for r in results}
+    return evaluation_page(
+        summary,
+        join([r.predictions for r in results]),
+        f"{config.model.kind}: cross-validation",
+        {name: read_metrics(folder)[0] for name, folder in runs.items()},
+        mistakes=confident_mistakes(one_seed, clip_reader(source.batch, clips, config.data.sample_rate)),
+        reproduction=common.reproduction(
+            arguments, {"data": config.data.root, "data (sha256)": dataset.sha256(range(len(dataset.utterances)))}
+        ),
+    )

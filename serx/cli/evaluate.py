@@ -1,10 +1,17 @@
 """Evaluate a checkpoint on the held-out speakers of its own protocol."""
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from serx.cli import common
 
+if TYPE_CHECKING:
+    from serx.evaluation.held_out import HeldOut
+    from serx.evaluation.report import Evaluation
+
 EXAMPLES = """  %(prog)s --checkpoint checkpoints/cnn1d/RUN/best.safetensors
+  %(prog)s --checkpoint best.safetensors --report report.html     (a page to look at)
   %(prog)s --checkpoint best.safetensors --adapt                   (adapted to each test speaker, without labels)
   %(prog)s --checkpoint best.safetensors --root /corpora/emodb --out results/emodb     (another corpus)
   %(prog)s --checkpoint superb/wav2vec2-base-superb-er@refs/pr/2 --root /corpora/emodb --out results/superb
@@ -14,6 +21,7 @@ EXAMPLES = """  %(prog)s --checkpoint checkpoints/cnn1d/RUN/best.safetensors
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The checkpoint, the clips, and how to treat their speakers."""
     common.add_held_out(parser, ["test", "valid", "all"], "evaluation.json, predictions.csv and figures")
+    common.add_report(parser, "the evaluation")
     parser.add_argument(
         "--allow-seen", action="store_true", help="evaluate training speakers as well; the report says so"
     )
@@ -28,7 +36,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Evaluates, writes the report and prints it."""
     from serx.device import choose_device
     from serx.errors import ConfigError
-    from serx.evaluation import evaluate
+    from serx.evaluation.held_out import evaluate_held_out, load_held_out
     from serx.inference.published import is_published
     from serx.training.run_folder import read_metrics
 
@@ -38,15 +46,8 @@ def main(arguments: argparse.Namespace) -> int:
         )
     path, out = common.held_out_model(arguments)
     device = choose_device(arguments.device, "--device")
-    evaluation = evaluate(
-        path,
-        arguments.root,
-        arguments.part,
-        device,
-        arguments.allow_seen,
-        adapt=arguments.adapt,
-        cache=arguments.cache,
-    )
+    held = load_held_out(path, arguments.root, arguments.part, device, arguments.allow_seen, cache=arguments.cache)
+    evaluation = evaluate_held_out(held, arguments.adapt)
     for note in evaluation.notes:
         print(f"note: {note}")
     epochs, warnings = read_metrics(path.parent)
@@ -56,4 +57,38 @@ def main(arguments: argparse.Namespace) -> int:
     print(evaluation.report())
     figures = "confusion.png, report.png, speakers.png, calibration.png" + (", curves.png" if epochs else "")
     print(f"written: {written}, and in the same folder predictions.csv, {figures}")
+    if arguments.report:
+        common.write_page(arguments.report, _page(arguments, held, evaluation, path.parent, out, epochs))
     return 0
+
+
+def _page(
+    arguments: argparse.Namespace,
+    held: "HeldOut",
+    evaluation: "Evaluation",
+    run: Path,
+    out: Path,
+    epochs: list[dict[str, Any]],
+) -> str:
+    from serx.pages import clip_reader, confident_mistakes, evaluation_page, map_of_clips, stress_of
+
+    scores, p = evaluation.scores, evaluation.predictions
+    config, recorded = held.predictor.config, run / "config.yaml"
+    before = [common.command_line("train", arguments, "--config", str(recorded))] if recorded.exists() else []
+    facts = {
+        "data": held.root,
+        "data (sha256)": scores["data_sha256"],
+        "checkpoint": scores["checkpoint"],
+        "trained with": ", ".join(f"{name} {value}" for name, value in scores["environment"].items()),
+        "seed": config.train.seed,
+    }
+    return evaluation_page(
+        scores,
+        p,
+        f"{config.model.kind}: evaluation on the {held.part} part",
+        {str(run): epochs},
+        stress_of([out, run], scores),
+        map_of_clips(held, p),
+        confident_mistakes(p, clip_reader(held.source.batch, held.clips.tolist(), config.data.sample_rate)),
+        common.reproduction(arguments, facts, *before),
+    )

@@ -4,6 +4,7 @@ Nothing here imports torch, so that help is fast.
 """
 
 import difflib
+import shlex
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
@@ -33,7 +34,9 @@ def run(verb: str | None, words: list[str]) -> NoReturn:
         module = _module(verb)
         parser = common.parser(module.__doc__ or "", module.EXAMPLES, common.command(verb))
         module.add_arguments(parser)
-        common.run(module.main, common.parse(parser, words))
+        arguments = common.parse(parser, words)
+        arguments.command_line = f"{common.command(verb)} {shlex.join(words)}"
+        common.run(module.main, arguments)
 
 
 def _verb_of(words: list[str]) -> str:

@@ -5,6 +5,7 @@ are averaged, a constant offset is subtracted, the sample rate is converted by s
 and silence at both ends may be trimmed. Training and prediction decode through `decode`, so both get the same samples.
 """
 
+import io
 import math
 import os
 import stat
@@ -40,6 +41,7 @@ _LOSSY = """mp1 mp2 mp3 mpc oga ogg opus
 LOSSLESS, LOSSY = (frozenset(map(".{}".format, s.split())) for s in (_LOSSLESS, _LOSSY))
 
 MAX_RATE, MIN_RATE = 384_000, 4_000
+MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 MAX_CHANNELS = 32
 MAX_LEVEL = 1e4  # a float file may exceed full scale (1); beyond this level it is not audio
 MAX_RECORDING_SECONDS = 3600.0  # of one background noise or impulse response
@@ -262,6 +264,24 @@ def prepare_clip(waveform: np.ndarray, rate: int, config: AudioConfig, as_record
     if config.trim_db is not None:
         waveform = trim_silence(waveform, config.sample_rate, config.trim_db, config.trim_keep_seconds)
     return np.ascontiguousarray(waveform, dtype=np.float32)
+
+
+def encode_mp3(waveform: np.ndarray, rate: int) -> bytes:
+    """An MP3 file of `waveform (T,)`, about 30 kbit/s for speech at 16 kHz: every browser plays it.
+
+    A sampling rate that MP3 does not have is converted to the next higher one, or to 48 kHz.
+
+    >>> encode_mp3(np.zeros(16_000, np.float32), 16_000)[0] == 255  # the beginning of a frame
+    True
+    """
+    target = next((known for known in MP3_RATES if known >= rate), MP3_RATES[-1])
+    if target != rate:
+        waveform = soxr.resample(waveform, rate, target, quality="HQ")
+    file = io.BytesIO()
+    soundfile.write(
+        file, waveform, target, format="MP3", subtype="MPEG_LAYER_III", compression_level=0.5, bitrate_mode="VARIABLE"
+    )
+    return file.getvalue()
 
 
 def remove_offset(waveform: np.ndarray) -> np.ndarray:

@@ -99,6 +99,13 @@ class Dataset:
         """The distinct speakers of the clips with these `indices`, sorted."""
         return sorted({self.utterances[i].speaker_id for i in indices})
 
+    def sha256(self, indices: Sequence[int]) -> str:
+        """A hash of the decoded audio, label and speaker of these clips; their order and their paths do not matter."""
+        lines = sorted(
+            f"{self.digests[i]} {self.labels[self.targets[i]]} {self.utterances[i].speaker_id}" for i in indices
+        )
+        return hashlib.sha256("\n".join(lines).encode(errors="backslashreplace")).hexdigest()
+
 
 @explaining_out_of_memory("lower data.max_seconds, or give fewer recordings")
 def load_dataset(config: DataConfig, labels: tuple[str, ...] | None = None, progress: bool = True) -> Dataset:

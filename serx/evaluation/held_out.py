@@ -68,7 +68,12 @@ def evaluate(
         ...
     serx.errors.CheckpointError: runs/missing/best.safetensors: ...
     """
-    held = load_held_out(checkpoint, root, part, device, allow_seen, progress, cache)
+    return evaluate_held_out(load_held_out(checkpoint, root, part, device, allow_seen, progress, cache), adapt)
+
+
+@explaining_out_of_memory('evaluate on the CPU with device="cpu", or give shorter recordings')
+def evaluate_held_out(held: "HeldOut", adapt: bool | None = None) -> Evaluation:
+    """What `evaluate` does with the clips of `load_held_out`; `adapt` and errors are those of `evaluate`."""
     predictor, source, clips = held.predictor, held.source, held.clips
     adapt = predictor.config.model.adapt if adapt is None else adapt
     predictions, protocol = predict_clips(predictor, held.dataset, clips, source, adapt), held.protocol
@@ -85,11 +90,12 @@ def evaluate(
         "ood_fraction": held.ood_fraction(source),
         "ood_unknown": predictor.ood_unknown,
         "checkpoint": held.checkpoint,
-        "part": part,
-        "root": str(root or predictor.config.data.root),
+        "part": held.part,
+        "root": held.root,
         "epoch": predictor.metadata["progress"]["epoch"],
         "warnings": held.warnings,
         "environment": predictor.metadata["environment"],
+        "data_sha256": held.dataset.sha256(clips.tolist()),
         "temperature": temperature,
         "calibration_before": calibration(predictions.targets, unscaled),
         **adaptation,
@@ -102,6 +108,7 @@ class HeldOut:
     """A checkpoint and the clips to evaluate it on.
 
     Attributes:
+        root: the corpus folder or manifest, or several.
         clips: (n,) indices into `dataset`.
         source: where the waveforms of the clips come from.
         protocol: the protocol stamp of every score.
@@ -113,6 +120,7 @@ class HeldOut:
     part: Part
     predictor: Predictor
     dataset: Dataset
+    root: str
     clips: np.ndarray
     source: BatchSource
     protocol: str
@@ -171,6 +179,7 @@ def load_held_out(
         part=part,
         predictor=predictor,
         dataset=dataset,
+        root=str(config.root),
         clips=clips,
         source=source,
         protocol="; ".join([protocol, *warnings]),
@@ -199,6 +208,7 @@ def _published(
         part=part,
         predictor=predictor,
         dataset=dataset,
+        root=str(config.root),
         clips=np.arange(len(dataset.utterances)),
         source=make_batch_source(dataset.audio_cache, device, config.placement),
         protocol=f"all clips of the root; {predictor.metadata['protocol']}",

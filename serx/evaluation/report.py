@@ -160,7 +160,7 @@ def format_tables(scores: Mapping[str, Any]) -> list[str]:
         *_confusion(e),
         *_selective(e),
         *_speakers(e),
-        *_sexes_and_intensities(e),
+        *_groups(e),
     ]
 
 
@@ -176,7 +176,7 @@ def _summary(e: Mapping[str, Any]) -> list[str]:
         bounds = e["intervals"][name]
         interval = f"  ({100 * bounds[0]:.1f} to {100 * bounds[1]:.1f})" if bounds else ""
         lines += [f"  {title:<12}{percent(e[name])} %{interval}"]
-    lines += wrap(f"  {_classes_that_count(e)}")
+    lines += wrap(f"  {classes_that_count(e)}")
     if warning := few_speakers_warning(e["n_speakers"]):
         lines += [f"  {warning}"]
     if plain_scores := e.get("without_adaptation"):
@@ -196,7 +196,7 @@ def _summary(e: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _classes_that_count(e: Mapping[str, Any]) -> str:
+def classes_that_count(e: Mapping[str, Any]) -> str:
     """Which classes UAR and macro F1 are means over."""
     absent = [label for label, row in e["per_class"].items() if not row["support"]]
     present = len(e["per_class"]) - len(absent)
@@ -249,8 +249,11 @@ def _speakers(e: Mapping[str, Any]) -> list[str]:
     return table("By speaker, worst first, %", ["", "sex", "UAR", "accuracy", "clips"], rows)
 
 
-def _sexes_and_intensities(e: Mapping[str, Any]) -> list[str]:
+def _groups(e: Mapping[str, Any]) -> list[str]:
     lines = []
+    if len(e.get("per_corpus", {})) > 1:
+        rows = [[name, *_scores(group), group["n_speakers"] or "-"] for name, group in e["per_corpus"].items()]
+        lines += table("By corpus, %", ["", "UAR", "accuracy", "clips", "speakers"], rows)
     if e["per_sex"]:
         rows = [[name, *_scores(group), group["n_speakers"]] for name, group in e["per_sex"].items()]
         lines += table("By sex, %", ["", "UAR", "accuracy", "clips", "speakers"], rows)

@@ -45,6 +45,11 @@ def score_predictions(
         sex: {**summary(clips), "n_speakers": len({p.speaker_ids[clip] for clip in clips})}
         for sex, clips in clips_by_name(p.sexes).items()
     }
+    corpora = [speaker_id.partition("/")[0] for speaker_id in p.speaker_ids]
+    per_corpus = {
+        corpus: {**summary(clips), "n_speakers": 0 if unknown else len({p.speaker_ids[clip] for clip in clips})}
+        for corpus, clips in clips_by_name(corpora).items()
+    }
     gap = None
     if "male" in per_sex and "female" in per_sex:
         gap = 100 * (per_sex["male"]["accuracy"] - per_sex["female"]["accuracy"])
@@ -64,6 +69,7 @@ def score_predictions(
         "per_speaker": per_speaker,
         "worst_speaker": worst_first(per_speaker)[0],
         "per_sex": per_sex,
+        "per_corpus": per_corpus,
         "sex_gap_accuracy": gap,
         "per_intensity": {name: summary(clips) for name, clips in clips_by_name(p.intensities).items()},
         "calibration": metrics.calibration(p.targets, p.probabilities),

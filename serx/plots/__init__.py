@@ -12,7 +12,7 @@ style.py         colors, titles, legends, PNG
 
 from serx.plots.evaluation import calibration_figure, confusion_figure, report_figure, speakers_figure
 from serx.plots.experiments import protocols_figure, ranking_figure, stress_figure
-from serx.plots.style import figure_array, figure_png
+from serx.plots.style import figure_array, figure_png, image_png
 from serx.plots.training import curves_figure, spectrogram_figure
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "curves_figure",
     "figure_array",
     "figure_png",
+    "image_png",
     "protocols_figure",
     "ranking_figure",
     "report_figure",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 DPI = 110
@@ -67,6 +68,17 @@ def figure_png(figure: Figure) -> bytes:
     _settle(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def image_png(values: np.ndarray) -> bytes:
+    """The bytes of a PNG file with one pixel a value of `values (H, W)`, the first row at the bottom, no axes.
+
+    >>> image_png(np.eye(3))[:4]
+    b'\x89PNG'
+    """
+    buffer = io.BytesIO()
+    imsave(buffer, values, format="png", cmap="magma", origin="lower")
     return buffer.getvalue()
 
 

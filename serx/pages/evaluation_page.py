@@ -1,0 +1,223 @@
+"""The page of an evaluation or a cross-validation: what its files say, as one HTML file."""
+
+import colorsys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serx.evaluation.held_out import HeldOut
+from serx.evaluation.predictions import Predictions
+from serx.evaluation.report import SCORES, classes_that_count
+from serx.evaluation.scores import worst_first
+from serx.files import read_json
+from serx.inference.adaptation import output_layers
+from serx.metrics import calibration_counts
+from serx.metrics.intervals import few_speakers_warning
+from serx.pages.charts import Line, interval_chart, line_chart, scatter
+from serx.pages.clip_map import chosen_clips, embeddings, flat_map
+from serx.pages.clips import Mistake
+from serx.pages.render import render
+from serx.plots.experiments import LARGE_LOSS
+
+GROUPS = {"per_sex": "Sex", "per_corpus": "Corpus", "per_intensity": "Intensity"}  # entries of the scores
+MAX_NAMES = 30  # in the legend of a map
+CURVE_POINTS = 200  # of a chart of coverage
+LEAST_COVERAGE = 0.02  # the accuracy of fewer clips says little
+# Of emotions and of sexes on the map: Tol's bright scheme, and more.
+COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee8833", "#888888", "#8855dd", "#44aa99")
+STRESS = "stress.json"
+ROUNDING = 1e-9  # of a UAR
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """How a page can be made again: command lines, and names and values such as the version of serx."""
+
+    commands: Sequence[str] = ()
+    facts: Sequence[tuple[str, str]] = ()
+
+
+def evaluation_page(
+    scores: Mapping[str, Any],
+    predictions: Predictions,
+    title: str,
+    curves: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    stress: Sequence[Mapping[str, Any]] = (),
+    clip_map: Mapping[str, Any] | None = None,
+    mistakes: Sequence[Mistake] = (),
+    reproduction: Reproduction | None = None,
+) -> str:
+    """The page.
+
+    Args:
+        scores: the content of evaluation.json or of cross_validation.json.
+        predictions: of all clips.
+        title: the heading.
+        curves: name of a run -> the lines of its metrics.jsonl.
+        stress: of `stress_of`.
+        clip_map: of `map_of_clips`.
+        mistakes: of `serx.pages.clips.confident_mistakes`.
+        reproduction: of the page.
+    """
+    chance = 1 / np.count_nonzero(np.array(scores["confusion"]).sum(1))
+    extra = {"seeds": [], "warnings": [], "without_adaptation": None, "calibration_before": None, "ood_fraction": None}
+    return render(
+        "evaluation.html.j2",
+        title=title,
+        e={**extra, **scores},
+        score_names=SCORES,
+        classes_that_count=classes_that_count(scores),
+        few_speakers=few_speakers_warning(scores["n_speakers"]),
+        chance=chance,
+        uar_chart=interval_chart(scores["uar"], scores["intervals"]["uar"], chance),
+        folds=scores.get("folds", []),
+        curves=_curves(curves or {}),
+        speakers=[
+            {"name": name, **scores["per_speaker"][name], "extra": scores["per_speaker"][name]["sex"] or "–"}
+            for name in worst_first(scores["per_speaker"])
+        ],
+        groups=_groups(scores),
+        reliability=_reliability(predictions),
+        coverage=_coverage(predictions),
+        stress=stress,
+        large_loss=LARGE_LOSS,
+        map=clip_map,
+        mistakes=mistakes,
+        reproduction=reproduction or Reproduction(),
+    )
+
+
+def map_of_clips(held: HeldOut, predictions: Predictions) -> dict[str, Any] | None:
+    """The map for a page: its chart, and the colors and names of emotions, speakers and sexes; None for few clips."""
+    chosen = chosen_clips(len(held.clips))
+    places = flat_map(embeddings(held.predictor.recognizer, held.source, held.clips[chosen]))
+    if places is None:
+        return None
+    p, predicted = predictions, predictions.predicted
+    of_clips = {
+        "emotion": [p.labels[target] for target in p.targets[chosen]],
+        "speaker": [p.speaker_ids[i] for i in chosen],
+        "sex": [p.sexes[i] or "unknown" for i in chosen],
+    }
+    names = {kind: list(p.labels) if kind == "emotion" else sorted(set(of)) for kind, of in of_clips.items()}
+    css, titles = [], []
+    for row, i in enumerate(chosen):
+        classes = [f"{kind}{names[kind].index(of[row])}" for kind, of in of_clips.items()]
+        css.append(" ".join(classes + ["wrong"] * bool(predicted[i] != p.targets[i])))
+        titles.append(f"{Path(p.paths[i]).name}: {p.labels[p.targets[i]]}, predicted {p.labels[predicted[i]]}")
+    left_out = f", {len(chosen)} of {len(p.paths)} clips" if len(chosen) < len(p.paths) else ""
+    what = "what its last layer reads" if output_layers(held.predictor.recognizer) else "its log-probabilities"
+    adapted = " The map is of the model before adaptation." if "ADAPTED" in held.protocol else ""
+    return {
+        "chart": scatter([(float(x), float(y)) for x, y in places], css, titles),
+        "colors": {kind: _colors(len(of)) for kind, of in names.items()},
+        "names": {
+            kind: of if len(of) <= MAX_NAMES else [*of[:MAX_NAMES], f"and {len(of) - MAX_NAMES} more"]
+            for kind, of in names.items()
+        },
+        "note": f"Clips that the model finds alike are near each other: t-SNE of {what}{left_out}.{adapted}",
+    }
+
+
+def stress_of(folders: Sequence[Path], scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The conditions of the first stress.json in these folders that is of the same evaluation; empty without one."""
+    for folder in folders:
+        try:
+            result = read_json(folder / STRESS)
+            same = [result[key] == scores[key] for key in ("part", "protocol", "n_clips", "n_speakers")]
+            if all(same) and abs(result["conditions"][0]["uar"] - scores["uar"]) < ROUNDING:
+                return [_condition(row) for row in result["conditions"]]
+        except (OSError, ValueError, KeyError, TypeError, IndexError):
+            continue
+    return []
+
+
+def _condition(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of stress.json; raises an error if it is not what serx writes."""
+    name = ", ".join(str(row[key]) for key in ("condition", "strength") if row[key])
+    low, high = row["interval"] or (None, None)
+    interval = None if low is None else (float(low), float(high))
+    return {"name": name, "uar": float(row["uar"]), "change": float(row["change"]), "interval": interval}
+
+
+def _curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any] | None:
+    """Loss and UAR over the epochs. Several runs (folds) are thin lines of the same two colors."""
+    runs = {name: lines for name, lines in runs.items() if lines}
+    if not runs:
+        return None
+    epochs = [line["epoch"] + 1 for lines in runs.values() for line in lines]
+    thin = " thin" if len(runs) > 1 else ""
+    parts = [part for part in ("train", "valid") if any(line[part] for lines in runs.values() for line in lines)]
+    charts = []
+    for key, factor, axis in (("loss", 1, "loss, nats"), ("uar", 100, "UAR, %")):
+        drawn = [
+            Line([(line["epoch"] + 1, _value(line[part], key, factor)) for line in lines], f"{part}{thin}")
+            for lines in runs.values()
+            for part in parts
+        ]
+        values = [y for line in drawn for _, y in line.points if y is not None and np.isfinite(y)]
+        top = 100 if key == "uar" else max(values, default=1.0)
+        kept = [(float(k), "kept") for k in _kept(runs)] if len(runs) == 1 else []
+        charts.append(line_chart(drawn, "epoch", axis, (min(epochs), max(epochs)), (0, top), kept))
+    words = {"train": "training", "valid": "validation"}
+    legend = [(part, words[part]) for part in parts]
+    kept = _kept(runs)
+    if len(runs) == 1 and kept:
+        legend.append(("kept", f"kept: epoch {kept[0]}"))
+    note = f"{len(runs)} runs." if len(runs) > 1 else ""
+    return {"charts": charts, "legend": legend, "note": note}
+
+
+def _kept(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[int]:
+    """The epoch of each run's checkpoint: the last line that says `kept`."""
+    kept = ([line["epoch"] + 1 for line in lines if line["kept"]] for lines in runs.values())
+    return [epochs[-1] for epochs in kept if epochs]
+
+
+def _value(scores: Mapping[str, float] | None, key: str, factor: float) -> float | None:
+    return None if scores is None else factor * scores[key]
+
+
+def _groups(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+    groups = []
+    for key, title in GROUPS.items():
+        rows = [{"name": name, **row, "extra": row.get("n_speakers", "") or "–"} for name, row in scores[key].items()]
+        if rows:
+            groups.append({"title": title, "rows": rows, "extra": "speakers" if "n_speakers" in rows[0] else ""})
+    return groups
+
+
+def _reliability(p: Predictions) -> Any:
+    counts = calibration_counts(p.targets, p.probabilities)
+    width = 100 / len(counts)
+    filled = [(i, *row) for i, row in enumerate(counts) if row[0]]
+    bars = [(i * width, (i + 1) * width, 100 * correct / clips) for i, clips, _, correct in filled]
+    means = [(100 * confidence / clips, 100 * correct / clips) for _, clips, confidence, correct in filled]
+    lines = [Line([(0, 0), (100, 100)], "chance"), Line(means, "valid", marks=True)]
+    return line_chart(lines, "confidence, %", "accuracy, %", (0, 100), (0, 100), bars=bars)
+
+
+def _coverage(p: Predictions) -> Any:
+    """Accuracy of the most confident predictions, over the share of clips that they are."""
+    confidence, correct = p.probabilities.max(1), p.predicted == p.targets
+    order = np.argsort(-confidence, kind="stable")
+    # Clips of equal confidence are kept together: a threshold cannot tell them apart.
+    last = np.flatnonzero(np.append(np.diff(confidence[order]) != 0, True))
+    kept = last + 1
+    accuracy = np.cumsum(correct[order])[last] / kept
+    shown = kept >= LEAST_COVERAGE * len(order)
+    points = np.stack([100 * kept / len(order), 100 * accuracy], 1)[shown]
+    points = points[np.unique(np.linspace(0, len(points) - 1, CURVE_POINTS).round().astype(int))]
+    lines = [Line([(float(x), float(y)) for x, y in points], "train")]
+    return line_chart(lines, "clips kept, %", "accuracy, %", (0, 100), (0, 100))
+
+
+def _colors(number: int) -> list[str]:
+    """Colors that differ: a fixed list, or hues at equal distances if that is too short."""
+    if number <= len(COLORS):
+        return list(COLORS[:number])
+    shades = [colorsys.hls_to_rgb(i / number, (0.45, 0.6)[i % 2], 0.65) for i in range(number)]
+    return ["#" + "".join(f"{round(255 * channel):02x}" for channel in shade) for shade in shades]
