@@ -25,6 +25,7 @@ from serx.cli.main import main
 from serx.data.synthetic.corpus import make_corpus
 from serx.training.run_folder import lock_run_folder
 from tests.conftest import RATE, speechlike
+from tests.pages.test_evaluation_page import text_of
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -578,3 +579,21 @@ def test_the_last_epoch_is_printed_as_kept_and_not_as_best(folder):
 def test_the_help_of_the_leakage_lesson_shows_how_to_use_a_recipe_with_a_random_split(tmp_path):
     printed = run_process("leakage", "--help", cwd=tmp_path).stdout
     assert "--config published/ravdess_mlp data.root=DIR data.protocol=luna5" in printed
+
+
+def test_an_evaluation_can_be_written_as_a_page_and_a_wrong_name_is_refused_before_it_begins(folder, tmp_path):
+    words = ["--checkpoint", "run/best.safetensors", "--out", tmp_path / "out"]
+    done = run_here("evaluate", *words, "--report", tmp_path / "pages/report.html", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert f"written: {tmp_path / 'pages/report.html'}" in done.stdout
+    scores, page = (
+        json.loads((tmp_path / "out/evaluation.json").read_text()),
+        (tmp_path / "pages/report.html").read_text(),
+    )
+    text = text_of(page)
+    assert scores["data_sha256"] in text and scores["protocol"] in text and f"{100 * scores['uar']:.1f} % UAR" in text
+    assert "evaluate.py --checkpoint run/best.safetensors" in text and "train.py --config run/config.yaml" in text
+    assert page.count("<audio") == min(10, round(24 * (1 - scores["accuracy"]))) and "map-speaker" in page
+    for name in ("report.txt", str(tmp_path)):
+        refused = run_here("evaluate", *words[:-1], "never", "--report", name, cwd=folder)
+        assert refused.returncode == 2 and "report.html" in refused.stderr and not (folder / "never").exists()

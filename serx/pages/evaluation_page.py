@@ -138,8 +138,7 @@ def stress_of(folders: Sequence[Path], scores: Mapping[str, Any]) -> list[dict[s
 def _condition(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of stress.json; raises an error if it is not what serx writes."""
     name = ", ".join(str(row[key]) for key in ("condition", "strength") if row[key])
-    low, high = row["interval"] or (None, None)
-    interval = None if low is None else (float(low), float(high))
+    interval = None if row["interval"] is None else [float(bound) for bound in row["interval"]]
     return {"name": name, "uar": float(row["uar"]), "change": float(row["change"]), "interval": interval}
 
 
@@ -151,6 +150,7 @@ def _curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any] |
     epochs = [line["epoch"] + 1 for lines in runs.values() for line in lines]
     thin = " thin" if len(runs) > 1 else ""
     parts = [part for part in ("train", "valid") if any(line[part] for lines in runs.values() for line in lines)]
+    kept = _kept(runs) if len(runs) == 1 else []
     charts = []
     for key, factor, axis in (("loss", 1, "loss, nats"), ("uar", 100, "UAR, %")):
         drawn = [
@@ -160,12 +160,11 @@ def _curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any] |
         ]
         values = [y for line in drawn for _, y in line.points if y is not None and np.isfinite(y)]
         top = 100 if key == "uar" else max(values, default=1.0)
-        kept = [(float(k), "kept") for k in _kept(runs)] if len(runs) == 1 else []
-        charts.append(line_chart(drawn, "epoch", axis, (min(epochs), max(epochs)), (0, top), kept))
+        vertical = [(float(epoch), "kept") for epoch in kept]
+        charts.append(line_chart(drawn, "epoch", axis, (min(epochs), max(epochs)), (0, top), vertical))
     words = {"train": "training", "valid": "validation"}
     legend = [(part, words[part]) for part in parts]
-    kept = _kept(runs)
-    if len(runs) == 1 and kept:
+    if kept:
         legend.append(("kept", f"kept: epoch {kept[0]}"))
     note = f"{len(runs)} runs." if len(runs) > 1 else ""
     return {"charts": charts, "legend": legend, "note": note}

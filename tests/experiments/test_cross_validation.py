@@ -25,6 +25,7 @@ from serx.experiments.cross_validation import fold_commands
 from serx.experiments.fold_runs import Workers
 from serx.experiments.folds import plan_folds
 from serx.training.run_folder import lock_run_folder
+from tests.pages.test_evaluation_page import text_of
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -74,7 +75,9 @@ def workplace(tmp_path_factory, tiny_root) -> Path:
     data = f"data: {{root: {tiny_root}, protocol: kfold, folds: 2, cache: {folder / 'cache'}}}\n"
     (folder / "net.yaml").write_text(data + NET)
     (folder / "other.yaml").write_text(f"data: {{root: elsewhere}}\n{NET.replace('1e-2', '1e-9')}")
-    done = cross_validate("--config", "net.yaml", "--out", "out", "--baseline", "other.yaml", cwd=folder)
+    done = cross_validate(
+        "--config", "net.yaml", "--out", "out", "--baseline", "other.yaml", "--report", "page.html", cwd=folder
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     (folder / "stdout.txt").write_text(done.stdout)
     return folder
@@ -95,6 +98,20 @@ def test_every_clip_is_predicted_once_by_a_model_not_trained_on_its_speaker(work
         assert result["folds"][r.fold]["uar"] == pytest.approx(own["uar"])
     for name in ("confusion.png", "speakers.png"):
         assert (workplace / "out" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_cross_validation_can_be_written_as_a_page_of_all_folds_with_sound(workplace):
+    result, page = (
+        json.loads((workplace / "out/cross_validation.json").read_text()),
+        (workplace / "page.html").read_text(),
+    )
+    text = text_of(page)
+    assert result["protocol"] in text and f"{100 * result['uar']:.1f} % UAR" in text
+    assert all(f"{100 * fold['uar']:.1f}" in text for fold in result["folds"]) and "2 runs." in text
+    wrong = sum(
+        (r.predictions.predicted != r.predictions.targets).sum() for r in read_cross_validation(workplace / "out")
+    )
+    assert page.count("<audio") == min(10, wrong) > 0
 
 
 def test_the_baseline_has_the_same_data_and_is_compared(workplace):
