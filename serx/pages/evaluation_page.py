@@ -63,7 +63,13 @@ def evaluation_page(
         reproduction: of the page.
     """
     chance = 1 / np.count_nonzero(np.array(scores["confusion"]).sum(1))
-    extra = {"seeds": [], "warnings": [], "without_adaptation": None, "calibration_before": None, "ood_fraction": None}
+    extra: dict[str, Any] = {
+        "seeds": [],
+        "warnings": [],
+        "without_adaptation": None,
+        "calibration_before": None,
+        "ood_fraction": None,
+    }
     return render(
         "evaluation.html.j2",
         title=title,
