@@ -40,7 +40,7 @@ DOORS = {
     "silero_vad": {"inference/segmentation.py"},
     "jinja2": {"pages/render.py"},
     "sounddevice": {"inference/streaming.py"},
-    "matplotlib": {f"plots/{name}.py" for name in ("style", "evaluation", "training", "experiments")},
+    "matplotlib": {f"plots/{name}.py" for name in ("style", "evaluation", "training", "experiments", "explanation")},
 }
 
 

@@ -18,7 +18,7 @@ from serx.terminal import PrintableStream
 GROUPS = {
     "data": ("download", "synthesize", "audit"),
     "train and evaluate": ("train", "evaluate", "cross-validate", "sweep"),
-    "use a model": ("predict", "listen", "ensemble", "export"),
+    "use a model": ("predict", "listen", "explain", "ensemble", "export"),
     "examine": ("stress", "leakage"),
 }
 RENAMED_VERBS = {"prepare": "audit", "demo": "synthesize", "cross_validate": "cross-validate"}

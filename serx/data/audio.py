@@ -44,7 +44,7 @@ MAX_RATE, MIN_RATE = 384_000, 4_000
 MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 MAX_CHANNELS = 32
 MAX_LEVEL = 1e4  # a float file may exceed full scale (1); beyond this level it is not audio
-MAX_RECORDING_SECONDS = 3600.0  # of one background noise or impulse response
+MAX_RECORDING_SECONDS = 3600.0  # of a recording that is decoded whole, such as a background noise
 FRAME_SECONDS, STEP_SECONDS = 0.025, 0.010  # of the silence trimmer; the first also of `loudest_level_db`
 # dB re full scale. A clip whose loudest 25 ms stay below is `silent`: the last two or three of 16 bits, not speech. The
 # quietest clip of RAVDESS, TESS, EMOVO, nEMO and ASED has -54.7.
@@ -304,15 +304,26 @@ def cut_window(waveform: np.ndarray, rate: int, offset_seconds: float, duration_
 
 def trim_silence(waveform: np.ndarray, sample_rate: int, trim_db: float, keep_seconds: float) -> np.ndarray:
     """Trims both ends of `waveform (T,)` where 25 ms frames stay `trim_db` below the loudest; keeps `keep_seconds`."""
+    start, end = trim_bounds(waveform, sample_rate, trim_db, keep_seconds)
+    return waveform[start:end]
+
+
+def trim_bounds(waveform: np.ndarray, sample_rate: int, trim_db: float, keep_seconds: float) -> tuple[int, int]:
+    """The first sample that `trim_silence` keeps of `waveform (T,)`, and the one behind the last.
+
+    >>> tone = np.sin(np.arange(8000, dtype=np.float32))
+    >>> trim_bounds(np.concatenate([np.zeros(8000, np.float32), tone]), 16_000, trim_db=35.0, keep_seconds=0.0)
+    (7680, 16000)
+    """
     size, step = round(FRAME_SECONDS * sample_rate), round(STEP_SECONDS * sample_rate)
     if len(waveform) <= size:
-        return waveform
+        return 0, len(waveform)
     energy = np.concatenate([[0.0], np.cumsum(np.square(waveform, dtype=np.float64))])
     starts = np.arange(0, len(waveform) - size + 1, step)
     power = energy[starts + size] - energy[starts]
     loud = starts[power >= power.max() * 10 ** (-trim_db / 10)]
     keep = round(keep_seconds * sample_rate)
-    return waveform[max(0, loud[0] - keep) : loud[-1] + size + keep]
+    return max(0, int(loud[0]) - keep), min(len(waveform), int(loud[-1]) + size + keep)
 
 
 def read_blocks(

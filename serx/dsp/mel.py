@@ -52,12 +52,20 @@ def mel_filters(scale: MelScale, ratio: float = 1.0) -> Tensor:
     >>> mel_filters(MelScale(16000, 1024, 64, 0.0, 8000.0)).shape
     torch.Size([513, 64])
     """
-    low, high = (_to_mel(torch.tensor(f, dtype=torch.float64)) for f in (scale.f_min, scale.f_max))
-    corners = _to_hertz(low + (high - low) * torch.arange(scale.n_mels + 2, dtype=torch.float64) / (scale.n_mels + 1))
+    corners = _corners(scale)
     left, center, right = corners[:-2], corners[1:-1], corners[2:]
     hertz = ratio * torch.linspace(0, scale.sample_rate / 2, scale.n_fft // 2 + 1, dtype=torch.float64)[:, None]
     triangles = torch.minimum((hertz - left) / (center - left), (right - hertz) / (right - center)).clamp(min=0)
     return (triangles * 2 / (right - left)).float()
+
+
+def mel_centers(scale: MelScale) -> Tensor:
+    """The frequency `(n_mels,)` in Hz at the peak of each filter, float64.
+
+    >>> mel_centers(MelScale(16000, 1024, 3, 0.0, 8000.0)).round().tolist()
+    [727.0, 1801.0, 4102.0]
+    """
+    return _corners(scale)[1:-1]
 
 
 def mel_power(power: Tensor, scale: MelScale) -> Tensor:
@@ -88,6 +96,12 @@ def cut_bands(filters: Tensor, device: torch.device) -> tuple[Band, ...]:
 @cached
 def _mel_bands(scale: MelScale, device: torch.device) -> tuple[Band, ...]:
     return cut_bands(mel_filters(scale), device)
+
+
+def _corners(scale: MelScale) -> Tensor:
+    """`(n_mels + 2,)` Hz: where each filter starts, peaks and ends; neighbors share them."""
+    low, high = (_to_mel(torch.tensor(f, dtype=torch.float64)) for f in (scale.f_min, scale.f_max))
+    return _to_hertz(low + (high - low) * torch.arange(scale.n_mels + 2, dtype=torch.float64) / (scale.n_mels + 1))
 
 
 def _to_mel(hertz: Tensor) -> Tensor:

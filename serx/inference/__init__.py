@@ -7,17 +7,20 @@ adaptation.py     adapt a recognizer to one speaker with unlabeled clips
 segmentation.py   cut running speech at its pauses (voice activity detection)
 streaming.py      blocks of samples from another program or a microphone
 export.py         one ONNX file, waveform -> probabilities
+explanation.py    which moments and frequencies a prediction rests on
 classify.py       probabilities of many clips in batches, for validation and evaluation
 """
 
 from serx.inference.adaptation import adapted
 from serx.inference.default_model import default_checkpoint
+from serx.inference.explanation import Explanation
 from serx.inference.export import ExportResult, export_onnx
 from serx.inference.predictor import PredictedSegment, Prediction, Predictor
 from serx.inference.segmentation import Segment, SpeechSegmenter, speech_segments
 from serx.inference.streaming import microphone_blocks, pcm_blocks
 
 __all__ = [
+    "Explanation",
     "ExportResult",
     "PredictedSegment",
     "Prediction",

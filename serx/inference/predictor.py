@@ -16,6 +16,7 @@ from serx.config.loader import Config
 from serx.data.audio import (
     MAX_CHANNELS,
     MAX_RATE,
+    MAX_RECORDING_SECONDS,
     MIN_RATE,
     AudioError,
     Channel,
@@ -29,12 +30,14 @@ from serx.data.audio import (
     loudest_level_db,
     prepare_clip,
     read_blocks,
+    trim_bounds,
 )
 from serx.data.labels import UNSURE
 from serx.device import choose_device
 from serx.errors import CheckpointError, ConfigError, explaining_out_of_memory
 from serx.inference.adaptation import adapted
 from serx.inference.default_model import default_checkpoint
+from serx.inference.explanation import STEPS, Explanation, explain_clip
 from serx.inference.published import is_published, load_published
 from serx.inference.segmentation import MAX_SECONDS, RATE, Segment, speech_segments
 from serx.inference.streaming import resampled_blocks
@@ -310,6 +313,43 @@ class Predictor:
         """
         return self._predict_segments(speech_segments(self._blocks(audio, sample_rate, notes)))
 
+    @explaining_out_of_memory('give a shorter part of the recording, or use device="cpu" (--device cpu)')
+    def explain(
+        self,
+        audio: StrPath | Samples,
+        sample_rate: int | None = None,
+        emotion: str | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        steps: int = STEPS,
+    ) -> Explanation:
+        """Says which moments and frequencies the prediction of one clip rests on (`serx.inference.explanation`).
+
+        Args:
+            audio: a path, or samples, as for a prediction; the part at most `data.max_seconds` long.
+            sample_rate: of samples, in Hz; a file has its own.
+            emotion: to explain; default: the most probable one.
+            start: where the part to explain begins, in seconds; default: where predictions begin.
+            end: where it ends; default: where predictions end.
+            steps: points of the integral; more of them lower the completeness error.
+
+        Raises:
+            AudioError: the audio cannot be used, or is too long.
+            ConfigError: there is no such emotion, `sample_rate` was given with a path, or `start`, `end` or `steps` is
+                out of range.
+        """
+        whole, begin, path, notes = self._part(audio, sample_rate, start, end)
+        settings, rate = self.config.data, self.config.data.sample_rate
+        if len(whole) > settings.max_seconds * rate:
+            length = f"{len(whole) / rate:.1f} s, data.max_seconds is {settings.max_seconds:g}"
+            raise AudioError(path or ARRAY, "too_long", f"{length}; choose a part by its start and end in seconds")
+        first, last = 0, len(whole)
+        if settings.trim_db is not None:
+            first, last = trim_bounds(whole, rate, settings.trim_db, settings.trim_keep_seconds)
+        clip = np.ascontiguousarray(whole[first:last])
+        prediction = replace(self.predict_clips([clip])[0], path=path, warning=_warning(notes))
+        return explain_clip(self.recognizer, clip, prediction, emotion, begin + first / rate, steps)
+
     @contextmanager
     def adapted_to(self, recordings: StrPath | Sequence[StrPath]) -> Iterator[dict[Path, str]]:
         """Adapts to one speaker with unlabeled recordings, within the `with` block (see `inference/adaptation.py`).
@@ -453,6 +493,33 @@ class Predictor:
             with suppress(AudioError):  # a silent segment teaches nothing about a speaker
                 clips.append(self._clip_of_segment(segment))
         return clips
+
+    def _part(
+        self, audio: StrPath | Samples, sample_rate: int | None, start: float | None, end: float | None
+    ) -> tuple[np.ndarray, float, Path | None, list[str]]:
+        """A part of a recording before it is trimmed, `(T,)`; where it begins, in seconds; the file; what to know.
+
+        By default the part that the model's configuration uses.
+        """
+        settings = self.config.data
+        begin, seconds = settings.offset_seconds, settings.duration_seconds
+        if start is not None or end is not None:
+            begin = 0.0 if start is None else start
+            seconds = None if end is None else end - begin
+            if not 0 <= begin < np.inf or (seconds is not None and not 0 < seconds < np.inf):
+                raise ConfigError(f"start {begin:g}, end {end}: give seconds with 0 <= start < end")
+        cut = {"offset_seconds": begin, "duration_seconds": seconds, "trim_db": None}
+        longest = max(settings.max_seconds, MAX_RECORDING_SECONDS)  # of the recording; the part is shorter
+        part = settings.model_copy(update={**cut, "max_seconds": longest})
+        notes: list[str] = []
+        if isinstance(audio, np.ndarray | Tensor):
+            rate = _checked_rate(sample_rate)
+            mono = mono_samples(audio, ChannelMixer(part.channel, rate, notes))
+            return clip_from_mono(mono, rate, part, ARRAY), begin, None, notes
+        if sample_rate is not None:
+            raise ConfigError("sample_rate: a file has its own sample rate; give one with samples only")
+        [path] = _as_paths([audio])
+        return decode(path, part, notes=notes), begin, path, notes
 
     def _clip_of_segment(self, segment: Segment) -> np.ndarray:
         """`(U,)` float32 at the model's rate. Raises `AudioError` if it is almost silent."""

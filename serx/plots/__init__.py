@@ -2,6 +2,7 @@
 
 evaluation.py    confusion matrix, classification report, speakers, calibration
 training.py      learning curves, spectrogram
+explanation.py   saliency over a spectrogram
 experiments.py   leakage lesson, sweep, stress test
 style.py         colors, titles, legends, PNG
 
@@ -12,6 +13,7 @@ style.py         colors, titles, legends, PNG
 
 from serx.plots.evaluation import calibration_figure, confusion_figure, report_figure, speakers_figure
 from serx.plots.experiments import protocols_figure, ranking_figure, stress_figure
+from serx.plots.explanation import saliency_figure
 from serx.plots.style import figure_array, figure_png, image_png
 from serx.plots.training import curves_figure, spectrogram_figure
 
@@ -25,6 +27,7 @@ __all__ = [
     "protocols_figure",
     "ranking_figure",
     "report_figure",
+    "saliency_figure",
     "speakers_figure",
     "spectrogram_figure",
     "stress_figure",

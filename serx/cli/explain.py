@@ -1,0 +1,69 @@
+"""Show which moments and frequencies a prediction rests on.
+
+Writes saliency.png (the spectrogram with the saliency over it), saliency.csv (each frame and band) and saliency.json
+(each frame, each band, the completeness error). Models of waveforms and ensembles are explained over time only.
+"""
+
+import argparse
+import sys
+from contextlib import nullcontext
+
+from serx.cli import common
+from serx.cli.predict import table_row
+from serx.terminal import printable
+
+EXAMPLES = """  %(prog)s me.wav                                          (the most probable emotion, the model of serx)
+  %(prog)s --checkpoint best.safetensors --emotion angry --out why_angry me.wav
+  %(prog)s --start 62.5 --end 66 talk.wav                  (a part of a long recording)
+  %(prog)s --adapt-to my_recordings/ me.wav"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The checkpoint, the recording, the emotion, and where the files go."""
+    common.add_model(parser)
+    common.add_channel(parser)
+    common.add_device(parser)
+    parser.add_argument("--emotion", metavar="NAME", help="emotion to explain; default: the most probable one")
+    parser.add_argument("--start", type=float, metavar="S", help="second where the part to explain begins")
+    parser.add_argument("--end", type=float, metavar="S", help="second where it ends")
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="points of the integral; more lower its error; default: 128"
+    )
+    parser.add_argument("--out", default="explanation", metavar="DIR", help="default: explanation/")
+    parser.add_argument("audio", metavar="FILE", help="a recording")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Writes the explanation and prints its main lines."""
+    from serx.data.audio import audio_files
+    from serx.device import choose_device
+    from serx.inference.adaptation import adapted
+    from serx.inference.explanation import STEPS
+
+    predictor = common.load_predictor(arguments, choose_device(arguments.device, "--device"), channel=arguments.channel)
+    clips, unused = predictor.adaptation_clips(audio_files(arguments.adapt_to or []))
+    with adapted(predictor.recognizer, clips) if arguments.adapt_to else nullcontext():
+        explanation = predictor.explain(
+            arguments.audio,
+            emotion=arguments.emotion,
+            start=arguments.start,
+            end=arguments.end,
+            steps=STEPS if arguments.steps is None else arguments.steps,
+        )
+    prediction, part_name = explanation.prediction, f"{explanation.emotion}: log-probability"
+    for path, reason in unused.items():
+        print(f"{printable(path)}: not used for adaptation: {printable(reason)}", file=sys.stderr)
+    written = explanation.write(arguments.out)
+    print(table_row(prediction))
+    print(f"{part_name} {explanation.log_probability:.3f} nats")
+    if explanation.completeness_error is None:
+        print("method: occlusion, over time only, because this model does not read features of frames")
+    else:
+        baseline, error = explanation.baseline_log_probability, explanation.completeness_error
+        print(
+            f"method: integrated gradients from a baseline of {baseline:.3f} nats; completeness error {error:+.3f} nats"
+        )
+    for start, end, nats in explanation.strongest_parts():
+        print(f"    {start:7.2f} to {end:5.2f} s   {nats:+.3f} nats")
+    print(f"written: {', '.join(map(str, written))}")
+    return 1 if unused else 0

@@ -1,0 +1,82 @@
+"""Figure of an explanation: the spectrogram of a clip, and where the prediction rests on it."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
+from matplotlib.figure import Figure
+
+from serx.plots.style import BLUE, GRAY, MUTED, RED, new_figure, remove_clutter, write_title
+
+OCTAVES = (62.5, 125, 250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000)  # Hz, of the ticks
+STRONGEST = 99.7  # percentile of the absolute saliency that gets the full color
+DYNAMIC_RANGE_DB = 70.0
+
+
+def saliency_figure(
+    spectrogram: np.ndarray,
+    saliency: np.ndarray | None,
+    frame_saliency: np.ndarray,
+    seconds: np.ndarray,
+    hertz: np.ndarray,
+    title: str,
+    note: str = "",
+) -> Figure:
+    """The spectrogram in gray with the saliency over it, red where it is positive; below, the saliency of each frame.
+
+    Args:
+        spectrogram: `(F, N)` in dB.
+        saliency: `(F, N)` in nats, averaged over neighbors for the eye; None: the frames only.
+        frame_saliency: `(N,)` in nats.
+        seconds: `(N,)`, the middle of each frame.
+        hertz: `(F,)`, rising; the vertical axis has one row a band.
+        title: heading; a long one is wrapped.
+        note: a line below the axes, such as the completeness error.
+
+    >>> random = np.random.default_rng(0)
+    >>> bands, seconds, hertz = random.normal(size=(40, 90)), np.arange(90) / 60, np.geomspace(60, 7000, 40)
+    >>> figure = saliency_figure(bands, bands, bands.sum(0), seconds, hertz, "happy")
+    >>> [axes.get_ylabel() for axes in figure.axes]
+    ['Hz', 'nats per frame']
+    """
+    figure = new_figure(8, 5)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.6, 1))
+    hop = seconds[1] - seconds[0] if len(seconds) > 1 else 1.0
+    extent = (seconds[0] - hop / 2, seconds[-1] + hop / 2, -0.5, len(hertz) - 0.5)
+    image: dict[str, Any] = {"aspect": "auto", "origin": "lower", "extent": extent, "interpolation": "nearest"}
+    loudest = float(spectrogram.max())
+    upper.imshow(spectrogram, "gray_r", vmin=loudest - DYNAMIC_RANGE_DB, vmax=loudest, **image)
+    if saliency is not None:
+        smooth = _averaged(_averaged(saliency).T).T
+        strongest = float(np.percentile(np.abs(smooth), STRONGEST)) or 1.0
+        upper.imshow(smooth, _overlay(BLUE, RED), vmin=-strongest, vmax=strongest, **image)
+    ticks = [octave for octave in OCTAVES if hertz[0] <= octave <= hertz[-1]]
+    upper.set_yticks(np.interp(ticks, hertz, np.arange(len(hertz))), [f"{tick:g}" for tick in ticks])
+    upper.set_ylabel("Hz", fontsize=11, color=MUTED, labelpad=6)
+    lower.axhline(0, color=GRAY, linewidth=0.8)
+    for sign, color in ((1, RED), (-1, BLUE)):
+        of_sign = sign * np.clip(sign * frame_saliency, 0, None)
+        lower.fill_between(seconds, 0, of_sign, color=color, linewidth=0, step="mid")
+    lower.set_ylabel("nats per frame" if saliency is not None else "nats", fontsize=11, color=MUTED, labelpad=6)
+    lower.set_xlabel("seconds", fontsize=11, color=MUTED, labelpad=4)
+    lower.set_xlim(extent[:2])
+    lower.locator_params(axis="y", nbins=4)
+    for axes in (upper, lower):
+        remove_clutter(axes)
+    if note:
+        figure.supxlabel(note, x=0.985, ha="right", fontsize=9, color=MUTED)
+    write_title(figure, title)
+    return figure
+
+
+def _averaged(rows: np.ndarray) -> np.ndarray:
+    """Each row of `(n, N)` averaged over three neighbors along N."""
+    padded = np.pad(rows, ((0, 0), (1, 1)), mode="edge")
+    return (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4
+
+
+def _overlay(negative: str, positive: str) -> LinearSegmentedColormap:
+    """From one color through transparent to the other."""
+    strengths = np.linspace(-1, 1, 41)
+    colors = [to_rgba(positive if s > 0 else negative, alpha=min(0.9, abs(s) ** 0.7)) for s in strengths]
+    return LinearSegmentedColormap.from_list("saliency", colors)
