@@ -22,7 +22,6 @@ APART = (
     {"plots", "data"},
     {"features", "data"},
     {"models", "data"},
-    {"metrics", "data"},
     {"metrics", "models"},
 )
 

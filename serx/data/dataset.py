@@ -1,8 +1,9 @@
 """`Dataset`: everything before the first batch: scan, label, decode, split, and check for leaks."""
 
 import hashlib
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,7 +18,7 @@ from serx.data.audio import AudioConfig
 from serx.data.audio_cache import AudioCache, cache_folder, open_audio_cache
 from serx.data.batches import Placement, StreamedAudio
 from serx.data.copies import DIMENSIONS, RULES, Copy, copies_among, fingerprints, nominate
-from serx.data.labels import assign_labels, only_shared
+from serx.data.labels import LabeledCorpus, LabelsFrom, assign_labels, only_shared
 from serx.data.leaks import PARTS, check_copies, check_leaks
 from serx.data.names import NamesConfig, settle_names
 from serx.data.protocols import ProtocolConfig, Split, make_split, naming_places
@@ -25,6 +26,7 @@ from serx.data.scanner import scan
 from serx.data.utterance import Utterance
 from serx.errors import DataError, DiskError, explaining_out_of_memory
 from serx.files import free_space, seal, unseal, write_atomically
+from serx.metrics.votes import majority, to_shares
 from serx.terminal import printable
 
 MAX_SHOWN = 5  # names in a message
@@ -58,6 +60,11 @@ class DataConfig(AudioConfig, ProtocolConfig, NamesConfig):
         max_length=10_000,
         description="renames or drops labels: {calm: neutral} renames, {boredom: null} drops",
     )
+    labels_from: LabelsFrom = Field(
+        "emotion",
+        description="emotion: one label per clip; votes: the shares of the raters who chose each emotion, as targets "
+        "of the training; a clip without votes keeps its label",
+    )
     cache: FilePath | None = Field(None, description="folder for decoded audio; null: $SERX_CACHE or ~/.cache/serx")
     duplicates: Literal["refuse", "drop_one", "drop_all"] = Field(
         "refuse",
@@ -76,11 +83,13 @@ class Dataset:
 
     Attributes:
         utterances: clip i of `audio_cache` is `utterances[i]`.
-        targets: `(n,)` int64, indices into `labels`.
+        targets: `(n,)` int64, indices into `labels`; of votes, the label with most of them (the first of several).
         labels: ordered class names.
         audio_cache: the decoded audio.
         notes: lines for the user: which files were skipped or dropped, and why.
         duplicates: paths of the files that `data.duplicates` left out.
+        votes: `(n, C)` float64, how many raters chose each label, or their shares; None unless `data.labels_from` is
+            votes.
     """
 
     utterances: tuple[Utterance, ...]
@@ -89,6 +98,22 @@ class Dataset:
     audio_cache: AudioCache
     notes: tuple[str, ...]
     duplicates: tuple[str, ...] = ()
+    votes: np.ndarray | None = None
+
+    @property
+    def shares(self) -> np.ndarray | None:
+        """`(n, C)` float64, the share of the votes for each label; None without votes."""
+        return None if self.votes is None else to_shares(self.votes)
+
+    @property
+    def tied(self) -> np.ndarray:
+        """`(n,)` bool: whether several labels have most votes, so that the clip counts in no score of classes."""
+        return np.zeros(len(self.targets), bool) if self.votes is None else majority(self.votes)[1]
+
+    @property
+    def weights(self) -> np.ndarray:
+        """`(n,)` float64, how much each clip counts in training."""
+        return np.array([utterance.weight for utterance in self.utterances], np.float64)
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -138,16 +163,24 @@ def _load_dataset(config: DataConfig, labels: tuple[str, ...] | None, progress: 
     except (OSError, ValueError) as error:  # a name that is too long, or contains a zero byte
         raise DataError(f"data.root: cannot be scanned: {error}; check the spelling") from error
     utterances = settle_names(scanned.utterances, config)
-    label_map = config.label_map
+    for clip in utterances:
+        if not (math.isfinite(clip.weight) and clip.weight > 0):
+            raise DataError(f"{clip.source}: weight {clip.weight:g} is not above 0; leave the clip out in place of it")
+    label_map, source = config.label_map, config.labels_from
+    if source == "votes" and labels is None and not any(clip.votes for clip in utterances):
+        raise DataError(
+            "data.labels_from is votes, but no clip has votes; add them to the data, or write labels_from: emotion"
+        )
     if config.labels == "shared":
-        labels, label_map = only_shared(utterances, labels, label_map)
+        labels, label_map = only_shared(utterances, labels, label_map, source)
     else:
         labels = labels or config.labels
-    labeled = assign_labels(utterances, labels, label_map)
+    labeled = assign_labels(utterances, labels, label_map, source)
     notes = _skipped_notes([(file.reason, file.path) for file in scanned.skipped])
     for emotion, count in labeled.dropped.items():
         why = "data.label_map" if emotion in config.label_map else "data.labels: shared"
         notes.append(f"dropped by {why}: {count} x {emotion}")
+    notes += [*_vote_notes(labeled), *_weight_notes(labeled.utterances)]
     paths = [utterance.path for utterance in labeled.utterances]
     audio_cache = open_audio_cache(paths, config, cache_folder(config.cache), progress)
     notes += _skipped_notes([(why.partition(":")[0], Path(path)) for path, why in audio_cache.skipped.items()])
@@ -161,6 +194,7 @@ def _load_dataset(config: DataConfig, labels: tuple[str, ...] | None, progress: 
         labels=tuple(labeled.labels),
         audio_cache=audio_cache,
         notes=tuple(notes),
+        votes=None if labeled.votes is None else labeled.votes[kept],
     )
     return dataset if config.duplicates == "refuse" else _without_duplicates(dataset, config, progress)
 
@@ -205,10 +239,11 @@ def _without_duplicates(dataset: Dataset, config: DataConfig, progress: bool) ->
     more = f", and {len(names) - MAX_SHOWN} more, which the checkpoint lists" if len(names) > MAX_SHOWN else ""
     note = f"left out by data.duplicates: {config.duplicates} ({len(names)}): {', '.join(names[:MAX_SHOWN])}{more}"
     utterances = tuple(dataset.utterances[i] for i in kept)
-    return Dataset(
+    return replace(
+        dataset,
         utterances=utterances,
         targets=dataset.targets[kept],
-        labels=dataset.labels,
+        votes=None if dataset.votes is None else dataset.votes[kept],
         audio_cache=open_audio_cache([u.path for u in utterances], config, cache_folder(config.cache), progress),
         notes=(*dataset.notes, note),
         duplicates=tuple(printable(path[i]) for i in sorted(dropped)),
@@ -234,7 +269,9 @@ def split_dataset(dataset: Dataset, config: DataConfig, progress: bool = True) -
     >>> len(split.train), len(split.valid), len(split.test), split.stamp
     (6, 2, 2, 'holdout, speaker-independent')
     """
-    split = make_split(dataset.utterances, dataset.targets.tolist(), config, dataset.digests, dataset.labels)
+    split = make_split(
+        dataset.utterances, dataset.targets.tolist(), config, dataset.digests, dataset.labels, dataset.shares
+    )
     check_leaks(dataset.utterances, split, dataset.digests)
     if split.speaker_independent and split.validation_independent:
         groups = _numbered([u.speaker_id for u in dataset.utterances])  # the same for each fold, and searched once
@@ -323,6 +360,35 @@ def _store(path: Path, key: bytes, rows: np.ndarray) -> None:
     except OSError as error:
         what = f"{path}: cannot write the result of the leak check: {error.strerror} ({free_space(path)})"
         raise DiskError(f"{what}; choose another folder with data.cache=DIR or SERX_CACHE") from error
+
+
+def _vote_notes(labeled: LabeledCorpus) -> list[str]:
+    """What is left of the votes, and which clips have none."""
+    if labeled.votes is None:
+        return []
+    clips, voted = len(labeled.utterances), sum(bool(clip.votes) for clip in labeled.utterances)
+    notes = []
+    for emotion, number in labeled.dropped_votes.items():
+        notes.append(f"left out by the label map: {number:g} votes for {emotion}")
+    if labeled.without_vote:
+        notes.append(f"dropped: {labeled.without_vote} clips without a vote for any of {', '.join(labeled.labels)}")
+    if voted < clips:
+        notes.append(f"{clips - voted} of {clips} clips have no votes: their emotion is their label")
+    if tied := int(majority(labeled.votes)[1].sum()):
+        notes.append(
+            f"the votes of {tied} of {clips} clips tie: they train with their shares of votes, and count in no score "
+            "of classes"
+        )
+    return notes
+
+
+def _weight_notes(utterances: Sequence[Utterance]) -> list[str]:
+    """The range of the weights, unless all are equal."""
+    weights = [clip.weight for clip in utterances]
+    low, high = min(weights), max(weights)
+    if low == high:
+        return []
+    return [f"clips have weights from {low:g} to {high:g}: the loss of a clip is multiplied with its weight"]
 
 
 def _warning_notes(warnings: dict[str, str]) -> list[str]:

@@ -1,12 +1,17 @@
 """From emotion words to class numbers: canonical words, explicit renames, and nothing dropped without a note."""
 
 import difflib
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
 
 from serx.data.utterance import Utterance, visible
 from serx.errors import ConfigError, DataError
+from serx.metrics.votes import majority
 
 # The canonical words, in the order of the classes. `register_emotion` appends to them.
 EMOTIONS: list[str] = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised", "boredom"]
@@ -27,6 +32,7 @@ SYNONYMS: dict[str, str] = {
     **dict.fromkeys(("bored",), "boredom"),
 }
 
+LabelsFrom = Literal["emotion", "votes"]
 UNSURE = "unsure"  # the label of a prediction below `min_confidence`, so no class may have this name
 _TYPO = 0.7  # difflib ratio: `clam`/`calm` (0.75) is a typo, `mad`/`sad` (0.67) is another word
 
@@ -41,15 +47,22 @@ class LabeledCorpus:
 
     Attributes:
         utterances: the clips kept, in the order given; `emotion` is still the word before the map.
-        targets: for each utterance the index of its label in `labels`.
+        targets: for each utterance the index of its label in `labels`; of votes, the label with most of them.
         labels: ordered class names.
         dropped: number of clips dropped because the map says null, by emotion.
+        votes: `(n, C)` float64, the votes of each clip for each label; a single one for a clip without votes. None if
+            the labels are not from votes.
+        without_vote: number of clips dropped because the map says null to every emotion that they have votes for.
+        dropped_votes: the votes for emotions to which the map says null, of clips that are kept or not, by emotion.
     """
 
     utterances: tuple[Utterance, ...]
     targets: list[int]
     labels: tuple[str, ...]
     dropped: dict[str, int]
+    votes: np.ndarray | None = None
+    without_vote: int = 0
+    dropped_votes: dict[str, float] = field(default_factory=dict)
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -113,22 +126,29 @@ def order_labels(emotions: Iterable[str]) -> tuple[str, ...]:
 
 
 def assign_labels(
-    utterances: Iterable[Utterance], labels: Sequence[str] | None, label_map: Mapping[str, str | None]
+    utterances: Iterable[Utterance],
+    labels: Sequence[str] | None,
+    label_map: Mapping[str, str | None],
+    labels_from: LabelsFrom = "emotion",
 ) -> LabeledCorpus:
-    """Turns emotions into class numbers.
+    """Turns emotions, or votes for emotions, into class numbers.
 
     The map is applied once, not repeatedly: with `{calm: neutral, neutral: null}` calm clips are kept as neutral.
     A word in `labels` or in the map may have no clip, because one configuration serves several corpora and a
     checkpoint brings its own labels. Only a word that looks like a typo of a known word is an error.
 
+    With `labels_from="votes"` the map is applied to the words of the votes: votes for words of one class add up, and
+    those mapped to null are left out. A clip without votes has a single one, for its emotion.
+
     Args:
         utterances: the clips, each with its emotion.
         labels: class names in order, or None for the emotions present after the map in canonical order.
         label_map: renames an emotion (`{"calm": "neutral"}`) or drops it (`{"boredom": None}`).
+        labels_from: what the labels of a clip are read from.
 
     Raises:
         DataError: a misspelled word, a label given twice, an emotion that is neither a label nor mapped to null, a
-            label called unsure, or no clip left.
+            label called unsure, votes that are negative, infinite or all 0, or no clip left.
 
     >>> from pathlib import Path
     >>> clips = [Utterance(Path(f"/{e}.wav"), "own", "1", e) for e in ("sad", "calm", "boredom")]
@@ -137,31 +157,73 @@ def assign_labels(
     (('neutral', 'sad'), [1, 0], {'boredom': 1})
     """
     clips = tuple(utterances)
-    _check_spelling(clips, labels, label_map)
-    targets_by_emotion = {clip.emotion: label_map.get(clip.emotion, clip.emotion) for clip in clips}
+    words_of = [_words(clip, labels_from) for clip in clips]
+    _check_spelling(words_of, labels, label_map)
+    words = dict.fromkeys(word for words in words_of for word in words)
+    targets_by_emotion = {word: label_map.get(word, word) for word in words}
     chosen = (
         order_labels(word for word in targets_by_emotion.values() if word is not None) if labels is None else labels
     )
-    _check_reserved(clips, chosen, label_map, targets_by_emotion)
-    _check_unlabeled(clips, chosen, targets_by_emotion)
+    _check_reserved(clips, words_of, chosen, label_map, targets_by_emotion)
+    _check_unlabeled(clips, words_of, chosen, targets_by_emotion)
 
     index = {label: number for number, label in enumerate(chosen)}
-    kept, targets, dropped = [], [], Counter[str]()
-    for clip in clips:
-        word = targets_by_emotion[clip.emotion]
-        if word is None:
-            dropped[clip.emotion] += 1
-        else:
+    kept, rows, dropped, dropped_votes, without_vote = [], [], Counter[str](), Counter[str](), 0
+    for clip, words_of_clip in zip(clips, words_of, strict=True):
+        row = np.zeros(len(chosen))
+        for word, number in words_of_clip.items():
+            target = targets_by_emotion[word]
+            if target is not None:
+                row[index[target]] += number
+            elif clip.votes and labels_from == "votes":
+                dropped_votes[word] += number  # type: ignore[assignment]  # typeshed's Counter counts in int
+            else:
+                dropped[word] += 1
+        if row.any():
             kept.append(clip)
-            targets.append(index[word])
+            rows.append(row)
+        elif clip.votes and labels_from == "votes":
+            without_vote += 1
     if not kept:
-        why = f"data.label_map drops all of {', '.join(dropped)}" if dropped else "there are no clips"
+        left_out = ", ".join([*dropped, *dropped_votes])
+        why = f"data.label_map drops all of {left_out}" if left_out else "there are no clips"
         raise DataError(f"no clip left to label: {why}; keep at least one emotion")
-    return LabeledCorpus(tuple(kept), targets, tuple(chosen), dict(dropped))
+    votes = np.stack(rows)
+    return LabeledCorpus(
+        utterances=tuple(kept),
+        targets=majority(votes)[0].tolist(),
+        labels=tuple(chosen),
+        dropped=dict(dropped),
+        votes=votes if labels_from == "votes" else None,
+        without_vote=without_vote,
+        dropped_votes=dict(dropped_votes),
+    )
+
+
+def _words(clip: Utterance, labels_from: LabelsFrom) -> dict[str, float]:
+    """The emotion words that label a clip, and the votes for each; a single vote if there are none."""
+    if labels_from == "emotion" or not clip.votes:
+        return {clip.emotion: 1.0}
+    votes: dict[str, float] = {}
+    for word, number in clip.votes:
+        if not (math.isfinite(number) and number >= 0):
+            raise DataError(
+                f"{clip.source}: {number:g} votes for {word}; give a number of raters or a share, 0 or more"
+            )
+        votes[word] = votes.get(word, 0.0) + number
+    if not math.fsum(votes.values()):
+        raise DataError(
+            f"{clip.source}: 0 votes for each of {', '.join(votes)}; leave them empty, so that its emotion counts, or "
+            "take the clip out"
+        )
+    return {word: number for word, number in votes.items() if number}
 
 
 def only_shared(
-    utterances: Iterable[Utterance], labels: Sequence[str] | None, label_map: Mapping[str, str | None]
+    utterances: Iterable[Utterance],
+    labels: Sequence[str] | None,
+    label_map: Mapping[str, str | None],
+    labels_from: LabelsFrom = "emotion",
 ) -> tuple[tuple[str, ...], dict[str, str | None]]:
     """Labels and a label map that keep the emotions which every corpus has after `label_map`, and drop the others.
 
@@ -172,9 +234,10 @@ def only_shared(
     """
     words: dict[str, dict[str, str]] = {}  # corpus -> {emotion before the map: emotion after it}
     for clip in utterances:
-        word = label_map.get(clip.emotion, clip.emotion)
-        if word is not None:
-            words.setdefault(clip.corpus, {})[clip.emotion] = word
+        for emotion in _words(clip, labels_from):
+            word = label_map.get(emotion, emotion)
+            if word is not None:
+                words.setdefault(clip.corpus, {})[emotion] = word
     shared = order_labels(set.intersection(*(set(renamed.values()) for renamed in words.values()))) if words else ()
     if labels is None and len(shared) < 2:
         each = "; ".join(f"{corpus}: {', '.join(order_labels(renamed.values()))}" for corpus, renamed in words.items())
@@ -188,9 +251,9 @@ def only_shared(
 
 
 def _check_spelling(
-    clips: Sequence[Utterance], labels: Sequence[str] | None, label_map: Mapping[str, str | None]
+    words_of: Sequence[Mapping[str, float]], labels: Sequence[str] | None, label_map: Mapping[str, str | None]
 ) -> None:
-    known = order_labels([*EMOTIONS, *(clip.emotion for clip in clips)])
+    known = order_labels([*EMOTIONS, *(word for words in words_of for word in words)])
     written = [(f"data.labels.{number}", label) for number, label in enumerate(labels or ())]
     for emotion, target in label_map.items():
         written.append((f"data.label_map.{emotion}", emotion))
@@ -215,6 +278,7 @@ def _check_spelling(
 
 def _check_reserved(
     clips: Sequence[Utterance],
+    words_of: Sequence[Mapping[str, float]],
     labels: Sequence[str],
     label_map: Mapping[str, str | None],
     targets_by_emotion: Mapping[str, str | None],
@@ -226,7 +290,11 @@ def _check_reserved(
     for number, label in enumerate(labels):
         if _plain_word(label) != UNSURE:
             continue
-        chosen = [clip for clip in clips if targets_by_emotion[clip.emotion] == label]
+        chosen = [
+            clip
+            for clip, words in zip(clips, words_of, strict=True)
+            if any(targets_by_emotion[word] == label for word in words)
+        ]
         where = _sources(chosen, 1) if chosen else f"data.labels.{number}"
         fix = f"rename it, such as data.label_map.{UNSURE}=uncertain, or drop it with data.label_map.{UNSURE}=null"
         raise DataError(f"{where}: {_RESERVED}; {fix}")
@@ -247,20 +315,23 @@ def _plain_word(text: str) -> str:
 
 
 def _check_unlabeled(
-    clips: Sequence[Utterance], labels: Sequence[str], targets_by_emotion: Mapping[str, str | None]
+    clips: Sequence[Utterance],
+    words_of: Sequence[Mapping[str, float]],
+    labels: Sequence[str],
+    targets_by_emotion: Mapping[str, str | None],
 ) -> None:
     unlabeled = [e for e in order_labels(targets_by_emotion) if targets_by_emotion[e] not in (None, *labels)]
     if not unlabeled:
         return
     listed = []
     for emotion in unlabeled:
-        chosen = [clip for clip in clips if clip.emotion == emotion]
+        chosen = [clip for clip, words in zip(clips, words_of, strict=True) if emotion in words]
         target = targets_by_emotion[emotion]
         renamed = "" if target == emotion else f", mapped to {target}"
         corpora = ", ".join(sorted({clip.corpus for clip in chosen}))
         listed.append(f"{emotion} ({len(chosen)} clips of {corpora}{renamed}: {_sources(chosen)})")
     first = unlabeled[0]
-    where = next(clip.source for clip in clips if clip.emotion == first)
+    where = next(clip.source for clip, words in zip(clips, words_of, strict=True) if first in words)
     raise DataError(
         f"{where}: emotions that are missing in data.labels ({', '.join(labels)}): {'; '.join(listed)}. For each: add "
         f"it to data.labels, or map it: data.label_map.{first}={labels[0]}, or drop it: data.label_map.{first}=null"

@@ -176,13 +176,14 @@ def make_split(
     config: ProtocolConfig,
     digests: Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
+    shares: np.ndarray | None = None,
 ) -> Split:
     """Splits utterances, whose classes are `targets`, by `config.protocol`.
 
     If fewer than three speakers remain outside the test part, a fraction of their clips of each class validates
     instead, and the stamp says so. If `digests` of the audio are given, identical clips stay in one part when clips are
     drawn, and the draw does not depend on the files' folder. If the names of the classes are given in `labels`, stamp
-    and notes name those without a training clip.
+    and notes name those without a training clip; with `shares (n, C)` of votes, those without a vote in training.
 
     A split of clips whose speakers are unknown, or of a corpus where nearly every speaker has one clip, so that the
     names may be made up, is not called speaker-independent: the stamp says why.
@@ -199,7 +200,7 @@ def make_split(
     ((6, 7), 'speakers, speaker-independent')
     """
     with naming_places(config):
-        return _make_split(utterances, targets, config, digests, labels)
+        return _make_split(utterances, targets, config, digests, labels, shares)
 
 
 def _make_split(
@@ -208,6 +209,7 @@ def _make_split(
     config: ProtocolConfig,
     digests: Sequence[str] | None,
     labels: Sequence[str] | None,
+    shares: np.ndarray | None,
 ) -> Split:
     protocol, folds = config.protocol, fold_count(utterances, config)
     if config.fold >= folds:
@@ -232,7 +234,8 @@ def _make_split(
     name = protocol if folds == 1 else f"{protocol} fold {config.fold}"
     guarantee, notes = _guarantee(utterances, test, apart)
     stamp = [name, *guarantee, *([] if valid else ["no validation"])]
-    if labels is not None and (untrained := sorted(set(range(len(labels))) - {targets[i] for i in train})):
+    trained = {targets[i] for i in train} if shares is None else set(np.flatnonzero(shares[sorted(train)].any(0)))
+    if labels is not None and (untrained := sorted(set(range(len(labels))) - trained)):
         stamp.append(f"no training clip of {' and '.join(labels[n] for n in untrained)}")
         notes += [
             f"{name}: no training clip of {labels[n]}: the model cannot learn it, and its test clips "

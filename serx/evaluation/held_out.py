@@ -80,12 +80,13 @@ def evaluate_held_out(held: "HeldOut", adapt: bool | None = None) -> Evaluation:
     adaptation: dict[str, Any] = {}
     if adapt:
         protocol = adapted_stamp(protocol, predictions.speaker_ids)
-        plain = predict_clips(predictor, held.dataset, clips, source)
+        plain = predict_clips(predictor, held.dataset, clips, source).with_class()
         scores = score(plain.targets, plain.predicted, plain.labels)
         nll = calibration(plain.targets, plain.probabilities)["nll"]
         adaptation = {"without_adaptation": {"uar": scores.uar, "accuracy": scores.accuracy, "nll": nll}}
     temperature = predictor.recognizer.temperature
-    unscaled = apply_temperature(predictions.probabilities, 1 / temperature)
+    known = predictions.with_class()
+    unscaled = apply_temperature(known.probabilities, 1 / temperature)
     details = {
         "ood_fraction": held.ood_fraction(source),
         "ood_unknown": predictor.ood_unknown,
@@ -97,7 +98,7 @@ def evaluate_held_out(held: "HeldOut", adapt: bool | None = None) -> Evaluation:
         "environment": predictor.metadata["environment"],
         "data_sha256": held.dataset.sha256(clips.tolist()),
         "temperature": temperature,
-        "calibration_before": calibration(predictions.targets, unscaled),
+        "calibration_before": calibration(known.targets, unscaled),
         **adaptation,
     }
     return Evaluation(predictions, protocol, details, held.notes)
@@ -256,6 +257,7 @@ def predict_clips(
         targets=dataset.targets[clips],
         probabilities=probabilities,
         labels=predictor.labels,
+        votes=None if dataset.votes is None else dataset.votes[clips],
     )
 
 

@@ -16,7 +16,7 @@ from serx import metrics, plots
 from serx.errors import DataError
 from serx.evaluation.predictions import Predictions, from_csv, join, to_csv
 from serx.evaluation.report import format_head, format_tables, write_files
-from serx.evaluation.scores import plain, score_predictions, to_json
+from serx.evaluation.scores import plain, score_predictions, score_votes, to_json
 from serx.evaluation.stamps import fold_names, pooled_stamp
 from serx.evaluation.tables import percent, table, wrap
 from serx.files import read_json
@@ -102,6 +102,9 @@ def summarize_folds(results: Sequence[FoldResult], resamples: int = RESAMPLES) -
         for name in CONFUSION_METRICS
     }
     scores = score_predictions(everything, pooled_protocol(results), resamples)
+    if "votes" in scores:  # the same clips under every seed have the same raters
+        of_one_seed = score_votes(next(iter(seeds.values())), resamples)
+        scores["votes"] |= {name: of_one_seed[name] for name in ("tied", "rater")}
     for name, metric in CONFUSION_METRICS.items():
         scores[name] = float(metric(confusions.sum(0)).mean())
         bounds = bootstrap_interval(confusions, _mean_over_seeds(metric), resamples)
@@ -127,7 +130,7 @@ def speaker_confusions(runs: Sequence[Predictions]) -> np.ndarray:
     """`(S, runs, C, C)` counts: the confusion matrix of each speaker in each run, speakers sorted by name."""
     speaker_ids = sorted({speaker_id for p in runs for speaker_id in p.speaker_ids})
     counts = np.zeros((len(speaker_ids), len(runs), len(runs[0].labels), len(runs[0].labels)))
-    for run, p in enumerate(runs):
+    for run, p in enumerate(p.with_class() for p in runs):
         predicted = p.predicted
         for speaker_id, clips in clips_by_name(p.speaker_ids).items():
             matrix = metrics.confusion_matrix(p.targets[clips], predicted[clips], len(p.labels))
@@ -258,7 +261,8 @@ def _row(scores: Mapping[str, Any]) -> list[str]:
 
 
 def _scores(p: Predictions) -> dict[str, Any]:
-    counts = metrics.confusion_matrix(p.targets, p.predicted, len(p.labels))
+    known = p.with_class()
+    counts = metrics.confusion_matrix(known.targets, known.predicted, len(p.labels))
     scores = {name: float(metric(counts)) for name, metric in CONFUSION_METRICS.items()}
     return {**scores, "n_clips": len(p.paths), "speakers": sorted(set(p.speaker_ids))}
 

@@ -26,7 +26,8 @@ def score_predictions(
         resamples: number of resamples of the speakers for the 95 % intervals, which are None for a single speaker.
         seed: of the resamples.
     """
-    p, predicted = predictions, predictions.predicted
+    p = predictions.with_class()
+    predicted = p.predicted
     scores = metrics.score(p.targets, predicted, p.labels)
 
     def summary(clips: np.ndarray) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def score_predictions(
     return {
         **{name: getattr(scores, name) for name in CONFUSION_METRICS},
         "protocol": protocol,
-        "n_clips": len(p.paths),
+        "n_clips": len(predictions.paths),
         "n_speakers": 0 if unknown else len(speakers),
         "intervals": score_intervals(p.targets, p.probabilities, people, resamples, seed),
         "labels": list(p.labels),
@@ -74,6 +75,42 @@ def score_predictions(
         "per_intensity": {name: summary(clips) for name, clips in clips_by_name(p.intensities).items()},
         "calibration": metrics.calibration(p.targets, p.probabilities),
         "selective": plain(metrics.selective(p.targets, p.probabilities)),
+        **({} if predictions.votes is None else {"votes": score_votes(predictions, resamples, seed)}),
+    }
+
+
+def score_votes(predictions: Predictions, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
+    """How well the probabilities meet the shares of the votes, and what a single rater scores.
+
+    Returns:
+        `tied`, the number of clips without a majority; `kl`, the mean divergence in nats, with its `kl_interval` over
+        speakers; `kl_of_mean`, the divergence of the mean shares of these clips, which no constant prediction beats;
+        and `rater`, the scores of `metrics.rater_agreement` with `intervals`, or None where votes are not numbers of
+        raters.
+    """
+    p = predictions
+    assert p.votes is not None
+    shares = metrics.to_shares(p.votes)
+    divergences = metrics.kl_divergences(shares, p.probabilities)
+    mean = np.broadcast_to(shares.mean(0), shares.shape)
+    speakers = [] if any(map(is_unknown, p.speaker_ids)) else list(clips_by_name(p.speaker_ids).values())
+    sums = np.array([[divergences[clips].sum(), len(clips)] for clips in speakers])
+    interval = metrics.bootstrap_interval(sums, lambda s: s[:, 0] / s[:, 1], resamples, seed=seed)
+    rater = metrics.rater_agreement(p.votes)
+    if rater is not None:
+        answers = metrics.rater_confusions(p.votes)
+        own = np.array([answers[clips].sum(0) for clips in speakers])
+        bounds = {
+            name: metrics.bootstrap_interval(own, CONFUSION_METRICS[name], resamples, seed=seed)
+            for name in ("uar", "accuracy")
+        }
+        rater["intervals"] = {name: None if bound is None else list(bound) for name, bound in bounds.items()}
+    return {
+        "tied": int(p.tied.sum()),
+        "kl": float(divergences.mean()),
+        "kl_interval": None if interval is None else list(interval),
+        "kl_of_mean": float(metrics.kl_divergences(shares, mean).mean()),
+        "rater": rater,
     }
 
 

@@ -128,7 +128,7 @@ def stress_test(held: HeldOut, noise: str | None = None, progress: bool = True) 
         "protocol": protocol,
         "n_clips": len(held.clips),
         "n_speakers": len(counts[0]),
-        "chance": 1 / len(np.unique(held.dataset.targets[held.clips])),
+        "chance": 1 / len(np.unique(held.dataset.targets[held.clips][~held.dataset.tied[held.clips]])),
         "ood_unknown": held.predictor.ood_unknown,
         "conditions": rows,
     }
@@ -184,6 +184,7 @@ def _at_snr(name: str, snr_db: int, transform: Transform | RecordingTransform) -
 
 def _by_speaker(p: Predictions) -> np.ndarray:
     """Confusion matrices `(S, C, C)` of the speakers."""
+    p = p.with_class()
     predicted, classes = p.predicted, len(p.labels)
     speakers = clips_by_name(p.speaker_ids).values()
     return np.stack([metrics.confusion_matrix(p.targets[rows], predicted[rows], classes) for rows in speakers])

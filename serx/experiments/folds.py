@@ -80,7 +80,9 @@ def plan_folds(
     for number in range(number_of_folds):
         data = config.data.model_copy(update={"fold": number})
         try:
-            split = make_split(dataset.utterances, dataset.targets.tolist(), data, dataset.digests, dataset.labels)
+            split = make_split(
+                dataset.utterances, dataset.targets.tolist(), data, dataset.digests, dataset.labels, dataset.shares
+            )
         except DataError as error:
             if not only or number in only:
                 fault = error
@@ -144,7 +146,8 @@ def _read(folder: Path) -> FoldResult:
     try:
         evaluation = read_json(folder / "evaluation.json")
         [(_, predictions)] = from_csv(folder / "predictions.csv")
-        uar = score(predictions.targets, predictions.predicted, predictions.labels).uar
+        known = predictions.with_class()
+        uar = score(known.targets, known.predicted, known.labels).uar
         whole = len(predictions.paths) == evaluation["n_clips"] and abs(uar - evaluation["uar"]) < ROUNDING
         unadapted = evaluation.get("without_adaptation")
         if not isinstance(evaluation["protocol"], str) or not all(math.isfinite(n) for n in (unadapted or {}).values()):

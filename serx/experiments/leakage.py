@@ -82,8 +82,14 @@ def with_copies(
         skipped=audio_cache.skipped,
         fingerprint=f"{audio_cache.fingerprint} with copies",
     )
-    targets = np.tile(dataset.targets, 1 + len(transforms))
-    return replace(dataset, utterances=tuple(utterances), targets=targets, audio_cache=with_copies_too)
+    originals_of = np.tile(np.arange(originals), 1 + len(transforms))
+    return replace(
+        dataset,
+        utterances=tuple(utterances),
+        targets=dataset.targets[originals_of],
+        audio_cache=with_copies_too,
+        votes=None if dataset.votes is None else dataset.votes[originals_of],
+    )
 
 
 # About as strong as the augmentation of published systems that augment before they split.

@@ -2,6 +2,7 @@
 
 classification.py   UAR, accuracy, F1, confusion matrix
 calibration.py      NLL, Brier, ECE, selective prediction, temperature
+votes.py            votes of several raters: majority, divergence, what a single rater scores
 intervals.py        confidence intervals over speakers
 
 >>> import serx.metrics
@@ -41,6 +42,7 @@ from serx.metrics.classification import (
     weighted_f1_from_confusion,
 )
 from serx.metrics.intervals import bootstrap_interval, clips_by_name, score_intervals, speaker_interval
+from serx.metrics.votes import kl_divergences, majority, rater_agreement, rater_confusions, soft_nll, to_shares
 
 __all__ = [
     "Scores",
@@ -58,18 +60,24 @@ __all__ = [
     "f1_from_confusion",
     "f1_per_class",
     "fit_temperature",
+    "kl_divergences",
     "macro_f1",
     "macro_f1_from_confusion",
+    "majority",
     "nll",
     "precision_from_confusion",
     "precision_per_class",
+    "rater_agreement",
+    "rater_confusions",
     "recall_from_confusion",
     "recall_per_class",
     "score",
     "score_from_confusion",
     "score_intervals",
     "selective",
+    "soft_nll",
     "speaker_interval",
+    "to_shares",
     "uar",
     "uar_from_confusion",
     "weighted_f1",

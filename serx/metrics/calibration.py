@@ -165,7 +165,8 @@ def fit_temperature(targets: ArrayLike, probabilities: ArrayLike, labels: Sequen
     """The temperature of least negative log-likelihood, from `MIN_TEMPERATURE` to `MAX_TEMPERATURE`.
 
     Args:
-        targets: (n,) class indices, or labels if `labels` is given; of validation clips, never of test clips.
+        targets: (n,) class indices, or labels if `labels` is given; or (n, C) shares of votes. Of validation clips,
+            never of test clips.
         probabilities: (n, C) at temperature 1. Their logarithms are the logits up to a constant, which cancels.
         labels: the C labels in the order of the columns.
 
@@ -179,9 +180,10 @@ def fit_temperature(targets: ArrayLike, probabilities: ArrayLike, labels: Sequen
     """
     if not np.size(targets) or not np.isfinite(probabilities).all():
         return 1.0
-    truth, likely = _arrays(targets, probabilities, labels)
+    shares = np.asarray(targets)
+    truth, likely = _arrays(shares if shares.ndim == 1 else shares.argmax(1), probabilities, labels)
     logits = np.log(np.maximum(np.asarray(likely, float), _TINY))
-    chosen = logits[np.arange(len(truth)), truth]
+    chosen = logits[np.arange(len(truth)), truth] if shares.ndim == 1 else (shares * logits).sum(1)
     low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

@@ -74,7 +74,15 @@ class Classical(nn.Module):
             self.kernel.support = self.kernel.support.new_zeros(count, self.kernel.support.shape[1])
             self.weight = self.weight.new_zeros(len(self.weight), count)
 
-    def fit(self, vectors: Tensor, targets: np.ndarray, c: float, speaker_ids: Sequence[str], balanced: bool) -> None:
+    def fit(
+        self,
+        vectors: Tensor,
+        targets: np.ndarray,
+        c: float,
+        speaker_ids: Sequence[str],
+        balanced: bool,
+        weights: np.ndarray | None = None,
+    ) -> None:
         """Fits from scratch.
 
         Args:
@@ -83,20 +91,21 @@ class Classical(nn.Module):
             c: the inverse regularization strength, scikit-learn's `C`.
             speaker_ids: the n speakers. The calibration of an SVM keeps each speaker within one fold.
             balanced: gives every class the same weight, however many clips it has.
+            weights: `(n,)`, how much each vector counts; None for once.
         """
         x, class_weight = vectors.double().cpu().numpy(), "balanced" if balanced else None
         if isinstance(self.kernel, RadialBasis):
             gamma = self.config.gamma or 1 / (x.shape[1] * max(x.var(), np.finfo(np.float32).eps))
             svm = _OneVersusRestSvm(c, gamma, class_weight, len(self.bias))
-            weight, bias = svm.fit(x, targets)
-            scale = _calibration_scale(svm, x, targets, speaker_ids)
+            weight, bias = svm.fit(x, targets, weights)
+            scale = _calibration_scale(svm, x, targets, speaker_ids, weights)
             used = np.flatnonzero(weight.any(0))
             self.resize_support(len(used))
             self.kernel.support.copy_(torch.from_numpy(x[used]))
             self.kernel.gamma.fill_(gamma)
             weight, bias = scale * weight[:, used], scale * bias
         else:
-            weight, bias = _logistic_regression(x, targets, c, class_weight, len(self.bias))
+            weight, bias = _logistic_regression(x, targets, c, class_weight, len(self.bias), weights)
         bias[np.bincount(targets, minlength=len(bias)) == 0] = ABSENT_CLASS_LOGIT
         self.weight.copy_(torch.from_numpy(weight))
         self.bias.copy_(torch.from_numpy(bias))
@@ -120,12 +129,17 @@ class RadialBasis(nn.Module):
 
 
 def _logistic_regression(
-    x: np.ndarray, targets: np.ndarray, c: float, class_weight: str | None, classes: int
+    x: np.ndarray,
+    targets: np.ndarray,
+    c: float,
+    class_weight: str | None,
+    classes: int,
+    weights: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Multinomial logistic regression: weights `(C, F)` and biases `(C,)`, zero for classes without a clip."""
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  (imports in 0.6 s, which networks save)
 
-    fitted = LogisticRegression(C=c, class_weight=class_weight, max_iter=MAX_ITERATIONS).fit(x, targets)
+    fitted = LogisticRegression(C=c, class_weight=class_weight, max_iter=MAX_ITERATIONS).fit(x, targets, weights)
     # Of two classes scikit-learn stores the second one's weights only: the first one's are 0.
     present = fitted.classes_ if len(fitted.classes_) > 2 else fitted.classes_[1:]
     weight, bias = np.zeros((classes, x.shape[1])), np.zeros(classes)
@@ -140,7 +154,9 @@ class _OneVersusRestSvm:
         self.gamma, self.classes = gamma, classes
         self.settings: dict[str, Any] = {"C": c, "gamma": gamma, "class_weight": class_weight, "cache_size": 500}
 
-    def fit(self, x: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def fit(
+        self, x: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Weights `(C, n)` over the n clips, most of them 0, and biases `(C,)`."""
         from sklearn.svm import SVC  # noqa: PLC0415
 
@@ -150,7 +166,7 @@ class _OneVersusRestSvm:
             if positive.all() or not positive.any():  # nothing to separate: the same decision for every clip
                 bias[i] = 1.0 if positive.all() else -1.0
                 continue
-            fitted = SVC(**self.settings).fit(x, positive)
+            fitted = SVC(**self.settings).fit(x, positive, weights)
             weight[i, fitted.support_], bias[i] = fitted.dual_coef_[0], fitted.intercept_[0]
         return weight, bias
 
@@ -161,7 +177,13 @@ class _OneVersusRestSvm:
         return rbf_kernel(x, fitted_on, self.gamma) @ weight.T + bias
 
 
-def _calibration_scale(svm: _OneVersusRestSvm, x: np.ndarray, targets: np.ndarray, speaker_ids: Sequence[str]) -> float:
+def _calibration_scale(
+    svm: _OneVersusRestSvm,
+    x: np.ndarray,
+    targets: np.ndarray,
+    speaker_ids: Sequence[str],
+    weights: np.ndarray | None,
+) -> float:
     """The factor that turns decisions into logits (temperature scaling, Guo et al. 2017).
 
     It maximizes the likelihood of decisions on speakers left out of the fit. An SVM is overconfident on the clips that
@@ -175,10 +197,11 @@ def _calibration_scale(svm: _OneVersusRestSvm, x: np.ndarray, targets: np.ndarra
     by_speaker = GroupKFold(min(CALIBRATION_FOLDS, speakers)).split(x, targets, speaker_ids) if speakers > 1 else None
     decisions = np.empty((len(x), svm.classes))
     for fitted, held_out in by_speaker or KFold(min(CALIBRATION_FOLDS, len(x))).split(x):
-        weight, bias = svm.fit(x[fitted], targets[fitted])
+        weight, bias = svm.fit(x[fitted], targets[fitted], None if weights is None else weights[fitted])
         decisions[held_out] = svm.decisions(x[held_out], x[fitted], weight, bias)
 
     def loss(log_scale: float) -> float:
-        return -log_softmax(np.exp(log_scale) * decisions, axis=1)[np.arange(len(x)), targets].mean()
+        losses = -log_softmax(np.exp(log_scale) * decisions, axis=1)[np.arange(len(x)), targets]
+        return losses.mean() if weights is None else np.average(losses, weights=weights)
 
     return float(np.exp(minimize_scalar(loss, bounds=(-5, 5), method="bounded").x))

@@ -44,10 +44,26 @@ class ClassicalTraining:
         """Fits the classifier, and adds up its loss and confusion on the training clips."""
         targets = torch.from_numpy(self.training.targets).to(self.state.device)
         balanced = self.state.config.train.class_weights == "balanced"
-        self.classifier.fit(self._vectors, self.training.targets, self.c, self.speaker_ids, balanced)
+        if self.training.shares is None and self.training.weights is None:
+            self.classifier.fit(self._vectors, self.training.targets, self.c, self.speaker_ids, balanced)
+        else:
+            self._fit_weighted()
         logits = self.classifier(self._vectors[..., None], torch.ones_like(targets))
-        losses = F.cross_entropy(logits, targets, self.training.class_weights, reduction="none")
-        self.state.sums.add(losses, logits[:, None], targets)
+        truth = targets if self.training.shares is None else self.training.shares
+        losses = F.cross_entropy(logits, truth, self.training.class_weights, reduction="none")
+        losses = losses if self.training.weights is None else losses * self.training.weights
+        tied = self.training.tied
+        self.state.sums.add(losses, logits[:, None], targets, None if tied is None else ~tied)
+
+    def _fit_weighted(self) -> None:
+        """Fits to each clip as often as it has classes with a share of its votes, which weigh it."""
+        truth, clip_weights = self.training.truth, self.training.clip_weights
+        class_weights = self.training.class_weights.double().cpu().numpy()
+        shares = np.eye(len(class_weights))[truth] if truth.ndim == 1 else truth
+        rows, classes = np.nonzero(shares)
+        weights = shares[rows, classes] * class_weights[classes] * (1 if clip_weights is None else clip_weights[rows])
+        speaker_ids = [self.speaker_ids[row] for row in rows.tolist()]
+        self.classifier.fit(self._vectors[torch.from_numpy(rows)], classes, self.c, speaker_ids, False, weights)
 
     def settings(self) -> dict[str, float]:
         return {"lr": 0.0, "c": self.c}

@@ -5,7 +5,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -42,7 +41,6 @@ def run_epoch(
     config, device, epoch = state.config, state.device, state.progress.epoch
     state.recognizer.train()
     parameters = [p for p in state.recognizer.parameters() if p.requires_grad]
-    ones = torch.ones_like(training.class_weights)
     encoded = training.vectors is not None and state.recognizer.backbone.constant_part is not None
     statistics = [b for b in state.recognizer.backbone.buffers() if b.is_floating_point()]
 
@@ -67,23 +65,16 @@ def run_epoch(
                 features, frames = training.vectors[positions][..., None], torch.ones_like(clips)
                 if not encoded:
                     features, frames = _normalized_and_masked(state, features, frames, clips)
-            truth = F.one_hot(targets, len(training.class_weights)).float()
-            given = [part[positions].float() for part in (training.possible, training.taught) if part is not None]
+            columns = training.target_columns(targets, positions)
             mix_seed = derive(config.train.seed, "mixup", step)
-            features, frames, mixed = mix(features, frames, torch.cat([truth, *given], 1), config.augment, mix_seed)
-            truth, *given = mixed.split(truth.shape[1], dim=1)
-            # A mixture may be of any class that the corpus of either clip has.
-            possible = None if training.possible is None else given.pop(0) > 0
+            features, frames, mixed = mix(features, frames, torch.cat([*columns.values()], 1), config.augment, mix_seed)
+            columns = dict(zip(columns, mixed.split([c.shape[1] for c in columns.values()], dim=1), strict=True))
 
             with state.autocast():
                 logits = (state.head_logits if encoded else state.member_logits)(features, frames)  # (B, M, C)
-            losses = cross_entropy(
-                logits, truth, training.class_weights, config.train.label_smoothing, training.logit_offsets, possible
-            )
-            if training.taught is not None:
-                losses = losses.lerp(cross_entropy(logits, given[0], ones), config.train.teacher_weight)
+            losses = _losses(state, training, logits, columns)
             state.scaler.scale(losses.sum() / clips_in_step).backward()
-            state.sums.add(losses.detach(), logits.detach(), targets)
+            state.sums.add(losses.detach(), logits.detach(), targets, training.has_class(positions))
 
         state.scaler.unscale_(state.optimizer)
         norm = nn.utils.clip_grad_norm_(parameters, config.train.clip_grad_norm or float("inf"))
@@ -99,6 +90,20 @@ def run_epoch(
         state.progress.step = i + 1
         if after_step():
             return
+
+
+def _losses(state: TrainingState, training: TrainingClips, logits: Tensor, columns: dict[str, Tensor]) -> Tensor:
+    """The loss of each clip of a batch, `(B,)`, summed over the members. `columns` are its targets, mixed."""
+    train = state.config.train
+    # A mixture may be of any class that the corpus of either clip has.
+    possible = columns["possible"] > 0 if "possible" in columns else None
+    losses = cross_entropy(
+        logits, columns["truth"], training.class_weights, train.label_smoothing, training.logit_offsets, possible
+    )
+    if "taught" in columns:
+        taught = cross_entropy(logits, columns["taught"], torch.ones_like(training.class_weights))
+        losses = losses.lerp(taught, train.teacher_weight)
+    return losses * columns["weights"][:, 0] if "weights" in columns else losses
 
 
 def augmented_waveform(state: TrainingState, waveform: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:

@@ -55,6 +55,8 @@ def fit_speaker_model(
         log_probabilities = torch.from_numpy(probabilities).clamp(min=1e-12).log()
     else:
         return None
+    has_class = ~dataset.tied[clips]
+    log_probabilities, clips = log_probabilities[torch.from_numpy(has_class)], clips[has_class]
     chosen = [dataset.utterances[i] for i in clips]
     return SpeakerModel.fit(
         log_probabilities,
@@ -120,6 +122,9 @@ def _part(training: TrainingClips, kept: np.ndarray) -> TrainingClips:
         corpora=None if training.corpora is None else training.corpora[kept],
         possible=rows(training.possible),
         taught=rows(training.taught),
+        shares=rows(training.shares),
+        tied=rows(training.tied),
+        weights=rows(training.weights),
     )
 
 

@@ -9,26 +9,50 @@ from serx.config.training import TrainConfig
 from serx.training.sampling import sampling_weights
 
 
-def class_weights(mode: str, targets: np.ndarray, classes: int) -> Tensor:
+def class_weights(mode: str, targets: np.ndarray, classes: int, clip_weights: np.ndarray | None = None) -> Tensor:
     """The weight of each class in the loss, `(C,)` float32.
 
     Args:
         mode: `none`, all 1; or `balanced`, n / (number of classes with clips * clips of the class), as scikit-learn has
             it. A class without clips gets 0.
-        targets: `(n,)` class indices.
+        targets: `(n,)` class indices; or `(n, C)` shares of votes, of which a clip counts for each class by its share.
         classes: the number C of classes.
+        clip_weights: `(n,)`, what the loss of each clip is multiplied with; None for 1. A clip of weight 2 counts as
+            two clips.
 
     >>> class_weights("balanced", np.array([0, 0, 0, 1]), 2)
     tensor([0.6667, 2.0000])
     """
-    counts = np.bincount(targets, minlength=classes)
     if mode == "none":
         return torch.ones(classes)
-    balanced = len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    counts = class_counts(targets, classes, clip_weights)
+    balanced = counts.sum() / (np.count_nonzero(counts) * np.where(counts > 0, counts, 1))
     return torch.from_numpy(np.where(counts > 0, balanced, 0.0).astype(np.float32))
 
 
-def logit_offsets(config: TrainConfig, targets: np.ndarray, corpora: np.ndarray, classes: int) -> Tensor:
+def class_counts(targets: np.ndarray, classes: int, weights: np.ndarray | None = None) -> np.ndarray:
+    """The clips of each class, `(C,)`.
+
+    Args:
+        targets: `(n,)` class indices, or `(n, C)` shares of votes.
+        classes: the number C of classes.
+        weights: `(n,)`, how often each clip counts; None for once.
+
+    >>> class_counts(np.array([[0.75, 0.25], [0.5, 0.5]]), 2)
+    array([1.25, 0.75])
+    """
+    if targets.ndim == 1:
+        return np.bincount(targets, weights, minlength=classes)
+    return (targets if weights is None else targets * weights[:, None]).sum(0)
+
+
+def logit_offsets(
+    config: TrainConfig,
+    targets: np.ndarray,
+    corpora: np.ndarray,
+    classes: int,
+    clip_weights: np.ndarray | None = None,
+) -> Tensor:
     """What the loss adds to the logit of each class, `(C,)` float32: `logit_adjustment` * log(share of the class).
 
     The shares are those of an epoch's clips, as `config.sampling` draws them. With the shares in the loss, the network
@@ -37,15 +61,18 @@ def logit_offsets(config: TrainConfig, targets: np.ndarray, corpora: np.ndarray,
 
     Args:
         config: the `train` section.
-        targets: `(n,)` class indices.
+        targets: `(n,)` class indices, or `(n, C)` shares of votes.
         corpora: `(n,)` indices of the clips' corpora.
         classes: the number C of classes.
+        clip_weights: `(n,)`, what the loss of each clip is multiplied with; None for 1.
 
     >>> logit_offsets(TrainConfig(logit_adjustment=1.0), np.array([0, 0, 0, 1]), np.zeros(4, int), 2)
     tensor([-0.2877, -1.3863])
     """
-    weights = sampling_weights(config.sampling, targets, corpora)
-    drawn = np.bincount(targets, weights, minlength=classes)
+    weights = sampling_weights(config.sampling, targets, corpora, clip_weights)
+    if clip_weights is not None:
+        weights = clip_weights if weights is None else weights * clip_weights
+    drawn = class_counts(targets, classes, weights)
     shares = np.where(drawn > 0, drawn, 1.0) / drawn.sum()
     offsets = np.where(drawn > 0, config.logit_adjustment * np.log(shares), 0.0)
     return torch.from_numpy(offsets.astype(np.float32))
@@ -68,7 +95,7 @@ def cross_entropy(
 
     Args:
         member_logits: `(B, M, C)`.
-        truth: `(B, C)` probabilities of the classes; one-hot without mixup.
+        truth: `(B, C)` probabilities of the classes: shares of votes, or one-hot without votes and mixup.
         class_weights: `(C,)`.
         label_smoothing: the share of the truth that is spread evenly over all classes.
         logit_offsets: `(C,)`, added to the logits.
@@ -103,7 +130,7 @@ def classes_of_corpora(targets: np.ndarray, corpora: np.ndarray, classes: int) -
     """Which classes the corpus of each clip has, `(n, C)` bool; None if every corpus has the same.
 
     Args:
-        targets: `(n,)` class indices.
+        targets: `(n,)` class indices; or `(n, C)` shares of votes: a corpus has the classes that a rater chose.
         corpora: `(n,)` indices of the clips' corpora.
         classes: the number C of classes.
 
@@ -111,5 +138,8 @@ def classes_of_corpora(targets: np.ndarray, corpora: np.ndarray, classes: int) -
     [[True, True, False], [False, True, True]]
     """
     has = np.zeros((corpora.max() + 1, classes), bool)
-    has[corpora, targets] = True
+    if targets.ndim == 1:
+        has[corpora, targets] = True
+    else:
+        np.logical_or.at(has, corpora, targets > 0)
     return None if (has == has[0]).all() else has[corpora]

@@ -108,13 +108,15 @@ class EpochSums:
         self.confusion = torch.zeros(classes, classes, dtype=torch.float64, device=device)  # truth by prediction
         self.finite = torch.ones(steps, dtype=torch.bool, device=device)  # False for a skipped step
 
-    def add(self, losses: Tensor, member_logits: Tensor, targets: Tensor) -> None:
+    def add(self, losses: Tensor, member_logits: Tensor, targets: Tensor, has_class: Tensor | None = None) -> None:
         """Adds a batch. Clips with a non-finite loss count neither in the sum of losses nor in the number of clips.
 
         Args:
-            losses: `(B,)`, summed over the M members; their mean is added.
+            losses: `(B,)`, summed over the M members; their mean is added. Those of clips with weights are multiplied
+                with these.
             member_logits: `(B, M, C)`; the class with the highest mean probability is the prediction.
             targets: `(B,)`.
+            has_class: `(B,)` bool, the clips that the confusion counts; None for all.
         """
         members = member_logits.shape[1]
         losses = losses / members
@@ -124,6 +126,7 @@ class EpochSums:
         self.clips += finite.sum()
         classes = torch.arange(logits.shape[1], device=logits.device)
         truth = (targets[:, None] == classes).double()
+        truth = truth if has_class is None else truth * has_class[:, None]
         predicted = (logits.argmax(1)[:, None] == classes).double()
         self.confusion += truth.T @ predicted
 
@@ -280,10 +283,13 @@ def new_state(
         LeakError: its model was trained on validation or test clips of this run.
         DataError: there are too few training clips or classes.
     """
-    classes = len(np.unique(dataset.targets[list(split.train)]))
+    classes = _trained_classes(dataset, split)
     if len(split.train) < 2 or classes < 2:
         counts = f"{len(split.train)} training clips of {classes} classes"
         raise DataError(f"{split.stamp}: {counts}; training needs at least two clips of two classes")
+    for name, part in (("training", split.train), ("validation", split.valid)):
+        if part and dataset.tied[list(part)].all():
+            raise DataError(f"{split.stamp}: the votes of every {name} clip tie, so that no score counts one of them")
     for problem in without_validation(config) if not split.valid else ():
         raise ConfigError(problem.message)
     teachers = load_teachers(config.train.teachers)
@@ -305,6 +311,14 @@ def new_state(
     else:
         fit_normalizer(state, split, source)
     return state
+
+
+def _trained_classes(dataset: Dataset, split: Split) -> int:
+    """How many classes the training clips have, or votes for them."""
+    train = list(split.train)
+    if dataset.votes is None:
+        return len(np.unique(dataset.targets[train]))
+    return int(dataset.votes[train].any(0).sum())
 
 
 def fit_normalizer(state: TrainingState, split: Split, source: BatchSource) -> None:

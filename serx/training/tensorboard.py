@@ -90,7 +90,7 @@ def augmented_clips(
 def validation_view(
     state: TrainingState, best: Path, source: BatchSource, dataset: Dataset, clips: np.ndarray
 ) -> ValidationView:
-    """The predictions of the checkpoint `best` of this run for the validation `clips (n,)`.
+    """The predictions of the checkpoint `best` of this run for those of the validation `clips (m,)` that have a class.
 
     Raises:
         CheckpointError: the file is damaged.
@@ -99,6 +99,7 @@ def validation_view(
     recognizer = deepcopy(state.evaluated)
     fill(recognizer, saved.group("model"), f"{best}: model")
     recognizer.temperature = saved.metadata["temperature"]
+    clips = clips[~dataset.tied[clips]]
     probabilities = classify(recognizer, source, clips, dataset.audio_cache.lengths[clips])
     targets, predictions = dataset.targets[clips], probabilities.argmax(1)
     utterances = [dataset.utterances[i] for i in clips]

@@ -52,7 +52,7 @@ from serx.training.run_folder import (
     what_is_saved,
     write,
 )
-from serx.training.sampling import Step, TrainingClips
+from serx.training.sampling import Step, TrainingClips, relative_weights
 from serx.training.signals import catch_signals
 from serx.training.state import EpochSums, TrainingState, new_state, run_metadata
 from serx.training.tensorboard import TensorBoardWriter, augmented_clips, validation_view
@@ -344,18 +344,27 @@ def _training_clips(
     unfinished = state.progress.epoch < state.epochs
     vectors = constant_vectors(state, source, np.asarray(split.train), progress) if unfinished else None
     clips = np.tile(np.asarray(split.train), rows_per_clip)
-    targets = dataset.targets[clips]
+    targets, votes = dataset.targets[clips], dataset.shares
+    truth = targets if votes is None else votes[clips]
+    tied, weights = dataset.tied[clips], relative_weights(dataset.weights[clips])
     corpora = np.unique([dataset.utterances[i].corpus for i in clips], return_inverse=True)[1]
-    possible = classes_of_corpora(targets, corpora, classes)
+    possible = classes_of_corpora(truth, corpora, classes)
+
+    def on_device(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values).to(state.device)
+
     return TrainingClips(
         clips=clips,
         targets=targets,
-        class_weights=class_weights(train.class_weights, targets, classes).to(state.device),
+        class_weights=class_weights(train.class_weights, truth, classes, weights).to(state.device),
         vectors=vectors,
         corpora=corpora,
-        logit_offsets=logit_offsets(train, targets, corpora, classes).to(state.device),
+        logit_offsets=logit_offsets(train, truth, corpora, classes, weights).to(state.device),
         taught=teacher_probabilities(state.config, dataset, clips, source, state.device) if unfinished else None,
-        possible=None if possible is None else torch.from_numpy(possible).to(state.device),
+        possible=None if possible is None else on_device(possible),
+        shares=None if votes is None else on_device(truth.astype(np.float32)),
+        tied=on_device(tied) if tied.any() else None,
+        weights=None if weights is None else on_device(weights.astype(np.float32)),
     )
 
 

@@ -11,7 +11,7 @@ from serx.config.training import OptimConfig, TrainConfig
 from serx.data.batches import BatchSource
 from serx.data.dataset import Dataset
 from serx.inference.classify import classify
-from serx.metrics import Scores, confusion_matrix, ece, fit_temperature, nll, score_from_confusion
+from serx.metrics import Scores, confusion_matrix, ece, fit_temperature, nll, score_from_confusion, soft_nll
 from serx.recognizer import Recognizer
 from serx.training.state import Progress
 
@@ -32,19 +32,21 @@ class Validation:
 
 
 def validate(recognizer: Recognizer, source: BatchSource, dataset: Dataset, clips: Sequence[int]) -> Validation:
-    """Scores `clips`, dataset indices."""
+    """Scores `clips`, dataset indices. With votes, the loss and the temperature are those of their shares."""
     indices = np.asarray(clips)
+    counted = ~dataset.tied[indices]  # the clips that have a class
     targets = dataset.targets[indices]
+    truth = targets if dataset.shares is None else dataset.shares[indices]
     probabilities = classify(recognizer, source, indices, dataset.audio_cache.lengths[indices])
-    confusion = confusion_matrix(targets, probabilities.argmax(1), len(dataset.labels))
+    confusion = confusion_matrix(targets[counted], probabilities[counted].argmax(1), len(dataset.labels))
     scores = score_from_confusion(confusion)
-    finite = np.isfinite(probabilities).all()  # `select` never keeps an epoch with a score that is NaN
-    calibration = {
-        name: metric(targets, probabilities) if finite else math.nan for name, metric in (("loss", nll), ("ece", ece))
-    }
+    calibration = {"loss": math.nan, "ece": math.nan}  # `select` never keeps an epoch with a score that is NaN
+    if np.isfinite(probabilities).all():
+        loss = nll(truth, probabilities) if dataset.votes is None else soft_nll(truth, probabilities)
+        calibration = {"loss": loss, "ece": ece(targets[counted], probabilities[counted])}
     return Validation(
         scores={**scalars(scores), **calibration, "recall": scores.recall.tolist()},
-        temperature=fit_temperature(targets, probabilities),
+        temperature=fit_temperature(truth, probabilities),
         confusion=confusion,
     )
 
