@@ -178,7 +178,7 @@ def _summary(e: Mapping[str, Any]) -> list[str]:
         interval = f"  ({100 * bounds[0]:.1f} to {100 * bounds[1]:.1f})" if bounds else ""
         lines += [f"  {title:<12}{percent(e[name])} %{interval}"]
     lines += wrap(f"  {classes_that_count(e)}")
-    lines += _votes(e)
+    lines += [line for entry in vote_lines(e) for line in wrap(f"  {entry}")]
     if warning := few_speakers_warning(e["n_speakers"]):
         lines += [f"  {warning}"]
     if plain_scores := e.get("without_adaptation"):
@@ -198,8 +198,8 @@ def _summary(e: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _votes(e: Mapping[str, Any]) -> list[str]:
-    """How well the votes of the raters are met, and what a single rater scores."""
+def vote_lines(e: Mapping[str, Any]) -> list[str]:
+    """How well the votes of the raters are met, and what a single rater scores; empty for labels without votes."""
     votes = e.get("votes")
     if votes is None:
         return []
@@ -207,23 +207,22 @@ def _votes(e: Mapping[str, Any]) -> list[str]:
     def interval(bounds: Sequence[float] | None, scale: float, digits: int) -> str:
         return "" if bounds is None else f" ({scale * bounds[0]:.{digits}f} to {scale * bounds[1]:.{digits}f})"
 
-    lines = ["  The true emotion of a clip is that of most of its raters."]
-    if votes["tied"]:
-        lines[0] += f" The votes of {count(votes['tied'], 'clip')} tie: without one, they count in no score above."
-    lines.append(
-        f"  divergence from the shares of votes: KL {votes['kl']:.3f} nats{interval(votes['kl_interval'], 1, 3)}; "
-        f"their mean over all clips as the prediction: {votes['kl_of_mean']:.3f}"
-    )
+    tied = count(votes["tied"], "clip")
+    ties = f" The votes of {tied} tie: without a class, they count in no score of classes." if votes["tied"] else ""
+    lines = [
+        f"The true emotion of a clip is that of most of its raters.{ties}",
+        f"Divergence from the shares of votes: KL {votes['kl']:.3f} nats{interval(votes['kl_interval'], 1, 3)}; "
+        f"their mean over all clips as the prediction: {votes['kl_of_mean']:.3f}",
+    ]
     rater = votes["rater"]
     if rater is None:
-        lines.append("  what a single rater scores is unknown: the votes are no numbers of two raters or more")
-    else:
-        uar = f"UAR {percent(rater['uar']).strip()} %{interval(rater['intervals']['uar'], 100, 1)}"
-        lines.append(
-            f"  a single rater, left out, against most of the others ({count(rater['n_clips'], 'clip')}): {uar}, "
-            f"accuracy {percent(rater['accuracy']).strip()} %"
-        )
-    return [line for entry in lines for line in wrap(entry)]
+        return [*lines, "What a single rater scores is unknown: the votes are no numbers of two raters or more"]
+    uar = f"UAR {percent(rater['uar']).strip()} %{interval(rater['intervals']['uar'], 100, 1)}"
+    return [
+        *lines,
+        f"A single rater, left out, against most of the others ({count(rater['n_clips'], 'clip')}): {uar}, "
+        f"accuracy {percent(rater['accuracy']).strip()} %",
+    ]
 
 
 def classes_that_count(e: Mapping[str, Any]) -> str:

@@ -56,7 +56,7 @@ def confident_mistakes(predictions: Predictions, read_clip: ReadClip | None, num
         number: how many.
     """
     p, predicted, confidence = predictions, predictions.predicted, predictions.probabilities.max(1)
-    wrong = np.flatnonzero(predicted != p.targets)
+    wrong = np.flatnonzero((predicted != p.targets) & ~p.tied)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:number]
     return [_mistake(p, int(i), read_clip(int(i)) if read_clip else None) for i in worst]
 

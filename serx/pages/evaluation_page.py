@@ -10,7 +10,7 @@ import numpy as np
 
 from serx.evaluation.held_out import HeldOut
 from serx.evaluation.predictions import Predictions
-from serx.evaluation.report import SCORES, classes_that_count
+from serx.evaluation.report import SCORES, classes_that_count, vote_lines
 from serx.evaluation.scores import worst_first
 from serx.files import read_json
 from serx.inference.adaptation import output_layers
@@ -76,6 +76,7 @@ def evaluation_page(
         e={**extra, **scores},
         score_names=SCORES,
         classes_that_count=classes_that_count(scores),
+        votes=vote_lines(scores),
         few_speakers=few_speakers_warning(scores["n_speakers"]),
         chance=chance,
         uar_chart=interval_chart(scores["uar"], scores["intervals"]["uar"], chance),
@@ -86,8 +87,8 @@ def evaluation_page(
             for name in worst_first(scores["per_speaker"])
         ],
         groups=_groups(scores),
-        reliability=_reliability(predictions),
-        coverage=_coverage(predictions),
+        reliability=_reliability(predictions.with_class()),
+        coverage=_coverage(predictions.with_class()),
         stress=stress,
         large_loss=LARGE_LOSS,
         map=clip_map,
@@ -103,6 +104,7 @@ def map_of_clips(held: HeldOut, predictions: Predictions) -> dict[str, Any] | No
     if places is None:
         return None
     p, predicted = predictions, predictions.predicted
+    wrong = (predicted != p.targets) & ~p.tied
     of_clips = {
         "emotion": [p.labels[target] for target in p.targets[chosen]],
         "speaker": [p.speaker_ids[i] for i in chosen],
@@ -112,7 +114,7 @@ def map_of_clips(held: HeldOut, predictions: Predictions) -> dict[str, Any] | No
     css, titles = [], []
     for row, i in enumerate(chosen):
         classes = [f"{kind}{names[kind].index(of[row])}" for kind, of in of_clips.items()]
-        css.append(" ".join(classes + ["wrong"] * bool(predicted[i] != p.targets[i])))
+        css.append(" ".join(classes + ["wrong"] * bool(wrong[i])))
         titles.append(f"{Path(p.paths[i]).name}: {p.labels[p.targets[i]]}, predicted {p.labels[predicted[i]]}")
     left_out = f", {len(chosen)} of {len(p.paths)} clips" if len(chosen) < len(p.paths) else ""
     what = "what its last layer reads" if output_layers(held.predictor.recognizer) else "its log-probabilities"

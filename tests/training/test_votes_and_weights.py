@@ -13,6 +13,7 @@ from serx.config.training import TrainConfig
 from serx.data import dataset as dataset_module
 from serx.evaluation import evaluate
 from serx.evaluation.predictions import from_csv
+from serx.pages import evaluation_page
 from serx.training import fit
 from serx.training.losses import class_weights, classes_of_corpora, cross_entropy, logit_offsets
 from serx.training.run_folder import METRICS
@@ -120,7 +121,12 @@ def test_a_clip_of_almost_no_weight_teaches_almost_nothing(tiny_config, tmp_path
         return {"emotion": wrong[u.emotion], "weight": weights[0]}
 
     altered(change)
-    settings = "model={kind: classical, c: [1.0]}", "features.statistics=[mean]", "features.normalize=training", "augment={}"
+    settings = (
+        "model={kind: classical, c: [1.0]}",
+        "features.statistics=[mean]",
+        "features.normalize=training",
+        "augment={}",
+    )
     config = tiny_config(*settings, "train.ema_decay=0.0", "data.valid_speakers=[4]")
     weighted = fit(config, tmp_path / "weighted", progress=False).kept["valid"]["uar"]
     weights = (1.0, 1.0)
@@ -164,7 +170,9 @@ def test_a_model_of_votes_meets_them_and_the_report_says_how_well(tiny_config, t
     assert low <= votes["kl"] <= high
     assert votes["rater"]["n_clips"] == 24 and 0.7 < votes["rater"]["uar"] < 0.85
     assert "The votes of 1 clip tie" in report and f"KL {votes['kl']:.3f} nats" in report
-    assert "a single rater, left out, against most of the others (24 clips): UAR" in report
+    assert "A single rater, left out, against most of the others (24 clips): UAR" in report
+
+    assert f"KL {votes['kl']:.3f} nats" in evaluation_page(result.scores, result.predictions, "votes")
 
     result.write(tmp_path / "out")
     [(_, back)] = from_csv(tmp_path / "out" / "predictions.csv")
