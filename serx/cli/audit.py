@@ -44,7 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
     for copy in find_duplicates(dataset, config.data):
         first, second = dataset.utterances[copy.first], dataset.utterances[copy.second]
         print(
-            f"warning: {first.path} ({first.speaker_id}) and {second.path} ({second.speaker_id}) hold the same "
+            f"warning: {first.segment} ({first.speaker_id}) and {second.segment} ({second.speaker_id}) hold the same "
             f"recording (correlation {copy.correlation:.3f}): delete one, or set data.duplicates=drop_one or drop_all"
         )
     return 0

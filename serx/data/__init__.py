@@ -2,12 +2,15 @@
 
 The way of a clip, and the modules in the order in which they build on each other:
 
-    audio          decode one file, or raise an error with a reason; the list of audio endings
-    utterance      `Utterance`: one clip, its speaker and its emotion
+    utterance      `Utterance`: one clip, its speaker and its emotion; `Segment`: the part of a file that it is
+    audio          decode one file or its segments, or raise an error with a reason; the list of audio endings
     labels         emotion words and class numbers; `register_emotion`
     corpora        how corpora name their files; `register_corpus`
     names          which names are one speaker or one corpus
-    manifest       your own recordings, listed in a CSV
+    languages      names and codes of languages
+    columns        which column of a table means what
+    tables         rows of a table, whatever its encoding and separator
+    manifest       your own recordings, listed in a table
     scanner        `scan`: from folders and manifests to utterances
     protocols      `make_split`: which clips train, validate and test
     copies         which clips hold the same recording, however it was altered

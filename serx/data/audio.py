@@ -9,7 +9,7 @@ import io
 import math
 import os
 import stat
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -22,6 +22,7 @@ from pydantic import Field
 
 from serx.base_config import BaseConfig
 from serx.data.ffmpeg import FfmpegError, FfmpegFile
+from serx.data.utterance import Segment
 from serx.errors import DataError
 from serx.system import without_messages
 
@@ -57,6 +58,7 @@ MAX_OFFSET = 0.05
 CANCELING = 0.25
 MIN_SECONDS_TO_JUDGE = 0.1  # of a block behind the first, for its channels to be compared
 _BLOCK = 1 << 16  # frames read at a time
+ROUNDED_SECONDS = 0.01  # a segment may end so far behind its file: tables round
 
 
 class AudioConfig(BaseConfig):
@@ -87,7 +89,7 @@ class AudioError(DataError):
 
     Attributes:
         reason: empty, not_audio, truncated, too_short, too_long, silent, no_speech, nonfinite, absurd_level, bad_rate,
-            too_many_channels, decode_error or unreadable.
+            too_many_channels, decode_error, unreadable or out_of_range.
         detail: what exactly, and how to fix it where that is known.
 
     >>> print(AudioError("a.wav", "empty", "0 bytes"))
@@ -135,6 +137,133 @@ def decode(path: StrPath, config: AudioConfig, as_recorded: bool = False, notes:
     path = Path(path)
     mono, rate = _decode_mono(path, config, [] if notes is None else notes)
     return clip_from_mono(mono, rate, config, path, as_recorded)
+
+
+def decode_segments(
+    path: StrPath, spans: Sequence[tuple[float, float | None]], config: AudioConfig
+) -> Iterator[tuple[int, np.ndarray | AudioError, list[str]]]:
+    """Decodes parts of a recording of any length in one pass; only parts that are being read are in memory.
+
+    Each part becomes the clip that `decode` makes of it if it is cut into a file of its own: the same samples bit for
+    bit. Gaps are skipped where the format allows it exactly.
+
+    Args:
+        path: of the file.
+        spans: `(start, end)` of each part in seconds; an end of None is that of the file. The first sample is
+            `round(start * rate)` and the last one is before `round(end * rate)`.
+        config: how a part becomes a waveform.
+
+    Yields:
+        The index of a span; its `(T,)` float32, or why it cannot be used; and what a user should know about it. In the
+        order of the ends. The reason of a span that is not within the file is `out_of_range`; an end up to 10 ms behind
+        the file's own is taken for that one, since tables round.
+    """
+    path = Path(path)
+    parts = [_Part(number, Segment(path, *span)) for number, span in enumerate(spans)]
+    missing = dict.fromkeys(parts)
+    try:
+        notes: list[str] = []
+        with _opened(path, math.inf, notes) as file:
+            if _is_cut(path):
+                raise AudioError(path, "truncated", CUT)
+            for part in parts:
+                part.begin(file.rate, config, notes)
+            for part, result in _read_parts(file, parts):
+                del missing[part]
+                yield part.number, *result
+    except AudioError as error:
+        for part in missing:
+            yield part.number, error, []
+
+
+_Result = tuple[np.ndarray | AudioError, list[str]]
+
+
+def _read_parts(file: "_Opened", parts: Sequence["_Part"]) -> Iterator[tuple["_Part", _Result]]:
+    waiting = deque(sorted(parts, key=lambda part: part.first))
+    reading: list[_Part] = []
+    if file.frames is not None:
+        for part in [part for part in waiting if not part.is_within(file.frames)]:
+            waiting.remove(part)
+            yield part, part.refused(file.frames)
+    position, blocks = 0, file.blocks()
+    while waiting or reading:
+        if not reading and waiting[0].first - position > _BLOCK and file.seek(waiting[0].first):
+            position = waiting[0].first
+        block = next(blocks, None)
+        if block is None:
+            break
+        while waiting and waiting[0].first < position + len(block):
+            reading.append(waiting.popleft())
+        for part in list(reading):
+            if part.add(block, position):
+                reading.remove(part)
+                yield part, part.finished()
+        position += len(block)
+    if waiting or reading:
+        file.check_end(position)
+    for part in [*reading, *waiting]:
+        yield part, part.finished() if part.is_within(position) else part.refused(position)
+
+
+class _Part:
+    """A part of a file that is being read: its samples are mixed in the blocks of a file of its own."""
+
+    def __init__(self, number: int, segment: Segment) -> None:
+        self.number, self.segment = number, segment
+        self._blocks: list[np.ndarray] = []
+        self._pending: list[np.ndarray] = []
+        self._frames = 0
+
+    def begin(self, rate: int, config: AudioConfig, notes: list[str]) -> None:
+        """Sets the frames to read."""
+        self.first = round(self.segment.start * rate)
+        self.last = None if self.segment.end is None else round(self.segment.end * rate)
+        self._rate, self._config = rate, config
+        self._limit = int(config.max_seconds * rate) + 1
+        self._mix = ChannelMixer(config.channel, rate, list(notes))
+
+    def is_within(self, frames: int) -> bool:
+        """Whether it lies in a file of so many frames."""
+        return self.first < frames and (self.last is None or self.last - frames <= ROUNDED_SECONDS * self._rate)
+
+    def add(self, block: np.ndarray, position: int) -> bool:
+        """Takes its share of `block (n, channels)`, which begins at frame `position`; True if nothing is missing."""
+        stop = len(block) if self.last is None else self.last - position
+        self._pending.append(block[max(0, self.first - position) : max(0, stop)])
+        self._frames += len(self._pending[-1])
+        if sum(map(len, self._pending)) >= _BLOCK:
+            self._mix_pending(_BLOCK)
+        return (stop <= len(block) and self.last is not None) or self._frames > self._limit
+
+    def _mix_pending(self, at_least: int) -> None:
+        frames = np.concatenate(self._pending) if self._pending else np.zeros((0, 1), np.float32)
+        while len(frames) >= at_least and len(frames):
+            self._blocks.append(np.array(self._mix(frames[:_BLOCK])))
+            frames = frames[_BLOCK:]
+        self._pending = [frames]
+
+    def finished(self) -> _Result:
+        """The clip, or why it cannot be used, and notes."""
+        self._mix_pending(0)
+        mono = np.concatenate([np.zeros(0, np.float32), *self._blocks])
+        self._blocks, self._pending = [], []
+        name, longest = str(self.segment), self._config.max_seconds
+        try:
+            if self._frames > longest * self._rate:
+                seconds = "" if self.last is None else f"{self._seconds(self.last - self.first)}, "
+                raise AudioError(name, "too_long", f"{seconds}data.max_seconds is {longest:g}")
+            return clip_from_mono(mono, self._rate, self._config, name), self._mix.notes
+        except AudioError as error:
+            return error, []
+
+    def refused(self, frames: int) -> _Result:
+        """The error of a part that is not within the `frames` of the file."""
+        detail = f"the file has {frames / self._rate:.3f} s"
+        return AudioError(str(self.segment), "out_of_range", detail), []
+
+    def _seconds(self, frames: int) -> str:
+        return f"{frames / self._rate:.1f} s"
 
 
 def clip_from_mono(
@@ -461,11 +590,15 @@ def _decode_mono(path: Path, config: AudioConfig, notes: list[str]) -> tuple[np.
 
 
 class _Opened:
-    """An open file of either library: `rate` in Hz, `channels`, and `seconds` according to its header, or None."""
+    """An open file of either library.
+
+    `rate` is in Hz; `seconds` are according to its header, or None; `frames` None where only decoding can tell.
+    """
 
     def __init__(self, path: Path, file: soundfile.SoundFile | FfmpegFile, prints: bool) -> None:
         self._path, self._file, self._prints = path, file, prints
         self.rate, self.channels = file.samplerate, file.channels
+        self.frames = None if isinstance(file, FfmpegFile) else file.frames
         self.seconds = file.seconds if isinstance(file, FfmpegFile) else file.frames / file.samplerate
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -479,6 +612,14 @@ class _Opened:
             if len(block) == 0:
                 return
             yield block
+
+    def seek(self, frame: int) -> bool:
+        """Makes `frame` the next one of `blocks`, if the format allows that to the sample and without decoding."""
+        if isinstance(self._file, FfmpegFile) or not self._file.seekable():
+            return False
+        if not self._file.subtype.startswith(("PCM_", "FLOAT", "DOUBLE")):
+            return False
+        return bool(self._file.seek(frame) == frame)
 
     def check_end(self, frames: int) -> None:
         """Raises `AudioError` if the file, of which so many frames were read, is damaged, cut off or empty."""

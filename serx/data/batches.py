@@ -42,8 +42,8 @@ class DeviceAudio:
     """All audio in device memory; a batch is one gather.
 
     >>> from pathlib import Path
-    >>> cache = AudioCache(Path(), np.array([1, 2, 3], np.int16), np.array([0, 1, 3]), np.ones(2, np.float32),
-    ...                    (0, 1), ("a", "b"), {}, "")
+    >>> cache = AudioCache(Path(), np.array([1, 2, 3], np.int16), np.array([0, 1]), np.array([1, 2]),
+    ...                    np.ones(2, np.float32), (0, 1), ("a", "b"), {}, "")
     >>> waveform, lengths = DeviceAudio(cache, torch.device("cpu")).batch([1, 0])
     >>> waveform[:, :3].tolist(), lengths.tolist()
     ([[2.0, 3.0, 0.0], [1.0, 0.0, 0.0]], [2, 1])
@@ -51,7 +51,8 @@ class DeviceAudio:
 
     def __init__(self, audio_cache: AudioCache, device: torch.device) -> None:
         self._samples = torch.from_numpy(np.array(audio_cache.samples)).to(device)
-        self._offsets = torch.from_numpy(audio_cache.offsets).to(device)
+        self._starts = torch.from_numpy(audio_cache.starts).to(device)
+        self._lengths = torch.from_numpy(audio_cache.lengths).to(device)
         self._scales = torch.from_numpy(audio_cache.scales).to(device)
         self._host_lengths = audio_cache.lengths
         self.device = device
@@ -59,12 +60,11 @@ class DeviceAudio:
     def batch(self, clips: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]:
         """`waveform (B, T)` and `lengths (B,)` of these clips; sizes come from host memory, so nothing waits for it."""
         rows = torch.as_tensor(np.asarray(clips, np.int64)).to(self.device, non_blocking=True)
-        start, end = self._offsets[rows], self._offsets[rows + 1]
+        starts, lengths = self._starts[rows], self._lengths[rows]
         time = torch.arange(_width(self._host_lengths[clips]), device=self.device)
-        index = start[:, None] + time
-        valid = index < end[:, None]
-        samples = self._samples[torch.where(valid, index, 0)]
-        return torch.where(valid, samples * self._scales[rows, None], 0.0), end - start
+        valid = time < lengths[:, None]
+        samples = self._samples[torch.where(valid, starts[:, None] + time, 0)]
+        return torch.where(valid, samples * self._scales[rows, None], 0.0), lengths
 
 
 class StreamedAudio:
@@ -80,8 +80,7 @@ class StreamedAudio:
         lengths = self._lengths[clips]
         host = torch.zeros(len(clips), _width(lengths), dtype=torch.int16, pin_memory=self._pin)
         for row, (clip, length) in enumerate(zip(clips, lengths, strict=True)):
-            start = self._cache.offsets[clip]
-            host.numpy()[row, :length] = self._cache.samples[start : start + length]
+            host.numpy()[row, :length] = self._cache.clip(clip)
         scales = torch.from_numpy(self._cache.scales[clips]).to(self.device, non_blocking=True)
         waveform = host.to(self.device, non_blocking=True).float().mul_(scales[:, None])
         return waveform, torch.from_numpy(lengths).to(self.device, non_blocking=True)
@@ -97,8 +96,8 @@ def make_batch_source(audio_cache: AudioCache, device: torch.device, placement: 
             the audio takes less than half of its free memory.
 
     >>> from pathlib import Path
-    >>> cache = AudioCache(Path(), np.zeros(9, np.int16), np.array([0, 9]), np.ones(1, np.float32),
-    ...                    (0,), ("a",), {}, "")
+    >>> cache = AudioCache(Path(), np.zeros(9, np.int16), np.array([0]), np.array([9]),
+    ...                    np.ones(1, np.float32), (0,), ("a",), {}, "")
     >>> waveform, lengths = make_batch_source(cache, torch.device("cpu")).batch([0])
     >>> waveform.shape, lengths.tolist()
     (torch.Size([1, 2048]), [9])

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,6 +23,7 @@ from serx.data.leaks import PARTS, check_copies, check_leaks
 from serx.data.names import NamesConfig, settle_names
 from serx.data.protocols import ProtocolConfig, Split, make_split, naming_places
 from serx.data.scanner import scan
+from serx.data.tables import TablesConfig
 from serx.data.utterance import Utterance
 from serx.errors import DataError, DiskError, explaining_out_of_memory
 from serx.files import free_space, seal, unseal, write_atomically
@@ -33,9 +34,9 @@ MAX_SHOWN = 5  # names in a message
 FINGERPRINT_BATCH = 8  # clips; more do not fit a CPU's cache
 
 
-class DataConfig(AudioConfig, ProtocolConfig, NamesConfig):
+class DataConfig(AudioConfig, ProtocolConfig, NamesConfig, TablesConfig):
     """Which corpora and labels, how files are decoded (`AudioConfig`), how they are split (`ProtocolConfig`),
-    and which names are one speaker (`NamesConfig`).
+    which names are one speaker (`NamesConfig`), and how tables are read (`TablesConfig`).
 
     >>> DataConfig(root="/corpora/RAVDESS", label_map={"calm": "neutral"}).protocol
     'holdout'
@@ -87,7 +88,7 @@ class Dataset:
         labels: ordered class names.
         audio_cache: the decoded audio.
         notes: lines for the user: which files were skipped or dropped, and why.
-        duplicates: paths of the files that `data.duplicates` left out.
+        duplicates: paths (of segments, with their times) of the clips that `data.duplicates` left out.
         votes: `(n, C)` float64, how many raters chose each label, or their shares; None unless `data.labels_from` is
             votes.
     """
@@ -159,7 +160,7 @@ def load_dataset(config: DataConfig, labels: tuple[str, ...] | None = None, prog
 
 def _load_dataset(config: DataConfig, labels: tuple[str, ...] | None, progress: bool) -> Dataset:
     try:
-        scanned = scan(config.root, config.styles)
+        scanned = scan(config.root, config.styles, config)
     except (OSError, ValueError) as error:  # a name that is too long, or contains a zero byte
         raise DataError(f"data.root: cannot be scanned: {error}; check the spelling") from error
     utterances = settle_names(scanned.utterances, config)
@@ -176,18 +177,19 @@ def _load_dataset(config: DataConfig, labels: tuple[str, ...] | None, progress: 
     else:
         labels = labels or config.labels
     labeled = assign_labels(utterances, labels, label_map, source)
-    notes = _skipped_notes([(file.reason, file.path) for file in scanned.skipped])
+    notes = [*scanned.notes, *_skipped_notes([(file.reason, file.path) for file in scanned.skipped])]
     for emotion, count in labeled.dropped.items():
         why = "data.label_map" if emotion in config.label_map else "data.labels: shared"
         notes.append(f"dropped by {why}: {count} x {emotion}")
     notes += [*_vote_notes(labeled), *_weight_notes(labeled.utterances)]
-    paths = [utterance.path for utterance in labeled.utterances]
-    audio_cache = open_audio_cache(paths, config, cache_folder(config.cache), progress)
+    segments = [utterance.segment for utterance in labeled.utterances]
+    audio_cache = open_audio_cache(segments, config, cache_folder(config.cache), progress)
+    _check_ranges(labeled.utterances, audio_cache.skipped)
     notes += _skipped_notes([(why.partition(":")[0], Path(path)) for path, why in audio_cache.skipped.items()])
     notes += _warning_notes(audio_cache.warnings)
     kept = [i for i, row in enumerate(audio_cache.rows) if row >= 0]
     if not kept:
-        raise DataError(f"{config.root}: none of the {len(paths)} files could be decoded; {'; '.join(notes)}")
+        raise DataError(f"{config.root}: none of the {len(segments)} files could be decoded; {'; '.join(notes)}")
     dataset = Dataset(
         utterances=tuple(labeled.utterances[i] for i in kept),
         targets=np.asarray([labeled.targets[i] for i in kept], np.int64),
@@ -197,6 +199,19 @@ def _load_dataset(config: DataConfig, labels: tuple[str, ...] | None, progress: 
         votes=None if labeled.votes is None else labeled.votes[kept],
     )
     return dataset if config.duplicates == "refuse" else _without_duplicates(dataset, config, progress)
+
+
+def _check_ranges(utterances: Sequence[Utterance], skipped: Mapping[str, str]) -> None:
+    """Raises if a segment is not within its file: the table is wrong, and skipping the row would hide it."""
+    faults = []
+    for utterance in utterances:
+        reason, _, detail = skipped.get(str(utterance.segment), "").partition(": ")
+        if reason == "out_of_range":
+            what = f"{printable(utterance.segment.name)} is not within its file"
+            faults.append(f"{printable(utterance.source)}: {what}: {detail}; correct start and end, in seconds")
+    if faults:
+        more = [f"... and {len(faults) - MAX_SHOWN} more"] if len(faults) > MAX_SHOWN else []
+        raise DataError("\n".join([*faults[:MAX_SHOWN], *more]))
 
 
 def find_duplicates(dataset: Dataset, config: DataConfig, progress: bool = True) -> list[Copy]:
@@ -224,7 +239,7 @@ def _without_duplicates(dataset: Dataset, config: DataConfig, progress: bool) ->
     copies = find_duplicates(dataset, config, progress)
     if not copies:
         return dataset
-    path = [str(utterance.path) for utterance in dataset.utterances]
+    path = [str(utterance.segment) for utterance in dataset.utterances]
     first_of = list(range(len(path)))  # the first file by path that holds the same recording, through other copies too
     while any(first_of[c.first] != first_of[c.second] for c in copies):
         for c in copies:
@@ -244,7 +259,7 @@ def _without_duplicates(dataset: Dataset, config: DataConfig, progress: bool) ->
         utterances=utterances,
         targets=dataset.targets[kept],
         votes=None if dataset.votes is None else dataset.votes[kept],
-        audio_cache=open_audio_cache([u.path for u in utterances], config, cache_folder(config.cache), progress),
+        audio_cache=open_audio_cache([u.segment for u in utterances], config, cache_folder(config.cache), progress),
         notes=(*dataset.notes, note),
         duplicates=tuple(printable(path[i]) for i in sorted(dropped)),
     )

@@ -1,4 +1,4 @@
-"""The leak check: no speaker, no audio and no copy of audio is in two parts of a split.
+"""The leak check: no speaker, no audio, no moment of a file and no copy of audio is in two parts of a split.
 
 Identical audio has identical digests. Copies that were encoded again, filtered, cut or disturbed are found by
 `serx.data.copies`.
@@ -10,19 +10,25 @@ from itertools import combinations
 from serx.data.copies import Copy
 from serx.data.corpora import canonical_speaker
 from serx.data.protocols import Split
-from serx.data.utterance import Utterance
+from serx.data.utterance import Utterance, overlapping
 from serx.errors import LeakError
 
 REMEDY = (
     "delete one file of each pair, or leave copies out: data.duplicates=drop_one (the second of each pair) or "
     "data.duplicates=drop_all (both)"
 )
+TOGETHER = (
+    "cut them so that they do not overlap, or keep them in one part: by a column split and data.protocol=manifest, or "
+    "by data.test_speakers and data.valid_speakers"
+)
 PARTS = ("train", "valid", "test")
 MAX_SHOWN = 5  # offenders named in an error message
 
 
 def check_leaks(utterances: Sequence[Utterance], split: Split, digests: Sequence[str]) -> None:
-    """Verifies what a split claims: no shared speakers if it says so, and identical audio never in two parts.
+    """Verifies what a split claims: no shared speakers if it says so, and the same audio never in two parts.
+
+    The same audio is in clips whose samples are equal, and in segments of one file that overlap.
 
     Args:
         utterances: all clips.
@@ -51,12 +57,20 @@ def check_leaks(utterances: Sequence[Utterance], split: Split, digests: Sequence
                 spellings = dict.fromkeys((utterances[i].speaker_id, utterances[j].speaker_id))
                 shared_speakers.setdefault(" = ".join(spellings), []).append(f"{first_part} and {second_part}")
         same_audio += [_pair(utterances, i, first_part, j, second_part) for i, j in _shared(digests, first, second)]
+    part = {i: name for name in PARTS for i in getattr(split, name)}
+    overlaps = [
+        _pair(utterances, i, part[i], j, part[j])
+        for i, j in overlapping(utterances)
+        if i in part and j in part and part[i] != part[j]
+    ]
     faults = []
     if shared_speakers:
         named = [f"{speaker_id} ({', '.join(parts)})" for speaker_id, parts in shared_speakers.items()]
         faults.append(f"speakers in two parts ({len(named)}): {_list(named)}; put all clips of a speaker into one part")
     if same_audio:
         faults.append(f"the same audio in two parts ({len(same_audio)}): {_list(same_audio)}; {REMEDY}")
+    if overlaps:
+        faults.append(f"overlapping segments in two parts ({len(overlaps)}): {_list(overlaps)}; {TOGETHER}")
     if faults:
         raise LeakError("\n".join(faults))
 
@@ -89,7 +103,7 @@ def _shared(keys: Sequence[Hashable], first: Sequence[int], second: Sequence[int
 
 
 def _pair(utterances: Sequence[Utterance], i: int, part_of_i: str, j: int, part_of_j: str) -> str:
-    return f"{utterances[i].path} ({part_of_i}) and {utterances[j].path} ({part_of_j})"
+    return f"{utterances[i].segment} ({part_of_i}) and {utterances[j].segment} ({part_of_j})"
 
 
 def _list(offenders: list[str]) -> str:

@@ -1,30 +1,23 @@
-"""Read a CSV manifest of your own recordings; every bad row is reported with its line and how to fix it."""
+"""Read a table of your own recordings; every bad row is reported with its line and how to fix it."""
 
-import csv
-import difflib
-import io
+import math
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NoReturn, cast
 
-from serx.data.audio import StrPath
+from serx.data.audio import StrPath, is_audio
+from serx.data.columns import DIMENSIONS, REQUIRED, Columns, match_columns
 from serx.data.corpora import canonical_corpus, canonical_speaker
 from serx.data.labels import normalize_emotion
-from serx.data.utterance import UNKNOWN_SPEAKER, Sex, SkippedFile, Style, Utterance, file_identity, visible
+from serx.data.languages import language_code
+from serx.data.tables import OPENERS, Table, TablesConfig
+from serx.data.utterance import UNKNOWN_SPEAKER, Segment, Sex, SkippedFile, Style, Utterance, file_identity, visible
 from serx.errors import DataError
 
-REQUIRED = ("path", "emotion")
-OPTIONAL = ("speaker", "sex", "corpus", "split", "style", "intensity")
-
-# Names of the same columns in other tools, to suggest a rename.
-_OTHER_NAMES = {
-    "path": ("file", "filename", "file_name", "filepath", "file_path", "audio", "wav"),
-    "emotion": ("label", "class", "target", "category"),
-    "speaker": ("actor", "spk", "speaker_id", "subject", "person", "actor_id"),
-    "sex": ("gender",),
-}
 _SEXES = {
     **dict.fromkeys(("male", "m", "man"), "male"),
     **dict.fromkeys(("female", "f", "w", "woman"), "female"),
@@ -38,12 +31,19 @@ _PARTS = {
 }
 _STYLES = {"": "speech", "speech": "speech", "song": "song"}
 _NOBODY = {"unknown", "unk", "unspecified", "not known", "n/a", "none", "null", "?", "-"}  # names of no speaker
+_NO_VALUE = {"", "nan", "nat", "na", "n/a", "null", "-"}  # how tables write that there is none
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?")
+_CLOCK = re.compile(r"(?:([0-9]+) days? )?([0-9]+):([0-5][0-9]):([0-5][0-9](?:[.,][0-9]*)?)")  # as pandas writes times
+_MAX_NUMBER = 1e9
+_ROUNDED = 0.011  # seconds by which a duration may differ from end - start
 _MAX_SHOWN = 10  # faults in one error message
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a CSV lists: the rows whose audio exists, in file order, and the rows whose audio is missing.
+    """What a table lists: the rows whose audio exists, in their order, and the rows whose audio is missing.
+
+    `notes` say how the columns were understood, and which are not used.
 
     >>> Manifest(utterances=(), skipped=()).utterances
     ()
@@ -51,16 +51,20 @@ class Manifest:
 
     utterances: tuple[Utterance, ...]
     skipped: tuple[SkippedFile, ...]
+    notes: tuple[str, ...] = ()
 
 
-def read_manifest(path: StrPath) -> Manifest:
-    """Reads a CSV with the columns path, emotion and, optionally, speaker, sex, corpus, split, style, intensity.
+def read_manifest(path: StrPath, config: TablesConfig | None = None) -> Manifest:
+    """Reads a table with the columns path, emotion and, optionally, the others of `columns.COLUMNS`.
 
-    Comma, semicolon, tab or bar separate the cells. The encoding is UTF-8 with or without a byte-order mark, or UTF-16
-    with one. Audio paths are relative to the CSV's folder. If `corpus` is empty, the CSV's own name takes its place
-    (`load_dataset` raises if a speaker is then in two manifests). Other columns are ignored. A speaker's sex on one row
-    holds for all rows of that speaker. Without a column speaker nobody knows who speaks: no split of these clips is
-    called speaker-independent.
+    Their other names (`columns` lists them) do as well. Votes (`emotion.happy`, `emotion.sad`, ...) may take the place
+    of the column emotion: the emotion with the most votes is then the clip's. `start` and `end`, in seconds, make a
+    clip of a part of a file.
+
+    Audio paths are relative to the table's folder, or to `config.audio_root`. If `corpus` is empty, the table's own
+    name takes its place (`load_dataset` raises if a speaker is then in two manifests). A speaker's sex on one row holds
+    for all rows of that speaker. Without a column speaker nobody knows who speaks: no split of these clips is called
+    speaker-independent.
 
     Raises:
         DataError: every row that cannot be used, as `file.csv:LINE: what; how to fix it`; or no row has audio.
@@ -74,58 +78,89 @@ def read_manifest(path: StrPath) -> Manifest:
     ('own/Ann', 'angry')
     """
     path = Path(os.path.abspath(path))
-    rows = _rows(path)
-    line, header = next(rows, (1, []))
-    columns = _columns(path, line, header)
-    reader = _Reader(path)
-    for line, cells in rows:
-        fault = reader.add(line, len(header), cells, columns)
-        if fault:
-            reader.faults.append(f"{path.name}:{line}: {fault}")
+    config = config or TablesConfig()
+    reader, notes = _Reader(path.stem, config), []
+    for table in [OPENERS.get(path.suffix.lower(), OPENERS[".csv"])(path, config)]:
+        columns, faults = match_columns(table.header, config.columns)
+        if faults:
+            _refuse(path, [f"{table.name}:{table.header_line}: {fault}" for fault in faults])
+        notes += [f"{table.name}: {note}" for note in columns.notes]
+        for line, cells in table.rows:
+            if fault := reader.add(table, line, cells, columns):
+                reader.faults.append(f"{table.name}:{line}: {fault}")
     if reader.faults:
         _refuse(path, reader.faults)
     if not reader.utterances:
-        raise DataError(f"{path}: {_no_rows(reader.missing)}")
+        raise DataError(f"{path}: {_no_rows(reader.missing, config)}")
     sexes = {speaker_id: sex for speaker_id, (sex, _) in reader.sexes.items()}
     utterances = tuple(
         replace(clip, sex=sexes.get(clip.speaker_id)) if clip.speaker_known else clip for clip in reader.utterances
     )
-    return Manifest(utterances, tuple(reader.missing))
+    return Manifest(utterances, tuple(reader.missing), tuple(notes))
 
 
-def _no_rows(missing: list[SkippedFile]) -> str:
+def _no_rows(missing: list[SkippedFile], config: TablesConfig) -> str:
     if not missing:
         return "no rows below the header; write one line per clip: path,emotion,speaker"
+    where = "the table's folder" if config.audio_root is None else f"data.audio_root, {config.audio_root}"
     return (
         f"none of its {len(missing)} audio files exists, such as {missing[0].path}: {missing[0].detail}; paths are "
-        "relative to the CSV's folder"
+        f"relative to {where}"
     )
+
+
+Place = tuple[str, int]  # table and line
 
 
 class _Reader:
     """The rows read so far, and the facts that a later row must not contradict."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, corpus: str, config: TablesConfig) -> None:
+        self.corpus = corpus
+        self.audio = _AudioFinder(config.audio_root)
         self.utterances: list[Utterance] = []
         self.missing: list[SkippedFile] = []
         self.faults: list[str] = []
-        self.sexes: dict[str, tuple[Sex, int]] = {}
-        self.lines: dict[Path, int] = {}
-        self.files: dict[tuple[int, int], tuple[str, int]] = {}
-        self.spellings: dict[str, tuple[str, int]] = {}
+        self.sexes: dict[str, tuple[Sex, Place]] = {}
+        self.segments: dict[Segment, Place] = {}
+        self.files: dict[tuple[tuple[int, int], float, float | None], tuple[str, Place]] = {}
+        self.spellings: dict[str, tuple[str, Place]] = {}
+        self.marks: dict[str, Place] = {}  # decimal point or comma -> where it was first seen
 
-    def add(self, line: int, width: int, cells: list[str], columns: Mapping[str, int]) -> str | None:
+    def add(self, table: Table, line: int, cells: list[str], columns: Columns) -> str | None:
         """Adds one row, or returns what is wrong with it."""
+        width = len(table.header)
         if any("\n" in cell or "\r" in cell for cell in cells):
             return 'a cell spans several lines; close its quote (")'
         if any(cell.strip() for cell in cells[width:]):
             return f"{len(cells)} cells under {width} columns; quote a cell that contains the separator"
-        row = {name: cells[i].strip() if i < len(cells) else "" for name, i in columns.items()}
-        row |= {name: visible(cell) for name, cell in row.items() if name != "path"}
-        named = "speaker" in columns
-        if fault := _cell_fault(row, named):
+        cells = [cells[i].strip() if i < len(cells) else "" for i in range(width)]
+        row = {name: cells[i] if name == "path" else visible(cells[i]) for name, i in columns.index.items()}
+        try:
+            return self._add(table, line, row, {word: visible(cells[i]) for word, i in columns.votes.items()}, columns)
+        except _BadCellError as error:
+            return str(error)
+
+    def _add(
+        self, table: Table, line: int, row: Mapping[str, str], voted: Mapping[str, str], columns: Columns
+    ) -> str | None:
+        named = "speaker" in row
+        numbers = {
+            name: self._number(table, line, columns.titles[name], row[name])
+            for name in ("start", "end", "duration", "weight", *DIMENSIONS)
+            if name in row
+        }
+        votes = {word: self._number(table, line, columns.titles[word], cell) or 0.0 for word, cell in voted.items()}
+        if negative := [word for word, count in votes.items() if count < 0]:
+            raise _BadCellError(f"{columns.titles[negative[0]]} is {votes[negative[0]]:g}; votes are at least 0")
+        emotion = row.get("emotion", "")
+        if voted and emotion.casefold() in _NO_VALUE:
+            emotion = _majority(votes)
+        if fault := _cell_fault(row, emotion, named):
             return fault
+        start, end = _span(numbers, columns.titles)
+        if (weight := numbers.get("weight")) is not None and weight <= 0:
+            raise _BadCellError(f"{columns.titles['weight']} is {weight:g}; write more than 0, or delete the row")
         chosen: dict[str, str | None] = {}
         for name, choices in (("sex", _SEXES), ("split", _PARTS), ("style", _STYLES)):
             word = row.get(name, "").casefold()
@@ -133,124 +168,212 @@ class _Reader:
                 return f"unknown {name} {row[name]!r}; write {_choices(choices)}"
             chosen[name] = choices[word]
         clip = Utterance(
-            path=_audio_path(self.path.parent, row["path"]),
-            corpus=canonical_corpus(row.get("corpus") or self.path.stem),
+            path=self.audio.find(table.folder, row["path"]),
+            corpus=canonical_corpus(row.get("corpus") or self.corpus),
             speaker=canonical_speaker(row["speaker"]) if named else UNKNOWN_SPEAKER,
-            emotion=normalize_emotion(row["emotion"]),
+            emotion=normalize_emotion(emotion),
             sex=cast("Sex | None", chosen["sex"]),
             style=cast(Style, chosen["style"]),
             intensity=row.get("intensity", "").casefold() or None,
             part=cast(Literal["train", "valid", "test"] | None, chosen["split"]),
+            language=_language(row.get("language", "")),
+            start=start,
+            end=end,
+            weight=1.0 if weight is None else weight,
+            votes=tuple((word, count) for word, count in votes.items() if count > 0),
+            dimensions=tuple((name, value) for name in DIMENSIONS if (value := numbers.get(name)) is not None),
             corpus_named=bool(row.get("corpus")),
             speaker_known=named,
-            source=f"{self.path.name}:{line}",
+            source=f"{table.name}:{line}",
         )
         file = file_identity(clip.path)
-        fault = self._contradiction(line, clip, file)
+        fault = self._contradiction((table.name, line), clip, file)
         if fault is None:
             if file is not None:
                 self.utterances.append(clip)
             else:
-                self.missing.append(SkippedFile(clip.path, "missing", f"no such file ({self.path.name}:{line})"))
+                self.missing.append(SkippedFile(Path(str(clip.segment)), "missing", f"no such file ({clip.source})"))
         return fault
 
-    def _contradiction(self, line: int, clip: Utterance, file: tuple[int, int] | None) -> str | None:
-        first = self.lines.setdefault(clip.path, line)
-        if first != line:
-            return f"{clip.path.name!r} is already on line {first}; delete one of the two rows"
+    def _number(self, table: Table, line: int, title: str, cell: str) -> float | None:
+        """The finite number in a cell, with a decimal point or comma; seconds also as `0 days 00:00:01.5`."""
+        if cell.casefold() in _NO_VALUE:
+            return None
+        clock = _CLOCK.fullmatch(cell)
+        if not clock and not _NUMBER.fullmatch(cell):
+            raise _BadCellError(f"{title} {cell!r} is not a number; write it with digits, such as 0.5")
+        self._check_mark(table, line, title, cell)
+        if clock:
+            days, hours, minutes, seconds = (float((part or "0").replace(",", ".")) for part in clock.groups())
+            return 86_400 * days + 3600 * hours + 60 * minutes + seconds
+        number = float(cell.replace(",", "."))
+        if not abs(number) <= _MAX_NUMBER:
+            raise _BadCellError(f"{title} {cell!r} is beyond {_MAX_NUMBER:g}; correct it")
+        return number
+
+    def _check_mark(self, table: Table, line: int, title: str, cell: str) -> None:
+        """Raises where a cell leaves open whether its comma or point is the decimal mark."""
+        for mark, other in ((",", "."), (".", ",")):
+            if mark not in cell:
+                continue
+            if other in self.marks:
+                raise _BadCellError(
+                    f"{title} {cell!r} has a decimal {_MARKS[mark]}, and {_where(self.marks[other], table.name)} is a "
+                    f"decimal {_MARKS[other]}; write the same one everywhere"
+                )
+            if mark == "," and mark not in self.marks and not table.decimal_comma and _is_grouped(cell):
+                choices = f"{cell.replace(',', '')} or {cell.replace(',', '.')}"
+                raise _BadCellError(f"{title} {cell!r} could be {choices}; write it with a decimal point")
+            self.marks.setdefault(mark, (table.name, line))
+
+    def _contradiction(self, place: Place, clip: Utterance, file: tuple[int, int] | None) -> str | None:
+        table, what = place[0], clip.segment
+        first = self.segments.setdefault(what, place)
+        if first != place:
+            return f"{what.name!r} is already {_where(first, table)}; delete one of the two rows"
         if file is not None:
-            other, first = self.files.setdefault(file, (clip.path.name, line))
-            if first != line:
-                return f"{clip.path.name!r} is the same file as {other!r} on line {first}; delete one of the two rows"
+            other, first = self.files.setdefault((file, clip.start, clip.end), (what.name, place))
+            if first != place:
+                same = "the same part of the same file" if what.fragment else "the same file"
+                return f"{what.name!r} is {same} as {other!r} {_where(first, table)}; delete one of the two rows"
         if not clip.speaker_known:
             return None
         # `Anna` and `anna` counted as two people could be in both parts of a split.
-        spelling, first = self.spellings.setdefault(clip.speaker_id.casefold(), (clip.speaker, line))
+        spelling, first = self.spellings.setdefault(clip.speaker_id.casefold(), (clip.speaker, place))
         if spelling != clip.speaker:
-            return f"speaker {clip.speaker!r} is {spelling!r} on line {first}; spell the name the same way everywhere"
+            where = _where(first, table)
+            return f"speaker {clip.speaker!r} is {spelling!r} {where}; spell the name the same way everywhere"
         if clip.sex is not None:
-            sex, first = self.sexes.setdefault(clip.speaker_id, (clip.sex, line))
+            sex, first = self.sexes.setdefault(clip.speaker_id, (clip.sex, place))
             if sex != clip.sex:
-                return f"speaker {clip.speaker!r} is {clip.sex}, but {sex} on line {first}; make both the same"
+                return f"speaker {clip.speaker!r} is {clip.sex}, but {sex} {_where(first, table)}; make both the same"
         return None
 
 
-def _cell_fault(row: Mapping[str, str], named: bool) -> str | None:
-    """What is wrong with a cell, apart from those that take one of a few words; `named`: there is a column speaker."""
-    empty = [name for name in (*REQUIRED, *(["speaker"] if named else [])) if not row[name]]
+_MARKS = {",": "comma", ".": "point"}
+
+
+class _BadCellError(ValueError):
+    """What is wrong with a cell, and how to fix it."""
+
+
+def _where(place: Place, table: str) -> str:
+    """A line of the same table, or of another one."""
+    return f"on line {place[1]}" if place[0] == table else f"in {place[0]}:{place[1]}"
+
+
+def _is_grouped(cell: str) -> bool:
+    """Whether a comma may separate thousands: `1,234`."""
+    return re.fullmatch(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}", cell) is not None
+
+
+def _majority(votes: Mapping[str, float]) -> str:
+    """The emotion with the most votes."""
+    most = max(votes.values())
+    winners = [word for word, count in votes.items() if count == most]
+    if most == 0:
+        raise _BadCellError("no emotion and no vote; fill one of the cells or delete the row")
+    if len(winners) > 1:
+        raise _BadCellError(
+            f"a tie: {' and '.join(winners)} have {most:g} each; choose one in a column emotion, or delete the row"
+        )
+    return winners[0]
+
+
+def _span(numbers: Mapping[str, float | None], titles: Mapping[str, str]) -> tuple[float, float | None]:
+    """Start and end of a clip in seconds."""
+    start, end, duration = numbers.get("start") or 0.0, numbers.get("end"), numbers.get("duration")
+    if start < 0:
+        raise _BadCellError(f"{titles['start']} is {start:g}; a file begins at 0 seconds")
+    if duration is not None:
+        if duration <= 0:
+            raise _BadCellError(f"{titles['duration']} is {duration:g}; it must be more than 0 seconds")
+        if end is not None and not math.isclose(end - start, duration, abs_tol=_ROUNDED):
+            raise _BadCellError(
+                f"{titles['duration']} is {duration:g}, but from {start:g} to {end:g} are {end - start:g} seconds; "
+                "correct one of them"
+            )
+        end = start + duration if end is None else end
+    if end is not None and end <= start:
+        raise _BadCellError(
+            f"{titles.get('end', 'end')} {end:g} is not behind start {start:g}; exchange or correct them"
+        )
+    return start, end
+
+
+def _language(cell: str) -> str | None:
+    if cell.casefold() in _NO_VALUE:
+        return None
+    try:
+        return language_code(cell)
+    except ValueError as error:
+        raise _BadCellError(str(error)) from None
+
+
+class _AudioFinder:
+    """Finds the audio file that a table names."""
+
+    def __init__(self, root: str | None) -> None:
+        self._root = None if root is None else Path(os.path.abspath(os.path.expanduser(root)))
+        if self._root is not None and not self._root.is_dir():
+            raise DataError(f"data.audio_root: {self._root}: no such folder; name the one with the audio files")
+
+    def find(self, folder: Path, cell: str) -> Path:
+        """The file, or where it would be if there is none.
+
+        Raises:
+            _BadCellError: there are several below `data.audio_root`.
+        """
+        base = self._root or folder
+        path = Path(os.path.abspath(base / cell))
+        if path.exists():
+            return path
+        if "\\" in cell:  # a table written on Windows
+            cell = cell.replace("\\", "/")
+            path = Path(os.path.abspath(base / cell))
+        if self._root is None or path.exists():
+            return path
+        name = cell.rpartition("/")[2]
+        found = self._by_name.get(name) or ([] if is_audio(name) else self._by_stem.get(name, []))
+        if len(found) > 1:
+            shown = " and ".join(os.path.relpath(other, self._root) for other in found[:3])
+            raise _BadCellError(
+                f"{name!r} is found {len(found)} times below {self._root}, such as {shown}; write the folder as well"
+            )
+        return found[0] if found else path
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
+        for parent, folders, names in os.walk(self._root or ""):
+            folders.sort()
+            for name in sorted(filter(is_audio, names)):
+                found.setdefault(name, []).append(Path(parent, name))
+        return found
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
+        for name, paths in self._by_name.items():
+            found.setdefault(os.path.splitext(name)[0], []).extend(paths)
+        return found
+
+
+def _cell_fault(row: Mapping[str, str], emotion: str, named: bool) -> str | None:
+    """What is wrong with the cells that must be filled; `named`: there is a column speaker."""
+    filled = {**row, "emotion": "" if emotion.casefold() in _NO_VALUE else emotion}
+    empty = [name for name in (*REQUIRED, *(["speaker"] if named else [])) if not filled[name]]
     if empty:
         return f"no {' and no '.join(empty)}; fill the cell or delete the row"
     if named and row["speaker"].casefold() in _NOBODY:
         return f"speaker {row['speaker']!r} is nobody's name; write who speaks, or remove the column if nobody knows"
-    if not any(letter.isalpha() for letter in row["emotion"]):
-        return f"emotion {row['emotion']!r} is not a word; write its name, such as angry"
+    if not any(letter.isalpha() for letter in emotion):
+        return f"emotion {emotion!r} is not a word; write its name, such as angry"
     return None
-
-
-def _audio_path(folder: Path, cell: str) -> Path:
-    path = Path(os.path.abspath(folder / cell))
-    if "\\" in cell and not path.exists():  # a manifest written on Windows
-        return Path(os.path.abspath(folder / cell.replace("\\", "/")))
-    return path
 
 
 def _choices(choices: Mapping[str, str | None]) -> str:
     return ", ".join(dict.fromkeys(value for value in choices.values() if value)) + " or nothing"
-
-
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of each row that is not blank."""
-    text = _text(path)
-    first = next(iter(text.strip().splitlines()), "")
-    # The separator is the mark that splits the header into the most known columns.
-    separator = max(",;\t|", key=lambda mark: sum(_plain(cell) in REQUIRED + OPTIONAL for cell in first.split(mark)))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
-    line = 1
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield line, cells
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(f"{path.name}:{line}: {error}; is a quote left open, or is the file not a CSV?") from None
-
-
-def _text(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path.name}:{line}: not {encoding[:6].rstrip('-')} text; save the file as UTF-8") from None
-
-
-def _plain(cell: str) -> str:
-    return "_".join(cell.strip().strip('"').casefold().split())
-
-
-def _columns(path: Path, line: int, header: list[str]) -> dict[str, int]:
-    """The index of each known column; raises if one is missing or misspelled."""
-    names = [_plain(cell) for cell in header]
-    faults = []
-    for name in REQUIRED + OPTIONAL:
-        if names.count(name) > 1:
-            faults.append(f"column {name!r} occurs {names.count(name)} times; keep one")
-        if name in names:
-            continue
-        unknown = [column for column in names if column not in REQUIRED + OPTIONAL]
-        near = [column for column in unknown if column in _OTHER_NAMES.get(name, ())]
-        near = near or difflib.get_close_matches(name, unknown, n=1, cutoff=0.75)
-        if near:
-            faults.append(f"no column {name!r}; rename {near[0]!r} to {name!r}")
-        elif name in REQUIRED:
-            faults.append(f"no column {name!r} among {', '.join(filter(None, names)) or 'nothing'}; add it")
-    if faults:
-        _refuse(path, [f"{path.name}:{line}: {fault}" for fault in faults])
-    return {name: names.index(name) for name in REQUIRED + OPTIONAL if name in names}
 
 
 def _refuse(path: Path, faults: list[str]) -> NoReturn:

@@ -38,7 +38,7 @@ def find_overlap(
         if speakers:
             return sorted(map(printable, speakers)), ()
     same_audio = sorted(
-        printable(clip.path) for clip, i in zip(chosen, clips, strict=True) if dataset.digests[i] in trained
+        printable(clip.segment) for clip, i in zip(chosen, clips, strict=True) if dataset.digests[i] in trained
     )
     if same_audio:
         return same_audio, ()
@@ -63,7 +63,7 @@ def _find_copies(
         return [], notes
     pairs = find_copies(dataset, clips, training, present, trained_on.sample_rate, progress)
     names = (
-        f"{printable(dataset.utterances[i].path)} (a copy of {printable(training.utterances[j].path.name)})"
+        f"{printable(dataset.utterances[i].segment)} (a copy of {printable(training.utterances[j].segment.name)})"
         for i, j in pairs
     )
     return sorted(names), notes

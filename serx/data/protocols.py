@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr
 
 from serx.base_config import BaseConfig, Name, Seed
 from serx.data.corpora import PUBLISHED_CORPORA, canonical_corpus, canonical_speaker
-from serx.data.utterance import Utterance
+from serx.data.utterance import Utterance, overlapping
 from serx.errors import ConfigError, DataError
 from serx.seeding import derive
 
@@ -181,9 +181,10 @@ def make_split(
     """Splits utterances, whose classes are `targets`, by `config.protocol`.
 
     If fewer than three speakers remain outside the test part, a fraction of their clips of each class validates
-    instead, and the stamp says so. If `digests` of the audio are given, identical clips stay in one part when clips are
-    drawn, and the draw does not depend on the files' folder. If the names of the classes are given in `labels`, stamp
-    and notes name those without a training clip; with `shares (n, C)` of votes, those without a vote in training.
+    instead, and the stamp says so. When clips are drawn, segments that overlap stay in one part; if `digests` of the
+    audio are given, so do identical clips, and the draw does not depend on the files' folder. If the names of the
+    classes are given in `labels`, stamp and notes name those without a training clip; with `shares (n, C)` of votes,
+    those without a vote in training.
 
     A split of clips whose speakers are unknown, or of a corpus where nearly every speaker has one clip, so that the
     names may be made up, is not called speaker-independent: the stamp says why.
@@ -220,7 +221,8 @@ def _make_split(
             f"{unknown[0].source}: protocol {protocol} needs to know who speaks, and {len(unknown)} clips have no "
             "speaker; add a column speaker, or set data.protocol=random, whose stamp says that speakers are unknown"
         )
-    clip_keys = digests if digests is not None else [u.path.as_posix() for u in utterances]
+    clip_keys = digests if digests is not None else [f"{u.path.as_posix()}{u.segment.fragment}" for u in utterances]
+    clip_keys = _kept_together(clip_keys, overlapping(utterances))
     test, valid = _test_and_valid(utterances, targets, config, clip_keys)
     train = set(range(len(utterances))) - test - valid
     train_speakers, valid_speakers = ({utterances[i].speaker_id for i in part} for part in (train, valid))
@@ -459,6 +461,24 @@ def _pick(speakers: _Speakers, fraction: float, orders: list[_Speakers], min_spe
     queues = [[[s for s in order if s.stratum == stratum] for stratum in quotas] for order in orders]
     picks = [[s for queue in by_stratum for s in queue[: quotas[queue[0].stratum]]] for by_stratum in queues]
     return min(picks, key=lambda chosen: _unevenness(chosen, speakers))
+
+
+def _kept_together(clip_keys: Sequence[str], pairs: Sequence[tuple[int, int]]) -> Sequence[str]:
+    """The keys, with the same one for all clips that pairs connect."""
+    if not pairs:
+        return clip_keys
+    leader: dict[str, str] = {}
+
+    def find(key: str) -> str:
+        while key in leader:
+            key = leader[key]
+        return key
+
+    for i, j in pairs:
+        first, second = sorted((find(clip_keys[i]), find(clip_keys[j])))
+        if first != second:
+            leader[second] = first
+    return [find(key) for key in clip_keys]
 
 
 def _draw_clips(

@@ -1,6 +1,7 @@
 """`scan`: find clips in folders and manifests, keep one of several copies, account for every audio file."""
 
 import difflib
+import math
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from serx.data.audio import LOSSY, StrPath, is_audio
 from serx.data.corpora import CORPORA, parse_name
 from serx.data.manifest import read_manifest
+from serx.data.tables import OPENERS, TablesConfig
 from serx.data.utterance import SkippedFile, Utterance, file_identity
 from serx.errors import DataError
 
@@ -20,12 +22,15 @@ _MAX_SHOWN = 10  # contradictions in one error message
 class Scan:
     """The result of a scan: the clips, sorted by corpus, speaker and codes, and every audio file that is not used.
 
+    `notes` say how the columns of tables were understood.
+
     >>> Scan(utterances=(), skipped=()).skipped
     ()
     """
 
     utterances: tuple[Utterance, ...]
     skipped: tuple[SkippedFile, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,16 @@ class _Clip:
     file: tuple[int, int] | Path  # equal for all names of one file
     is_row: bool  # a manifest lists it; otherwise its name says what it is
 
+    @property
+    def audio(self) -> tuple[tuple[int, int] | Path, float, float | None]:
+        """Equal for all names of one part of one file."""
+        return self.file, self.utterance.start, self.utterance.end
 
-def scan(root: StrPath | Sequence[StrPath], styles: Collection[str] = ("speech",)) -> Scan:
-    """Finds the clips of one corpus, of a folder of corpora, of a CSV manifest, or of a list of those.
+
+def scan(
+    root: StrPath | Sequence[StrPath], styles: Collection[str] = ("speech",), tables: TablesConfig | None = None
+) -> Scan:
+    """Finds the clips of one corpus, of a folder of corpora, of a manifest, or of a list of those.
 
     Reads file names only and opens no audio. If there are several copies of one utterance (same corpus, same codes),
     it keeps one, by this order of preference: sound published as sound before the sound track of a film (RAVDESS 03
@@ -50,8 +62,9 @@ def scan(root: StrPath | Sequence[StrPath], styles: Collection[str] = ("speech",
     names say, such as a split, and must not contradict them; a file counts once, under whatever links it is found.
 
     Args:
-        root: corpus folder, folder of corpora, path ending in `.csv`, or a list of those.
+        root: corpus folder, folder of corpora, table (`tables.OPENERS` lists the endings), or a list of those.
         styles: which of `speech` and `song` to keep.
+        tables: how manifests are read.
 
     Raises:
         DataError: a root that is missing or holds no known clip, a manifest with bad rows, a file that two manifests
@@ -77,18 +90,19 @@ def scan(root: StrPath | Sequence[StrPath], styles: Collection[str] = ("speech",
     listed: list[_Clip] = []
     named: dict[Path, _Clip] = {}  # keyed by path: a file that is found twice, in overlapping roots, counts once
     skipped: dict[Path, SkippedFile] = {}
+    notes: list[str] = []
     for number, item in enumerate(roots):
         path = Path(os.path.abspath(os.path.expanduser(item)))
         if path.is_dir():
             _scan_folder(path, number, named, skipped)
-        elif path.is_file() and path.suffix.lower() == ".csv":
-            _scan_manifest(path, number, listed, skipped)
+        elif path.is_file() and path.suffix.lower() in OPENERS:
+            notes += _scan_manifest(path, number, tables, listed, skipped)
         else:
             raise DataError(f"data.root{'' if len(roots) == 1 else f'.{number}'}: {_bad_root(path)}")
 
     clips = _one_clip_per_file([*listed, *named.values()], skipped)
     for clip in clips:
-        path, style = clip.utterance.path, clip.utterance.style
+        path, style = Path(str(clip.utterance.segment)), clip.utterance.style
         if style not in wanted:
             skipped[path] = SkippedFile(path, "style", f"{style}, which data.styles does not include")
     clips.sort(key=lambda clip: (clip.utterance.corpus, clip.utterance.speaker, clip.codes))
@@ -98,9 +112,9 @@ def scan(root: StrPath | Sequence[StrPath], styles: Collection[str] = ("speech",
         raise DataError(
             f"all {len(clips)} clips are {style}: add {style} to data.styles, such as data.styles=[{style}]"
         )
-    used = {clip.utterance.path for clip in clips}
+    used = {Path(str(clip.utterance.segment)) for clip in clips}
     unused = (skipped[path] for path in sorted(skipped) if path not in used or skipped[path].reason == "style")
-    return Scan(chosen, tuple(unused))
+    return Scan(chosen, tuple(unused), tuple(notes))
 
 
 def _scan_folder(root: Path, number: int, named: dict[Path, _Clip], skipped: dict[Path, SkippedFile]) -> None:
@@ -147,38 +161,54 @@ def _files_in(root: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(names))
 
 
-def _scan_manifest(path: Path, number: int, listed: list[_Clip], skipped: dict[Path, SkippedFile]) -> None:
-    manifest = read_manifest(path)
+def _scan_manifest(
+    path: Path, number: int, tables: TablesConfig | None, listed: list[_Clip], skipped: dict[Path, SkippedFile]
+) -> tuple[str, ...]:
+    """Adds the rows of a manifest to `listed`; returns its notes."""
+    manifest = read_manifest(path, tables)
     for utterance in manifest.utterances:
         local = Path(os.path.relpath(utterance.path, path.parent)).as_posix()
         file = file_identity(utterance.path) or utterance.path
-        listed.append(_Clip(utterance, (local,), "", (number, 0, local), file, True))
+        end = math.inf if utterance.end is None else utterance.end
+        part = () if utterance.segment.is_whole else (f"{utterance.start:020.9f}", f"{end:020.9f}")
+        listed.append(_Clip(utterance, (local, *part), "", (number, 0, local), file, True))
     skipped.update((file.path, file) for file in manifest.skipped)
+    return manifest.notes
 
 
 def _one_clip_per_file(clips: Sequence[_Clip], skipped: dict[Path, SkippedFile]) -> list[_Clip]:
-    """The rows of manifests, and of the clips known by their names the best copies, each file once.
+    """The rows of manifests, and of the clips known by their names the best copies, each part of a file once.
 
-    Raises if a file is described twice and differently.
+    A file of which a manifest lists parts is not another clip. Raises if a file is described twice and differently.
     """
-    first: dict[tuple[int, int] | Path, _Clip] = {}
+    first: dict[object, _Clip] = {}
+    part_of: dict[tuple[int, int] | Path, _Clip] = {}  # a file -> a row that lists a part of it
     faults = []
     for clip in clips:  # the rows come before the names
-        known = first.setdefault(clip.file, clip)
+        if clip.is_row and not clip.utterance.segment.is_whole:
+            part_of.setdefault(clip.file, clip)
+        known = first.setdefault(clip.audio, clip)
+        if known is clip and not clip.is_row:
+            known = part_of.get(clip.file, clip)
         row, other = (clip, known) if clip.is_row else (known, clip)
         if known is not clip and (differences := _differences(row, other)):
             faults.append(
-                f"{row.utterance.source}: {row.utterance.path.name!r} is described differently by "
+                f"{row.utterance.source}: {row.utterance.segment.name!r} is described differently by "
                 f"{other.utterance.source} ({differences}); make both the same, or leave one out"
             )
     if faults:
         more = [f"... and {len(faults) - _MAX_SHOWN} more"] if len(faults) > _MAX_SHOWN else []
         raise DataError("\n".join([*faults[:_MAX_SHOWN], *more]))
-    kept = {file: clip for file, clip in first.items() if clip.is_row}
-    for clip in _best_copies([clip for clip in clips if not clip.is_row], set(kept), skipped):
-        known = kept.setdefault(clip.file, clip)
+    kept = {audio: clip for audio, clip in first.items() if clip.is_row}
+    rows = {clip.file: clip for clip in kept.values()}
+    for clip in _best_copies([clip for clip in clips if not clip.is_row], rows, skipped):
+        path = clip.utterance.path
+        if clip.file in part_of and clip.audio not in kept:
+            listed = part_of[clip.file].utterance.source
+            skipped[path] = SkippedFile(path, "duplicate", f"{listed} lists a part of it")
+            continue
+        known = kept.setdefault(clip.audio, clip)
         if known is not clip:
-            path = clip.utterance.path
             skipped[path] = SkippedFile(path, "duplicate", f"the same file as {known.utterance.path}")
     return list(kept.values())
 
@@ -186,13 +216,15 @@ def _one_clip_per_file(clips: Sequence[_Clip], skipped: dict[Path, SkippedFile])
 def _differences(clip: _Clip, other: _Clip) -> str:
     """What two descriptions of one file say differently.
 
-    A manifest may say more than a file's name does, and has words of its own for intensities.
+    A manifest may say more than a file's name does, and has words of its own for intensities. A part of a file may have
+    another emotion than the whole.
     """
     both_rows = clip.is_row and other.is_row
     told = []
     for name in ("corpus", "speaker", "emotion", "style", "sex", "intensity", "part"):
         one, two = getattr(clip.utterance, name), getattr(other.utterance, name)
         adds = one is None or two is None or name == "intensity"
+        adds = adds or (name == "emotion" and not clip.utterance.segment.is_whole)
         if one != two and (both_rows or not adds):
             told.append(f"{'split' if name == 'part' else name} {one or 'unknown'}, not {two or 'unknown'}")
     return "; ".join(told)
@@ -232,7 +264,8 @@ def _no_clip(root: Path, unused: Sequence[SkippedFile]) -> str:
 
 def _bad_root(path: Path) -> str:
     if path.exists():
-        return f"{path}: neither a folder nor a .csv; unpack an archive first, then name the folder"
+        endings = ", ".join(OPENERS)
+        return f"{path}: neither a folder nor a table ({endings}); unpack an archive first, then name the folder"
     parent = next(above for above in path.parents if above.is_dir())
     missing = path.relative_to(parent).parts[0]
     near = difflib.get_close_matches(missing, sorted(os.listdir(parent)), n=1)

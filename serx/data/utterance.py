@@ -1,13 +1,17 @@
 """`Utterance`: one clip, as its file name or a row of a table describes it; `SkippedFile`: audio that is not used.
 
-Also when two words are the same to a reader (`visible`), and two paths the same file (`file_identity`).
+`Segment`: the file or the part of a file that holds the clip.
+
+Also which clips share a moment of a file (`overlapping`), when two words are the same to a reader (`visible`), and two
+paths the same file (`file_identity`).
 """
 
 import stat
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Sex = Literal["male", "female"]
 Style = Literal["speech", "song"]
@@ -23,6 +27,46 @@ def is_unknown(speaker_id: str) -> bool:
     (True, False)
     """
     return speaker_id.rpartition("/")[2] == UNKNOWN_SPEAKER
+
+
+class Segment(NamedTuple):
+    """A file, or a part of it: from `start` to `end` in seconds; None: the end of the file.
+
+    As text it is the path, and behind it the times of a part, as W3C's Media Fragments write them.
+
+    >>> str(Segment(Path("/a.wav"), 12.5, 15.25)), str(Segment(Path("/a.wav"), 12.5)), str(Segment(Path("/a.wav")))
+    ('/a.wav#t=12.5,15.25', '/a.wav#t=12.5', '/a.wav')
+    """
+
+    path: Path
+    start: float = 0.0
+    end: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}{self.fragment}"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the whole file."""
+        return self.start == 0 and self.end is None
+
+    @property
+    def fragment(self) -> str:
+        """`#t=start,end`; empty for a whole file."""
+        if self.is_whole:
+            return ""
+        return f"#t={_seconds(self.start)}" + ("" if self.end is None else f",{_seconds(self.end)}")
+
+    @property
+    def name(self) -> str:
+        """The name of the file, without its folder, and the fragment."""
+        return f"{self.path.name}{self.fragment}"
+
+
+def _seconds(seconds: float) -> str:
+    """Microseconds, or more digits where two times would look the same."""
+    text = f"{seconds:.6f}".rstrip("0").rstrip(".")
+    return text if float(text) == seconds else repr(seconds)
 
 
 @dataclass(frozen=True)
@@ -80,6 +124,37 @@ class Utterance:
     def speaker_id(self) -> str:
         """The speaker's name across corpora, such as `ravdess/07`."""
         return f"{self.corpus}/{self.speaker}"
+
+    @property
+    def segment(self) -> Segment:
+        """Where the clip's audio is."""
+        return Segment(self.path, self.start, self.end)
+
+
+def overlapping(utterances: Sequence[Utterance]) -> list[tuple[int, int]]:
+    """Pairs of clips that share a moment of one file, by any of its names.
+
+    >>> talk = [Utterance(Path("/a.wav"), "own", "7", "sad", start=n, end=n + 1.5) for n in (0, 1, 2.5)]
+    >>> overlapping(talk)
+    [(0, 1)]
+    """
+    if all(utterance.segment.is_whole for utterance in utterances):
+        return []
+    clips_of: dict[Path, list[int]] = {}
+    for i, utterance in enumerate(utterances):
+        clips_of.setdefault(utterance.path, []).append(i)
+    by_file: dict[tuple[int, int] | Path, list[int]] = {}
+    for path, clips in clips_of.items():
+        by_file.setdefault(file_identity(path) or path, []).extend(clips)
+    pairs = []
+    for clips in by_file.values():
+        clips.sort(key=lambda i: (utterances[i].start, i))
+        speaking: list[int] = []
+        for i in clips:
+            speaking = [j for j in speaking if (end := utterances[j].end) is None or end > utterances[i].start]
+            pairs += [(min(i, j), max(i, j)) for j in speaking]
+            speaking.append(i)
+    return sorted(pairs)
 
 
 def visible(text: str) -> str:

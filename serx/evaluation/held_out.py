@@ -250,7 +250,7 @@ def predict_clips(
         probabilities = classify(predictor.recognizer, source, clips, lengths[clips])
     predictor.check_probabilities(probabilities)
     return Predictions(
-        paths=tuple(str(u.path) for u in chosen),
+        paths=tuple(str(u.segment) for u in chosen),
         speaker_ids=tuple(u.speaker_id for u in chosen),
         sexes=tuple(u.sex for u in chosen),
         intensities=tuple(u.intensity for u in chosen),

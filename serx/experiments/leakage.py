@@ -54,7 +54,8 @@ def with_copies(
     audio_cache, originals = dataset.audio_cache, len(dataset.utterances)
     source = StreamedAudio(audio_cache, torch.device("cpu"))
     samples, scales, digests = [np.asarray(audio_cache.samples)], list(audio_cache.scales), list(audio_cache.digests)
-    lengths, utterances = list(audio_cache.lengths), list(dataset.utterances)
+    starts, lengths, utterances = list(audio_cache.starts), list(audio_cache.lengths), list(dataset.utterances)
+    total = len(audio_cache.samples)
     hidden = None if progress else True  # None: shown on a terminal only
     with tqdm(total=originals * len(transforms), desc="copies", unit="clip", disable=hidden) as bar:
         for number, transform in enumerate(transforms):
@@ -66,7 +67,9 @@ def with_copies(
                     copy, scale = to_int16(row[:size])
                     samples.append(copy)
                     scales.append(np.float32(scale))
+                    starts.append(total)
                     lengths.append(size)
+                    total += size
                     digests.append(hashlib.sha256(copy.tobytes()).hexdigest()[:32])
                     path = dataset.utterances[clip].path
                     name = f"{path.stem}+{transform.kind}-{number}{path.suffix}"
@@ -75,7 +78,8 @@ def with_copies(
     with_copies_too = AudioCache(
         folder=audio_cache.folder,
         samples=np.concatenate(samples),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        starts=np.asarray(starts, np.int64),
+        lengths=np.asarray(lengths, np.int64),
         scales=np.asarray(scales, np.float32),
         rows=tuple(range(len(lengths))),
         digests=tuple(digests),

@@ -80,8 +80,8 @@ def augmented_clips(
     features, frames = augmented_features(state, waveform, lengths, clips)
     utterances = [dataset.utterances[i] for i in indices]
     return [
-        ShownClip(sound[:length], picture[:, :count], f"{utterance.path.stem} ({utterance.emotion})")
-        for sound, length, picture, count, utterance in zip(
+        ShownClip(sound[:length], picture[:, :count], f"{u.path.stem}{u.segment.fragment} ({u.emotion})")
+        for sound, length, picture, count, u in zip(
             waveform, lengths.tolist(), features, frames.tolist(), utterances, strict=True
         )
     ]
@@ -104,7 +104,7 @@ def validation_view(
     targets, predictions = dataset.targets[clips], probabilities.argmax(1)
     utterances = [dataset.utterances[i] for i in clips]
     rows = [
-        [u.emotion, dataset.labels[prediction], u.speaker_id, u.sex or "unknown", u.corpus, u.path.name]
+        [u.emotion, dataset.labels[prediction], u.speaker_id, u.sex or "unknown", u.corpus, u.segment.name]
         for u, prediction in zip(utterances, predictions, strict=True)
     ]
     wrong = np.flatnonzero(predictions != targets)

@@ -326,7 +326,7 @@ class Trainer:
         bad = len(steps) - 1 - max(np.flatnonzero(finite), default=-1)
         if bad >= min(MAX_BAD_STEPS, len(self.state.sums.finite)):
             positions = np.concatenate([batch for step in steps[-bad:] for batch in step])
-            names = [self.dataset.utterances[i].path.name for i in self.training.clips[positions[:5]]]
+            names = [self.dataset.utterances[i].segment.name for i in self.training.clips[positions[:5]]]
             raise DivergedError(
                 f"{bad} steps in a row gave non-finite gradients (clips {', '.join(names)}, ...); "
                 f"lower optim.lr, or set train.precision=fp32{self._saved_before()}"

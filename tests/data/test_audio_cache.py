@@ -37,7 +37,7 @@ def files(tmp_path):
 
 
 def clip(audio_cache, i) -> np.ndarray:
-    return audio_cache.samples[audio_cache.offsets[i] : audio_cache.offsets[i + 1]] * audio_cache.scales[i]
+    return audio_cache.clip(i) * audio_cache.scales[i]
 
 
 def test_cached_clips_equal_the_files(files, tmp_path):

@@ -253,7 +253,7 @@ def test_several_corpora_are_found_in_one_folder_or_in_a_list(tmp_path: Path) ->
     [
         ("corpura", r"corpura: no such folder or manifest .*; did you mean .*/corpora\?$"),
         ("nowhere/at/all", r"no such folder .*has no 'nowhere'\); check the spelling"),
-        ("archive.zip", r"archive\.zip: neither a folder nor a \.csv; unpack"),
+        ("archive.zip", r"archive\.zip: neither a folder nor a table \(.*\); unpack"),
         (
             "empty",
             r"empty: no known clip among 0 audio files\. Known names: ravdess 03-01-.*CSV \(columns path, emotion",

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from serx.data.corpora import canonical_corpus, canonical_speaker
 from serx.data.manifest import read_manifest
 from serx.data.scanner import scan
-from serx.errors import DataError
+from serx.data.tables import TablesConfig
+from serx.errors import ConfigError, DataError
 from tests.data.layouts import ravdess, touch
 
 HEADER = "path,emotion,speaker"
@@ -178,11 +179,11 @@ def test_up_to_ten_bad_rows_are_reported_at_once(tmp_path: Path) -> None:
     ("header", "fault"),
     [
         ("path,emotion,spekaer", "no column 'speaker'; rename 'spekaer' to 'speaker'"),
-        ("filename,emotion,speaker", "no column 'path'; rename 'filename' to 'path'"),
-        ("path,label,actor", "no column 'emotion'; rename 'label' to 'emotion'"),
+        ("name,emotion,speaker", "no column 'path'; if 'name' is it, rename it to 'path'"),
+        ("file,filename,emotion", "'file' and 'filename' could each be 'path'; rename one of them to 'path'"),
+        ("path,label,class", "'label' and 'class' could each be 'emotion'; rename one of them to 'emotion'"),
         ("path,speaker,color", "no column 'emotion' among path, speaker, color; add it"),
         ("path,emotion,speaker,splits", "no column 'split'; rename 'splits' to 'split'"),
-        ("path,emotion,speaker,gender", "no column 'sex'; rename 'gender' to 'sex'"),
         ("path,emotion,speaker,emotion", "column 'emotion' occurs 2 times; keep one"),
         ("", "no column 'path' among nothing; add it"),
     ],
@@ -191,9 +192,206 @@ def test_a_missing_or_misspelled_column_raises_with_a_suggestion(tmp_path: Path,
     assert fault in error_message(write(tmp_path, f"{header}\n" if header else ""))
 
 
-def test_columns_of_other_tools_are_ignored(tmp_path: Path) -> None:
-    (clip,) = read_manifest(write(tmp_path, f"duration,{HEADER},text\n1.5,a.wav,sad,1,hello\n")).utterances
-    assert clip.emotion == "sad"
+def test_columns_that_are_not_used_are_named_once_with_what_they_could_have_meant(tmp_path: Path) -> None:
+    manifest = read_manifest(write(tmp_path, f"text,{HEADER},Happy,domin\nhello,a.wav,sad,1,2,en\n"))
+    assert manifest.utterances[0].emotion == "sad"
+    assert manifest.notes == (
+        "own.csv: not used: 'text', 'Happy' (votes are called 'emotion.happy'), 'domin' (did you mean 'dominance'?)",
+    )
+
+
+def test_names_of_other_tools_are_understood_and_named(tmp_path: Path) -> None:
+    header = "File Name;Label;Actor;GENDER;Dataset;Partition;lang;Activation;sample_weight"
+    manifest = read_manifest(write(tmp_path, f"{header}\na.wav;Anger;Ann;F;Lab;dev;English;0,5;2\n"))
+    (clip,) = manifest.utterances
+    assert (clip.path.name, clip.emotion, clip.speaker_id, clip.sex) == ("a.wav", "angry", "lab/Ann", "female")
+    assert (clip.part, clip.language, clip.dimensions, clip.weight) == ("valid", "en", (("arousal", 0.5),), 2.0)
+    assert manifest.notes == (
+        "own.csv: read 'File Name' as path, 'Label' as emotion, 'Actor' as speaker, 'GENDER' as sex, 'Dataset' as "
+        "corpus, 'Partition' as split, 'lang' as language, 'sample_weight' as weight, 'Activation' as arousal",
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "span"),
+    [
+        ("start,end", "1.5,2.25", (1.5, 2.25)),
+        ("begin,stop", "1.5,2.25", (1.5, 2.25)),
+        ("onset,offset", "1.5,2.25", (1.5, 2.25)),
+        ("offset,duration", "1.5,0.75", (1.5, 2.25)),
+        ("start,duration", "1.5,0.75", (1.5, 2.25)),
+        ("start_time,end_time,duration", "1.5,2.25,0.75", (1.5, 2.25)),
+        ("start", "1.5", (1.5, None)),
+        ("end", "2.25", (0.0, 2.25)),
+        ("start,end", ",", (0.0, None)),
+        ("start,end", "0 days 00:01:01.5,NaT", (61.5, None)),
+    ],
+)
+def test_start_and_end_are_seconds_by_whatever_name(tmp_path: Path, header: str, cells: str, span) -> None:
+    (clip,) = read_manifest(write(tmp_path, f"{HEADER},{header}\na.wav,sad,1,{cells}\n")).utterances
+    assert (clip.start, clip.end) == span
+
+
+@pytest.mark.parametrize(
+    ("header", "fault"),
+    [
+        ("offset", "'offset' looks like a time and is not read: rename it to start or end, in seconds"),
+        ("duration", "'duration' without a start: add a column start"),
+        ("start_ms,end_ms", "'start_ms' looks like a time and is not read: rename it to start or end, in seconds"),
+        ("start,end,offset", "'offset' looks like a time and is not read: delete it"),
+        ("begin,onset", "'begin' and 'onset' could each be 'start'; rename one of them"),
+        ("StartSample", "'StartSample' looks like a time"),
+    ],
+)
+def test_a_column_of_times_is_never_passed_over(tmp_path: Path, header: str, fault: str) -> None:
+    table = write(tmp_path, f"{HEADER},{header}\na.wav,sad,1,1\n")
+    assert fault in error_message(table)
+    answers = dict.fromkeys(header.split(","))
+    (clip,) = read_manifest(table, TablesConfig(columns=answers)).utterances
+    assert clip.segment.is_whole
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "fault"),
+    [
+        ("start,end", "2,1.5", "end 1.5 is not behind start 2; exchange or correct them"),
+        ("start,end", "2,2", "end 2 is not behind start 2"),
+        ("start,end", "-1,2", "start is -1; a file begins at 0 seconds"),
+        ("start,end", "one,2", "start 'one' is not a number; write it with digits"),
+        ("start,end", "inf,2", "start 'inf' is not a number"),
+        ("start,end", "1e300,2", "start '1e300' is beyond 1e+09"),
+        ("start,duration", "1,0", "duration is 0; it must be more than 0 seconds"),
+        ("start,end,duration", "1,2,3", "duration is 3, but from 1 to 2 are 1 seconds; correct one of them"),
+        ("weight", "-1", "weight is -1; write more than 0, or delete the row"),
+        ("weight", "0", "weight is 0; write more than 0"),
+        ("weight", "1_0", "weight '1_0' is not a number"),
+        ("arousal", "high", "arousal 'high' is not a number"),
+        ("language", "Klingonese", "no language is called 'Klingonese'; write its code, such as en"),
+        ("language", "Germn", "no language is called 'Germn'; did you mean german?"),
+        ("weight", '"1,234"', "weight '1,234' could be 1234 or 1.234; write it with a decimal point"),
+        ("weight,arousal", '0.5,"0,5"', "arousal '0,5' has a decimal comma, and on line 2 is a decimal point"),
+        ("emotion.happy", "-1", "emotion.happy is -1; votes are at least 0"),
+    ],
+)
+def test_a_bad_number_or_language_is_reported_with_a_fix(tmp_path: Path, header: str, cells: str, fault: str) -> None:
+    table = write(tmp_path, f"{HEADER},{header}\na.wav,sad,1,{cells}\n")
+    assert f"own.csv:2: {fault}" in error_message(table)
+
+
+def test_decimal_commas_are_read(tmp_path: Path) -> None:
+    table = write(tmp_path, 'path;emotion;start;end;valence\na.wav;sad;0,5;1,234;-0,25\nb.wav;sad;;12;"1,5e1"\n')
+    first, second = read_manifest(table).utterances
+    assert (first.start, first.end, first.dimensions) == (0.5, 1.234, (("valence", -0.25),))
+    assert (second.start, second.end, second.dimensions) == (0.0, 12.0, (("valence", 15.0),))
+
+
+def test_the_majority_of_the_votes_is_the_emotion(tmp_path: Path) -> None:
+    rows = "a.wav,1,3,\nb.wav,0,0.25,0.75\n"
+    clips = read_manifest(write(tmp_path, f"path,emotion.Anger,label.happy,votes.surprise\n{rows}")).utterances
+    assert [clip.emotion for clip in clips] == ["happy", "surprised"]
+    assert [clip.votes for clip in clips] == [
+        (("angry", 1.0), ("happy", 3.0)),
+        (("happy", 0.25), ("surprised", 0.75)),
+    ]
+
+
+def test_an_emotion_that_is_written_comes_before_the_votes(tmp_path: Path) -> None:
+    table = write(tmp_path, "path,emotion,emotion_happy,emotion_sad\na.wav,sad,3,1\nb.wav,,3,1\nc.wav,calm,,\n")
+    clips = read_manifest(table).utterances
+    assert [clip.emotion for clip in clips] == ["sad", "happy", "calm"]
+    assert clips[2].votes == ()
+
+
+def test_a_tie_of_votes_is_named_with_what_to_do(tmp_path: Path) -> None:
+    table = write(tmp_path, "path,emotion.happy,emotion.sad\na.wav,2,2\nb.wav,1,2\nc.wav,0,\n")
+    assert error_message(table).splitlines()[1:] == [
+        "  own.csv:2: a tie: happy and sad have 2 each; choose one in a column emotion, or delete the row",
+        "  own.csv:4: no emotion and no vote; fill one of the cells or delete the row",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "fault"),
+    [
+        ("emotion.happy,emotion.happiness", "'emotion.happy' and 'emotion.happiness' are both votes for happy"),
+        ("emotion.happy,emotion.confidence", "'emotion.confidence' looks like votes for an emotion 'confidence'"),
+    ],
+)
+def test_columns_of_votes_that_are_not_clear_raise(tmp_path: Path, header: str, fault: str) -> None:
+    assert fault in error_message(write(tmp_path, f"path,{header}\na.wav,1,2\n"))
+
+
+def test_columns_may_be_named_and_left_out_in_the_configuration(tmp_path: Path) -> None:
+    table = write(tmp_path, "clip,feeling,joyful,who,emotion\na.wav,sad,2,Ann,5\n")
+    answers = {"clip": "path", "Feeling": "emotion", "emotion": None, "joyful": "emotion.joy", "who": "speaker"}
+    (clip,) = read_manifest(table, TablesConfig(columns=answers)).utterances
+    assert (clip.path.name, clip.emotion, clip.votes, clip.speaker) == ("a.wav", "sad", (("joy", 2.0),), "Ann")
+
+
+def test_segments_of_one_file_are_clips_and_the_same_segment_twice_raises(tmp_path: Path) -> None:
+    rows = "a.wav,sad,1,0,1\na.wav,sad,1,1,2\na.wav,happy,2,0.5,1.5\n"
+    table = write(tmp_path, f"{HEADER},start,end\n{rows}")
+    assert [str(clip.segment) for clip in read_manifest(table).utterances] == [
+        f"{tmp_path}/a.wav#t=0,1",
+        f"{tmp_path}/a.wav#t=1,2",
+        f"{tmp_path}/a.wav#t=0.5,1.5",
+    ]
+    (tmp_path / "link.wav").symlink_to(tmp_path / "a.wav")
+    table.write_text(f"{HEADER},start,end\n{rows}./a.wav,sad,1,1.0,2.0\nlink.wav,sad,1,0,1\n")
+    assert error_message(table).splitlines()[1:] == [
+        "  own.csv:5: 'a.wav#t=1,2' is already on line 3; delete one of the two rows",
+        "  own.csv:6: 'link.wav#t=0,1' is the same part of the same file as 'a.wav#t=0,1' on line 2; delete one of the "
+        "two rows",
+    ]
+
+
+def test_audio_is_found_below_the_audio_root(tmp_path: Path) -> None:
+    touch(tmp_path / "audio", ["s1/a.wav", "s2/b.flac", "s1/c.wav", "s2/c.wav"])
+    table = tmp_path / "own.csv"
+    table.write_text(f"{HEADER}\ns1/a.wav,sad,1\n/home/ann/b.flac,sad,1\ns2/c.wav,sad,1\n")
+    config = TablesConfig(audio_root=tmp_path / "audio")
+    found = [clip.path.relative_to(tmp_path / "audio").as_posix() for clip in read_manifest(table, config).utterances]
+    assert found == ["s1/a.wav", "s2/b.flac", "s2/c.wav"]
+    table.write_text(f"{HEADER}\nb,sad,1\ngone.wav,sad,1\n")  # without its ending
+    manifest = read_manifest(table, config)
+    assert [clip.path.name for clip in manifest.utterances] == ["b.flac"]
+    assert [file.path for file in manifest.skipped] == [tmp_path / "audio" / "gone.wav"]
+    table.write_text(f"{HEADER}\nc.wav,sad,1\n")
+    with pytest.raises(
+        DataError, match=r"own\.csv:2: 'c\.wav' is found 2 times below .*, such as s1/c.wav and s2/c.wav"
+    ):
+        read_manifest(table, config)
+    with pytest.raises(DataError, match=r"data\.audio_root: .*nowhere: no such folder"):
+        read_manifest(table, TablesConfig(audio_root=tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-16-le", "utf-16-be", "utf-32"])
+def test_other_encodings_are_read_where_they_are_certain(tmp_path: Path, encoding: str) -> None:
+    table = write(tmp_path, f"{HEADER}\na.wav,fr\u00f6hlich,Zo\u00eb\n", encoding)
+    (clip,) = read_manifest(table).utterances
+    assert (clip.emotion, clip.speaker) == ("fr\u00f6hlich", "Zo\u00eb")
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "byte"),
+    [
+        ("H\u00e9l\u00e8ne", "cp1252", "0xE8 could be \u00e8 or \u010d"),
+        ("Dvo\u0159\u00e1k", "cp1250", "0xF8 could be \u00f8 or \u0159"),
+        ("\u0410\u043d\u043d\u0430", "cp1251", "0xC0 could be"),
+        ("\u0416\u044f", "cp1251", "0xC6 could be"),
+        ("Zo\u00eb", "cp437", "0x89 could be"),
+        ("Zo\u00eb", "mac_roman", "0x91 could be"),
+    ],
+)
+def test_an_encoding_that_is_not_certain_raises_and_may_be_named(
+    tmp_path: Path, name: str, encoding: str, byte: str
+) -> None:
+    table = write(tmp_path, f"{HEADER}\na.wav,sad,{name}\n", encoding)
+    assert f"own.csv:2: not UTF-8 text, and byte {byte}" in error_message(table)
+    (clip,) = read_manifest(table, TablesConfig(encoding=encoding)).utterances
+    assert clip.speaker == name
+    with pytest.raises(ConfigError, match=r"data\.encoding: no encoding is called 'latin1252'"):
+        read_manifest(table, TablesConfig(encoding="latin1252"))
 
 
 @pytest.mark.parametrize(
@@ -206,11 +404,6 @@ def test_columns_of_other_tools_are_ignored(tmp_path: Path) -> None:
 def test_a_manifest_without_a_usable_row_raises(tmp_path: Path, text: str, fault: str) -> None:
     with pytest.raises(DataError, match=fault):
         read_manifest(write(tmp_path, text))
-
-
-def test_text_that_is_not_utf8_raises_with_its_line(tmp_path: Path) -> None:
-    table = write(tmp_path, f"{HEADER}\na.wav,sad,Zoë\n", encoding="latin-1")
-    assert error_message(table) == "own.csv:2: not utf-8 text; save the file as UTF-8"
 
 
 def test_a_missing_manifest_raises(tmp_path: Path) -> None:
