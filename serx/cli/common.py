@@ -31,6 +31,8 @@ RENAMED_OPTIONS = {
     "--sure": "--min-confidence",
     "--enrol": "--adapt",
     "--rate": "--sample-rate",
+    "--compare": "serx compare",
+    "--table": "serx compare --markdown",
 }
 
 _OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
@@ -75,7 +77,7 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Nam
     """
     for word in words:
         option = word.partition("=")[0]
-        if option in RENAMED_OPTIONS:
+        if option in RENAMED_OPTIONS and option not in parser._option_string_actions:
             parser.error(f"{option} is now called {RENAMED_OPTIONS[option]}")
     if any(action.dest == "overrides" for action in parser._actions):
         return parser.parse_intermixed_args(overrides_first(parser, words))
@@ -96,10 +98,10 @@ def overrides_first(parser: argparse.ArgumentParser, words: Sequence[str]) -> li
     return [words[i] for i in sorted(range(len(words)), key=lambda i: not is_override[i])]
 
 
-def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
+def add_config(parser: argparse.ArgumentParser) -> None:
     """A recipe with overrides, and modules to import before it is read."""
     parser.add_argument(
-        "--config", required=required, metavar="RECIPE", help="a YAML file, or the name of a recipe, such as cnn2d"
+        "--config", required=True, metavar="RECIPE", help="a YAML file, or the name of a recipe, such as cnn2d"
     )
     parser.add_argument(
         "overrides",

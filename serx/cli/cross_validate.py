@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serx.cli import common
-from serx.errors import ConfigError
 
 if TYPE_CHECKING:
     from serx.config import Config
@@ -20,13 +19,12 @@ BASELINE = "logistic_regression"
 
 EXAMPLES = """  %(prog)s --config configs/cnn1d.yaml data.root=/corpora/ravdess data.protocol=loso
   %(prog)s --config cnn2d data.root=/corpora/ravdess --seeds 0 1 2 --devices cuda:0 cuda:1
-  %(prog)s --compare runs/cnn1d runs/cnn2d                        (two finished cross-validations)
-  %(prog)s --table runs/whole runs/no_norm runs/no_masks          (an ablation, as a Markdown table)"""
+  %(prog)s --config mlp data.root=/corpora/ravdess --report report.html     (also as a page)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The recipe and its folds, or finished cross-validations to compare."""
-    common.add_config(parser, required=False)
+    """The recipe, its folds, and what to compare it with."""
+    common.add_config(parser)
     parser.add_argument(
         "--out",
         metavar="DIR",
@@ -45,30 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="then evaluate each fold again, adapted to each test speaker without labels, and compare both",
     )
     common.add_report(parser, "the pooled result")
-    parser.add_argument(
-        "--compare", nargs=2, metavar="DIR", help="compare two finished cross-validations, speaker by speaker"
-    )
-    parser.add_argument(
-        "--table", nargs="+", metavar="DIR", help="print a Markdown table of finished cross-validations, one a row"
-    )
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Cross-validates and prints the pooled result; with --compare or --table prints finished results only."""
-    if arguments.compare:
-        from serx.evaluation.comparison import compare_cross_validations
-
-        print(compare_cross_validations(*map(Path, arguments.compare)), end="")
-        return 0
-    if arguments.table:
-        from serx.evaluation.comparison import comparison_table
-
-        print(comparison_table([Path(folder) for folder in arguments.table]), end="")
-        return 0
-    if not arguments.config:
-        raise ConfigError("--config is missing: give a recipe, or --compare or --table with finished cross-validations")
+    """Cross-validates, and prints the pooled result and how it compares with the baseline."""
     from serx.config.loader import load_config
-    from serx.evaluation.comparison import compare_cross_validations
     from serx.evaluation.pooling import format_cross_validation
     from serx.experiments.cross_validation import (
         ADAPTED,
@@ -106,7 +85,7 @@ def main(arguments: argparse.Namespace) -> int:
         adapted = adapt_folds(config, out, workers)
         if adapted.summary:
             print(f"\n{format_cross_validation(adapted.summary)}")
-            print(compare_cross_validations(out / ADAPTED, out, out / ADAPTED), end="")
+            print(_comparison(out, out / ADAPTED), end="")
         if adapted.exit_code:
             return result.exit_code or adapted.exit_code
     if baseline is None or result.exit_code >= 128:
@@ -114,8 +93,18 @@ def main(arguments: argparse.Namespace) -> int:
     print(f"\nbaseline: {baseline_recipe} on the same folds")
     baseline_result = cross_validate(baseline, out / "baseline", seeds, workers, only)
     if result.exit_code == baseline_result.exit_code == 0:
-        print(f"\n{compare_cross_validations(out, out / 'baseline', out)}", end="")
+        print(f"\n{_comparison(out / 'baseline', out)}", end="")
     return result.exit_code or baseline_result.exit_code
+
+
+def _comparison(reference: Path, run: Path) -> str:
+    """The text report of a comparison, which is also written into the folder `run`."""
+    from serx.evaluation.comparison import compare_runs, format_comparison, write_comparison
+    from serx.evaluation.finished_runs import read_run
+
+    result = compare_runs([read_run(reference), read_run(run)])
+    write_comparison(run, result)
+    return format_comparison(result)
 
 
 def _page(arguments: argparse.Namespace, config: "Config", out: Path, summary: Mapping[str, Any]) -> str:

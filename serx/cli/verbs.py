@@ -17,7 +17,7 @@ from serx.terminal import PrintableStream
 
 GROUPS = {
     "data": ("download", "synthesize", "audit"),
-    "train and evaluate": ("train", "evaluate", "cross-validate", "sweep"),
+    "train and evaluate": ("train", "evaluate", "cross-validate", "sweep", "compare"),
     "use a model": ("predict", "listen", "explain", "ensemble", "export"),
     "examine": ("stress", "leakage"),
 }

@@ -7,7 +7,8 @@ predictions.py    probabilities and what is known about the clips, and their CSV
 scores.py         all scores of predictions as one dictionary
 report.py         the Evaluation: scores as an object, as text and as files
 pooling.py        the folds of a cross-validation together
-comparison.py     two cross-validations, speaker by speaker
+finished_runs.py  what the folders of finished runs and cross-validations hold
+comparison.py     runs and cross-validations compared, speaker by speaker
 ranking.py        the settings of a sweep, best first
 stress.py         scores under noise, reverberation, telephones and other levels
 stamps.py         the words that name a protocol

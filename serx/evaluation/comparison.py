@@ -1,4 +1,4 @@
-"""Two cross-validations of the same clips compared speaker by speaker, and a table of many.
+"""Runs and cross-validations of the same clips compared speaker by speaker, and tables of several.
 
 The clips of one speaker are not independent, so speakers are the units. The interval of the difference resamples them
 (the same resample for both runs). Two tests ask whether more speakers gain than lose: Wilcoxon's signed-rank test
@@ -14,14 +14,8 @@ from typing import Any
 import numpy as np
 
 from serx.errors import DataError
-from serx.evaluation.pooling import (
-    RESULT,
-    FoldResult,
-    pooled_protocol,
-    read_cross_validation,
-    speaker_confusions,
-    summarize_folds,
-)
+from serx.evaluation.finished_runs import FinishedRun
+from serx.evaluation.pooling import FoldResult, pooled_protocol, speaker_confusions, summarize_folds
 from serx.evaluation.predictions import Predictions, join
 from serx.evaluation.report import write_files
 from serx.evaluation.scores import to_json
@@ -37,6 +31,7 @@ NOT_COMPARED = {
     "data.cache", "data.placement", "data.fold", "train.device", "train.threads", "train.output", "train.seed",
 }  # fmt: skip
 COMPARISON = "comparison.json"
+EPOCHS_SHOWN = 9  # in a line of the text report
 COLUMNS = ("run", "UAR of each fold", "UAR", "accuracy", "male - female", "UAR - first row")
 
 
@@ -65,7 +60,7 @@ def compare(a: Sequence[FoldResult], b: Sequence[FoldResult], resamples: int = R
     counts = speaker_confusions([*runs_a, *runs_b])  # (S, seeds of A + seeds of B, C, C)
     speaker_ids, split = sorted(set(runs_a[0].speaker_ids)), len(runs_a)
     result: dict[str, Any] = {
-        "protocol": {"a": pooled_protocol(a), "b": pooled_protocol(b)},
+        "protocol": {"a": _protocol(a), "b": _protocol(b)},
         "n_speakers": len(speaker_ids),
     }
     per_speaker: dict[str, dict[str, float]] = {speaker_id: {} for speaker_id in speaker_ids}
@@ -88,57 +83,119 @@ def compare(a: Sequence[FoldResult], b: Sequence[FoldResult], resamples: int = R
     return {**result, "per_speaker": per_speaker}
 
 
-def compare_cross_validations(a: Path, b: Path, out: Path | None = None) -> str:
-    """Compares the folds that two folders have in common.
-
-    Args:
-        a, b: folders of finished cross-validations.
-        out: a folder for comparison.json; None writes nothing.
+def compare_runs(runs: Sequence[FinishedRun]) -> dict[str, Any]:
+    """All runs in one table, and each compared with the first, ready for JSON.
 
     Returns:
-        The text report.
+        `runs`, each with its `run` (the folder), `protocol`, `n_clips`, `n_speakers`, `n_seeds`, `uar` and its
+        `uar_interval` over speakers, `accuracy`, `folds` (the UAR of each) and `sex_gap_accuracy`, in points;
+        `comparisons` of the second and each further `run` (a) with the first, the `reference` (b), as `compare` gives
+        them for the folds that both have, or `not_compared` and why;
+        `settings` that differ: dotted key -> the values of the runs (None in a model without it), None if a run does
+        not record its settings;
+        `curves`, for each run the means over its trainings: lists `epoch`, `train_uar`, `train_loss`, `valid_uar`,
+        `valid_loss`.
 
     Raises:
-        DataError: a folder holds no cross-validation, or the two tested different clips.
+        DataError: fewer than two runs.
+    """
+    if len(runs) < 2:
+        raise DataError("give two or more finished runs to compare")
+    return {
+        "runs": [_run(run) for run in runs],
+        "comparisons": [_comparison(run, runs[0]) for run in runs[1:]],
+        "settings": differing_settings([run.config for run in runs]),
+        "curves": [_mean_curves(run.curves) for run in runs],
+    }
+
+
+def write_comparison(out: Path, result: Mapping[str, Any]) -> None:
+    """Writes comparison.json into a folder.
+
+    Raises:
         DiskError: the file cannot be written.
     """
-    results_a, results_b = read_cross_validation(a), read_cross_validation(b)
-    common = {r.fold for r in results_a} & {r.fold for r in results_b}
+    write_files(out, {COMPARISON: to_json(result)})
+
+
+def _run(run: FinishedRun) -> dict[str, Any]:
+    summary = summarize_folds(run.results)
+    return {
+        "run": run.name,
+        "protocol": _protocol(run.results),
+        "n_clips": summary["n_clips"],
+        "n_speakers": summary["n_speakers"],
+        "n_seeds": len(summary["seeds"]),
+        "uar": summary["uar"],
+        "uar_interval": summary["intervals"]["uar"],
+        "accuracy": summary["accuracy"],
+        "folds": summary["per_fold"]["uar"],
+        "sex_gap_accuracy": summary["sex_gap_accuracy"],
+    }
+
+
+def _comparison(run: FinishedRun, reference: FinishedRun) -> dict[str, Any]:
+    names = {"run": run.name, "reference": reference.name}
+    a, b = run.results, reference.results
+    common = {r.fold for r in a} & {r.fold for r in b}
     if common:  # without a common fold, `compare` names what differs
-        results_a, results_b = ([r for r in results if r.fold in common] for results in (results_a, results_b))
-    result = {**compare(results_a, results_b), "settings": differing_settings(a, b)}
-    if out:
-        write_files(out, {COMPARISON: to_json(result)})
-    return format_comparison(result, (str(a), str(b)))
+        a, b = ([r for r in results if r.fold in common] for results in (a, b))
+    try:
+        return {**names, **compare(a, b)}
+    except DataError as error:
+        return {**names, "not_compared": str(error)}
 
 
-def differing_settings(a: Path, b: Path) -> dict[str, list[Any]] | None:
-    """The settings that differ between two cross-validations: dotted key -> the values of A and of B.
+def _mean_curves(curves: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, list[float | None]]:
+    """The mean over trainings of loss and UAR of each epoch, over those that came so far."""
+    epochs = sorted({line["epoch"] for lines in curves for line in lines})
+    result: dict[str, list[float | None]] = {"epoch": [epoch + 1 for epoch in epochs]}
+    for part in ("train", "valid"):
+        for key in ("uar", "loss"):
+            values: dict[int, list[float]] = {epoch: [] for epoch in epochs}
+            for line in (line for lines in curves for line in lines):
+                if line[part]:
+                    values[line["epoch"]].append(line[part][key])
+            result[f"{part}_{key}"] = [float(np.mean(values[e])) if values[e] else None for e in epochs]
+    return result
 
-    A key that only one of two models has gets None for the other. None if a folder does not record its settings.
+
+def differing_settings(configs: Sequence[Mapping[str, Any] | None]) -> dict[str, list[Any]] | None:
+    """The settings that differ between runs: dotted key -> the values of the runs, in their order.
+
+    A key that only some of several models have gets None for the others. None if a configuration is unknown.
     """
-    configs = [json.loads((folder / RESULT).read_text()).get("config") for folder in (a, b)]
-    if None in configs:
+    known = [flat(dict(config)) for config in configs if config is not None]
+    if len(known) < len(configs):
         return None
-    flat_a, flat_b = map(flat, configs)
-    keys = sorted((flat_a.keys() | flat_b.keys()) - NOT_COMPARED)
-    return {key: [flat_a.get(key), flat_b.get(key)] for key in keys if flat_a.get(key) != flat_b.get(key)}
+    keys = sorted({key for config in known for key in config} - NOT_COMPARED)
+    values = {key: [config.get(key) for config in known] for key in keys}
+    return {key: row for key, row in values.items() if any(value != row[0] for value in row[1:])}
 
 
-def _settings_lines(settings: Mapping[str, Sequence[Any]] | None) -> list[str]:
-    """What differs between A and B; of two kinds of model only what both have, since the rest follows from the kind."""
+def settings_to_show(settings: Mapping[str, Sequence[Any]]) -> tuple[dict[str, list[str]], int]:
+    """The settings as YAML writes their values; of several kinds of model only what all have.
+
+    The rest follows from the kind. Returns how many settings were left out, too.
+    """
+    other_model = "model.kind" in settings
+    left_out = {key for key, values in settings.items() if other_model and key.startswith("model.") and None in values}
+    shown = {key: [_shown(value) for value in values] for key, values in settings.items() if key not in left_out}
+    return shown, len(left_out)
+
+
+def _settings_lines(settings: Mapping[str, Sequence[Any]] | None, number: int) -> list[str]:
+    """What differs between the runs."""
     if settings is None:
-        return ["settings that differ: unknown, because one of the two does not record its settings"]
+        return ["settings that differ: unknown, because a run does not record its settings"]
     if not settings:
         return ["settings that differ: none"]
-    other_model = "model.kind" in settings
-    left_out = [key for key, values in settings.items() if other_model and key.startswith("model.") and None in values]
-    lines = ["settings that differ (A -> B):"]
-    for key, (value_a, value_b) in settings.items():
-        if key not in left_out:
-            lines += wrap(f"  {key}: {_shown(value_a)} -> {_shown(value_b)}")
+    shown, left_out = settings_to_show(settings)
+    lines = [f"settings that differ ({' -> '.join(map(letter, range(number)))}):"]
+    for key, values in shown.items():
+        lines += wrap(f"  {key}: {' -> '.join(values)}")
     if left_out:
-        lines += wrap(f"  and {len(left_out)} settings that only one of the two models has")
+        lines += wrap(f"  and {left_out} settings that only some of the models have")
     return lines
 
 
@@ -147,89 +204,167 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def format_comparison(result: Mapping[str, Any], names: tuple[str, str]) -> str:
-    """The text report of `compare`; `names` are those of A and B."""
-    protocol_a, protocol_b = result["protocol"]["a"], result["protocol"]["b"]
-    lines = wrap(f"A: {names[0]} [{protocol_a}]") + wrap(f"B: {names[1]} [{protocol_b}]")
-    if is_adapted(protocol_a) != is_adapted(protocol_b):
-        adapted = "A" if is_adapted(protocol_a) else "B"
-        lines += wrap(
-            f"DIFFERENT PROTOCOLS: only {adapted} is adapted to each speaker, which is part of the difference"
-        )
-    if "settings" in result:
-        lines += _settings_lines(result["settings"])
-    for name, title in COMPARED.items():
-        r = result[name]
-        interval = f"{100 * r['interval'][0]:+.1f} to {100 * r['interval'][1]:+.1f}" if r["interval"] else "no interval"
-        lines += wrap(
-            f"  {title}: A {100 * r['a']:.1f} %, B {100 * r['b']:.1f} %, A - B {100 * r['difference']:+.1f} points "
-            f"(95 %: {interval}, over {result['n_speakers']} speakers)"
-        )
-        lines += wrap(
-            f"    better for {r['better']}, worse for {r['worse']} speakers; "
-            f"Wilcoxon p {_p_value(r['wilcoxon_p'])}, sign test p {_p_value(r['sign_p'])}"
-        )
-    if warning := few_speakers_warning(result["n_speakers"]):
-        lines += wrap(f"  {warning}")
-    ranked = sorted(result["per_speaker"].items(), key=lambda item: (item[1]["uar"], item[0]))
-    rows = [[name, *(percent(s[key]) for key in ("uar_a", "uar_b")), f"{100 * s['uar']:+.1f}"] for name, s in ranked]
-    return "\n".join(lines + table("By speaker, UAR in %", ["", "A", "B", "A - B"], rows)) + "\n"
+def letter(number: int) -> str:
+    """The letter of a run in a report: A for the first; the 27th is AA.
 
-
-def comparison_table(folders: Sequence[Path]) -> str:
-    """A Markdown table with a row for each finished cross-validation, in %; the first row is the reference.
-
-    Intervals (95 %) are over speakers. A row that tested other clips than the first has no difference; a row under
-    another protocol says so.
-
-    Raises:
-        DataError: a folder holds no cross-validation.
+    >>> letter(0), letter(25), letter(26)
+    ('A', 'Z', 'AA')
     """
-    runs = [read_cross_validation(folder) for folder in folders]
-    protocol = pooled_protocol(runs[0])
-    summaries = [summarize_folds(results) for results in runs]
+    return (letter(number // 26 - 1) if number >= 26 else "") + chr(ord("A") + number % 26)
+
+
+def format_comparison(result: Mapping[str, Any]) -> str:
+    """The text report of `compare_runs`."""
+    runs, comparisons = result["runs"], result["comparisons"]
+    lines: list[str] = []
+    for i, run in enumerate(runs):
+        lines += wrap(f"{letter(i)}: {run['run']} [{run['protocol']}]")
     rows = [
-        _row(folder, results, summary, runs[0], protocol)
-        for folder, results, summary in zip(folders, runs, summaries, strict=True)
+        [letter(i), percent(r["uar"]), _bounds(r["uar_interval"], ".1f"), percent(r["accuracy"]), r["n_clips"],
+         r["n_speakers"] or "-", r["n_seeds"]]
+        for i, r in enumerate(runs)
+    ]  # fmt: skip
+    header = ["", "UAR", "95 %", "accuracy", "clips", "speakers", "seeds"]
+    lines += [*table("Scores, %, with 95 % intervals over speakers", header, rows), ""]
+    lines += _settings_lines(result["settings"], len(runs))
+    lines += _curve_lines(result["curves"])
+    for i, comparison in enumerate(comparisons, 1):
+        lines += ["", *_comparison_lines(comparison, letter(i), letter(0))]
+    if warning := few_speakers_warning(min(run["n_speakers"] for run in runs)):
+        lines += ["", *wrap(warning)]
+    return "\n".join([*lines, *_speaker_lines(comparisons)]) + "\n"
+
+
+def _comparison_lines(comparison: Mapping[str, Any], a: str, b: str) -> list[str]:
+    """The differences of one run from the first, and the tests."""
+    if "not_compared" in comparison:
+        return wrap(f"{a} - {b}: not compared: {comparison['not_compared']}")
+    protocols = comparison["protocol"]
+    lines = wrap(f"{a} - {b}, over {comparison['n_speakers']} speakers, {protocols['a']}")
+    if warning := different_protocols(protocols, a, b):
+        lines += wrap(warning)
+    for name, title in COMPARED.items():
+        r = comparison[name]
+        interval = _bounds(r["interval"], "+.1f") if r["interval"] else "no interval"
+        lines += wrap(
+            f"  {title}: {a} {100 * r['a']:.1f} %, {b} {100 * r['b']:.1f} %, {a} - {b} {100 * r['difference']:+.1f} "
+            f"points (95 %: {interval})"
+        )
+        lines += wrap(f"    {format_tests(r)}")
+    return lines
+
+
+def different_protocols(protocols: Mapping[str, str], a: str, b: str) -> str | None:
+    """A warning if only one of two runs is adapted to each speaker."""
+    if is_adapted(protocols["a"]) == is_adapted(protocols["b"]):
+        return None
+    adapted = a if is_adapted(protocols["a"]) else b
+    return f"DIFFERENT PROTOCOLS: only {adapted} is adapted to each speaker, which is part of the difference"
+
+
+def format_tests(scores: Mapping[str, Any]) -> str:
+    """How many speakers are better and worse, and the p-values."""
+    return (
+        f"better for {scores['better']}, worse for {scores['worse']} speakers; "
+        f"Wilcoxon p {_p_value(scores['wilcoxon_p'])}, sign test p {_p_value(scores['sign_p'])}"
+    )
+
+
+def _curve_lines(curves: Sequence[Mapping[str, Sequence[Any]]]) -> list[str]:
+    """Validation UAR of each run at some epochs, side by side; nothing if no run was validated."""
+    by_epoch = [dict(zip(c["epoch"], c["valid_uar"], strict=True)) for c in curves]
+    epochs = sorted({epoch for run in by_epoch for epoch, uar in run.items() if uar is not None})
+    if not epochs:
+        return []
+    chosen = [epochs[i] for i in np.unique(np.linspace(0, len(epochs) - 1, EPOCHS_SHOWN).round().astype(int))]
+    rows = [
+        [letter(i), *("-" if run.get(epoch) is None else percent(run[epoch]) for epoch in chosen)]
+        for i, run in enumerate(by_epoch)
     ]
+    return table("Validation UAR by epoch, %", ["", *map(str, chosen)], rows)
+
+
+def _speaker_lines(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
+    """UAR of each speaker under every run; for two runs the difference, too, and in its order."""
+    header, rows = speaker_rows(comparisons)
+    shown = [
+        [name, *("-" if uar is None else percent(uar) for uar in uars), *(f"{100 * d:+.1f}" for d in difference)]
+        for name, uars, difference in rows
+    ]
+    return table("By speaker, UAR in %", ["", *header], shown) if rows else []
+
+
+def speaker_rows(
+    comparisons: Sequence[Mapping[str, Any]],
+) -> tuple[list[str], list[tuple[str, list[float | None], list[float]]]]:
+    """Letters of the columns, and for each speaker the UARs of all runs (None where not compared).
+
+    For two runs a last column is their difference, and the rows are in its order.
+    """
+    compared = [c["per_speaker"] for c in comparisons if "per_speaker" in c]
+    names = sorted({name for per_speaker in compared for name in per_speaker})
+    if not names:
+        return [], []
+    first = {name: scores["uar_b"] for per_speaker in compared for name, scores in per_speaker.items()}
+    rows = []
+    for name in names:
+        others = [c.get("per_speaker", {}).get(name, {}) for c in comparisons]
+        difference = [others[0]["uar"]] if len(others) == 1 else []
+        rows.append((name, [first[name], *(scores.get("uar_a") for scores in others)], difference))
+    letters = [letter(i) for i in range(len(comparisons) + 1)]
+    if len(comparisons) == 1:
+        return [*letters, "B - A"], sorted(rows, key=lambda row: (row[2], row[0]))
+    return letters, rows
+
+
+def markdown_comparison(result: Mapping[str, Any]) -> str:
+    """`compare_runs` as a Markdown table, in %; the first row is the reference.
+
+    A row under another protocol, or of other clips, says so.
+    """
+    runs = result["runs"]
+    protocol = runs[0]["protocol"]
+    rows = []
+    for run, comparison in zip(runs, [None, *result["comparisons"]], strict=True):
+        gap = run["sex_gap_accuracy"]
+        rows.append(
+            [
+                f"`{run['run']}`" if run["protocol"] == protocol else f"`{run['run']}` [{run['protocol']}]",
+                ", ".join(percent(uar).strip() for uar in run["folds"]),
+                f"{percent(run['uar']).strip()}{_interval(run['uar_interval'], '.1f')}",
+                percent(run["accuracy"]).strip(),
+                "" if gap is None else f"{gap:+.1f}",
+                "-" if comparison is None else _difference_cell(comparison, run, runs[0]),
+            ]
+        )
     notes = []
-    if any(len(summary["seeds"]) > 1 for summary in summaries):
+    if any(run["n_seeds"] > 1 for run in runs):
         notes.append("The UAR of a fold is the mean over the seeds of its row.")
-    if warning := few_speakers_warning(min(summary["n_speakers"] for summary in summaries)):
+    if warning := few_speakers_warning(min(run["n_speakers"] for run in runs)):
         notes.append(warning)
     return f"{protocol}:\n\n{markdown(COLUMNS, rows)}" + (f"\n{' '.join(notes)}\n" if notes else "")
 
 
-def _row(
-    folder: Path,
-    results: Sequence[FoldResult],
-    summary: Mapping[str, Any],
-    first: Sequence[FoldResult],
-    protocol: str,
-) -> list[str]:
-    own = summary["protocol"]
-    if results is first:
-        difference = "-"
-    elif is_adapted(own) != is_adapted(protocol):
-        difference = "another protocol"
-    else:
-        try:
-            uar = compare(results, first)["uar"]
-            difference = f"{100 * uar['difference']:+.1f}{_interval(uar['interval'], '+.1f')}"
-        except DataError:
-            difference = "other clips"
-    return [
-        f"`{folder}`" if own == protocol else f"`{folder}` [{own}]",
-        ", ".join(percent(uar).strip() for uar in summary["per_fold"]["uar"]),
-        f"{percent(summary['uar']).strip()}{_interval(summary['intervals']['uar'], '.1f')}",
-        percent(summary["accuracy"]).strip(),
-        "" if summary["sex_gap_accuracy"] is None else f"{summary['sex_gap_accuracy']:+.1f}",
-        difference,
-    ]
+def _difference_cell(comparison: Mapping[str, Any], run: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
+    if is_adapted(run["protocol"]) != is_adapted(reference["protocol"]):
+        return "another protocol"
+    if "not_compared" in comparison or comparison["n_speakers"] < max(run["n_speakers"], reference["n_speakers"]):
+        return "other clips"
+    uar = comparison["uar"]
+    return f"{100 * uar['difference']:+.1f}{_interval(uar['interval'], '+.1f')}"
+
+
+def _protocol(results: Sequence[FoldResult]) -> str:
+    """The stamp of a run as it is, or those of several folds as one."""
+    return results[0].protocol if len(results) == 1 else pooled_protocol(results)
+
+
+def _bounds(bounds: Sequence[float] | None, form: str) -> str:
+    return f"{100 * bounds[0]:{form}} to {100 * bounds[1]:{form}}" if bounds else "-"
 
 
 def _interval(bounds: Sequence[float] | None, form: str) -> str:
-    return f" ({100 * bounds[0]:{form}} to {100 * bounds[1]:{form}})" if bounds else ""
+    return f" ({_bounds(bounds, form)})" if bounds else ""
 
 
 def _p_value(p: float) -> str:

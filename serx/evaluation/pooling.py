@@ -5,6 +5,7 @@ and the scores are means over seeds. Their intervals resample speakers with all 
 second seed is not a second speaker.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from serx.files import read_json
 from serx.metrics.classification import CONFUSION_METRICS
 from serx.metrics.intervals import RESAMPLES, bootstrap_interval, clips_by_name
 
-RESULT, PREDICTIONS = "cross_validation.json", "predictions.csv"
+RESULT, EVALUATION, PREDICTIONS = "cross_validation.json", "evaluation.json", "predictions.csv"
+ROUNDING = 1e-9  # of a UAR
 COLUMNS = ("seed", "fold")
 FOLDS_IN_A_LINE = 8  # of the table of all runs
 # Entries of the JSON about folds that are not pooled, and their names in the report.
@@ -190,6 +192,29 @@ def read_cross_validation(out: Path) -> list[FoldResult]:
         return [FoldResult(int(s), int(f), protocols[int(s), int(f)], rows) for (s, f), rows in groups]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{out}: no finished cross-validation ({error}); run cross-validate first") from error
+
+
+def read_evaluation(folder: Path) -> FoldResult:
+    """What `Evaluation.write` wrote into a folder, as fold 0 of seed 0.
+
+    Raises:
+        DataError: the evaluation cannot be read, or its predictions do not give its scores.
+    """
+    try:
+        evaluation = read_json(folder / EVALUATION)
+        [(_, predictions)] = from_csv(folder / PREDICTIONS)
+        known = predictions.with_class()
+        uar = metrics.score(known.targets, known.predicted, known.labels).uar
+        whole = len(predictions.paths) == evaluation["n_clips"] and abs(uar - evaluation["uar"]) < ROUNDING
+        unadapted = evaluation.get("without_adaptation")
+        if not isinstance(evaluation["protocol"], str) or not all(math.isfinite(n) for n in (unadapted or {}).values()):
+            raise TypeError("protocol or without_adaptation is of another type")
+        result = FoldResult(0, 0, evaluation["protocol"], predictions, unadapted)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder}: no complete evaluation ({error}); evaluate the run again") from error
+    if not whole:
+        raise DataError(f"{folder}: {PREDICTIONS} does not give the scores of {EVALUATION}; evaluate the run again")
+    return result
 
 
 def format_cross_validation(summary: Mapping[str, Any]) -> str:

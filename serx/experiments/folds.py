@@ -1,6 +1,5 @@
 """The folds of a protocol as run folders: which there are, how each is configured, and how far each has come."""
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +11,10 @@ from serx.config.loader import Config, load_config
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split, fold_count, make_split
 from serx.errors import CheckpointError, ConfigError, DataError
-from serx.evaluation.pooling import FoldResult
-from serx.evaluation.predictions import from_csv
-from serx.files import read_json
-from serx.metrics import score
+from serx.evaluation.pooling import FoldResult, read_evaluation
 from serx.training.resume import changed
 from serx.training.run_folder import BEST, LAST, PREVIOUS
 
-ROUNDING = 1e-9  # of a UAR
 TEST = "test"  # folder of the evaluation, within that of the run
 # Settings that say where a fold runs; they may change between two calls. Any other change would mix two experiments.
 FREE = {"data.cache", "data.placement", "train.device", "train.threads", "train.output"}
@@ -118,7 +113,7 @@ def state_of(folder: Path, config: Config, dataset: Dataset, split: Split, evalu
             + "\n  ".join(differences)
         )
     try:
-        _read(folder / evaluation)
+        read_evaluation(folder / evaluation)
         digests = checkpoint.load_run_checkpoint(folder / BEST).metadata["digests"]
     except (DataError, CheckpointError):  # not evaluated, or damaged since; --resume compares the clips
         return "begun"
@@ -138,23 +133,5 @@ def read_fold(fold: Fold, evaluation: str = TEST) -> FoldResult:
     Raises:
         DataError: the evaluation cannot be read, or its predictions do not give its scores.
     """
-    result = _read(fold.folder / evaluation)
+    result = read_evaluation(fold.folder / evaluation)
     return FoldResult(fold.seed, fold.number, result.protocol, result.predictions, result.without_adaptation)
-
-
-def _read(folder: Path) -> FoldResult:
-    try:
-        evaluation = read_json(folder / "evaluation.json")
-        [(_, predictions)] = from_csv(folder / "predictions.csv")
-        known = predictions.with_class()
-        uar = score(known.targets, known.predicted, known.labels).uar
-        whole = len(predictions.paths) == evaluation["n_clips"] and abs(uar - evaluation["uar"]) < ROUNDING
-        unadapted = evaluation.get("without_adaptation")
-        if not isinstance(evaluation["protocol"], str) or not all(math.isfinite(n) for n in (unadapted or {}).values()):
-            raise TypeError("protocol or without_adaptation is of another type")
-        result = FoldResult(0, 0, evaluation["protocol"], predictions, unadapted)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{folder}: no complete evaluation ({error}); run the fold again") from error
-    if not whole:
-        raise DataError(f"{folder}: predictions.csv does not give the scores of evaluation.json; run the fold again")
-    return result

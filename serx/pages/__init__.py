@@ -1,6 +1,7 @@
 """Results as HTML pages: one file each, without scripts, readable without the internet, on a phone and in the dark.
 
 evaluation_page.py   the page of an evaluation or a cross-validation
+comparison_page.py   the page of a comparison of runs
 clips.py             the most confident mistakes, with sound and spectrogram
 clip_map.py          a map of clips by what the network computes of them
 charts.py            charts as SVG
@@ -9,12 +10,14 @@ render.py            the templates, which escape whatever a user named
 
 from serx.pages.charts import Line, line_chart
 from serx.pages.clips import clip_reader, confident_mistakes
+from serx.pages.comparison_page import comparison_page
 from serx.pages.evaluation_page import Reproduction, evaluation_page, map_of_clips, stress_of
 
 __all__ = [
     "Line",
     "Reproduction",
     "clip_reader",
+    "comparison_page",
     "confident_mistakes",
     "evaluation_page",
     "line_chart",

@@ -8,7 +8,16 @@ import pytest
 from scipy import stats
 
 from serx.errors import DataError
-from serx.evaluation.comparison import compare, compare_cross_validations, comparison_table, format_comparison
+from serx.evaluation import Evaluation
+from serx.evaluation.comparison import (
+    compare,
+    compare_runs,
+    format_comparison,
+    format_tests,
+    markdown_comparison,
+    write_comparison,
+)
+from serx.evaluation.finished_runs import FinishedRun, read_run
 from serx.evaluation.pooling import write_cross_validation
 from serx.evaluation.scores import score_predictions
 from tests.evaluation.test_pooling import ADAPTED, fold_results
@@ -93,34 +102,114 @@ def test_runs_are_compared_after_the_corpus_has_moved():
         )
 
 
+def compared(*results, names="abcdefg") -> dict:
+    """The comparison of runs with these results."""
+    return compare_runs([FinishedRun(name, r) for name, r in zip(names, results, strict=False)])
+
+
 def test_the_report_has_both_names_both_protocols_and_every_speaker():
-    text = format_comparison(
-        compare(fold_results(random_predictions(seed=1)), fold_results(random_predictions(seed=2))),
-        ("runs/net", "runs/baseline"),
-    )
-    assert "A: runs/net [made folds 0-2, speaker-independent]" in text and "B: runs/baseline" in text
+    runs = fold_results(random_predictions(seed=1)), fold_results(random_predictions(seed=2))
+    text = format_comparison(compared(*runs, names=("runs/baseline", "runs/net")))
+    assert "A: runs/baseline [made folds 0-2, speaker-independent]" in text and "B: runs/net" in text
     assert text.count("\n  made/") == 5
     assert max(map(len, text.splitlines())) <= 100
+    uar = compare(runs[1], runs[0])["uar"]
+    low, high = (100 * bound for bound in uar["interval"])
+    assert f"B - A {100 * uar['difference']:+.1f} points (95 %: {low:+.1f} to {high:+.1f})" in " ".join(text.split())
 
 
 def test_the_report_warns_if_only_one_run_is_adapted():
     adapted, plain = fold_results(random_predictions(), protocol=ADAPTED), fold_results(random_predictions())
-    warning = "DIFFERENT PROTOCOLS: only B is adapted to each speaker"
-    assert warning in format_comparison(compare(plain, adapted), ("plain", "adapted"))
-    assert "DIFFERENT PROTOCOLS" not in format_comparison(compare(adapted, adapted), ("a", "b"))
+    warning = "DIFFERENT PROTOCOLS: only A is adapted to each speaker"
+    assert warning in format_comparison(compared(adapted, plain))
+    assert "DIFFERENT PROTOCOLS" not in format_comparison(compared(adapted, adapted))
 
 
 def test_two_folders_are_compared_on_their_common_folds(tmp_path):
     a, b = fold_results(random_predictions(seed=1)), fold_results(random_predictions(seed=2))
     write_cross_validation(tmp_path / "a", a, {})
     write_cross_validation(tmp_path / "b", b[:2], {})
-    text = " ".join(compare_cross_validations(tmp_path / "a", tmp_path / "b", tmp_path / "a").split())
-    assert "made folds 0-1, speaker-independent" in text and "folds 0-2" not in text
+    result = compare_runs([read_run(tmp_path / "b"), read_run(tmp_path / "a")])
+    text = " ".join(format_comparison(result).split())
+    assert "B - A, over 3 speakers, made folds 0-1, speaker-independent" in text
+    write_comparison(tmp_path / "a", result)
     written = json.loads((tmp_path / "a/comparison.json").read_text())
-    assert written["uar"] == compare(a[:2], b[:2])["uar"]
+    assert written["comparisons"][0]["uar"] == compare(a[:2], b[:2])["uar"]
     write_cross_validation(tmp_path / "c", b[2:], {})
-    with pytest.raises(DataError, match="different clips"):
-        compare_cross_validations(tmp_path / "b", tmp_path / "c")
+    [refused] = compare_runs([read_run(tmp_path / "b"), read_run(tmp_path / "c")])["comparisons"]
+    assert "different clips" in refused["not_compared"]
+
+
+def test_each_run_is_compared_with_the_first_and_one_of_other_clips_is_only_listed():
+    first, second, other = (random_predictions(seed=1), random_predictions(seed=2), random_predictions(clips=3))
+    runs = [fold_results(p) for p in (first, second, other)]
+    result = compared(*runs)
+    assert result["comparisons"][0]["uar"] == compare(runs[1], runs[0])["uar"]
+    assert "different clips" in result["comparisons"][1]["not_compared"]
+    assert [run["uar"] for run in result["runs"]] == pytest.approx(
+        [score_predictions(p, "")["uar"] for p in (first, second, other)]
+    )
+    text = format_comparison(result)
+    assert "C - A: not compared: the two tested different clips" in text
+    speakers = [line.split() for line in text.splitlines() if line.startswith("  made/")]
+    assert len(speakers) == 5 and all(row[3] == "-" for row in speakers)
+    with pytest.raises(DataError, match="two or more"):
+        compared(runs[0])
+
+
+def test_a_single_run_keeps_its_protocol_stamp_word_for_word(tmp_path):
+    stamp = "speakers of emodb never met in training; trained under luna5 fold 3, speaker-independent"
+    Evaluation(random_predictions(), stamp, {"checkpoint": str(tmp_path / "x/best.safetensors")}).write(tmp_path)
+    result = compare_runs([read_run(tmp_path), read_run(tmp_path)])
+    assert [run["protocol"] for run in result["runs"]] == [stamp, stamp]
+    assert result["comparisons"][0]["protocol"] == {"a": stamp, "b": stamp}
+    assert result["settings"] is None  # no config.yaml is there
+
+
+def test_a_fold_of_a_cross_validation_is_compared_with_a_single_run_of_that_fold(tmp_path):
+    a, b = random_predictions(seed=1), fold_results(random_predictions(seed=2))
+    alone = fold_results(a)[1]
+    Evaluation(alone.predictions, alone.protocol, {"checkpoint": "gone/best.safetensors"}).write(tmp_path / "run")
+    write_cross_validation(tmp_path / "folds", b, {})
+    [comparison] = compare_runs([read_run(tmp_path / "run"), read_run(tmp_path / "folds")])["comparisons"]
+    assert comparison["uar"] == compare([b[1]], [alone])["uar"]
+
+
+def test_folders_without_a_finished_run_are_refused_with_what_to_do(tmp_path):
+    for name, content, message in (
+        ("none", None, "no such folder"),
+        ("empty", {}, "run serx evaluate --checkpoint .*empty/best.safetensors first"),
+        ("damaged", {"evaluation.json": "{"}, "no complete evaluation"),
+        ("list", {"evaluation.json": "[]"}, "evaluate again"),
+        ("damaged too", {"cross_validation.json": "[1]"}, "no finished cross-validation"),
+    ):
+        if content is not None:
+            (tmp_path / name).mkdir()
+            for file, text in content.items():
+                (tmp_path / name / file).write_text(text)
+        with pytest.raises(DataError, match=message):
+            read_run(tmp_path / name)
+
+
+def test_curves_are_means_over_the_trainings_of_a_run():
+    def lines(*uars):
+        return [
+            {"epoch": i, "train": {"uar": u, "loss": 1.0}, "valid": {"uar": u / 2, "loss": 2.0}}
+            for i, u in enumerate(uars)
+        ]
+
+    results = fold_results(random_predictions())
+    runs = [FinishedRun("a", results, curves=[lines(0.2, 0.4), lines(0.4)]), FinishedRun("b", results)]
+    first, second = compare_runs(runs)["curves"]
+    assert first["epoch"] == [1, 2] and second["epoch"] == []
+    assert first["valid_uar"] == pytest.approx([0.15, 0.2]) and first["train_loss"] == [1.0, 1.0]
+    text = format_comparison(compare_runs(runs))
+    start = text.splitlines().index("Validation UAR by epoch, %")
+    assert [line.split() for line in text.splitlines()[start + 1 : start + 4]] == [
+        ["1", "2"],
+        ["A", "15.0", "20.0"],
+        ["B"],
+    ]
 
 
 def test_the_table_has_a_row_for_each_run_and_differences_where_they_make_sense(tmp_path):
@@ -132,7 +221,7 @@ def test_the_table_has_a_row_for_each_run_and_differences_where_they_make_sense(
     }
     for name, results in runs.items():
         write_cross_validation(tmp_path / name, results, {})
-    lines = comparison_table([tmp_path / name for name in runs]).splitlines()
+    lines = markdown_comparison(compare_runs([read_run(tmp_path / name) for name in runs])).splitlines()
     title, _, head, _, whole, less, fewer, adapted, _, note = lines
     assert note == "With 3 speakers the intervals are narrower than they should be (serx/metrics/intervals.py)."
     assert title == "made folds 0-2, speaker-independent:"
@@ -152,7 +241,7 @@ def test_the_table_has_a_row_for_each_run_and_differences_where_they_make_sense(
 def test_a_comparison_of_few_speakers_warns_of_narrow_intervals(speakers, few):
     folds = (tuple(range(speakers // 2)), tuple(range(speakers // 2, speakers)))
     a, b = (fold_results(random_predictions(speakers, seed=seed), folds=folds) for seed in (1, 2))
-    text = format_comparison(compare(a, b), ("a", "b"))
+    text = format_comparison(compared(a, b))
     assert (f"With {speakers} speakers the intervals are narrower" in text) == few
 
 
@@ -174,26 +263,24 @@ def test_the_settings_that_differ_are_named(tmp_path):
         write_cross_validation(tmp_path / name, results, extra)
 
     def lines(a: str, b: str) -> list[str]:
-        return compare_cross_validations(tmp_path / a, tmp_path / b, tmp_path / a).splitlines()
+        return format_comparison(compare_runs([read_run(tmp_path / a), read_run(tmp_path / b)])).splitlines()
 
     text = lines("a", "b")
     start = text.index("settings that differ (A -> B):")
     assert text[start + 1 : start + 4] == [
         "  model.kind: cnn2d -> cnn1d",
         "  optim.lr: 0.001 -> 0.003",
-        "  and 2 settings that only one of the two models has",
+        "  and 2 settings that only some of the models have",
     ]
-    assert json.loads((tmp_path / "a/comparison.json").read_text())["settings"] == {
+    assert compare_runs([read_run(tmp_path / "a"), read_run(tmp_path / "b")])["settings"] == {
         "model.gru": [12, None], "model.kind": ["cnn2d", "cnn1d"], "model.widths": [None, [8, 8]],
         "optim.lr": [1e-3, 3e-3],
     }  # fmt: skip
     assert "settings that differ: none" in lines("a", "a")
-    assert "settings that differ: unknown, because one of the two does not record its settings" in lines("a", "unknown")
+    assert "settings that differ: unknown, because a run does not record its settings" in lines("a", "unknown")
 
 
 def test_a_p_value_too_small_for_three_digits_is_shown_as_a_bound():
-    result = compare(fold_results(random_predictions(seed=1)), fold_results(random_predictions(seed=2)))
     for p, shown in ((0.00043, "< 0.001"), (0.001, "0.001"), (0.0625, "0.062")):
-        scores = {name: {**result[name], "wilcoxon_p": p, "sign_p": p} for name in ("uar", "accuracy")}
-        text = format_comparison({**result, **scores}, ("a", "b"))
-        assert text.count(f"Wilcoxon p {shown}, sign test p {shown}\n") == 2
+        text = format_tests({"better": 3, "worse": 1, "wilcoxon_p": p, "sign_p": p})
+        assert text == f"better for 3, worse for 1 speakers; Wilcoxon p {shown}, sign test p {shown}"

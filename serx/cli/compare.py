@@ -1,0 +1,45 @@
+"""Compare finished runs: scores, settings that differ, learning curves, and paired tests over speakers.
+
+Each run is compared with the first one. A run is the folder of a training that was evaluated, or of a
+cross-validation. Runs of the same clips only can be compared speaker by speaker.
+"""
+
+import argparse
+from pathlib import Path
+
+from serx.cli import common
+
+EXAMPLES = """  %(prog)s checkpoints/mlp/RUN checkpoints/cnn1d/RUN              (two trainings)
+  %(prog)s runs/cnn1d runs/cnn2d --report comparison.html         (two cross-validations, also as a page)
+  %(prog)s runs/whole runs/no_norm runs/no_masks --markdown       (an ablation, as a Markdown table)"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The folders, and the form of the output."""
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="folders of finished runs or cross-validations; the first is the reference",
+    )
+    parser.add_argument("--markdown", action="store_true", help="print one Markdown table instead, a run a row")
+    common.add_report(parser, "the comparison")
+    common.add_import(parser)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Prints the comparison; returns 6 where no run could be compared with the first."""
+    from serx.errors import DataError
+    from serx.evaluation.comparison import compare_runs, format_comparison, markdown_comparison
+    from serx.evaluation.finished_runs import read_run
+
+    result = compare_runs([read_run(Path(folder)) for folder in arguments.runs])
+    print(markdown_comparison(result) if arguments.markdown else format_comparison(result), end="")
+    if arguments.report:
+        from serx.pages import comparison_page
+
+        common.write_page(arguments.report, comparison_page(result, common.reproduction(arguments, {})))
+    refused = [comparison["not_compared"] for comparison in result["comparisons"] if "not_compared" in comparison]
+    if len(refused) == len(result["comparisons"]):
+        raise DataError(f"{arguments.runs[0]} can be compared with no other run: {refused[0]}")
+    return 0

@@ -1,0 +1,74 @@
+"""The page of a comparison of runs: what `serx.evaluation.comparison.compare_runs` returns, as one HTML file."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from serx.evaluation.comparison import (
+    COMPARED,
+    different_protocols,
+    format_tests,
+    letter,
+    settings_to_show,
+    speaker_rows,
+)
+from serx.metrics.intervals import few_speakers_warning
+from serx.pages.charts import Line, line_chart
+from serx.pages.evaluation_page import Reproduction
+from serx.pages.render import render
+
+COLORS = 8  # CSS classes c0 to c7
+CHARTS = {"valid_uar": (100, "validation UAR, %"), "valid_loss": (1, "validation loss, nats"),
+          "train_loss": (1, "training loss, nats")}  # fmt: skip
+
+
+def comparison_page(result: Mapping[str, Any], reproduction: Reproduction) -> str:
+    """The page of `compare_runs`."""
+    runs = [{**run, "letter": letter(i), "css": _color(i)} for i, run in enumerate(result["runs"])]
+    shown, left_out = ({}, 0) if result["settings"] is None else settings_to_show(result["settings"])
+    header, rows = speaker_rows(result["comparisons"])
+    return render(
+        "comparison.html.j2",
+        title=f"Comparison of {len(runs)} runs",
+        runs=runs,
+        comparisons=[
+            {**c, "letter": letter(i), "warning": _warning(c, letter(i))}
+            for i, c in enumerate(result["comparisons"], 1)
+        ],
+        compared=COMPARED,
+        tests=format_tests,
+        few_speakers=few_speakers_warning(min(run["n_speakers"] for run in runs)),
+        settings=shown,
+        settings_known=result["settings"] is not None,
+        left_out=left_out,
+        charts=_charts(result["curves"]),
+        speaker_header=header,
+        speaker_rows=rows,
+        reproduction=reproduction,
+    )
+
+
+def _warning(comparison: Mapping[str, Any], name: str) -> str | None:
+    return different_protocols(comparison["protocol"], name, letter(0)) if "protocol" in comparison else None
+
+
+def _color(run: int) -> str:
+    """The CSS class of a run."""
+    return f"c{run % COLORS}"
+
+
+def _charts(curves: Sequence[Mapping[str, Sequence[Any]]]) -> list[Markup]:
+    """A chart for each score, with a line for each run."""
+    charts = []
+    for key, (factor, title) in CHARTS.items():
+        lines = [
+            Line([(e, None if y is None else factor * y) for e, y in zip(c["epoch"], c[key], strict=True)], _color(i))
+            for i, c in enumerate(curves)
+        ]
+        values = [(x, y) for line in lines for x, y in line.points if y is not None]
+        if values:
+            epochs = [x for x, _ in values]
+            top = 100 if key.endswith("uar") else max(y for _, y in values)
+            charts.append(line_chart(lines, "epoch", title, (min(epochs), max(epochs)), (0, top)))
+    return charts
