@@ -597,3 +597,24 @@ def test_an_evaluation_can_be_written_as_a_page_and_a_wrong_name_is_refused_befo
     for name in ("report.txt", str(tmp_path)):
         refused = run_here("evaluate", *words[:-1], "never", "--report", name, cwd=folder)
         assert refused.returncode == 2 and "report.html" in refused.stderr and not (folder / "never").exists()
+
+
+def test_evaluated_runs_are_compared_in_the_terminal_as_a_table_and_as_a_page(folder, tmp_path):
+    model = ["--checkpoint", "run/best.safetensors"]
+    for name, words in (("plain", []), ("adapted", ["--adapt"]), ("valid", ["--part", "valid"])):
+        done = run_here("evaluate", *model, *words, "--out", tmp_path / name, cwd=folder)
+        assert done.returncode == 0, done.stderr
+    plain, adapted, valid = (str(tmp_path / name) for name in ("plain", "adapted", "valid"))
+    done = run_here("compare", plain, adapted, valid, "--report", tmp_path / "page.html", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "only B is adapted" in done.stdout and "C - A: not compared" in done.stdout
+    assert "Validation UAR by epoch, %" in done.stdout and "settings that differ: none" in done.stdout
+    assert f"compare.py {plain} {adapted}" in text_of((tmp_path / "page.html").read_text())
+    table = run_here("compare", plain, adapted, "--markdown", cwd=folder).stdout.splitlines()
+    assert sum(line.startswith("| ") for line in table) == 4 and "another protocol" in table[-1] + table[-3]
+    other_clips = run_here("compare", plain, valid, cwd=folder)
+    assert other_clips.returncode == 6 and "can be compared with no other run" in other_clips.stderr
+    alone = run_here("compare", plain, cwd=folder)
+    assert alone.returncode == 6 and "two or more" in alone.stderr
+    moved = run_here("cross_validate", "--compare", plain, adapted, cwd=folder)
+    assert moved.returncode == 2 and "--compare is now called serx compare" in moved.stderr

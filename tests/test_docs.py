@@ -126,7 +126,7 @@ def test_every_command_and_example_of_a_page_runs(page, desk, monkeypatch):
 
 def run(words: list[str]) -> None:
     """Runs `serx` with these words; fails with its output unless it exits with 0."""
-    extra = [] if "--compare" in words or "--table" in words else SHORT.get(words[0], [])
+    extra = SHORT.get(words[0], [])
     out = io.TextIOWrapper(io.BytesIO(), write_through=True)
     with redirect_stdout(out), redirect_stderr(out), pytest.raises(SystemExit) as left:
         main(None, [*words, *extra])

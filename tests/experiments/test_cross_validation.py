@@ -122,8 +122,10 @@ def test_the_baseline_has_the_same_data_and_is_compared(workplace):
     assert (theirs.train.threads, theirs.train.device) == (1, "cpu")
     comparison = json.loads((workplace / "out/comparison.json").read_text())
     baseline = json.loads((workplace / "out/baseline/cross_validation.json").read_text())
-    assert comparison["uar"]["b"] == pytest.approx(baseline["uar"])
-    assert "A - B" in text and "Wilcoxon" in text and "kfold folds 0-1" in text
+    assert [run["run"] for run in comparison["runs"]] == ["out/baseline", "out"]
+    assert comparison["comparisons"][0]["uar"]["b"] == pytest.approx(baseline["uar"])
+    assert comparison["settings"]["optim.lr"] == [1e-9, 1e-2]
+    assert "B - A" in text and "Wilcoxon" in text and "kfold folds 0-1" in text
 
 
 def test_without_validation_the_baseline_keeps_its_own_share_of_validation_clips(workplace, tmp_path):
@@ -218,7 +220,7 @@ def test_with_adapt_the_same_checkpoints_are_evaluated_again_adapted_to_each_spe
     weights = [(out / f"seed-0/fold-{fold}/best.safetensors").read_bytes() for fold in (0, 1)]
     done = cross_validate(*arguments, cwd=workplace)
     assert done.returncode == 0 and "2 folds, 0 finished, 2 to do" in done.stdout, done.stdout + done.stderr
-    assert "DIFFERENT PROTOCOLS: only A is adapted to each speaker" in done.stdout
+    assert "DIFFERENT PROTOCOLS: only B is adapted to each speaker" in done.stdout
     assert weights == [(out / f"seed-0/fold-{fold}/best.safetensors").read_bytes() for fold in (0, 1)]
     plain, adapted = (json.loads((folder / "cross_validation.json").read_text()) for folder in (out, out / "adapted"))
     assert adapted["complete"] and "ADAPTED" in adapted["protocol"] and "ADAPTED" not in plain["protocol"]
@@ -228,7 +230,8 @@ def test_with_adapt_the_same_checkpoints_are_evaluated_again_adapted_to_each_spe
         assert a.predictions.paths == b.predictions.paths
         assert abs(a.predictions.probabilities - b.predictions.probabilities).max() > 1e-3
     comparison = json.loads((out / "adapted/comparison.json").read_text())
-    assert (comparison["uar"]["a"], comparison["uar"]["b"]) == pytest.approx((adapted["uar"], plain["uar"]))
+    uar = comparison["comparisons"][0]["uar"]
+    assert (uar["a"], uar["b"]) == pytest.approx((adapted["uar"], plain["uar"]))
 
     later = (out / "seed-0/fold-1/adapted/evaluation.json").stat().st_mtime + 1
     os.utime(out / "seed-0/fold-1/best.safetensors", (later, later))  # trained again since
