@@ -208,7 +208,7 @@ def test_curves_are_means_over_the_trainings_of_a_run():
     assert [line.split() for line in text.splitlines()[start + 1 : start + 4]] == [
         ["1", "2"],
         ["A", "15.0", "20.0"],
-        ["B"],
+        ["B", "-", "-"],
     ]
 
 
