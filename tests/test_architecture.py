@@ -35,7 +35,8 @@ DOORS = {
     "safetensors": {"checkpoint.py", "models/encoders/loading.py"},  # a run's checkpoints, and an encoder's weights
     "transformers": {"models/encoders/loading.py"},
     "huggingface_hub": {"models/encoders/loading.py"},
-    "yaml": {"config/yaml_lines.py", "config/loader.py"},
+    "yaml": {"config/yaml_lines.py", "config/loader.py", "data/audformat.py"},
+    "pyarrow": {"data/tables.py"},
     "silero_vad": {"inference/segmentation.py"},
     "jinja2": {"pages/render.py"},
     "sounddevice": {"inference/streaming.py"},

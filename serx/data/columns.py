@@ -87,6 +87,18 @@ def is_known(name: str) -> bool:
     return name in COLUMNS or name in _MEANING or _voted(name) is not None
 
 
+def known_as(name: str, renamed: Mapping[str, str | None]) -> str | None:
+    """The column of `COLUMNS` that a name stands for; None if there is none, or `renamed` says not to use it.
+
+    >>> known_as("Gender", {}), known_as("color", {"color": "emotion"}), known_as("gender", {"gender": None})
+    ('sex', 'emotion', None)
+    """
+    answers = {plain(theirs): ours for theirs, ours in renamed.items()}
+    name = plain(name)
+    name = answers.get(name, _MEANING.get(name, name)) or ""
+    return name if name in COLUMNS else None
+
+
 def match_columns(header: Sequence[str], renamed: Mapping[str, str | None]) -> tuple[Columns, list[str]]:
     """What each column means, and what is wrong with the header.
 

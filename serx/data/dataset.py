@@ -66,7 +66,6 @@ class DataConfig(AudioConfig, ProtocolConfig, NamesConfig, TablesConfig):
         description="emotion: one label per clip; votes: the shares of the raters who chose each emotion, as targets "
         "of the training; a clip without votes keeps its label",
     )
-    cache: FilePath | None = Field(None, description="folder for decoded audio; null: $SERX_CACHE or ~/.cache/serx")
     duplicates: Literal["refuse", "drop_one", "drop_all"] = Field(
         "refuse",
         description="recordings that the corpus itself holds twice, under two speakers (protocols random and manifest: "
@@ -168,6 +167,10 @@ def _load_dataset(config: DataConfig, labels: tuple[str, ...] | None, progress: 
         if not (math.isfinite(clip.weight) and clip.weight > 0):
             raise DataError(f"{clip.source}: weight {clip.weight:g} is not above 0; leave the clip out in place of it")
     label_map, source = config.label_map, config.labels_from
+    if scanned.ties and source == "emotion":
+        more = [f"... and {len(scanned.ties) - MAX_SHOWN} more"] if len(scanned.ties) > MAX_SHOWN else []
+        answer = "choose one in a column emotion, delete the row, or learn from the votes: data.labels_from=votes"
+        raise DataError("\n".join([*(f"{tie}; {answer}" for tie in scanned.ties[:MAX_SHOWN]), *more]))
     if source == "votes" and labels is None and not any(clip.votes for clip in utterances):
         raise DataError(
             "data.labels_from is votes, but no clip has votes; add them to the data, or write labels_from: emotion"

@@ -9,12 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NoReturn, cast
 
+from serx.data.audformat import is_database, open_database
 from serx.data.audio import StrPath, is_audio
 from serx.data.columns import DIMENSIONS, REQUIRED, Columns, match_columns
 from serx.data.corpora import canonical_corpus, canonical_speaker
 from serx.data.labels import normalize_emotion
 from serx.data.languages import language_code
-from serx.data.tables import OPENERS, Table, TablesConfig
+from serx.data.tables import OPENERS, Table, TablesConfig, is_table_folder, open_tables
 from serx.data.utterance import UNKNOWN_SPEAKER, Segment, Sex, SkippedFile, Style, Utterance, file_identity, visible
 from serx.errors import DataError
 
@@ -43,7 +44,8 @@ _MAX_SHOWN = 10  # faults in one error message
 class Manifest:
     """What a table lists: the rows whose audio exists, in their order, and the rows whose audio is missing.
 
-    `notes` say how the columns were understood, and which are not used.
+    `notes` say how the columns were understood, and which are not used. `ties` name the rows without a majority of
+    votes, whose emotion is the first of those with most votes.
 
     >>> Manifest(utterances=(), skipped=()).utterances
     ()
@@ -52,6 +54,7 @@ class Manifest:
     utterances: tuple[Utterance, ...]
     skipped: tuple[SkippedFile, ...]
     notes: tuple[str, ...] = ()
+    ties: tuple[str, ...] = ()
 
 
 def read_manifest(path: StrPath, config: TablesConfig | None = None) -> Manifest:
@@ -79,8 +82,8 @@ def read_manifest(path: StrPath, config: TablesConfig | None = None) -> Manifest
     """
     path = Path(os.path.abspath(path))
     config = config or TablesConfig()
-    reader, notes = _Reader(path.stem, config), []
-    for table in [OPENERS.get(path.suffix.lower(), OPENERS[".csv"])(path, config)]:
+    reader, notes = _Reader(path, config), []
+    for table in open_manifest(path, config):
         columns, faults = match_columns(table.header, config.columns)
         if faults:
             _refuse(path, [f"{table.name}:{table.header_line}: {fault}" for fault in faults])
@@ -96,7 +99,19 @@ def read_manifest(path: StrPath, config: TablesConfig | None = None) -> Manifest
     utterances = tuple(
         replace(clip, sex=sexes.get(clip.speaker_id)) if clip.speaker_known else clip for clip in reader.utterances
     )
-    return Manifest(utterances, tuple(reader.missing), tuple(notes))
+    return Manifest(utterances, tuple(reader.missing), tuple(notes), tuple(reader.ties))
+
+
+def open_manifest(path: Path, config: TablesConfig) -> list[Table]:
+    """The tables of a file or folder."""
+    return open_database(path, config) if is_database(path) else open_tables(path, config)
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a path is a table or a folder of tables."""
+    if path.is_dir():
+        return is_database(path) or is_table_folder(path)
+    return path.is_file() and path.suffix.lower() in OPENERS
 
 
 def _no_rows(missing: list[SkippedFile], config: TablesConfig) -> str:
@@ -115,12 +130,13 @@ Place = tuple[str, int]  # table and line
 class _Reader:
     """The rows read so far, and the facts that a later row must not contradict."""
 
-    def __init__(self, corpus: str, config: TablesConfig) -> None:
-        self.corpus = corpus
+    def __init__(self, root: Path, config: TablesConfig) -> None:
+        self.root, self.corpus = root, root.stem
         self.audio = _AudioFinder(config.audio_root)
         self.utterances: list[Utterance] = []
         self.missing: list[SkippedFile] = []
         self.faults: list[str] = []
+        self.ties: list[str] = []
         self.sexes: dict[str, tuple[Sex, Place]] = {}
         self.segments: dict[Segment, Place] = {}
         self.files: dict[tuple[tuple[int, int], float, float | None], tuple[str, Place]] = {}
@@ -155,7 +171,11 @@ class _Reader:
             raise _BadCellError(f"{columns.titles[negative[0]]} is {votes[negative[0]]:g}; votes are at least 0")
         emotion = row.get("emotion", "")
         if voted and emotion.casefold() in _NO_VALUE:
-            emotion = _majority(votes)
+            winners = _most_voted(votes)
+            emotion = winners[0]
+            if len(winners) > 1:
+                tie = f"a tie: {' and '.join(winners)} have {votes[emotion]:g} each"
+                self.ties.append(f"{table.name}:{line}: {tie}")
         if fault := _cell_fault(row, emotion, named):
             return fault
         start, end = _span(numbers, columns.titles)
@@ -167,8 +187,10 @@ class _Reader:
             if word not in choices:
                 return f"unknown {name} {row[name]!r}; write {_choices(choices)}"
             chosen[name] = choices[word]
+        path = self.audio.find(table.folder, row["path"])
+        chosen["split"] = chosen["split"] or self._part_of(table, path)
         clip = Utterance(
-            path=self.audio.find(table.folder, row["path"]),
+            path=path,
             corpus=canonical_corpus(row.get("corpus") or self.corpus),
             speaker=canonical_speaker(row["speaker"]) if named else UNKNOWN_SPEAKER,
             emotion=normalize_emotion(emotion),
@@ -194,6 +216,13 @@ class _Reader:
             else:
                 self.missing.append(SkippedFile(Path(str(clip.segment)), "missing", f"no such file ({clip.source})"))
         return fault
+
+    def _part_of(self, table: Table, path: Path) -> str | None:
+        """The split that the table as a whole or a folder in the path of a clip names, as Hugging Face's `datasets`."""
+        words = [table.part]
+        if table.part_by_folder:
+            words = list(Path(os.path.relpath(path, self.root)).parts[:-1])
+        return next((part for word in words if (part := _PARTS.get(word.casefold()))), None)
 
     def _number(self, table: Table, line: int, title: str, cell: str) -> float | None:
         """The finite number in a cell, with a decimal point or comma; seconds also as `0 days 00:00:01.5`."""
@@ -267,17 +296,12 @@ def _is_grouped(cell: str) -> bool:
     return re.fullmatch(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}", cell) is not None
 
 
-def _majority(votes: Mapping[str, float]) -> str:
-    """The emotion with the most votes."""
+def _most_voted(votes: Mapping[str, float]) -> list[str]:
+    """The emotions with the most votes."""
     most = max(votes.values())
-    winners = [word for word, count in votes.items() if count == most]
     if most == 0:
         raise _BadCellError("no emotion and no vote; fill one of the cells or delete the row")
-    if len(winners) > 1:
-        raise _BadCellError(
-            f"a tie: {' and '.join(winners)} have {most:g} each; choose one in a column emotion, or delete the row"
-        )
-    return winners[0]
+    return [word for word, count in votes.items() if count == most]
 
 
 def _span(numbers: Mapping[str, float | None], titles: Mapping[str, str]) -> tuple[float, float | None]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from serx.data.audio import LOSSY, StrPath, is_audio
 from serx.data.corpora import CORPORA, parse_name
-from serx.data.manifest import read_manifest
+from serx.data.manifest import Manifest, is_manifest, read_manifest
 from serx.data.tables import OPENERS, TablesConfig
 from serx.data.utterance import SkippedFile, Utterance, file_identity
 from serx.errors import DataError
@@ -22,7 +22,7 @@ _MAX_SHOWN = 10  # contradictions in one error message
 class Scan:
     """The result of a scan: the clips, sorted by corpus, speaker and codes, and every audio file that is not used.
 
-    `notes` say how the columns of tables were understood.
+    `notes` say how the columns of tables were understood; `ties` name rows of tables without a majority of votes.
 
     >>> Scan(utterances=(), skipped=()).skipped
     ()
@@ -31,6 +31,7 @@ class Scan:
     utterances: tuple[Utterance, ...]
     skipped: tuple[SkippedFile, ...]
     notes: tuple[str, ...] = ()
+    ties: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,15 @@ def scan(
     named: dict[Path, _Clip] = {}  # keyed by path: a file that is found twice, in overlapping roots, counts once
     skipped: dict[Path, SkippedFile] = {}
     notes: list[str] = []
+    ties: list[str] = []
     for number, item in enumerate(roots):
         path = Path(os.path.abspath(os.path.expanduser(item)))
-        if path.is_dir():
+        if is_manifest(path):
+            manifest = _scan_manifest(path, number, tables, listed, skipped)
+            notes += manifest.notes
+            ties += manifest.ties
+        elif path.is_dir():
             _scan_folder(path, number, named, skipped)
-        elif path.is_file() and path.suffix.lower() in OPENERS:
-            notes += _scan_manifest(path, number, tables, listed, skipped)
         else:
             raise DataError(f"data.root{'' if len(roots) == 1 else f'.{number}'}: {_bad_root(path)}")
 
@@ -114,7 +118,7 @@ def scan(
         )
     used = {Path(str(clip.utterance.segment)) for clip in clips}
     unused = (skipped[path] for path in sorted(skipped) if path not in used or skipped[path].reason == "style")
-    return Scan(chosen, tuple(unused), tuple(notes))
+    return Scan(chosen, tuple(unused), tuple(notes), tuple(ties))
 
 
 def _scan_folder(root: Path, number: int, named: dict[Path, _Clip], skipped: dict[Path, SkippedFile]) -> None:
@@ -163,8 +167,8 @@ def _files_in(root: Path) -> Iterator[Path]:
 
 def _scan_manifest(
     path: Path, number: int, tables: TablesConfig | None, listed: list[_Clip], skipped: dict[Path, SkippedFile]
-) -> tuple[str, ...]:
-    """Adds the rows of a manifest to `listed`; returns its notes."""
+) -> Manifest:
+    """Adds the rows of a manifest to `listed`, and the audio in its folder that no row names to `skipped`."""
     manifest = read_manifest(path, tables)
     for utterance in manifest.utterances:
         local = Path(os.path.relpath(utterance.path, path.parent)).as_posix()
@@ -173,7 +177,12 @@ def _scan_manifest(
         part = () if utterance.segment.is_whole else (f"{utterance.start:020.9f}", f"{end:020.9f}")
         listed.append(_Clip(utterance, (local, *part), "", (number, 0, local), file, True))
     skipped.update((file.path, file) for file in manifest.skipped)
-    return manifest.notes
+    if path.is_dir():
+        rows = {utterance.path for utterance in manifest.utterances}
+        for file in filter(is_audio, _files_in(path)):
+            if file not in rows and not file.name.startswith("."):
+                skipped[file] = SkippedFile(file, "unlisted", "no row of the tables in this folder names it")
+    return manifest
 
 
 def _one_clip_per_file(clips: Sequence[_Clip], skipped: dict[Path, SkippedFile]) -> list[_Clip]:

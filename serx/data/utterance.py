@@ -198,5 +198,5 @@ class SkippedFile:
     """
 
     path: Path
-    reason: Literal["unknown_name", "duplicate", "style", "video_only", "format", "hidden", "missing"]
+    reason: Literal["unknown_name", "duplicate", "style", "video_only", "format", "hidden", "missing", "unlisted"]
     detail: str

@@ -302,10 +302,13 @@ def test_an_emotion_that_is_written_comes_before_the_votes(tmp_path: Path) -> No
     assert clips[2].votes == ()
 
 
-def test_a_tie_of_votes_is_named_with_what_to_do(tmp_path: Path) -> None:
-    table = write(tmp_path, "path,emotion.happy,emotion.sad\na.wav,2,2\nb.wav,1,2\nc.wav,0,\n")
+def test_ties_of_votes_are_listed_and_rows_without_a_vote_raise(tmp_path: Path) -> None:
+    table = write(tmp_path, "path,emotion.happy,emotion.sad\na.wav,2,2\nb.wav,1,2\n")
+    manifest = read_manifest(table)
+    assert manifest.ties == scan(table).ties == ("own.csv:2: a tie: happy and sad have 2 each",)
+    assert [clip.emotion for clip in manifest.utterances] == ["happy", "sad"]
+    table.write_text(f"{table.read_text()}c.wav,0,\n")
     assert error_message(table).splitlines()[1:] == [
-        "  own.csv:2: a tie: happy and sad have 2 each; choose one in a column emotion, or delete the row",
         "  own.csv:4: no emotion and no vote; fill one of the cells or delete the row",
     ]
 

@@ -258,3 +258,12 @@ def test_two_tables_may_list_other_segments_of_one_file_and_must_agree_on_the_sa
         DataError, match=r"own2\.csv:2: 'a\.wav#t=2,3' is described differently by own\.csv:3 \(emotion"
     ):
         scan([first, second])
+
+
+def test_a_tie_of_votes_stops_the_run_unless_votes_are_learned(tmp_path) -> None:
+    soundfile.write(tmp_path / "a.wav", talk(3, 16_000), 16_000)
+    rows = "a.wav,1,0,1,2,2\na.wav,1,1,2,0,1\na.wav,1,2,3,1,0\n"
+    root = table(tmp_path, rows, "path,speaker,start,end,emotion.happy,emotion.sad")
+    with pytest.raises(DataError, match="^own.csv:2: a tie: happy and sad have 2 each; choose one in a column emotion"):
+        load_dataset(config_of(root), progress=False)
+    assert len(load_dataset(config_of(root, labels_from="votes"), progress=False).utterances) == 3

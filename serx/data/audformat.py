@@ -1,0 +1,180 @@
+"""audEERING audformat databases: `db.yaml` and its tables in CSV or Parquet, joined to rows of clips.
+
+The package `audformat` reads them too, with pandas and six more packages. What serx needs of them is small: the tables
+that have emotions, the speakers and ratings that other tables give to the same files, and what a scheme says about its
+labels, such as a speaker's gender (https://audeering.github.io/audformat/data-format.html).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from serx.data.columns import COLUMNS, known_as, plain
+from serx.data.tables import OPENERS, Table, TablesConfig
+from serx.errors import DataError
+
+_INDEX = ("file", "start", "end")
+_JOINED = tuple(name for name in COLUMNS if name not in ("path", "emotion", "split", "start", "end", "duration"))
+_PARTS = {"train": "train", "dev": "valid", "test": "test"}
+_Cells = dict[str, str]  # name of a column -> its cell
+
+
+def is_database(path: Path) -> bool:
+    """Whether a path is a folder with `db.yaml`, or one of the tables beside it."""
+    return (path / "db.yaml").is_file() or (path.name.startswith("db.") and (path.parent / "db.yaml").is_file())
+
+
+def open_database(path: Path, config: TablesConfig) -> list[Table]:
+    """The tables of a database that have a column emotion, each with what the others say about its files.
+
+    Args:
+        path: the folder, or one table in it, such as `db.emotion.csv`: then the others are only joined.
+        config: how tables are read.
+
+    Raises:
+        DataError: the header or a table cannot be read, or no table has emotions.
+    """
+    folder = path if path.is_dir() else path.parent
+    header = _header(folder / "db.yaml")
+    tables = _mapping(header, "tables")
+    labeled = [
+        name for name in tables if any(_meaning(header, name, c, config) == "emotion" for c in _columns(tables, name))
+    ]
+    if not path.is_dir():
+        labeled = [name for name in labeled if path.stem == f"db.{name}"]
+    if not labeled:
+        where = f"among {', '.join(tables) or 'none'}" if path.is_dir() else f"in {path.name}"
+        raise DataError(f"{path}: no table with a column emotion {where}; name a column with data.columns")
+    facts: dict[tuple[str, str, str], _Cells] = {}
+    for name in tables:
+        if name not in labeled:
+            _add_facts(facts, folder, header, name, config)
+    return [_joined(folder, header, name, facts, config) for name in labeled]
+
+
+def _header(path: Path) -> Mapping[str, Any]:
+    try:
+        header = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
+    if not isinstance(header, dict):
+        raise DataError(f"{path}: not the header of an audformat database: it has no tables")
+    return header
+
+
+def _mapping(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = parent.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _columns(tables: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    return _mapping(_mapping(tables, name), "columns")
+
+
+def _meaning(header: Mapping[str, Any], table: str, column: str, config: TablesConfig) -> str | None:
+    """The name of `COLUMNS` that a column of a table stands for, by its own name or by its scheme's."""
+    about = _mapping(_columns(_mapping(header, "tables"), table), column)
+    if plain(column) in {plain(theirs) for theirs, ours in config.columns.items() if ours is None}:
+        return None
+    return known_as(column, config.columns) or known_as(str(about.get("scheme_id") or ""), config.columns)
+
+
+def _open(folder: Path, name: str, config: TablesConfig) -> Table:
+    for ending in (".parquet", ".csv"):
+        if (path := folder / f"db.{name}{ending}").is_file():
+            return OPENERS[ending](path, config)
+    raise DataError(f"{folder}: no db.{name}.csv or .parquet; save the tables with storage_format='csv'")
+
+
+def _rows(table: Table) -> Iterator[tuple[int, _Cells]]:
+    for line, cells in table.rows:
+        yield line, dict(zip(table.header, cells, strict=False))
+
+
+def _key(row: _Cells) -> tuple[str, str, str]:
+    """File, start and end; both empty for a whole file."""
+    start, end = row.get("start", ""), row.get("end", "")
+    return row.get("file", ""), start, "" if end == "NaT" else end
+
+
+def _add_facts(
+    facts: dict[tuple[str, str, str], _Cells], folder: Path, header: Mapping[str, Any], name: str, config: TablesConfig
+) -> None:
+    """Adds what a table without emotions says about files and segments."""
+    columns = {c: _meaning(header, name, c, config) for c in _columns(_mapping(header, "tables"), name)}
+    wanted = {c: meaning for c, meaning in columns.items() if meaning in _JOINED}
+    if not wanted:
+        return
+    for _, row in _rows(_open(folder, name, config)):
+        told = facts.setdefault(_key(row), {})
+        for column, meaning in wanted.items():
+            if row.get(column):
+                told.setdefault(str(meaning), row[column])
+
+
+def _joined(
+    folder: Path,
+    header: Mapping[str, Any],
+    name: str,
+    facts: Mapping[tuple[str, str, str], _Cells],
+    config: TablesConfig,
+) -> Table:
+    table = _open(folder, name, config)
+    columns = {c: _meaning(header, name, c, config) for c in _columns(_mapping(header, "tables"), name)}
+    own: dict[str, str] = {}
+    for column, meaning in columns.items():
+        if meaning not in (*_JOINED, "emotion"):
+            continue
+        first = own.setdefault(meaning, column)
+        by_name = {c for c in (first, column) if known_as(c, config.columns) == meaning}
+        if first != column and len(by_name) != 1:
+            raise DataError(
+                f"{folder / 'db.yaml'}: {first!r} and {column!r} of table {name} could each be {meaning!r}; choose "
+                f"one, such as data.columns.{column}=null"
+            )
+        own[meaning] = by_name.pop() if first != column else column
+    own |= {c: c for c in table.header if c.startswith("emotion.")}
+    about = _speakers(folder, header, config)
+    languages = header.get("languages") or []
+    constant = {"corpus": str(header.get("name") or folder.name)}
+    if isinstance(languages, list) and len(languages) == 1:
+        constant["language"] = str(languages[0])
+    joined = {meaning for told in facts.values() for meaning in told} | {key for told in about.values() for key in told}
+    titles = list(dict.fromkeys(["path", "start", "end", *own, *sorted(joined), *constant]))
+    split = _mapping(header, "splits").get(str(_mapping(_mapping(header, "tables"), name).get("split_id")))
+    part = _PARTS.get(str(split.get("type")), "") if isinstance(split, dict) else ""
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        for line, row in _rows(table):
+            file, start, end = key = _key(row)
+            told = {**constant, **facts.get((file, "", ""), {}), **facts.get(key, {})}
+            told |= {meaning: row[c] for meaning, c in own.items() if row.get(c)}
+            told = {**about.get(told.get("speaker", ""), {}), **told}
+            cells = {**told, "path": file, "start": start, "end": end}
+            yield line, [cells.get(title, "") for title in titles]
+
+    unused = [c for c, meaning in columns.items() if c not in own.values() and meaning != "duration"]
+    return replace(table, folder=folder, header=[*titles, *unused], rows=rows(), part=part)
+
+
+def _speakers(folder: Path, header: Mapping[str, Any], config: TablesConfig) -> dict[str, _Cells]:
+    """What the schemes and the tables of speakers say about each: sex, language."""
+    about: dict[str, _Cells] = {}
+    for name, scheme in _mapping(header, "schemes").items():
+        if known_as(str(name), config.columns) != "speaker" or not isinstance(scheme, dict):
+            continue
+        labels = scheme.get("labels")
+        told = labels if isinstance(labels, dict) else {}
+        if isinstance(labels, str) and labels in _mapping(header, "misc_tables"):
+            table = _open(folder, labels, config)
+            told = {row.get(table.header[0], ""): row for _, row in _rows(table)}
+        for speaker, values in told.items():
+            cells = about.setdefault(str(speaker), {})
+            for column, value in values.items() if isinstance(values, dict) else ():
+                meaning = known_as(str(column), config.columns)
+                if meaning in ("sex", "language") and value not in (None, ""):
+                    cells[meaning] = str(value)
+    return about
