@@ -4,11 +4,11 @@ import difflib
 import math
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from serx.data.audio import LOSSY, StrPath, is_audio
+from serx.data.audio import LOSSY, StrPath, files_in, is_audio
 from serx.data.corpora import CORPORA, parse_name
 from serx.data.manifest import Manifest, is_manifest, read_manifest
 from serx.data.tables import OPENERS, TablesConfig
@@ -124,7 +124,7 @@ def scan(
 def _scan_folder(root: Path, number: int, named: dict[Path, _Clip], skipped: dict[Path, SkippedFile]) -> None:
     """Adds the clips in and below `root` to `named`, and the audio that is not a clip to `skipped`."""
     count, unused = 0, []
-    for path in _files_in(root):
+    for path in files_in(root):
         local = path.relative_to(root)
         parsed = parse_name(path)
         if not is_audio(path):
@@ -148,23 +148,6 @@ def _scan_folder(root: Path, number: int, named: dict[Path, _Clip], skipped: dic
     skipped.update((file.path, file) for file in unused)
 
 
-def _files_in(root: Path) -> Iterator[Path]:
-    """The files in and below `root`, sorted per folder. Links are followed; each folder is entered once."""
-
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename}: cannot list this folder: {error.strerror}; fix its permissions") from None
-
-    entered = set()
-    for folder, subfolders, names in os.walk(root, onerror=refuse, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in entered:
-            subfolders.clear()
-            continue
-        entered.add(real)
-        subfolders[:] = sorted(name for name in subfolders if name != "__MACOSX" and not name.startswith("."))
-        yield from (Path(folder, name) for name in sorted(names))
-
-
 def _scan_manifest(
     path: Path, number: int, tables: TablesConfig | None, listed: list[_Clip], skipped: dict[Path, SkippedFile]
 ) -> Manifest:
@@ -179,7 +162,7 @@ def _scan_manifest(
     skipped.update((file.path, file) for file in manifest.skipped)
     if path.is_dir():
         rows = {utterance.path for utterance in manifest.utterances}
-        for file in filter(is_audio, _files_in(path)):
+        for file in filter(is_audio, files_in(path)):
             if file not in rows and not file.name.startswith("."):
                 skipped[file] = SkippedFile(file, "unlisted", "no row of the tables in this folder names it")
     return manifest

@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import Field
 
 from serx.base_config import BaseConfig, FilePath, Name
-from serx.data.audio import is_audio
+from serx.data.audio import files_in, is_audio
 from serx.data.audio_cache import cache_folder
 from serx.data.columns import is_known, plain
 from serx.errors import ConfigError, DataError, DiskError
@@ -116,14 +116,12 @@ def _tables_below(root: Path) -> list[Path]:
     If there is none, and no audio file: its Parquet files.
     """
     metadata, shards, sounds = list[Path](), list[Path](), False
-    for folder, folders, names in os.walk(root):
-        folders.sort()
-        for name in sorted(names):
-            if name in ("metadata.csv", "metadata.jsonl", "metadata.parquet"):
-                metadata.append(Path(folder, name))
-            elif name.endswith(".parquet"):
-                shards.append(Path(folder, name))
-            sounds = sounds or is_audio(name)
+    for path in files_in(root):
+        if path.name in ("metadata.csv", "metadata.jsonl", "metadata.parquet"):
+            metadata.append(path)
+        elif path.suffix == ".parquet":
+            shards.append(path)
+        sounds = sounds or is_audio(path)
     return [path for path in metadata if _has_file_name(path)] or ([] if sounds else shards)
 
 
