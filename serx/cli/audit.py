@@ -1,7 +1,8 @@
 """Examine a corpus before training: counts, folds and warnings.
 
-Decodes the corpus as training does, counts clips and speakers, splits it by the protocol, and warns of what would
-mislead, such as an emotion that only some speakers recorded or a corpus whose recordings differ in level.
+Decodes the corpus as training does, counts clips and speakers, says what is missing of a known corpus, splits by the
+protocol, and warns of what would mislead, such as an emotion that only some speakers recorded or a corpus whose
+recordings differ in level.
 """
 
 import argparse
@@ -29,12 +30,16 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.config.loader import load_config
     from serx.data.audit import audit_dataset
     from serx.data.batches import make_batch_source
+    from serx.data.corpora.comparison import compare
     from serx.data.dataset import find_duplicates, load_dataset
+    from serx.data.scanner import scan
 
     config = load_config(arguments.config, arguments.overrides)
     dataset = load_dataset(config.data)
     for note in dataset.notes:
         print(f"note: {note}")
+    for line in compare(scan(config.data.root, config.data.styles, config.data, config.data.corpora).utterances):
+        print(f"known corpus {line}")
     source = make_batch_source(dataset.audio_cache, torch.device("cpu"), config.data.placement)
     result = audit_dataset(dataset, source, config.data.sample_rate)
     print("\n".join(tables(result)))

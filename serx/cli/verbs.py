@@ -16,7 +16,7 @@ from serx.cli import common
 from serx.terminal import PrintableStream
 
 GROUPS = {
-    "data": ("download", "synthesize", "audit"),
+    "data": ("corpora", "download", "synthesize", "audit"),
     "train and evaluate": ("train", "evaluate", "cross-validate", "sweep", "compare"),
     "use a model": ("predict", "listen", "explain", "ensemble", "export"),
     "examine": ("stress", "leakage"),

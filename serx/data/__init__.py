@@ -5,7 +5,7 @@ The way of a clip, and the modules in the order in which they build on each othe
     utterance      `Utterance`: one clip, its speaker and its emotion; `Segment`: the part of a file that it is
     audio          decode one file or its segments, or raise an error with a reason; the list of audio endings
     labels         emotion words and class numbers; `register_emotion`
-    corpora        how corpora name their files; `register_corpus`
+    corpora/       how corpora name and list their clips; `register_corpus`
     names          which names are one speaker or one corpus
     languages      names and codes of languages
     columns        which column of a table means what
@@ -36,17 +36,21 @@ A corpus of your own, in your own module (`serx train --import my_corpora ...`):
 ... )
 """
 
-from serx.data.audio import AudioConfig, AudioError, audio_files, read_audio
-from serx.data.audio_cache import AudioCache, open_audio_cache
-from serx.data.audit import Audit, audit_dataset
-from serx.data.batches import BatchSource, make_batch_source
-from serx.data.corpora import register_corpus
-from serx.data.dataset import DataConfig, Dataset, load_dataset, split_dataset
-from serx.data.labels import register_emotion
-from serx.data.manifest import Manifest, read_manifest
-from serx.data.protocols import ProtocolConfig, Split, fold_count, make_split
-from serx.data.scanner import Scan, scan
-from serx.data.utterance import SkippedFile, Utterance
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from serx.data.audio import AudioConfig, AudioError, audio_files, read_audio
+    from serx.data.audio_cache import AudioCache, open_audio_cache
+    from serx.data.audit import Audit, audit_dataset
+    from serx.data.batches import BatchSource, make_batch_source
+    from serx.data.corpora import register_corpus
+    from serx.data.dataset import DataConfig, Dataset, load_dataset, split_dataset
+    from serx.data.labels import register_emotion
+    from serx.data.manifest import Manifest, read_manifest
+    from serx.data.protocols import ProtocolConfig, Split, fold_count, make_split
+    from serx.data.scanner import Scan, scan
+    from serx.data.utterance import SkippedFile, Utterance
 
 __all__ = [
     "AudioCache",
@@ -76,3 +80,43 @@ __all__ = [
     "scan",
     "split_dataset",
 ]
+
+# Public name -> the module that has it; imported when first used: some need torch, which takes seconds.
+_MODULES = {
+    "AudioCache": "serx.data.audio_cache",
+    "AudioConfig": "serx.data.audio",
+    "AudioError": "serx.data.audio",
+    "Audit": "serx.data.audit",
+    "BatchSource": "serx.data.batches",
+    "DataConfig": "serx.data.dataset",
+    "Dataset": "serx.data.dataset",
+    "Manifest": "serx.data.manifest",
+    "ProtocolConfig": "serx.data.protocols",
+    "Scan": "serx.data.scanner",
+    "SkippedFile": "serx.data.utterance",
+    "Split": "serx.data.protocols",
+    "Utterance": "serx.data.utterance",
+    "audio_files": "serx.data.audio",
+    "audit_dataset": "serx.data.audit",
+    "fold_count": "serx.data.protocols",
+    "load_dataset": "serx.data.dataset",
+    "make_batch_source": "serx.data.batches",
+    "make_split": "serx.data.protocols",
+    "open_audio_cache": "serx.data.audio_cache",
+    "read_audio": "serx.data.audio",
+    "read_manifest": "serx.data.manifest",
+    "register_corpus": "serx.data.corpora",
+    "register_emotion": "serx.data.labels",
+    "scan": "serx.data.scanner",
+    "split_dataset": "serx.data.dataset",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
+    raise AttributeError(f"module 'serx.data' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -5,11 +5,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,6 +18,7 @@ from serx.data.audio import AudioConfig
 from serx.data.audio_cache import AudioCache, cache_folder, open_audio_cache
 from serx.data.batches import Placement, StreamedAudio
 from serx.data.copies import DIMENSIONS, RULES, Copy, copies_among, fingerprints, nominate
+from serx.data.corpora import known_label_map
 from serx.data.labels import LabeledCorpus, LabelsFrom, assign_labels, only_shared
 from serx.data.leaks import PARTS, check_copies, check_leaks
 from serx.data.names import NamesConfig, settle_names
@@ -25,13 +26,31 @@ from serx.data.protocols import ProtocolConfig, Split, make_split, naming_places
 from serx.data.scanner import scan
 from serx.data.tables import TablesConfig
 from serx.data.utterance import Utterance
-from serx.errors import DataError, DiskError, explaining_out_of_memory
+from serx.errors import ConfigError, DataError, DiskError, explaining_out_of_memory
 from serx.files import free_space, seal, unseal, write_atomically
 from serx.metrics.votes import majority, to_shares
 from serx.terminal import printable
 
 MAX_SHOWN = 5  # names in a message
 FINGERPRINT_BATCH = 8  # clips; more do not fit a CPU's cache
+
+
+def _named_label_map(value: Any) -> Any:
+    """A label map that a corpus declares, in place of its name."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return known_label_map("data.label_map", value)
+    except ConfigError as error:
+        raise ValueError(str(error).partition(": ")[2]) from None
+
+
+def _names_of_corpora(value: Any) -> Any:
+    names = [value] if isinstance(value, str) else value
+    listed = list(names.values()) if isinstance(names, dict) else names
+    if listed is not None and not (isinstance(listed, list | tuple) and all(isinstance(name, str) for name in listed)):
+        raise ValueError("write names of corpora, such as [ravdess], or {FOLDER: NAME}")
+    return names
 
 
 class DataConfig(AudioConfig, ProtocolConfig, NamesConfig, TablesConfig):
@@ -45,6 +64,12 @@ class DataConfig(AudioConfig, ProtocolConfig, NamesConfig, TablesConfig):
     root: FilePath | tuple[FilePath, ...] = Field(
         max_length=4096, description="a corpus, a folder of several, a manifest.csv, or a list of those"
     )
+    corpora: Annotated[tuple[Name, ...] | dict[FilePath, Name] | None, BeforeValidator(_names_of_corpora)] = Field(
+        None,
+        max_length=1000,
+        description="which corpora to look for (`serx corpora` lists them): names, or {FOLDER: NAME} for what is in a "
+        "folder; null: all",
+    )
     styles: tuple[Name, ...] = Field(
         ("speech",),
         min_length=1,
@@ -56,10 +81,11 @@ class DataConfig(AudioConfig, ProtocolConfig, NamesConfig, TablesConfig):
         description="the classes, in order; shared: the emotions that every corpus has, others are dropped; "
         "null: all that occur",
     )
-    label_map: dict[Name, Name | None] = Field(
+    label_map: Annotated[dict[Name, Name | None], BeforeValidator(_named_label_map)] = Field(
         default_factory=dict,
         max_length=10_000,
-        description="renames or drops labels: {calm: neutral} renames, {boredom: null} drops",
+        description="renames or drops labels: {calm: neutral} renames, {boredom: null} drops; or the name of a map, "
+        "such as iemocap4 (docs/corpora.md)",
     )
     labels_from: LabelsFrom = Field(
         "emotion",
@@ -159,7 +185,7 @@ def load_dataset(config: DataConfig, labels: tuple[str, ...] | None = None, prog
 
 def _load_dataset(config: DataConfig, labels: tuple[str, ...] | None, progress: bool) -> Dataset:
     try:
-        scanned = scan(config.root, config.styles, config)
+        scanned = scan(config.root, config.styles, config, config.corpora)
     except (OSError, ValueError) as error:  # a name that is too long, or contains a zero byte
         raise DataError(f"data.root: cannot be scanned: {error}; check the spelling") from error
     utterances = settle_names(scanned.utterances, config)

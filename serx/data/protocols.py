@@ -50,14 +50,15 @@ class Places(dict[str, str]):
 
 
 class ProtocolConfig(BaseConfig):
-    """Which clips train, validate and test. `luna5` and `emobox6` split RAVDESS; clips of other corpora then train.
+    """Which clips train, validate and test. `luna5` and `emobox6` split RAVDESS, `iemocap5` IEMOCAP; clips of other
+    corpora then train.
 
     >>> ProtocolConfig(protocol="speakers", test_speakers=[7, "ravdess/08"]).test_speakers
     ('7', 'ravdess/08')
     """
 
     protocol: Literal[
-        "luna5", "emobox6", "speakers", "holdout", "kfold", "loso", "cross_corpus", "manifest", "random"
+        "luna5", "emobox6", "iemocap5", "speakers", "holdout", "kfold", "loso", "cross_corpus", "manifest", "random"
     ] = Field("holdout", description="how clips are split into train, valid and test (docs/protocols.md)")
     fold: int = Field(0, ge=0, lt=10_000, description="which fold is tested")
     folds: int = Field(5, ge=2, le=10_000, description="number of folds of kfold")
@@ -248,12 +249,13 @@ def _make_split(
     if protocol == "cross_corpus":
         stamp.append(f"{' and '.join(sorted({utterances[i].corpus for i in test}))} held out")
     if protocol in PUBLISHED:
-        missing = sorted(set(ACTORS) - {u.speaker for u in utterances if u.corpus == "ravdess"})
-        others = sorted({u.corpus for u in utterances} - {"ravdess"})
-        stamp += [f"{len(missing)} of {len(ACTORS)} speakers missing"] if missing else []
-        notes += [f"RAVDESS speakers missing: {', '.join(missing)}"] if missing else []
+        corpus, everyone = FOLDS_OF[protocol], published_speakers(protocol)
+        missing = sorted(set(everyone) - {u.speaker for u in utterances if u.corpus == corpus})
+        others = sorted({u.corpus for u in utterances} - {corpus})
+        stamp += [f"{len(missing)} of {len(everyone)} speakers missing"] if missing else []
+        notes += [f"{corpus.upper()} speakers missing: {', '.join(missing)}"] if missing else []
         notes += (
-            [f"{protocol} splits RAVDESS only: all clips of {', '.join(others)} are used for training"]
+            [f"{protocol} splits {corpus.upper()} only: all clips of {', '.join(others)} are used for training"]
             if others
             else []
         )
@@ -323,10 +325,11 @@ def _test_and_valid(
 
 def _published(speakers: _Speakers, config: ProtocolConfig) -> _Chosen:
     fold = PUBLISHED[config.protocol].split("|")[config.fold].split(":")
-    ravdess = [s for s in speakers if s.corpus == "ravdess"]
-    test, valid = ([s for s in ravdess if s.name in names.split()] for names in fold)
+    corpus = FOLDS_OF[config.protocol]
+    known = [s for s in speakers if s.corpus == corpus]
+    test, valid = ([s for s in known if s.name in names.split()] for names in fold)
     if not test or (config.valid_fraction and not valid):
-        missing = f"RAVDESS speakers {fold[bool(test)].strip()} are all missing"
+        missing = f"{corpus.upper()} speakers {fold[bool(test)].strip()} are all missing"
         raise DataError(f"{config.protocol} fold {config.fold}: {missing}; add them or choose another fold")
     return test, valid if config.valid_fraction else []
 
@@ -392,7 +395,13 @@ def _cross_corpus(speakers: _Speakers, config: ProtocolConfig) -> _Chosen:
     return test, _pick_validation([s for s in speakers if s not in test], config)
 
 
-_CHOOSERS = {"luna5": _published, "emobox6": _published, "speakers": _by_name, "holdout": _holdout}
+_CHOOSERS = {
+    "luna5": _published,
+    "emobox6": _published,
+    "iemocap5": _published,
+    "speakers": _by_name,
+    "holdout": _holdout,
+}
 _CHOOSERS |= {"kfold": _fold_by_fold, "loso": _fold_by_fold, "cross_corpus": _cross_corpus}
 
 
@@ -495,7 +504,7 @@ def _draw_clips(
     return {i for key in drawn for i in groups[key]}
 
 
-# RAVDESS actors of each fold, written as test: validation.
+# Speakers of each fold, written as test: validation.
 PUBLISHED = {
     # Luna-Jimenez et al. 2021, "A Proposal for Multimodal Emotion Recognition Using Aural Transformers and Action
     # Units on RAVDESS Dataset", Applied Sciences 12(1) 327: subject-wise five-fold cross-validation.
@@ -505,5 +514,17 @@ PUBLISHED = {
     # validation actors: here they are the first man and the first woman of the following folds.
     "emobox6": "01 11 20 21: 04 09 | 04 10 12 14: 08 09 | 08 09 19 23: 03 24 | 03 05 07 24: 02 15 "
     "| 02 15 16 18: 06 13 | 06 13 17 22: 01 20",
+    # IEMOCAP is tested one session, that is one pair of speakers, at a time. Papers do not agree on validation: here
+    # the next session validates.
+    "iemocap5": "01F 01M: 02F 02M | 02F 02M: 03F 03M | 03F 03M: 04F 04M | 04F 04M: 05F 05M | 05F 05M: 01F 01M",
 }
-ACTORS = [f"{actor:02d}" for actor in range(1, 25)]
+FOLDS_OF = {"luna5": "ravdess", "emobox6": "ravdess", "iemocap5": "iemocap"}
+
+
+def published_speakers(protocol: str) -> list[str]:
+    """The speakers of a protocol with published folds, sorted.
+
+    >>> published_speakers("iemocap5")[:3]
+    ['01F', '01M', '02F']
+    """
+    return sorted({name for fold in PUBLISHED[protocol].split("|") for name in fold.split(":")[0].split()})

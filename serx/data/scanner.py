@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serx.data.audio import LOSSY, StrPath, files_in, is_audio
-from serx.data.corpora import CORPORA, parse_name
+from serx.data.corpora import CORPORA
+from serx.data.corpora.recognition import ChosenCorpora, recognize
 from serx.data.manifest import Manifest, is_manifest, read_manifest
 from serx.data.tables import OPENERS, TablesConfig
 from serx.data.utterance import SkippedFile, Utterance, file_identity
@@ -20,9 +21,10 @@ _MAX_SHOWN = 10  # contradictions in one error message
 
 @dataclass(frozen=True)
 class Scan:
-    """The result of a scan: the clips, sorted by corpus, speaker and codes, and every audio file that is not used.
+    """A scan: the clips, sorted by corpus, speaker and codes, every audio file that is not used, and notes.
 
-    `notes` say how the columns of tables were understood; `ties` name rows of tables without a majority of votes.
+    `notes` say how the columns of tables were understood, and where only its rank decided which corpus a name is of;
+    `ties` name rows of tables without a majority of votes.
 
     >>> Scan(utterances=(), skipped=()).skipped
     ()
@@ -52,7 +54,10 @@ class _Clip:
 
 
 def scan(
-    root: StrPath | Sequence[StrPath], styles: Collection[str] = ("speech",), tables: TablesConfig | None = None
+    root: StrPath | Sequence[StrPath],
+    styles: Collection[str] = ("speech",),
+    tables: TablesConfig | None = None,
+    corpora: ChosenCorpora = None,
 ) -> Scan:
     """Finds the clips of one corpus, of a folder of corpora, of a manifest, or of a list of those.
 
@@ -66,6 +71,7 @@ def scan(
         root: corpus folder, folder of corpora, table (`tables.OPENERS` lists the endings), or a list of those.
         styles: which of `speech` and `song` to keep.
         tables: how manifests are read.
+        corpora: names of the only corpora to look for; or folder -> corpus, for the files in that folder; None: all.
 
     Raises:
         DataError: a root that is missing or holds no known clip, a manifest with bad rows, a file that two manifests
@@ -100,7 +106,7 @@ def scan(
             notes += manifest.notes
             ties += manifest.ties
         elif path.is_dir():
-            _scan_folder(path, number, named, skipped)
+            notes += _scan_folder(path, number, named, skipped, corpora)
         else:
             raise DataError(f"data.root{'' if len(roots) == 1 else f'.{number}'}: {_bad_root(path)}")
 
@@ -118,15 +124,19 @@ def scan(
         )
     used = {Path(str(clip.utterance.segment)) for clip in clips}
     unused = (skipped[path] for path in sorted(skipped) if path not in used or skipped[path].reason == "style")
-    return Scan(chosen, tuple(unused), tuple(notes), tuple(ties))
+    return Scan(chosen, tuple(unused), tuple(dict.fromkeys(notes)), tuple(ties))
 
 
-def _scan_folder(root: Path, number: int, named: dict[Path, _Clip], skipped: dict[Path, SkippedFile]) -> None:
-    """Adds the clips in and below `root` to `named`, and the audio that is not a clip to `skipped`."""
-    count, unused = 0, []
-    for path in files_in(root):
+def _scan_folder(
+    root: Path, number: int, named: dict[Path, _Clip], skipped: dict[Path, SkippedFile], corpora: ChosenCorpora
+) -> list[str]:
+    """Adds the clips in and below `root` to `named`, and the audio that is not a clip to `skipped`; returns notes."""
+    files = list(files_in(root))
+    found = recognize(root, files, corpora)
+    count, unused = 0, list(found.missing)
+    for path in files:
         local = path.relative_to(root)
-        parsed = parse_name(path)
+        parsed = found.clips.get(path)
         if not is_audio(path):
             if parsed is not None and not path.name.startswith("."):
                 other = f"{path.suffix or 'no ending'} is not audio or video; rename or convert it"
@@ -134,7 +144,8 @@ def _scan_folder(root: Path, number: int, named: dict[Path, _Clip], skipped: dic
         elif path.name.startswith("."):
             unused.append(SkippedFile(path, "hidden", "a macOS side file or another hidden file, not a clip"))
         elif parsed is None:
-            unused.append(SkippedFile(path, "unknown_name", "the name matches no corpus that serx knows"))
+            why = found.hints.get(path, "the name matches no corpus that serx knows")
+            unused.append(SkippedFile(path, "unknown_name", why))
         elif parsed.modality == "02":
             unused.append(SkippedFile(path, "video_only", "modality 02 is film without sound"))
         elif (file := file_identity(path)) is None:
@@ -146,6 +157,7 @@ def _scan_folder(root: Path, number: int, named: dict[Path, _Clip], skipped: dic
     if not count:
         raise DataError(_no_clip(root, unused))
     skipped.update((file.path, file) for file in unused)
+    return found.notes
 
 
 def _scan_manifest(
@@ -247,10 +259,13 @@ def _best_copies(
 
 def _no_clip(root: Path, unused: Sequence[SkippedFile]) -> str:
     example = f", such as {unused[-1].path.name!r}: {unused[-1].detail}" if unused else ""
-    names = ", ".join(f"{corpus.name} {corpus.example}" for corpus in CORPORA.values())
+    shown = [corpus for corpus in CORPORA.values() if corpus.rank < 2]
+    names = ", ".join(f"{corpus.name} {corpus.example}" for corpus in shown)
     return (
-        f"{root}: no known clip among {len(unused)} audio files{example}. Known names: {names}. Name the folder of a "
-        "corpus, or list your own recordings in a CSV (columns path, emotion, speaker) and name that"
+        f"{root}: no known clip among {len(unused)} audio files{example}. Known names: {names}, and those of "
+        f"{len(CORPORA) - len(shown)} more corpora, which `serx corpora` lists. Name the folder of a corpus, or list "
+        f"your "
+        "own recordings in a CSV (columns path, emotion, speaker) and name that"
     )
 
 

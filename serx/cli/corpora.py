@@ -1,0 +1,49 @@
+"""List the corpora that serx knows, or show one of them.
+
+Without a name: languages, speakers, clips, hours, emotions, license and where to get each. With a name: also its
+layout, label maps and a recommended protocol.
+"""
+
+import argparse
+import json
+
+EXAMPLES = """  %(prog)s
+  %(prog)s iemocap
+  %(prog)s iemocap --json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The corpus, and the form of the answer."""
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a corpus to show in full; default: list all")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Prints the list, or one corpus."""
+    from serx.data.corpora import CORPORA, known_corpus
+    from serx.data.corpora.reference import COLUMNS, facts, lines, row
+
+    if arguments.name is None:
+        if arguments.json:
+            print(json.dumps([facts(corpus) for corpus in CORPORA.values()], indent=2))
+            return 0
+        rows = [COLUMNS, *(row(corpus) for corpus in CORPORA.values())]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for cells in rows:
+            print("  ".join(_aligned(n, cell, widths[n]) for n, cell in enumerate(cells)).rstrip())
+        return 0
+    corpus = CORPORA[known_corpus("serx corpora", arguments.name)]
+    if arguments.json:
+        print(json.dumps(facts(corpus), indent=2))
+        return 0
+    print(f"{corpus.title} ({corpus.name})")
+    entries = lines(corpus)
+    width = max(len(what) for what, _ in entries)
+    for what, text in entries:
+        print(f"  {what:<{width}}  {text}")
+    return 0
+
+
+def _aligned(column: int, cell: str, width: int) -> str:
+    """Numbers (speakers, clips, hours, emotions) to the right."""
+    return cell.rjust(width) if column in (2, 3, 4, 5) else cell.ljust(width)

@@ -1,0 +1,331 @@
+"""`recognize`: which files of a folder are clips of which corpus.
+
+Label files come first: what they list is theirs. The other files are known by their names. A name that fits several
+corpora belongs to the one that fits all related names of its folder, or else of the folders around it; then to the one
+that a folder is named after; then to the one whose names are written so, capitals and all; then to the corpus of lower
+rank, with a note. If some names of a folder fit only one corpus and others only another, or if nothing decides, the
+scan stops and asks.
+"""
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from serx.data.audio import is_audio
+from serx.data.corpora.declaration import Corpus
+from serx.data.corpora.readers import READERS, Label, cremad_votes
+from serx.data.corpora.registry import CORPORA, known_corpus
+from serx.data.corpora.spelling import canonical_speaker
+from serx.data.labels import normalize_emotion
+from serx.data.utterance import UNKNOWN_SPEAKER, SkippedFile, Utterance
+from serx.errors import ConfigError, DataError
+
+# Which corpora to look for: those listed, or in each folder one; None: all.
+ChosenCorpora = Sequence[str] | Mapping[str, str] | None
+_FIRST, _REGISTERED = 0, 1  # ranks
+
+
+@dataclass(frozen=True)
+class ParsedName:
+    """A clip, the `codes` that identify it within its corpus, and RAVDESS's `modality` (empty elsewhere)."""
+
+    utterance: Utterance
+    codes: tuple[str, ...]
+    modality: str = ""
+
+    @property
+    def corpus(self) -> str:
+        return self.utterance.corpus
+
+
+@dataclass
+class Recognized:
+    """The clips of a folder, the clips of label files without audio, and lines for the user."""
+
+    clips: dict[Path, ParsedName] = field(default_factory=dict)
+    hints: dict[Path, str] = field(default_factory=dict)  # why a file whose name fits a corpus is not used
+    missing: list[SkippedFile] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def recognize(root: Path, files: Sequence[Path], chosen: ChosenCorpora = None) -> Recognized:
+    """Finds the clips among the files of a folder.
+
+    Args:
+        root: the folder, absolute.
+        files: all files in and below it.
+        chosen: names of the only corpora to look for; or folder -> corpus, for what is in that folder; or None.
+
+    Raises:
+        ConfigError: `chosen` names an unknown corpus.
+        DataError: a label file that cannot be read, or names that fit several corpora of which nothing says which.
+    """
+    search = _Search(chosen)
+    found = Recognized()
+    _read_label_files(files, search, found)
+    fits = {
+        path: parsed
+        for path in files
+        if path not in found.clips and not path.name.startswith(".") and (parsed := search.fits(path))
+    }
+    _settle(root, fits, search, found)
+    _add_votes(files, found)
+    return found
+
+
+def parse_names(path: Path, corpora: Iterable[Corpus] | None = None) -> tuple[ParsedName, ...]:
+    """What a file's name, and those of its folders, say: once for each corpus whose names it fits.
+
+    >>> [parsed.utterance.emotion for parsed in parse_names(Path("/ravdess/03-01-07-02-01-02-12.wav"))]
+    ['disgust']
+    """
+    texts: dict[int, str] = {}
+    found = []
+    for corpus in CORPORA.values() if corpora is None else corpora:
+        for folders, pattern in corpus.places:
+            if folders not in texts:
+                texts[folders] = "/".join([*path.parts[-1 - folders : -1], path.stem])
+            match = pattern.fullmatch(texts[folders])
+            if match and (parsed := _parsed(path, corpus, match)):
+                found.append(parsed)
+                break
+    return tuple(found)
+
+
+def _parsed(path: Path, corpus: Corpus, match: re.Match[str]) -> ParsedName | None:
+    written = {name: text.lower() for name, text in match.groupdict().items() if text is not None}
+    code = {name: corpus.spellings.get(text, text) for name, text in written.items()}
+    emotion = corpus.emotions.get(code.get("emotion", ""))
+    speaker = code.get("speaker", "").upper()
+    if corpus.speakers is not None:
+        only = next(iter(corpus.speakers)) if len(corpus.speakers) == 1 else ""
+        speaker = corpus.spelled.get(speaker or only.upper(), "")
+    if emotion is None or not (speaker or not corpus.speakers_known):
+        return None
+    modality = code.pop("modality", "")
+    utterance = Utterance(
+        path=path,
+        corpus=corpus.name,
+        speaker=speaker if corpus.speakers_known else UNKNOWN_SPEAKER,
+        emotion=emotion,
+        sex=(corpus.speakers or {}).get(speaker) or corpus.sexes.get(code.get("sex", "")),
+        style="song" if code.get("style") == "02" else "speech",
+        intensity=corpus.intensities.get(code.get("intensity", "")),
+        statement=code.get("statement"),
+        language=corpus.language or corpus.languages.get(code.get("language") or speaker),
+        speaker_known=corpus.speakers_known,
+    )
+    return ParsedName(utterance, tuple(code.values()), modality)
+
+
+class _Search:
+    """Which corpora are looked for in which folder."""
+
+    def __init__(self, chosen: ChosenCorpora) -> None:
+        self._only: tuple[str, ...] | None = None
+        self._by_folder: dict[Path, str] = {}
+        self._cache: dict[Path, tuple[Corpus, ...]] = {}
+        if isinstance(chosen, Mapping):
+            for folder, name in chosen.items():
+                path = Path(os.path.abspath(os.path.expanduser(folder)))
+                if not path.is_dir():
+                    raise ConfigError(f"data.corpora.{folder}: no such folder; check the spelling")
+                self._by_folder[path] = known_corpus(f"data.corpora.{folder}", name)
+        elif chosen is not None:
+            self._only = tuple(known_corpus(f"data.corpora.{number}", name) for number, name in enumerate(chosen))
+
+    def corpora(self, folder: Path) -> tuple[Corpus, ...]:
+        """The corpora that are looked for in a folder."""
+        if folder not in self._cache:
+            self._cache[folder] = self._corpora(folder)
+        return self._cache[folder]
+
+    def _corpora(self, folder: Path) -> tuple[Corpus, ...]:
+        for above in (folder, *folder.parents) if self._by_folder else ():
+            if above in self._by_folder:
+                return (CORPORA[self._by_folder[above]],)
+        if self._only is not None:
+            return tuple(CORPORA[name] for name in self._only)
+        return tuple(CORPORA.values())
+
+    def is_sure(self, corpus: Corpus, folder: Path) -> bool:
+        """Whether names that fit a corpus are its clips: some are so common that its folder or the user must name "
+        "it."""
+        if not corpus.needs_folder or self._only is not None or len(self.corpora(folder)) == 1:
+            return True
+        return any(map(corpus.is_named_by, folder.parts))
+
+    def fits(self, path: Path) -> tuple[ParsedName, ...]:
+        """What a file's name says, once for each corpus that it may belong to."""
+        parsed = parse_names(path, self.corpora(path.parent))
+        if len(parsed) > 1 and any(CORPORA[p.corpus].rank == _FIRST for p in parsed):
+            return tuple(p for p in parsed if CORPORA[p.corpus].rank != _REGISTERED)
+        return parsed
+
+
+def _read_label_files(files: Sequence[Path], search: _Search, found: Recognized) -> None:
+    """Adds what label files list to `found`."""
+    for name, reader in READERS.items():
+        bases: dict[Path, list[Path]] = defaultdict(list)
+        for path in files:
+            if match := reader.files.search(path.as_posix()):
+                bases[Path(path.as_posix()[: match.start()] or "/")].append(path)
+        for base, paths in bases.items():
+            corpus = CORPORA[name]
+            if corpus not in search.corpora(base) or not search.is_sure(corpus, base):
+                continue
+            labels = reader.read(base, sorted(paths))
+            if labels is not None:
+                _find_audio(corpus, base, labels, files, found)
+
+
+def _find_audio(corpus: Corpus, base: Path, labels: Iterable[Label], files: Sequence[Path], found: Recognized) -> None:
+    audio: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        if is_audio(path) and not path.name.startswith(".") and base in path.parents:
+            audio[path.stem.casefold()].append(path)
+    for label in labels:
+        paths = [path for path in audio[label.name.casefold()] if _is_within(path, base, label.within)]
+        if not paths:
+            detail = f"{label.line} lists it, but no audio file has this name"
+            found.missing.append(SkippedFile(base / label.name, "missing", detail))
+        for path in paths:
+            parsed = _labeled(corpus, label, path)
+            known = found.clips.setdefault(path, parsed)
+            if known is not parsed and known != parsed:
+                raise DataError(
+                    f"{label.line}: {path} is a clip of {known.corpus} too, by {known.utterance.source}; keep each "
+                    f"corpus in a folder of its own, or set data.corpora=[{corpus.name}]"
+                )
+
+
+def _is_within(path: Path, base: Path, words: Sequence[str]) -> bool:
+    folders = [part.casefold() for part in path.relative_to(base).parts[:-1]]
+    return not words or any(folder.startswith(tuple(words)) for folder in folders)
+
+
+def _labeled(corpus: Corpus, label: Label, path: Path) -> ParsedName:
+    emotion = corpus.emotions.get(label.emotion) or normalize_emotion(label.emotion)
+    if not any(letter.isalpha() for letter in emotion):
+        raise DataError(f"{label.line}: no emotion for {label.name}; get a fresh copy of this file")
+    speaker = canonical_speaker(label.speaker or "").replace("/", "-")
+    speaker = corpus.spelled.get(speaker.upper(), speaker)
+    known = bool(speaker) and corpus.speakers_known
+    utterance = Utterance(
+        path=path,
+        corpus=corpus.name,
+        speaker=speaker if known else UNKNOWN_SPEAKER,
+        emotion=emotion,
+        sex=label.sex or (corpus.speakers or {}).get(speaker),
+        statement=label.statement,
+        part=label.part,
+        language=corpus.language or None,
+        votes=label.votes,
+        dimensions=label.dimensions,
+        speaker_known=known,
+        source=label.line,
+    )
+    return ParsedName(utterance, (label.part or "", label.name.casefold()))
+
+
+def _settle(root: Path, fits: Mapping[Path, tuple[ParsedName, ...]], search: _Search, found: Recognized) -> None:
+    """Adds one clip for each file to `found`, by the rules at the top of this file."""
+    groups: dict[tuple[Path, frozenset[str]], list[Path]] = defaultdict(list)
+    for path, parsed in fits.items():
+        groups[path.parent, frozenset(p.corpus for p in parsed)].append(path)
+    fitting: dict[Path, set[frozenset[str]]] = defaultdict(set)  # folder -> what the names in and below it fit
+    for folder, corpora in groups:
+        for above in _up_to(root, folder):
+            fitting[above].add(corpora)
+    by_rank: dict[tuple[str, tuple[str, ...]], list[Path]] = defaultdict(list)
+    for (folder, corpora), paths in groups.items():
+        sure = frozenset(name for name in corpora if search.is_sure(CORPORA[name], folder))
+        if not sure:
+            first = min(corpora)
+            why = f"the name fits {first}, but no folder is named so; set data.corpora=[{first}] if it is"
+            found.hints |= dict.fromkeys(paths, why)
+            continue
+        name, alike = _choose(root, folder, corpora, sure, fitting, paths)
+        if alike:
+            by_rank[name, alike].extend(paths)
+        for path in paths:
+            found.clips[path] = next(p for p in fits[path] if p.corpus == name)
+    for (name, alike), paths in by_rank.items():
+        found.notes.append(
+            f"{len(paths)} names, such as {paths[0]}, fit {' and '.join((name, *alike))} equally well and are taken "
+            f"for {name}: if that is wrong, set data.corpora=[{alike[0]}]"
+        )
+
+
+def _up_to(root: Path, folder: Path) -> list[Path]:
+    """A folder and those above it, up to the root."""
+    return [folder, *(above for above in folder.parents if above == root or root in above.parents)]
+
+
+def _choose(
+    root: Path,
+    folder: Path,
+    corpora: frozenset[str],
+    sure: frozenset[str],
+    fitting: Mapping[Path, set[frozenset[str]]],
+    paths: Sequence[Path],
+) -> tuple[str, tuple[str, ...]]:
+    """The corpus of names that fit several; and those that they fit equally well, if only the rank decided.
+
+    Args:
+        corpora: those that the names fit.
+        sure: those of them that need no folder named after them, or have one.
+    """
+    left = corpora
+    for above in _up_to(root, folder) if len(left) > 1 else ():
+        common = corpora.intersection(*(other for other in fitting[above] if other & corpora))
+        if not common & sure:
+            if common:  # all names fit a corpus that no folder is named after, and only some fit another
+                raise DataError(_which(folder, paths, corpora, f"all related names in {above} fit {min(common)} only"))
+            if len(sure) == 1:  # stray names
+                left = sure
+                break
+            raise DataError(_which(folder, paths, sure, f"other names in {above} fit only one of them or the other"))
+        left = _named_by(above, common & sure) or common
+        if len(left) == 1:
+            break
+    for above in root.parents if len(left) > 1 else ():
+        left = _named_by(above, left & sure) or left
+    if len(left & sure) > 1:
+        left = frozenset(name for name in left if all(_is_exact(CORPORA[name], path) for path in paths)) or left
+    ranks = sorted((name not in sure, CORPORA[name].rank, name) for name in left)
+    if len(ranks) > 1 and ranks[0][:2] == ranks[1][:2]:
+        raise DataError(_which(folder, paths, left, "nothing says which"))
+    return ranks[0][2], tuple(name for _, _, name in ranks[1:])
+
+
+def _named_by(folder: Path, corpora: frozenset[str]) -> frozenset[str]:
+    """Those of the corpora that a folder is named after, if it is only one."""
+    named = frozenset(name for name in corpora if CORPORA[name].is_named_by(folder.name))
+    return named if len(named) == 1 else frozenset()
+
+
+def _is_exact(corpus: Corpus, path: Path) -> bool:
+    """Whether capitals are as the corpus writes them."""
+    texts = ["/".join([*path.parts[-1 - folders : -1], path.stem]) for folders, _ in corpus.places]
+    return any(pattern.fullmatch(text) for pattern in corpus.exact for text in texts)
+
+
+def _which(folder: Path, paths: Sequence[Path], corpora: Iterable[str], why: str) -> str:
+    first, *others = sorted(corpora)
+    return (
+        f"{folder}: {len(paths)} names, such as {paths[0].name!r}, fit {' and '.join((first, *others))}, and {why}; "
+        f"keep each corpus in a folder of its own, named after it, or say which it is: "
+        f"data.corpora={{{folder}: {first}}}"
+    )
+
+
+def _add_votes(files: Sequence[Path], found: Recognized) -> None:
+    clips = {path: parsed for path, parsed in found.clips.items() if parsed.corpus == "cremad"}
+    votes = cremad_votes(files) if clips else {}
+    for path, parsed in clips.items() if votes else ():
+        if of_clip := votes.get(path.stem.upper()):
+            found.clips[path] = replace(parsed, utterance=replace(parsed.utterance, votes=of_clip))

@@ -1,0 +1,156 @@
+"""What label files say beyond the emotion: votes, dimensions, parts, speakers; and what is said of damaged ones."""
+
+from pathlib import Path
+
+import pytest
+
+from serx.data.corpora.readers import cremad_votes
+from serx.data.scanner import scan
+from serx.data.utterance import Utterance
+from serx.errors import DataError
+from tests.data.corpora.trees import TREES, csv
+from tests.data.layouts import touch
+
+
+def clips_of(name: str, root: Path) -> dict[str, Utterance]:
+    return {clip.path.stem: clip for clip in scan(TREES[name].build(root)).utterances}
+
+
+def test_iemocap_gives_votes_without_the_actors_own_dimensions_and_the_speaker_of_the_turn(tmp_path: Path) -> None:
+    clips = clips_of("iemocap", tmp_path)
+    clip = clips["Ses02F_impro01_M000"]
+    assert (clip.speaker, clip.sex, clip.statement, clip.part) == ("02M", "male", "impro01", None)
+    assert clip.votes == (("excited", 1.0), ("frustrated", 0.5), ("neutral", 1.5))
+    assert dict(clip.dimensions) == {"valence": 2.5, "arousal": 3.0, "dominance": 2.0}
+    assert clip.source == "Ses02F_impro01.txt:3"
+    assert clips["Ses02F_impro01_F000"].speaker == "02F"
+
+
+def test_msp_podcast_gives_partitions_votes_dimensions_and_unknown_speakers(tmp_path: Path) -> None:
+    clips = clips_of("msppodcast", tmp_path)
+    first, unknown = clips["MSP-PODCAST_0001_0008"], clips["MSP-PODCAST_0002_0001"]
+    assert (first.speaker, first.sex, first.part) == ("07", "male", "train")
+    assert first.votes == (("neutral", 2), ("other", 1))
+    assert dict(first.dimensions) == {"arousal": 3.2, "dominance": 3.0, "valence": 4.1}
+    assert (unknown.speaker_known, unknown.part, unknown.sex) == (False, "test", None)
+    assert [clips[f"MSP-PODCAST_{n}"].part for n in ("0001_0009", "0002_0002")] == ["valid", "test"]
+    missing = scan(tmp_path).skipped
+    assert [(file.path.name, file.reason) for file in missing] == [("MSP-PODCAST_0002_0003", "missing")]
+    assert "labels_consensus.csv:6 lists it" in missing[0].detail
+
+
+def test_msp_podcast_is_read_from_json_as_well(tmp_path: Path) -> None:
+    import json
+
+    row = {
+        "EmoClass": "D",
+        "EmoAct": 1,
+        "EmoVal": 2,
+        "EmoDom": 3,
+        "SpkrID": 5,
+        "Gender": "Female",
+        "Split_Set": "Test1",
+    }
+    touch(tmp_path, ["Audio/MSP-PODCAST_0003_0001.wav"])
+    (tmp_path / "label").mkdir()
+    (tmp_path / "label" / "labels_concensus.json").write_text(json.dumps({"MSP-PODCAST_0003_0001.wav": row}))
+    votes = {"MSP-PODCAST_0003_0001.wav": {"W1": {"EmoClass_Major": ["Disgust"]}, "W2": {"EmoClass_Major": ["Fear"]}}}
+    (tmp_path / "label" / "labels_detailed.json").write_text(json.dumps(votes))
+    [clip] = scan(tmp_path).utterances
+    assert (clip.emotion, clip.speaker, clip.part) == ("disgust", "05", "test")
+    assert clip.votes == (("disgust", 1), ("fearful", 1))
+
+
+def test_msp_improv_counts_a_dyad_as_one_speaker_and_reads_votes(tmp_path: Path) -> None:
+    clips = clips_of("mspimprov", tmp_path)
+    one, other = clips["MSP-IMPROV-S01A-F03-S-FM01"], clips["MSP-IMPROV-S01A-F03-S-MF01"]
+    assert one.speaker == other.speaker == "session3"
+    assert one.votes == (("angry", 1), ("other", 1))
+    assert one.dimensions == (("valence", 1.5),)
+
+
+def test_meld_finds_equal_names_in_the_folder_of_their_part(tmp_path: Path) -> None:
+    found = scan(TREES["meld"].build(tmp_path)).utterances
+    said = {(clip.path.parent.name, clip.path.stem): (clip.speaker, clip.part) for clip in found}
+    assert said["train_splits", "dia0_utt1"] == ("Train Guest", "train")
+    assert said["dev_splits_complete", "dia0_utt1"] == ("Dev Guest", "valid")
+    assert said["output_repeated_splits_test", "dia0_utt1"] == ("Test Guest", "test")
+
+
+def test_other_label_files_give_their_votes_parts_and_people(tmp_path: Path) -> None:
+    assert clips_of("emozionalmente", tmp_path / "e")["1_joy"].votes == (("joy", 2), ("surprised", 1))
+    dusha = clips_of("dusha", tmp_path / "d")
+    assert (dusha["aa"].votes, dusha["bb"].emotion, dusha["cc"].part) == (
+        (("other", 1), ("sad", 2)),
+        "no_agreement",
+        "test",
+    )
+    m3ed = clips_of("m3ed", tmp_path / "m")
+    assert (m3ed["A_Happy_1_1"].speaker_id, m3ed["A_Happy_1_1"].part) == ("m3ed/one x", "train")
+    assert clips_of("emorynlp", tmp_path / "n")["sea1_ep15_sc1_utt1"].speaker == "Rachel Green"
+
+
+PODCAST = "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set"
+HEADER = '"","A","D","F","H","N","S","fileName","numResponses"'
+
+
+def test_cremad_takes_the_votes_on_the_sound_alone_from_its_own_table(tmp_path: Path) -> None:
+    touch(tmp_path, ["AudioWAV/1001_IEO_HAP_HI.wav", "AudioWAV/1001_IEO_NEU_XX.wav"])
+    rows = ['"100004",2,0,0,6,2,0,"1001_IEO_HAP_HI",10', '"200004",0,0,0,9,0,0,"1001_IEO_HAP_HI",9']
+    (tmp_path / "processedResults").mkdir()
+    (tmp_path / "processedResults" / "tabulatedVotes.csv").write_text(csv(HEADER, *rows))
+    happy, neutral = scan(tmp_path).utterances
+    assert happy.votes == (("angry", 2), ("happy", 6), ("neutral", 2))
+    assert (neutral.votes, happy.emotion) == ((), "happy")
+
+
+def test_cremad_s_summary_gives_equal_shares_where_the_votes_are_absent(tmp_path: Path) -> None:
+    table = tmp_path / "summaryTable.csv"
+    table.write_text(
+        csv('"","FileName","VoiceVote","VoiceLevel"', '"1","1001_IEO_SAD_HI","A:F","30:51"', '"2","x","",""')
+    )
+    assert cremad_votes([table]) == {"1001_IEO_SAD_HI": (("angry", 0.5), ("fearful", 0.5))}
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "text", "line"),
+    [
+        (
+            "iemocap",
+            "IEMOCAP_full_release/Session1/dialog/EmoEvaluation/Ses01F_impro01.txt",
+            "[1.0 - 2.0]\tnonsense\tneu\t[1.0, 1.0, 1.0]",
+            r"Ses01F_impro01\.txt:1: nonsense is no turn of IEMOCAP",
+        ),
+        (
+            "msppodcast",
+            "Labels/labels_consensus.csv",
+            csv(PODCAST, "MSP-PODCAST_0001_0008.wav,N,x,1,1,1,Male,Train"),
+            r"labels_consensus\.csv:2: 'x' is not a number",
+        ),
+        ("meld", "train_sent_emo.csv", "a,b\n1,2\n", r"train_sent_emo\.csv: columns Speaker, Emotion, Dialogue_ID"),
+        ("dusha", "crowd_train/raw_crowd_train.tsv", "a\tb\n", r"raw_crowd_train\.tsv: columns audio_path"),
+        ("m3ed", "annotation.json", "{", r"annotation\.json: not JSON .*; get a fresh copy"),
+        (
+            "mspimprov",
+            "Evalution.txt",
+            "UTD-IMPROV-oops.avi; A;\n",
+            r"Evalution\.txt:1: 'UTD-IMPROV-oops\.avi' is no line",
+        ),
+    ],
+    ids=["iemocap", "msppodcast", "meld", "dusha", "m3ed", "mspimprov"],
+)
+def test_a_damaged_label_file_is_named_with_its_line(
+    name: str, file: str, text: str, line: str, tmp_path: Path
+) -> None:
+    root = TREES[name].build(tmp_path)
+    (root / file).write_text(text)
+    with pytest.raises(DataError, match=line) as error:
+        scan(root)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("file", ["train.csv", "metadata.csv", "samples.csv", "annotation.json", "Evaluation.txt"])
+def test_a_file_of_such_a_name_that_is_something_else_is_left_alone(file: str, tmp_path: Path) -> None:
+    touch(tmp_path, ["OAF_back_angry.wav", "a.wav"])
+    (tmp_path / file).write_text("[1]" if file.endswith("json") else "path,emotion\na.wav,sad\n")
+    assert [clip.corpus for clip in scan(tmp_path).utterances] == ["tess"]
