@@ -7,9 +7,10 @@ process at once.
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,28 @@ def read_json(path: Path, max_bytes: int = 64 << 20) -> Any:
     if len(content) > max_bytes:
         raise ValueError(f"more than {max_bytes} bytes")
     return parse_json(content)
+
+
+def plain(value: Any) -> Any:
+    """The value in the types of strict JSON: arrays become lists, NaN and infinity null, anything else its text.
+
+    >>> plain({"uar": float("nan"), "folder": Path("run"), 3: (1, 2)})
+    {'uar': None, 'folder': 'run', '3': [1, 2]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if hasattr(value, "tolist"):  # of NumPy and torch, which this module does not import
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def to_json(value: Any) -> bytes:
+    """The value as a strict JSON file."""
+    return (json.dumps(plain(value), indent=2, allow_nan=False) + "\n").encode()
 
 
 def _small_int(digits: str) -> int:

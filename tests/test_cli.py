@@ -12,7 +12,9 @@ import subprocess
 import sys
 import threading
 from contextlib import redirect_stderr, redirect_stdout
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from serx.cli.main import main
 from serx.data.synthetic.corpus import make_corpus
 from serx.training.run_folder import lock_run_folder
 from tests.conftest import RATE, speechlike
+from tests.experiments.test_cross_validation import run_in_this_process
 from tests.pages.test_evaluation_page import text_of
 
 pytestmark = pytest.mark.slow
@@ -618,3 +621,93 @@ def test_evaluated_runs_are_compared_in_the_terminal_as_a_table_and_as_a_page(fo
     assert alone.returncode == 6 and "two or more" in alone.stderr
     moved = run_here("cross_validate", "--compare", plain, adapted, cwd=folder)
     assert moved.returncode == 2 and "--compare is now called serx compare" in moved.stderr
+
+
+def strict(text: str) -> Any:
+    """The value of a text that is one strict JSON document, ends with a line end, and holds nothing else."""
+    assert text.endswith("\n")
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+LESSON = {"epochs": 1, "cases": [{"title": "t", "case": "c", "protocol": "p", "accuracy": float("nan"), "uar": 0.5,
+                                  "n_train": 1, "n_test": 1}]}  # fmt: skip
+# What each verb is run with; `{x}` stands for a path in `names` of the test.
+JSON_WORDS = {
+    "audit": "--config tiny.yaml",
+    "compare": "{new}/a {new}/b",
+    "cross-validate": "--config folds.yaml --folds 0 --baseline none --out {new}/cv",
+    "download": "ravdess --root {new}",
+    "ensemble": "run/best.safetensors {new}/other/best.safetensors --output {new}/both.safetensors",
+    "evaluate": "--checkpoint run/best.safetensors --out {new}/a",
+    "explain": "--checkpoint run/best.safetensors --out {new}/why --steps 8 {clip}",
+    "export": "--checkpoint run/best.safetensors --out {new}/x.onnx",
+    "leakage": "--config tiny.yaml --out {new}/leakage",
+    "predict": "--checkpoint run/best.safetensors {clip}",
+    "stress": "--checkpoint run/best.safetensors --out {new}/a",
+    "sweep": "--config tiny.yaml --try optim.lr=[1e-3] --out {new}/sweep",
+    "synthesize": "--root {new}/made --speakers 1 --clips 1",
+    "train": "--config tiny.yaml train.epochs=1 train.output={new}/other",
+}
+LINES_OF_JSON = {"listen"}  # an object for each utterance, as soon as it ends
+
+
+@pytest.fixture(scope="module")
+def new_folder(tmp_path_factory) -> Path:
+    """A folder for what the verbs write."""
+    return tmp_path_factory.mktemp("json")
+
+
+def test_every_verb_can_print_json():
+    assert set(JSON_WORDS) | LINES_OF_JSON == set(VERBS)
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", *sorted(JSON_WORDS.keys() - {"train", "evaluate"})])
+def test_with_json_standard_output_is_one_strict_document_and_messages_go_elsewhere(
+    verb, folder, new_folder, tiny_root, monkeypatch
+):
+    monkeypatch.setattr("serx.data.download.sources.download", lambda corpus, root: root / corpus)
+    exported = SimpleNamespace(n_bytes=8, n_clips=3, max_difference=1e-7)
+    monkeypatch.setattr("serx.inference.export.export_onnx", lambda *_: exported)
+    monkeypatch.setattr("serx.experiments.leakage.run_leakage_lesson", lambda *_: (LESSON, 0))
+    monkeypatch.setattr(
+        import_module("serx.experiments.sweep"), "sweep", lambda *_: ({"settings": [{"nll": np.float64("inf")}]}, 0)
+    )
+    (folder / "folds.yaml").write_text(
+        f"data: {{root: {tiny_root}, protocol: kfold, folds: 2}}\nfeatures: {{statistics: [mean]}}\n"
+        "model: {kind: mlp, widths: [8]}\ntrain: {epochs: 1, batch_size: 8, threads: 1, device: cpu}\n"
+    )
+    monkeypatch.setattr("serx.experiments.fold_runs.run_in_parallel", run_in_this_process)
+    if verb == "compare":
+        run_here("evaluate", "--checkpoint", "run/best.safetensors", "--adapt", "--out", new_folder / "b", cwd=folder)
+    names = {"new": new_folder, "clip": sorted((tiny_root / "Actor_05").iterdir())[0]}
+    words = [word.format(**names) for word in JSON_WORDS[verb].split()]
+    done = run_here(verb.replace("-", "_"), *words, "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    document = strict(done.stdout)
+    written = {"cross-validate": "cv/cross_validation.json", "evaluate": "a/evaluation.json", "stress": "a/stress.json"}
+    if verb in written:
+        assert document.get("cross_validation", document) == json.loads((new_folder / written[verb]).read_text())
+    checks = {
+        "audit": lambda d: (d["clips"], d["folds"][0]["test"]["speakers"]) == (72, ["ravdess/05", "ravdess/06"]),
+        "compare": lambda d: [run["run"] for run in d["runs"]] == words[:2] and len(d["comparisons"]) == 1,
+        "download": lambda d: d["folder"] == str(new_folder / "ravdess") and "CC BY-NC" in d["license"],
+        "ensemble": lambda d: [voter["share"] for voter in d["voters"]] == [0.5, 0.5],
+        "explain": lambda d: d == json.loads((new_folder / "why/saliency.json").read_text()),
+        "export": lambda d: (d["bytes"], d["clips_compared"], d["max_difference"]) == (8, 3, 1e-7),
+        "sweep": lambda d: d == {"settings": [{"nll": None}]},
+        "leakage": lambda d: d["cases"][0]["accuracy"] is None,
+        "predict": lambda d: sum(d[0]["probabilities"].values()) == pytest.approx(1),
+        "synthesize": lambda d: d["clips"] == len(list((new_folder / "made").rglob("*.wav"))) and d["made"],
+        "train": lambda d: d["checkpoint"] == str(new_folder / "other/best.safetensors") and d["kept"]["epoch"] == 0,
+    }  # fmt: skip
+    assert verb in written or checks[verb](document), document
+    assert "written:" not in done.stdout and "note:" not in done.stdout
+
+
+def test_with_json_an_error_leaves_standard_output_empty(folder):
+    done = run_here("evaluate", "--checkpoint", "missing/best.safetensors", "--json", cwd=folder)
+    assert (done.returncode, done.stdout) == (7, "") and done.stderr.startswith("error: ")

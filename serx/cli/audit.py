@@ -6,7 +6,9 @@ recordings differ in level.
 """
 
 import argparse
-from typing import TYPE_CHECKING
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from serx.cli import common
 
@@ -21,6 +23,9 @@ EXAMPLES = """  %(prog)s --config cnn2d data.root=/corpora/ravdess
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The recipe whose data section is examined."""
     common.add_config(parser)
+    common.add_json(
+        parser, "`clips`, `seconds`, `emotions`, `speakers`, `protocol`, `folds`, `duplicates`, `warnings`, `notes`"
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -42,17 +47,51 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"known corpus {line}")
     source = make_batch_source(dataset.audio_cache, torch.device("cpu"), config.data.placement)
     result = audit_dataset(dataset, source, config.data.sample_rate)
+    parts = folds(dataset, config.data)
+    copies = [
+        (dataset.utterances[copy.first], dataset.utterances[copy.second], copy.correlation)
+        for copy in find_duplicates(dataset, config.data)
+    ]
+    if arguments.json:
+        document = {
+            **totals(result),
+            "protocol": config.data.protocol,
+            "folds": parts,
+            "duplicates": [
+                {"first": first.segment, "second": second.segment, "correlation": correlation}
+                for first, second, correlation in copies
+            ],
+            "warnings": result.warnings,
+            "notes": dataset.notes,
+        }
+        common.print_json(arguments, document)
+        return 0
     print("\n".join(tables(result)))
-    print("\n".join(folds(dataset, config.data)))
+    print("\n".join(fold_lines(parts, config.data.protocol)))
     for warning in result.warnings:
         print(f"warning: {warning}")
-    for copy in find_duplicates(dataset, config.data):
-        first, second = dataset.utterances[copy.first], dataset.utterances[copy.second]
+    for first, second, correlation in copies:
         print(
             f"warning: {first.segment} ({first.speaker_id}) and {second.segment} ({second.speaker_id}) hold the same "
-            f"recording (correlation {copy.correlation:.3f}): delete one, or set data.duplicates=drop_one or drop_all"
+            f"recording (correlation {correlation:.3f}): delete one, or set data.duplicates=drop_one or drop_all"
         )
     return 0
+
+
+def totals(result: "Audit") -> dict[str, Any]:
+    """Clips, durations, clips and speakers by emotion and corpus, and every speaker, ready for JSON."""
+    import numpy as np
+
+    low, middle, high = (float(value) for value in np.quantile(result.seconds, (0, 0.5, 1)))
+    return {
+        "clips": len(result.seconds),
+        "seconds": {"total": float(result.seconds.sum()), "least": low, "median": middle, "most": high},
+        "emotions": {
+            label: {corpus: {"clips": clips, "speakers": speakers} for corpus, (clips, speakers) in of_label.items()}
+            for label, of_label in result.counts.items()
+        },
+        "speakers": [dataclasses.asdict(speaker) for speaker in result.speakers],
+    }
 
 
 def tables(result: "Audit") -> list[str]:
@@ -83,25 +122,37 @@ def tables(result: "Audit") -> list[str]:
     )
 
 
-def folds(dataset: "Dataset", config: "DataConfig") -> list[str]:
-    """What each fold of the protocol would train, validate and test on, or why it cannot."""
+def folds(dataset: "Dataset", config: "DataConfig") -> list[dict[str, Any]]:
+    """What each fold of the protocol would train, validate and test on, or the `error` that says why it cannot."""
     from serx.data.dataset import split_dataset
     from serx.data.protocols import fold_count
     from serx.errors import DataError
 
-    lines = ["", f"Protocol {config.protocol}"]
+    parts: list[dict[str, Any]] = []
     for number in range(fold_count(dataset.utterances, config)):
         try:
             split = split_dataset(dataset, config.model_copy(update={"fold": number}))
         except DataError as error:
-            lines.append(f"  fold {number}: {error}")
+            parts.append({"fold": number, "error": str(error)})
             continue
-        parts = {"train": split.train, "valid": split.valid, "test": split.test}
-        sizes = ", ".join(f"{len(part)} {name} ({len(dataset.speaker_ids(part))})" for name, part in parts.items())
-        testers = dataset.speaker_ids(split.test)
+        of_split = {"train": split.train, "valid": split.valid, "test": split.test}
+        sizes = {name: {"clips": len(part), "speakers": dataset.speaker_ids(part)} for name, part in of_split.items()}
+        parts.append({"fold": number, **sizes, "notes": split.notes})
+    return parts
+
+
+def fold_lines(parts: Sequence[Mapping[str, Any]], protocol: str) -> list[str]:
+    """The folds as text."""
+    lines = ["", f"Protocol {protocol}"]
+    for fold in parts:
+        if "error" in fold:
+            lines.append(f"  fold {fold['fold']}: {fold['error']}")
+            continue
+        sizes = [f"{fold[name]['clips']} {name} ({len(fold[name]['speakers'])})" for name in ("train", "valid", "test")]
+        testers = fold["test"]["speakers"]
         more = f", and {len(testers) - 8} more" if len(testers) > 8 else ""
-        lines.append(f"  fold {number}: {sizes}; test: {', '.join(testers[:8])}{more}")
-        lines += [f"    {note}" for note in split.notes]
+        lines.append(f"  fold {fold['fold']}: {', '.join(sizes)}; test: {', '.join(testers[:8])}{more}")
+        lines += [f"    {note}" for note in fold["notes"]]
     return [*lines, ""]
 
 

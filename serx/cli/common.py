@@ -8,7 +8,8 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -224,6 +225,23 @@ def add_held_out(parser: argparse.ArgumentParser, parts: list[str], written: str
     add_import(parser)
 
 
+def add_json(parser: argparse.ArgumentParser, content: str) -> None:
+    """The result as JSON for another program."""
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help=f"print one JSON document and nothing else on standard output: {content}; messages go to standard error",
+    )
+    parser.set_defaults(document=None)
+
+
+def print_json(arguments: argparse.Namespace, value: Any) -> None:
+    """Prints the document of `--json`: strict JSON, in which NaN and infinity are null."""
+    from serx.files import to_json
+
+    print(to_json(value).decode(), end="", file=arguments.document, flush=True)
+
+
 def add_report(parser: argparse.ArgumentParser, what: str) -> None:
     """An HTML page of the results."""
     parser.add_argument(
@@ -324,9 +342,10 @@ def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Na
     """Calls `main` and exits with the code it returns; a `SerxError` becomes one line and its own exit code."""
     end_with_parent()
     try:
-        if hasattr(arguments, "imports"):
-            import_user_modules(arguments.imports or [])
-        code = main(arguments) or 0
+        with _messages_on_stderr(arguments):
+            if hasattr(arguments, "imports"):
+                import_user_modules(arguments.imports or [])
+            code = main(arguments) or 0
     except SerxError as error:
         code = error.exit_code
         if interrupts.exit_code() is None:  # a signal may turn up as another error
@@ -352,6 +371,17 @@ def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Na
         else:
             raise
     sys.exit(code if interrupts.exit_code() is None or not code else interrupts.exit_code())
+
+
+@contextmanager
+def _messages_on_stderr(arguments: argparse.Namespace) -> Iterator[None]:
+    """With `--json` whatever is printed goes to standard error, and `print_json` alone to standard output."""
+    if not (hasattr(arguments, "document") and arguments.json):
+        yield
+        return
+    arguments.document = sys.stdout
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 def print_unencodable_as_escapes() -> None:

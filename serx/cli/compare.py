@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--markdown", action="store_true", help="print one Markdown table instead, a run a row")
     common.add_report(parser, "the comparison")
+    common.add_json(parser, "`runs`, `comparisons`, `settings` and `curves`")
     common.add_import(parser)
 
 
@@ -34,7 +35,10 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.evaluation.finished_runs import read_run
 
     result = compare_runs([read_run(Path(folder)) for folder in arguments.runs])
-    print(markdown_comparison(result) if arguments.markdown else format_comparison(result), end="")
+    if arguments.json:
+        common.print_json(arguments, result)
+    else:
+        print(markdown_comparison(result) if arguments.markdown else format_comparison(result), end="")
     if arguments.report:
         from serx.pages import comparison_page
 

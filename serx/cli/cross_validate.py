@@ -43,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="then evaluate each fold again, adapted to each test speaker without labels, and compare both",
     )
     common.add_report(parser, "the pooled result")
+    common.add_json(
+        parser,
+        "`folder`, `cross_validation` (null if no fold is finished), and where they were asked for `adapted`, "
+        "`adapted_comparison`, `baseline` and `baseline_comparison`",
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -74,37 +79,52 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.adapt:
         check_can_adapt(config)
     result = cross_validate(config, out, seeds, workers, only)
+    document: dict[str, Any] = {"folder": out, "cross_validation": result.summary}
+    code = result.exit_code
     if result.summary:
-        print(f"\n{format_cross_validation(result.summary)}")
+        _show(arguments, f"\n{format_cross_validation(result.summary)}")
         files = "predictions.csv, confusion.png, speakers.png"
         print(f"written: {out / 'cross_validation.json'}, and in the same folder {files}")
         if arguments.report:
             common.write_page(arguments.report, _page(arguments, config, out, result.summary))
-    if arguments.adapt and result.summary and result.exit_code < 128:
+    is_stopped = code >= 128
+    if arguments.adapt and result.summary and not is_stopped:
         print()
         adapted = adapt_folds(config, out, workers)
+        document["adapted"] = adapted.summary
         if adapted.summary:
-            print(f"\n{format_cross_validation(adapted.summary)}")
-            print(_comparison(out, out / ADAPTED), end="")
-        if adapted.exit_code:
-            return result.exit_code or adapted.exit_code
-    if baseline is None or result.exit_code >= 128:
-        return result.exit_code
-    print(f"\nbaseline: {baseline_recipe} on the same folds")
-    baseline_result = cross_validate(baseline, out / "baseline", seeds, workers, only)
-    if result.exit_code == baseline_result.exit_code == 0:
-        print(f"\n{_comparison(out / 'baseline', out)}", end="")
-    return result.exit_code or baseline_result.exit_code
+            _show(arguments, f"\n{format_cross_validation(adapted.summary)}")
+            document["adapted_comparison"] = _comparison(arguments, out, out / ADAPTED)
+        is_stopped = bool(adapted.exit_code)
+        code = code or adapted.exit_code
+    if baseline is not None and not is_stopped:
+        print(f"\nbaseline: {baseline_recipe} on the same folds")
+        of_baseline = cross_validate(baseline, out / "baseline", seeds, workers, only)
+        document["baseline"] = of_baseline.summary
+        if result.exit_code == of_baseline.exit_code == 0:
+            _show(arguments, "")
+            document["baseline_comparison"] = _comparison(arguments, out / "baseline", out)
+        code = code or of_baseline.exit_code
+    if arguments.json:
+        common.print_json(arguments, document)
+    return code
 
 
-def _comparison(reference: Path, run: Path) -> str:
-    """The text report of a comparison, which is also written into the folder `run`."""
+def _show(arguments: argparse.Namespace, report: str) -> None:
+    """Prints a report, which `--json` replaces."""
+    if not arguments.json:
+        print(report)
+
+
+def _comparison(arguments: argparse.Namespace, reference: Path, run: Path) -> dict[str, Any]:
+    """A comparison, which is also shown, and written into the folder `run`."""
     from serx.evaluation.comparison import compare_runs, format_comparison, write_comparison
     from serx.evaluation.finished_runs import read_run
 
     result = compare_runs([read_run(reference), read_run(run)])
     write_comparison(run, result)
-    return format_comparison(result)
+    _show(arguments, format_comparison(result).rstrip("\n"))
+    return result
 
 
 def _page(arguments: argparse.Namespace, config: "Config", out: Path, summary: Mapping[str, Any]) -> str:
@@ -120,8 +140,9 @@ def _page(arguments: argparse.Namespace, config: "Config", out: Path, summary: M
     results = read_cross_validation(out)
     one_seed = join([r.predictions for r in results if r.seed == results[0].seed])  # each clip once
     dataset = load_dataset(config.data)
-    paths = Counter(str(utterance.path) for utterance in dataset.utterances)
-    index = {str(u.path): i for i, u in enumerate(dataset.utterances) if paths[str(u.path)] == 1}
+    segments = [str(utterance.segment) for utterance in dataset.utterances]
+    times = Counter(segments)
+    index = {segment: i for i, segment in enumerate(segments) if times[segment] == 1}
     clips = [index.get(path) for path in one_seed.paths]
     source = make_batch_source(dataset.audio_cache, torch.device("cpu"), "stream")
     runs = {f"seed {r.seed} fold {r.fold}": out / f"seed-{r.seed}" / f"fold-{r.fold}" for r in results}

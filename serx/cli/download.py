@@ -7,6 +7,8 @@ below the folder.
 import argparse
 from pathlib import Path
 
+from serx.cli import common
+
 EXAMPLES = """  %(prog)s ravdess --root data
   %(prog)s emodb --root /corpora"""
 
@@ -16,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "corpus", metavar="CORPUS", help="ravdess, emodb or cremad; tess and savee print how to get them by hand"
     )
+    common.add_json(parser, "`corpus`, `license` and `folder`")
     parser.add_argument("--root", default="data", metavar="DIR", help="the corpus goes to DIR/CORPUS; default: data")
 
 
@@ -30,5 +33,7 @@ def main(arguments: argparse.Namespace) -> int:
     print(f"{arguments.corpus}: {source.license}", flush=True)
     print("By downloading you accept that license; models trained on the corpus inherit its restrictions.", flush=True)
     folder = download(arguments.corpus, Path(arguments.root))
+    if arguments.json:
+        common.print_json(arguments, {"corpus": arguments.corpus, "license": source.license, "folder": folder})
     print(f"ready: train with data.root={folder}")
     return 0

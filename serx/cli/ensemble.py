@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="W",
         help="the weight of each checkpoint, in their order and relative to each other; default: all the same",
     )
+    common.add_json(parser, "`checkpoint`, `bytes`, `voters`, `labels` and `protocol`")
     common.add_import(parser)
 
 
@@ -34,6 +35,12 @@ def main(arguments: argparse.Namespace) -> int:
     built = build_ensemble(arguments.checkpoints, arguments.output, arguments.weights)
     for note in built.notes:
         print(f"note: {note}")
+    if arguments.json:
+        names = ("kind", "path", "sha256", "share")
+        voters = [dict(zip(names, voter, strict=True)) for voter in built.voters]
+        document = {"checkpoint": arguments.output, "bytes": built.n_bytes, "voters": voters}
+        common.print_json(arguments, {**document, "labels": built.labels, "protocol": built.protocol})
+        return 0
     print(f"{printable(arguments.output)}: {built.n_bytes / 1e6:.1f} MB, {len(built.voters)} models that vote")
     for kind, path, sha256, share in built.voters:
         print(f"  {100 * share:5.1f} %  {kind:<15} {sha256}  {printable(path)}")

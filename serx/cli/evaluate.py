@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The checkpoint, the clips, and how to treat their speakers."""
     common.add_held_out(parser, ["test", "valid", "all"], "evaluation.json, predictions.csv and figures")
     common.add_report(parser, "the evaluation")
+    common.add_json(parser, "the content of evaluation.json")
     parser.add_argument(
         "--allow-seen", action="store_true", help="evaluate training speakers as well; the report says so"
     )
@@ -54,7 +55,10 @@ def main(arguments: argparse.Namespace) -> int:
     for warning in warnings:
         print(f"warning: {warning}")
     written = evaluation.write(out, epochs)
-    print(evaluation.report())
+    if arguments.json:
+        common.print_json(arguments, evaluation.scores)
+    else:
+        print(evaluation.report())
     figures = "confusion.png, report.png, speakers.png, calibration.png" + (", curves.png" if epochs else "")
     print(f"written: {written}, and in the same folder predictions.csv, {figures}")
     if arguments.report:

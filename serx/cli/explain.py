@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=int, metavar="N", help="points of the integral; more lower its error; default: 128"
     )
+    common.add_json(parser, "the content of saliency.json")
     parser.add_argument("--out", default="explanation", metavar="DIR", help="default: explanation/")
     parser.add_argument("audio", metavar="FILE", help="a recording")
 
@@ -54,6 +55,9 @@ def main(arguments: argparse.Namespace) -> int:
     for path, reason in unused.items():
         print(f"{printable(path)}: not used for adaptation: {printable(reason)}", file=sys.stderr)
     written = explanation.write(arguments.out)
+    if arguments.json:
+        common.print_json(arguments, explanation.as_dict())
+        return 1 if unused else 0
     print(table_row(prediction))
     print(f"{part_name} {explanation.log_probability:.3f} nats")
     if explanation.completeness_error is None:

@@ -22,6 +22,7 @@ export needs more packages: pip install 'serx[export]'"""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The checkpoint, the output file, and recordings to compare on."""
     common.add_model(parser)
+    common.add_json(parser, "`file`, `bytes`, `sample_rate`, `labels`, `clips_compared` and `max_difference`")
     parser.add_argument("--out", metavar="FILE", help="default: the checkpoint's name, ending in .onnx")
     parser.add_argument(
         "audio",
@@ -49,6 +50,17 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"{printable(path)}: not used for adaptation: {printable(reason)}", file=sys.stderr)
     with adapted(predictor.recognizer, speaker_clips) if arguments.adapt_to else nullcontext():
         exported = export_onnx(predictor, out, clips)
+    if arguments.json:
+        document = {
+            "file": out,
+            "bytes": exported.n_bytes,
+            "sample_rate": predictor.config.data.sample_rate,
+            "labels": predictor.labels,
+            "clips_compared": exported.n_clips,
+            "max_difference": exported.max_difference,
+        }
+        common.print_json(arguments, document)
+        return 1 if unused else 0
     print(
         f"{printable(out)}: {exported.n_bytes / 1e6:.1f} MB\n"
         f"waveform (1, samples) float32 at {predictor.config.data.sample_rate} Hz -> "

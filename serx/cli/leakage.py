@@ -18,6 +18,7 @@ EXAMPLES = """  %(prog)s --config mlp data.root=/corpora/ravdess
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The recipe, and how many augmented copies one of the mistakes makes."""
     common.add_config(parser)
+    common.add_json(parser, "the content of leakage.json")
     parser.add_argument("--out", metavar="DIR", help="default: checkpoints/<config>/leakage-<time>")
     parser.add_argument(
         "--copies",
@@ -39,5 +40,9 @@ def main(arguments: argparse.Namespace) -> int:
     lesson, code = run_leakage_lesson(config, out, arguments.copies)
     if code:
         return code
-    print(f"\n{format_lesson(lesson)}\nwritten: {out / 'leakage.json'}, and in the same folder leakage.png")
+    if arguments.json:
+        common.print_json(arguments, lesson)
+    else:
+        print(f"\n{format_lesson(lesson)}")
+    print(f"written: {out / 'leakage.json'}, and in the same folder leakage.png")
     return 0

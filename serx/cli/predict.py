@@ -6,7 +6,6 @@ segments, and a row for each.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -32,11 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_min_confidence(parser)
     common.add_channel(parser)
     common.add_device(parser)
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="print a list of objects: path, label, confidence, probabilities, ood, error, warning, and the segments "
-        "of a long recording, which have start and end (s) and no path",
+    common.add_json(
+        parser,
+        "a list of objects: path, label, confidence, probabilities, ood, error, warning, and the segments of a long "
+        "recording, which have start and end (s) and no path",
     )
     parser.add_argument("audio", nargs="+", metavar="AUDIO_OR_FOLDER", help="audio files, or folders of them")
 
@@ -57,7 +55,7 @@ def main(arguments: argparse.Namespace) -> int:
     with adapted(predictor.recognizer, clips) if arguments.adapt_to else nullcontext():
         predictions = [*predictor(paths), *empty_folders]
     if arguments.json:
-        print(json.dumps([prediction.as_dict() for prediction in predictions], indent=2))
+        common.print_json(arguments, [prediction.as_dict() for prediction in predictions])
     else:
         for prediction in predictions:
             print(table_row(prediction))

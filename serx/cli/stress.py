@@ -14,6 +14,7 @@ EXAMPLES = """  %(prog)s --checkpoint checkpoints/cnn1d/RUN/best.safetensors
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The checkpoint, the clips, and recordings of noise."""
     common.add_held_out(parser, ["test", "valid"], "stress.json and stress.png")
+    common.add_json(parser, "the content of stress.json")
     parser.add_argument("--noise", metavar="FOLDER", help="noise recordings to mix in, in addition to synthetic noise")
 
 
@@ -30,6 +31,9 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"note: {note}")
     result = stress_test(held, arguments.noise)
     write_stress_test(out, result)
-    print(format_stress_test(result))
+    if arguments.json:
+        common.print_json(arguments, result)
+    else:
+        print(format_stress_test(result))
     print(f"written: {out / 'stress.json'}, and in the same folder stress.png")
     return 0

@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: checkpoints/<config>/sweep; runs that are finished there are not trained again",
     )
     common.add_workers(parser, "runs")
+    common.add_json(parser, "the content of sweep.json, or null if no setting is finished")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -60,8 +61,11 @@ def main(arguments: argparse.Namespace) -> int:
     processes = max(1, len(devices)) if arguments.processes is None else arguments.processes
     seeds = list(dict.fromkeys(arguments.seeds or [settings[0].config.train.seed]))
     ranking, code = sweep(settings, out, arguments.groups, seeds, Workers(processes, devices))
+    if arguments.json:
+        common.print_json(arguments, ranking)
     if ranking:
-        print(f"\n{format_ranking(ranking)}")
+        if not arguments.json:
+            print(f"\n{format_ranking(ranking)}")
         print(f"written: {out / 'sweep.json'}, and in the same folder sweep.md, sweep.png and best.yaml (the best)")
         best = str(out / "best.yaml")
         print(f"to test it: {common.command_line('cross-validate', arguments, '--config', best)}")

@@ -6,6 +6,8 @@ The clips are speech-like: 24 synthetic speakers with eight emotions.
 import argparse
 from pathlib import Path
 
+from serx.cli import common
+
 EXAMPLES = """  %(prog)s
   %(prog)s --root data/small --speakers 8 --clips 2 --seed 1"""
 
@@ -19,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clips", type=int, default=4, metavar="N", help="clips per speaker and emotion, 1 to 8; default: 4"
     )
+    common.add_json(parser, "`root`, `clips`, `speakers` and `made` (false if the corpus was there already)")
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="another seed makes other speakers; default: 0"
     )
@@ -29,10 +32,15 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.data.synthetic.corpus import holds_corpus, make_corpus
 
     root, *settings = Path(arguments.root), arguments.speakers, arguments.clips, arguments.seed
-    if holds_corpus(root, *settings):
-        print(f"{root} already holds this corpus")
-        return 0
-    make_corpus(root, *settings)
+    is_there = holds_corpus(root, *settings)
+    if not is_there:
+        make_corpus(root, *settings)
     count = sum(1 for _ in root.rglob("*.wav"))
-    print(f"{count} clips of {arguments.speakers} synthetic speakers are in {root}")
+    if arguments.json:
+        document = {"root": root, "clips": count, "speakers": arguments.speakers, "made": not is_there}
+        common.print_json(arguments, document)
+    elif is_there:
+        print(f"{root} already holds this corpus")
+    else:
+        print(f"{count} clips of {arguments.speakers} synthetic speakers are in {root}")
     return 0

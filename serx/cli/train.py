@@ -14,6 +14,7 @@ EXAMPLES = """  %(prog)s --config configs/cnn1d.yaml data.root=/corpora/ravdess
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The recipe, and what to do with a run that is there already."""
     common.add_config(parser)
+    common.add_json(parser, "`run`, `checkpoint`, `kept` (the line of metrics.jsonl) and `stopped_by`")
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--resume", action="store_true", help="continue the run in train.output, or the newest one")
     way.add_argument("--overwrite", action="store_true", help="delete the run that is in train.output first")
@@ -29,6 +30,10 @@ def main(arguments: argparse.Namespace) -> int:
     name = Path(arguments.config).stem
     folder = choose_run_folder(config.train.output, name, arguments.resume, arguments.overwrite)
     result = fit(config, folder, arguments.resume, overwrite=arguments.overwrite)
+    if arguments.json:
+        checkpoint = result.checkpoint if result.kept else None
+        document = {"run": folder, "checkpoint": checkpoint, "kept": result.kept or None}
+        common.print_json(arguments, {**document, "stopped_by": result.stopped_by})
     if result.stopped_by is not None and not holds_run(folder):
         print(f"stopped; {what_is_saved(folder)}")
         return 128 + result.stopped_by

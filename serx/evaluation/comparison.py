@@ -18,9 +18,9 @@ from serx.evaluation.finished_runs import FinishedRun
 from serx.evaluation.pooling import FoldResult, pooled_protocol, speaker_confusions, summarize_folds
 from serx.evaluation.predictions import Predictions, join
 from serx.evaluation.report import write_files
-from serx.evaluation.scores import to_json
 from serx.evaluation.stamps import is_adapted
 from serx.evaluation.tables import markdown, percent, table, wrap
+from serx.files import to_json
 from serx.metrics.classification import CONFUSION_METRICS
 from serx.metrics.intervals import RESAMPLES, bootstrap_interval, few_speakers_warning
 from serx.training.resume import flat

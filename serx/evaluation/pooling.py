@@ -17,10 +17,10 @@ from serx import metrics, plots
 from serx.errors import DataError
 from serx.evaluation.predictions import Predictions, from_csv, join, to_csv
 from serx.evaluation.report import format_head, format_tables, write_files
-from serx.evaluation.scores import plain, score_predictions, score_votes, to_json
+from serx.evaluation.scores import score_predictions, score_votes
 from serx.evaluation.stamps import fold_names, pooled_stamp
 from serx.evaluation.tables import percent, table, wrap
-from serx.files import read_json
+from serx.files import plain, read_json, to_json
 from serx.metrics.classification import CONFUSION_METRICS
 from serx.metrics.intervals import RESAMPLES, bootstrap_interval, clips_by_name
 

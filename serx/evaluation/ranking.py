@@ -11,8 +11,8 @@ from typing import Any
 from serx.errors import DataError
 from serx.evaluation.comparison import compare
 from serx.evaluation.pooling import FoldResult, summarize_folds
-from serx.evaluation.scores import plain
 from serx.evaluation.tables import markdown, percent, table, wrap
+from serx.files import plain
 from serx.metrics.intervals import RESAMPLES, few_speakers_warning
 from serx.plots.style import shorten
 

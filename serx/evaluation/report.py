@@ -15,9 +15,9 @@ import numpy as np
 from serx import plots
 from serx.errors import DiskError
 from serx.evaluation.predictions import Predictions, to_csv
-from serx.evaluation.scores import plain, score_predictions, to_json, worst_first
+from serx.evaluation.scores import score_predictions, worst_first
 from serx.evaluation.tables import WIDTH, count, percent, table, wrap
-from serx.files import free_space, write_atomically
+from serx.files import free_space, plain, to_json, write_atomically
 from serx.metrics import calibration_counts
 from serx.metrics.intervals import few_speakers_warning
 from serx.terminal import printable

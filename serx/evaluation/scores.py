@@ -1,7 +1,5 @@
 """All scores of a set of predictions as one dictionary, ready for JSON."""
 
-import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +8,7 @@ import numpy as np
 from serx import metrics
 from serx.data.utterance import is_unknown
 from serx.evaluation.predictions import Predictions
+from serx.files import plain
 from serx.metrics.classification import CONFUSION_METRICS
 from serx.metrics.intervals import RESAMPLES, clips_by_name, score_intervals
 
@@ -117,21 +116,3 @@ def score_votes(predictions: Predictions, resamples: int = RESAMPLES, seed: int 
 def worst_first(per_speaker: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Speakers in ascending order of their UAR."""
     return sorted(per_speaker, key=lambda name: (per_speaker[name]["uar"], per_speaker[name]["accuracy"], name))
-
-
-def plain(value: Any) -> Any:
-    """The value in the types of strict JSON: arrays become lists, NaN and infinity null, anything else its text."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
-def to_json(value: Any) -> bytes:
-    """The value as a strict JSON file."""
-    return (json.dumps(plain(value), indent=2, allow_nan=False) + "\n").encode()

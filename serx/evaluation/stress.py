@@ -32,9 +32,9 @@ from serx.errors import explaining_out_of_memory
 from serx.evaluation.held_out import HeldOut, predict_clips
 from serx.evaluation.predictions import Predictions
 from serx.evaluation.report import format_head, write_files
-from serx.evaluation.scores import to_json
 from serx.evaluation.stamps import adapted_stamp
 from serx.evaluation.tables import percent, table, wrap
+from serx.files import to_json
 from serx.metrics.intervals import bootstrap_interval, clips_by_name, few_speakers_warning
 
 SEED = 0  # of noises and rooms, the same for every checkpoint

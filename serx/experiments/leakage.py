@@ -30,10 +30,11 @@ from serx.device import choose_device, configure_torch
 from serx.errors import ConfigError, DivergedError
 from serx.evaluation.held_out import predict_clips
 from serx.evaluation.report import write_files
-from serx.evaluation.scores import plain, score_predictions, to_json
+from serx.evaluation.scores import score_predictions
 from serx.evaluation.stamps import adapted_stamp
 from serx.evaluation.tables import count, percent, table, wrap
 from serx.experiments.feature_cache import FeatureCache, cache_features
+from serx.files import plain, to_json
 from serx.inference.predictor import Predictor
 from serx.seeding import generator
 from serx.training.console import echo

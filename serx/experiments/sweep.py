@@ -23,9 +23,9 @@ from serx.data.protocols import make_split
 from serx.errors import ConfigError
 from serx.evaluation.ranking import SettingResult, markdown_ranking, rank
 from serx.evaluation.report import write_files
-from serx.evaluation.scores import to_json
 from serx.experiments.fold_runs import FoldRuns, Workers, evaluate_command, run_folds, train_command
 from serx.experiments.folds import FREE, Fold, read_fold, state_of
+from serx.files import to_json
 from serx.seeding import derive
 from serx.training.console import echo
 from serx.training.run_folder import lock_run_folder

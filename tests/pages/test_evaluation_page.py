@@ -16,8 +16,8 @@ import torch
 from serx.evaluation import Evaluation
 from serx.evaluation.pooling import summarize_folds
 from serx.evaluation.predictions import join
-from serx.evaluation.scores import to_json
 from serx.features.stack import FeaturesConfig
+from serx.files import to_json
 from serx.models import Cnn1dConfig
 from serx.pages import Reproduction, clip_reader, confident_mistakes, evaluation_page, map_of_clips, stress_of
 from serx.pages.clip_map import MAX_POINTS, chosen_clips, flat_map
