@@ -6,6 +6,7 @@ Also what C libraries print.
 import ctypes
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -299,10 +300,13 @@ def source_commit(package: Path) -> str | None:
     >>> source_commit(Path("/no such folder")) is None
     True
     """
-    root = package.parent
+    root, program = package.parent, shutil.which("git")
+    if program is None:
+        return None
 
     def git(*words: str) -> list[str]:
-        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True, timeout=10)
+        command = [program, "-C", str(root), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
         return done.stdout.splitlines()
 
     try:
