@@ -596,7 +596,11 @@ def test_an_evaluation_can_be_written_as_a_page_and_a_wrong_name_is_refused_befo
     text = text_of(page)
     assert scores["data_sha256"] in text and scores["protocol"] in text and f"{100 * scores['uar']:.1f} % UAR" in text
     assert "evaluate.py --checkpoint run/best.safetensors" in text and "train.py --config run/config.yaml" in text
-    assert page.count("<audio") == min(10, round(24 * (1 - scores["accuracy"]))) and "map-speaker" in page
+    assert (
+        page.count("<audio") == min(10, round(24 * (1 - scores["accuracy"])))
+        and "map-speaker" in page
+        and "raises" in page
+    )
     for name in ("report.txt", str(tmp_path)):
         refused = run_here("evaluate", *words[:-1], "never", "--report", name, cwd=folder)
         assert refused.returncode == 2 and "report.html" in refused.stderr and not (folder / "never").exists()
@@ -639,6 +643,7 @@ LESSON = {"epochs": 1, "cases": [{"title": "t", "case": "c", "protocol": "p", "a
 JSON_WORDS = {
     "audit": "--config tiny.yaml",
     "compare": "{new}/a {new}/b",
+    "corpora": "ravdess",
     "cross-validate": "--config folds.yaml --folds 0 --baseline none --out {new}/cv",
     "download": "ravdess --root {new}",
     "ensemble": "run/best.safetensors {new}/other/best.safetensors --output {new}/both.safetensors",
@@ -694,6 +699,7 @@ def test_with_json_standard_output_is_one_strict_document_and_messages_go_elsewh
     checks = {
         "audit": lambda d: (d["clips"], d["folds"][0]["test"]["speakers"]) == (72, ["ravdess/05", "ravdess/06"]),
         "compare": lambda d: [run["run"] for run in d["runs"]] == words[:2] and len(d["comparisons"]) == 1,
+        "corpora": lambda d: d["name"] == "ravdess",
         "download": lambda d: d["folder"] == str(new_folder / "ravdess") and "CC BY-NC" in d["license"],
         "ensemble": lambda d: [voter["share"] for voter in d["voters"]] == [0.5, 0.5],
         "explain": lambda d: d == json.loads((new_folder / "why/saliency.json").read_text()),

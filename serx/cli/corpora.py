@@ -5,7 +5,8 @@ layout, label maps and a recommended protocol.
 """
 
 import argparse
-import json
+
+from serx.cli import common
 
 EXAMPLES = """  %(prog)s
   %(prog)s iemocap
@@ -15,7 +16,7 @@ EXAMPLES = """  %(prog)s
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The corpus, and the form of the answer."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="a corpus to show in full; default: list all")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    common.add_json(parser, "the facts about the corpus, or a list of those of all corpora")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -25,7 +26,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     if arguments.name is None:
         if arguments.json:
-            print(json.dumps([facts(corpus) for corpus in CORPORA.values()], indent=2))
+            common.print_json(arguments, [facts(corpus) for corpus in CORPORA.values()])
             return 0
         rows = [COLUMNS, *(row(corpus) for corpus in CORPORA.values())]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -34,7 +35,7 @@ def main(arguments: argparse.Namespace) -> int:
         return 0
     corpus = CORPORA[known_corpus("serx corpora", arguments.name)]
     if arguments.json:
-        print(json.dumps(facts(corpus), indent=2))
+        common.print_json(arguments, facts(corpus))
         return 0
     print(f"{corpus.title} ({corpus.name})")
     entries = lines(corpus)

@@ -74,7 +74,8 @@ def _page(
     out: Path,
     epochs: list[dict[str, Any]],
 ) -> str:
-    from serx.pages import clip_reader, confident_mistakes, evaluation_page, map_of_clips, stress_of
+    from serx.evaluation.stamps import is_adapted
+    from serx.pages import clip_explainer, clip_reader, confident_mistakes, evaluation_page, map_of_clips, stress_of
 
     scores, p = evaluation.scores, evaluation.predictions
     config, recorded = held.predictor.config, run / "config.yaml"
@@ -86,13 +87,17 @@ def _page(
         "trained with": ", ".join(f"{name} {value}" for name, value in scores["environment"].items()),
         "seed": config.train.seed,
     }
+    read_clip = clip_reader(held.source.batch, held.clips.tolist(), config.data.sample_rate)
+    # Speaker adaptation has ended: the model of the checkpoint may predict something else.
+    adapted = is_adapted(scores["protocol"])
+    explain = None if adapted else clip_explainer(held.predictor.recognizer, p)
     return evaluation_page(
         scores,
         p,
         f"{config.model.kind}: evaluation on the {held.part} part",
         {str(run): epochs},
         stress_of([out, run], scores),
-        map_of_clips(held, p),
-        confident_mistakes(p, clip_reader(held.source.batch, held.clips.tolist(), config.data.sample_rate)),
+        map_of_clips(held, p, adapted),
+        confident_mistakes(p, read_clip, explain=explain),
         common.reproduction(arguments, facts, *before),
     )

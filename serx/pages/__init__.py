@@ -9,13 +9,14 @@ render.py            the templates, which escape whatever a user named
 """
 
 from serx.pages.charts import Line, line_chart
-from serx.pages.clips import clip_reader, confident_mistakes
+from serx.pages.clips import clip_explainer, clip_reader, confident_mistakes
 from serx.pages.comparison_page import comparison_page
 from serx.pages.evaluation_page import Reproduction, evaluation_page, map_of_clips, stress_of
 
 __all__ = [
     "Line",
     "Reproduction",
+    "clip_explainer",
     "clip_reader",
     "comparison_page",
     "confident_mistakes",

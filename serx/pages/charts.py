@@ -15,6 +15,7 @@ from serx.terminal import printable
 WIDTH, HEIGHT = 360, 230
 LEFT, RIGHT, TOP, BOTTOM = 40, 10, 10, 36  # margins, in pixels
 TICKS = 5
+STRIP_COLUMNS, STRIP_MIDDLE = 160, 20  # most values of a saliency strip, and the height of its zero line
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,27 @@ def scatter(points: Sequence[tuple[float, float]], css: Sequence[str], titles: S
         for point, names, title in zip(points, css, titles, strict=True)
     ]
     return _svg(parts, side, side, f"Map of {len(points)} clips")
+
+
+def saliency_strip(values: Sequence[float]) -> Markup:
+    """Values over time as areas, above zero `raises` and below it `lowers`, as wide as the spectrogram above it.
+
+    >>> saliency_strip([0.0, 1.0, -0.5]).count("<path")
+    2
+    """
+    size = max(1, math.ceil(len(values) / STRIP_COLUMNS))
+    means = [sum(part) / len(part) for part in (values[i : i + size] for i in range(0, len(values), size))]
+    largest = max((abs(value) for value in means), default=0.0) or 1.0
+    parts = []
+    for css, sign in (("raises", 1), ("lowers", -1)):
+        heights = [STRIP_MIDDLE * (1 - sign * max(sign * value, 0.0) / largest) for value in means]
+        outline = "".join(f"H{i:.2f}V{y:.1f}H{i + 1:.2f}" for i, y in enumerate(heights))
+        path = Markup('<path class="{}" d="M0 {}{}V{}Z"/>')
+        parts.append(path.format(css, STRIP_MIDDLE, outline, STRIP_MIDDLE))
+    svg = Markup(
+        '<svg class="strip" viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
+    )
+    return svg.format(len(means), 2 * STRIP_MIDDLE, "saliency over time", Markup("").join(parts))
 
 
 def ticks(low: float, high: float) -> list[float]:

@@ -97,8 +97,11 @@ def evaluation_page(
     )
 
 
-def map_of_clips(held: HeldOut, predictions: Predictions) -> dict[str, Any] | None:
-    """The map for a page: its chart, and the colors and names of emotions, speakers and sexes; None for few clips."""
+def map_of_clips(held: HeldOut, predictions: Predictions, is_adapted: bool = False) -> dict[str, Any] | None:
+    """The map for a page: its chart, and the colors and names of emotions, speakers and sexes; None for few clips.
+
+    `is_adapted` says that the predictions are those of a model adapted to each speaker: the map is not.
+    """
     chosen = chosen_clips(len(held.clips))
     places = flat_map(embeddings(held.predictor.recognizer, held.source, held.clips[chosen]))
     if places is None:
@@ -118,7 +121,7 @@ def map_of_clips(held: HeldOut, predictions: Predictions) -> dict[str, Any] | No
         titles.append(f"{Path(p.paths[i]).name}: {p.labels[p.targets[i]]}, predicted {p.labels[predicted[i]]}")
     left_out = f", {len(chosen)} of {len(p.paths)} clips" if len(chosen) < len(p.paths) else ""
     what = "what its last layer reads" if output_layers(held.predictor.recognizer) else "its log-probabilities"
-    adapted = " The map is of the model before adaptation." if "ADAPTED" in held.protocol else ""
+    adapted = " The map is of the model before adaptation." if is_adapted else ""
     return {
         "chart": scatter([(float(x), float(y)) for x, y in places], css, titles),
         "colors": {kind: _colors(len(of)) for kind, of in names.items()},

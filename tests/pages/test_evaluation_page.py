@@ -18,9 +18,20 @@ from serx.evaluation.pooling import summarize_folds
 from serx.evaluation.predictions import join
 from serx.features.stack import FeaturesConfig
 from serx.files import to_json
+from serx.inference.explanation import explain_clip
+from serx.inference.predictor import Prediction
 from serx.models import Cnn1dConfig
-from serx.pages import Reproduction, clip_reader, confident_mistakes, evaluation_page, map_of_clips, stress_of
+from serx.pages import (
+    Reproduction,
+    clip_explainer,
+    clip_reader,
+    confident_mistakes,
+    evaluation_page,
+    map_of_clips,
+    stress_of,
+)
 from serx.pages.clip_map import MAX_POINTS, chosen_clips, flat_map
+from serx.pages.clips import SALIENCY_STEPS
 from serx.recognizer import Recognizer
 from tests.conftest import RATE, speechlike
 from tests.evaluation.test_pooling import fold_results
@@ -194,6 +205,37 @@ def test_clips_that_cannot_be_read_are_listed_without_sound():
     read_clip = clip_reader(lambda clips: (torch.zeros(1, 8), torch.tensor([8])), [None] * len(p.paths), RATE)
     _, page = page_of(p, mistakes=confident_mistakes(p, read_clip, 2))
     assert "<audio" not in page and page.count('<article class="card">') == 2
+
+
+def test_the_saliency_of_a_mistake_is_drawn_below_its_spectrogram_for_the_part_that_is_shown():
+    p = random_predictions()
+    asked = []
+
+    def explain(i, waveform):
+        asked.append((i, len(waveform)))
+        return np.array([0.0, 2.0, -1.0, 1e6])  # the last quarter of 16 s is not shown
+
+    long = 0.3 * np.random.default_rng(0).standard_normal(16 * RATE).astype(np.float32)
+    [found] = confident_mistakes(p, lambda i: (long, RATE), 1, explain)
+    wrong = np.flatnonzero(p.predicted != p.targets)
+    assert asked == [(wrong[p.probabilities[wrong].max(1).argmax()], 16 * RATE)]
+    _, page = page_of(p, mistakes=[found])
+    raises, lowers = (re.search(f'<path class="{css}" d="(.*?)"', page)[1] for css in ("raises", "lowers"))
+    assert raises == "M0 20H0.00V20.0H1.00H1.00V0.0H2.00H2.00V20.0H3.00V20Z"
+    assert lowers == "M0 20H0.00V20.0H1.00H1.00V20.0H2.00H2.00V30.0H3.00V20Z"
+    assert "saliency" in text_of(page)
+
+
+def test_the_saliency_is_of_the_predicted_emotion_and_models_of_waveforms_have_none():
+    p = random_predictions(1, ("happy", "sad"), 2)
+    recognizer = Recognizer(FeaturesConfig(), Cnn1dConfig(stem=8, widths=(8, 8, 8)), p.labels, RATE).eval()
+    wave = sound(0)[0]
+    for i in (0, 3):
+        predicted = p.labels[p.predicted[i]]
+        expected = explain_clip(recognizer, wave, Prediction(probabilities={}), predicted, steps=SALIENCY_STEPS)
+        np.testing.assert_allclose(clip_explainer(recognizer, p)(i, wave), expected.frame_saliency)
+    of_waveforms = FeaturesConfig(stack=("waveform",), normalize="none", remove_level=False)
+    assert clip_explainer(SimpleNamespace(features=SimpleNamespace(config=of_waveforms)), p) is None
 
 
 def test_a_page_without_mistakes_curves_speakers_or_intervals_is_whole():
