@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The corpus, and the form of the answer."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="a corpus to show in full; default: list all")
     common.add_json(parser, "the facts about the corpus, or a list of those of all corpora")
+    common.add_import(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -24,10 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Downloads and unpacks, and prints the folder to train with."""
+    from serx.data.corpora import CORPORA, canonical_corpus
     from serx.data.download.sources import SOURCES, download
     from serx.errors import ConfigError
 
     source = SOURCES.get(arguments.corpus)
+    known = CORPORA.get(canonical_corpus(arguments.corpus))
+    if source is None and known is not None and known.url:
+        raise ConfigError(
+            f"{arguments.corpus}: serx cannot download {known.title} ({known.license}): get it at {known.url}, unpack "
+            f"it and name its folder as data.root; `serx corpora {known.name}` shows the layout"
+        )
     if source is None:
         raise ConfigError(f"{arguments.corpus}: no such corpus; choose one of {', '.join(SOURCES)}")
     print(f"{arguments.corpus}: {source.license}", flush=True)

@@ -18,7 +18,7 @@ from serx.data.audio import AudioConfig
 from serx.data.audio_cache import AudioCache, cache_folder, open_audio_cache
 from serx.data.batches import Placement, StreamedAudio
 from serx.data.copies import DIMENSIONS, RULES, Copy, copies_among, fingerprints, nominate
-from serx.data.corpora import known_label_map
+from serx.data.corpora import NO_AGREEMENT, known_label_map
 from serx.data.labels import LabeledCorpus, LabelsFrom, assign_labels, only_shared
 from serx.data.leaks import PARTS, check_copies, check_leaks
 from serx.data.names import NamesConfig, settle_names
@@ -210,6 +210,11 @@ def _load_dataset(config: DataConfig, labels: tuple[str, ...] | None, progress: 
     for emotion, count in labeled.dropped.items():
         why = "data.label_map" if emotion in config.label_map else "data.labels: shared"
         notes.append(f"dropped by {why}: {count} x {emotion}")
+    if source == "emotion" and NO_AGREEMENT in labeled.labels:
+        notes.append(
+            f"warning: {NO_AGREEMENT} is a class: clips on whose emotion the raters did not agree; drop them with "
+            f"data.label_map.{NO_AGREEMENT}=null, or learn from the votes: data.labels_from=votes"
+        )
     notes += [*_vote_notes(labeled), *_weight_notes(labeled.utterances)]
     segments = [utterance.segment for utterance in labeled.utterances]
     audio_cache = open_audio_cache(segments, config, cache_folder(config.cache), progress)

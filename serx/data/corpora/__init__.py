@@ -13,6 +13,7 @@
 Nothing that this package itself imports is slow: `serx corpora` answers at once.
 """
 
+from serx.data.corpora.by_label_file import NO_AGREEMENT
 from serx.data.corpora.declaration import Corpus
 from serx.data.corpora.registry import (
     CORPORA,
@@ -28,6 +29,7 @@ from serx.data.corpora.spelling import canonical_speaker, name_key
 __all__ = [
     "CORPORA",
     "LABEL_MAPS",
+    "NO_AGREEMENT",
     "PUBLISHED_CORPORA",
     "Corpus",
     "canonical_corpus",

@@ -62,10 +62,12 @@ class Reader:
     Attributes:
         files: matches the end of a label file's path; what precedes the match is the corpus's folder.
         read: the corpus's folder and its label files -> the labels, or None if they are those of something else.
+        audio: matches the names of its clips, where those are unmistakable.
     """
 
     files: re.Pattern[str]
     read: Callable[[Path, Sequence[Path]], Iterable[Label] | None]
+    audio: re.Pattern[str] | None = None
 
 
 def _rows(path: Path, *needed: str, delimiter: str = ",") -> Iterator[tuple[str, dict[str, str]]] | None:
@@ -477,23 +479,38 @@ def _end(text: str) -> re.Pattern[str]:
 
 
 READERS = {
-    "iemocap": Reader(_end(r"Session[1-5]/dialog/EmoEvaluation/Ses0[1-5][FM]_[^/]+\.txt"), _iemocap),
-    "msppodcast": Reader(_end(r"(?:Labels?/)?labels_con[sc]ensus\.(?:csv|json)"), _msppodcast),
-    "mspimprov": Reader(_end(r"Evalu?(?:ation|tion)\.txt"), _mspimprov),
-    "meld": Reader(_end(r"(?:train/|dev/|test/)?(?:train|dev|test)_sent_emo\.csv"), _meld),
-    "emorynlp": Reader(_end(r"emorynlp_(?:train|dev|test)_final\.csv"), _emorynlp),
+    "iemocap": Reader(
+        _end(r"Session[1-5]/dialog/EmoEvaluation/Ses0[1-5][FM]_[^/]+\.txt"),
+        _iemocap,
+        re.compile(r"Ses0[1-5][FM]_(?:impro|script)\w+_[FM][\dX]+"),
+    ),
+    "msppodcast": Reader(
+        _end(r"(?:Labels?/)?labels_con[sc]ensus\.(?:csv|json)"),
+        _msppodcast,
+        re.compile(r"MSP-PODCAST_\d+_\d+(?:_\d+)?"),
+    ),
+    "mspimprov": Reader(_end(r"Evalu(?:a)?tion\.txt"), _mspimprov, re.compile(r"MSP-IMPROV-S[\w-]+")),
+    "meld": Reader(
+        _end(r"(?:train/|dev/|test/)?(?:train|dev|test)_sent_emo\.csv"), _meld, re.compile(r"dia\d+_utt\d+")
+    ),
+    "emorynlp": Reader(
+        _end(r"emorynlp_(?:train|dev|test)_final\.csv"), _emorynlp, re.compile(r"sea\d+_ep\d+_sc\d+_utt\d+")
+    ),
     "emns": Reader(_end(r"metadata\.csv"), _emns),
     "emozionalmente": Reader(_end(r"(?:metadata/)?samples\.csv"), _emozionalmente),
     "resd": Reader(_end(r"(?:train|test)\.csv"), _resd),
     "dusha": Reader(_end(r"(?:crowd|podcast)_(?:train|test)/raw_(?:crowd|podcast)_(?:train|test)\.tsv"), _dusha),
     "m3ed": Reader(_end(r"annotation\.json"), _m3ed),
-    "thaiser": Reader(_end(r"emotion_label\.json"), _thaiser),
+    "thaiser": Reader(_end(r"emotion_label\.json"), _thaiser, re.compile(r"[sz]\d{3}_[a-z]+_actor\d{3}_\w+")),
 }
 
 # CREMA-D
 
 _CREMAD = {"A": "angry", "D": "disgust", "F": "fearful", "H": "happy", "N": "neutral", "S": "sad"}
 _SOUND_ALONE = 1  # the first digit of a row's number in tabulatedVotes.csv: 1 voice, 2 face, 3 both
+
+
+VOTE_TABLES = ("tabulatedVotes.csv", "summaryTable.csv")
 
 
 def cremad_votes(files: Iterable[Path]) -> dict[str, Votes]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from serx.data.audio import is_audio
 from serx.data.corpora.declaration import Corpus
-from serx.data.corpora.readers import READERS, Label, cremad_votes
+from serx.data.corpora.readers import READERS, VOTE_TABLES, Label, cremad_votes
 from serx.data.corpora.registry import CORPORA, known_corpus
 from serx.data.corpora.spelling import canonical_speaker
 from serx.data.labels import normalize_emotion
@@ -73,7 +73,18 @@ def recognize(root: Path, files: Sequence[Path], chosen: ChosenCorpora = None) -
     }
     _settle(root, fits, search, found)
     _add_votes(files, found)
+    for path in files:
+        if path not in found.clips and path not in found.hints and (why := _unlabeled(path)):
+            found.hints[path] = why
     return found
+
+
+def _unlabeled(path: Path) -> str:
+    """What to do about a file that is named like a clip of a corpus with label files; empty for other names."""
+    for name, reader in READERS.items():
+        if reader.audio is not None and reader.audio.fullmatch(path.stem):
+            return f"no label file lists it: name the folder of {CORPORA[name].title} that holds its label files too"
+    return ""
 
 
 def parse_names(path: Path, corpora: Iterable[Corpus] | None = None) -> tuple[ParsedName, ...]:
@@ -325,7 +336,11 @@ def _which(folder: Path, paths: Sequence[Path], corpora: Iterable[str], why: str
 
 def _add_votes(files: Sequence[Path], found: Recognized) -> None:
     clips = {path: parsed for path, parsed in found.clips.items() if parsed.corpus == "cremad"}
-    votes = cremad_votes(files) if clips else {}
+    folders = {above for path in clips for above in (path.parent, path.parent.parent)}
+    beside = [
+        folder / inner / name for folder in folders for inner in (".", "processedResults") for name in VOTE_TABLES
+    ]
+    votes = cremad_votes([*files, *filter(Path.is_file, beside)]) if clips else {}
     for path, parsed in clips.items() if votes else ():
         if of_clip := votes.get(path.stem.upper()):
             found.clips[path] = replace(parsed, utterance=replace(parsed.utterance, votes=of_clip))

@@ -19,7 +19,7 @@ LABEL_MAPS: dict[str, Mapping[str, str | None]] = {
 }
 
 _GROUPS = {"speaker", "emotion", "style", "intensity", "statement", "take"}  # of a corpus that a user registers
-_REGISTERED = 1  # rank: after the five corpora that serx knew first, before the others
+_FIRST_RANK, _REGISTERED = 0, 1  # the five corpora that serx knew first; before all others
 _FIRST = {key: corpus.name for corpus in _PUBLISHED if corpus.rank == 0 for key in corpus.keys}
 _NAMES = {key: corpus.name for corpus in _PUBLISHED for key in corpus.keys}
 
@@ -41,7 +41,8 @@ def register_corpus(
     corpus that fits all names of the folder; if both do, to yours, and a note says so; `data.corpora` overrules.
 
     Args:
-        name: lower-case letters, digits and underscores, starting with a letter.
+        name: lower-case letters, digits and underscores, starting with a letter. The name of a corpus that serx knows,
+            other than those five, replaces what serx knows about it.
         pattern: a regular expression for the file name without its ending, or for `folder/name`. It has the named
             groups `speaker` and `emotion`, and may have `style` (`02` means song), `intensity`, `statement` and
             `take`. All groups together identify a clip: a second file with the same codes is a duplicate.
@@ -92,8 +93,10 @@ def register_corpus(
         spellings={code.lower(): usual.lower() for code, usual in (spellings or {}).items()},
         rank=_REGISTERED,
     )
-    if CORPORA.setdefault(name, corpus) != corpus:
+    known = CORPORA.get(name)
+    if known is not None and known != corpus and known.rank in (_FIRST_RANK, _REGISTERED):
         raise ConfigError(f"{where}: this name already means another corpus; choose another name")
+    CORPORA[name] = corpus
 
 
 def canonical_corpus(text: str) -> str:

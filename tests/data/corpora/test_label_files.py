@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from serx.data.corpora import LABEL_MAPS
 from serx.data.corpora.readers import cremad_votes
+from serx.data.labels import assign_labels
+from serx.data.protocols import ProtocolConfig, make_split
 from serx.data.scanner import scan
 from serx.data.utterance import Utterance
 from serx.errors import DataError
@@ -154,3 +157,49 @@ def test_a_file_of_such_a_name_that_is_something_else_is_left_alone(file: str, t
     touch(tmp_path, ["OAF_back_angry.wav", "a.wav"])
     (tmp_path / file).write_text("[1]" if file.endswith("json") else "path,emotion\na.wav,sad\n")
     assert [clip.corpus for clip in scan(tmp_path).utterances] == ["tess"]
+
+
+def test_cremad_s_votes_are_found_beside_the_folder_of_its_audio(tmp_path: Path) -> None:
+    touch(tmp_path, ["AudioWAV/1001_IEO_HAP_HI.wav"])
+    (tmp_path / "processedResults").mkdir()
+    row = '"100004",2,0,0,6,2,0,"1001_IEO_HAP_HI",10'
+    (tmp_path / "processedResults" / "tabulatedVotes.csv").write_text(csv(HEADER, row))
+    [clip] = scan(tmp_path / "AudioWAV").utterances
+    assert clip.votes == (("angry", 2), ("happy", 6), ("neutral", 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("iemocap", "IEMOCAP_full_release/Session1/sentences"),
+        ("msppodcast", "Audios"),
+        ("mspimprov", "Audio"),
+        ("meld", "train_splits"),
+        ("emorynlp", "emorynlp_train_splits"),
+        ("thaiser", "studio1-10"),
+    ],
+)
+def test_clips_without_their_label_files_are_known_as_such(name: str, folder: str, tmp_path: Path) -> None:
+    root = TREES[name].build(tmp_path)
+    with pytest.raises(DataError, match="no label file lists it: name the folder of .* that holds its label files too"):
+        scan(root / folder)
+
+
+def test_one_session_of_iemocap_is_read_alone(tmp_path: Path) -> None:
+    root = TREES["iemocap"].build(tmp_path) / "IEMOCAP_full_release" / "Session4"
+    assert {clip.speaker for clip in scan(root).utterances} == {"04F", "04M"}
+
+
+def test_iemocap_is_tested_one_session_at_a_time(tmp_path: Path) -> None:
+    clips = scan(TREES["iemocap"].build(tmp_path)).utterances
+    assert assign_labels(clips, None, LABEL_MAPS["iemocap4"]).labels == ("neutral", "happy")
+    labeled = assign_labels(clips, None, {})
+    tested = []
+    for fold in range(5):
+        config = ProtocolConfig(protocol="iemocap5", fold=fold)
+        split = make_split(labeled.utterances, labeled.targets, config)
+        parts = [{labeled.utterances[i].speaker for i in part} for part in (split.test, split.valid, split.train)]
+        assert [len(part) for part in parts] == [2, 2, 6]
+        assert split.speaker_independent and split.stamp == f"iemocap5 fold {fold}, speaker-independent"
+        tested += sorted(parts[0])
+    assert tested == [f"{n:02d}{letter}" for n in range(1, 6) for letter in "FM"]

@@ -130,6 +130,15 @@ def test_a_registered_corpus_keeps_its_files_where_it_fits_the_whole_folder(tmp_
     assert corpora(scan(touch(tmp_path / "c", ["jtes/f01_ang_01.wav"]))) == {"jtes": 1}
 
 
+def test_a_registered_corpus_replaces_another_of_its_name_but_none_of_five(tmp_path: Path, registry: None) -> None:
+    for _ in range(2):  # the same declaration twice is allowed
+        register_corpus("emovo", r"(?P<speaker>[a-z]+)_(?P<emotion>ang)", {"ang": "angry"})
+    found = scan(touch(tmp_path, ["ann_ang.wav", "dis-f1-b1.wav"]))
+    assert [clip.speaker_id for clip in found.utterances] == ["emovo/ANN"]
+    with pytest.raises(ConfigError, match="already means another corpus"):
+        register_corpus("tess", r"(?P<speaker>[a-z]+)_(?P<emotion>ang)", {"ang": "angry"})
+
+
 def test_a_greedy_pattern_takes_nothing_from_the_first_five(tmp_path: Path, registry: None) -> None:
     register_corpus("greedy", r"(?P<speaker>.+)-(?P<emotion>[0-9]+)", {"03": "happy"})
     assert corpora(scan(touch(tmp_path, [RAVDESS_ONLY, "x-03.wav"]))) == {"ravdess": 1, "greedy": 1}

@@ -1,12 +1,13 @@
 """`serx corpora`, docs/corpora.md, and the comparison of what is there with what the authors state."""
 
 import json
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from serx.cli import common
+from serx.cli import common, download
 from serx.cli import corpora as verb
 from serx.data.corpora import CORPORA, PUBLISHED_CORPORA
 from serx.data.corpora.comparison import compare
@@ -54,6 +55,24 @@ def test_json_holds_the_same_facts_for_one_and_for_all(capsys: pytest.CaptureFix
     assert [item["name"] for item in everything] == list(CORPORA)
     assert json.loads(printed(capsys, "esd", "--json")) == facts(CORPORA["esd"])
     assert facts(CORPORA["esd"])["speakers"] == {"count": 20, "women": 10, "men": 10}
+
+
+def test_a_registered_corpus_is_listed_and_shown(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        CORPORA, "lab9", replace(CORPORA["urdu"], name="lab9", title="lab9", clips=None, url="", rank=1)
+    )
+    assert "\nlab9 " in printed(capsys)
+    assert printed(capsys, "lab9").startswith("lab9 (lab9)")
+    assert "lab9" not in reference()
+
+
+def test_download_says_where_to_get_a_corpus_that_serx_cannot_download() -> None:
+    with pytest.raises(
+        ConfigError, match=r"IEMOCAP: serx cannot download IEMOCAP \(research only.*https://sail.*serx corpora iem"
+    ):
+        download.main(Namespace(corpus="IEMOCAP", root="data"))
 
 
 def test_every_corpus_has_its_lines_in_the_page() -> None:
