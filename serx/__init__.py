@@ -32,6 +32,7 @@ The package from the ground up; each room imports only rooms above it in this li
     pages          results as self-contained HTML pages
     run            training and evaluation as one call: `serx.fit`
     experiments    cross-validation, sweeps, leakage lesson
+    demo           a page in the browser to try a model
     cli            one module a verb
 """
 

@@ -14,7 +14,7 @@ PACKAGE = Path(serx.__file__).parent
 ORDER = (
     "terminal", "errors", "seeding", "files", "system", "base_config", "dsp", "plots", "features", "models", "metrics",
     "ood", "speaker_model", "data", "augment", "testing", "recognizer", "config", "device", "checkpoint", "inference",
-    "training", "evaluation", "pages", "run", "experiments", "cli",
+    "training", "evaluation", "pages", "run", "experiments", "demo", "cli",
 )  # fmt: skip
 # Pairs of packages of which neither imports the other.
 APART = (
@@ -39,6 +39,7 @@ DOORS = {
     "pyarrow": {"data/tables.py"},
     "silero_vad": {"inference/segmentation.py"},
     "jinja2": {"pages/render.py"},
+    "gradio": {"demo/app.py"},
     "sounddevice": {"inference/streaming.py"},
     "matplotlib": {f"plots/{name}.py" for name in ("style", "evaluation", "training", "experiments", "explanation")},
 }

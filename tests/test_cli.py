@@ -488,7 +488,6 @@ def test_help_of_a_verb_imports_no_torch(verb, tmp_path):
     ("words", "message"),
     [
         (["prepare", "--config", "x"], "error: prepare is now called audit: serx audit"),
-        (["demo"], "error: demo is now called synthesize: serx synthesize"),
         (["trian"], "error: trian: no such command; did you mean train?"),
         (["predict", "--voice", "mine/", "a.wav"], "--voice is now called --adapt-to"),
         (["predict", "--sure=0.5", "a.wav"], "--sure is now called --min-confidence"),

@@ -28,7 +28,7 @@ PAGES = [
 ]
 BLOCK = re.compile(r"^```(sh|python|yaml|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What a test cannot run: it installs, needs the internet, or never ends. `make demo` is run by hand.
-NOT_RUN = ("make ", "pip install", "serx download", "tensorboard ")
+NOT_RUN = ("make ", "pip install", "serx download", "serx demo", "serx tensorboard")
 # What keeps the examples short: they are run on 72 clips, one epoch each.
 SHORT = {
     "train": ["train.epochs=1", "train.threads=1"],

@@ -18,10 +18,10 @@ from serx.terminal import PrintableStream
 GROUPS = {
     "data": ("corpora", "download", "synthesize", "audit"),
     "train and evaluate": ("train", "evaluate", "cross-validate", "sweep", "compare"),
-    "use a model": ("predict", "listen", "explain", "ensemble", "export"),
+    "use a model": ("predict", "listen", "explain", "demo", "ensemble", "export"),
     "examine": ("stress", "leakage"),
 }
-RENAMED_VERBS = {"prepare": "audit", "demo": "synthesize", "cross_validate": "cross-validate"}
+RENAMED_VERBS = {"prepare": "audit", "cross_validate": "cross-validate"}
 
 
 def run(verb: str | None, words: list[str]) -> NoReturn:

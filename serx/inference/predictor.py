@@ -389,6 +389,22 @@ class Predictor:
             clips += clips_of_file
         return [torch.from_numpy(clip).to(self.device) for clip in clips], skipped
 
+    def pool(self, segments: Iterable[PredictedSegment]) -> Prediction:
+        """The prediction of a recording from those of its segments, weighted by their duration.
+
+        Their waveforms are not kept. Without a usable segment it has an `error`.
+        """
+        found = tuple(replace(segment.prediction, start=segment.start, end=segment.end) for segment in segments)
+        usable = [segment for segment in found if segment.error is None]
+        if not usable:
+            return Prediction(error=next((segment.error for segment in found), NO_SPEECH))
+        seconds = np.array([(segment.end or 0.0) - (segment.start or 0.0) for segment in usable])
+        rows = np.array([[*segment.probabilities.values()] for segment in usable])
+        pooled = dict(zip(self.labels, (seconds @ rows / seconds.sum()).tolist(), strict=True))
+        unusual = [segment.ood for segment in usable if segment.is_ood]
+        ood = f"{len(unusual)} of {len(usable)} segments; the first: {unusual[0]}" if unusual else self.ood_unknown
+        return replace(Prediction.from_probabilities(pooled, self.min_confidence, ood), segments=found)
+
     @explaining_out_of_memory('give fewer or shorter recordings, or use device="cpu" (--device cpu)')
     def predict_clips(self, clips: Sequence[np.ndarray]) -> list[Prediction]:
         """Predicts clips `(T,)` as `decode` and `prepare_clip` return them, in one batch.
@@ -439,7 +455,7 @@ class Predictor:
                 return Prediction(error=f"{error.reason}: {error.detail}")
         notes.clear()
         try:
-            return self._pooled(self.stream(path, notes=notes))
+            return self.pool(self.stream(path, notes=notes))
         except AudioError as error:
             return Prediction(error=f"{error.reason}: {error.detail}")
 
@@ -448,23 +464,10 @@ class Predictor:
         notes: list[str] = []
         mono = mono_samples(samples, ChannelMixer(audio.channel, rate, notes))
         if len(mono) > audio.max_seconds * rate:
-            prediction = self._pooled(self.stream(mono, rate))
+            prediction = self.pool(self.stream(mono, rate))
         else:
             prediction = self.predict_clips([clip_from_mono(mono, rate, audio, ARRAY)])[0]
         return replace(prediction, warning=_warning(notes))
-
-    def _pooled(self, segments: Iterable[PredictedSegment]) -> Prediction:
-        """The prediction of a recording from those of its segments; their waveforms are not kept."""
-        found = tuple(replace(segment.prediction, start=segment.start, end=segment.end) for segment in segments)
-        usable = [segment for segment in found if segment.error is None]
-        if not usable:
-            return Prediction(error=next((segment.error for segment in found), NO_SPEECH))
-        seconds = np.array([(segment.end or 0.0) - (segment.start or 0.0) for segment in usable])
-        rows = np.array([[*segment.probabilities.values()] for segment in usable])
-        pooled = dict(zip(self.labels, (seconds @ rows / seconds.sum()).tolist(), strict=True))
-        unusual = [segment.ood for segment in usable if segment.is_ood]
-        ood = f"{len(unusual)} of {len(usable)} segments; the first: {unusual[0]}" if unusual else self.ood_unknown
-        return replace(Prediction.from_probabilities(pooled, self.min_confidence, ood), segments=found)
 
     def _blocks(
         self, audio: StrPath | Samples | Iterable[np.ndarray], sample_rate: int | None, notes: list[str] | None = None

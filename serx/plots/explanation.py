@@ -50,8 +50,12 @@ def saliency_figure(
         smooth = _averaged(_averaged(saliency).T).T
         strongest = float(np.percentile(np.abs(smooth), STRONGEST)) or 1.0
         upper.imshow(smooth, _overlay(BLUE, RED), vmin=-strongest, vmax=strongest, **image)
-    ticks = [octave for octave in OCTAVES if hertz[0] <= octave <= hertz[-1]]
-    upper.set_yticks(np.interp(ticks, hertz, np.arange(len(hertz))), [f"{tick:g}" for tick in ticks])
+    ticks: dict[float, float] = {}  # the row of each, from the top; those that would overlap are left out
+    for octave in reversed(OCTAVES):
+        row = float(np.interp(octave, hertz, np.arange(len(hertz))))
+        if hertz[0] <= octave <= hertz[-1] and all(other - row > len(hertz) / 16 for other in ticks.values()):
+            ticks[octave] = row
+    upper.set_yticks([*ticks.values()], [f"{octave:g}" for octave in ticks])
     upper.set_ylabel("Hz", fontsize=11, color=MUTED, labelpad=6)
     lower.axhline(0, color=GRAY, linewidth=0.8)
     for sign, color in ((1, RED), (-1, BLUE)):

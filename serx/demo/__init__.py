@@ -1,0 +1,6 @@
+"""A page in the browser that shows what a model predicts: `serx demo`.
+
+analysis.py   a recording -> its prediction and its parts, within limits
+html.py       predictions as HTML, in which whatever a user named is escaped
+app.py        the page (gradio), and how it is served
+"""

@@ -1,0 +1,392 @@
+"""The page of the demo (gradio), and how it is served: to this computer alone, with limits on size, time and number.
+
+Gradio would read two dozen environment variables that can publish the page or its files; `serve` removes them. Uploads
+lie in a folder of this process, which is removed at the end.
+"""
+
+import base64
+import ipaddress
+import math
+import os
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from serx.data.audio import AudioError
+from serx.data.synthetic.speaking_styles import EMOTIONS
+from serx.demo import html
+from serx.demo.analysis import (
+    MAX_RECORDING_SECONDS,
+    Analysis,
+    analyze,
+    spoken,
+    synthetic_conversation,
+    synthetic_voice,
+    voice_clips,
+)
+from serx.errors import ConfigError, SerxError, is_out_of_memory
+from serx.inference.adaptation import adapted
+from serx.inference.explanation import Explanation
+from serx.inference.predictor import Predictor
+from serx.inference.segmentation import RATE
+from serx.plots.style import figure_png
+
+if TYPE_CHECKING:
+    import gradio
+
+MIN_GRADIO = (6, 16)  # earlier versions let visitors read files of the server
+MAX_UPLOAD_MB = 50
+QUEUE = 8  # visitors who may wait
+SESSIONS = 16  # whose recordings are kept
+KEEP_SECONDS = 3600  # of uploads
+STOP_SECONDS = 20.0  # to wait for a computation at the end
+STEPS = 64  # of the integral of a saliency
+VOICES = 6  # synthetic ones
+MOST_PROBABLE = "the most probable emotion"
+CONVERSATION = "a conversation of two voices (15 s)"
+TOO_LARGE = f"This file is too large; give at most {MAX_UPLOAD_MB} MB."
+# Says so before a file is uploaded; gradio, which refuses it as well, would only say "Error".
+REFUSE_LARGE_FILES = f"""() => {{
+  const refuse = (event) => {{
+    const files = [...(event.type === "drop" ? event.dataTransfer.files : event.target.files || [])];
+    const large = files.some((file) => file.size > {MAX_UPLOAD_MB}e6);
+    document.getElementById("refused").hidden = !large;
+    if (large) {{
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      if (event.type === "change") event.target.value = "";
+    }}
+  }};
+  for (const type of ["change", "drop"]) document.addEventListener(type, refuse, true);
+}}"""
+NOTHING = "Record something, or choose a file first."
+
+
+@dataclass
+class Session:
+    """What one visitor has uploaded: the recording with its analysis, and the clips of a voice to adapt to."""
+
+    path: Path | None = None
+    analysis: Analysis | None = None
+    part: int | None = None
+    voice: Sequence[Tensor] = ()
+
+
+class Demo:
+    """The answers of the page, as HTML and samples. It knows nothing of gradio but the order of the outputs.
+
+    One visitor is answered at a time, since adapting changes the model for as long as it lasts.
+    """
+
+    def __init__(self, predictor: Predictor, folder: Path) -> None:
+        """`folder` is the only one whose files are read."""
+        self.predictor, self._folder, self._lock = predictor, folder.resolve(), threading.Lock()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Ends what is being computed, and waits for it: the process must not end within a computation of torch."""
+        self._stopping = True
+        self._lock.acquire(timeout=STOP_SECONDS)
+
+    def recognize(self, session: Session, file: str | None) -> tuple[Session, str, str, list[str]]:
+        """The session with the recording, its verdict, its timeline, and the titles of its parts."""
+        session.path = session.analysis = session.part = None
+        if file is None:
+            return session, html.message(NOTHING), "", []
+        try:
+            with self._adapted(session):
+                path = self._own(file)
+                session.analysis = analyze(self.predictor, path, clock=self._clock)
+        except Exception as error:
+            return session, html.message(sentence(error), "error"), "", []
+        session.path = path
+        parts, labels = session.analysis.parts, self.predictor.labels
+        usable = [i for i, part in enumerate(parts) if part.prediction.error is None]
+        session.part = usable[0] if usable else None
+        verdict = html.verdict(session.analysis, path.name, labels, len(session.voice))
+        titles = [f"{i + 1}. {html.part_title(part)}" for i, part in enumerate(parts)]
+        return session, verdict, html.timeline(parts, session.analysis.seconds, labels), titles
+
+    def explain(self, session: Session, emotion: str | None) -> str:
+        """The picture of the saliency of the recording, or of the chosen part."""
+        if session.analysis is None or session.path is None:
+            return ""
+        try:
+            with self._adapted(session):
+                explanation = self._explanation(session, None if emotion in (None, MOST_PROBABLE) else emotion)
+            return _picture(explanation)
+        except Exception as error:
+            return html.message(sentence(error), "error")
+
+    def choose_part(self, session: Session, title: str | None) -> tuple[Session, tuple[int, np.ndarray] | None]:
+        """The session with another part, and that part's samples to play."""
+        parts = session.analysis.parts if session.analysis else ()
+        number = (title or "").partition(".")[0]
+        if not number.isdecimal() or not 1 <= int(number) <= len(parts):
+            return session, None
+        session.part = int(number) - 1
+        return session, (RATE, parts[session.part].samples)
+
+    def adapt(self, session: Session, files: Sequence[str] | None) -> tuple[Session, str]:
+        """The session with the clips of a voice, and what became of the files."""
+        try:
+            with self._lock:
+                paths = [self._own(file) for file in files or []]
+                clips, skipped = voice_clips(self.predictor, paths)
+                with adapted(self.predictor.recognizer, clips):
+                    session.voice = clips
+        except Exception as error:
+            session.voice = ()
+            return session, html.message(sentence(error), "error")
+        lines = [html.message(f"Adapted to {len(clips)} clips. Predictions from now on are of the adapted model.")]
+        lines += [
+            html.message(f"{html.file_name(path.name)}: not used: {why}", "warning") for path, why in skipped.items()
+        ]
+        return session, "".join(lines)
+
+    def forget_voice(self, session: Session) -> tuple[Session, str]:
+        """The session without the voice."""
+        session.voice = ()
+        return session, html.message("The model is as it was trained.")
+
+    def example(self, voice: str, emotion: str) -> tuple[int, np.ndarray]:
+        """The samples of a synthetic voice or conversation, made on the spot."""
+        if voice == CONVERSATION:
+            return RATE, synthetic_conversation()
+        return RATE, synthetic_voice(voices().index(voice) + 1, emotion)
+
+    @contextmanager
+    def _adapted(self, session: Session) -> Iterator[None]:
+        with self._lock, adapted(self.predictor.recognizer, session.voice) if session.voice else nullcontext():
+            yield
+
+    def _clock(self) -> float:
+        return math.inf if self._stopping else time.monotonic()
+
+    def _own(self, file: str) -> Path:
+        """The path of an upload; another one, which only a forged request can name, is refused."""
+        path = Path(file).resolve()
+        if not path.is_relative_to(self._folder):
+            raise ConfigError("this file was not uploaded; choose one of yours")
+        return path
+
+    def _explanation(self, session: Session, emotion: str | None) -> Explanation:
+        assert session.analysis is not None
+        assert session.path is not None
+        if session.part is None:
+            return self.predictor.explain(session.path, emotion=emotion, steps=STEPS)
+        part = session.analysis.parts[session.part]
+        seconds = len(part.samples) / RATE
+        explained = self.predictor.explain(part.samples, RATE, emotion, start=0.0, end=seconds, steps=STEPS)
+        named = replace(explained.prediction, path=session.path)
+        return replace(explained, seconds=explained.seconds + part.start, prediction=named)
+
+
+def sentence(error: Exception) -> str:
+    """An error as a sentence for the page. What nobody expects is printed with its traceback in the terminal only."""
+    if isinstance(error, AudioError):
+        return f"This recording cannot be used ({error.reason.replace('_', ' ')}): {error.detail}."
+    if isinstance(error, SerxError):
+        return f"{' '.join(str(error).split())}."
+    if is_out_of_memory(error):
+        return "There is too little memory for this recording; give a shorter one."
+    traceback.print_exception(error, file=sys.stderr)
+    return f"Something unexpected went wrong ({type(error).__name__}); the terminal of serx demo shows where."
+
+
+def voices() -> list[str]:
+    """The names of the synthetic voices."""
+    return [f"synthetic voice {number}" for number in range(1, VOICES + 1)]
+
+
+def _picture(explanation: Explanation) -> str:
+    content = base64.b64encode(figure_png(explanation.figure())).decode()
+    about = f"Spectrogram with the saliency for {explanation.emotion}"
+    image = f'<img id="saliency" alt="{html.escape(about)}" src="data:image/png;base64,{content}">'
+    return f'<div class="serx-picture">{image}</div>'
+
+
+def build_page(demo: Demo, summary: str) -> "gradio.Blocks":
+    """The page of `demo`; `summary` says what the model knows.
+
+    Raises:
+        ConfigError: gradio is missing or too old.
+    """
+    gr = _gradio()
+    with gr.Blocks(
+        title="serx", analytics_enabled=False, delete_cache=(KEEP_SECONDS, KEEP_SECONDS), fill_width=False
+    ) as page:
+        session = gr.State(Session(), time_to_live=KEEP_SECONDS)
+        refused = f'<div id="refused" class="serx-message error" role="alert" hidden>{TOO_LARGE}</div>'
+        gr.HTML(f"<h1>Speech emotion recognition</h1>{html.message(f'Model: {summary}')}{refused}")
+        with gr.Row():
+            with gr.Column(min_width=320):
+                recording = gr.Audio(
+                    sources=["microphone", "upload"], type="filepath", label="Your recording", editable=False,
+                    elem_id="recording", buttons=[],
+                )  # fmt: skip
+                other = gr.File(
+                    label="Another format, or a video", type="filepath", height=150, elem_id="other", buttons=[]
+                )
+                with gr.Group():
+                    voice = gr.Dropdown([*voices(), CONVERSATION], label="Or an example", elem_id="voice")
+                    style = gr.Dropdown(list(EMOTIONS), label="Speaking style", elem_id="style")
+                    example = gr.Button("Make the example", elem_id="example")
+                with gr.Accordion("Adapt to a voice", open=False, elem_id="adaptation"):
+                    gr.HTML(
+                        "Upload clips of one person, better ten or more, in different emotions. Labels are not needed."
+                    )
+                    clips = gr.File(
+                        label="Clips of the voice", file_count="multiple", type="filepath", height=140,
+                        elem_id="clips", buttons=[],
+                    )  # fmt: skip
+                    with gr.Row():
+                        adapt = gr.Button("Adapt", variant="primary", elem_id="adapt", min_width=100)
+                        forget = gr.Button("Forget the voice", elem_id="forget", min_width=100)
+                    adaptation = gr.HTML(elem_id="adapted")
+            with gr.Column(min_width=320, scale=2):
+                verdict = gr.HTML(html.message(NOTHING), elem_id="result")
+                with gr.Column(visible=False) as parts_group:
+                    timeline = gr.HTML(elem_id="parts-timeline")
+                    parts = gr.Radio([], label="Parts: choose one to play it", elem_id="parts")
+                    player = gr.Audio(label="Part", interactive=False, elem_id="part", buttons=[])
+                emotion = gr.Dropdown(
+                    [MOST_PROBABLE, *demo.predictor.labels], label="Saliency for", elem_id="emotion", visible=False
+                )
+                picture = gr.HTML(elem_id="picture")
+        gr.HTML(
+            f"Up to {MAX_UPLOAD_MB} MB and {spoken(MAX_RECORDING_SECONDS)}. Recordings stay on the computer that runs "
+            "serx demo, and are deleted when it ends. A saliency in red raises the probability of the emotion, in blue "
+            "it lowers it. Predictions are often wrong: do not judge people by them."
+        )
+
+        def recognized(current: Session, file: str | None) -> list[Any]:
+            current, words, line, titles = demo.recognize(current, file)
+            chosen = None if current.part is None else titles[current.part]
+            current, samples = demo.choose_part(current, chosen)
+            return [
+                current, words, line, gr.Radio(choices=titles, value=chosen), gr.Column(visible=bool(titles)),
+                gr.Audio(value=samples, autoplay=False),
+                gr.Dropdown(value=MOST_PROBABLE, visible=current.analysis is not None), demo.explain(current, None),
+            ]  # fmt: skip
+
+        def again(current: Session) -> list[Any]:
+            if current.path is None:
+                return [current, *[gr.skip()] * 7]
+            return recognized(current, str(current.path))
+
+        def part_chosen(current: Session, title: str | None, name: str) -> list[Any]:
+            current, samples = demo.choose_part(current, title)
+            return [current, gr.Audio(value=samples, autoplay=True), demo.explain(current, name)]
+
+        answers = [session, verdict, timeline, parts, parts_group, player, emotion, picture]
+        alone: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
+        for listen in (recording.stop_recording, recording.upload):
+            listen(recognized, [session, recording], answers, **alone).then(lambda: None, None, other, **alone)
+        other.upload(recognized, [session, other], answers, **alone).then(lambda: None, None, recording, **alone)
+        made = example.click(lambda *named: (demo.example(*named), None), [voice, style], [recording, other], **alone)
+        made.then(recognized, [session, recording], answers, **alone)
+        parts.input(part_chosen, [session, parts, emotion], [session, player, picture], **alone)
+        emotion.input(demo.explain, [session, emotion], picture, **alone)
+        for button, change, inputs in ((adapt, demo.adapt, [session, clips]), (forget, demo.forget_voice, [session])):
+            changed = button.click(change, inputs, [session, adaptation], **alone)
+            changed.then(again, [session], answers, **alone)
+    page.queue(max_size=QUEUE, default_concurrency_limit=1, api_open=False)
+    return page
+
+
+@contextmanager
+def serve(predictor: Predictor, summary: str, host: str, port: int | None) -> Iterator[str]:
+    """Serves the page within the block, and yields its address.
+
+    Args:
+        predictor: of the model.
+        summary: what the model knows, for the head of the page.
+        host: an address of this computer.
+        port: to listen on; None: the first free one from 7860.
+
+    Raises:
+        ConfigError: gradio is missing, or the address cannot be used.
+    """
+    for name in [name for name in os.environ if name.startswith("GRADIO_")]:
+        del os.environ[name]
+    with tempfile.TemporaryDirectory(prefix="serx-demo-", ignore_cleanup_errors=True) as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        demo = Demo(predictor, Path(folder))
+        page = build_page(demo, summary)
+        try:
+            _, address, _ = page.launch(**launch_settings(host, port))
+        except OSError as error:
+            raise ConfigError(f"--host {host}, --port {port}: {error}") from error
+        try:
+            yield address
+        finally:
+            page.close(verbose=False)
+            demo.stop()
+            del os.environ["GRADIO_TEMP_DIR"]
+
+
+def launch_settings(host: str, port: int | None) -> dict[str, Any]:
+    """How gradio serves the page: nothing leaves this computer, no files but uploads, no other ways in."""
+    gr = _gradio()
+    fonts = ["system-ui", "sans-serif"]  # nothing is fetched from the internet
+    return {
+        "server_name": host,
+        "server_port": port,
+        "share": False,
+        "inbrowser": False,
+        "prevent_thread_lock": True,
+        "quiet": True,
+        "show_error": False,
+        "max_file_size": MAX_UPLOAD_MB * 10**6,
+        "max_threads": 4,
+        "allowed_paths": [],
+        "root_path": "",
+        "state_session_capacity": SESSIONS,
+        "enable_monitoring": False,
+        "run_history": False,
+        "mcp_server": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "strict_cors": True,
+        "footer_links": [],
+        "theme": gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"]),
+        "css": html.CSS,
+        "js": REFUSE_LARGE_FILES,
+    }
+
+
+def is_local(host: str) -> bool:
+    """Whether only this computer can reach `host`.
+
+    >>> is_local("127.0.0.1"), is_local("localhost"), is_local("0.0.0.0")
+    (True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _gradio() -> Any:
+    try:
+        import gradio  # noqa: PLC0415 (an optional package, which takes seconds)
+    except ImportError as error:
+        raise ConfigError("gradio, which serves the demo, is missing: pip install 'serx[demo]'") from error
+    version = tuple(int(part) for part in gradio.__version__.split(".")[:2])
+    if version < MIN_GRADIO:
+        least = ".".join(map(str, MIN_GRADIO))
+        raise ConfigError(
+            f"gradio {gradio.__version__} lets visitors read files; install {least} or later: pip install 'serx[demo]'"
+        )
+    return gradio
