@@ -15,10 +15,10 @@ The package from the ground up; each room imports only rooms above it in this li
     dsp            pure functions on (B, T) and (B, N, F): spectra, mel, pitch, resampling, vocoder, filters, noise
     plots          numbers in, figures out
     features       log-mel, MFCC, chroma ...: modules made of dsp; normalizer
+    speaker_model  infers a speaker's voice together with the emotions of the clips
     models         one file an architecture; registry
     metrics        UAR, intervals, calibration, confusion: arrays in, numbers out
     ood            out-of-distribution detector: is a recording unlike those of training?
-    speaker_model  infers a speaker's voice together with the emotions of the clips
     data           audio files, corpora, manifests, labels, protocols, leaks, cache, batches; synthetic, download
     augment        waveform and spectrogram transforms, and their composition
     testing        checks for models, features and transforms of your own

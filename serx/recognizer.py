@@ -1,17 +1,16 @@
 """`Recognizer`: features, normalizer and backbone in one module, so that no checkpoint gets the wrong features."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from serx.features.stack import FeaturesConfig
 from serx.models.classical import Classical
 from serx.models.encoder_probe import FrozenEncoder
 from serx.models.registry import BaseModelConfig
 from serx.models.waveform_model import WaveformModel
-from serx.speaker_model import SpeakerModel
 
 
 class Recognizer(WaveformModel):
@@ -20,7 +19,6 @@ class Recognizer(WaveformModel):
     Attributes:
         labels: the emotion of each logit, in order.
         sample_rate: the sampling rate of `waveform`, in Hz.
-        speaker_model: infers a speaker's voice from several clips; None if there were too few held-out speakers.
         temperature: divides the logits before they become probabilities (Guo et al. 2017); 1 until it is fitted.
 
     >>> from serx.features.stack import FeaturesConfig
@@ -41,7 +39,6 @@ class Recognizer(WaveformModel):
         """`pretrained` is for training: it loads published weights where `model` asks for them (`build_model`)."""
         super().__init__(features, model, len(labels), sample_rate, pretrained)
         self.labels, self.sample_rate, self.temperature = labels, sample_rate, 1.0
-        self.speaker_model: SpeakerModel | None = None
 
     @torch.inference_mode()
     def probabilities(self, waveform: Tensor, lengths: Tensor) -> Tensor:
@@ -54,9 +51,41 @@ class Recognizer(WaveformModel):
             if isinstance(module, FrozenEncoder):
                 module.use_cache(folder)
 
+    def waveform_models(self) -> dict[str, WaveformModel]:
+        """The models in it by name: itself, or the voters of an ensemble too."""
+        return {name: module for name, module in self.named_modules() if isinstance(module, WaveformModel)}
+
     def resize_for(self, tensors: Mapping[str, Tensor]) -> None:
         """Resizes buffers to hold `tensors` where training, not the configuration, sets their size: support vectors."""
         for name, module in self.named_modules():
             support = tensors.get(f"{name}.kernel.support")
             if isinstance(module, Classical) and support is not None and support.dim() == 2:
                 module.resize_support(len(support))
+
+
+def embeddings_of(
+    recognizer: Recognizer, heads: Sequence[nn.Module], batches: Iterable[tuple[Tensor, Tensor]]
+) -> list[Tensor]:
+    """What each of `heads` reads, `(n, D)` float32: the mean over test-time speeds.
+
+    Args:
+        recognizer: in evaluation mode.
+        heads: modules of it (`serx.models.layers.embedding_heads`).
+        batches: waveforms `(B, T)` and lengths `(B,)` of the n clips.
+    """
+    read: list[list[Tensor]] = [[] for _ in heads]
+    handles = [
+        head.register_forward_pre_hook(lambda _module, inputs, own=own: own.append(inputs[0].float()))
+        for head, own in zip(heads, read, strict=True)
+    ]
+    embeddings: list[list[Tensor]] = [[] for _ in heads]
+    try:
+        for batch in batches:
+            recognizer(*batch)
+            for own, of_head in zip(read, embeddings, strict=True):
+                of_head.append(torch.stack(own).mean(0))
+                own.clear()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [torch.cat(of_head) for of_head in embeddings]

@@ -41,6 +41,7 @@ def evaluate(
     progress: bool = True,
     adapt: bool | None = None,
     cache: str | Path | None = None,
+    balanced: bool = False,
 ) -> Evaluation:
     """Predicts the held-out clips of a checkpoint and scores the predictions.
 
@@ -57,6 +58,8 @@ def evaluate(
             recipe says (`model.adapt`).
         cache: the folder for decoded audio; default: $SERX_CACHE or ~/.cache/serx. What the checkpoint's configuration
             says is not used: no path in a checkpoint decides where anything is written.
+        balanced: with `adapt`: each speaker's clips are known to be of all emotions equally often, as in acted corpora;
+            the protocol stamp says so.
 
     Raises:
         CheckpointError: the file is missing or damaged, or its weights give no probabilities.
@@ -68,18 +71,21 @@ def evaluate(
         ...
     serx.errors.CheckpointError: runs/missing/best.safetensors: ...
     """
-    return evaluate_held_out(load_held_out(checkpoint, root, part, device, allow_seen, progress, cache), adapt)
+    held = load_held_out(checkpoint, root, part, device, allow_seen, progress, cache)
+    return evaluate_held_out(held, adapt, balanced)
 
 
 @explaining_out_of_memory('evaluate on the CPU with device="cpu", or give shorter recordings')
-def evaluate_held_out(held: "HeldOut", adapt: bool | None = None) -> Evaluation:
-    """What `evaluate` does with the clips of `load_held_out`; `adapt` and errors are those of `evaluate`."""
+def evaluate_held_out(held: "HeldOut", adapt: bool | None = None, balanced: bool = False) -> Evaluation:
+    """What `evaluate` does with the clips of `load_held_out`; the other arguments are those of `evaluate`."""
     predictor, source, clips = held.predictor, held.source, held.clips
     adapt = predictor.config.model.adapt if adapt is None else adapt
-    predictions, protocol = predict_clips(predictor, held.dataset, clips, source, adapt), held.protocol
+    if balanced and not adapt:
+        raise ConfigError("balanced says how to adapt to each speaker; adapt as well (--adapt --balanced)")
+    predictions, protocol = predict_clips(predictor, held.dataset, clips, source, adapt, balanced), held.protocol
     adaptation: dict[str, Any] = {}
     if adapt:
-        protocol = adapted_stamp(protocol, predictions.speaker_ids)
+        protocol = adapted_stamp(protocol, predictions.speaker_ids, balanced)
         plain = predict_clips(predictor, held.dataset, clips, source).with_class()
         scores = score(plain.targets, plain.predicted, plain.labels)
         nll = calibration(plain.targets, plain.probabilities)["nll"]
@@ -219,12 +225,18 @@ def _published(
 
 
 def predict_clips(
-    predictor: Predictor, dataset: Dataset, clips: np.ndarray, source: BatchSource, adapt: bool = False
+    predictor: Predictor,
+    dataset: Dataset,
+    clips: np.ndarray,
+    source: BatchSource,
+    adapt: bool = False,
+    balanced: bool = False,
 ) -> Predictions:
     """Predictions for `clips (n,)` of a dataset by any speaker.
 
     Args:
         adapt: adapts the model to each speaker first, with that speaker's clips among these.
+        balanced: those are known to be of all emotions equally often.
 
     Raises:
         DataError: a speaker has too few clips for adaptation, or is unknown.
@@ -242,7 +254,8 @@ def predict_clips(
             own = clips[rows]
             waveform, sizes = source.batch(own)
             try:
-                with adapted(predictor.recognizer, [row[:n] for row, n in zip(waveform, sizes, strict=True)]):
+                own_clips = [row[:n] for row, n in zip(waveform, sizes, strict=True)]
+                with adapted(predictor.recognizer, own_clips, balanced):
                     probabilities[rows] = classify(predictor.recognizer, source, own, lengths[own])
             except DataError as error:
                 raise DataError(f"{speaker_id}: {error}; --no-adapt evaluates without adaptation") from error

@@ -1,6 +1,7 @@
 """Adapt a recognizer to one speaker with unlabeled clips, for as long as a `with` block lasts.
 
-Two things change within `adapted`:
+A model with a `SpeakerModel`, as those on pretrained encoders have, infers the speaker's offset together with the
+emotions of the clips, and subtracts it. For other models two things change within `adapted`:
 
 1. *Batch-norm statistics.* A batch norm holds the mean and variance of each channel over the training speakers. For a
    new speaker, room or language they lie elsewhere, and the network mistakes that offset for an emotion. The
@@ -20,18 +21,18 @@ that was computed with adaptation says so.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from serx.errors import DataError
+from serx.errors import ConfigError, DataError
 from serx.models.backbone import batch_norms
-from serx.models.layers import OutputLayer
-from serx.recognizer import Recognizer
-from serx.speaker_model import SpeakerModel
+from serx.models.layers import OutputLayer, embedding_heads
+from serx.models.waveform_model import WaveformModel
+from serx.recognizer import Recognizer, embeddings_of
 
 # Batch-norm statistics
 PRIOR_CLIPS = 8  # the training statistics weigh as much as this many clips of the speaker
@@ -49,16 +50,17 @@ EmbeddingReader = Callable[[], Tensor]
 
 
 @contextmanager
-def adapted(recognizer: Recognizer, clips: Sequence[Tensor]) -> Iterator[None]:
+def adapted(recognizer: Recognizer, clips: Sequence[Tensor], balanced: bool = False) -> Iterator[None]:
     """Adapts `recognizer` to the speaker of `clips` within the block, and restores it to the bit afterward.
 
     Args:
         recognizer: is put into evaluation mode.
         clips: waveforms `(T,)` of one speaker on the recognizer's device, better ten or more, of several emotions.
+        balanced: the clips are known to be of all emotions equally often (`SpeakerModel.infer`).
 
     Raises:
         DataError: fewer than two pieces of speech, which have no variance.
-        ConfigError: the model has no batch norms.
+        ConfigError: the model has neither a speaker model nor batch norms, or `balanced` and no speaker model.
 
     >>> from serx.features.stack import FeaturesConfig
     >>> from serx.models import Cnn1dConfig
@@ -71,35 +73,41 @@ def adapted(recognizer: Recognizer, clips: Sequence[Tensor]) -> Iterator[None]:
     pieces = [piece for clip in clips for piece in _pieces(clip, recognizer.sample_rate)]
     if len(pieces) < 2:
         raise DataError(f"{len(pieces)} clips are too few to adapt to a speaker; give two or more, better ten")
-    if recognizer.speaker_model is not None:
-        with _adjusted_by_speaker_model(recognizer, recognizer.speaker_model, pieces):
-            yield
-        return
-    with (
-        _adapted_norms(recognizer, pieces),
-        adjusted_by_prototypes(recognizer, [_padded(batch) for batch in _batches(pieces, PREDICTION_BATCH)]),
-    ):
+    batches = [_padded(batch) for batch in _batches(pieces, PREDICTION_BATCH)]
+    models = [model for model in recognizer.waveform_models().values() if model.speaker_model is not None]
+    with ExitStack() as stack:
+        for model in models:
+            stack.enter_context(_adjusted_by_speaker_model(recognizer, model, batches, balanced))
+        if not models:
+            if balanced:
+                raise ConfigError(
+                    "balanced: only models on a pretrained encoder infer a speaker in two ways; leave it out"
+                )
+            stack.enter_context(_adapted_norms(recognizer, pieces))
+            stack.enter_context(adjusted_by_prototypes(recognizer, batches))
         yield
 
 
 @contextmanager
 def _adjusted_by_speaker_model(
-    recognizer: Recognizer, speaker_model: SpeakerModel, pieces: Sequence[Tensor]
+    recognizer: Recognizer, model: WaveformModel, batches: Sequence[tuple[Tensor, Tensor]], balanced: bool
 ) -> Iterator[None]:
-    """Within the block the logits of `recognizer` are adjusted by what `pieces` say of the speaker's voice."""
+    """Within the block the offset of the speaker of `batches` is subtracted from the embeddings of `model`."""
+    assert model.speaker_model is not None
     recognizer.eval()
-    with torch.no_grad():
-        logits = [recognizer(*_padded(batch)) for batch in _batches(pieces, PREDICTION_BATCH)]
-        adjust = speaker_model.speaker(torch.cat(logits))
-
-    def hook(module: Recognizer, _inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
-        return adjust(logits) * module.temperature  # the temperature is that of plain logits
-
-    handle = recognizer.register_forward_hook(hook)
+    heads = embedding_heads(model)
+    with torch.no_grad():  # tensors made in inference mode could not be exported
+        adjustment = model.speaker_model.infer(heads, embeddings_of(recognizer, heads, batches), balanced)
+    handles = [
+        head.register_forward_pre_hook(lambda _module, inputs, offset=offset: (inputs[0] - offset,))
+        for head, offset in zip(heads, adjustment.offsets, strict=True)
+    ]
+    handles.append(model.register_forward_hook(lambda _module, _inputs, logits: logits + adjustment.logits))
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

@@ -21,13 +21,16 @@ def classify(recognizer: Recognizer, source: BatchSource, clips: np.ndarray, len
         lengths: `(n,)`, samples of each clip.
     """
     recognizer.eval()
-    batch = CPU_BATCH if source.device.type == "cpu" else GPU_BATCH
-    order = np.argsort(lengths, kind="stable")
-    results = [
-        recognizer.probabilities(*source.batch(clips[order[start : start + batch]]))
-        for start in range(0, len(order), batch)
-    ]
+    batches = length_batches(source, lengths)
+    results = [recognizer.probabilities(*source.batch(clips[batch])) for batch in batches]
     probabilities = torch.cat(results).double().cpu().numpy()
     in_given_order = np.empty_like(probabilities)
-    in_given_order[order] = probabilities
+    in_given_order[np.concatenate(batches)] = probabilities
     return in_given_order
+
+
+def length_batches(source: BatchSource, lengths: np.ndarray) -> list[np.ndarray]:
+    """Batches of similar length, as positions in `lengths (n,)`, of a size that suits the device of `source`."""
+    batch = CPU_BATCH if source.device.type == "cpu" else GPU_BATCH
+    order = np.argsort(lengths, kind="stable")
+    return [order[start : start + batch] for start in range(0, len(order), batch)]

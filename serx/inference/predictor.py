@@ -41,6 +41,7 @@ from serx.inference.explanation import STEPS, Explanation, explain_clip
 from serx.inference.published import is_published, load_published
 from serx.inference.segmentation import MAX_SECONDS, RATE, Segment, speech_segments
 from serx.inference.streaming import resampled_blocks
+from serx.models.layers import embedding_heads
 from serx.ood import UNKNOWN, OodDetector, unknown_reason
 from serx.recognizer import Recognizer
 from serx.speaker_model import SpeakerModel
@@ -232,12 +233,14 @@ class Predictor:
         recognizer.temperature = float(saved.metadata.get("temperature", 1.0))  # `last.safetensors` has none
         try:
             ood_detector = OodDetector.from_tensors(saved.group("ood"), config.data.sample_rate)
-            speaker_model = SpeakerModel.from_tensors(saved.group("speaker"))
+            for name, model in recognizer.waveform_models().items():
+                tensors = saved.group(".".join(["speaker", *filter(None, [name])]))
+                own = {key: tensor for key, tensor in tensors.items() if key[0].isdigit()}  # others are of its voters
+                heads = embedding_heads(model)
+                speaker_model = SpeakerModel.from_tensors(own, heads, len(labels))
+                model.speaker_model = None if speaker_model is None else speaker_model.to(on_device)
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from error
-        if speaker_model is not None and len(speaker_model.mean) != len(labels):
-            raise CheckpointError(f"{path}: checkpoint: speaker.mean has {len(speaker_model.mean)} classes")
-        recognizer.speaker_model = None if speaker_model is None else speaker_model.to(on_device)
         if min_confidence is None:
             min_confidence = float(saved.metadata.get("min_confidence", 0.0))
         return cls(recognizer, config, saved.metadata, ood_detector, on_device, min_confidence, path, channel)

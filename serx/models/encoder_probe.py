@@ -23,7 +23,7 @@ from serx.errors import ConfigError
 from serx.models.encoder_config import EncoderConfig
 from serx.models.encoders import Encoder, EncoderOptions, build_encoder, load_encoder, resolve_encoder
 from serx.models.encoders.architecture import WhisperArchitecture
-from serx.models.layers import VARIANCE_FLOOR, OutputLayer
+from serx.models.layers import VARIANCE_FLOOR, EmbeddingHead, OutputLayer
 from serx.models.registry import register_model
 from serx.models.vector_cache import VectorCache
 
@@ -140,20 +140,18 @@ class ProbeHead(nn.Module):
         """`bins` is 1, since waveforms are the features; the vector has `config.vector_size` entries."""
         super().__init__()
         size = config.vector_size
-        hidden: list[nn.Module] = []
+        standardized = [nn.BatchNorm1d(size, affine=False), nn.Dropout(config.dropout)]
         if config.hidden:
-            hidden = [
-                nn.Linear(size, config.hidden),
+            self.embed = nn.Sequential(*standardized, nn.Linear(size, config.hidden))
+            self.head: nn.Module = EmbeddingHead(
                 nn.LayerNorm(config.hidden),
                 nn.ReLU(),
                 nn.Dropout(config.dropout),
-            ]
-        self.net = nn.Sequential(
-            nn.BatchNorm1d(size, affine=False),
-            nn.Dropout(config.dropout),
-            *hidden,
-            OutputLayer(config.hidden or size, classes),
-        )
+                OutputLayer(config.hidden, classes),
+            )
+        else:
+            self.embed = nn.Sequential(*standardized)
+            self.head = OutputLayer(size, classes)
 
     @classmethod
     def shared_part(cls, config: EncoderProbeConfig, bins: int, pretrained: bool) -> FrozenEncoder:
@@ -165,4 +163,4 @@ class ProbeHead(nn.Module):
         return FrozenEncoder(build_encoder(config.architecture, options))
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
-        return self.net(features[..., 0])
+        return self.head(self.embed(features[..., 0]))

@@ -158,6 +158,27 @@ class OutputLayer(nn.Linear):
     """
 
 
+class EmbeddingHead(nn.Sequential):
+    """What follows a clip's embedding `(B, D)`, up to the logits `(B, C)`, where that is more than an `OutputLayer`.
+
+    A class, so that speaker adaptation can find it. The offset of a speaker is subtracted from its input.
+
+    >>> EmbeddingHead(nn.ReLU(), OutputLayer(192, 8))(torch.zeros(2, 192)).shape
+    torch.Size([2, 8])
+    """
+
+
+def embedding_heads(model: nn.Module) -> list[nn.Module]:
+    """What reads the embeddings of a model, one for each network of an ensemble: embedding heads and output layers.
+
+    >>> [type(head).__name__ for head in embedding_heads(Classifier(4, 2, dropout=0.0))]
+    ['OutputLayer']
+    """
+    heads = [module for module in model.modules() if isinstance(module, EmbeddingHead)]
+    inner = {layer for head in heads for layer in head.modules() if layer is not head}
+    return [m for m in model.modules() if isinstance(m, EmbeddingHead | OutputLayer) and m not in inner]
+
+
 class Classifier(nn.Sequential):
     """Batch norm, dropout and output layer: a clip's embedding `(B, D)` -> logits `(B, C)`."""
 

@@ -8,12 +8,16 @@ from serx.features.normalizer import Normalizer
 from serx.features.stack import FeaturesConfig, FeatureStack
 from serx.models.backbone import build_model
 from serx.models.registry import BaseModelConfig
+from serx.speaker_model import SpeakerModel
 
 
 class WaveformModel(nn.Module):
     """`waveform (B, T)` in [-1, 1], zero beyond `lengths (B,)` samples -> `logits (B, C)` float32.
 
     With several `model.tta_speeds` the logits are the mean of the log-probabilities at each speed.
+
+    Attributes:
+        speaker_model: infers a speaker's voice from several clips; None for models without one.
 
     >>> from serx.models import MlpConfig
     >>> model = WaveformModel(FeaturesConfig(), MlpConfig(), classes=3, sample_rate=16_000).eval()
@@ -35,6 +39,7 @@ class WaveformModel(nn.Module):
             self.features = FeatureStack(features, sample_rate)
         self.normalizer = Normalizer(features.bins, features.normalize, features.remove_level)
         self.backbone = build_model(model, features.bins, classes, pretrained)
+        self.speaker_model: SpeakerModel | None = None
         self.tta_speeds = [round(speed * RATIO_STEPS) for speed in model.tta_speeds]
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:

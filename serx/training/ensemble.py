@@ -310,6 +310,10 @@ def _tensors(voters: Sequence[_Voter]) -> dict[str, Tensor]:
         for number, voter in enumerate(voters)
         for name, tensor in voter.predictor.recognizer.state_dict().items()
     }
+    for number, voter in enumerate(voters):
+        speaker_model = voter.predictor.recognizer.speaker_model
+        for name, tensor in (speaker_model.tensors() if speaker_model else {}).items():
+            tensors[f"speaker.backbone.members.0.voters.{number}.{name}"] = tensor
     largest = max(voters, key=lambda voter: len(voter.metadata["digests"]["train"]))
     detector = largest.predictor.ood_detector
     ood = {} if detector is None else detector.tensors()

@@ -34,7 +34,6 @@ from serx.training.classical import ClassicalTraining
 from serx.training.console import echo, epoch_line, print_run_header
 from serx.training.distillation import teacher_probabilities
 from serx.training.epoch import GradientTraining, TrainingMethod, constant_vectors
-from serx.training.held_out_predictions import fit_speaker_model
 from serx.training.init_from import stamped
 from serx.training.losses import class_weights, classes_of_corpora, logit_offsets
 from serx.training.memory import check_memory
@@ -54,6 +53,7 @@ from serx.training.run_folder import (
 )
 from serx.training.sampling import Step, TrainingClips, relative_weights
 from serx.training.signals import catch_signals
+from serx.training.speaker_statistics import fit_speaker_model
 from serx.training.state import EpochSums, TrainingState, new_state, run_metadata
 from serx.training.tensorboard import TensorBoardWriter, augmented_clips, validation_view
 from serx.training.validation import Validation, scalars, select, validate
@@ -281,7 +281,8 @@ class Trainer:
     def _add_speaker_model(self) -> None:
         """Adds to the kept checkpoint what speaker adaptation needs (`SpeakerModel`)."""
         best = self.folder / BEST
-        model = fit_speaker_model(self.state, self.training, self.dataset, self.split.valid, self.source, best)
+        clips = np.unique(self.training.clips)
+        model = fit_speaker_model(self.state, clips, self.dataset, self.source, best)
         if model is not None:
             saved = checkpoint.load(best)
             tensors = saved.tensors | {f"speaker.{name}": tensor for name, tensor in model.tensors().items()}

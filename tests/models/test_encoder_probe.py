@@ -15,6 +15,8 @@ from serx.experiments.folds import state_of
 from serx.models import build_model
 from serx.models.encoder_probe import EncoderProbeConfig, FrozenEncoder, layer_statistics
 from serx.models.encoders import load_encoder, resolve_encoder
+from serx.models.layers import embedding_heads
+from serx.training.ensemble import build_ensemble
 from serx.training.trainer import fit
 from tests.conftest import batched
 
@@ -122,27 +124,38 @@ def test_a_probe_without_an_architecture_says_where_it_comes_from():
 def test_a_probe_is_adapted_by_the_speaker_model_that_its_training_fitted(tiny_root, tmp_path, encoder_folder):
     config = probe_config(tiny_root, encoder_folder("whisper"), "data.test_speakers=['01','02']", "train.epochs=4")
     run = fit(config, tmp_path / "run", progress=False)
-    predictor = Predictor.load(run.checkpoint)
-    model = predictor.recognizer.speaker_model
-    assert model is not None and model.mean.shape == (3, 3)
-    plain, adapted = (evaluate(run.checkpoint, adapt=adapt, progress=False) for adapt in (False, True))
-    assert "ADAPTED" in adapted.protocol
-    before = torch.from_numpy(plain.predictions.probabilities).log() * predictor.recognizer.temperature
-    speakers = np.array(plain.predictions.speaker_ids)
+    recognizer = Predictor.load(run.checkpoint).recognizer
+    model, heads = recognizer.speaker_model, embedding_heads(recognizer)
+    assert model is not None and [len(mean) for mean in model.means] == [3] * len(heads)
+    plain, adapted, balanced = (
+        evaluate(run.checkpoint, adapt=adapt, balanced=balanced, progress=False)
+        for adapt, balanced in ((False, False), (True, False), (True, True))
+    )
+    assert "ADAPTED" in adapted.protocol and "BALANCED" not in adapted.protocol and "BALANCED" in balanced.protocol
+    assert (adapted.predictions.probabilities != plain.predictions.probabilities).any()
+    speakers = np.array(balanced.predictions.speaker_ids)
+    temperature = recognizer.temperature
     for name in np.unique(speakers):
-        expected = model.infer(before[speakers == name]).exp()
-        found = torch.from_numpy(adapted.predictions.probabilities[speakers == name]).float()
-        torch.testing.assert_close(found, expected.float(), atol=1e-4, rtol=1e-3)
+        logits = torch.from_numpy(balanced.predictions.probabilities[speakers == name]).log() * temperature
+        torch.testing.assert_close(logits.softmax(1).mean(0), torch.full((3,), 1 / 3).double(), atol=0.02, rtol=0)
     again = evaluate(run.checkpoint, adapt=False, progress=False)  # nothing of the adaptation is left
     np.testing.assert_array_equal(again.predictions.probabilities, plain.predictions.probabilities)
+    with pytest.raises(ConfigError, match="adapt as well"):
+        evaluate(run.checkpoint, balanced=True, progress=False)
 
 
-def test_validation_speakers_give_any_model_a_speaker_model(tiny_config, tmp_path):
-    for valid, expected in ((["03", "04", "05", "06"], True), (["03", "04"], False)):
-        config = tiny_config(f"data.valid_speakers={valid}", "train.epochs=1",
-                             "data.test_speakers=['01']")  # fmt: skip
-        run = fit(config, tmp_path / str(len(valid)), progress=False)
-        assert (Predictor.load(run.checkpoint).recognizer.speaker_model is not None) == expected
+def test_the_probe_of_an_ensemble_keeps_its_speaker_model(tiny_root, tmp_path, encoder_folder):
+    source = encoder_folder("whisper")
+    runs = [fit(probe_config(tiny_root, source, f"train.seed={seed}"), tmp_path / str(seed), progress=False)
+            for seed in (0, 1)]  # fmt: skip
+    path = tmp_path / "ensemble.safetensors"
+    build_ensemble([run.checkpoint for run in runs], path)
+    voters = Predictor.load(path).recognizer.backbone.members[0].voters
+    for run, voter in zip(runs, voters, strict=True):
+        own = Predictor.load(run.checkpoint).recognizer.speaker_model.tensors()
+        assert all(torch.equal(tensor, own[name]) for name, tensor in voter.speaker_model.tensors().items())
+    plain, adapted = (evaluate(path, adapt=adapt, progress=False) for adapt in (False, True))
+    assert (adapted.predictions.probabilities != plain.predictions.probabilities).any()
 
 
 def test_a_fold_of_a_probe_is_recognized_though_its_run_has_read_the_architecture(tiny_root, tmp_path, encoder_folder):

@@ -1,0 +1,47 @@
+"""What speaker adaptation needs of a finished run: the `SpeakerModel` of its training clips.
+
+Models on a pretrained encoder get one. In the embeddings of networks that were trained from nothing, what a speaker's
+clips of one emotion share is not told apart from the voice so well, and they are adapted otherwise
+(`serx.inference.adaptation`).
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from serx import checkpoint
+from serx.data.batches import BatchSource
+from serx.data.dataset import Dataset
+from serx.inference.classify import length_batches
+from serx.models.encoder_config import EncoderConfig
+from serx.models.layers import embedding_heads
+from serx.recognizer import Recognizer, embeddings_of
+from serx.speaker_model import SpeakerModel
+from serx.training.state import TrainingState
+
+
+def fit_speaker_model(
+    state: TrainingState, clips: np.ndarray, dataset: Dataset, source: BatchSource, kept: Path
+) -> SpeakerModel | None:
+    """The speaker model of a finished run; None if there are too few speakers, or the model has no encoder.
+
+    Args:
+        state: of the run.
+        clips: the training clips `(n,)`, indices into `dataset`.
+        dataset: their labels and speakers.
+        source: makes their waveforms.
+        kept: the checkpoint of the kept epoch.
+    """
+    config = state.config
+    if not isinstance(config.model, EncoderConfig):
+        return None
+    recognizer = Recognizer(config.features, config.model, state.recognizer.labels, config.data.sample_rate)
+    saved = checkpoint.load(kept)
+    checkpoint.fill(recognizer, saved.group("ema") or saved.group("model"), "model")
+    recognizer.to(state.device).eval().use_cache(dataset.audio_cache.folder.parent / "encoders")
+    batches = length_batches(source, dataset.audio_cache.lengths[clips])
+    with torch.inference_mode():
+        embeddings = embeddings_of(recognizer, embedding_heads(recognizer), (source.batch(clips[b]) for b in batches))
+    order = clips[np.concatenate(batches)]
+    return SpeakerModel.fit(embeddings, dataset.targets[order], [dataset.utterances[i].speaker_id for i in order])
