@@ -98,6 +98,7 @@ def output_of_command(root, protocol: str, tmp_path) -> str:
 def test_the_command_prints_counts_folds_and_warnings_and_does_not_train(odd_root, tmp_path):
     output = output_of_command(odd_root, "kfold", tmp_path)
     assert "68 clips" in output and "24 (6)" in output and "20 (5)" in output
+    assert "known corpus ravdess: 68 of 1440 clips" in output
     assert output.count("  fold ") == 3 and "test: ravdess/" in output
     assert "warning: ravdess/04 has no clip of angry" in output
     assert {path.name for path in tmp_path.iterdir()} == {"net.yaml", "cache"}

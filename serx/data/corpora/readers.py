@@ -7,6 +7,7 @@ A reader finds the audio of each label by its file name below the corpus's folde
 import ast
 import csv
 import io
+import itertools
 import json
 import re
 from collections import Counter, defaultdict
@@ -176,15 +177,19 @@ _PODCAST_COLUMNS = ("EmoClass", "EmoAct", "EmoVal", "EmoDom", "SpkrID", "Gender"
 _PODCAST_WORDS = ("angry", "sad", "happy", "surprised", "fearful", "disgust", "contempt", "neutral")
 
 
+_PODCAST_CLIP = re.compile(r"MSP-PODCAST_\d+_\d+(?:_\d+)?")
+
+
 def _msppodcast(base: Path, paths: Sequence[Path]) -> Iterator[Label] | None:
     path = min(paths, key=lambda p: (p.suffix.lower() != ".csv", len(p.parts), p.name))
     listed = _keyed_rows(path, "FileName", _PODCAST_COLUMNS)
-    if listed is None:
-        return None
+    first = None if listed is None else next(listed, None)
+    if listed is None or first is None or not _PODCAST_CLIP.fullmatch(Path(first[1]).stem):
+        return None  # other podcast corpora have label files of the same name and columns
 
     def labels() -> Iterator[Label]:
         votes = _podcast_votes(path.parent)
-        for where, file, row in listed:
+        for where, file, row in itertools.chain([first], listed):
             if not row["EmoClass"]:
                 continue  # a test set whose labels are kept back
             scales = (("arousal", "EmoAct"), ("dominance", "EmoDom"), ("valence", "EmoVal"))
@@ -487,7 +492,7 @@ READERS = {
     "msppodcast": Reader(
         _end(r"(?:Labels?/)?labels_con[sc]ensus\.(?:csv|json)"),
         _msppodcast,
-        re.compile(r"MSP-PODCAST_\d+_\d+(?:_\d+)?"),
+        _PODCAST_CLIP,
     ),
     "mspimprov": Reader(_end(r"Evalu(?:a)?tion\.txt"), _mspimprov, re.compile(r"MSP-IMPROV-S[\w-]+")),
     "meld": Reader(

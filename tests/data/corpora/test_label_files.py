@@ -42,6 +42,14 @@ def test_msp_podcast_gives_partitions_votes_dimensions_and_unknown_speakers(tmp_
     assert "labels_consensus.csv:6 lists it" in missing[0].detail
 
 
+def test_another_podcast_corpus_with_label_files_of_the_same_name_is_not_msp_podcast(tmp_path: Path) -> None:
+    touch(tmp_path, ["Audios/BIIC-PODCAST_0001_0001.wav"])
+    row = "BIIC-PODCAST_0001_0001.wav,N,3.2,4.1,3.0,7,Male,Train"
+    (tmp_path / "labels_consensus.csv").write_text(csv(PODCAST, row))
+    with pytest.raises(DataError, match="'BIIC-PODCAST_0001_0001.wav': the name matches no corpus that serx knows"):
+        scan(tmp_path)
+
+
 def test_msp_podcast_is_read_from_json_as_well(tmp_path: Path) -> None:
     import json
 
