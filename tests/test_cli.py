@@ -620,6 +620,8 @@ def test_evaluated_runs_are_compared_in_the_terminal_as_a_table_and_as_a_page(fo
     assert sum(line.startswith("| ") for line in table) == 4 and "another protocol" in table[-1] + table[-3]
     other_clips = run_here("compare", plain, valid, cwd=folder)
     assert other_clips.returncode == 6 and "can be compared with no other run" in other_clips.stderr
+    both = run_here("compare", plain, adapted, "--markdown", "--json", cwd=folder)
+    assert both.returncode == 2 and "not allowed with" in both.stderr
     alone = run_here("compare", plain, cwd=folder)
     assert alone.returncode == 6 and "two or more" in alone.stderr
     moved = run_here("cross_validate", "--compare", plain, adapted, cwd=folder)
@@ -646,30 +648,38 @@ JSON_WORDS = {
     "cross-validate": "--config folds.yaml --folds 0 --baseline none --out {new}/cv",
     "download": "ravdess --root {new}",
     "ensemble": "run/best.safetensors {new}/other/best.safetensors --output {new}/both.safetensors",
-    "evaluate": "--checkpoint run/best.safetensors --out {new}/a",
+    "evaluate": "--checkpoint run/best.safetensors --out {new}/evaluated",
     "explain": "--checkpoint run/best.safetensors --out {new}/why --steps 8 {clip}",
     "export": "--checkpoint run/best.safetensors --out {new}/x.onnx",
     "leakage": "--config tiny.yaml --out {new}/leakage",
     "predict": "--checkpoint run/best.safetensors {clip}",
-    "stress": "--checkpoint run/best.safetensors --out {new}/a",
+    "stress": "--checkpoint run/best.safetensors --out {new}/stressed",
     "sweep": "--config tiny.yaml --try optim.lr=[1e-3] --out {new}/sweep",
     "synthesize": "--root {new}/made --speakers 1 --clips 1",
-    "train": "--config tiny.yaml train.epochs=1 train.output={new}/other",
+    "train": "--config tiny.yaml train.epochs=1 train.output={new}/trained",
 }
 LINES_OF_JSON = {"listen"}  # an object for each utterance, as soon as it ends
 
 
 @pytest.fixture(scope="module")
-def new_folder(tmp_path_factory) -> Path:
-    """A folder for what the verbs write."""
-    return tmp_path_factory.mktemp("json")
+def new_folder(tmp_path_factory, folder) -> Path:
+    """A folder for what the verbs write, with another run and two evaluations."""
+    new = tmp_path_factory.mktemp("json")
+    model = ["--checkpoint", "run/best.safetensors"]
+    for words in (
+        ["train", "--config", "tiny.yaml", "train.epochs=1", f"train.output={new / 'other'}"],
+        ["evaluate", *model, "--out", new / "a"],
+        ["evaluate", *model, "--adapt", "--out", new / "b"],
+    ):
+        assert run_here(*words, cwd=folder).returncode == 0
+    return new
 
 
 def test_every_verb_can_print_json():
     assert set(JSON_WORDS) | LINES_OF_JSON == set(VERBS)
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", *sorted(JSON_WORDS.keys() - {"train", "evaluate"})])
+@pytest.mark.parametrize("verb", JSON_WORDS)
 def test_with_json_standard_output_is_one_strict_document_and_messages_go_elsewhere(
     verb, folder, new_folder, tiny_root, monkeypatch
 ):
@@ -685,14 +695,16 @@ def test_with_json_standard_output_is_one_strict_document_and_messages_go_elsewh
         "model: {kind: mlp, widths: [8]}\ntrain: {epochs: 1, batch_size: 8, threads: 1, device: cpu}\n"
     )
     monkeypatch.setattr("serx.experiments.fold_runs.run_in_parallel", run_in_this_process)
-    if verb == "compare":
-        run_here("evaluate", "--checkpoint", "run/best.safetensors", "--adapt", "--out", new_folder / "b", cwd=folder)
     names = {"new": new_folder, "clip": sorted((tiny_root / "Actor_05").iterdir())[0]}
     words = [word.format(**names) for word in JSON_WORDS[verb].split()]
     done = run_here(verb.replace("-", "_"), *words, "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     document = strict(done.stdout)
-    written = {"cross-validate": "cv/cross_validation.json", "evaluate": "a/evaluation.json", "stress": "a/stress.json"}
+    written = {
+        "cross-validate": "cv/cross_validation.json",
+        "evaluate": "evaluated/evaluation.json",
+        "stress": "stressed/stress.json",
+    }
     if verb in written:
         assert document.get("cross_validation", document) == json.loads((new_folder / written[verb]).read_text())
     checks = {
@@ -707,7 +719,7 @@ def test_with_json_standard_output_is_one_strict_document_and_messages_go_elsewh
         "leakage": lambda d: d["cases"][0]["accuracy"] is None,
         "predict": lambda d: sum(d[0]["probabilities"].values()) == pytest.approx(1),
         "synthesize": lambda d: d["clips"] == len(list((new_folder / "made").rglob("*.wav"))) and d["made"],
-        "train": lambda d: d["checkpoint"] == str(new_folder / "other/best.safetensors") and d["kept"]["epoch"] == 0,
+        "train": lambda d: d["checkpoint"] == str(new_folder / "trained/best.safetensors") and d["kept"]["epoch"] == 0,
     }  # fmt: skip
     assert verb in written or checks[verb](document), document
     assert "written:" not in done.stdout and "note:" not in done.stdout

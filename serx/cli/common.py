@@ -225,7 +225,7 @@ def add_held_out(parser: argparse.ArgumentParser, parts: list[str], written: str
     add_import(parser)
 
 
-def add_json(parser: argparse.ArgumentParser, content: str) -> None:
+def add_json(parser: argparse._ActionsContainer, content: str) -> None:
     """The result as JSON for another program."""
     parser.add_argument(
         "--json",

@@ -22,9 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="folders of finished runs or cross-validations; the first is the reference",
     )
-    parser.add_argument("--markdown", action="store_true", help="print one Markdown table instead, a run a row")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="print one Markdown table instead, a run a row")
+    common.add_json(form, "`runs`, `comparisons`, `settings` and `curves`")
     common.add_report(parser, "the comparison")
-    common.add_json(parser, "`runs`, `comparisons`, `settings` and `curves`")
     common.add_import(parser)
 
 
