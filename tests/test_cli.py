@@ -658,7 +658,8 @@ JSON_WORDS = {
     "synthesize": "--root {new}/made --speakers 1 --clips 1",
     "train": "--config tiny.yaml train.epochs=1 train.output={new}/trained",
 }
-LINES_OF_JSON = {"listen"}  # an object for each utterance, as soon as it ends
+# `listen` prints an object for each utterance, as soon as it ends; `demo` is a server and has no result.
+NO_DOCUMENT = {"listen", "demo"}
 
 
 @pytest.fixture(scope="module")
@@ -676,7 +677,7 @@ def new_folder(tmp_path_factory, folder) -> Path:
 
 
 def test_every_verb_can_print_json():
-    assert set(JSON_WORDS) | LINES_OF_JSON == set(VERBS)
+    assert set(JSON_WORDS) | NO_DOCUMENT == set(VERBS)
 
 
 @pytest.mark.parametrize("verb", JSON_WORDS)
