@@ -78,6 +78,13 @@ class CheckpointError(SerxError):
     meaning = "checkpoint"
 
 
+class ProcessLostError(SerxError):
+    """Another process that trains the same model has ended."""
+
+    exit_code = 8
+    meaning = "another process of the run was lost"
+
+
 # The shell's codes for a process that a signal stopped: 128 + the signal's number.
 SIGNAL_EXIT_CODES = {129: "SIGHUP", 130: "SIGINT", 143: "SIGTERM"}
 
@@ -88,7 +95,9 @@ def exit_codes() -> dict[int, str]:
     >>> exit_codes()[2]
     'configuration or usage'
     """
-    errors = (SerxError, ConfigError, RunInUseError, DivergedError, DiskError, DataError, CheckpointError)
+    errors = (
+        SerxError, ConfigError, RunInUseError, DivergedError, DiskError, DataError, CheckpointError, ProcessLostError,
+    )  # fmt: skip
     signals = {code: f"stopped by {name}" for code, name in SIGNAL_EXIT_CODES.items()}
     return {0: "ok", **{error.exit_code: error.meaning for error in errors}, **signals}
 

@@ -8,7 +8,8 @@ from serx.cli import common
 EXAMPLES = """  %(prog)s --config configs/cnn1d.yaml data.root=/corpora/ravdess
   %(prog)s --config cnn2d data.root=/corpora/ravdess data.fold=1 train.seed=3 train.output=checkpoints/fold1
   %(prog)s --config cnn2d --resume                   (the newest run of that recipe)
-  %(prog)s --config mine.yaml --import my_models     (a model kind registered in my_models.py)"""
+  %(prog)s --config mine.yaml --import my_models     (a model kind registered in my_models.py)
+  torchrun --nproc-per-node 4 -m serx train --config cnn2d data.root=/corpora/ravdess     (on four GPUs)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,13 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Trains, and prints which epoch was kept and how to evaluate it."""
     from serx.config.loader import load_config
+    from serx.training.distributed import join_world
     from serx.training.run_folder import choose_run_folder, holds_run, what_is_saved
     from serx.training.trainer import fit
 
-    config = load_config(arguments.config, arguments.overrides)
-    name = Path(arguments.config).stem
-    folder = choose_run_folder(config.train.output, name, arguments.resume, arguments.overwrite)
-    result = fit(config, folder, arguments.resume, overwrite=arguments.overwrite)
+    world = join_world()
+    config = world.from_first(lambda: load_config(arguments.config, arguments.overrides))
+    name, resume, overwrite = Path(arguments.config).stem, arguments.resume, arguments.overwrite
+    folder = world.from_first(lambda: choose_run_folder(config.train.output, name, resume, overwrite))
+    result = fit(config, folder, resume, overwrite=overwrite)
+    if not world.is_first:  # the first process says how the run ended
+        return 128 + result.stopped_by if result.stopped_by else 0
     if arguments.json:
         checkpoint = result.checkpoint if result.kept else None
         document = {"run": folder, "checkpoint": checkpoint, "kept": result.kept or None}

@@ -4,6 +4,7 @@ Nothing here imports torch, so that help is fast.
 """
 
 import difflib
+import os
 import shlex
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -31,12 +32,20 @@ def run(verb: str | None, words: list[str]) -> NoReturn:
     with redirect_stdout(out), redirect_stderr(err):
         if verb is None:
             verb, words = _verb_of(words), words[1:]
+        _refuse_torchrun(verb)
         module = _module(verb)
         parser = common.parser(module.__doc__ or "", module.EXAMPLES, common.command(verb))
         module.add_arguments(parser)
         arguments = common.parse(parser, words)
         arguments.command_line = f"{common.command(verb)} {shlex.join(words)}"
         common.run(module.main, arguments)
+
+
+def _refuse_torchrun(verb: str) -> None:
+    """Ends all processes but one verb's: any other would write the same files several times."""
+    if verb != "train" and "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        print(f"error: torchrun: {verb} runs in one process; start it without torchrun", file=sys.stderr)
+        sys.exit(2)
 
 
 def _verb_of(words: list[str]) -> str:

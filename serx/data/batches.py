@@ -61,7 +61,7 @@ class DeviceAudio:
         """`waveform (B, T)` and `lengths (B,)` of these clips; sizes come from host memory, so nothing waits for it."""
         rows = torch.as_tensor(np.asarray(clips, np.int64)).to(self.device, non_blocking=True)
         starts, lengths = self._starts[rows], self._lengths[rows]
-        time = torch.arange(_width(self._host_lengths[clips]), device=self.device)
+        time = torch.arange(width(self._host_lengths[clips]), device=self.device)
         valid = time < lengths[:, None]
         samples = self._samples[torch.where(valid, starts[:, None] + time, 0)]
         return torch.where(valid, samples * self._scales[rows, None], 0.0), lengths
@@ -78,7 +78,7 @@ class StreamedAudio:
     def batch(self, clips: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]:
         """`waveform (B, T)` and `lengths (B,)` of these clips."""
         lengths = self._lengths[clips]
-        host = torch.zeros(len(clips), _width(lengths), dtype=torch.int16, pin_memory=self._pin)
+        host = torch.zeros(len(clips), width(lengths), dtype=torch.int16, pin_memory=self._pin)
         for row, (clip, length) in enumerate(zip(clips, lengths, strict=True)):
             host.numpy()[row, :length] = self._cache.clip(clip)
         scales = torch.from_numpy(self._cache.scales[clips]).to(self.device, non_blocking=True)
@@ -108,5 +108,10 @@ def make_batch_source(audio_cache: AudioCache, device: torch.device, placement: 
     return DeviceAudio(audio_cache, device) if placement == "device" else StreamedAudio(audio_cache, device)
 
 
-def _width(lengths: np.ndarray) -> int:
+def width(lengths: np.ndarray) -> int:
+    """T of a batch of clips of these lengths `(B,)`, in samples.
+
+    >>> width(np.array([2000, 2049]))
+    4096
+    """
     return int(-(-lengths.max(initial=1) // T_MULTIPLE) * T_MULTIPLE)

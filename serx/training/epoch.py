@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from serx.augment.compose import augment
 from serx.augment.mixing import mix
-from serx.data.batches import BatchSource
+from serx.data.batches import BatchSource, width
 from serx.seeding import ClipRandom, derive
+from serx.training.distributed import Share
 from serx.training.losses import cross_entropy
 from serx.training.optim import learning_rate
 from serx.training.sampling import Step, TrainingClips, plan_epoch
@@ -38,10 +39,9 @@ def run_epoch(
         steps: all steps of the epoch (`plan_epoch`).
         after_step: called after each step; the epoch stops there if it returns True.
     """
-    config, device, epoch = state.config, state.device, state.progress.epoch
+    config, epoch, world = state.config, state.progress.epoch, state.world
     state.recognizer.train()
     parameters = [p for p in state.recognizer.parameters() if p.requires_grad]
-    encoded = training.vectors is not None and state.recognizer.backbone.constant_part is not None
     statistics = [b for b in state.recognizer.backbone.buffers() if b.is_floating_point()]
 
     for i in range(state.progress.step, len(steps)):
@@ -49,33 +49,18 @@ def run_epoch(
         lr = learning_rate(config.optim, step, config.train.epochs * len(steps), state.progress.plateau_scale)
         for group in state.optimizer.param_groups:
             group["lr"] = lr * group["rate_scale"]
-        torch.manual_seed(derive(config.train.seed, "dropout", step))
+        world.begin_step(config.train.seed, step)
         previous_statistics = [b.clone() for b in statistics]
         clips_in_step = sum(len(batch) for batch in steps[i])
 
-        for batch in steps[i]:
-            clips = torch.from_numpy(training.clips[batch]).to(device, non_blocking=True)
-            targets = torch.from_numpy(training.targets[batch]).to(device, non_blocking=True)
-            positions = torch.from_numpy(batch).to(device, non_blocking=True)
-            if training.vectors is None:
-                waveform, lengths = source.batch(training.clips[batch])
-                waveform, lengths = augmented_waveform(state, waveform, lengths, clips)
-                features, frames = augmented_features(state, waveform, lengths, clips)
-            else:
-                features, frames = training.vectors[positions][..., None], torch.ones_like(clips)
-                if not encoded:
-                    features, frames = _normalized_and_masked(state, features, frames, clips)
-            columns = training.target_columns(targets, positions)
-            mix_seed = derive(config.train.seed, "mixup", step)
-            features, frames, mixed = mix(features, frames, torch.cat([*columns.values()], 1), config.augment, mix_seed)
-            columns = dict(zip(columns, mixed.split([c.shape[1] for c in columns.values()], dim=1), strict=True))
+        for number, batch in enumerate(steps[i], 1):
+            with state.exchanging_gradients(last=number == len(steps[i])):
+                losses, logits, targets, rows, has_class = _forward(state, training, source, batch, step)
+                total = losses.sum() if rows is None else (losses * rows).sum() * world.size
+                state.scaler.scale(total / clips_in_step).backward()
+            state.sums.add(losses.detach(), logits.detach(), targets, has_class, rows)
 
-            with state.autocast():
-                logits = (state.head_logits if encoded else state.member_logits)(features, frames)  # (B, M, C)
-            losses = _losses(state, training, logits, columns)
-            state.scaler.scale(losses.sum() / clips_in_step).backward()
-            state.sums.add(losses.detach(), logits.detach(), targets, training.has_class(positions))
-
+        state.average_other_gradients()
         state.scaler.unscale_(state.optimizer)
         norm = nn.utils.clip_grad_norm_(parameters, config.train.clip_grad_norm or float("inf"))
         finite = norm.isfinite()
@@ -90,6 +75,45 @@ def run_epoch(
         state.progress.step = i + 1
         if after_step():
             return
+
+
+def _forward(
+    state: TrainingState, training: TrainingClips, source: BatchSource, batch: np.ndarray, step: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Loads, augments and classifies this process's share of a batch of `(n,)` positions: the whole, in one process.
+
+    Returns:
+        The losses `(b,)`, the logits of each member `(b, M, C)`, the targets `(b,)`, the weights `(b,)` of the rows
+        (`Share.weights`), and which clips have a class (`TrainingClips.has_class`).
+    """
+    config, world, share = state.config, state.world, state.world.share(batch)
+
+    def on_device(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(state.device, non_blocking=True)
+
+    clips, targets = on_device(training.clips[share.positions]), on_device(training.targets[share.positions])
+    positions = on_device(share.positions)
+    rows = None if share.weights is None else on_device(share.weights)
+    world.begin_batch(clips, rows)
+    encoded = training.vectors is not None and state.recognizer.backbone.constant_part is not None
+    if training.vectors is None:
+        waveform, lengths = source.batch(training.clips[share.positions])
+        if training.lengths is not None and world.joined:  # as wide in all processes
+            waveform = F.pad(waveform, (0, width(training.lengths[batch]) - waveform.shape[1]))
+        waveform, lengths = augmented_waveform(state, waveform, lengths, clips)
+        features, frames = augmented_features(state, waveform, lengths, clips)
+    else:
+        features, frames = training.vectors[positions][..., None], torch.ones_like(clips)
+        if not encoded:
+            features, frames = _normalized_and_masked(state, features, frames, clips)
+    columns = training.target_columns(targets, positions)
+    unmixed = features, frames, torch.cat([*columns.values()], 1)
+    features, frames, mixed = _mixed(state, unmixed, share, len(batch), derive(config.train.seed, "mixup", step))
+    columns = dict(zip(columns, mixed.split([c.shape[1] for c in columns.values()], dim=1), strict=True))
+
+    with state.autocast():
+        logits = (state.head_logits if encoded else state.member_logits)(features, frames)
+    return _losses(state, training, logits, columns), logits, targets, rows, training.has_class(positions)
 
 
 def _losses(state: TrainingState, training: TrainingClips, logits: Tensor, columns: dict[str, Tensor]) -> Tensor:
@@ -140,6 +164,20 @@ def _normalized_and_masked(
     config, rate = state.config, state.recognizer.sample_rate / state.config.features.hop_length
     features = state.recognizer.normalizer(features, frames)
     return augment(config.augment.spectrogram, features, frames, clips, rate, config.train.seed, state.progress.epoch)
+
+
+def _mixed(
+    state: TrainingState, unmixed: tuple[Tensor, Tensor, Tensor], share: Share, clips: int, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Features, frames and targets of this process's share, mixed with partners from the whole batch of `clips`."""
+    world, config = state.world, state.config.augment
+    if not world.joined or not (config.mixstyle or config.mixup or config.cutmix):
+        return mix(*unmixed, config, seed)
+    features, frames, targets = (world.gather(part)[:clips] for part in unmixed)
+    rows = torch.arange(share.first, share.first + len(share.positions)).clamp(max=clips - 1)
+    rows = rows.to(state.device, non_blocking=True)
+    features, frames, targets = mix(features, frames, targets, config, seed)
+    return features[rows], frames[rows], targets[rows]
 
 
 def constant_vectors(

@@ -31,6 +31,7 @@ class TrainingClips:
             votes.
         tied: `(n,)` bool, on the device: clips whose votes tie, which count in no score of classes; None for none.
         weights: `(n,)` float32, on the device: the weights of the clips, whose mean is 1; None if all are equal.
+        lengths: `(n,)` int64, samples of the clips; several processes pad their shares of a batch to the same width.
     """
 
     clips: np.ndarray
@@ -44,6 +45,7 @@ class TrainingClips:
     shares: Tensor | None = None
     tied: Tensor | None = None
     weights: Tensor | None = None
+    lengths: np.ndarray | None = None
 
     @property
     def truth(self) -> np.ndarray:

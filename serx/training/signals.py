@@ -16,10 +16,15 @@ TERMINAL_SECONDS = 0.5  # a closed terminal refuses output a moment before SIGHU
 
 
 @contextmanager
-def catch_signals() -> Iterator[list[int]]:
+def catch_signals(alone: bool = True, announce: bool = True) -> Iterator[list[int]]:
     """A list that receives the number of the first signal, for the loop to look at between steps.
 
     SIGTERM, SIGINT and SIGHUP are caught (SIGBREAK on Windows). An ignored SIGHUP, as under nohup, stays ignored.
+
+    Args:
+        alone: a second signal ends the process at once. False under torchrun, which repeats the signal of a terminal,
+            and kills after half a minute.
+        announce: print a line when the first signal comes.
 
     >>> with catch_signals() as signals:
     ...     signal.raise_signal(signal.SIGTERM)
@@ -29,12 +34,15 @@ def catch_signals() -> Iterator[list[int]]:
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        if received:
+        if received and alone:
             raise SystemExit(128 + number)
+        if received:
+            return
         received.append(number)
         if number == SIGHUP:
             _leave_terminal()
-        text = f"\n{signal.Signals(number).name}: finishing this step, then saving (again to stop at once)\n"
+        again = " (again to stop at once)" if alone else ""
+        text = f"\n{signal.Signals(number).name}: finishing this step, then saving{again}\n" if announce else ""
         with suppress(OSError):  # not print, which cannot be entered twice: the signal may have come within it
             os.write(2, text.encode())
 

@@ -1,15 +1,17 @@
 """`TrainingState`: all that changes while a run trains; how it starts, is stored in a checkpoint, and is restored."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from serx.augment.recordings import load_recordings
 from serx.checkpoint import Checkpoint, fill
@@ -24,6 +26,7 @@ from serx.models.classical import ClassicalConfig
 from serx.ood import OodDetector
 from serx.recognizer import Recognizer
 from serx.training.console import echo
+from serx.training.distributed import World, average_gradients, share_gradients, without_sync
 from serx.training.init_from import (
     SOURCES,
     Source,
@@ -108,7 +111,14 @@ class EpochSums:
         self.confusion = torch.zeros(classes, classes, dtype=torch.float64, device=device)  # truth by prediction
         self.finite = torch.ones(steps, dtype=torch.bool, device=device)  # False for a skipped step
 
-    def add(self, losses: Tensor, member_logits: Tensor, targets: Tensor, has_class: Tensor | None = None) -> None:
+    def add(
+        self,
+        losses: Tensor,
+        member_logits: Tensor,
+        targets: Tensor,
+        has_class: Tensor | None = None,
+        rows: Tensor | None = None,
+    ) -> None:
         """Adds a batch. Clips with a non-finite loss count neither in the sum of losses nor in the number of clips.
 
         Args:
@@ -117,18 +127,29 @@ class EpochSums:
             member_logits: `(B, M, C)`; the class with the highest mean probability is the prediction.
             targets: `(B,)`.
             has_class: `(B,)` bool, the clips that the confusion counts; None for all.
+            rows: `(B,)`, 0 for rows that count nowhere; None if all do.
         """
         members = member_logits.shape[1]
         losses = losses / members
         logits = member_logits[:, 0] if members == 1 else member_logits.softmax(-1).mean(1)
-        finite = losses.isfinite()
+        finite = losses.isfinite() if rows is None else losses.isfinite() & (rows > 0)
         self.loss += torch.where(finite, losses, 0.0).sum()
         self.clips += finite.sum()
         classes = torch.arange(logits.shape[1], device=logits.device)
         truth = (targets[:, None] == classes).double()
         truth = truth if has_class is None else truth * has_class[:, None]
+        truth = truth if rows is None else truth * rows[:, None]
         predicted = (logits.argmax(1)[:, None] == classes).double()
         self.confusion += truth.T @ predicted
+
+    def of_clips(self) -> list[Tensor]:
+        """The sums over clips; what is left is about steps, and the same in all processes that train together."""
+        return [self.loss, self.clips, self.confusion]
+
+    def clear(self) -> None:
+        """Sets the sums over clips to zero."""
+        for total in self.of_clips():
+            total.zero_()
 
     def add_step(self, step: int, norm: Tensor, finite: Tensor) -> None:
         """Adds the gradient norm of a step, or marks the step as skipped."""
@@ -166,12 +187,13 @@ class _Weights:
 
 
 class TrainingState:
-    """All that changes while a run trains, on one device.
+    """All that changes while a run trains, on the device of one process.
 
     Attributes:
         recognizer: the network that is trained, with its features and normalizer.
         member_logits: the backbone's method of that name, compiled if `train.compile` says so.
         head_logits: the backbone's method of that name, for what its constant part has computed.
+        world: the processes that train together (`share_gradients`); by default only this one.
         average: the average of the weights, if `train.ema_decay` is not 0.
         ood_detector: fitted on the training clips; None if they have too few speakers.
         progress: epochs and steps done, and the best epoch.
@@ -192,9 +214,11 @@ class TrainingState:
         self.waveform_transforms = load_recordings(
             config.augment.waveform, lambda folder: read_folder(folder, config.data.sample_rate), device
         )
-        logits = recognizer.backbone.member_logits
+        logits: Callable[..., Tensor] = recognizer.backbone.member_logits
         self.member_logits = torch.compile(logits) if config.train.compile else logits
-        self.head_logits = recognizer.backbone.head_logits
+        self.head_logits: Callable[..., Tensor] = recognizer.backbone.head_logits
+        self.world = World()
+        self._shared: DistributedDataParallel | None = None
         self.average: AveragedWeights[Recognizer] | None = None
         self.optimizer = make_optimizer(self.recognizer, config.optim)
         self.dtype = autocast_dtype(config.train.precision, device, recognizer.backbone)
@@ -213,6 +237,34 @@ class TrainingState:
         """Starts the average of the weights. The normalizer must have been fitted."""
         if self.config.train.ema_decay > 0:
             self.average = AveragedWeights(self.recognizer, self.config.train.ema_decay)
+
+    def join(self, world: World) -> None:
+        """Trains together with other processes from now on; all of them call this with the same state.
+
+        Raises:
+            ConfigError: the model cannot be trained in several processes.
+        """
+        if not world.joined:
+            return
+        if isinstance(self.config.model, ClassicalConfig):
+            raise ConfigError("model.kind classical is fitted in one process: leave torchrun out")
+        backbone = self.recognizer.backbone
+        self._shared = share_gradients(world, backbone, self.member_logits, self.device)
+        self.member_logits = partial(self._shared, encoded=False)
+        self.head_logits = partial(self._shared, encoded=True)
+        self.world = world
+        if not world.is_first:  # the sums of the stored part of an epoch count once
+            self.sums.clear()
+
+    def exchanging_gradients(self, last: bool) -> AbstractContextManager:
+        """The context of a forward and backward pass: after the `last` one of a step all processes have the mean."""
+        return without_sync(self._shared, last)
+
+    def average_other_gradients(self) -> None:
+        """Averages the gradients of what is trained outside of the backbone: the filters of the features."""
+        if self.world.joined:
+            inside = set(self.recognizer.backbone.parameters())
+            average_gradients([p for p in self.recognizer.parameters() if p.requires_grad and p not in inside])
 
     @property
     def epochs(self) -> int:
@@ -340,7 +392,8 @@ def run_metadata(state: TrainingState, dataset: Dataset, split: Split) -> dict[s
         "speakers": {name: dataset.speaker_ids(part) for name, part in parts.items()},
         "digests": {name: sorted(dataset.digests[i] for i in part) for name, part in parts.items()},
         "duplicates": list(dataset.duplicates),
-        "environment": environment(state.device, state.dtype),
+        "environment": environment(state.device, state.dtype)
+        | ({"processes": state.world.size} if state.world.joined else {}),
         SOURCES: state.sources,
     }
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from serx.ood import OodDetector
 from serx.training.classical import ClassicalTraining
 from serx.training.console import echo, epoch_line, print_run_header
 from serx.training.distillation import teacher_probabilities
+from serx.training.distributed import explain_lost_process, join_world
 from serx.training.epoch import GradientTraining, TrainingMethod, constant_vectors
 from serx.training.init_from import stamped
 from serx.training.losses import class_weights, classes_of_corpora, logit_offsets
@@ -122,27 +123,44 @@ def fit(
     serx.errors.ConfigError: ...no such run/last.safetensors is not there...
     """
     output = config.train.output if folder is None else str(folder)
-    run_folder = choose_run_folder(output, config.model.kind, resume, overwrite)
-    device = choose_device(config.train.device)
-    configure_torch(config.train.threads, config.train.deterministic)
-    if not resume:
-        config.model.resolved()  # what it cannot find is reported before anything is read or written
-    with lock_run_folder(run_folder):
-        if overwrite and not resume:
-            remove_run(run_folder)
-        elif not resume:  # another process may have finished a run here since the folder was chosen
-            refuse_to_overwrite(run_folder)
-            (run_folder / BEST).unlink(missing_ok=True)  # of a run that was killed in its first epoch
-        dataset = load_dataset(config.data, progress=progress)
-        split = split_dataset(dataset, config.data, progress)
+    world = join_world()  # of one process, unless torchrun started several
+    progress = progress and world.is_first
+    with ExitStack() as stack:
+        stack.enter_context(world.quiet())
+        stack.enter_context(explain_lost_process())
+        run_folder = world.from_first(lambda: choose_run_folder(output, config.model.kind, resume, overwrite))
+        device = world.from_each(lambda: choose_device(world.device(config.train.device)))
+        configure_torch(config.train.threads, config.train.deterministic)
+        if not resume:
+            # what it cannot find is reported before anything is read or written
+            world.after_first(config.model.resolved)
+        world.from_first(lambda: _take_run_folder(stack, run_folder, resume, overwrite))
+        dataset = world.after_first(lambda: load_dataset(config.data, progress=progress))
+        split = world.after_first(lambda: split_dataset(dataset, config.data, progress))
         with explain_out_of_memory(config, device, dataset.audio_cache.lengths):
             check_memory(config, dataset, split, device)
             source = make_batch_source(dataset.audio_cache, device, config.data.placement)
-            if resume:
-                state = resumed_state(config, dataset, split, device, run_folder)
-            else:
-                state = new_state(config, dataset, split, source, device, progress)
-            return Trainer(state, dataset, stamped(split, state.sources), source, run_folder, progress).run()
+
+            def make_state() -> TrainingState:
+                if resume:
+                    return resumed_state(config, dataset, split, device, run_folder)
+                return new_state(config, dataset, split, source, device, progress)
+
+            state = world.after_first(make_state)
+            state.join(world)
+            stamp = stamped(split, state.sources)
+            trainer = world.after_first(lambda: Trainer(state, dataset, stamp, source, run_folder, progress))
+            return trainer.run()
+
+
+def _take_run_folder(stack: ExitStack, run_folder: Path, resume: bool, overwrite: bool) -> None:
+    """Locks the run folder until `stack` ends, and makes it ready for a new run or for the next part of an old one."""
+    stack.enter_context(lock_run_folder(run_folder))
+    if overwrite and not resume:
+        remove_run(run_folder)
+    elif not resume:  # another process may have finished a run here since the folder was chosen
+        refuse_to_overwrite(run_folder)
+        (run_folder / BEST).unlink(missing_ok=True)  # of a run that was killed in its first epoch
 
 
 class Trainer:
@@ -170,24 +188,29 @@ class Trainer:
             if state.config.model.kind == "classical"
             else GradientTraining(state, self.training, source)
         )
-        if not state.progress.begun:
+        if not state.progress.begun and state.world.is_first:
             state.ood_detector = OodDetector.fit_clips(
                 source.batch, np.asarray(split.train), speaker_ids, state.config.data.sample_rate
             )
-        self.metrics = Metrics(folder, state.progress.epoch)
-        for warning in self.metrics.warnings:
-            echo(f"warning: {warning}")
-        self.board = TensorBoardWriter(folder, state.progress.epoch)
+        if state.world.is_first:
+            self.metrics = Metrics(folder, state.progress.epoch)
+            for warning in self.metrics.warnings:
+                echo(f"warning: {warning}")
+            self.board = TensorBoardWriter(folder, state.progress.epoch)
         self._first_epoch, self._began = state.progress.epoch, time.monotonic()
 
     def run(self) -> TrainingResult:
         """Runs the remaining epochs, until the last one, the end of the patience, or a signal."""
-        state, dataset, method = self.state, self.dataset, self.method
-        self._announce()
+        state, dataset, method, world = self.state, self.dataset, self.method, self.state.world
+        world.from_first(self._announce)
         if state.progress.epoch >= state.epochs or self._out_of_patience():
             echo(f"note: nothing is left to train: {self._why_finished()}")
-        with catch_signals() as signals:
-            while state.progress.epoch < state.epochs and not self._out_of_patience() and not signals:
+        stopped_by = 0
+        with catch_signals(alone=not world.joined, announce=world.is_first) as signals:
+            while state.progress.epoch < state.epochs and not self._out_of_patience():
+                stopped_by = world.largest(signals[0] if signals else 0)
+                if stopped_by:
+                    break
                 steps = method.plan()
                 if state.progress.step == 0:
                     state.sums = EpochSums(len(dataset.labels), state.device, len(steps))
@@ -199,21 +222,35 @@ class Trainer:
                 began = time.monotonic()
                 with self._progress_bar() as bar:
                     method.run(steps, self._after_step(steps, bar, signals))
+                world.collect(state.sums.of_clips())
                 if state.progress.step < len(steps):  # a signal came within the epoch
-                    self._save_last()
+                    world.from_first(self._save_last)
+                    stopped_by = world.largest(signals[0] if signals else 0)
                     break
                 clips_per_second = len(self.training.clips) / (time.monotonic() - began)
-                valid = validate(state.evaluated, self.source, dataset, self.split.valid) if self.split.valid else None
-                line = self._line(valid, clips_per_second)
+                line, valid = world.from_first(partial(self._finished_epoch, clips_per_second))
                 line["kept"] = select(state.progress, line, state.config.train, state.config.optim)
                 state.progress.epoch, state.progress.step = state.progress.epoch + 1, 0
-                self.metrics.append(line)
-                self.board.epoch(line, dataset.labels)
-                if line["kept"]:
-                    self._save_best(line, valid)
-                self._save_last()
-                echo(epoch_line(line, state.config.train.select, state.epochs, self._seconds_left()))
-        return self._finish(signals)
+                world.from_first(partial(self._record, line, valid))
+            else:
+                stopped_by = world.largest(signals[0] if signals else 0)
+        return self._finish(stopped_by)
+
+    def _finished_epoch(self, clips_per_second: float) -> tuple[dict[str, Any], Validation | None]:
+        """Validates; returns the line of `metrics.jsonl` of the epoch, without `kept`, and the validation."""
+        valid = None
+        if self.split.valid:
+            valid = validate(self.state.evaluated, self.source, self.dataset, self.split.valid)
+        return self._line(valid, clips_per_second), valid
+
+    def _record(self, line: dict[str, Any], valid: Validation | None) -> None:
+        """Writes and prints a finished epoch, and saves the run."""
+        self.metrics.append(line)
+        self.board.epoch(line, self.dataset.labels)
+        if line["kept"]:
+            self._save_best(line, valid)
+        self._save_last()
+        echo(epoch_line(line, self.state.config.train.select, self.state.epochs, self._seconds_left()))
 
     def _announce(self) -> None:
         """Writes config.yaml, prints who and what is trained, and starts TensorBoard."""
@@ -264,11 +301,16 @@ class Trainer:
                 f"{error}: training diverged; lower optim.lr, or set train.precision=fp32{self._saved_before()}"
             ) from error
 
-    def _finish(self, signals: list[int]) -> TrainingResult:
+    def _finish(self, stopped_by: int) -> TrainingResult:
         """The result; unless a signal stopped the run, TensorBoard gets the kept epoch's view of the validation."""
+        kept = self.state.world.from_first(partial(self._finished_run, stopped_by))
+        return TrainingResult(self.folder, kept, stopped_by or None)
+
+    def _finished_run(self, stopped_by: int) -> dict[str, Any]:
+        """Completes the run folder; returns the line of the kept epoch."""
         state, config, labels = self.state, self.state.config, self.dataset.labels
         kept = next((line for line in self.metrics.lines if line["epoch"] == state.progress.best_epoch), {})
-        if kept and not signals:
+        if kept and not stopped_by:
             self._add_speaker_model()
             if self.split.valid:
                 clips = np.asarray(self.split.valid)
@@ -276,7 +318,7 @@ class Trainer:
                 self.board.validation(view, labels, config.data.sample_rate, kept["epoch"])
             self.board.finish(config, kept)
         self.board.close()
-        return TrainingResult(self.folder, kept, signals[0] if signals else None)
+        return kept
 
     def _add_speaker_model(self) -> None:
         """Adds to the kept checkpoint what speaker adaptation needs (`SpeakerModel`)."""
@@ -317,7 +359,7 @@ class Trainer:
             bar.update(sum(len(batch) for batch in steps[done - 1]))
             if done % CHECK_EVERY == 0 or done == len(steps):
                 self._check_divergence(steps[:done])
-            return bool(signals)
+            return self.state.world.largest(signals[0] if signals else 0) > 0
 
         return after_step
 
@@ -327,6 +369,8 @@ class Trainer:
         bad = len(steps) - 1 - max(np.flatnonzero(finite), default=-1)
         if bad >= min(MAX_BAD_STEPS, len(self.state.sums.finite)):
             positions = np.concatenate([batch for step in steps[-bad:] for batch in step])
+            if not self.state.world.is_first:  # which says it
+                raise SystemExit(DivergedError.exit_code)
             names = [self.dataset.utterances[i].segment.name for i in self.training.clips[positions[:5]]]
             raise DivergedError(
                 f"{bad} steps in a row gave non-finite gradients (clips {', '.join(names)}, ...); "
@@ -366,6 +410,7 @@ def _training_clips(
         shares=None if votes is None else on_device(truth.astype(np.float32)),
         tied=on_device(tied) if tied.any() else None,
         weights=None if weights is None else on_device(weights.astype(np.float32)),
+        lengths=dataset.audio_cache.lengths[clips],
     )
 
 
