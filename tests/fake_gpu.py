@@ -92,10 +92,17 @@ class Run:
     def __init__(self, config: Config, device: torch.device) -> None:
         random = np.random.default_rng(0)
         lengths = (SECONDS * config.data.sample_rate * random.uniform(0.7, 1.0, CLIPS)).astype(int)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        samples = random.integers(-9000, 9000, offsets[-1]).astype(np.int16)
-        scales = np.full(CLIPS, 1 / 32768, np.float32)
-        cache = AudioCache(Path(), samples, offsets, scales, tuple(range(CLIPS)), (), {}, "")
+        cache = AudioCache(
+            folder=Path(),
+            samples=random.integers(-9000, 9000, lengths.sum()).astype(np.int16),
+            starts=np.cumsum(lengths) - lengths,
+            lengths=lengths,
+            scales=np.full(CLIPS, 1 / 32768, np.float32),
+            rows=tuple(range(CLIPS)),
+            digests=(),
+            skipped={},
+            fingerprint="",
+        )
         self.state = TrainingState(config, LABELS, device, pretrained=False)
         self.state.start_average()
         self.source = DeviceAudio(cache, device)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from serx.errors import ConfigError, ProcessLostError, SerxError
+from serx.models.backbone import Backbone
 from serx.seeding import ClipRandom, derive
 
 T = TypeVar("T")
@@ -187,10 +188,10 @@ class World:
             if not self.is_first:
                 tensor.zero_()
 
-    def begin_step(self, seed: int, step: int) -> None:
-        """Seeds what a step draws from torch's own generator, which differs from process to process."""
+    def begin_step(self, seed: int, step: int) -> int:
+        """The seed of torch's own generator for a step; each process draws other numbers from it."""
         self.rows.key = derive(seed, "dropout/clips", step)
-        torch.manual_seed(derive(seed, "dropout", step, *((self.rank,) if self.joined else ())))
+        return derive(seed, "dropout", step, *((self.rank,) if self.joined else ()))
 
     def begin_batch(self, clips: Tensor, weights: Tensor | None) -> None:
         """Tells the layers which clips they are about to compute, and which rows count."""
@@ -233,7 +234,7 @@ def explain_lost_process() -> Iterator[None]:
 class Logits(nn.Module):
     """The backbone as DistributedDataParallel wants it: one forward for both of its methods."""
 
-    def __init__(self, backbone: nn.Module, member_logits: Callable[..., Tensor]) -> None:
+    def __init__(self, backbone: Backbone, member_logits: Callable[..., Tensor]) -> None:
         super().__init__()
         self.backbone, self._member_logits = backbone, member_logits
 
@@ -242,7 +243,7 @@ class Logits(nn.Module):
 
 
 def share_gradients(
-    world: World, backbone: nn.Module, member_logits: Callable[..., Tensor], device: torch.device
+    world: World, backbone: Backbone, member_logits: Callable[..., Tensor], device: torch.device
 ) -> DistributedDataParallel:
     """The logits of `backbone`, whose gradients are averaged over all processes.
 
@@ -256,7 +257,8 @@ def share_gradients(
             _exchange(layer, name, world.rows)
         elif type(layer) is nn.Dropout:
             layer.__class__ = ClipDropout
-            layer.rows, layer.number = world.rows, number
+            dropout = cast(ClipDropout, layer)
+            dropout.rows, dropout.number = world.rows, number
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # broadcast_buffers has another name in newer versions of torch
         return DistributedDataParallel(
@@ -342,7 +344,7 @@ def _exchange(layer: _BatchNorm, name: str, rows: Rows) -> None:
         )
     local = type(layer)
     layer.__class__ = type(f"Global{local.__name__}", (GlobalBatchNorm, local), {"local": local})
-    layer.rows = rows
+    cast(GlobalBatchNorm, layer).rows = rows
 
 
 class GlobalBatchNorm(_BatchNorm):
@@ -353,6 +355,8 @@ class GlobalBatchNorm(_BatchNorm):
 
     rows: Rows
     local: type[_BatchNorm]
+    act: nn.Module  # of a batch norm of timm
+    drop: nn.Module
 
     def forward(self, x: Tensor) -> Tensor:
         weights = self.rows.weights

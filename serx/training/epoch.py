@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -49,7 +50,7 @@ def run_epoch(
         lr = learning_rate(config.optim, step, config.train.epochs * len(steps), state.progress.plateau_scale)
         for group in state.optimizer.param_groups:
             group["lr"] = lr * group["rate_scale"]
-        world.begin_step(config.train.seed, step)
+        torch.manual_seed(world.begin_step(config.train.seed, step))
         previous_statistics = [b.clone() for b in statistics]
         clips_in_step = sum(len(batch) for batch in steps[i])
 

@@ -16,8 +16,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import nnAudio.features  # what a run imports, children need not import again
+import PIL.Image
 import torch
-import torch._dynamo  # an optimizer imports it
+import torch._dynamo
 
 from serx.config.loader import load_config
 from serx.errors import SerxError
@@ -75,6 +77,8 @@ def fork(job: dict[str, Any], rank: int, port: int) -> int:
         sys.stdout.flush()
         os._exit(code)
 
+
+PRELOADED = (nnAudio.features, PIL.Image, torch._dynamo)
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

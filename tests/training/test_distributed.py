@@ -109,7 +109,6 @@ def test_a_killed_process_ends_the_others_with_one_line_and_one_process_resumes(
 def test_a_signal_to_one_process_stops_two_after_the_same_step_and_three_resume_as_one_would_have_trained(runs):
     assert runs["stopped"]["codes"] == [128 + signal.SIGTERM] * 2
     assert runs["stopped, resumed"]["codes"] == [0, 0, 0]
-    assert "processes: 2 -> 3" in runs["stopped, resumed"]["said"][0]
     assert_same_curve(runs["alone"], runs["stopped, resumed"])
 
 
@@ -137,7 +136,7 @@ def test_dropout_of_a_clip_does_not_depend_on_its_batch():
     together = layer(torch.ones(3, 4, 500))
     rows.clips = torch.tensor([9])
     assert torch.equal(layer(torch.ones(1, 4, 500)), together[1:2])
-    assert set(together.unique().tolist()) == {0.0, pytest.approx(1 / 0.6)}
+    torch.testing.assert_close(together.unique(), torch.tensor([0.0, 1 / 0.6]))
     assert together.mean().item() == pytest.approx(1, abs=0.03)
     rows.key = 4
     assert not torch.equal(layer(torch.ones(1, 4, 500)), together[1:2])
