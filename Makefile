@@ -14,9 +14,10 @@ demo: $(VENV)/installed
 	$(PYTHON) scripts/train.py --config configs/demo.yaml train.output=$(RUN)
 	$(PYTHON) scripts/evaluate.py --checkpoint $(RUN)/best.safetensors
 	@echo
-	@echo "curves:      $(VENV)/bin/tensorboard --logdir checkpoints/demo"
+	@echo "curves:      $(PYTHON) -m serx tensorboard checkpoints/demo"
 	@echo "figures:     $(RUN)/confusion.png, speakers.png, calibration.png"
 	@echo "your voice:  $(PYTHON) scripts/predict.py --checkpoint $(RUN)/best.safetensors FILE.wav"
+	@echo "in a browser: $(PYTHON) -m pip install -e '.[demo]' && $(PYTHON) -m serx demo --checkpoint $(RUN)/best.safetensors"
 
 test: $(VENV)/installed-test
 	$(PYTHON) -m pytest -n 2 --dist worksteal

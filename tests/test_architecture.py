@@ -40,6 +40,9 @@ DOORS = {
     "silero_vad": {"inference/segmentation.py"},
     "jinja2": {"pages/render.py"},
     "gradio": {"demo/app.py"},
+    "mlflow": {"training/loggers.py"},
+    "wandb": {"training/loggers.py"},
+    "tensorboard": {"training/tensorboard.py", "cli/tensorboard.py"},
     "sounddevice": {"inference/streaming.py"},
     "matplotlib": {f"plots/{name}.py" for name in ("style", "evaluation", "training", "experiments", "explanation")},
 }

@@ -18,7 +18,7 @@ from serx.terminal import PrintableStream
 
 GROUPS = {
     "data": ("corpora", "download", "synthesize", "audit"),
-    "train and evaluate": ("train", "evaluate", "cross-validate", "sweep", "compare"),
+    "train and evaluate": ("train", "evaluate", "cross-validate", "sweep", "compare", "tensorboard"),
     "use a model": ("predict", "listen", "explain", "demo", "ensemble", "export"),
     "examine": ("stress", "leakage"),
 }

@@ -128,4 +128,7 @@ class TrainConfig(BaseConfig):
     teacher_temperature: float = Field(
         1.0, ge=0.1, le=20, description="divides the logarithms of the teachers' probabilities; above 1: softer targets"
     )
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
+        ("tensorboard",), max_length=3, description="what shows the run besides metrics.jsonl; []: nothing"
+    )
     output: FilePath | None = Field(None, description="run folder; null: checkpoints/<recipe>/<time>")

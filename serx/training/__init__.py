@@ -7,7 +7,9 @@ losses.py, sampling.py, optim.py    the loss; which clips in which order; optimi
 state.py        all that changes while a run trains, and how a checkpoint stores it
 validation.py   scores of an epoch, and whether it is kept
 resume.py, run_folder.py, signals.py    continuing, the files of a run, stopping
-console.py, tensorboard.py    what is printed and shown
+console.py                    what is printed
+run_logger.py, loggers.py,
+tensorboard.py                what is shown: TensorBoard, MLflow, Weights & Biases
 """
 
 from serx.training.state import TrainingState

@@ -40,7 +40,7 @@ def print_run_header(state: "TrainingState", dataset: Dataset, split: Split, fol
         echo(f"note: whether a recording is out-of-distribution will be {reason}")
     why = default_threads()[1] if state.config.train.threads is None else "train.threads"
     echo(f"CPU threads: {torch.get_num_threads()} ({why})")
-    echo(f"run: {folder}   (curves: tensorboard --logdir {folder})")
+    echo(f"run: {folder}   (curves: serx tensorboard {folder})")
 
 
 def _speakers(speaker_ids: list[str]) -> str:

@@ -20,6 +20,7 @@ from serx.training.state import TrainingState, run_metadata
 # Keys that change no result. With any other change it would be another run.
 FREE = {
     "data.root", "data.cache", "data.placement", "train.device", "train.threads", "train.output", "train.patience",
+    "train.loggers",
 }  # fmt: skip
 
 

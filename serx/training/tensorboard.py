@@ -1,18 +1,19 @@
 """TensorBoard: the curves, matrices, sounds and texts of a run. A view of `metrics.jsonl`, never the record itself."""
 
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import wraps
+from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import torch
 from tensorboard.summary.writer import event_file_writer
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -26,24 +27,14 @@ from serx.plots.evaluation import confusion_figure
 from serx.plots.style import figure_array
 from serx.plots.training import spectrogram_figure
 from serx.recognizer import Recognizer
-from serx.training.console import echo
 from serx.training.epoch import augmented_features, augmented_waveform
-from serx.training.run_folder import METRICS
+from serx.training.run_logger import KEPT, RunLogger, ShownClip, never_fatal
 from serx.training.sampling import TrainingClips
 from serx.training.state import TrainingState
 
 SOUNDS, MISTAKES = 4, 8  # clips shown before and after training
 MIN_PROBABILITY = 1e-6  # floor of the probabilities whose logarithms are the projector's coordinates
 COLUMNS = ("emotion", "prediction", "speaker", "sex", "corpus", "file")
-
-
-@dataclass(frozen=True)
-class ShownClip:
-    """A clip for TensorBoard: `sound (T,)`, the network's input `picture (F, N)`, and a title."""
-
-    sound: Tensor
-    picture: Tensor
-    title: str
 
 
 @dataclass(frozen=True)
@@ -146,68 +137,61 @@ def _record_errors_only(thread: Any) -> None:
 if hasattr(event_file_writer, "_AsyncWriterThread"):
     _record_errors_only(event_file_writer._AsyncWriterThread)
 
-Method = TypeVar("Method", bound=Callable[..., None])
 
+class TensorBoardWriter(RunLogger):
+    """Writes event files into the run folder; steps are epochs, counted from 1, or training clips (`examples/...`)."""
 
-def _never_fatal(method: Method) -> Method:
-    """An error in the view (mostly a full disk) is printed once and ends the view, not the training."""
-
-    @wraps(method)
-    def guarded(self: "TensorBoardWriter", *arguments: Any) -> None:
-        if self.failed:
-            return
-        try:
-            method(self, *arguments)
-        except Exception as error:  # whatever TensorBoard, matplotlib or the disk may raise
-            self.failed = True
-            echo(f"warning: TensorBoard stops here ({type(error).__name__}: {error}); {METRICS} has all figures")
-
-    return cast(Method, guarded)
-
-
-class TensorBoardWriter:
-    """Writes event files into the run folder; steps are epochs, counted from 1."""
+    name = "TensorBoard"
 
     def __init__(self, folder: Path, epochs_done: int) -> None:
         """Starts writing. Events that a killed run wrote after `epochs_done` are removed."""
-        self.failed, self._folder = False, folder
+        self._folder = folder
+        self._confusion_epoch = 0  # of the last picture, counted from 1
         self._open(folder, epochs_done)
 
-    @_never_fatal
+    @never_fatal
     def _open(self, folder: Path, epochs_done: int) -> None:
         self._writer = SummaryWriter(str(folder), purge_step=epochs_done + 1 if epochs_done else None)
 
-    @_never_fatal
-    def start(self, config: Config, protocol: str, notes: list[str]) -> None:
-        """Writes the configuration, the protocol stamp and the notes on the data as texts."""
+    @never_fatal
+    def start(self, config: Config, protocol: str, notes: Sequence[str], labels: tuple[str, ...]) -> None:
+        """Writes the charts of the tab Custom Scalars; configuration, protocol and notes on the data as texts."""
+        self._writer.add_custom_scalars(custom_charts(labels))
         self._writer.add_text("config", f"```yaml\n{dump(config)}```")
         self._writer.add_text("protocol", protocol)
         text = "\n\n".join(notes).encode(errors="backslashreplace").decode()  # file names need not be text
         self._writer.add_text("data", text or "nothing skipped")
 
-    @_never_fatal
-    def epoch(self, line: dict[str, Any], labels: tuple[str, ...]) -> None:
-        """Writes one line of `metrics.jsonl` as points of the curves."""
-        step = line["epoch"] + 1
-        for part in ("train", "valid"):
-            for name, value in (line[part] or {}).items():  # there may be no validation
-                if name == "recall":
-                    for label, recall in zip(labels, value, strict=True):
-                        self._writer.add_scalar(f"{part}_recall/{label}", recall, step)
-                else:
-                    self._writer.add_scalar(f"{part}/{name}", value, step)
-        for name in ("lr", "grad_norm", "clips_per_second", "skipped_steps", "c"):
-            if name in line:
-                self._writer.add_scalar(f"loop/{name}", line[name], step)
+    @never_fatal
+    def epoch(self, scalars: dict[str, float], epoch: int, examples: int) -> None:
+        """Writes the points of the curves."""
+        for tag, value in scalars.items():
+            self._writer.add_scalar(tag, value, epoch + 1)
+        self._by_examples(scalars, examples)
         self._writer.flush()
 
-    @_never_fatal
+    @never_fatal
+    def past_epoch(self, scalars: dict[str, float], epoch: int, examples: int) -> None:
+        """Writes the points over training clips again: opening the file has removed every step above the epoch's."""
+        self._by_examples(scalars, examples)
+
+    def _by_examples(self, scalars: dict[str, float], examples: int) -> None:
+        for part, name in product(("train", "valid"), ("uar", "loss")):
+            if f"{part}/{name}" in scalars:
+                self._writer.add_scalar(f"examples/{part}_{name}", scalars[f"{part}/{name}"], examples)
+
+    @never_fatal
     def confusion(self, confusion: np.ndarray, labels: tuple[str, ...], title: str, epoch: int) -> None:
-        """Writes a figure of the validation confusion matrix."""
+        """Writes a figure of the validation confusion matrix; after the first, none before four times the epochs."""
+        if epoch + 1 >= 4 * self._confusion_epoch:
+            self._draw_confusion(confusion, labels, title, epoch)
+
+    def _draw_confusion(self, confusion: np.ndarray, labels: tuple[str, ...], title: str, epoch: int) -> None:
         picture = figure_array(confusion_figure(confusion, labels, title))
         self._writer.add_image("valid/confusion", picture, epoch + 1, dataformats="HWC")
+        self._confusion_epoch = epoch + 1
 
-    @_never_fatal
+    @never_fatal
     def clips(self, make: Callable[[], list[ShownClip]], sample_rate: int) -> None:
         """Writes augmented clips to listen to, and the features that the network receives."""
         for i, clip in enumerate(make()):
@@ -218,15 +202,19 @@ class TensorBoardWriter:
         self._writer.add_audio(tag, (clip.sound / peak)[None].cpu(), step, sample_rate)
         self._writer.add_image(tag, picture(clip, sample_rate), step, dataformats="HWC")
 
-    @_never_fatal
+    @never_fatal
     def validation(
-        self, make: Callable[[], ValidationView], labels: tuple[str, ...], sample_rate: int, epoch: int
+        self, make: Callable[[], ValidationView], labels: tuple[str, ...], title: str, sample_rate: int, epoch: int
     ) -> None:
-        """Writes the kept epoch's mistakes, precision-recall curves and projector.
+        """Writes the kept epoch's confusion matrix, mistakes, precision-recall curves and projector.
 
         `make` is called here, so that an error in it ends the view only.
         """
         view = make()
+        if self._confusion_epoch != epoch + 1:
+            matrix = np.zeros((len(labels), len(labels)), int)
+            np.add.at(matrix, (view.targets, view.probabilities.argmax(1)), 1)
+            self._draw_confusion(matrix, labels, title, epoch)
         for i, clip in enumerate(view.mistakes):
             self._clip(f"mistakes/{i}", clip, sample_rate, epoch + 1)
         for number, label in enumerate(labels):
@@ -236,23 +224,14 @@ class TensorBoardWriter:
         shutil.rmtree(self._folder / f"{epoch + 1:05d}" / "valid", ignore_errors=True)  # of the run before a resume
         self._writer.add_embedding(view.points, view.rows, global_step=epoch + 1, tag="valid", metadata_header=COLUMNS)
 
-    @_never_fatal
+    @never_fatal
     def finish(self, config: Config, kept: dict[str, Any]) -> None:
-        """Writes the hparams row: settings, and scores of the kept epoch on validation, else on training clips."""
-        settings = {
-            key: value if isinstance(value, int | float | str | bool) else str(value)
-            for section in ("data", "features", "model", "optim", "train")
-            for key, value in _flat(section, config.model_dump(mode="json")[section])
-        }
-        part = "valid" if kept["valid"] else "train"
-        scores = {f"hparam/{part}_{name}": kept[part][name] for name in ("uar", "accuracy", "macro_f1", "loss")}
-        # add_hparams would write a second event file into a subfolder; these are its three records
-        for record in hparams(settings, scores):
+        """Writes the hparams row: settings, and as its metrics the curves of the kept epoch's scores."""
+        # add_hparams would write a second event file into a subfolder, and a chart with one point for each score
+        for record in hparams(settings_of(config), dict.fromkeys(KEPT, 0.0)):
             self._writer._get_file_writer().add_summary(record)
-        for name, value in scores.items():
-            self._writer.add_scalar(name, value, kept["epoch"] + 1)
 
-    @_never_fatal
+    @never_fatal
     def close(self) -> None:
         """Writes the buffer to disk."""
         self._writer.flush()  # raises what the writing thread met last
@@ -264,5 +243,35 @@ def picture(clip: ShownClip, sample_rate: int) -> np.ndarray:
     return figure_array(spectrogram_figure(clip.picture.cpu().numpy(), clip.title, len(clip.sound) / sample_rate))
 
 
-def _flat(prefix: str, values: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [(f"{prefix}.{key}", value) for key, value in values.items() if value is not None]
+def custom_charts(labels: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
+    """The charts of the tab Custom Scalars: title -> chart -> ["Multiline", tags as regular expressions].
+
+    >>> custom_charts(("happy", "sad"))["Scores"]["loss"]
+    ['Multiline', ['train/loss', 'valid/loss']]
+    """
+    recalls = [f"valid_recall/{re.escape(label)}" for label in labels]
+    both = {name: ["Multiline", [f"train/{tag}", f"valid/{tag}"]] for name, tag in (("UAR", "uar"), ("loss", "loss"))}
+    by_examples = {
+        f"{name}, by training clips": ["Multiline", [f"examples/train_{tag}", f"examples/valid_{tag}"]]
+        for name, tag in (("UAR", "uar"), ("loss", "loss"))
+    }
+    return {
+        "Scores": {**both, "validation recall of each emotion": ["Multiline", recalls], **by_examples},
+        "Training": {
+            "learning rate": ["Multiline", ["loop/lr"]],
+            "clips per second": ["Multiline", ["loop/clips_per_second"]],
+            "GPU memory at its peak, GB": ["Multiline", ["loop/gpu_memory_gb"]],
+            "norm of the gradient": ["Multiline", ["loop/grad_norm"]],
+        },
+    }
+
+
+def settings_of(config: Config) -> dict[str, int | float | str | bool]:
+    """The settings of a run by their keys, such as `optim.lr`; those without a value are left out."""
+    tree = config.model_dump(mode="json")
+    return {
+        f"{section}.{key}": value if isinstance(value, int | float | str | bool) else str(value)
+        for section in ("data", "features", "model", "optim", "train")
+        for key, value in tree[section].items()
+        if value is not None
+    }

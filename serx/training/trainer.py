@@ -36,6 +36,7 @@ from serx.training.distillation import teacher_probabilities
 from serx.training.distributed import explain_lost_process, join_world
 from serx.training.epoch import GradientTraining, TrainingMethod, constant_vectors
 from serx.training.init_from import stamped
+from serx.training.loggers import check_loggers, make_loggers
 from serx.training.losses import class_weights, classes_of_corpora, logit_offsets
 from serx.training.memory import check_memory
 from serx.training.resume import resumed_state, why_not_longer
@@ -52,11 +53,12 @@ from serx.training.run_folder import (
     what_is_saved,
     write,
 )
+from serx.training.run_logger import epoch_scalars
 from serx.training.sampling import Step, TrainingClips, relative_weights
 from serx.training.signals import catch_signals
 from serx.training.speaker_statistics import fit_speaker_model
 from serx.training.state import EpochSums, TrainingState, new_state, run_metadata
-from serx.training.tensorboard import TensorBoardWriter, augmented_clips, validation_view
+from serx.training.tensorboard import augmented_clips, validation_view
 from serx.training.validation import Validation, scalars, select, validate
 
 MAX_BAD_STEPS = 10  # this many non-finite steps in a row end a run
@@ -131,6 +133,7 @@ def fit(
         run_folder = world.from_first(lambda: choose_run_folder(output, config.model.kind, resume, overwrite))
         device = world.from_each(lambda: choose_device(world.device(config.train.device)))
         configure_torch(config.train.threads, config.train.deterministic)
+        world.from_first(lambda: check_loggers(config.train.loggers))
         if not resume:
             # what it cannot find is reported before anything is read or written
             world.after_first(config.model.resolved)
@@ -196,7 +199,7 @@ class Trainer:
             self.metrics = Metrics(folder, state.progress.epoch)
             for warning in self.metrics.warnings:
                 echo(f"warning: {warning}")
-            self.board = TensorBoardWriter(folder, state.progress.epoch)
+            self.loggers = make_loggers(state.config.train.loggers, folder, state.progress.epoch)
         self._first_epoch, self._began = state.progress.epoch, time.monotonic()
 
     def run(self) -> TrainingResult:
@@ -246,21 +249,24 @@ class Trainer:
     def _record(self, line: dict[str, Any], valid: Validation | None) -> None:
         """Writes and prints a finished epoch, and saves the run."""
         self.metrics.append(line)
-        self.board.epoch(line, self.dataset.labels)
+        self._log_epoch(line)
         if line["kept"]:
             self._save_best(line, valid)
         self._save_last()
         echo(epoch_line(line, self.state.config.train.select, self.state.epochs, self._seconds_left()))
 
     def _announce(self) -> None:
-        """Writes config.yaml, prints who and what is trained, and starts TensorBoard."""
+        """Writes config.yaml, prints who and what is trained, and starts the loggers."""
         state, config = self.state, self.state.config
         write(self.folder / "config.yaml", f"# protocol: {self.split.stamp}\n{dump(config)}".encode())
         print_run_header(state, self.dataset, self.split, self.folder)
-        self.board.start(config, self.split.stamp, [*notes(config), *self.dataset.notes, *self.split.notes])
+        remarks = [*notes(config), *self.dataset.notes, *self.split.notes]
+        self.loggers.start(config, self.split.stamp, remarks, self.dataset.labels)
+        for line in self.metrics.lines:
+            self.loggers.past_epoch(epoch_scalars(line, {}, self.dataset.labels), line["epoch"], self._examples(line))
         if not state.progress.begun:
             examples = partial(augmented_clips, state, self.source, self.dataset, self.training)
-            self.board.clips(examples, config.data.sample_rate)
+            self.loggers.clips(examples, config.data.sample_rate)
 
     def _line(self, valid: Validation | None, clips_per_second: float) -> dict[str, Any]:
         """The finished epoch as a line of `metrics.jsonl`; `kept` is still to be added."""
@@ -282,8 +288,26 @@ class Trainer:
         metadata = run_metadata(self.state, self.dataset, self.split) | {"temperature": line["temperature"]}
         self._save(BEST, self.state.best_state_dict(), metadata)
         if valid is not None:
-            title = f"validation, epoch {line['epoch'] + 1}: {self.split.stamp}"
-            self.board.confusion(valid.confusion, self.dataset.labels, title, line["epoch"])
+            title = self._validation_title(line["epoch"])
+            self.loggers.confusion(valid.confusion, self.dataset.labels, title, line["epoch"])
+
+    def _validation_title(self, epoch: int) -> str:
+        return f"validation, epoch {epoch + 1}: {self.split.stamp}"
+
+    def _log_epoch(self, line: dict[str, Any]) -> None:
+        """Hands the finished epoch to the loggers, with the scores of the epoch that is kept so far."""
+        scalars = epoch_scalars(line, self._kept_line(), self.dataset.labels)
+        if self.state.device.type == "cuda":
+            scalars["loop/gpu_memory_gb"] = torch.cuda.max_memory_allocated(self.state.device) / 1e9
+        self.loggers.epoch(scalars, line["epoch"], self._examples(line))
+
+    def _examples(self, line: dict[str, Any]) -> int:
+        """The training clips seen until the end of an epoch."""
+        return (line["epoch"] + 1) * len(self.training.clips)
+
+    def _kept_line(self) -> dict[str, Any]:
+        """The line of the epoch in `best.safetensors`; empty if there is none."""
+        return next((line for line in self.metrics.lines if line["epoch"] == self.state.progress.best_epoch), {})
 
     def _save_last(self) -> None:
         metadata = run_metadata(self.state, self.dataset, self.split)
@@ -302,22 +326,23 @@ class Trainer:
             ) from error
 
     def _finish(self, stopped_by: int) -> TrainingResult:
-        """The result; unless a signal stopped the run, TensorBoard gets the kept epoch's view of the validation."""
+        """The result; unless a signal stopped the run, the loggers get the kept epoch's predictions."""
         kept = self.state.world.from_first(partial(self._finished_run, stopped_by))
         return TrainingResult(self.folder, kept, stopped_by or None)
 
     def _finished_run(self, stopped_by: int) -> dict[str, Any]:
         """Completes the run folder; returns the line of the kept epoch."""
         state, config, labels = self.state, self.state.config, self.dataset.labels
-        kept = next((line for line in self.metrics.lines if line["epoch"] == state.progress.best_epoch), {})
+        kept = self._kept_line()
         if kept and not stopped_by:
             self._add_speaker_model()
             if self.split.valid:
                 clips = np.asarray(self.split.valid)
                 view = partial(validation_view, state, self.folder / BEST, self.source, self.dataset, clips)
-                self.board.validation(view, labels, config.data.sample_rate, kept["epoch"])
-            self.board.finish(config, kept)
-        self.board.close()
+                title = self._validation_title(kept["epoch"])
+                self.loggers.validation(view, labels, title, config.data.sample_rate, kept["epoch"])
+            self.loggers.finish(config, kept)
+        self.loggers.close()
         return kept
 
     def _add_speaker_model(self) -> None:

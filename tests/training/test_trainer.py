@@ -456,7 +456,7 @@ def test_without_validation_the_last_epoch_is_kept_with_the_configured_temperatu
     assert (tmp_path / "out" / "curves.png").exists()
     events = EventAccumulator(str(tmp_path / "run"))
     tags = events.Reload().Tags()["scalars"]
-    assert {"train/uar", "hparam/train_uar"} <= set(tags) and not [tag for tag in tags if tag.startswith("valid")]
+    assert {"train/uar", "kept/uar"} <= set(tags) and not [tag for tag in tags if tag.startswith("valid")]
 
 
 def test_a_manifest_without_validation_rows_trains_with_select_last_only(tiny_config, tmp_path, tiny_root):
@@ -486,7 +486,7 @@ def test_the_event_files_hold_curves_images_sounds_and_texts(tiny_config, tmp_pa
         )
     tags = events.Tags()
     for tag in ("train/loss", "train/accuracy", "loop/lr", "loop/grad_norm", "loop/clips_per_second",
-                "valid_recall/neutral", "hparam/valid_uar"):  # fmt: skip
+                "valid_recall/neutral", "kept/uar"):  # fmt: skip
         assert tag in tags["scalars"], tag
     assert "valid/confusion" in tags["images"]
     shown = events.Images("augmented/0")[0]
