@@ -614,8 +614,13 @@ def test_evaluated_runs_are_compared_in_the_terminal_as_a_table_and_as_a_page(fo
     done = run_here("compare", plain, adapted, valid, "--report", tmp_path / "page.html", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "only B is adapted" in done.stdout and "C - A: not compared" in done.stdout
+    shutil.copytree(folder / "run", tmp_path / "moved")
+    (tmp_path / "moved/config.yaml").unlink()  # the checkpoint knows its settings
     assert "Validation UAR by epoch, %" in done.stdout and "settings that differ: none" in done.stdout
     assert f"compare.py {plain} {adapted}" in text_of((tmp_path / "page.html").read_text())
+    apart = run_here("evaluate", "--checkpoint", tmp_path / "moved/best.safetensors", cwd=folder)
+    assert apart.returncode == 0
+    assert "settings that differ: none" in run_here("compare", plain, tmp_path / "moved", cwd=folder).stdout
     table = run_here("compare", plain, adapted, "--markdown", cwd=folder).stdout.splitlines()
     assert sum(line.startswith("| ") for line in table) == 4 and "another protocol" in table[-1] + table[-3]
     other_clips = run_here("compare", plain, valid, cwd=folder)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from serx.evaluation.held_out import HeldOut
     from serx.evaluation.report import Evaluation
 
+PARTS = {"test": "test clips", "valid": "validation clips", "all": "all clips"}  # in a heading
 EXAMPLES = """  %(prog)s --checkpoint checkpoints/cnn1d/RUN/best.safetensors
   %(prog)s --checkpoint best.safetensors --report report.html     (a page to look at)
   %(prog)s --checkpoint best.safetensors --adapt                   (adapted to each test speaker, without labels)
@@ -100,7 +101,7 @@ def _page(
     return evaluation_page(
         scores,
         p,
-        f"{config.model.kind}: evaluation on the {held.part} part",
+        f"{config.model.kind}: evaluation on {PARTS[held.part]}",
         {str(run): epochs},
         stress_of([out, run], scores),
         map_of_clips(held, p, adapted),

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from serx.checkpoint import check_metadata, load_run_checkpoint
 from serx.config.loader import load_config
 from serx.errors import DataError, SerxError
 from serx.evaluation.pooling import EVALUATION, RESULT, FoldResult, read_cross_validation, read_evaluation
@@ -56,20 +58,23 @@ def read_run(folder: Path) -> FinishedRun:
             f"{folder}: no {EVALUATION} and no {RESULT}; run serx evaluate --checkpoint {folder}/best.safetensors first"
         )
     result = read_evaluation(folder)
-    run = folder if (folder / METRICS).exists() else Path(str(read_json(folder / EVALUATION).get("checkpoint"))).parent
-    config = _config(run)
+    saved = Path(str(read_json(folder / EVALUATION).get("checkpoint")))
+    config = _config(saved, folder)
+    run = folder if (folder / METRICS).exists() else saved.parent
     fold = _FOLD.match(result.protocol)
     seed = 0 if config is None else config["train"]["seed"]
     result = replace(result, seed=seed, fold=int(fold[1]) if fold else 0)
     return FinishedRun(str(folder), [result], config, _not_empty([read_metrics(run)[0]]))
 
 
-def _config(run: Path) -> dict[str, Any] | None:
-    """The settings of a run; None where its config.yaml is missing, or cannot be read by this version."""
-    try:
-        return load_config(run / "config.yaml").model_dump(mode="json")
-    except (SerxError, OSError):
-        return None
+def _config(saved: Path, folder: Path) -> dict[str, Any] | None:
+    """The settings of the checkpoint, or of config.yaml if it is gone; None where this version can read neither."""
+    with suppress(SerxError, OSError):
+        return check_metadata(saved, load_run_checkpoint(saved).metadata).model_dump(mode="json")
+    for run in (folder, saved.parent):
+        with suppress(SerxError, OSError):
+            return load_config(run / "config.yaml").model_dump(mode="json")
+    return None
 
 
 def _not_empty(curves: Sequence[Sequence[Mapping[str, Any]]]) -> list[Sequence[Mapping[str, Any]]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from serx.evaluation.held_out import HeldOut
+from serx.evaluation.pooling import NOT_POOLED
 from serx.evaluation.predictions import Predictions
 from serx.evaluation.report import SCORES, classes_that_count, vote_lines
 from serx.evaluation.scores import worst_first
@@ -81,6 +82,7 @@ def evaluation_page(
         chance=chance,
         uar_chart=interval_chart(scores["uar"], scores["intervals"]["uar"], chance),
         folds=scores.get("folds", []),
+        not_pooled=[f"{title}: {entry}" for key, title in NOT_POOLED.items() for entry in scores.get(key) or []],
         curves=_curves(curves or {}),
         speakers=[
             {"name": name, **scores["per_speaker"][name], "extra": scores["per_speaker"][name]["sex"] or "–"}

@@ -286,6 +286,16 @@ def test_a_cross_validation_has_a_page_with_its_folds():
     assert "Folds" in text and all(f"{100 * fold['uar']:.1f}" in text for fold in summary["folds"])
 
 
+def test_folds_that_are_not_pooled_are_named_on_the_page():
+    results = fold_results(random_predictions())
+    summary = summarize_folds(results, resamples=20) | {
+        "failed": ["seed 0 fold 3 (exit code 4)"],
+        "missing": ["seed 1"],
+    }
+    text = text_of(evaluation_page(summary, join([r.predictions for r in results]), "made: cross-validation"))
+    assert "failed: seed 0 fold 3 (exit code 4)" in text and "missing: seed 1" in text
+
+
 def test_a_map_puts_groups_apart_and_is_the_same_in_every_call():
     centers = np.random.default_rng(0).standard_normal((3, 20))
     groups = np.repeat([0, 1, 2], 15)
