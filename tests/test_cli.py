@@ -663,8 +663,8 @@ JSON_WORDS = {
     "synthesize": "--root {new}/made --speakers 1 --clips 1",
     "train": "--config tiny.yaml train.epochs=1 train.output={new}/trained",
 }
-# `listen` prints an object for each utterance, as soon as it ends; `demo` is a server and has no result.
-NO_DOCUMENT = {"listen", "demo"}
+# `listen` prints an object for each utterance, as soon as it ends; the other two serve pages and have no result.
+NO_DOCUMENT = {"listen", "demo", "tensorboard"}
 
 
 @pytest.fixture(scope="module")
