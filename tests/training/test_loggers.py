@@ -3,6 +3,8 @@
 import re
 import sys
 import urllib.request
+from importlib.metadata import packages_distributions
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -244,3 +246,10 @@ def test_a_folder_without_runs_is_named(tmp_path):
     (tmp_path / "events.out.tfevents.1").touch()
     with pytest.raises(ConfigError, match="--port 0"):
         command.start(tmp_path, 0)
+
+
+def test_no_script_hides_a_package_that_the_others_import():
+    """Python looks into the folder of a script first: scripts/tensorboard.py would be imported as tensorboard."""
+    scripts = {path.stem for path in (Path(__file__).parents[2] / "scripts").glob("*.py")}
+    hidden = {name.partition(".")[0] for name in packages_distributions()} & scripts
+    assert hidden == set()
