@@ -33,7 +33,7 @@ from serx.data.dataset import DataConfig
 from serx.errors import CheckpointError, ConfigError, DiskError, is_out_of_memory
 from serx.files import free_space, remedy, write_atomically
 from serx.models.backbone import build_model
-from serx.recognizer import Recognizer
+from serx.recognizer import Dimension, Recognizer
 from serx.terminal import printable
 
 FORMAT = 2
@@ -117,6 +117,14 @@ class SourceMetadata(BaseConfig):
     role: Literal["weights", "teacher"] = "weights"
 
 
+class DimensionMetadata(BaseConfig):
+    """A dimension that the model predicts, with the range of its ratings in training; see `serx.recognizer`."""
+
+    name: Label
+    low: float = Field(ge=-1e9, le=1e9)
+    high: float = Field(ge=-1e9, le=1e9)
+
+
 class RunMetadata(BaseConfig):
     """What the metadata of a run's checkpoint must be. Everything in it is data: nothing is run, opened or written.
 
@@ -129,7 +137,8 @@ class RunMetadata(BaseConfig):
     sha256: str
     progress: ProgressMetadata
     config: dict[str, Any]
-    labels: tuple[Label, ...] = Field(min_length=2, max_length=1000)
+    labels: tuple[Label, ...] = Field(max_length=1000)
+    dimensions: tuple[DimensionMetadata, ...] = Field((), max_length=20)
     protocol: Line = Field(min_length=1)
     speaker_independent: bool
     speakers: SpeakersMetadata
@@ -144,6 +153,12 @@ class RunMetadata(BaseConfig):
     def _fits_together(self) -> "RunMetadata":
         if len(set(self.labels)) < len(self.labels):
             raise ValueError("labels: a label is there twice")
+        if len(self.labels) < (0 if self.dimensions else 2) or len(self.labels) == 1:
+            raise ValueError(f"labels: {len(self.labels)} of them; there are two or more, or dimensions alone")
+        if len({dimension.name for dimension in self.dimensions}) < len(self.dimensions):
+            raise ValueError("dimensions: a name is there twice")
+        if any(dimension.low >= dimension.high for dimension in self.dimensions):
+            raise ValueError("dimensions: low is not below high")
         shared = set(self.speakers.train) & set(self.speakers.test)
         if self.speaker_independent and shared:
             raise ValueError("speaker_independent: true, but a speaker is in train and in test")
@@ -243,7 +258,7 @@ def _load(path: Path, of_run: bool) -> Checkpoint:
             places, metadata = _up_to_date(path, places, metadata)
             if of_run:
                 config = check_metadata(path, metadata)
-                _check_sizes(path, config, len(metadata["labels"]), places)
+                _check_sizes(path, config, len(metadata["labels"]) + len(metadata.get("dimensions", ())), places)
             tensors = {name: _read_tensor(path, file, 8 + len(header), name, place) for name, place in places.items()}
     except (OSError, ValueError) as error:  # ValueError: a zero byte in its name
         if is_out_of_memory(error):
@@ -293,13 +308,27 @@ def check_metadata(source: Path | str, metadata: Mapping[str, Any]) -> Config:
     if fault := metadata_fault(metadata):
         raise CheckpointError(f"{source}: not the checkpoint of a run: {fault}; use another checkpoint")
     try:
-        return from_tree(tuples(metadata["config"]), source=f"{source}: config")
+        config = from_tree(tuples(metadata["config"]), source=f"{source}: config")
     except ConfigError as error:
         first, _, more = str(error).partition("\n")
         others = f" (and {more.count(chr(10)) + 1} more)" if more else ""
         raise CheckpointError(f"{first}{others}; not readable by this version of serx") from error
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise CheckpointError(f"{source}: config: not readable by this version of serx: {error}") from error
+    names = tuple(dimension["name"] for dimension in metadata.get("dimensions", ()))
+    learned = config.data.dimensions if "dimensions" in config.data.tasks else ()
+    if names != learned or bool(metadata["labels"]) != ("emotions" in config.data.tasks):
+        raise CheckpointError(f"{source}: labels or dimensions are not those of its data.tasks; use another checkpoint")
+    return config
+
+
+def dimensions_of(metadata: Mapping[str, Any]) -> tuple[Dimension, ...]:
+    """The dimensions that a run's model predicts.
+
+    >>> dimensions_of({"dimensions": [{"name": "arousal", "low": 1, "high": 7}]})
+    (Dimension(name='arousal', low=1.0, high=7.0),)
+    """
+    return tuple(Dimension(d["name"], float(d["low"]), float(d["high"])) for d in metadata.get("dimensions", ()))
 
 
 def fill(module: Recognizer, tensors: dict[str, Tensor], what: str) -> None:
@@ -452,13 +481,13 @@ def _check_tree(tree: Mapping[str, Any]) -> None:
     raise ValueError("nested too deep")
 
 
-def _check_sizes(path: Path, config: Config, classes: int, places: Mapping[str, _Place]) -> None:
+def _check_sizes(path: Path, config: Config, outputs: int, places: Mapping[str, _Place]) -> None:
     """Raises before memory is taken if the tensors and the configuration ask for different amounts of it."""
     if unknown := [name for name in places if name.partition(".")[0] not in GROUPS]:
         raise CheckpointError(f"{path}: {unknown[0]} is left over")
     try:
         with torch.device("meta"):
-            expected = build_model(config.model, config.features.bins, classes).state_dict()
+            expected = build_model(config.model, config.features.bins, outputs).state_dict()
     except (ConfigError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
         reason = printable(str(error).partition("\n")[0])
         raise CheckpointError(f"{path}: config: the model cannot be built: {reason}") from error

@@ -2,22 +2,39 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from serx.features.stack import FeaturesConfig
+from serx.models.backbone import split_outputs
 from serx.models.classical import Classical
 from serx.models.encoder_probe import FrozenEncoder
 from serx.models.registry import BaseModelConfig
 from serx.models.waveform_model import WaveformModel
 
 
+class Dimension(NamedTuple):
+    """A dimension such as arousal, and the lowest and the highest rating of the training clips.
+
+    An output of 0 is the lowest and 1 the highest.
+
+    >>> Dimension("arousal", 1.0, 7.0).high
+    7.0
+    """
+
+    name: str
+    low: float
+    high: float
+
+
 class Recognizer(WaveformModel):
     """Waveform to logits, as `WaveformModel` computes them, with what makes them a prediction.
 
     Attributes:
-        labels: the emotion of each logit, in order.
+        labels: the emotion of each logit, in order; none for a model of dimensions alone.
+        dimensions: the dimensions of the outputs behind the logits, in order; none for a model of emotions alone.
         sample_rate: the sampling rate of `waveform`, in Hz.
         temperature: divides the logits before they become probabilities (Guo et al. 2017); 1 until it is fitted.
 
@@ -35,15 +52,24 @@ class Recognizer(WaveformModel):
         labels: tuple[str, ...],
         sample_rate: int,
         pretrained: bool = False,
+        dimensions: tuple[Dimension, ...] = (),
     ) -> None:
         """`pretrained` is for training: it loads published weights where `model` asks for them (`build_model`)."""
-        super().__init__(features, model, len(labels), sample_rate, pretrained)
+        super().__init__(features, model, len(labels), sample_rate, pretrained, len(dimensions))
+        self.dimensions = dimensions
         self.labels, self.sample_rate, self.temperature = labels, sample_rate, 1.0
 
     @torch.inference_mode()
     def probabilities(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """`(B, C)` float32; each row adds up to 1."""
-        return (self(waveform, lengths) / self.temperature).softmax(-1)
+        return self.predictions(waveform, lengths)[0]
+
+    @torch.inference_mode()
+    def predictions(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities `(B, C)`, and the value of each dimension `(B, D)` in units of the ratings; float32."""
+        logits, values = split_outputs(self(waveform, lengths), len(self.dimensions))
+        low, high = (values.new_tensor([getattr(d, end) for d in self.dimensions]) for end in ("low", "high"))
+        return (logits / self.temperature).softmax(-1), low + (high - low) * values
 
     def use_cache(self, folder: Path) -> None:
         """Keeps in `folder` what frozen encoders compute from each clip; other models have nothing to keep."""

@@ -37,9 +37,11 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.data.batches import make_batch_source
     from serx.data.corpora.comparison import compare
     from serx.data.dataset import find_duplicates, load_dataset
+    from serx.data.ratings import check_emotions_only
     from serx.data.scanner import scan
 
     config = load_config(arguments.config, arguments.overrides)
+    check_emotions_only(config.data.tasks, "an audit")
     dataset = load_dataset(config.data)
     for note in dataset.notes:
         print(f"note: {note}")

@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Evaluates, writes the report and prints it."""
+    from serx.data.ratings import check_emotions_only
     from serx.device import choose_device
     from serx.errors import ConfigError
     from serx.evaluation.held_out import evaluate_held_out, load_held_out
@@ -55,6 +56,8 @@ def main(arguments: argparse.Namespace) -> int:
     path, out = common.held_out_model(arguments)
     device = choose_device(arguments.device, "--device")
     held = load_held_out(path, arguments.root, arguments.part, device, arguments.allow_seen, cache=arguments.cache)
+    if arguments.report:
+        check_emotions_only(held.predictor.config.data.tasks, "the page of --report")
     evaluation = evaluate_held_out(held, arguments.adapt, arguments.balanced)
     for note in evaluation.notes:
         print(f"note: {note}")
@@ -66,8 +69,10 @@ def main(arguments: argparse.Namespace) -> int:
         common.print_json(arguments, evaluation.scores)
     else:
         print(evaluation.report())
-    figures = "confusion.png, report.png, speakers.png, calibration.png" + (", curves.png" if epochs else "")
-    print(f"written: {written}, and in the same folder predictions.csv, {figures}")
+    files = ["ratings.csv"] if evaluation.ratings else []
+    if evaluation.predictions:
+        files = ["predictions.csv", *files, "confusion.png", "report.png", "speakers.png", "calibration.png"]
+    print(f"written: {written}, and in the same folder {', '.join(files + ['curves.png'] * bool(epochs))}")
     if arguments.report:
         common.write_page(arguments.report, _page(arguments, held, evaluation, path.parent, out, epochs))
     return 0
@@ -85,6 +90,7 @@ def _page(
     from serx.pages import clip_explainer, clip_reader, confident_mistakes, evaluation_page, map_of_clips, stress_of
 
     scores, p = evaluation.scores, evaluation.predictions
+    assert p is not None
     config, recorded = held.predictor.config, run / "config.yaml"
     before = [common.command_line("train", arguments, "--config", str(recorded))] if recorded.exists() else []
     facts = {

@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_device(parser)
     common.add_json(
         parser,
-        "a list of objects: path, label, confidence, probabilities, ood, error, warning, and the segments of a long "
-        "recording, which have start and end (s) and no path",
+        "a list of objects: path, label, confidence, probabilities, dimensions (of a model that predicts some), ood, "
+        "error, warning, and the segments of a long recording, which have start and end (s) and no path",
     )
     parser.add_argument("audio", nargs="+", metavar="AUDIO_OR_FOLDER", help="audio files, or folders of them")
 
@@ -117,6 +117,8 @@ def table_row(prediction: "Prediction") -> str:
 
 
 def label_and_percents(prediction: "Prediction") -> str:
-    """The label, then the probability of every class from the most probable down."""
+    """The label, the probability of every class from the most probable down, then the value of every dimension."""
     ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-    return f"{prediction.label:<10} " + "  ".join(f"{label} {100 * probability:.0f}%" for label, probability in ranked)
+    words = [f"{label} {100 * probability:.0f}%" for label, probability in ranked]
+    words += [f"{name} {value:.2f}" for name, value in prediction.dimensions.items()]
+    return (f"{prediction.label:<10} " if prediction.label else "") + "  ".join(words)

@@ -56,6 +56,7 @@ def contradictions(config: Config) -> list[Contradiction]:
         *_about_best_epoch(config),
         *_about_augmentation(config),
         *_about_model(config),
+        *_about_tasks(config),
     )
     first: dict[KeyPath, Contradiction] = {}
     for contradiction in every:
@@ -65,7 +66,7 @@ def contradictions(config: Config) -> list[Contradiction]:
 
 def notes(config: Config) -> list[str]:
     """Settings that have no effect, or another one than they seem to: lines for the user of a run."""
-    return [text for text in _notes(config) if text]
+    return [text for text in (*_notes(config), *_notes_without_emotions(config)) if text]
 
 
 def without_validation(config: Config) -> list[Contradiction]:
@@ -273,6 +274,13 @@ def _notes(config: Config) -> Iterator[str | None]:
             yield f"augment.waveform.{i} (crop): {transform.seconds:g} s cut nothing off clips of up to {longest:g} s"
 
 
+def _notes_without_emotions(config: Config) -> Iterator[str]:
+    of_classes = {"class_weights": "none", "logit_adjustment": 0.0, "label_smoothing": 0.0, "temperature": 1.0}
+    for key, default in of_classes.items():
+        if "emotions" not in config.data.tasks and getattr(config.train, key) != default:
+            yield f"train.{key} has no effect without emotions in data.tasks"
+
+
 def _about_model(config: Config) -> Iterator[Contradiction]:
     model, defaults = config.model, Config.model_fields
     for section, key in _NOT_FOR_CLASSICAL if isinstance(model, ClassicalConfig) else ():
@@ -305,6 +313,43 @@ def _about_model(config: Config) -> Iterator[Contradiction]:
         yield Contradiction(
             ("data", "sample_rate"), f"{rates}; write {model.sample_rate}", ("model", "data.sample_rate")
         )
+
+
+def _about_tasks(config: Config) -> Iterator[Contradiction]:
+    data, train, tasks = config.data, config.train, config.data.tasks
+    if len(set(tasks)) < len(tasks):
+        yield Contradiction(("data", "tasks"), f"data.tasks lists {tasks[0]} twice; keep one", ("data.tasks",))
+    if len(set(data.dimensions)) < len(data.dimensions):
+        yield Contradiction(
+            ("data", "dimensions"), "data.dimensions lists a name twice; keep one", ("data.dimensions",)
+        )
+    reads = ("data.tasks", "data.dimensions")
+    if "dimensions" in tasks and not data.dimensions:
+        message = "data.tasks has dimensions, but data.dimensions names none; write some, such as [arousal, valence]"
+        yield Contradiction(("data", "dimensions"), message, reads)
+    if "dimensions" not in tasks and data.dimensions:
+        message = f"data.dimensions has no effect with data.tasks [{', '.join(tasks)}]; write [emotions, dimensions]"
+        yield Contradiction(("data", "dimensions"), message, reads)
+    if train.select == "ccc" and "dimensions" not in tasks:
+        message = "train.select is ccc, a score of dimensions, but data.tasks has none; write uar"
+        yield Contradiction(("train", "select"), message, ("train.select", "data.tasks"))
+    if "dimensions" in tasks and config.model.adapt:
+        message = "model.adapt adjusts probabilities of emotions, but data.tasks has dimensions; write adapt: false"
+        yield Contradiction(("model", "adapt"), message, ("model", "data.tasks"))
+    if "dimensions" in tasks and isinstance(config.model, ClassicalConfig):
+        message = "model.kind classical learns emotions only; with data.tasks dimensions choose a network, such as mlp"
+        yield Contradiction(("model", "kind"), message, ("model", "data.tasks"))
+    if "emotions" in tasks:
+        return
+    if train.select == "uar":
+        message = "train.select is uar, a score of emotions, but data.tasks has none; write ccc"
+        yield Contradiction(("train", "select"), message, ("train.select", "data.tasks"))
+    if train.sampling in ("class_balanced", "corpus_and_class_balanced"):
+        message = f"train.sampling {train.sampling} draws by emotion, but data.tasks has none; write shuffle"
+        yield Contradiction(("train", "sampling"), message, ("train.sampling", "data.tasks"))
+    if train.teachers:
+        message = "train.teachers teach emotions, but data.tasks has none; leave them out"
+        yield Contradiction(("train", "teachers"), message, ("train.teachers", "data.tasks"))
 
 
 def _about_ensemble(config: Config, model: EnsembleConfig) -> Iterator[Contradiction]:

@@ -3,9 +3,11 @@
 Each section is a frozen pydantic model next to the code that it configures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import model_validator
 
 from serx.augment.compose import AugmentConfig
 from serx.augment.transform import SpectrogramTransform, WaveformTransform, registered_transforms
@@ -31,6 +33,17 @@ class Config(BaseConfig):
     model: ModelConfig
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _select_by_ccc(cls, values: Any) -> Any:
+        """Without emotions there is no UAR to select by."""
+        data, train = (values.get(name) if isinstance(values, Mapping) else None for name in ("data", "train"))
+        tasks = data.get("tasks") if isinstance(data, Mapping) else getattr(data, "tasks", None)
+        open_choice = train is None or (isinstance(train, Mapping) and "select" not in train)
+        if open_choice and isinstance(tasks, list | tuple) and set(map(str, tasks)) == {"dimensions"}:
+            return {**values, "train": {"select": "ccc", **(train or {})}}
+        return values
 
 
 def kind_of(section: type[BaseConfig]) -> str:

@@ -102,9 +102,16 @@ class TrainConfig(BaseConfig):
         description="clips of an epoch; class_balanced: every class equally often; corpus_balanced: every corpus; "
         "corpus_and_class_balanced: every class of every corpus",
     )
-    select: Literal["uar", "loss", "last"] = Field(
+    dimension_weight: float = Field(
+        1.0,
+        ge=1e-3,
+        le=1e3,
+        description="data.tasks with dimensions: weight of their loss (1 - CCC) next to the cross-entropy of emotions",
+    )
+    select: Literal["uar", "ccc", "loss", "last"] = Field(
         "uar",
-        description="the epoch in best.safetensors: of the best validation UAR or loss, or the last",
+        description="the epoch in best.safetensors: of the best validation UAR, mean CCC of the dimensions or loss, or "
+        "the last; default with data.tasks: [dimensions]: ccc",
     )
     temperature: float = Field(
         1.0,

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +23,7 @@ from serx.data.labels import LabeledCorpus, LabelsFrom, assign_labels, only_shar
 from serx.data.leaks import PARTS, check_copies, check_leaks
 from serx.data.names import NamesConfig, settle_names
 from serx.data.protocols import ProtocolConfig, Split, make_split, naming_places
+from serx.data.ratings import Task, check_rated, ratings_of
 from serx.data.scanner import scan
 from serx.data.tables import TablesConfig
 from serx.data.utterance import Utterance
@@ -92,6 +93,17 @@ class DataConfig(AudioConfig, ProtocolConfig, NamesConfig, TablesConfig):
         description="emotion: one label per clip; votes: the shares of the raters who chose each emotion, as targets "
         "of the training; a clip without votes keeps its label",
     )
+    tasks: tuple[Task, ...] = Field(
+        ("emotions",),
+        min_length=1,
+        max_length=2,
+        description="what the model learns: emotions (classes), dimensions (ratings such as arousal), or both",
+    )
+    dimensions: tuple[Name, ...] = Field(
+        (),
+        max_length=20,
+        description="tasks with dimensions: which of the rated ones, such as [arousal, valence, dominance]",
+    )
     duplicates: Literal["refuse", "drop_one", "drop_all"] = Field(
         "refuse",
         description="recordings that the corpus itself holds twice, under two speakers (protocols random and manifest: "
@@ -115,7 +127,10 @@ class Dataset:
         notes: lines for the user: which files were skipped or dropped, and why.
         duplicates: paths (of segments, with their times) of the clips that `data.duplicates` left out.
         votes: `(n, C)` float64, how many raters chose each label, or their shares; None unless `data.labels_from` is
-            votes.
+            votes. 0 for clips without a label.
+        labeled: `(n,)` bool, false for clips that have ratings only; None if all clips have a label.
+        dimensions: names of the columns of `ratings`.
+        ratings: `(n, D)` float64, NaN where a clip is not rated.
     """
 
     utterances: tuple[Utterance, ...]
@@ -125,16 +140,43 @@ class Dataset:
     notes: tuple[str, ...]
     duplicates: tuple[str, ...] = ()
     votes: np.ndarray | None = None
+    labeled: np.ndarray | None = None
+    dimensions: tuple[str, ...] = ()
+    ratings: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+
+    @property
+    def has_label(self) -> np.ndarray:
+        """`(n,)` bool: the clips that have a label or votes."""
+        return np.full(len(self.targets), bool(self.labels)) if self.labeled is None else self.labeled
 
     @property
     def shares(self) -> np.ndarray | None:
-        """`(n, C)` float64, the share of the votes for each label; None without votes."""
-        return None if self.votes is None else to_shares(self.votes)
+        """`(n, C)` float64, the share of the votes for each label, 0 without one; None if each clip has one label."""
+        if self.votes is None and self.labeled is None:
+            return None
+        votes = np.eye(len(self.labels))[self.targets] if self.votes is None else self.votes
+        return np.where(self.has_label[:, None], to_shares(np.where(self.has_label[:, None], votes, 1.0)), 0.0)
 
     @property
-    def tied(self) -> np.ndarray:
-        """`(n,)` bool: whether several labels have most votes, so that the clip counts in no score of classes."""
-        return np.zeros(len(self.targets), bool) if self.votes is None else majority(self.votes)[1]
+    def has_class(self) -> np.ndarray:
+        """`(n,)` bool: the clips that scores of classes count: they have a label, and not several with most votes."""
+        return self.has_label if self.votes is None else self.has_label & ~majority(self.votes)[1]
+
+    @property
+    def strata(self) -> list[int]:
+        """The class of each clip, which a split draws evenly; clips without a label are a class of their own."""
+        return np.where(self.has_label, self.targets, len(self.labels)).tolist()
+
+    def part(self, clips: Sequence[int]) -> dict[str, Any]:
+        """The fields with an entry for each clip, of some `clips` only; without the audio."""
+        chosen = list(clips)
+        return {
+            "utterances": tuple(self.utterances[i] for i in chosen),
+            "targets": self.targets[chosen],
+            "votes": None if self.votes is None else self.votes[chosen],
+            "labeled": None if self.labeled is None else self.labeled[chosen],
+            "ratings": self.ratings[chosen],
+        }
 
     @property
     def weights(self) -> np.ndarray:
@@ -152,10 +194,13 @@ class Dataset:
 
     def sha256(self, indices: Sequence[int]) -> str:
         """A hash of the decoded audio, label and speaker of these clips; their order and their paths do not matter."""
-        lines = sorted(
-            f"{self.digests[i]} {self.labels[self.targets[i]]} {self.utterances[i].speaker_id}" for i in indices
-        )
+        lines = sorted(f"{self.digests[i]} {self._label(i)} {self.utterances[i].speaker_id}" for i in indices)
         return hashlib.sha256("\n".join(lines).encode(errors="backslashreplace")).hexdigest()
+
+    def _label(self, i: int) -> str:
+        """The label and the ratings of a clip as text."""
+        ratings = ",".join(map(repr, self.ratings[i].tolist())) if self.dimensions else ""
+        return f"{self.labels[self.targets[i]] if self.has_label[i] else ''}{ratings}"
 
 
 @explaining_out_of_memory("lower data.max_seconds, or give fewer recordings")
@@ -192,11 +237,51 @@ def _load_dataset(config: DataConfig, labels: tuple[str, ...] | None, progress: 
     for clip in utterances:
         if not (math.isfinite(clip.weight) and clip.weight > 0):
             raise DataError(f"{clip.source}: weight {clip.weight:g} is not above 0; leave the clip out in place of it")
+    labeled = _labeled(utterances, config, labels, scanned.ties)
+    rated = _rated(utterances, config, of_checkpoint=labels is not None)
+    notes = [*scanned.notes, *_skipped_notes([(file.reason, file.path) for file in scanned.skipped])]
+    row_of = {position: row for row, position in enumerate(labeled.positions)} if labeled else {}
+    used = [i for i in range(len(utterances)) if i in row_of or rated[i].any()]
+    notes += _target_notes(config, labeled, utterances, used, rated)
+    notes += _weight_notes([utterances[i] for i in used])
+    segments = [utterances[i].segment for i in used]
+    audio_cache = open_audio_cache(segments, config, cache_folder(config.cache), progress)
+    _check_ranges([utterances[i] for i in used], audio_cache.skipped)
+    notes += _skipped_notes([(why.partition(":")[0], Path(path)) for path, why in audio_cache.skipped.items()])
+    notes += _warning_notes(audio_cache.warnings)
+    kept = [i for i, row in enumerate(audio_cache.rows) if row >= 0]
+    if not kept:
+        raise DataError(f"{config.root}: none of the {len(segments)} files could be decoded; {'; '.join(notes)}")
+    chosen = [used[i] for i in kept]
+    has_label = np.array([i in row_of for i in chosen])
+    rows = [row_of.get(i, 0) for i in chosen]
+    targets = np.zeros(len(chosen), np.int64) if labeled is None else np.asarray(labeled.targets, np.int64)[rows]
+    votes = None if labeled is None else labeled.votes
+    dataset = Dataset(
+        utterances=tuple(utterances[i] for i in chosen),
+        targets=np.where(has_label, targets, 0),
+        labels=() if labeled is None else tuple(labeled.labels),
+        audio_cache=audio_cache,
+        notes=tuple(notes),
+        votes=None if votes is None else np.where(has_label[:, None], votes[rows], 0.0),
+        labeled=None if labeled is None or has_label.all() else has_label,
+        dimensions=config.dimensions if "dimensions" in config.tasks else (),
+        ratings=ratings_of([utterances[i] for i in chosen], config.dimensions if "dimensions" in config.tasks else ()),
+    )
+    return dataset if config.duplicates == "refuse" else _without_duplicates(dataset, config, progress)
+
+
+def _labeled(
+    utterances: Sequence[Utterance], config: DataConfig, labels: tuple[str, ...] | None, ties: Sequence[str]
+) -> LabeledCorpus | None:
+    """The clips that have a label, if emotions are learned."""
+    if "emotions" not in config.tasks:
+        return None
     label_map, source = config.label_map, config.labels_from
-    if scanned.ties and source == "emotion":
-        more = [f"... and {len(scanned.ties) - MAX_SHOWN} more"] if len(scanned.ties) > MAX_SHOWN else []
+    if ties and source == "emotion":
+        more = [f"... and {len(ties) - MAX_SHOWN} more"] if len(ties) > MAX_SHOWN else []
         answer = "choose one in a column emotion, delete the row, or learn from the votes: data.labels_from=votes"
-        raise DataError("\n".join([*(f"{tie}; {answer}" for tie in scanned.ties[:MAX_SHOWN]), *more]))
+        raise DataError("\n".join([*(f"{tie}; {answer}" for tie in ties[:MAX_SHOWN]), *more]))
     if source == "votes" and labels is None and not any(clip.votes for clip in utterances):
         raise DataError(
             "data.labels_from is votes, but no clip has votes; add them to the data, or write labels_from: emotion"
@@ -205,34 +290,51 @@ def _load_dataset(config: DataConfig, labels: tuple[str, ...] | None, progress: 
         labels, label_map = only_shared(utterances, labels, label_map, source)
     else:
         labels = labels or config.labels
-    labeled = assign_labels(utterances, labels, label_map, source)
-    notes = [*scanned.notes, *_skipped_notes([(file.reason, file.path) for file in scanned.skipped])]
-    for emotion, count in labeled.dropped.items():
-        why = "data.label_map" if emotion in config.label_map else "data.labels: shared"
-        notes.append(f"dropped by {why}: {count} x {emotion}")
-    if source == "emotion" and NO_AGREEMENT in labeled.labels:
-        notes.append(
-            f"warning: {NO_AGREEMENT} is a class: clips on whose emotion the raters did not agree; drop them with "
-            f"data.label_map.{NO_AGREEMENT}=null, or learn from the votes: data.labels_from=votes"
-        )
-    notes += [*_vote_notes(labeled), *_weight_notes(labeled.utterances)]
-    segments = [utterance.segment for utterance in labeled.utterances]
-    audio_cache = open_audio_cache(segments, config, cache_folder(config.cache), progress)
-    _check_ranges(labeled.utterances, audio_cache.skipped)
-    notes += _skipped_notes([(why.partition(":")[0], Path(path)) for path, why in audio_cache.skipped.items()])
-    notes += _warning_notes(audio_cache.warnings)
-    kept = [i for i, row in enumerate(audio_cache.rows) if row >= 0]
-    if not kept:
-        raise DataError(f"{config.root}: none of the {len(segments)} files could be decoded; {'; '.join(notes)}")
-    dataset = Dataset(
-        utterances=tuple(labeled.utterances[i] for i in kept),
-        targets=np.asarray([labeled.targets[i] for i in kept], np.int64),
-        labels=tuple(labeled.labels),
-        audio_cache=audio_cache,
-        notes=tuple(notes),
-        votes=None if labeled.votes is None else labeled.votes[kept],
-    )
-    return dataset if config.duplicates == "refuse" else _without_duplicates(dataset, config, progress)
+    return assign_labels(utterances, labels, label_map, source)
+
+
+def _rated(utterances: Sequence[Utterance], config: DataConfig, of_checkpoint: bool) -> np.ndarray:
+    """Whether each clip is rated on each dimension that is learned, `(n, D)` bool."""
+    dimensions = config.dimensions if "dimensions" in config.tasks else ()
+    ratings = ratings_of(utterances, dimensions)
+    if not of_checkpoint:
+        check_rated(utterances, ratings, dimensions)
+    elif dimensions and "emotions" not in config.tasks and np.isnan(ratings).all():
+        raise DataError(f"no clip has a rating of {' or '.join(dimensions)}, which the model predicts")
+    return ~np.isnan(ratings)
+
+
+def _target_notes(
+    config: DataConfig,
+    labeled: LabeledCorpus | None,
+    utterances: Sequence[Utterance],
+    used: Sequence[int],
+    rated: np.ndarray,
+) -> list[str]:
+    """What is dropped, and which clips lack a label or a rating."""
+    notes = []
+    if labeled is not None:
+        what = "without a class, by" if "dimensions" in config.tasks else "dropped by"
+        for emotion, count in labeled.dropped.items():
+            why = "data.label_map" if emotion in config.label_map else "data.labels: shared"
+            notes.append(f"{what} {why}: {count} x {emotion}")
+        if config.labels_from == "emotion" and NO_AGREEMENT in labeled.labels:
+            notes.append(
+                f"warning: {NO_AGREEMENT} is a class: clips on whose emotion the raters did not agree; drop them with "
+                f"data.label_map.{NO_AGREEMENT}=null, or learn from the votes: data.labels_from=votes"
+            )
+        notes += _vote_notes(labeled)
+    if "dimensions" not in config.tasks:
+        return notes
+    if dropped := len(utterances) - len(used):
+        lack = "a rating" if labeled is None else "a class or a rating"
+        notes.append(f"dropped: {dropped} clips without {lack} of {', '.join(config.dimensions)}")
+    if labeled is not None and len(labeled.positions) < len(used):
+        notes.append(f"{len(used) - len(labeled.positions)} of {len(used)} clips have ratings and no class")
+    for name, column in zip(config.dimensions, rated[list(used)].T, strict=True):
+        if not column.all():
+            notes.append(f"{int((~column).sum())} of {len(used)} clips have no rating of {name}")
+    return notes
 
 
 def _check_ranges(utterances: Sequence[Utterance], skipped: Mapping[str, str]) -> None:
@@ -290,9 +392,7 @@ def _without_duplicates(dataset: Dataset, config: DataConfig, progress: bool) ->
     utterances = tuple(dataset.utterances[i] for i in kept)
     return replace(
         dataset,
-        utterances=utterances,
-        targets=dataset.targets[kept],
-        votes=None if dataset.votes is None else dataset.votes[kept],
+        **dataset.part(kept),
         audio_cache=open_audio_cache([u.segment for u in utterances], config, cache_folder(config.cache), progress),
         notes=(*dataset.notes, note),
         duplicates=tuple(printable(path[i]) for i in sorted(dropped)),
@@ -318,9 +418,7 @@ def split_dataset(dataset: Dataset, config: DataConfig, progress: bool = True) -
     >>> len(split.train), len(split.valid), len(split.test), split.stamp
     (6, 2, 2, 'holdout, speaker-independent')
     """
-    split = make_split(
-        dataset.utterances, dataset.targets.tolist(), config, dataset.digests, dataset.labels, dataset.shares
-    )
+    split = make_split(dataset.utterances, dataset.strata, config, dataset.digests, dataset.labels, dataset.shares)
     check_leaks(dataset.utterances, split, dataset.digests)
     if split.speaker_independent and split.validation_independent:
         groups = _numbered([u.speaker_id for u in dataset.utterances])  # the same for each fold, and searched once

@@ -54,6 +54,7 @@ class LabeledCorpus:
             the labels are not from votes.
         without_vote: number of clips dropped because the map says null to every emotion that they have votes for.
         dropped_votes: the votes for emotions to which the map says null, of clips that are kept or not, by emotion.
+        positions: for each utterance its position among those that were given.
     """
 
     utterances: tuple[Utterance, ...]
@@ -63,6 +64,7 @@ class LabeledCorpus:
     votes: np.ndarray | None = None
     without_vote: int = 0
     dropped_votes: dict[str, float] = field(default_factory=dict)
+    positions: list[int] = field(default_factory=list)
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -168,8 +170,8 @@ def assign_labels(
     _check_unlabeled(clips, words_of, chosen, targets_by_emotion)
 
     index = {label: number for number, label in enumerate(chosen)}
-    kept, rows, dropped, dropped_votes, without_vote = [], [], Counter[str](), Counter[str](), 0
-    for clip, words_of_clip in zip(clips, words_of, strict=True):
+    positions, rows, dropped, dropped_votes, without_vote = [], [], Counter[str](), Counter[str](), 0
+    for position, (clip, words_of_clip) in enumerate(zip(clips, words_of, strict=True)):
         row = np.zeros(len(chosen))
         for word, number in words_of_clip.items():
             target = targets_by_emotion[word]
@@ -180,23 +182,24 @@ def assign_labels(
             else:
                 dropped[word] += 1
         if row.any():
-            kept.append(clip)
+            positions.append(position)
             rows.append(row)
         elif clip.votes and labels_from == "votes":
             without_vote += 1
-    if not kept:
+    if not positions:
         left_out = ", ".join([*dropped, *dropped_votes])
         why = f"data.label_map drops all of {left_out}" if left_out else "there are no clips"
         raise DataError(f"no clip left to label: {why}; keep at least one emotion")
     votes = np.stack(rows)
     return LabeledCorpus(
-        utterances=tuple(kept),
+        utterances=tuple(clips[i] for i in positions),
         targets=majority(votes)[0].tolist(),
         labels=tuple(chosen),
         dropped=dict(dropped),
         votes=votes if labels_from == "votes" else None,
         without_vote=without_vote,
         dropped_votes=dict(dropped_votes),
+        positions=positions,
     )
 
 

@@ -15,10 +15,11 @@ from serx.data.overlap import find_overlap
 from serx.device import choose_device
 from serx.errors import ConfigError, DataError, LeakError, explaining_out_of_memory
 from serx.evaluation.predictions import Predictions
+from serx.evaluation.ratings import Ratings
 from serx.evaluation.report import Evaluation
 from serx.evaluation.stamps import adapted_stamp, validation_use
 from serx.inference.adaptation import adapted
-from serx.inference.classify import classify
+from serx.inference.classify import classify, predict
 from serx.inference.default_model import default_checkpoint
 from serx.inference.predictor import Predictor
 from serx.inference.published import PUBLISHED
@@ -82,17 +83,13 @@ def evaluate_held_out(held: "HeldOut", adapt: bool | None = None, balanced: bool
     adapt = predictor.config.model.adapt if adapt is None else adapt
     if balanced and not adapt:
         raise ConfigError("balanced says how to adapt to each speaker; adapt as well (--adapt --balanced)")
-    predictions, protocol = predict_clips(predictor, held.dataset, clips, source, adapt, balanced), held.protocol
-    adaptation: dict[str, Any] = {}
-    if adapt:
-        protocol = adapted_stamp(protocol, predictions.speaker_ids, balanced)
-        plain = predict_clips(predictor, held.dataset, clips, source).with_class()
-        scores = score(plain.targets, plain.predicted, plain.labels)
-        nll = calibration(plain.targets, plain.probabilities)["nll"]
-        adaptation = {"without_adaptation": {"uar": scores.uar, "accuracy": scores.accuracy, "nll": nll}}
-    temperature = predictor.recognizer.temperature
-    known = predictions.with_class()
-    unscaled = apply_temperature(known.probabilities, 1 / temperature)
+    protocol, predictions, of_classes = held.protocol, None, {}
+    if predictor.labels:
+        predictions = predict_clips(predictor, held.dataset, clips, source, adapt, balanced)
+        protocol = adapted_stamp(protocol, predictions.speaker_ids, balanced) if adapt else protocol
+        of_classes = _details_of_classes(held, predictions, adapt)
+    elif adapt:
+        raise ConfigError(f"{held.checkpoint}: speaker adaptation is for emotions, and it predicts dimensions alone")
     details = {
         "ood_fraction": held.ood_fraction(source),
         "ood_unknown": predictor.ood_unknown,
@@ -103,11 +100,27 @@ def evaluate_held_out(held: "HeldOut", adapt: bool | None = None, balanced: bool
         "warnings": held.warnings,
         "environment": predictor.metadata["environment"],
         "data_sha256": held.dataset.sha256(clips.tolist()),
+        **of_classes,
+    }
+    ratings = predict_ratings(predictor, held.dataset, clips, source) if held.dataset.dimensions else None
+    return Evaluation(predictions, protocol, details, held.notes, ratings)
+
+
+def _details_of_classes(held: "HeldOut", predictions: Predictions, adapt: bool) -> dict[str, Any]:
+    """What temperature scaling changed, and the scores without adaptation where the model is adapted."""
+    adaptation: dict[str, Any] = {}
+    if adapt:
+        plain = predict_clips(held.predictor, held.dataset, held.clips, held.source).with_class()
+        scores = score(plain.targets, plain.predicted, plain.labels)
+        nll = calibration(plain.targets, plain.probabilities)["nll"]
+        adaptation = {"without_adaptation": {"uar": scores.uar, "accuracy": scores.accuracy, "nll": nll}}
+    temperature, known = held.predictor.recognizer.temperature, predictions.with_class()
+    unscaled = apply_temperature(known.probabilities, 1 / temperature)
+    return {
         "temperature": temperature,
         "calibration_before": calibration(known.targets, unscaled),
         **adaptation,
     }
-    return Evaluation(predictions, protocol, details, held.notes)
 
 
 @dataclass(frozen=True)
@@ -232,7 +245,7 @@ def predict_clips(
     adapt: bool = False,
     balanced: bool = False,
 ) -> Predictions:
-    """Predictions for `clips (n,)` of a dataset by any speaker.
+    """Predictions for those of `clips (n,)` of a dataset that have a label, by any speaker.
 
     Args:
         adapt: adapts the model to each speaker first, with that speaker's clips among these.
@@ -241,6 +254,7 @@ def predict_clips(
     Raises:
         DataError: a speaker has too few clips for adaptation, or is unknown.
     """
+    clips = clips[dataset.has_label[clips]]
     chosen = [dataset.utterances[i] for i in clips]
     lengths = dataset.audio_cache.lengths
     if adapt:
@@ -271,6 +285,29 @@ def predict_clips(
         probabilities=probabilities,
         labels=predictor.labels,
         votes=None if dataset.votes is None else dataset.votes[clips],
+    )
+
+
+def predict_ratings(predictor: Predictor, dataset: Dataset, clips: np.ndarray, source: BatchSource) -> Ratings:
+    """Values of the dimensions for those of `clips (n,)` of a dataset that have a rating.
+
+    Raises:
+        DataError: no clip has a rating of a dimension.
+    """
+    clips = clips[~np.isnan(dataset.ratings[clips]).all(1)]
+    if not len(clips):
+        names = " or ".join(dataset.dimensions)
+        raise DataError(f"no clip of this part has a rating of {names}; choose another part or other data")
+    chosen = [dataset.utterances[i] for i in clips]
+    values = predict(predictor.recognizer, source, clips, dataset.audio_cache.lengths[clips])[1]
+    predictor.check_probabilities(values)
+    return Ratings(
+        paths=tuple(str(u.path) for u in chosen),
+        speaker_ids=tuple(u.speaker_id for u in chosen),
+        sexes=tuple(u.sex for u in chosen),
+        dimensions=dataset.dimensions,
+        targets=dataset.ratings[clips],
+        predicted=values,
     )
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from serx import plots
-from serx.errors import DiskError
+from serx.errors import DataError, DiskError
 from serx.evaluation.predictions import Predictions, to_csv
+from serx.evaluation.ratings import Ratings, rating_tables, ratings_csv, ratings_head, score_ratings
 from serx.evaluation.scores import score_predictions, worst_first
 from serx.evaluation.tables import WIDTH, count, percent, table, wrap
 from serx.files import free_space, plain, to_json, write_atomically
@@ -30,10 +32,11 @@ class Evaluation:
     """The predictions for one part, and everything that is computed from them.
 
     Attributes:
-        predictions: probabilities, targets and speakers of the clips.
+        predictions: probabilities, targets and speakers of the clips; None for a model of dimensions alone.
         protocol: the protocol stamp of every score.
         details: further entries of evaluation.json, such as checkpoint, part and warnings.
         notes: lines for the user about the data.
+        ratings: values of the dimensions, as rated and as predicted; None for a model of emotions alone.
 
     >>> predictions = Predictions(("a.wav", "b.wav"), ("ann", "ben"), (None, None), (None, None), np.array([0, 1]),
     ...                           np.array([[0.9, 0.1], [0.6, 0.4]]), ("happy", "sad"))
@@ -47,10 +50,11 @@ class Evaluation:
     Scores
     """
 
-    predictions: Predictions
+    predictions: Predictions | None
     protocol: str
     details: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    ratings: Ratings | None = None
 
     @cached_property
     def scores(self) -> dict[str, Any]:
@@ -59,35 +63,60 @@ class Evaluation:
         Raises:
             ValueError: a detail has the name of a score.
         """
-        scores = score_predictions(self.predictions, self.protocol)
+        scores = {} if self.predictions is None else score_predictions(self.predictions, self.protocol)
+        if self.ratings is not None:
+            scores = {
+                **(scores or ratings_head(self.ratings, self.protocol)),
+                "dimensions": score_ratings(self.ratings),
+            }
         if taken := sorted(scores.keys() & self.details.keys()):
             raise ValueError(f"details would overwrite {taken} of the evaluation; rename them")
         return plain({**scores, **self.details})
 
     @property
     def uar(self) -> float:
-        """Unweighted average recall, a fraction."""
-        return self.scores["uar"]
+        """Unweighted average recall, a fraction.
+
+        Raises:
+            DataError: the model predicts no emotions.
+        """
+        return self._score("uar")
+
+    @property
+    def ccc(self) -> float:
+        """The mean concordance correlation coefficient of the dimensions.
+
+        Raises:
+            DataError: the model predicts no dimensions.
+        """
+        return self._score("dimensions")["mean"]["ccc"]
+
+    def _score(self, name: str) -> Any:
+        if name not in self.scores:
+            task = "dimensions" if name == "dimensions" else "emotions"
+            raise DataError(f"this model predicts no {task}, so there is no such score; see data.tasks")
+        return self.scores[name]
 
     @property
     def accuracy(self) -> float:
         """Share of correct predictions."""
-        return self.scores["accuracy"]
+        return self._score("accuracy")
 
     @property
     def confusion(self) -> np.ndarray:
         """Counts (C, C) int64, rows are the true classes, in the order of `predictions.labels`."""
-        return np.array(self.scores["confusion"])
+        return np.array(self._score("confusion"))
 
     def report(self) -> str:
         """The scores as text tables for a terminal of 100 columns."""
         return format_report(self.scores)
 
     def write(self, folder: str | Path, epochs: Sequence[Mapping[str, Any]] = ()) -> Path:
-        """Writes evaluation.json, predictions.csv and the figures into a folder.
+        """Writes evaluation.json, predictions.csv and the figures into a folder, and ratings.csv of dimensions.
 
         The figures are confusion.png, report.png, speakers.png and calibration.png, and curves.png where `epochs` are
-        given. Each file is replaced whole or not at all; evaluation.json comes last, so it is there only if all are.
+        given. Without emotions there are only curves.png, ratings.csv and evaluation.json. Each file is replaced whole
+        or not at all; evaluation.json comes last, so it is there only if all are.
 
         Args:
             folder: created if it is missing.
@@ -99,27 +128,34 @@ class Evaluation:
         Raises:
             DiskError: a file cannot be written.
         """
-        out, scores, protocol = Path(folder), self.scores, self.protocol
+        out, scores = Path(folder), self.scores
+        figures = {} if self.predictions is None else self._figures(self.predictions)
+        if epochs:
+            title = f"Learning curves [{printable(epochs[-1]['protocol'])}]"
+            figures["curves.png"] = plots.curves_figure(epochs, title)
+        files = {name: plots.figure_png(figure) for name, figure in figures.items()}
+        if self.predictions is not None:
+            files["predictions.csv"] = to_csv([((), self.predictions)])
+        if self.ratings is not None:
+            files["ratings.csv"] = ratings_csv(self.ratings)
+        files["evaluation.json"] = to_json(scores)
+        write_files(out, files)
+        return out / "evaluation.json"
+
+    def _figures(self, predictions: Predictions) -> dict[str, Figure]:
+        scores, protocol = self.scores, self.protocol
         chance = 1 / np.count_nonzero(self.confusion.sum(1))
-        with_class = self.predictions.with_class()
+        with_class = predictions.with_class()
         counts = calibration_counts(with_class.targets, with_class.probabilities)
         uar, ece = f"UAR {100 * self.uar:.1f} %", f"ECE {100 * scores['calibration']['ece']:.1f} %"
-        figures = {
+        return {
             "confusion.png": plots.confusion_figure(
-                self.confusion, self.predictions.labels, f"Confusion matrix, {uar} [{protocol}]"
+                self.confusion, predictions.labels, f"Confusion matrix, {uar} [{protocol}]"
             ),
             "speakers.png": plots.speakers_figure(scores["per_speaker"], chance, f"Speakers, {uar} [{protocol}]"),
             "report.png": plots.report_figure(scores, f"Classification report, {uar} [{protocol}]"),
             "calibration.png": plots.calibration_figure(counts, f"Calibration, {ece} [{protocol}]"),
         }
-        if epochs:
-            title = f"Learning curves [{printable(epochs[-1]['protocol'])}]"
-            figures["curves.png"] = plots.curves_figure(epochs, title)
-        files = {name: plots.figure_png(figure) for name, figure in figures.items()}
-        files["predictions.csv"] = to_csv([((), self.predictions)])
-        files["evaluation.json"] = to_json(scores)
-        write_files(out, files)
-        return out / "evaluation.json"
 
 
 def write_files(out: Path, files: Mapping[str, bytes]) -> None:
@@ -155,6 +191,9 @@ def format_head(scores: Mapping[str, Any]) -> list[str]:
 def format_tables(scores: Mapping[str, Any]) -> list[str]:
     """Lines with the scores and their intervals, then a table for each view of them."""
     e = scores
+    dimensions = rating_tables(e["dimensions"]) if "dimensions" in e else []
+    if "uar" not in e:
+        return [*dimensions, *_detection(e)]
     return [
         *_summary(e),
         *_classes(e),
@@ -162,6 +201,7 @@ def format_tables(scores: Mapping[str, Any]) -> list[str]:
         *_selective(e),
         *_speakers(e),
         *_groups(e),
+        *dimensions,
     ]
 
 
@@ -191,6 +231,12 @@ def _summary(e: Mapping[str, Any]) -> list[str]:
         nll, ece = e["calibration_before"]["nll"], 100 * e["calibration_before"]["ece"]
         scaling = f"before temperature scaling (T = {e['temperature']:.2f})"
         lines += [f"  {scaling}: NLL {nll:.3f} nats, ECE {ece:.1f} %"]
+    return lines + _detection(e)
+
+
+def _detection(e: Mapping[str, Any]) -> list[str]:
+    """Which clips differ from those of training."""
+    lines = []
     if e.get("ood_fraction") is not None:
         lines += [f"  clips flagged as out-of-distribution: {percent(e['ood_fraction']).strip()} %"]
     if e.get("ood_unknown"):

@@ -50,7 +50,7 @@ def validation_use(metadata: Mapping[str, Any]) -> str:
         "chose the epoch": is_kept and train.get("select") != "last" and train.get("epochs") != 1,
         "stopped the training": train.get("patience") is not None,
         "lowered the learning rate": optim.get("schedule") == "plateau",
-        "fitted the temperature": is_kept,
+        "fitted the temperature": is_kept and metadata.get("labels") != [],
     }
     words = [words for words, is_so in uses.items() if is_so]
     return " and ".join(words) or "chose nothing"

@@ -28,6 +28,7 @@ from serx.augment.telephone import Telephone
 from serx.augment.transform import Transform
 from serx.data.audio import read_folder
 from serx.data.batches import BatchSource
+from serx.data.ratings import check_emotions_only
 from serx.errors import explaining_out_of_memory
 from serx.evaluation.held_out import HeldOut, predict_clips
 from serx.evaluation.predictions import Predictions
@@ -95,6 +96,7 @@ def stress_test(held: HeldOut, noise: str | None = None, progress: bool = True) 
         DataError: the folder `noise` holds no usable recording.
     """
     config, device = held.predictor.config, held.source.device
+    check_emotions_only(config.data.tasks, "a stress test")
     adapt, rate, protocol = config.model.adapt, config.data.sample_rate, held.protocol
     counts: list[np.ndarray] = []
     rows: list[dict[str, Any]] = []
@@ -128,7 +130,7 @@ def stress_test(held: HeldOut, noise: str | None = None, progress: bool = True) 
         "protocol": protocol,
         "n_clips": len(held.clips),
         "n_speakers": len(counts[0]),
-        "chance": 1 / len(np.unique(held.dataset.targets[held.clips][~held.dataset.tied[held.clips]])),
+        "chance": 1 / len(np.unique(held.dataset.targets[held.clips][held.dataset.has_class[held.clips]])),
         "ood_unknown": held.predictor.ood_unknown,
         "conditions": rows,
     }

@@ -11,6 +11,7 @@ from typing import Any
 
 from serx.config import Config, dump, notes
 from serx.data.dataset import load_dataset, split_dataset
+from serx.data.ratings import check_emotions_only
 from serx.errors import ConfigError, DataError
 from serx.evaluation.pooling import complete_seeds, write_cross_validation
 from serx.evaluation.report import write_files
@@ -60,6 +61,7 @@ def cross_validate(
         ...
     serx.errors.ConfigError: --processes 0: give at least one
     """
+    check_emotions_only(config.data.tasks, "a cross-validation")
     workers.check(config)
     with lock_run_folder(out, "cross-validation", "--out"):
         return _cross_validate(config, out, seeds, workers, only)

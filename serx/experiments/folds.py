@@ -76,7 +76,7 @@ def plan_folds(
         data = config.data.model_copy(update={"fold": number})
         try:
             split = make_split(
-                dataset.utterances, dataset.targets.tolist(), data, dataset.digests, dataset.labels, dataset.shares
+                dataset.utterances, dataset.strata, data, dataset.digests, dataset.labels, dataset.shares
             )
         except DataError as error:
             if not only or number in only:

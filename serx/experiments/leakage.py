@@ -26,6 +26,7 @@ from serx.data.audio_cache import AudioCache, to_int16
 from serx.data.batches import BatchSource, StreamedAudio, make_batch_source
 from serx.data.dataset import DataConfig, Dataset, load_dataset, split_dataset
 from serx.data.protocols import Split
+from serx.data.ratings import check_emotions_only
 from serx.device import choose_device, configure_torch
 from serx.errors import ConfigError, DivergedError
 from serx.evaluation.held_out import predict_clips
@@ -90,10 +91,8 @@ def with_copies(
     originals_of = np.tile(np.arange(originals), 1 + len(transforms))
     return replace(
         dataset,
-        utterances=tuple(utterances),
-        targets=dataset.targets[originals_of],
+        **{**dataset.part(originals_of.tolist()), "utterances": tuple(utterances)},
         audio_cache=with_copies_too,
-        votes=None if dataset.votes is None else dataset.votes[originals_of],
     )
 
 
@@ -150,6 +149,7 @@ def run_leakage_lesson(
         raise ConfigError(f"--copies {copies}: the lesson is about copies; give at least one")
     if any(out.glob(f"*/{LAST}")):
         raise ConfigError(f"--out {out}: holds a leakage lesson, which cannot be resumed; name another folder")
+    check_emotions_only(config.data.tasks, "a leakage lesson")
     device = choose_device(config.train.device)
     configure_torch(config.train.threads, config.train.deterministic)
     config.model.resolved()

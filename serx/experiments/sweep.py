@@ -20,6 +20,7 @@ from serx.config.yaml_lines import parse
 from serx.data.audio import AudioConfig
 from serx.data.dataset import DataConfig, Dataset, load_dataset, split_dataset
 from serx.data.protocols import make_split
+from serx.data.ratings import check_emotions_only
 from serx.errors import ConfigError
 from serx.evaluation.ranking import SettingResult, markdown_ranking, rank
 from serx.evaluation.report import write_files
@@ -164,6 +165,7 @@ def sweep(
     serx.errors.ConfigError: --processes 0: give at least one
     """
     data = settings[0].config.data
+    check_emotions_only(data.tasks, "a sweep")
     workers.check(settings[0].config)
     with lock_run_folder(out, "sweep", "--out"):
         dataset = load_dataset(data)

@@ -60,7 +60,8 @@ def adapted(recognizer: Recognizer, clips: Sequence[Tensor], balanced: bool = Fa
 
     Raises:
         DataError: fewer than two pieces of speech, which have no variance.
-        ConfigError: the model has neither a speaker model nor batch norms, or `balanced` and no speaker model.
+        ConfigError: the model has neither a speaker model nor batch norms, or `balanced` and no speaker model; or it
+            predicts dimensions.
 
     >>> from serx.features.stack import FeaturesConfig
     >>> from serx.models import Cnn1dConfig
@@ -70,6 +71,12 @@ def adapted(recognizer: Recognizer, clips: Sequence[Tensor], balanced: bool = Fa
     ...     recognizer.probabilities(clips[0][None], torch.tensor([8000])).shape
     torch.Size([1, 2])
     """
+    if recognizer.dimensions:
+        names = ", ".join(dimension.name for dimension in recognizer.dimensions)
+        raise ConfigError(
+            f"speaker adaptation adjusts probabilities of emotions, and this model predicts {names}: drop model.adapt, "
+            "--adapt and --adapt-to"
+        )
     pieces = [piece for clip in clips for piece in _pieces(clip, recognizer.sample_rate)]
     if len(pieces) < 2:
         raise DataError(f"{len(pieces)} clips are too few to adapt to a speaker; give two or more, better ten")

@@ -1,4 +1,6 @@
-"""Probabilities of many clips of a batch source, in batches of similar length: validation and evaluation use it."""
+"""Predictions for many clips of a batch source, in batches of similar length: validation and evaluation use it."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,7 +12,14 @@ CPU_BATCH, GPU_BATCH = 16, 128  # 64 clips at once leave a CPU's cache and take 
 
 
 def classify(recognizer: Recognizer, source: BatchSource, clips: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Probabilities `(n, C)` float64 of `clips (n,)`, in their order.
+    """Probabilities `(n, C)` float64 of `clips (n,)`, in their order; arguments are those of `predict`."""
+    return predict(recognizer, source, clips, lengths)[0]
+
+
+def predict(
+    recognizer: Recognizer, source: BatchSource, clips: np.ndarray, lengths: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities `(n, C)` and values of the dimensions `(n, D)`, float64, of `clips (n,)`, in their order.
 
     Sorting by length keeps the padding short. It changes no result, because results do not depend on neighbors.
 
@@ -22,11 +31,16 @@ def classify(recognizer: Recognizer, source: BatchSource, clips: np.ndarray, len
     """
     recognizer.eval()
     batches = length_batches(source, lengths)
-    results = [recognizer.probabilities(*source.batch(clips[batch])) for batch in batches]
-    probabilities = torch.cat(results).double().cpu().numpy()
-    in_given_order = np.empty_like(probabilities)
-    in_given_order[np.concatenate(batches)] = probabilities
-    return in_given_order
+    results = [recognizer.predictions(*source.batch(clips[batch])) for batch in batches]
+
+    def in_given_order(parts: Sequence[torch.Tensor]) -> np.ndarray:
+        values = torch.cat(list(parts)).double().cpu().numpy()
+        ordered = np.empty_like(values)
+        ordered[np.concatenate(batches)] = values
+        return ordered
+
+    probabilities, values = zip(*results, strict=True)
+    return in_given_order(probabilities), in_given_order(values)
 
 
 def length_batches(source: BatchSource, lengths: np.ndarray) -> list[np.ndarray]:

@@ -78,13 +78,17 @@ def export_onnx(predictor: Predictor, path: Path, clips: Sequence[np.ndarray] = 
         clips: more clips `(T,)` to compare on, as recorded, at the model's sample rate.
 
     Raises:
-        ConfigError: a package is missing; torch cannot export a part of this recipe; or the file's probabilities differ
-            from the checkpoint's, and then it is not written.
+        ConfigError: the model predicts dimensions; a package is missing; torch cannot export a part of this recipe; or
+            the file's probabilities differ from the checkpoint's, and then it is not written.
         DiskError: the file cannot be written.
 
     >>> export_onnx(predictor, Path("best.onnx")).max_difference < 1e-4  # doctest: +SKIP
     True
     """
+    if predictor.dimensions:
+        raise ConfigError(
+            f"{path}: an exported file gives probabilities of emotions, and this model predicts dimensions"
+        )
     for package in ("onnx", "onnxscript", "onnxruntime"):
         _import_extra(package)
     classifier = WaveformClassifier(predictor.recognizer, predictor.config.data).eval()

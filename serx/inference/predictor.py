@@ -43,7 +43,7 @@ from serx.inference.segmentation import MAX_SECONDS, RATE, Segment, speech_segme
 from serx.inference.streaming import resampled_blocks
 from serx.models.layers import embedding_heads
 from serx.ood import UNKNOWN, OodDetector, unknown_reason
-from serx.recognizer import Recognizer
+from serx.recognizer import Dimension, Recognizer
 from serx.speaker_model import SpeakerModel
 
 BATCH = 16  # clips; more of them leave a CPU's cache
@@ -61,9 +61,10 @@ class Prediction:
     """The emotion of one clip, or the reason why there is none.
 
     Attributes:
-        label: the most probable emotion; "unsure" below the predictor's `min_confidence`; None with an `error`.
-        confidence: the probability of the most probable emotion; None with an `error`.
-        probabilities: of every emotion, in the order of the model's labels; empty with an `error`.
+        label: the most probable emotion; "unsure" below the predictor's `min_confidence`; None with an `error`, and
+            of a model that predicts dimensions alone.
+        confidence: the probability of the most probable emotion; None without a label.
+        probabilities: of every emotion, in the order of the model's labels; empty without a label.
         ood: how the recording differs from those of training; `unknown: ` and the reason if too few training speakers
             can tell; None if it does not differ, or without a detector.
         path: the file; None for samples.
@@ -71,6 +72,8 @@ class Prediction:
         start, end: of a segment, in seconds from the start of the recording; None for a whole clip.
         segments: the predictions of the segments of a recording that is longer than `data.max_seconds`.
         warning: what a user should know about the audio, such as that its channels cancel each other; or None.
+        dimensions: the value of each dimension that the model predicts, such as arousal, in units of the ratings that
+            it was trained with; empty with an `error`.
 
     >>> prediction = Prediction("angry", 0.75, {"angry": 0.75, "happy": 0.25})
     >>> prediction.label, prediction.error
@@ -87,19 +90,28 @@ class Prediction:
     end: float | None = None
     segments: tuple["Prediction", ...] = ()
     warning: str | None = None
+    dimensions: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_probabilities(
-        cls, probabilities: Mapping[str, float], min_confidence: float = 0.0, ood: str | None = None
+        cls,
+        probabilities: Mapping[str, float],
+        min_confidence: float = 0.0,
+        ood: str | None = None,
+        dimensions: Mapping[str, float] | None = None,
     ) -> "Prediction":
-        """The prediction that follows from the probability of each label.
+        """The prediction that follows from the probability of each label, and from the value of each dimension.
 
         >>> Prediction.from_probabilities({"angry": 0.5, "happy": 0.3, "sad": 0.2}, min_confidence=0.6).label
         'unsure'
         """
+        values = dict(dimensions or {})
+        if not probabilities:
+            return cls(ood=ood, dimensions=values)
         label = max(probabilities, key=probabilities.__getitem__)
         confidence = probabilities[label]
-        return cls(label if confidence >= min_confidence else UNSURE, confidence, dict(probabilities), ood)
+        label = label if confidence >= min_confidence else UNSURE
+        return cls(label, confidence, dict(probabilities), ood, dimensions=values)
 
     @property
     def is_ood(self) -> bool | None:
@@ -118,6 +130,8 @@ class Prediction:
         [('path', 'a.wav'), ('label', None)]
         """
         result = {name: getattr(self, name) for name in ("label", "confidence", "probabilities", "ood", "error")}
+        if self.dimensions:
+            result["dimensions"] = self.dimensions
         if self.start is not None and self.end is not None:
             return {"start": round(self.start, 2), "end": round(self.end, 2), **result}
         path = None if self.path is None else str(self.path)
@@ -225,8 +239,11 @@ class Predictor:
         config = checkpoint.check_metadata(path, saved.metadata)
         labels = tuple(saved.metadata["labels"])
         weights = saved.group("ema") or saved.group("model")
+        dimensions = checkpoint.dimensions_of(saved.metadata)
         try:
-            recognizer = Recognizer(config.features, config.model, labels, config.data.sample_rate)
+            recognizer = Recognizer(
+                config.features, config.model, labels, config.data.sample_rate, dimensions=dimensions
+            )
         except (ConfigError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
             raise CheckpointError(f"{path}: config: it cannot be built: {error}".partition("\n")[0]) from error
         checkpoint.fill(recognizer, weights, f"{path}: model")
@@ -249,6 +266,11 @@ class Predictor:
     def labels(self) -> tuple[str, ...]:
         """The emotions, in the order of their probabilities."""
         return self.recognizer.labels
+
+    @property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """The dimensions that it predicts, such as arousal, with the range of the ratings of its training."""
+        return self.recognizer.dimensions
 
     @overload
     def __call__(self, audio: StrPath) -> Prediction: ...  # type: ignore[overload-overlap]  # str is a Sequence[str]
@@ -402,11 +424,17 @@ class Predictor:
         if not usable:
             return Prediction(error=next((segment.error for segment in found), NO_SPEECH))
         seconds = np.array([(segment.end or 0.0) - (segment.start or 0.0) for segment in usable])
-        rows = np.array([[*segment.probabilities.values()] for segment in usable])
-        pooled = dict(zip(self.labels, (seconds @ rows / seconds.sum()).tolist(), strict=True))
+
+        def mean(of_segments: Sequence[Mapping[str, float]]) -> dict[str, float]:
+            rows = np.array([[*of_segment.values()] for of_segment in of_segments])
+            return dict(zip(of_segments[0], (seconds @ rows / seconds.sum()).tolist(), strict=True))
+
+        pooled = mean([segment.probabilities for segment in usable])
+        dimensions = mean([segment.dimensions for segment in usable])
         unusual = [segment.ood for segment in usable if segment.is_ood]
         ood = f"{len(unusual)} of {len(usable)} segments; the first: {unusual[0]}" if unusual else self.ood_unknown
-        return replace(Prediction.from_probabilities(pooled, self.min_confidence, ood), segments=found)
+        prediction = Prediction.from_probabilities(pooled, self.min_confidence, ood, dimensions)
+        return replace(prediction, segments=found)
 
     @explaining_out_of_memory('give fewer or shorter recordings, or use device="cpu" (--device cpu)')
     def predict_clips(self, clips: Sequence[np.ndarray]) -> list[Prediction]:
@@ -417,19 +445,27 @@ class Predictor:
         if not clips:
             return []
         waveform, lengths = _padded(clips)
-        rows = self.recognizer.probabilities(waveform.to(self.device), lengths.to(self.device)).cpu().tolist()
-        self.check_probabilities(np.array(rows))
+        predicted = self.recognizer.predictions(waveform.to(self.device), lengths.to(self.device))
+        rows, values = (part.cpu().tolist() for part in predicted)
+        self.check_probabilities(np.array([[*row, *of_clip] for row, of_clip in zip(rows, values, strict=True)]))
+        names = [dimension.name for dimension in self.dimensions]
         detector = self.ood_detector
         ood = detector.explain(waveform, lengths, self.config.data.sample_rate) if detector else [None] * len(clips)
         return [
             Prediction.from_probabilities(
-                dict(zip(self.labels, row, strict=True)), self.min_confidence, explanation or self.ood_unknown
+                dict(zip(self.labels, row, strict=True)),
+                self.min_confidence,
+                explanation or self.ood_unknown,
+                dict(zip(names, of_clip, strict=True)),
             )
-            for row, explanation in zip(rows, ood, strict=True)
+            for row, of_clip, explanation in zip(rows, values, ood, strict=True)
         ]
 
     def check_probabilities(self, probabilities: np.ndarray) -> None:
-        """Raises CheckpointError if any of `probabilities (n, C)` is NaN: the weights are finite, but no model."""
+        """Raises CheckpointError if any of `probabilities (n, C)` is NaN: the weights are finite, but no model.
+
+        They may also be values of dimensions.
+        """
         if not np.isfinite(probabilities).all():
             name = f"{self.path}: " if self.path else ""
             raise CheckpointError(f"{name}model: its weights give probabilities that are not numbers")

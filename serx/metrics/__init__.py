@@ -2,6 +2,7 @@
 
 classification.py   UAR, accuracy, F1, confusion matrix
 calibration.py      NLL, Brier, ECE, selective prediction, temperature
+regression.py       CCC, RMSE and Pearson's correlation of dimensions such as arousal
 votes.py            votes of several raters: majority, divergence, what a single rater scores
 intervals.py        confidence intervals over speakers
 
@@ -42,6 +43,15 @@ from serx.metrics.classification import (
     weighted_f1_from_confusion,
 )
 from serx.metrics.intervals import bootstrap_interval, clips_by_name, score_intervals, speaker_interval
+from serx.metrics.regression import (
+    ccc,
+    ccc_from_sums,
+    pearson,
+    pearson_from_sums,
+    regression_sums,
+    rmse,
+    rmse_from_sums,
+)
 from serx.metrics.votes import kl_divergences, majority, rater_agreement, rater_confusions, soft_nll, to_shares
 
 __all__ = [
@@ -53,6 +63,8 @@ __all__ = [
     "brier",
     "calibration",
     "calibration_counts",
+    "ccc",
+    "ccc_from_sums",
     "clips_by_name",
     "confusion_matrix",
     "ece",
@@ -65,12 +77,17 @@ __all__ = [
     "macro_f1_from_confusion",
     "majority",
     "nll",
+    "pearson",
+    "pearson_from_sums",
     "precision_from_confusion",
     "precision_per_class",
     "rater_agreement",
     "rater_confusions",
     "recall_from_confusion",
     "recall_per_class",
+    "regression_sums",
+    "rmse",
+    "rmse_from_sums",
     "score",
     "score_from_confusion",
     "score_intervals",

@@ -33,10 +33,15 @@ class Backbone(nn.Module):
     """
 
     def __init__(
-        self, members: list[nn.Module], shared: nn.Module | None = None, relaxed_freq_norm: float = 0.0
+        self,
+        members: list[nn.Module],
+        shared: nn.Module | None = None,
+        relaxed_freq_norm: float = 0.0,
+        dimensions: int = 0,
     ) -> None:
+        """The last `dimensions` outputs of each member are values and no logits; members average them as they are."""
         super().__init__()
-        self.relaxed_freq_norm = relaxed_freq_norm
+        self.relaxed_freq_norm, self.dimensions = relaxed_freq_norm, dimensions
         self.shared = shared
         self.members = nn.ModuleList(members)
 
@@ -45,8 +50,10 @@ class Backbone(nn.Module):
         features, frames = self._prepare(features, frames)
         if len(self.members) == 1:
             return self.members[0](features, frames)
-        logits = self.head_logits(features, frames)
-        return logits.float().softmax(-1).mean(1).clamp(min=torch.finfo(torch.float32).tiny).log()
+        outputs = self.head_logits(features, frames).float()
+        logits, values = split_outputs(outputs, self.dimensions)
+        mean = logits.softmax(-1).mean(1).clamp(min=torch.finfo(torch.float32).tiny).log()
+        return torch.cat([mean, values.mean(1)], -1) if self.dimensions else mean
 
     def member_logits(self, features: Tensor, frames: Tensor) -> Tensor:
         """`(B, M, C)`: the logits of each member. The training loss is the sum of their losses."""
@@ -67,6 +74,16 @@ class Backbone(nn.Module):
         return (features, frames) if self.shared is None else self.shared(features, frames)
 
 
+def split_outputs(outputs: Tensor, dimensions: int) -> tuple[Tensor, Tensor]:
+    """Logits `(..., C)` and values of dimensions `(..., D)` of outputs `(..., C + D)`.
+
+    >>> [part.shape[-1] for part in split_outputs(torch.zeros(2, 5), dimensions=2)]
+    [3, 2]
+    """
+    classes = outputs.shape[-1] - dimensions
+    return outputs[..., :classes], outputs[..., classes:]
+
+
 def relaxed_freq_norm(features: Tensor, frames: Tensor, share: float) -> Tensor:
     """Mixes `features (B, F, N)` with themselves normalized: each row of a clip to mean 0 and deviation 1.
 
@@ -81,8 +98,10 @@ def relaxed_freq_norm(features: Tensor, frames: Tensor, share: float) -> Tensor:
     return torch.lerp(features, normalized, share)
 
 
-def build_model(config: BaseModelConfig, bins: int, classes: int, pretrained: bool = False) -> Backbone:
-    """Builds a backbone for features of F = `bins` rows and C = `classes` emotions.
+def build_model(
+    config: BaseModelConfig, bins: int, classes: int, pretrained: bool = False, dimensions: int = 0
+) -> Backbone:
+    """Builds a backbone for features of F = `bins` rows, C = `classes` emotions and D = `dimensions`.
 
     Args:
         config: of any registered kind.
@@ -90,6 +109,7 @@ def build_model(config: BaseModelConfig, bins: int, classes: int, pretrained: bo
         classes: the number of emotions.
         pretrained: loads published weights where the kind has some and `config` asks for them. Training does; opening
             a checkpoint does not, since the checkpoint holds all weights.
+        dimensions: the number of dimensions such as arousal, whose values are the last outputs.
 
     Raises:
         OutOfMemoryError: the weights alone are larger than the machine's memory.
@@ -100,13 +120,13 @@ def build_model(config: BaseModelConfig, bins: int, classes: int, pretrained: bo
     >>> round(sum(p.numel() for p in backbone.parameters()) / 1e6, 2)
     0.44
     """
-    needed, available = backbone_bytes(config, bins, classes), memory_bytes()
+    needed, available = backbone_bytes(config, bins, classes + dimensions), memory_bytes()
     if needed is not None and available is not None and needed > available:
         raise OutOfMemoryError(
             f"model: this {config.kind} takes {needed / 1e9:.1f} GB, and there are {available / 1e9:.1f} GB of memory; "
             "lower its widths, its layers or model.ensemble_size"
         )
-    return _build(config, bins, classes, pretrained)
+    return _build(config, bins, classes, pretrained, dimensions)
 
 
 def backbone_bytes(config: BaseModelConfig, bins: int, classes: int) -> int | None:
@@ -128,13 +148,13 @@ def backbone_bytes(config: BaseModelConfig, bins: int, classes: int) -> int | No
         return None
 
 
-def _build(config: BaseModelConfig, bins: int, classes: int, pretrained: bool) -> Backbone:
+def _build(config: BaseModelConfig, bins: int, classes: int, pretrained: bool, dimensions: int = 0) -> Backbone:
     module = model_kinds()[config.kind].module
     make = getattr(module, "from_pretrained", module) if pretrained else module
     share = getattr(module, "shared_part", None)
     shared = None if share is None else share(config, bins, pretrained)
-    members = [make(config, bins, classes) for _ in range(config.ensemble_size)]
-    backbone = Backbone(members, shared, config.relaxed_freq_norm)
+    members = [make(config, bins, classes + dimensions) for _ in range(config.ensemble_size)]
+    backbone = Backbone(members, shared, config.relaxed_freq_norm, dimensions)
     if config.adapt:
         batch_norms(backbone)
     return backbone

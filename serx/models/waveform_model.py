@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from serx.dsp.resampling import RATIO_STEPS, change_speed_uniformly
 from serx.features.normalizer import Normalizer
 from serx.features.stack import FeaturesConfig, FeatureStack
-from serx.models.backbone import build_model
+from serx.models.backbone import build_model, split_outputs
 from serx.models.registry import BaseModelConfig
 from serx.speaker_model import SpeakerModel
 
@@ -14,7 +14,8 @@ from serx.speaker_model import SpeakerModel
 class WaveformModel(nn.Module):
     """`waveform (B, T)` in [-1, 1], zero beyond `lengths (B,)` samples -> `logits (B, C)` float32.
 
-    With several `model.tta_speeds` the logits are the mean of the log-probabilities at each speed.
+    With several `model.tta_speeds` the logits are the mean of the log-probabilities at each speed. A model of D
+    `dimensions` has their values behind the logits, `(B, C + D)`; with several speeds it averages them.
 
     Attributes:
         speaker_model: infers a speaker's voice from several clips; None for models without one.
@@ -32,13 +33,14 @@ class WaveformModel(nn.Module):
         classes: int,
         sample_rate: int,
         pretrained: bool = False,
+        dimensions: int = 0,
     ) -> None:
         """`pretrained` is for training: it loads published weights where `model` asks for them (`build_model`)."""
         super().__init__()
         with torch.device("cpu"):  # filters are computed, also where the sizes of a model are asked for without memory
             self.features = FeatureStack(features, sample_rate)
         self.normalizer = Normalizer(features.bins, features.normalize, features.remove_level)
-        self.backbone = build_model(model, features.bins, classes, pretrained)
+        self.backbone = build_model(model, features.bins, classes, pretrained, dimensions)
         self.speaker_model: SpeakerModel | None = None
         self.tta_speeds = [round(speed * RATIO_STEPS) for speed in model.tta_speeds]
 
@@ -46,9 +48,12 @@ class WaveformModel(nn.Module):
         if self.tta_speeds == [RATIO_STEPS]:
             return self.logits(waveform, lengths)
         versions = [change_speed_uniformly(waveform, lengths, speed) for speed in self.tta_speeds]
-        return torch.stack([self.logits(*version).log_softmax(-1) for version in versions]).mean(0)
+        outputs = torch.stack([self.logits(*version) for version in versions])
+        logits, values = split_outputs(outputs, self.backbone.dimensions)
+        mean = logits.log_softmax(-1).mean(0)
+        return torch.cat([mean, values.mean(0)], -1) if self.backbone.dimensions else mean
 
     def logits(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """The logits at the recorded speed: features -> normalizer -> backbone."""
+        """The outputs at the recorded speed: features -> normalizer -> backbone."""
         features, frames = self.features(waveform, lengths)
         return self.backbone(self.normalizer(features, frames), frames).float()

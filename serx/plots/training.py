@@ -25,7 +25,7 @@ NAMES = {"train": "training", "valid": "validation"}
 
 
 def curves_figure(lines: Sequence[Mapping[str, Any]], title: str = "Learning curves") -> Figure:
-    """Loss (above) and UAR in % (below) over the epochs, counted from 1.
+    """Loss (above) and UAR in % (below), or the mean CCC without emotions, over the epochs, counted from 1.
 
     Args:
         lines: the objects of a run's `metrics.jsonl`, at least one; each has `epoch`, `train`, `valid` (None without
@@ -42,22 +42,23 @@ def curves_figure(lines: Sequence[Mapping[str, Any]], title: str = "Learning cur
     figure = new_figure(8, 6.4)
     upper, lower = figure.subplots(2, 1, sharex=True)
     marker = "o" if len(lines) < 12 else ""  # a single epoch makes no line
+    score, scale, name = ("uar", 100, "UAR, %") if "uar" in lines[-1]["train"] else ("ccc", 1, "CCC")
     colors = {part: color for part, color in COLORS.items() if lines[-1][part]}
     for part, color in colors.items():
         style: dict[str, Any] = {"color": color, "linewidth": 1.8, "marker": marker, "markersize": 4}
-        scores = [line[part] or {"loss": np.nan, "uar": np.nan} for line in lines]
+        scores = [line[part] or {"loss": np.nan, score: np.nan} for line in lines]
         upper.plot(epochs, [of_epoch["loss"] for of_epoch in scores], **style)
-        lower.plot(epochs, [100 * of_epoch["uar"] for of_epoch in scores], **style)
+        lower.plot(epochs, [scale * of_epoch[score] for of_epoch in scores], **style)
     for axes in (upper, lower):
         remove_clutter(axes, "y")
         if kept:
             axes.axvline(kept[-1], color=INK, linewidth=1.2, linestyle=DASHES)
-    upper.set_ylabel("loss, nats", fontsize=11, color=MUTED, labelpad=8)
+    upper.set_ylabel("loss, nats" if score == "uar" else "loss", fontsize=11, color=MUTED, labelpad=8)
     upper.update_datalim([(epochs[0], 0)])  # with 0 in view, the margin above has room for the marker
     upper.autoscale_view()
     upper.set_ylim(bottom=0)
-    lower.set_ylabel("UAR, %", fontsize=11, color=MUTED, labelpad=8)
-    lower.set_ylim(0, 102)
+    lower.set_ylabel(name, fontsize=11, color=MUTED, labelpad=8)
+    lower.set_ylim(*((0, 102) if score == "uar" else (-0.1, 1.02)))
     lower.set_xlabel("epoch", fontsize=11, color=MUTED, labelpad=6)
     lower.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -65,7 +66,9 @@ def curves_figure(lines: Sequence[Mapping[str, Any]], title: str = "Learning cur
     if kept:
         valid = next(line for line in lines if line["epoch"] + 1 == kept[-1])["valid"]
         label = f"kept: epoch {kept[-1]}"
-        label += f", UAR {100 * valid['uar']:.1f} %, loss {valid['loss']:.3f}" if valid else ""
+        if valid:
+            value = f"UAR {100 * valid['uar']:.1f} %" if score == "uar" else f"CCC {valid['ccc']:.3f}"
+            label += f", {value}, loss {valid['loss']:.3f}"
         handles.append(Line2D([], [], color=INK, linewidth=1.2, linestyle=DASHES, label=label))
     legend_below(figure, handles)
     write_title(figure, title)

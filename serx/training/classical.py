@@ -52,8 +52,7 @@ class ClassicalTraining:
         truth = targets if self.training.shares is None else self.training.shares
         losses = F.cross_entropy(logits, truth, self.training.class_weights, reduction="none")
         losses = losses if self.training.weights is None else losses * self.training.weights
-        tied = self.training.tied
-        self.state.sums.add(losses, logits[:, None], targets, None if tied is None else ~tied)
+        self.state.sums.add(losses, logits[:, None], targets, self.training.has_class(torch.arange(len(targets))))
 
     def _fit_weighted(self) -> None:
         """Fits to each clip as often as it has classes with a share of its votes, which weigh it."""

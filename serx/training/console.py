@@ -33,7 +33,10 @@ def print_run_header(state: "TrainingState", dataset: Dataset, split: Split, fol
         echo(f"note: {note}")
     echo(f"protocol: {split.stamp}")
     echo(f"clips: {sizes}")
-    echo(f"classes: {', '.join(dataset.labels)}")
+    if dataset.labels:
+        echo(f"classes: {', '.join(dataset.labels)}")
+    if ranges := [f"{d.name} ({d.low:g} to {d.high:g})" for d in state.recognizer.dimensions]:
+        echo(f"dimensions: {', '.join(ranges)}")
     precision = str(state.dtype).removeprefix("torch.")
     echo(f"model: {state.config.model.kind}, {_size(state.recognizer)}, on {state.device} in {precision}")
     if reason := unknown_reason(len(dataset.speaker_ids(split.train))):
@@ -59,11 +62,17 @@ def _size(module: Module) -> str:
 def epoch_line(line: dict[str, Any], select: str, epochs: int, seconds_left: float) -> str:
     """A line of `metrics.jsonl` for a terminal; a star marks the best epoch so far, if `train.select` chooses one."""
     train, valid, star = line["train"], line["valid"], "*" if line["kept"] and select != "last" else " "
-    validation = f"  valid loss {valid['loss']:.3f} uar {100 * valid['uar']:4.1f} {star}" if valid else ""
+    validation = f"  valid loss {valid['loss']:.3f}{_score(valid)} {star}" if valid else ""
     setting = f"c {line['c']:g}" if "c" in line else f"lr {line['lr']:.1e}"
     return (
         f"epoch {line['epoch'] + 1:>3}/{epochs}"
-        f"  train loss {train['loss']:.3f} uar {100 * train['uar']:4.1f}"
+        f"  train loss {train['loss']:.3f}{_score(train)}"
         f"{validation}  {setting}  {line['clips_per_second']:.0f} clips/s"
         f"  ETA {int(seconds_left) // 60}:{int(seconds_left) % 60:02d}"
     )
+
+
+def _score(scores: dict[str, Any]) -> str:
+    """UAR in %, and the mean CCC of the dimensions, of those that there are."""
+    uar = f" uar {100 * scores['uar']:4.1f}" if "uar" in scores else ""
+    return uar + (f" ccc {scores['ccc']:5.3f}" if "ccc" in scores else "")

@@ -70,6 +70,8 @@ class _Voter:
         self.sources = sources_of(self.metadata)
         if isinstance(self.config.model, EnsembleConfig):
             raise ConfigError(f"{path} is an ensemble already; give the checkpoints that it was built of")
+        if self.predictor.dimensions:
+            raise ConfigError(f"{path} predicts dimensions, and an ensemble averages emotions only; train without them")
 
     @property
     def record(self) -> Source:

@@ -11,10 +11,12 @@ from tqdm import tqdm
 
 from serx.augment.compose import augment
 from serx.augment.mixing import mix
+from serx.config.training import TrainConfig
 from serx.data.batches import BatchSource, width
+from serx.models.backbone import split_outputs
 from serx.seeding import ClipRandom, derive
 from serx.training.distributed import Share
-from serx.training.losses import cross_entropy
+from serx.training.losses import concordance_loss, cross_entropy
 from serx.training.optim import learning_rate
 from serx.training.sampling import Step, TrainingClips, plan_epoch
 from serx.training.state import TrainingState
@@ -113,22 +115,45 @@ def _forward(
     columns = dict(zip(columns, mixed.split([c.shape[1] for c in columns.values()], dim=1), strict=True))
 
     with state.autocast():
-        logits = (state.head_logits if encoded else state.member_logits)(features, frames)
-    return _losses(state, training, logits, columns), logits, targets, rows, training.has_class(positions)
+        outputs = (state.head_logits if encoded else state.member_logits)(features, frames)  # (b, M, C + D)
+    logits, values = split_outputs(outputs, len(state.recognizer.dimensions))
+    if training.ratings is not None:
+        state.sums.add_ratings(values.detach(), training.ratings[positions])
+    return _losses(state, training, logits, values, columns), logits, targets, rows, training.has_class(positions)
 
 
-def _losses(state: TrainingState, training: TrainingClips, logits: Tensor, columns: dict[str, Tensor]) -> Tensor:
+def _losses(
+    state: TrainingState, training: TrainingClips, logits: Tensor, values: Tensor, columns: dict[str, Tensor]
+) -> Tensor:
     """The loss of each clip of a batch, `(B,)`, summed over the members. `columns` are its targets, mixed."""
     train = state.config.train
+    weights = columns["weights"][:, 0] if "weights" in columns else None
+    losses = logits.new_zeros(len(logits), dtype=torch.float32)
+    if "truth" in columns:
+        losses = _class_losses(train, training, logits, columns)
+        losses = losses if weights is None else losses * weights
+    if "ratings" in columns:
+        ones = torch.ones_like(losses)
+        loss = concordance_loss(values, columns["ratings"], ones if weights is None else weights)
+        losses = losses + train.dimension_weight * loss  # of the whole batch, so that each clip has the same
+    return losses
+
+
+def _class_losses(train: TrainConfig, training: TrainingClips, logits: Tensor, columns: dict[str, Tensor]) -> Tensor:
     # A mixture may be of any class that the corpus of either clip has.
     possible = columns["possible"] > 0 if "possible" in columns else None
+    truth, share = columns["truth"], None
+    if training.ratings is not None and training.shares is not None:  # clips without a label count by no share
+        share = truth.sum(1)
+        truth = truth / share[:, None].clamp(min=1e-6)
     losses = cross_entropy(
-        logits, columns["truth"], training.class_weights, train.label_smoothing, training.logit_offsets, possible
+        logits, truth, training.class_weights, train.label_smoothing, training.logit_offsets, possible
     )
+    losses = losses if share is None else losses * share
     if "taught" in columns:
         taught = cross_entropy(logits, columns["taught"], torch.ones_like(training.class_weights))
         losses = losses.lerp(taught, train.teacher_weight)
-    return losses * columns["weights"][:, 0] if "weights" in columns else losses
+    return losses
 
 
 def augmented_waveform(state: TrainingState, waveform: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:

@@ -74,6 +74,7 @@ class InitialWeights:
         path: of the file.
         tensors: of its recognizer, by name; averaged weights if it has them.
         labels: its classes.
+        dimensions: the names of its dimensions.
         config: its configuration, as JSON.
         sources: itself, then those that it began from.
     """
@@ -81,6 +82,7 @@ class InitialWeights:
     path: str
     tensors: dict[str, Tensor]
     labels: tuple[str, ...]
+    dimensions: tuple[str, ...]
     config: dict[str, Any]
     sources: list[Source]
 
@@ -100,7 +102,8 @@ def load_initial_weights(path: str) -> InitialWeights:
     except (CheckpointError, ConfigError, RecursionError) as error:
         raise CheckpointError(f"train.init_from: {error}") from error
     weights = saved.group("ema") or saved.group("model")
-    return InitialWeights(path, weights, tuple(metadata["labels"]), config, sources)
+    dimensions = tuple(dimension.name for dimension in checkpoint.dimensions_of(metadata))
+    return InitialWeights(path, weights, tuple(metadata["labels"]), dimensions, config, sources)
 
 
 def load_teachers(paths: Sequence[str]) -> list[Source]:
@@ -139,7 +142,8 @@ def take_weights(recognizer: Recognizer, initial: InitialWeights, config: Config
         )
     same_rate = before["data"].get("sample_rate") == now["data"]["sample_rate"]
     same_features = same_rate and before.get("features") == now["features"]
-    other_labels = initial.labels != recognizer.labels
+    learned = recognizer.labels, tuple(dimension.name for dimension in recognizer.dimensions)
+    other_labels = (initial.labels, initial.dimensions) != learned
     head = _head(recognizer, config) if other_labels else set()
     own = recognizer.state_dict()
     usable = {
@@ -249,10 +253,10 @@ def _data_of(source: Source, cache: str | None) -> DataConfig:
 
 
 def _head(recognizer: Recognizer, config: Config) -> set[str]:
-    """The tensors whose size depends on the number of classes."""
-    bins, classes = config.features.bins, len(recognizer.labels)
+    """The tensors whose size depends on the number of classes and dimensions."""
+    bins, outputs = config.features.bins, len(recognizer.labels) + len(recognizer.dimensions)
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        one, two = (build_model(config.model, bins, n).state_dict() for n in (classes, classes + 1))
+        one, two = (build_model(config.model, bins, n).state_dict() for n in (outputs, outputs + 1))
     return {f"backbone.{name}" for name in one if one[name].shape != two[name].shape}
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 from serx.config.training import TrainConfig
 from serx.training.sampling import sampling_weights
 
+CCC_FLOOR = 1e-8  # of the denominator, for a batch in which nothing varies
+
 
 def class_weights(mode: str, targets: np.ndarray, classes: int, clip_weights: np.ndarray | None = None) -> Tensor:
     """The weight of each class in the loss, `(C,)` float32.
@@ -126,6 +128,35 @@ def _masked_cross_entropy(
     return -(class_weights * target)[:, None].mul(log_probabilities).sum((1, 2))
 
 
+def concordance_loss(member_values: Tensor, ratings: Tensor, weights: Tensor) -> Tensor:
+    """1 - CCC over a batch, averaged over the dimensions and summed over the members of an ensemble: a scalar.
+
+    The concordance correlation coefficient is that of `serx.metrics.ccc`. As a loss it asks for the right scale as well
+    as the right order (Trigeorgis et al. 2016, "Adieu features?"). It is a score of the whole batch, so a larger batch
+    is a better estimate. A dimension with fewer than two ratings in the batch is left out.
+
+    Args:
+        member_values: `(B, M, D)`.
+        ratings: `(B, D)`, with 0 as the lowest rating of training and 1 as the highest; NaN where there is none.
+        weights: `(B,)`, how much each clip counts.
+
+    >>> values = torch.tensor([[0.0], [0.5], [1.0]])
+    >>> concordance_loss(values[:, None], values, torch.ones(3)).abs() < 1e-6
+    tensor(True)
+    """
+    rated = ~ratings.isnan()
+    truth, values = torch.where(rated, ratings, 0.0)[:, None], member_values.float()
+    weight = (rated * weights[:, None])[:, None]
+    share = weight / weight.sum(0, keepdim=True).clamp(min=1e-12)
+    mean_truth, mean_value = (share * truth).sum(0, keepdim=True), (share * values).sum(0, keepdim=True)
+    off_truth, off_value = truth - mean_truth, values - mean_value
+    covariance = (share * off_truth * off_value).sum(0)
+    spread = (share * (off_truth.square() + off_value.square())).sum(0)
+    agreement = 2 * covariance / (spread + (mean_truth - mean_value)[0].square() + CCC_FLOOR)  # (M, D)
+    counts = rated.sum(0) >= 2
+    return ((1 - agreement) * counts).sum() / counts.sum().clamp(min=1)
+
+
 def classes_of_corpora(targets: np.ndarray, corpora: np.ndarray, classes: int) -> np.ndarray | None:
     """Which classes the corpus of each clip has, `(n, C)` bool; None if every corpus has the same.
 
@@ -142,4 +173,5 @@ def classes_of_corpora(targets: np.ndarray, corpora: np.ndarray, classes: int) -
         has[corpora, targets] = True
     else:
         np.logical_or.at(has, corpora, targets > 0)
+    has[~has.any(1)] = True  # a corpus with ratings only says nothing about classes
     return None if (has == has[0]).all() else has[corpora]

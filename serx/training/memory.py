@@ -36,10 +36,11 @@ def check_memory(config: Config, dataset: Dataset, split: Split, device: torch.d
     crops = [t.seconds for t in config.augment.waveform if t.kind == "crop"]  # type: ignore[attr-defined]
     rate, batch = config.data.sample_rate, min(config.train.batch_size, len(lengths))
     longest = int(min([float(np.max(lengths)), *(seconds * rate for seconds in crops)]))
-    weights = backbone_bytes(config.model, config.features.bins, len(dataset.labels)) or 0
+    outputs = len(dataset.labels) + len(dataset.dimensions)
+    weights = backbone_bytes(config.model, config.features.bins, outputs) or 0
     parts = {
         "the weights of the model": (1 + WEIGHT_COPIES if config.train.ema_decay else WEIGHT_COPIES) * weights,
-        "the activations of a batch": activation_bytes(config, len(dataset.labels), batch, longest),
+        "the activations of a batch": activation_bytes(config, outputs, batch, longest),
         "the spectra of a few clips": spectrum_bytes(config, batch if device.type == "cuda" else CPU_CHUNK, longest),
     }
     if sum(parts.values()) > memory:

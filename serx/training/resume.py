@@ -15,7 +15,7 @@ from serx.errors import CheckpointError, ConfigError
 from serx.training.console import echo
 from serx.training.init_from import sources_of, stamped
 from serx.training.run_folder import BEST, LAST, PREVIOUS
-from serx.training.state import TrainingState, run_metadata
+from serx.training.state import TrainingState, dimension_ranges, run_metadata
 
 # Keys that change no result. With any other change it would be another run.
 FREE = {
@@ -34,7 +34,7 @@ def resumed_state(config: Config, dataset: Dataset, split: Split, device: torch.
     path, saved, warnings = load_newest(folder)
     then = checkpoint.check_metadata(path, saved.metadata)
     config = config.model_copy(update={"model": config.model.resumed(then.model)})  # what it had read from outside
-    state = TrainingState(config, dataset.labels, device, pretrained=False)
+    state = TrainingState(config, dataset.labels, device, False, dimension_ranges(dataset, split))
     state.start_average()
     split = stamped(split, sources_of(saved.metadata))
     # A key that is newer than the checkpoint has its default in it.
@@ -110,10 +110,10 @@ def differences(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> lis
         reason = f"{done} epochs are done"
     free = FREE | ({"train.epochs"} if reason is None else set())
     broken = [line for key, line in lines.items() if key not in free]
-    for item in ("labels", "protocol", "digests"):
-        if saved[item] != now[item]:
+    for item in ("labels", "dimensions", "protocol", "digests"):
+        if saved.get(item, []) != now[item]:
             clips = "the clips of train, valid or test"
-            broken.append(clips if item == "digests" else f"{item}: {saved[item]} -> {now[item]}")
+            broken.append(clips if item == "digests" else f"{item}: {saved.get(item, [])} -> {now[item]}")
     if reason is not None and broken == [epochs]:
         raise ConfigError(
             f"--resume: {epochs}: {reason}, so this would be another run; start a new one from these weights, without "

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from serx.errors import ConfigError, DiskError, RunInUseError
 from serx.files import free_space, locked, parse_json, read_json, remedy, remove_temporaries, write_atomically
@@ -20,8 +20,8 @@ LAST, BEST, METRICS = "last.safetensors", "best.safetensors", "metrics.jsonl"
 PREVIOUS = "previous.safetensors"  # the save before `last`, in case the disk damages a file
 # What evaluate, stress and export write next to the checkpoint of a run, if no other place is named.
 REPORTS = (
-    "evaluation.json", "predictions.csv", "confusion.png", "report.png", "speakers.png", "calibration.png",
-    "curves.png", "stress.json", "stress.png", "best.onnx", "last.onnx", "previous.onnx",
+    "evaluation.json", "predictions.csv", "ratings.csv", "confusion.png", "report.png", "speakers.png",
+    "calibration.png", "curves.png", "stress.json", "stress.png", "best.onnx", "last.onnx", "previous.onnx",
 )  # fmt: skip
 MAX_EPOCHS, MAX_LINE_BYTES, MAX_METRICS_BYTES = 1_000_000, 1 << 18, 1 << 28  # of metrics.jsonl
 MAX_FIGURE = 1e30  # plots cannot be scaled further
@@ -199,20 +199,35 @@ def _figure(value: float) -> float:
     return value
 
 
+def _agreement(value: float) -> float:
+    if not (math.isnan(value) or -1 - 1e-9 <= value <= 1 + 1e-9):
+        raise ValueError("not between -1 and 1")
+    return value
+
+
 Figure = Annotated[float, AfterValidator(_figure)]  # may be NaN or infinite: the record of a run that diverged
 Score = Annotated[float, AfterValidator(_score)]
+Agreement = Annotated[float, AfterValidator(_agreement)]
 
 
 class EpochScores(BaseModel):
-    """The scores of one part in a line of `metrics.jsonl`."""
+    """The scores of one part in a line of `metrics.jsonl`: of emotions, of dimensions, or of both."""
 
     model_config = ConfigDict(strict=True, extra="allow")
     __pydantic_extra__: dict[str, Figure | list[Figure]]
 
     loss: Figure
-    uar: Score
-    accuracy: Score
-    macro_f1: Score
+    uar: Score = math.nan
+    accuracy: Score = math.nan
+    macro_f1: Score = math.nan
+    ccc: Agreement = math.nan
+
+    @model_validator(mode="after")
+    def _has_scores(self) -> "EpochScores":
+        given = self.model_fields_set
+        if not ({"uar", "accuracy", "macro_f1"} <= given or ("ccc" in given and not {"uar", "accuracy"} & given)):
+            raise ValueError("a score is missing")
+        return self
 
 
 class EpochLine(BaseModel):

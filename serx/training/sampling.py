@@ -29,9 +29,12 @@ class TrainingClips:
         taught: `(n, C)` float32, on the device: the probabilities of `train.teachers`; None without teachers.
         shares: `(n, C)` float32, on the device: the shares of votes, which are the targets of the loss; None without
             votes.
-        tied: `(n,)` bool, on the device: clips whose votes tie, which count in no score of classes; None for none.
+        without_class: `(n,)` bool, on the device: clips that count in no score of classes, since they have no label, or
+            their votes tie; None for none.
         weights: `(n,)` float32, on the device: the weights of the clips, whose mean is 1; None if all are equal.
         lengths: `(n,)` int64, samples of the clips; several processes pad their shares of a batch to the same width.
+        ratings: `(n, D)` float32, on the device: 0 for the lowest rating of training, 1 for the highest, NaN for none;
+            None without dimensions.
     """
 
     clips: np.ndarray
@@ -43,9 +46,10 @@ class TrainingClips:
     possible: Tensor | None = None
     taught: Tensor | None = None
     shares: Tensor | None = None
-    tied: Tensor | None = None
+    without_class: Tensor | None = None
     weights: Tensor | None = None
     lengths: np.ndarray | None = None
+    ratings: Tensor | None = None
 
     @property
     def truth(self) -> np.ndarray:
@@ -56,11 +60,13 @@ class TrainingClips:
         """What the loss of the clips at `positions (B,)`, with the classes `targets (B,)`, is computed from.
 
         Each is float32 `(B, ...)` and on the device: `truth (B, C)`, and `possible`, `taught` and `weights (B, 1)` if
-        there are any. A mixture of two clips has the same mixture of these.
+        there are any, `ratings (B, D)` with NaN for none. A mixture of two clips has the same mixture of these.
         """
-        one_hot = F.one_hot(targets, len(self.class_weights)).float()
-        columns = {"truth": one_hot if self.shares is None else self.shares[positions]}
-        for name in ("possible", "taught", "weights"):
+        columns = {}
+        if len(self.class_weights):
+            one_hot = F.one_hot(targets, len(self.class_weights)).float()
+            columns["truth"] = one_hot if self.shares is None else self.shares[positions]
+        for name in ("possible", "taught", "weights", "ratings"):
             values: Tensor | None = getattr(self, name)
             if values is not None:
                 columns[name] = values[positions].float().reshape(len(positions), -1)
@@ -68,7 +74,7 @@ class TrainingClips:
 
     def has_class(self, positions: Tensor) -> Tensor | None:
         """Which of the clips at `positions (B,)` scores of classes count, `(B,)` bool; None for all."""
-        return None if self.tied is None else ~self.tied[positions]
+        return None if self.without_class is None else ~self.without_class[positions]
 
     @property
     def clip_weights(self) -> np.ndarray | None:

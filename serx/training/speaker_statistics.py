@@ -39,6 +39,7 @@ def fit_speaker_model(
     recognizer = Recognizer(config.features, config.model, state.recognizer.labels, config.data.sample_rate)
     saved = checkpoint.load(kept)
     checkpoint.fill(recognizer, saved.group("ema") or saved.group("model"), "model")
+    clips = clips[dataset.has_class[clips]]
     recognizer.to(state.device).eval().use_cache(dataset.audio_cache.folder.parent / "encoders")
     batches = length_batches(source, dataset.audio_cache.lengths[clips])
     with torch.inference_mode():

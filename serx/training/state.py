@@ -24,7 +24,7 @@ from serx.device import autocast_dtype, environment
 from serx.errors import CheckpointError, ConfigError, DataError
 from serx.models.classical import ClassicalConfig
 from serx.ood import OodDetector
-from serx.recognizer import Recognizer
+from serx.recognizer import Dimension, Recognizer
 from serx.training.console import echo
 from serx.training.distributed import World, average_gradients, share_gradients, without_sync
 from serx.training.init_from import (
@@ -101,15 +101,19 @@ class Progress:
 
 
 class EpochSums:
-    """Sums over the clips of the current epoch, kept on the device: loss, confusion, gradient norms, skipped steps."""
+    """Sums over the clips of the current epoch, kept on the device: loss, confusion, gradient norms, skipped steps.
+
+    With dimensions also those that their CCC follows from (`serx.metrics.regression_sums`).
+    """
 
     NAMES = ("loss", "clips", "grad_norm", "confusion", "finite")
 
-    def __init__(self, classes: int, device: torch.device, steps: int = 0) -> None:
+    def __init__(self, classes: int, device: torch.device, steps: int = 0, dimensions: int = 0) -> None:
         zero = torch.zeros((), dtype=torch.float64, device=device)
         self.loss, self.clips, self.grad_norm = zero, zero.clone(), zero.clone()
         self.confusion = torch.zeros(classes, classes, dtype=torch.float64, device=device)  # truth by prediction
         self.finite = torch.ones(steps, dtype=torch.bool, device=device)  # False for a skipped step
+        self.ratings = torch.zeros(dimensions, 6, dtype=torch.float64, device=device)
 
     def add(
         self,
@@ -135,6 +139,8 @@ class EpochSums:
         finite = losses.isfinite() if rows is None else losses.isfinite() & (rows > 0)
         self.loss += torch.where(finite, losses, 0.0).sum()
         self.clips += finite.sum()
+        if not logits.shape[1]:
+            return
         classes = torch.arange(logits.shape[1], device=logits.device)
         truth = (targets[:, None] == classes).double()
         truth = truth if has_class is None else truth * has_class[:, None]
@@ -144,12 +150,20 @@ class EpochSums:
 
     def of_clips(self) -> list[Tensor]:
         """The sums over clips; what is left is about steps, and the same in all processes that train together."""
-        return [self.loss, self.clips, self.confusion]
+        sums = [self.loss, self.clips, self.confusion]
+        return [*sums, self.ratings] if len(self.ratings) else sums
 
     def clear(self) -> None:
         """Sets the sums over clips to zero."""
         for total in self.of_clips():
             total.zero_()
+
+    def add_ratings(self, member_values: Tensor, ratings: Tensor) -> None:
+        """Adds a batch: values `(B, M, D)`, whose mean over members counts, and ratings `(B, D)`, NaN for none."""
+        predicted, truth = member_values.double().mean(1), ratings.double()
+        counted = ~truth.isnan() & predicted.isfinite()
+        x, y = torch.where(counted, truth, 0.0), torch.where(counted, predicted, 0.0)
+        self.ratings += torch.stack([counted.double(), x, y, x * x, y * y, x * y], -1).sum(0)
 
     def add_step(self, step: int, norm: Tensor, finite: Tensor) -> None:
         """Adds the gradient norm of a step, or marks the step as skipped."""
@@ -158,7 +172,8 @@ class EpochSums:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The sums by their names."""
-        return {name: getattr(self, name) for name in self.NAMES}
+        names = (*self.NAMES, "ratings") if len(self.ratings) else self.NAMES
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, tensors: dict[str, Tensor], /) -> None:
         """Restores the sums; `finite` has the length of the stored epoch.
@@ -203,13 +218,20 @@ class TrainingState:
         dtype: what the backbone computes in.
     """
 
-    def __init__(self, config: Config, labels: tuple[str, ...], device: torch.device, pretrained: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        labels: tuple[str, ...],
+        device: torch.device,
+        pretrained: bool,
+        dimensions: tuple[Dimension, ...] = (),
+    ) -> None:
         """Makes new weights from `train.seed`; `pretrained` loads published ones where the recipe asks for them."""
         if pretrained:
             config = config.model_copy(update={"model": config.model.resolved()})
         self.config, self.device = config, device
         torch.manual_seed(config.train.seed)
-        recognizer = Recognizer(config.features, config.model, labels, config.data.sample_rate, pretrained)
+        recognizer = Recognizer(config.features, config.model, labels, config.data.sample_rate, pretrained, dimensions)
         self.recognizer = recognizer.to(device)
         self.waveform_transforms = load_recordings(
             config.augment.waveform, lambda folder: read_folder(folder, config.data.sample_rate), device
@@ -226,7 +248,11 @@ class TrainingState:
         self.ood_detector: OodDetector | None = None
         self.progress = Progress()
         self.sources: list[Source] = []
-        self.sums = EpochSums(len(labels), device)
+        self.sums = self.new_sums()
+
+    def new_sums(self, steps: int = 0) -> EpochSums:
+        """Zeros, for an epoch of so many steps."""
+        return EpochSums(len(self.recognizer.labels), self.device, steps, len(self.recognizer.dimensions))
 
     def use_cache(self, folder: Path) -> None:
         """Keeps in `folder` what a frozen encoder computes from each clip (`Recognizer.use_cache`)."""
@@ -335,20 +361,21 @@ def new_state(
         LeakError: its model was trained on validation or test clips of this run.
         DataError: there are too few training clips or classes.
     """
+    dimensions = dimension_ranges(dataset, split)
     classes = _trained_classes(dataset, split)
-    if len(split.train) < 2 or classes < 2:
+    if len(split.train) < 2 or (dataset.labels and classes < 2):
         counts = f"{len(split.train)} training clips of {classes} classes"
         raise DataError(f"{split.stamp}: {counts}; training needs at least two clips of two classes")
     for name, part in (("training", split.train), ("validation", split.valid)):
-        if part and dataset.tied[list(part)].all():
-            raise DataError(f"{split.stamp}: the votes of every {name} clip tie, so that no score counts one of them")
+        if part and dataset.labels and not dataset.has_class[list(part)].any():
+            raise DataError(f"{split.stamp}: no {name} clip has a class, or the votes of all tie; no score counts one")
     for problem in without_validation(config) if not split.valid else ():
         raise ConfigError(problem.message)
     teachers = load_teachers(config.train.teachers)
     initial = None if config.train.init_from is None else load_initial_weights(config.train.init_from)
     sources = [*(initial.sources if initial else []), *teachers]
     notes = check_sources(dataset, split, sources, progress, config.data.cache) if sources else []
-    state = TrainingState(config, dataset.labels, device, pretrained=initial is None)
+    state = TrainingState(config, dataset.labels, device, initial is None, dimensions)
     state.sources = sources
     if initial is None:
         for note in notes:
@@ -365,12 +392,29 @@ def new_state(
     return state
 
 
+def dimension_ranges(dataset: Dataset, split: Split) -> tuple[Dimension, ...]:
+    """The dimensions of the data with the lowest and the highest rating of the training clips.
+
+    Raises:
+        DataError: a dimension has no two different ratings in training, or one in validation.
+    """
+    ranges = []
+    for name, column in zip(dataset.dimensions, dataset.ratings.T, strict=True):
+        train, valid = column[list(split.train)], column[list(split.valid)]
+        found = np.unique(train[~np.isnan(train)])
+        if len(found) < 2:
+            rated = f"all are rated {found[0]:g}" if len(found) else "none is rated"
+            raise DataError(f"{split.stamp}: nothing to learn about {name} from the training clips: {rated}")
+        if len(valid) and np.isnan(valid).all():
+            raise DataError(f"{split.stamp}: no validation clip has a rating of {name}; take it out of data.dimensions")
+        ranges.append(Dimension(name, float(found[0]), float(found[-1])))
+    return tuple(ranges)
+
+
 def _trained_classes(dataset: Dataset, split: Split) -> int:
     """How many classes the training clips have, or votes for them."""
-    train = list(split.train)
-    if dataset.votes is None:
-        return len(np.unique(dataset.targets[train]))
-    return int(dataset.votes[train].any(0).sum())
+    train, shares = list(split.train), dataset.shares
+    return len(np.unique(dataset.targets[train])) if shares is None else int(shares[train].any(0).sum())
 
 
 def fit_normalizer(state: TrainingState, split: Split, source: BatchSource) -> None:
@@ -387,6 +431,7 @@ def run_metadata(state: TrainingState, dataset: Dataset, split: Split) -> dict[s
         "progress": asdict(state.progress),
         "config": state.config.model_dump(mode="json"),
         "labels": list(dataset.labels),
+        "dimensions": [d._asdict() for d in state.recognizer.dimensions],
         "protocol": split.stamp,
         "speaker_independent": split.speaker_independent,
         "speakers": {name: dataset.speaker_ids(part) for name, part in parts.items()},

@@ -90,7 +90,7 @@ def validation_view(
     recognizer = deepcopy(state.evaluated)
     fill(recognizer, saved.group("model"), f"{best}: model")
     recognizer.temperature = saved.metadata["temperature"]
-    clips = clips[~dataset.tied[clips]]
+    clips = clips[dataset.has_class[clips]]
     probabilities = classify(recognizer, source, clips, dataset.audio_cache.lengths[clips])
     targets, predictions = dataset.targets[clips], probabilities.argmax(1)
     utterances = [dataset.utterances[i] for i in clips]

@@ -20,6 +20,7 @@ from serx.data.protocols import Split
 from serx.device import choose_device, configure_torch
 from serx.errors import (
     CheckpointError,
+    ConfigError,
     DataError,
     DiskError,
     DivergedError,
@@ -30,10 +31,11 @@ from serx.errors import (
 )
 from serx.metrics import score_from_confusion
 from serx.ood import OodDetector
+from serx.recognizer import Dimension
 from serx.training.classical import ClassicalTraining
 from serx.training.console import echo, epoch_line, print_run_header
 from serx.training.distillation import teacher_probabilities
-from serx.training.distributed import explain_lost_process, join_world
+from serx.training.distributed import World, explain_lost_process, join_world
 from serx.training.epoch import GradientTraining, TrainingMethod, constant_vectors
 from serx.training.init_from import stamped
 from serx.training.loggers import check_loggers, make_loggers
@@ -57,9 +59,9 @@ from serx.training.run_logger import epoch_scalars
 from serx.training.sampling import Step, TrainingClips, relative_weights
 from serx.training.signals import catch_signals
 from serx.training.speaker_statistics import fit_speaker_model
-from serx.training.state import EpochSums, TrainingState, new_state, run_metadata
+from serx.training.state import TrainingState, new_state, run_metadata
 from serx.training.tensorboard import augmented_clips, validation_view
-from serx.training.validation import Validation, scalars, select, validate
+from serx.training.validation import Validation, concordance, scalars, select, validate
 
 MAX_BAD_STEPS = 10  # this many non-finite steps in a row end a run
 CHECK_EVERY = 25  # steps between two checks, for which the host waits for the device
@@ -130,6 +132,7 @@ def fit(
     with ExitStack() as stack:
         stack.enter_context(world.quiet())
         stack.enter_context(explain_lost_process())
+        world.from_first(partial(check_one_process, config, world))
         run_folder = world.from_first(lambda: choose_run_folder(output, config.model.kind, resume, overwrite))
         device = world.from_each(lambda: choose_device(world.device(config.train.device)))
         configure_torch(config.train.threads, config.train.deterministic)
@@ -154,6 +157,19 @@ def fit(
             stamp = stamped(split, state.sources)
             trainer = world.after_first(lambda: Trainer(state, dataset, stamp, source, run_folder, progress))
             return trainer.run()
+
+
+def check_one_process(config: Config, world: World) -> None:
+    """Refuses several processes where the loss is a score of whole batches.
+
+    Raises:
+        ConfigError: `data.tasks` has dimensions, and torchrun started several processes.
+    """
+    if world.joined and "dimensions" in config.data.tasks:
+        raise ConfigError(
+            "data.tasks has dimensions, whose loss is the concordance over a batch, and several processes share a "
+            "batch; train in one process, without torchrun"
+        )
 
 
 def _take_run_folder(stack: ExitStack, run_folder: Path, resume: bool, overwrite: bool) -> None:
@@ -216,7 +232,7 @@ class Trainer:
                     break
                 steps = method.plan()
                 if state.progress.step == 0:
-                    state.sums = EpochSums(len(dataset.labels), state.device, len(steps))
+                    state.sums = state.new_sums(len(steps))
                 elif not state.progress.step <= len(steps) == len(state.sums.finite):
                     raise CheckpointError(
                         f"{self.folder / LAST}: progress.step {state.progress.step} or epoch.finite does not fit an "
@@ -241,9 +257,9 @@ class Trainer:
 
     def _finished_epoch(self, clips_per_second: float) -> tuple[dict[str, Any], Validation | None]:
         """Validates; returns the line of `metrics.jsonl` of the epoch, without `kept`, and the validation."""
-        valid = None
+        valid, weight = None, self.state.config.train.dimension_weight
         if self.split.valid:
-            valid = validate(self.state.evaluated, self.source, self.dataset, self.split.valid)
+            valid = validate(self.state.evaluated, self.source, self.dataset, self.split.valid, weight)
         return self._line(valid, clips_per_second), valid
 
     def _record(self, line: dict[str, Any], valid: Validation | None) -> None:
@@ -271,10 +287,12 @@ class Trainer:
     def _line(self, valid: Validation | None, clips_per_second: float) -> dict[str, Any]:
         """The finished epoch as a line of `metrics.jsonl`; `kept` is still to be added."""
         state, sums = self.state, self.state.sums
-        scores, steps_taken = score_from_confusion(sums.confusion.cpu().numpy()), int(sums.finite.sum())
+        steps_taken = int(sums.finite.sum())
+        scores = scalars(score_from_confusion(sums.confusion.cpu().numpy())) if self.dataset.labels else {}
+        scores |= concordance(self.dataset.dimensions, sums.ratings.cpu().numpy())
         return {
             "epoch": state.progress.epoch,
-            "train": {"loss": float(sums.loss / sums.clips.clamp(min=1)), **scalars(scores)},
+            "train": {"loss": float(sums.loss / sums.clips.clamp(min=1)), **scores},
             "valid": valid.scores if valid else None,
             "temperature": valid.temperature if valid else state.config.train.temperature,
             **self.method.settings(),
@@ -287,7 +305,7 @@ class Trainer:
     def _save_best(self, line: dict[str, Any], valid: Validation | None) -> None:
         metadata = run_metadata(self.state, self.dataset, self.split) | {"temperature": line["temperature"]}
         self._save(BEST, self.state.best_state_dict(), metadata)
-        if valid is not None:
+        if valid is not None and self.dataset.labels:
             title = self._validation_title(line["epoch"])
             self.loggers.confusion(valid.confusion, self.dataset.labels, title, line["epoch"])
 
@@ -335,8 +353,9 @@ class Trainer:
         state, config, labels = self.state, self.state.config, self.dataset.labels
         kept = self._kept_line()
         if kept and not stopped_by:
-            self._add_speaker_model()
-            if self.split.valid:
+            if not self.dataset.dimensions:
+                self._add_speaker_model()
+            if self.split.valid and self.dataset.labels:
                 clips = np.asarray(self.split.valid)
                 view = partial(validation_view, state, self.folder / BEST, self.source, self.dataset, clips)
                 title = self._validation_title(kept["epoch"])
@@ -414,11 +433,13 @@ def _training_clips(
     unfinished = state.progress.epoch < state.epochs
     vectors = constant_vectors(state, source, np.asarray(split.train), progress) if unfinished else None
     clips = np.tile(np.asarray(split.train), rows_per_clip)
-    targets, votes = dataset.targets[clips], dataset.shares
-    truth = targets if votes is None else votes[clips]
-    tied, weights = dataset.tied[clips], relative_weights(dataset.weights[clips])
+    targets, shares = dataset.targets[clips], dataset.shares
+    truth = targets if shares is None else shares[clips]
+    has_class, weights = dataset.has_class[clips], relative_weights(dataset.weights[clips])
     corpora = np.unique([dataset.utterances[i].corpus for i in clips], return_inverse=True)[1]
-    possible = classes_of_corpora(truth, corpora, classes)
+    possible = classes_of_corpora(truth, corpora, classes) if classes else None
+    if "class" in train.sampling and not dataset.has_label[clips].all():
+        raise DataError(f"train.sampling: {train.sampling} would never draw clips without a class; write shuffle")
 
     def on_device(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(values).to(state.device)
@@ -432,11 +453,18 @@ def _training_clips(
         logit_offsets=logit_offsets(train, truth, corpora, classes, weights).to(state.device),
         taught=teacher_probabilities(state.config, dataset, clips, source, state.device) if unfinished else None,
         possible=None if possible is None else on_device(possible),
-        shares=None if votes is None else on_device(truth.astype(np.float32)),
-        tied=on_device(tied) if tied.any() else None,
+        shares=None if shares is None else on_device(truth.astype(np.float32)),
+        without_class=None if has_class.all() else on_device(~has_class),
         weights=None if weights is None else on_device(weights.astype(np.float32)),
         lengths=dataset.audio_cache.lengths[clips],
+        ratings=on_device(_relative(dataset, clips, state.recognizer.dimensions)) if dataset.dimensions else None,
     )
+
+
+def _relative(dataset: Dataset, clips: np.ndarray, dimensions: tuple[Dimension, ...]) -> np.ndarray:
+    """The ratings of the clips, `(n, D)` float32: 0 for the lowest rating of training, 1 for the highest."""
+    low, high = np.array([d.low for d in dimensions]), np.array([d.high for d in dimensions])
+    return ((dataset.ratings[clips] - low) / (high - low)).astype(np.float32)
 
 
 @contextmanager

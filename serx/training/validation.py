@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,18 @@ import numpy as np
 from serx.config.training import OptimConfig, TrainConfig
 from serx.data.batches import BatchSource
 from serx.data.dataset import Dataset
-from serx.inference.classify import classify
-from serx.metrics import Scores, confusion_matrix, ece, fit_temperature, nll, score_from_confusion, soft_nll
+from serx.inference.classify import predict
+from serx.metrics import (
+    Scores,
+    ccc_from_sums,
+    confusion_matrix,
+    ece,
+    fit_temperature,
+    nll,
+    regression_sums,
+    score_from_confusion,
+    soft_nll,
+)
 from serx.recognizer import Recognizer
 from serx.training.state import Progress
 
@@ -23,7 +33,7 @@ class Validation:
     Attributes:
         scores: as a line of `metrics.jsonl` has them.
         temperature: the temperature that fits the clips best.
-        confusion: `(C, C)` counts, truth by prediction.
+        confusion: `(C, C)` counts, truth by prediction; `(0, 0)` without classes.
     """
 
     scores: dict[str, Any]
@@ -31,24 +41,60 @@ class Validation:
     confusion: np.ndarray
 
 
-def validate(recognizer: Recognizer, source: BatchSource, dataset: Dataset, clips: Sequence[int]) -> Validation:
-    """Scores `clips`, dataset indices. With votes, the loss and the temperature are those of their shares."""
+def validate(
+    recognizer: Recognizer, source: BatchSource, dataset: Dataset, clips: Sequence[int], dimension_weight: float = 1.0
+) -> Validation:
+    """Scores `clips`, dataset indices. With votes, the loss and the temperature are those of their shares.
+
+    With dimensions the scores have the CCC of each and their mean, and the loss has 1 - that mean, times
+    `dimension_weight`.
+    """
     indices = np.asarray(clips)
-    counted = ~dataset.tied[indices]  # the clips that have a class
+    probabilities, values = predict(recognizer, source, indices, dataset.audio_cache.lengths[indices])
+    result = Validation({"loss": 0.0}, 1.0, np.zeros((0, 0), np.int64))
+    if dataset.labels:
+        result = _validate_classes(dataset, indices, probabilities)
+    if not dataset.dimensions:
+        return result
+    ratings = dataset.ratings[indices]
+    sums = np.zeros((len(dataset.dimensions), 6))
+    for i, (truth, value) in enumerate(zip(ratings.T, values.T, strict=True)):
+        rated = ~np.isnan(truth)
+        sums[i] = regression_sums(truth[rated], value[rated]) if np.isfinite(value).all() else math.nan
+    agreement = concordance(dataset.dimensions, sums)
+    loss = result.scores["loss"] + dimension_weight * (1 - agreement["ccc"])
+    return replace(result, scores={**result.scores, "loss": loss, **agreement})
+
+
+def _validate_classes(dataset: Dataset, indices: np.ndarray, probabilities: np.ndarray) -> Validation:
+    has_label, counted = dataset.has_label[indices], dataset.has_class[indices]
     targets = dataset.targets[indices]
     truth = targets if dataset.shares is None else dataset.shares[indices]
-    probabilities = classify(recognizer, source, indices, dataset.audio_cache.lengths[indices])
     confusion = confusion_matrix(targets[counted], probabilities[counted].argmax(1), len(dataset.labels))
     scores = score_from_confusion(confusion)
     calibration = {"loss": math.nan, "ece": math.nan}  # `select` never keeps an epoch with a score that is NaN
     if np.isfinite(probabilities).all():
-        loss = nll(truth, probabilities) if dataset.votes is None else soft_nll(truth, probabilities)
-        calibration = {"loss": loss, "ece": ece(targets[counted], probabilities[counted])}
+        metric = nll if dataset.shares is None else soft_nll
+        calibration = {
+            "loss": metric(truth[has_label], probabilities[has_label]),
+            "ece": ece(targets[counted], probabilities[counted]),
+        }
     return Validation(
         scores={**scalars(scores), **calibration, "recall": scores.recall.tolist()},
-        temperature=fit_temperature(truth, probabilities),
+        temperature=fit_temperature(truth[has_label], probabilities[has_label]),
         confusion=confusion,
     )
+
+
+def concordance(dimensions: Sequence[str], sums: np.ndarray) -> dict[str, float]:
+    """The CCC of each dimension, and as `ccc` their mean, from `regression_sums (D, 6)`; empty without dimensions."""
+    if not len(dimensions):
+        return {}
+    values = [
+        float(value) if np.isfinite(row).all() else math.nan
+        for value, row in zip(ccc_from_sums(sums), sums, strict=True)
+    ]
+    return {"ccc": float(np.mean(values)), **{f"ccc_{name}": v for name, v in zip(dimensions, values, strict=True)}}
 
 
 def scalars(scores: Scores) -> dict[str, float]:
@@ -76,7 +122,8 @@ def select(progress: Progress, line: dict[str, Any], train: TrainConfig, optim: 
     (0.5, 0)
     """
     valid = line["valid"]
-    scores = {"loss": -line["train"]["loss"]} if valid is None else {"uar": valid["uar"], "loss": -valid["loss"]}
+    scores = {"loss": -line["train"]["loss"]} if valid is None else {"loss": -valid["loss"]}
+    scores |= {name: valid[name] for name in ("uar", "ccc") if valid is not None and name in valid}
     scores["last"] = float(line["epoch"])
     score, finite = scores[train.select], all(math.isfinite(value) for value in scores.values())
     is_best = finite and (progress.best is None or score > progress.best)

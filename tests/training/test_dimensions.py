@@ -1,0 +1,327 @@
+"""Dimensions such as arousal, alone and together with emotions: learned, validated, evaluated, predicted, refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from serx import checkpoint
+from serx.config import load_config
+from serx.data import dataset as dataset_module
+from serx.data.dataset import load_dataset
+from serx.errors import CheckpointError, ConfigError, DataError
+from serx.evaluation import evaluate
+from serx.experiments.cross_validation import cross_validate
+from serx.experiments.fold_runs import Workers
+from serx.inference.export import export_onnx
+from serx.inference.predictor import Predictor
+from serx.metrics import ccc
+from serx.training import fit
+from serx.training.ensemble import build_ensemble
+from serx.training.run_folder import METRICS, read_metrics
+from tests.conftest import RATE, speechlike
+from tests.test_cli import run_here
+
+PITCHES, LEVELS = (110, 150, 200, 260), (0.02, 0.06, 0.2)
+RATINGS: dict[str, tuple[tuple[str, float], ...]] = {}  # file name -> ratings
+
+
+@pytest.fixture(scope="session")
+def rated_root(tmp_path_factory) -> Path:
+    """8 speakers x 12 clips of four pitches and three levels, named like RAVDESS; the emotion is the level.
+
+    Arousal from 1 to 7 is the logarithm of the level, valence from 1 to 5 that of the pitch.
+    """
+    root = tmp_path_factory.mktemp("rated")
+    for actor in range(1, 9):
+        for n, (pitch, level) in enumerate((p, v) for p in PITCHES for v in LEVELS):
+            name = f"03-01-0{1 + 2 * (n % 3)}-01-0{1 + n // 3 % 2}-0{1 + n // 6}-{actor:02d}.wav"
+            wave = speechlike(0.4 + 0.02 * (n % 5), pitch * (1 + 0.01 * actor), 97 * actor + n, level)
+            soundfile.write(root / name, wave, RATE)
+            arousal = 1 + 6 * np.log(level / LEVELS[0]) / np.log(LEVELS[-1] / LEVELS[0])
+            valence = 1 + 4 * np.log(pitch / PITCHES[0]) / np.log(PITCHES[-1] / PITCHES[0])
+            RATINGS[name] = (("arousal", float(arousal)), ("valence", float(valence)))
+    return root
+
+
+@pytest.fixture
+def rated(monkeypatch, rated_root):
+    """A function that lets `scan` add the ratings, and what `change(n, utterance)` returns."""
+    original = dataset_module.scan
+
+    def install(change=lambda n, u: {}):
+        def scan(*arguments):
+            found = original(*arguments)
+            clips = [replace(u, dimensions=RATINGS.get(u.path.name, ())) for u in found.utterances]
+            return replace(found, utterances=tuple(replace(u, **change(n, u)) for n, u in enumerate(clips)))
+
+        monkeypatch.setattr(dataset_module, "scan", scan)
+
+    install()
+    return install
+
+
+DIMENSIONS = "data.tasks=[dimensions]", "data.dimensions=[arousal, valence]"
+BOTH = "data.tasks=[emotions, dimensions]", "data.dimensions=[arousal, valence]"
+
+
+@pytest.fixture
+def config_of(rated_root, tmp_path):
+    """A function from overrides to a configuration of a small network on feature statistics."""
+    path = tmp_path / "rated.yaml"
+    path.write_text(
+        f"data: {{root: {rated_root}, protocol: speakers, test_speakers: ['7', '8'], valid_speakers: ['5', '6']}}\n"
+        "features: {n_mels: 32, n_fft: 1024, statistics: [mean, std], normalize: training}\n"
+        "model: {kind: mlp, widths: [32], dropout: 0.0}\n"
+        "optim: {lr: 1e-2}\n"
+        "train: {epochs: 40, batch_size: 24, device: cpu, threads: 1}\n"
+    )
+    return lambda *overrides: load_config(path, overrides)
+
+
+def test_dimensions_are_learned_and_score_on_unseen_speakers(rated, config_of, tmp_path, capsys):
+    config = config_of(*DIMENSIONS)
+    run = fit(config, tmp_path / "run", progress=False)
+    assert config.train.select == "ccc"
+    printed = capsys.readouterr().out
+    assert "dimensions: arousal (1 to 7), valence (1 to 5)" in printed and "classes:" not in printed
+    lines, warnings = read_metrics(run.folder)
+    assert not warnings and "uar" not in lines[-1]["valid"]
+    best = max(range(len(lines)), key=lambda i: lines[i]["valid"]["ccc"])
+    assert run.kept["epoch"] == best and run.kept["valid"]["ccc"] > 0.9
+    mean = np.mean([run.kept["valid"][f"ccc_{name}"] for name in ("arousal", "valence")])
+    assert run.kept["valid"]["ccc"] == pytest.approx(mean)
+
+    evaluation = evaluate(run.checkpoint, progress=False)
+    scores, r = evaluation.scores["dimensions"], evaluation.ratings
+    assert evaluation.ccc > 0.9 and scores["arousal"]["n_clips"] == 24 and evaluation.scores["n_speakers"] == 2
+    for i, name in enumerate(("arousal", "valence")):
+        assert scores[name]["ccc"] == pytest.approx(ccc(r.targets[:, i], r.predicted[:, i]))
+        assert scores[name]["rmse"] == pytest.approx(np.sqrt(np.mean((r.targets - r.predicted)[:, i] ** 2)))
+        assert scores[name]["pearson"] == pytest.approx(np.corrcoef(r.targets[:, i], r.predicted[:, i])[0, 1])
+        low, high = scores[name]["intervals"]["ccc"]
+        assert low <= scores[name]["ccc"] <= high
+    assert set(scores["arousal"]["per_sex"]) == {"male", "female"}
+    with pytest.raises(DataError, match="predicts no emotions"):
+        _ = evaluation.uar
+    report = evaluation.report()
+    assert f"mean CCC {evaluation.ccc:.3f}" in report and "arousal, female" in report and "UAR" not in report
+    written = evaluation.write(tmp_path / "out", lines)
+    assert {p.name for p in written.parent.iterdir()} == {"evaluation.json", "ratings.csv", "curves.png"}
+    assert json.loads(written.read_text())["dimensions"]["mean"]["ccc"] == pytest.approx(evaluation.ccc)
+    assert (written.parent / "ratings.csv").read_text().startswith("path,speaker,sex,arousal,valence,predicted_arousal")
+
+
+@pytest.fixture
+def predicting(rated, config_of, tmp_path):
+    """The checkpoint of a short run that learned dimensions."""
+    return fit(config_of(*DIMENSIONS, "train.epochs=2"), tmp_path / "run", progress=False).checkpoint
+
+
+def test_a_checkpoint_of_dimensions_predicts_them_in_units_of_the_ratings(predicting, rated_root, tmp_path):
+    predictor = Predictor.load(predicting, "cpu")
+    assert predictor.labels == () and predictor.dimensions[0] == ("arousal", 1.0, pytest.approx(7.0))
+    paths = sorted(rated_root.glob("*.wav"))[:5]
+    together, alone = predictor(paths), [predictor(path) for path in paths]
+    for one, many in zip(alone, together, strict=True):
+        assert one.label is None and one.probabilities == {} and set(one.dimensions) == {"arousal", "valence"}
+        assert many.dimensions == pytest.approx(one.dimensions, abs=1e-4)
+    assert evaluate(predicting, part="all", allow_seen=True, progress=False).ratings.predicted.shape == (96, 2)
+    done = run_here("predict", "--checkpoint", predicting, paths[0], cwd=tmp_path)
+    assert done.returncode == 0 and f"arousal {alone[0].dimensions['arousal']:.2f}  valence" in done.stdout
+    done = run_here("predict", "--checkpoint", predicting, "--json", paths[0], cwd=tmp_path)
+    assert json.loads(done.stdout)[0]["dimensions"]["valence"] == pytest.approx(alone[0].dimensions["valence"])
+
+
+def test_what_is_for_emotions_refuses_dimensions_with_one_line(predicting, rated_root, config_of, tmp_path):
+    predictor = Predictor.load(predicting, "cpu")
+    with pytest.raises(ConfigError, match="exported file gives probabilities of emotions"):
+        export_onnx(predictor, tmp_path / "model.onnx")
+    with (
+        pytest.raises(ConfigError, match="speaker adaptation adjusts probabilities of emotions"),
+        predictor.adapted_to(rated_root),
+    ):
+        pass
+    with pytest.raises(ConfigError, match="predicts dimensions, and an ensemble"):
+        build_ensemble([predicting, predicting], tmp_path / "both.safetensors")
+    with pytest.raises(ConfigError, match="cross-validation scores emotions only"):
+        cross_validate(config_of(*DIMENSIONS), tmp_path / "cv", [0], Workers(processes=1))
+    for command in (("stress",), ("evaluate", "--report", tmp_path / "page.html"), ("evaluate", "--adapt")):
+        done = run_here(*command, "--checkpoint", predicting, cwd=tmp_path)
+        assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, (command, done.stderr)
+
+
+def test_the_metadata_hold_the_dimensions_and_a_forged_range_is_refused(predicting, tmp_path):
+    saved = checkpoint.load_run_checkpoint(predicting)
+    assert [d["name"] for d in saved.metadata["dimensions"]] == ["arousal", "valence"] and saved.metadata[
+        "labels"
+    ] == []
+    plain = {name: value for name, value in saved.metadata.items() if name not in ("format", "sha256")}
+    arousal, valence = plain["dimensions"]
+    forged = {
+        "low is not below high": [{**arousal, "high": arousal["low"]}, valence],
+        "a name is there twice": [arousal, arousal],
+        "labels: 0 of them": [],
+        "not those of its data.tasks": [arousal],
+        "number": [{**arousal, "low": "x"}, valence],
+    }
+    for message, dimensions in forged.items():
+        checkpoint.save(tmp_path / "forged.safetensors", saved.tensors, {**plain, "dimensions": dimensions})
+        with pytest.raises(CheckpointError, match=message):
+            checkpoint.load_run_checkpoint(tmp_path / "forged.safetensors")
+
+
+def test_a_resumed_run_of_dimensions_ends_with_the_same_bits(rated, config_of, tmp_path):
+    longer = config_of(*DIMENSIONS, "optim.schedule=constant", "train.epochs=4")
+    whole = fit(longer, tmp_path / "whole", progress=False)
+    fit(config_of(*DIMENSIONS, "optim.schedule=constant", "train.epochs=2"), tmp_path / "parts", progress=False)
+    parts = fit(longer, tmp_path / "parts", resume=True, progress=False)
+    one, two = (checkpoint.load(run.checkpoint).tensors for run in (whole, parts))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_other_ratings_are_another_run(rated, config_of, tmp_path):
+    config = config_of(*DIMENSIONS, "optim.schedule=constant", "train.epochs=1")
+    fit(config, tmp_path / "run", progress=False)
+    rated(lambda n, u: {"dimensions": tuple((name, 2 * value) for name, value in u.dimensions)})
+    with pytest.raises(ConfigError, match="this is not the run that was saved"):
+        fit(config, tmp_path / "run", resume=True, progress=False)
+
+
+def test_emotions_and_dimensions_are_learned_together_where_each_clip_lacks_one_of_them(rated, config_of, tmp_path):
+    """Of three clips one has a label only, one ratings only, and one both."""
+
+    def change(n, u):
+        given = {"dimensions": ()} if n % 3 == 0 else {}
+        return given | ({"emotion": "other"} if n % 3 == 1 else {})
+
+    rated(change)
+    config = config_of(*BOTH, "data.label_map={other: null}", "train.select=loss")
+    dataset = load_dataset(config.data, progress=False)
+    assert dataset.has_class.sum() == 64 and (~np.isnan(dataset.ratings[:, 0])).sum() == 64
+    assert "32 of 96 clips have ratings and no class" in dataset.notes
+    run = fit(config, tmp_path / "run", progress=False)
+    assert run.kept["valid"]["uar"] > 0.9 and run.kept["valid"]["ccc"] > 0.85
+    evaluation = evaluate(run.checkpoint, progress=False)
+    assert evaluation.uar > 0.9 and evaluation.ccc > 0.85
+    assert evaluation.scores["n_clips"] == 16 and evaluation.scores["dimensions"]["arousal"]["n_clips"] == 16
+    prediction = Predictor.load(run.checkpoint, "cpu")(next(config_root(config).glob("*.wav")))
+    assert prediction.label in ("neutral", "happy", "angry") and set(prediction.dimensions) == {"arousal", "valence"}
+
+
+def config_root(config) -> Path:
+    return Path(config.data.root)
+
+
+def test_a_clip_without_a_label_changes_no_loss_of_classes(config_of):
+    from serx.recognizer import Dimension
+    from serx.training.epoch import _losses
+    from serx.training.sampling import TrainingClips
+    from serx.training.state import TrainingState
+
+    state = TrainingState(
+        config_of(*BOTH, "train.label_smoothing=0.2"), ("a", "b"), torch.device("cpu"), False, (Dimension("x", 0, 1),)
+    )
+    shares = torch.tensor([[1.0, 0], [0, 1], [0, 0]])
+    training = TrainingClips(np.arange(3), np.array([0, 1, 0]), torch.ones(2), shares=shares, ratings=torch.rand(3, 1))
+    outputs = torch.randn(3, 1, 3, requires_grad=True)
+    columns = training.target_columns(torch.tensor([0, 1, 0]), torch.arange(3))
+    _losses(state, training, outputs, columns).sum().backward()
+    assert not outputs.grad[2, :, :2].any() and outputs.grad[:2, :, :2].all() and outputs.grad[:, :, 2].all()
+
+
+def test_the_weight_of_dimensions_scales_their_gradient_alone(config_of):
+    from serx.recognizer import Dimension
+    from serx.training.epoch import _losses
+    from serx.training.sampling import TrainingClips
+    from serx.training.state import TrainingState
+
+    ratings, outputs, gradients = torch.rand(4, 1), torch.randn(4, 2, 3), []
+    for weight in (1, 3):
+        config = config_of(*BOTH, f"train.dimension_weight={weight}")
+        state = TrainingState(config, ("a", "b"), torch.device("cpu"), False, (Dimension("x", 0, 1),))
+        training = TrainingClips(np.arange(4), np.array([0, 1, 0, 1]), torch.ones(2), ratings=ratings)
+        own = outputs.clone().requires_grad_()
+        columns = training.target_columns(torch.tensor([0, 1, 0, 1]), torch.arange(4))
+        _losses(state, training, own, columns).sum().backward()
+        gradients.append(own.grad)
+    torch.testing.assert_close(gradients[1][..., :2], gradients[0][..., :2])
+    torch.testing.assert_close(gradients[1][..., 2:], 3 * gradients[0][..., 2:])
+
+
+def test_members_and_speeds_average_dimensions_as_they_are_and_emotions_as_probabilities():
+    from serx.features.stack import FeaturesConfig
+    from serx.models import MlpConfig
+    from serx.recognizer import Dimension, Recognizer
+
+    torch.manual_seed(0)
+    model = MlpConfig(ensemble_size=3, tta_speeds=(0.9, 1.1))
+    recognizer = Recognizer(FeaturesConfig(), model, ("a", "b"), RATE, dimensions=(Dimension("x", 2, 4),)).eval()
+    waveform, lengths = 0.1 * torch.randn(2, RATE), torch.tensor([RATE, RATE // 2])
+    probabilities, values = recognizer.predictions(waveform, lengths)
+    seen = []
+    hook = recognizer.backbone.members[0].register_forward_hook(lambda *given: seen.append(given[1:]))
+    recognizer.predictions(waveform, lengths)
+    hook.remove()
+    assert len(seen) == 2  # speeds
+    with torch.inference_mode():
+        outputs = [torch.stack([m(*inputs) for m in recognizer.backbone.members]) for inputs, _ in seen]
+    torch.testing.assert_close(values, 2 + 2 * torch.stack([o[..., 2:].mean(0) for o in outputs]).mean(0))
+    logs = torch.stack([o[..., :2].softmax(-1).mean(0).log() for o in outputs]).mean(0)
+    torch.testing.assert_close(probabilities, logs.softmax(-1))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.tasks=[dimensions]"], "data.dimensions names none"),
+        (["data.dimensions=[arousal]"], "data.dimensions has no effect"),
+        ([*DIMENSIONS, "train.select=uar"], "train.select is uar"),
+        (["train.select=ccc"], "train.select is ccc"),
+        ([*DIMENSIONS, "train.sampling=class_balanced"], "draws by emotion"),
+        ([*DIMENSIONS, "model={kind: classical}"], "learns emotions only"),
+        ([*BOTH, "model.adapt=true"], "model.adapt adjusts"),
+        (["data.tasks=[dimensions, dimensions]", "data.dimensions=[arousal]"], "lists dimensions twice"),
+        (["data.tasks=[dimensions]", "data.dimensions=[arousal, arousal]"], "lists a name twice"),
+    ],
+)
+def test_settings_that_contradict_the_tasks_are_one_line(overrides, message, config_of):
+    with pytest.raises(ConfigError, match=message) as caught:
+        config_of(*overrides)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_ratings_that_teach_nothing_are_errors(rated, config_of, tmp_path):
+    with pytest.raises(DataError, match="no clip has a rating of dominance; the data rate arousal, valence"):
+        load_dataset(config_of("data.tasks=[dimensions]", "data.dimensions=[dominance]").data, progress=False)
+    rated(lambda n, u: {"dimensions": (("arousal", 3.0),)})
+    one = "data.tasks=[dimensions]", "data.dimensions=[arousal]"
+    with pytest.raises(DataError, match="nothing to learn about arousal from the training clips: all are rated 3"):
+        fit(config_of(*one), tmp_path / "run", progress=False)
+    rated(lambda n, u: {"dimensions": (("arousal", float("nan")),)})
+    with pytest.raises(DataError, match=r"\.wav: arousal nan is not a number"):
+        load_dataset(config_of(*one).data, progress=False)
+    rated(lambda n, u: {"dimensions": () if u.speaker in ("05", "06") else (("arousal", float(n)),)})
+    with pytest.raises(DataError, match="no validation clip has a rating of arousal"):
+        fit(config_of(*one, "data.valid_fraction=0.2", *(["data.tasks=[emotions, dimensions]"])), tmp_path / "two",
+            progress=False)  # fmt: skip
+
+
+def test_clips_without_a_rating_are_dropped_and_counted(rated, config_of):
+    rated(lambda n, u: {"dimensions": u.dimensions[: n % 3]})
+    dataset = load_dataset(config_of(*DIMENSIONS).data, progress=False)
+    assert len(dataset.targets) == 64 and dataset.labels == ()
+    assert "dropped: 32 clips without a rating of arousal, valence" in dataset.notes
+    assert "32 of 64 clips have no rating of valence" in dataset.notes
+
+
+def test_classes_drawn_evenly_never_draw_clips_without_one(rated, config_of, tmp_path):
+    rated(lambda n, u: {"emotion": "other"} if n % 3 == 1 else {})
+    config = config_of(*BOTH, "data.label_map={other: null}", "train.sampling=class_balanced")
+    with pytest.raises(DataError, match="would never draw clips without a class"):
+        fit(config, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / METRICS).exists()
