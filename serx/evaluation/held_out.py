@@ -302,7 +302,7 @@ def predict_ratings(predictor: Predictor, dataset: Dataset, clips: np.ndarray, s
     values = predict(predictor.recognizer, source, clips, dataset.audio_cache.lengths[clips])[1]
     predictor.check_probabilities(values)
     return Ratings(
-        paths=tuple(str(u.path) for u in chosen),
+        paths=tuple(str(u.segment) for u in chosen),
         speaker_ids=tuple(u.speaker_id for u in chosen),
         sexes=tuple(u.sex for u in chosen),
         dimensions=dataset.dimensions,

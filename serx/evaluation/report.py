@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from serx import plots
 from serx.errors import DataError, DiskError
@@ -129,11 +128,10 @@ class Evaluation:
             DiskError: a file cannot be written.
         """
         out, scores = Path(folder), self.scores
-        figures = {} if self.predictions is None else self._figures(self.predictions)
+        files = {} if self.predictions is None else self._pictures(self.predictions)
         if epochs:
             title = f"Learning curves [{printable(epochs[-1]['protocol'])}]"
-            figures["curves.png"] = plots.curves_figure(epochs, title)
-        files = {name: plots.figure_png(figure) for name, figure in figures.items()}
+            files["curves.png"] = plots.figure_png(plots.curves_figure(epochs, title))
         if self.predictions is not None:
             files["predictions.csv"] = to_csv([((), self.predictions)])
         if self.ratings is not None:
@@ -142,13 +140,13 @@ class Evaluation:
         write_files(out, files)
         return out / "evaluation.json"
 
-    def _figures(self, predictions: Predictions) -> dict[str, Figure]:
+    def _pictures(self, predictions: Predictions) -> dict[str, bytes]:
         scores, protocol = self.scores, self.protocol
         chance = 1 / np.count_nonzero(self.confusion.sum(1))
         with_class = predictions.with_class()
         counts = calibration_counts(with_class.targets, with_class.probabilities)
         uar, ece = f"UAR {100 * self.uar:.1f} %", f"ECE {100 * scores['calibration']['ece']:.1f} %"
-        return {
+        figures = {
             "confusion.png": plots.confusion_figure(
                 self.confusion, predictions.labels, f"Confusion matrix, {uar} [{protocol}]"
             ),
@@ -156,6 +154,7 @@ class Evaluation:
             "report.png": plots.report_figure(scores, f"Classification report, {uar} [{protocol}]"),
             "calibration.png": plots.calibration_figure(counts, f"Calibration, {ece} [{protocol}]"),
         }
+        return {name: plots.figure_png(figure) for name, figure in figures.items()}
 
 
 def write_files(out: Path, files: Mapping[str, bytes]) -> None:

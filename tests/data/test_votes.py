@@ -104,7 +104,7 @@ def test_a_dataset_notes_ties_dropped_votes_and_clips_without_votes(tiny_root, v
     voted(lambda n, u: {"votes": tuple(votes.get(n, {}).items())})
     config = DataConfig(root=str(tiny_root), labels_from="votes", label_map={"other": None})
     dataset = load_dataset(config, progress=False)
-    assert len(dataset.targets) == 71 and dataset.tied.sum() == 1 and dataset.votes.shape == (71, 4)
+    assert len(dataset.targets) == 71 and (~dataset.has_class).sum() == 1 and dataset.votes.shape == (71, 4)
     np.testing.assert_allclose(dataset.shares.sum(1), 1)
     assert "left out by the label map: 4 votes for other" in dataset.notes
     assert "dropped: 1 clips without a vote for any of neutral, happy, sad, angry" in dataset.notes
@@ -117,7 +117,7 @@ def test_labels_from_votes_without_any_vote_are_an_error_but_a_checkpoint_reads_
     with pytest.raises(DataError, match="labels_from is votes, but no clip has votes"):
         load_dataset(config, progress=False)
     dataset = load_dataset(config, ("neutral", "happy", "angry"), progress=False)
-    assert not dataset.tied.any() and "72 of 72 clips have no votes: their emotion is their label" in dataset.notes
+    assert dataset.has_class.all() and "72 of 72 clips have no votes: their emotion is their label" in dataset.notes
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
