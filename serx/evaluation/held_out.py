@@ -1,6 +1,6 @@
 """Evaluate a checkpoint on speakers that were not in its training, and refuse those that were (`serx.data.overlap`)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from serx.inference.default_model import default_checkpoint
 from serx.inference.predictor import Predictor
 from serx.inference.published import PUBLISHED
 from serx.metrics import apply_temperature, calibration, clips_by_name, score
+from serx.recognizer import Dimension
 from serx.terminal import printable
 from serx.training.init_from import is_speaker_of_sources, seen_by_sources, sources_of
 
@@ -103,7 +104,21 @@ def evaluate_held_out(held: "HeldOut", adapt: bool | None = None, balanced: bool
         **of_classes,
     }
     ratings = predict_ratings(predictor, held.dataset, clips, source) if held.dataset.dimensions else None
+    details["warnings"] = [*held.warnings, *(_other_scales(ratings, predictor.dimensions) if ratings else [])]
     return Evaluation(predictions, protocol, details, held.notes, ratings)
+
+
+def _other_scales(ratings: Ratings, dimensions: Sequence[Dimension]) -> list[str]:
+    """Warnings about dimensions that are rated on another scale than in training, as far as that shows."""
+    warnings = []
+    for dimension, truth in zip(dimensions, ratings.targets.T, strict=True):
+        low, high, beyond = np.nanmin(truth), np.nanmax(truth), 0.5 * (dimension.high - dimension.low)
+        if low < dimension.low - beyond or high > dimension.high + beyond:
+            warnings.append(
+                f"{dimension.name} is rated from {low:g} to {high:g} here, and the model predicts {dimension.low:g} to "
+                f"{dimension.high:g}: CCC and RMSE compare two scales; Pearson's correlation does not depend on them"
+            )
+    return warnings
 
 
 def _details_of_classes(held: "HeldOut", predictions: Predictions, adapt: bool) -> dict[str, Any]:

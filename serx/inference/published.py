@@ -10,7 +10,7 @@ from serx.data.labels import normalize_emotion
 from serx.models.encoders import Encoder, resolve_encoder
 from serx.models.encoders.loading import HUB_ID, SETTINGS, refused
 from serx.models.published import read_published_classifier
-from serx.recognizer import Recognizer
+from serx.recognizer import Dimension, Recognizer
 
 PUBLISHED = "published"  # the key of the metadata that names the source of a published model
 
@@ -30,6 +30,8 @@ def is_published(path: str) -> bool:
 def load_published(path: str) -> tuple[Recognizer, Config, dict[str, Any]]:
     """The recognizer of a published model, a configuration, and metadata as a checkpoint has them.
 
+    Values of dimensions are taken as they are: from 0 to 1, as far as their model keeps to its ratings.
+
     Args:
         path: a folder, or an id on the hub, perhaps with `@` and a branch, tag or commit.
 
@@ -42,15 +44,17 @@ def load_published(path: str) -> tuple[Recognizer, Config, dict[str, Any]]:
     labels = tuple(normalize_emotion(label) for label in model.labels)
     if len(set(labels)) < len(labels):
         raise refused(source, f"two of its classes are the same emotion: {', '.join(model.labels)}")
+    dimensions = tuple(Dimension(name, 0.0, 1.0) for name in model.dimensions)
+    learned = {"tasks": ("dimensions",), "dimensions": model.dimensions} if dimensions else {"labels": "shared"}
     config = from_tree(
         {
-            "data": {"root": "-", "sample_rate": Encoder.sample_rate, "labels": "shared"},
+            "data": {"root": "-", "sample_rate": Encoder.sample_rate, **learned},
             "features": {"stack": ("waveform",), "normalize": "none"},
             "model": model.config,
         },
         source=path,
     )
-    recognizer = Recognizer(config.features, config.model, labels, config.data.sample_rate)
+    recognizer = Recognizer(config.features, config.model, labels, config.data.sample_rate, dimensions=dimensions)
     recognizer.backbone.members[0].load_state_dict(model.tensors)
     parts: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
     metadata = {

@@ -3,7 +3,9 @@
 Two layouts of heads are read. transformers' `...ForSequenceClassification` and `WhisperForAudioClassification` average
 the projected frames; `layer_weights`, if there are any, mix the layers (the models of SUPERB), the last one after the
 final norm. The other head is that of many fine-tuned wav2vec 2.0: mean over time, `classifier.dense`, tanh, then
-`classifier.output` or `classifier.out_proj`. The stock class of transformers would leave that one random.
+`classifier.output` or `classifier.out_proj`. The stock class of transformers would leave that one random. Its outputs
+may be values of dimensions in place of logits, as in audEERING's model of arousal, dominance and valence (Wagner et al.
+2023, "Dawn of the transformer era in speech emotion recognition: closing the valence gap").
 """
 
 from typing import Literal, NamedTuple
@@ -33,6 +35,7 @@ _HEADS = {
     ("classifier.dense", "classifier.out_proj"): True,
 }
 LAYER_WEIGHTS = "layer_weights"
+_DIMENSIONS = {"arousal", "dominance", "valence", "activation"}
 
 
 class PublishedClassifierConfig(BaseModelConfig):
@@ -96,10 +99,14 @@ class PublishedClassifier(nn.Module):
 
 
 class PublishedModel(NamedTuple):
-    """The settings of a published classifier, its labels as published, and its tensors by the names of its module."""
+    """The settings of a published classifier, its labels as published, and its tensors by the names of its module.
+
+    Of a model of dimensions there are no labels, and `dimensions` are their names.
+    """
 
     config: PublishedClassifierConfig
     labels: tuple[str, ...]
+    dimensions: tuple[str, ...]
     tensors: dict[str, Tensor]
 
 
@@ -107,10 +114,9 @@ def read_published_classifier(found: EncoderSource) -> PublishedModel:
     """Reads the encoder and the head of a published classifier.
 
     Raises:
-        ConfigError: it has no head that can be read, a tensor is missing or left over, it predicts something else than
-            classes, or its labels have no names.
+        ConfigError: it has no head that can be read, a tensor is missing or left over, or its labels have no names.
     """
-    labels = _labels(found)
+    labels, dimensions = _outputs(found)
     paths = fetched_weights(found)
     encoder = build_encoder(found.architecture)
     others = fill_encoder(encoder, found, paths)
@@ -130,12 +136,12 @@ def read_published_classifier(found: EncoderSource) -> PublishedModel:
         layer_sum=LAYER_WEIGHTS in head,
     )
     with torch.device("meta"):
-        expected = PublishedClassifier(config, 1, len(labels)).state_dict()
+        expected = PublishedClassifier(config, 1, len(labels) + len(dimensions)).state_dict()
     for name, tensor in expected.items():
         if renamed[name].shape != tensor.shape:
             shapes = f"is {tuple(renamed[name].shape)}, but its config.json needs {tuple(tensor.shape)}"
             raise refused(found.source, f"{name} of its head {shapes}")
-    return PublishedModel(config, labels, renamed)
+    return PublishedModel(config, labels, dimensions, renamed)
 
 
 def _head(found: EncoderSource, names: set[str]) -> tuple[str, str, bool]:
@@ -158,19 +164,26 @@ def _head(found: EncoderSource, names: set[str]) -> tuple[str, str, bool]:
     )
 
 
-def _labels(found: EncoderSource) -> tuple[str, ...]:
-    """The labels of `config.json`, in the order of the logits."""
+def _outputs(found: EncoderSource) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The labels of `config.json` in the order of the logits, or the dimensions in the order of the values."""
     named = found.settings.get("id2label")
     try:
         by_number = {int(number): str(label) for number, label in named.items()} if isinstance(named, dict) else {}
     except ValueError:
         by_number = {}
     labels = tuple(by_number[number] for number in sorted(by_number))
-    if len(labels) < 2 or sorted(by_number) != list(range(len(labels))):
+    known = _DIMENSIONS & {label.lower() for label in labels}
+    is_regression = bool(known) or found.settings.get("problem_type") == "regression"
+    if len(labels) < (1 if is_regression else 2) or sorted(by_number) != list(range(len(labels))):
         raise refused(found.source, "its config.json names no emotions (id2label); it is no classifier")
     if all(label.upper().startswith("LABEL_") for label in labels):
-        raise refused(found.source, f"its classes have no names ({', '.join(labels[:3])} ...), only numbers")
-    dimensions = {"arousal", "dominance", "valence", "activation"} & {label.lower() for label in labels}
-    if dimensions or found.settings.get("problem_type") == "regression":
-        raise refused(found.source, f"it predicts dimensions ({', '.join(labels)}), and serx predicts emotion classes")
-    return labels
+        what = "dimensions" if is_regression else "classes"
+        raise refused(found.source, f"its {what} have no names ({', '.join(labels[:3])} ...), only numbers")
+    if not is_regression:
+        return labels, ()
+    if 0 < len(known) < len(labels):
+        raise refused(found.source, f"it predicts dimensions and something else ({', '.join(labels)})")
+    dimensions = tuple(label.lower() for label in labels)
+    if len(set(dimensions)) < len(dimensions):
+        raise refused(found.source, f"two of its dimensions have one name: {', '.join(labels)}")
+    return (), dimensions

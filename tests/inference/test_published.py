@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from serx.data import dataset as dataset_module
 from serx.errors import ConfigError
 from serx.evaluation import evaluate
 from serx.inference.predictor import Predictor
@@ -164,7 +166,10 @@ def test_a_head_that_is_not_whole_is_refused(change, fault, superb):
     [
         ({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}, "have no names"),
         ({"id2label": None}, "names no emotions"),
-        ({"id2label": {"0": "arousal", "1": "dominance", "2": "valence"}}, "it predicts dimensions"),
+        ({"id2label": {"0": "arousal", "1": "dominance", "2": "valence"}}, "of its head is (4, 6)"),
+        ({"id2label": {"0": "arousal", "1": "sad"}}, "predicts dimensions and something else (arousal, sad)"),
+        ({"id2label": {"0": "Arousal", "1": "arousal"}}, "two of its dimensions have one name"),
+        ({"id2label": {"0": "LABEL_0"}, "problem_type": "regression"}, "its dimensions have no names"),
         ({"id2label": {"0": "neu", "1": "neutral", "2": "ang", "3": "sad"}}, "the same emotion"),
         ({"id2label": {"0": "neu", "1": "hap", "2": "ang"}}, "of its head is (4, 6)"),
     ],
@@ -210,8 +215,31 @@ def test_evaluation_of_a_published_model_needs_a_corpus_and_a_place_for_the_repo
     assert done.returncode == 2 and fault in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_a_replica_of_audeerings_model_is_refused_with_its_dimensions(tmp_path):
+@torch.inference_mode()
+def test_a_replica_of_audeerings_model_predicts_what_its_own_class_predicts(tmp_path, tiny_root, monkeypatch):
     dimensions = {0: "arousal", 1: "dominance", 2: "valence"}
-    folder = save(CustomModel(config_of("xls-r", dimensions, problem_type="regression"), "out_proj"), tmp_path / "dim")
-    assert "dimensions (arousal, dominance, valence)" in refusal(folder)
-    shutil.rmtree(folder)
+    model = CustomModel(config_of("xls-r", dimensions, problem_type="regression", pooling_mode="mean"), "out_proj")
+    predictor = Predictor.load(save(model, tmp_path / "dim"), "cpu")
+    assert predictor.labels == () and [d.name for d in predictor.dimensions] == list(dimensions.values())
+    for seconds, pitch in ((0.4, 120), (0.9, 210)):
+        clip = speechlike(seconds, pitch, 3)
+        expected = model.eval()(standardize(torch.from_numpy(clip)[None], torch.tensor([len(clip)])))[0].numpy()
+        prediction = predictor(clip, RATE)
+        assert prediction.label is None
+        assert np.abs(np.array([*prediction.dimensions.values()]) - expected).max() < 1e-5
+    done = run_here("predict", "--checkpoint", tmp_path / "dim", tiny_root / "Actor_01", cwd=tmp_path)
+    assert done.returncode == 0 and "arousal" in done.stdout and "dominance" in done.stdout
+
+    def scan(*arguments):
+        found = original(*arguments)
+        rated = [replace(u, dimensions=(("arousal", n % 7 + 1.0), ("valence", 1.0 + n % 5), ("dominance", 1.0 + n % 3)))
+                 for n, u in enumerate(found.utterances)]  # fmt: skip
+        return replace(found, utterances=tuple(rated))
+
+    original = dataset_module.scan
+    monkeypatch.setattr(dataset_module, "scan", scan)
+    evaluation = evaluate(str(tmp_path / "dim"), tiny_root, "all", "cpu", progress=False)
+    assert set(evaluation.scores["dimensions"]) == {"arousal", "dominance", "valence", "mean"}
+    warning = "arousal is rated from 1 to 7 here, and the model predicts 0 to 1: CCC and RMSE compare two scales"
+    assert warning in evaluation.scores["warnings"][0]
+    shutil.rmtree(tmp_path / "dim")
