@@ -181,9 +181,9 @@ def _outputs(found: EncoderSource) -> tuple[tuple[str, ...], tuple[str, ...]]:
         raise refused(found.source, f"its {what} have no names ({', '.join(labels[:3])} ...), only numbers")
     if not is_regression:
         return labels, ()
-    if 0 < len(known) < len(labels):
-        raise refused(found.source, f"it predicts dimensions and something else ({', '.join(labels)})")
     dimensions = tuple(label.lower() for label in labels)
     if len(set(dimensions)) < len(dimensions):
         raise refused(found.source, f"two of its dimensions have one name: {', '.join(labels)}")
+    if 0 < len(known) < len(labels):
+        raise refused(found.source, f"it predicts dimensions and something else ({', '.join(labels)})")
     return (), dimensions

@@ -78,7 +78,7 @@ def config_of(rated_root, tmp_path):
         "features: {n_mels: 32, n_fft: 1024, statistics: [mean, std], normalize: training}\n"
         "model: {kind: mlp, widths: [32], dropout: 0.0}\n"
         "optim: {lr: 1e-2}\n"
-        "train: {epochs: 40, batch_size: 24, device: cpu, threads: 1}\n"
+        "train: {epochs: 25, batch_size: 24, device: cpu, threads: 1}\n"
     )
     return lambda *overrides: load_config(path, overrides)
 
