@@ -220,7 +220,7 @@ class Trainer:
 
     def run(self) -> TrainingResult:
         """Runs the remaining epochs, until the last one, the end of the patience, or a signal."""
-        state, dataset, method, world = self.state, self.dataset, self.method, self.state.world
+        state, method, world = self.state, self.method, self.state.world
         world.from_first(self._announce)
         if state.progress.epoch >= state.epochs or self._out_of_patience():
             echo(f"note: nothing is left to train: {self._why_finished()}")

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from serx.metrics import ccc
 from serx.training import fit
 from serx.training.ensemble import build_ensemble
 from serx.training.run_folder import METRICS, read_metrics
+from serx.training.trainer import check_one_process
 from tests.conftest import RATE, speechlike
 from tests.test_cli import run_here
 
@@ -230,7 +232,7 @@ def test_a_clip_without_a_label_changes_no_loss_of_classes(config_of):
     training = TrainingClips(np.arange(3), np.array([0, 1, 0]), torch.ones(2), shares=shares, ratings=torch.rand(3, 1))
     outputs = torch.randn(3, 1, 3, requires_grad=True)
     columns = training.target_columns(torch.tensor([0, 1, 0]), torch.arange(3))
-    _losses(state, training, outputs, columns).sum().backward()
+    _losses(state, training, outputs[..., :2], outputs[..., 2:], columns).sum().backward()
     assert not outputs.grad[2, :, :2].any() and outputs.grad[:2, :, :2].all() and outputs.grad[:, :, 2].all()
 
 
@@ -247,7 +249,7 @@ def test_the_weight_of_dimensions_scales_their_gradient_alone(config_of):
         training = TrainingClips(np.arange(4), np.array([0, 1, 0, 1]), torch.ones(2), ratings=ratings)
         own = outputs.clone().requires_grad_()
         columns = training.target_columns(torch.tensor([0, 1, 0, 1]), torch.arange(4))
-        _losses(state, training, own, columns).sum().backward()
+        _losses(state, training, own[..., :2], own[..., 2:], columns).sum().backward()
         gradients.append(own.grad)
     torch.testing.assert_close(gradients[1][..., :2], gradients[0][..., :2])
     torch.testing.assert_close(gradients[1][..., 2:], 3 * gradients[0][..., 2:])
@@ -317,6 +319,13 @@ def test_clips_without_a_rating_are_dropped_and_counted(rated, config_of):
     assert len(dataset.targets) == 64 and dataset.labels == ()
     assert "dropped: 32 clips without a rating of arousal, valence" in dataset.notes
     assert "32 of 64 clips have no rating of valence" in dataset.notes
+
+
+def test_several_processes_are_refused_since_the_loss_is_of_whole_batches(config_of):
+    with pytest.raises(ConfigError, match="train in one process"):
+        check_one_process(config_of(*DIMENSIONS), SimpleNamespace(joined=True))
+    check_one_process(config_of(), SimpleNamespace(joined=True))
+    check_one_process(config_of(*DIMENSIONS), SimpleNamespace(joined=False))
 
 
 def test_classes_drawn_evenly_never_draw_clips_without_one(rated, config_of, tmp_path):
