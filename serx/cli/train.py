@@ -51,9 +51,15 @@ def main(arguments: argparse.Namespace) -> int:
         print("no epoch had a finite score, so there is no best.safetensors; lower optim.lr, or check the data")
         return 4
     epoch, score = f"epoch {kept['epoch'] + 1}", kept["valid"]
-    why = {"last": "the last", "uar": "the best validation UAR", "loss": "the lowest validation loss"}
-    uar = f", validation UAR {100 * score['uar']:.1f}" if score else ""
-    print(f"kept: {epoch} ({why[config.train.select]}){uar} ({kept['protocol']})")
+    why = {
+        "last": "the last",
+        "uar": "the best validation UAR",
+        "ccc": "the best mean validation CCC",
+        "loss": "the lowest validation loss",
+    }
+    scores = f", validation UAR {100 * score['uar']:.1f}" if score and "uar" in score else ""
+    scores += f", mean validation CCC {score['ccc']:.3f}" if score and "ccc" in score else ""
+    print(f"kept: {epoch} ({why[config.train.select]}){scores} ({kept['protocol']})")
     words = ("--checkpoint", str(result.checkpoint), *(("--cache", config.data.cache) if config.data.cache else ()))
     print(f"evaluate: {common.command_line('evaluate', arguments, *words)}")
     return 0

@@ -154,7 +154,7 @@ def _mean_curves(curves: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, lis
         for key in ("uar", "loss"):
             values: dict[int, list[float]] = {epoch: [] for epoch in epochs}
             for line in (line for lines in curves for line in lines):
-                if line[part]:
+                if line[part] and key in line[part]:
                     values[line["epoch"]].append(line[part][key])
             result[f"{part}_{key}"] = [float(np.mean(values[e])) if values[e] else None for e in epochs]
     return result

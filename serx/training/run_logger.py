@@ -123,12 +123,23 @@ def epoch_scalars(line: dict[str, Any], kept: dict[str, Any], labels: Sequence[s
     result |= {f"loop/{name}": line[name] for name in LOOP if line.get(name) is not None}
     if kept:
         scores = kept["valid"] or kept["train"]
-        result |= {tag: scores[tag.removeprefix("kept/")] for tag in KEPT}
+        result |= {tag: scores[tag.removeprefix("kept/")] for tag in kept_tags(kept)}
     return result
 
 
 LOOP = ("lr", "grad_norm", "clips_per_second", "skipped_steps", "c")
 KEPT = ("kept/uar", "kept/accuracy", "kept/macro_f1", "kept/loss")
+
+
+def kept_tags(kept: dict[str, Any]) -> list[str]:
+    """The tags of the scores of the kept epoch: those of `KEPT` that it has, and the CCC of dimensions.
+
+    >>> kept_tags({"valid": None, "train": {"loss": 0.5, "ccc": 0.7}})
+    ['kept/loss', 'kept/ccc']
+    """
+    scores = kept["valid"] or kept["train"]
+    return [tag for tag in (*KEPT, "kept/ccc") if tag.removeprefix("kept/") in scores]
+
 
 Method = TypeVar("Method", bound=Callable[..., None])
 

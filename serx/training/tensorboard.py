@@ -28,7 +28,7 @@ from serx.plots.style import figure_array
 from serx.plots.training import spectrogram_figure
 from serx.recognizer import Recognizer
 from serx.training.epoch import augmented_features, augmented_waveform
-from serx.training.run_logger import KEPT, RunLogger, ShownClip, never_fatal
+from serx.training.run_logger import RunLogger, ShownClip, kept_tags, never_fatal
 from serx.training.sampling import TrainingClips
 from serx.training.state import TrainingState
 
@@ -176,7 +176,7 @@ class TensorBoardWriter(RunLogger):
         self._by_examples(scalars, examples)
 
     def _by_examples(self, scalars: dict[str, float], examples: int) -> None:
-        for part, name in product(("train", "valid"), ("uar", "loss")):
+        for part, name in product(("train", "valid"), ("uar", "ccc", "loss")):
             if f"{part}/{name}" in scalars:
                 self._writer.add_scalar(f"examples/{part}_{name}", scalars[f"{part}/{name}"], examples)
 
@@ -228,7 +228,7 @@ class TensorBoardWriter(RunLogger):
     def finish(self, config: Config, kept: dict[str, Any]) -> None:
         """Writes the hparams row: settings, and as its metrics the curves of the kept epoch's scores."""
         # add_hparams would write a second event file into a subfolder, and a chart with one point for each score
-        for record in hparams(settings_of(config), dict.fromkeys(KEPT, 0.0)):
+        for record in hparams(settings_of(config), dict.fromkeys(kept_tags(kept), 0.0)):
             self._writer._get_file_writer().add_summary(record)
 
     @never_fatal
@@ -250,13 +250,15 @@ def custom_charts(labels: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
     ['Multiline', ['train/loss', 'valid/loss']]
     """
     recalls = [f"valid_recall/{re.escape(label)}" for label in labels]
-    both = {name: ["Multiline", [f"train/{tag}", f"valid/{tag}"]] for name, tag in (("UAR", "uar"), ("loss", "loss"))}
+    of_labels = {"validation recall of each emotion": ["Multiline", recalls]} if labels else {}
+    shown = (("UAR", "uar") if labels else ("mean CCC", "ccc"), ("loss", "loss"))
+    both = {name: ["Multiline", [f"train/{tag}", f"valid/{tag}"]] for name, tag in shown}
     by_examples = {
         f"{name}, by training clips": ["Multiline", [f"examples/train_{tag}", f"examples/valid_{tag}"]]
-        for name, tag in (("UAR", "uar"), ("loss", "loss"))
+        for name, tag in shown
     }
     return {
-        "Scores": {**both, "validation recall of each emotion": ["Multiline", recalls], **by_examples},
+        "Scores": {**both, **of_labels, **by_examples},
         "Training": {
             "learning rate": ["Multiline", ["loop/lr"]],
             "clips per second": ["Multiline", ["loop/clips_per_second"]],

@@ -321,6 +321,16 @@ def test_clips_without_a_rating_are_dropped_and_counted(rated, config_of):
     assert "32 of 64 clips have no rating of valence" in dataset.notes
 
 
+def test_the_command_trains_dimensions_and_says_which_epoch_is_kept(rated, config_of, tmp_path):
+    config_of()  # writes rated.yaml
+    arguments = "--config", tmp_path / "rated.yaml", *DIMENSIONS, "train.epochs=2", f"train.output={tmp_path / 'run'}"
+    done = run_here("train", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "(the best mean validation CCC), mean validation CCC" in done.stdout and "warning" not in done.stdout
+    done = run_here("evaluate", "--checkpoint", tmp_path / "run" / "best.safetensors", cwd=tmp_path)
+    assert done.returncode == 0 and "mean CCC" in done.stdout and "ratings.csv, curves.png" in done.stdout
+
+
 def test_several_processes_are_refused_since_the_loss_is_of_whole_batches(config_of):
     with pytest.raises(ConfigError, match="train in one process"):
         check_one_process(config_of(*DIMENSIONS), SimpleNamespace(joined=True))
