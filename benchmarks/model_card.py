@@ -19,8 +19,8 @@ from serx import checkpoint
 from serx.errors import ConfigError, DataError
 from serx.evaluation.held_out import evaluate
 from serx.evaluation.predictions import Predictions, from_csv, join
-from serx.evaluation.scores import score_predictions, to_json
-from serx.files import read_json, write_atomically
+from serx.evaluation.scores import score_predictions
+from serx.files import read_json, to_json, write_atomically
 from serx.inference.default_model import CARD, NAME, corpora_of
 from serx.inference.predictor import Predictor
 from serx.metrics.intervals import clips_by_name

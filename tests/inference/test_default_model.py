@@ -19,6 +19,7 @@ from serx.inference import default_model, export_onnx
 from serx.inference.default_model import CARD, corpora_of, default_checkpoint
 from serx.inference.predictor import Predictor
 from tests.conftest import RATE, speechlike
+from tests.data.encoding import encode
 
 FOLDER = default_checkpoint().parent
 OFFLINE = """
@@ -231,3 +232,24 @@ def test_it_predicts_real_speech_of_a_corpus_that_it_never_met(speech_root, pred
     predictions = predictor(paths)
     assert all(prediction.error is None for prediction in predictions)
     assert len({prediction.label for prediction in predictions}) >= 1
+
+
+@pytest.mark.speech
+@pytest.mark.parametrize(
+    ("name", "codec", "bit_rate", "tolerance"),
+    [
+        ("me.m4a", "alac", None, 0.02),
+        ("me.m4a", "aac", 96_000, 0.1),
+        ("me.mp3", "libmp3lame", 64_000, 0.1),
+        ("me.webm", "libopus", 32_000, 0.1),
+        ("me.opus", "libopus", 24_000, 0.1),
+    ],
+)
+def test_a_clip_gets_the_same_verdict_in_any_format(speech_root, predictor, tmp_path, name, codec, bit_rate, tolerance):
+    for wav in sorted((speech_root / "ravdess-native").rglob("*.wav"))[:4]:
+        wave, rate = soundfile.read(wav, dtype="float32")
+        plain = predictor(wav)
+        coded = predictor(encode(tmp_path / name, wave, rate, codec, bit_rate=bit_rate))
+        change = np.subtract([*coded.probabilities.values()], [*plain.probabilities.values()])
+        assert np.abs(change).max() <= tolerance and coded.label == plain.label
+        assert coded.is_ood == plain.is_ood
