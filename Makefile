@@ -7,7 +7,7 @@ BASE := $(firstword $(foreach p,python3.12 python3.11 python3.10 python3 python,
 	$(p) -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $(p))))
 RUN := checkpoints/demo/$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test test-long docs audit lint types check clean
+.PHONY: demo test test-long gpu docs audit lint types check clean
 
 demo: $(VENV)/installed
 	$(PYTHON) scripts/synthesize.py --root data/demo
@@ -28,6 +28,10 @@ docs: $(VENV)/installed
 
 test-long: $(VENV)/installed-test
 	$(PYTHON) -m tests.reliability.figures
+
+# Tests on this machine's GPU, then benchmarks/gpu.md; without a GPU one line that says so.
+gpu: $(VENV)/installed-test
+	$(PYTHON) scripts/gpu.py
 
 # Checks every installed dependency; --strict fails if one cannot be looked up.
 audit: $(VENV)/installed-test

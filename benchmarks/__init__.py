@@ -5,6 +5,7 @@ inputs       the clips and settings that every library gets
 stages       the work of serx, stage by stage
 training     the training step: its stages, and the share of each part
 libraries    the same work by librosa, torchaudio, nnAudio, audiomentations, ...
+gpu          the step on a GPU next to what the hardware needs for it: `make gpu`
 timing       rounds, clocks, a profiler's trace
 memory       peak memory of a stage
 report       targets, ratios and the JSON file

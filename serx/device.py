@@ -2,10 +2,11 @@
 
 import os
 import platform
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import serx
 from serx.errors import ConfigError
@@ -108,6 +109,23 @@ def configure_torch(threads: int | None, deterministic: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(deterministic)
+
+
+def compiled(function: Callable[..., Tensor], mode: bool | str) -> Callable[..., Tensor]:
+    """`function` by torch.compile, for `train.compile`; dropout draws the same numbers as without it.
+
+    The number of clips and frames is a symbol in the compiled code as soon as it has changed once, so that nothing is
+    compiled again later. A CUDA graph is recorded for each size instead.
+
+    >>> compiled(torch.relu, False) is torch.relu
+    True
+    """
+    if mode is False:
+        return function
+    from torch._inductor import config  # noqa: PLC0415 - takes a second
+
+    config.fallback_random = True
+    return torch.compile(function) if mode is True else torch.compile(function, mode=mode, dynamic=False)
 
 
 def environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:

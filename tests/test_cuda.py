@@ -1,5 +1,6 @@
 """On a GPU: the same numbers as on the CPU, and training steps that never wait for the device."""
 
+import json
 import os
 
 import numpy as np
@@ -36,10 +37,13 @@ from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from serx.recognizer import Recognizer
 from serx.seeding import ClipRandom
 from serx.training.epoch import run_epoch
+from serx.training.run_folder import METRICS
 from serx.training.sampling import TrainingClips, plan_epoch
 from serx.training.state import EpochSums, new_state
 from serx.training.trainer import fit
 from tests.conftest import RATE, batched
+from tests.fake_gpu import Run
+from tests.test_fake_gpu import CONFIGS, recipe
 
 OTHER_TRANSFORMS = (
     Noise(p=1.0, color="brown"),
@@ -198,3 +202,34 @@ def test_deterministic_runs_give_the_same_bits(tiny_config, tmp_path):
     config = tiny_config("train.device=cuda", "train.deterministic=true")
     losses = [fit(config, tmp_path / name, progress=False).kept["valid"]["loss"] for name in ("a", "b")]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_deterministic_step_of_every_recipe_never_waits_for_the_device(path, encoder_folder):
+    config = recipe(path, encoder_folder, "train.deterministic=true")
+    if config.model.kind == "classical":
+        pytest.skip("is fitted on the host")
+    torch.use_deterministic_algorithms(True)
+    try:
+        run = Run(config, torch.device("cuda", 0))
+        training = run.training_clips()
+        run.epoch(training)  # fills the caches, and may wait
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        run.epoch(training)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+        torch.use_deterministic_algorithms(False)
+    assert run.state.sums.finite.all()
+
+
+@pytest.mark.parametrize("mode", ["true", "reduce-overhead"])
+def test_a_compiled_network_trains_as_the_network_does(mode, tiny_config, tmp_path):
+    options = ["train.device=cuda", "train.precision=fp32", "train.epochs=2"]
+    fit(tiny_config(*options), tmp_path / "eager", progress=False)
+    fit(tiny_config(*options, f"train.compile={mode}"), tmp_path / "compiled", progress=False)
+    losses = [
+        [json.loads(line)["train"]["loss"] for line in (tmp_path / name / METRICS).read_text().splitlines()]
+        for name in ("eager", "compiled")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)

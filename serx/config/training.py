@@ -78,7 +78,11 @@ class TrainConfig(BaseConfig):
         description="number format of the network; auto: bf16 on GPUs that support it, else fp32; "
         "bf16_if_native: bf16 on CPUs with bfloat16 instructions as well",
     )
-    compile: bool = Field(False, description="compile the network with torch.compile")
+    compile: bool | Literal["reduce-overhead"] = Field(
+        False,
+        description="compile the network with torch.compile; reduce-overhead: replay it as a CUDA graph as well, one "
+        "for each size of a batch",
+    )
     deterministic: bool = Field(False, description="use deterministic kernels only, which may be slower on a GPU")
     clip_grad_norm: float | None = Field(
         5.0, ge=1e-6, le=1e6, description="largest norm of the gradient; null: no limit"

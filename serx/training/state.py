@@ -20,7 +20,7 @@ from serx.data.audio import read_folder
 from serx.data.batches import BatchSource
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split
-from serx.device import autocast_dtype, environment
+from serx.device import autocast_dtype, compiled, environment
 from serx.errors import CheckpointError, ConfigError, DataError
 from serx.models.classical import ClassicalConfig
 from serx.ood import OodDetector
@@ -237,7 +237,7 @@ class TrainingState:
             config.augment.waveform, lambda folder: read_folder(folder, config.data.sample_rate), device
         )
         logits: Callable[..., Tensor] = recognizer.backbone.member_logits
-        self.member_logits = torch.compile(logits) if config.train.compile else logits
+        self.member_logits = compiled(logits, config.train.compile)
         self.head_logits: Callable[..., Tensor] = recognizer.backbone.head_logits
         self.world = World()
         self._shared: DistributedDataParallel | None = None
