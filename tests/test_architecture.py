@@ -99,14 +99,6 @@ def test_training_starts_without_the_libraries_that_few_runs_need():
     assert done.stdout == "[]\n"
 
 
-def test_no_script_hides_a_library():
-    """The folder of a script is searched first: `scripts/tensorboard.py` would be imported instead of TensorBoard."""
-    scripts = {path.stem for path in (PACKAGE.parent / "scripts").glob("*.py")}
-    listed = re.findall(r"^    ([A-Za-z][\w.-]*)(?:[<>=]|$)", (PACKAGE.parent / "setup.cfg").read_text(), re.MULTILINE)
-    assert {"tensorboard", "torch", "jinja2"} <= set(listed)
-    assert not scripts & {name.lower().replace("-", "_") for name in listed}
-
-
 def test_models_never_see_data_or_training():
     for name, path in sources():
         if name.startswith("models/"):

@@ -42,7 +42,7 @@ _LOSSY = """mp1 mp2 mp3 mpc oga ogg opus
 LOSSLESS, LOSSY = (frozenset(map(".{}".format, s.split())) for s in (_LOSSLESS, _LOSSY))
 
 MAX_RATE, MIN_RATE = 384_000, 4_000
-MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000)  # of those that MP3 has, enough for speech
 MAX_CHANNELS = 32
 MAX_LEVEL = 1e4  # a float file may exceed full scale (1); beyond this level it is not audio
 MAX_RECORDING_SECONDS = 3600.0  # of a recording that is decoded whole, such as a background noise
@@ -398,7 +398,7 @@ def prepare_clip(waveform: np.ndarray, rate: int, config: AudioConfig, as_record
 def encode_mp3(waveform: np.ndarray, rate: int) -> bytes:
     """An MP3 file of `waveform (T,)`, about 30 kbit/s for speech at 16 kHz: every browser plays it.
 
-    A sampling rate that MP3 does not have is converted to the next higher one, or to 48 kHz.
+    Other sampling rates are converted to the next higher one of `MP3_RATES`, or to 24 kHz.
 
     >>> encode_mp3(np.zeros(16_000, np.float32), 16_000)[0] == 255  # the beginning of a frame
     True
@@ -442,7 +442,7 @@ def trim_bounds(waveform: np.ndarray, sample_rate: int, trim_db: float, keep_sec
 
     >>> tone = np.sin(np.arange(8000, dtype=np.float32))
     >>> trim_bounds(np.concatenate([np.zeros(8000, np.float32), tone]), 16_000, trim_db=35.0, keep_seconds=0.0)
-    (7680, 16000)
+    (7680, 15920)
     """
     size, step = round(FRAME_SECONDS * sample_rate), round(STEP_SECONDS * sample_rate)
     if len(waveform) <= size:

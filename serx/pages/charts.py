@@ -15,6 +15,7 @@ from serx.terminal import printable
 WIDTH, HEIGHT = 360, 230
 LEFT, RIGHT, TOP, BOTTOM = 40, 10, 10, 36  # margins, in pixels
 TICKS = 5
+MAX_POINTS = 500  # of a line: a chart of 360 pixels shows no more
 STRIP_COLUMNS, STRIP_MIDDLE = 160, 20  # most values of a saliency strip, and the height of its zero line
 
 
@@ -78,7 +79,7 @@ def line_chart(
         parts.append(Markup('<path class="line {}" d="M{:.1f} {}V{}"/>').format(css, x(value), TOP, bottom))
     for line in lines:
         for run in _runs(line.points):
-            places = [(x(a), y(b)) for a, b in run]
+            places = [(x(a), y(b)) for a, b in _thinned(run)]
             if len(places) > 1:
                 points = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
                 parts.append(Markup('<polyline class="line {}" points="{}"/>').format(line.css, points))
@@ -178,6 +179,13 @@ def _runs(points: Sequence[tuple[float, float | None]]) -> list[list[tuple[float
         else:
             runs[-1].append((x, y))
     return [run for run in runs if run]
+
+
+def _thinned(run: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """At most `MAX_POINTS` of the points, at equal distances, with the first and the last."""
+    if len(run) <= MAX_POINTS:
+        return run
+    return [run[round(i * (len(run) - 1) / (MAX_POINTS - 1))] for i in range(MAX_POINTS)]
 
 
 def _text(css: str, x: float, y: float, text: str) -> Markup:

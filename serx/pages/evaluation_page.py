@@ -24,6 +24,9 @@ from serx.pages.render import render
 from serx.plots.experiments import LARGE_LOSS
 
 GROUPS = {"per_sex": "Sex", "per_corpus": "Corpus", "per_intensity": "Intensity"}  # entries of the scores
+MAX_ROWS = 500  # of a table of speakers or groups
+MAX_MATRIX = 60  # emotions of a confusion matrix; of more, pairs are listed
+MAX_PAIRS = 50
 MAX_NAMES = 30  # in the legend of a map
 CURVE_POINTS = 200  # of a chart of coverage
 LEAST_COVERAGE = 0.02  # the accuracy of fewer clips says little
@@ -89,6 +92,8 @@ def evaluation_page(
             for name in worst_first(scores["per_speaker"])
         ],
         groups=_groups(scores),
+        max_rows=MAX_ROWS,
+        confused=_confused(scores) if len(scores["labels"]) > MAX_MATRIX else [],
         reliability=_reliability(predictions.with_class()),
         coverage=_coverage(predictions.with_class()),
         stress=stress,
@@ -200,6 +205,18 @@ def _groups(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
         if rows:
             groups.append({"title": title, "rows": rows, "extra": "speakers" if "n_speakers" in rows[0] else ""})
     return groups
+
+
+def _confused(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The wrong pairs of true and predicted emotion with the most clips."""
+    counts = np.array(scores["confusion"])
+    np.fill_diagonal(counts, 0)
+    labels = scores["labels"]
+    worst = np.argsort(-counts, axis=None, kind="stable")[:MAX_PAIRS]
+    pairs = [divmod(int(i), len(labels)) for i in worst if counts.flat[i]]
+    return [
+        {"target": labels[row], "predicted": labels[column], "clips": int(counts[row, column])} for row, column in pairs
+    ]
 
 
 def _reliability(p: Predictions) -> Any:

@@ -13,9 +13,11 @@ import pytest
 import soundfile
 import torch
 
+from serx.data.audio import encode_mp3
 from serx.evaluation import Evaluation
 from serx.evaluation.pooling import summarize_folds
 from serx.evaluation.predictions import join
+from serx.evaluation.scores import score_predictions
 from serx.features.stack import FeaturesConfig
 from serx.files import to_json
 from serx.inference.explanation import explain_clip
@@ -198,6 +200,32 @@ def test_a_long_clip_is_cut_and_ten_clips_stay_small():
     assert found.is_cut and found.seconds == 20
     assert 10 * (len(found.audio) + len(found.spectrogram)) < 3_000_000
     assert "only its beginning" in page_of(random_predictions(), mistakes=[found])[1]
+
+
+def test_a_page_of_many_emotions_speakers_and_epochs_stays_small():
+    labels = tuple(f"emotion {i}" for i in range(70))
+    p = random_predictions(1, labels, 10)
+    p = replace(p, speaker_ids=tuple(f"made/{i}" for i in range(700)), sexes=(None,) * 700)
+    of_epoch = {"loss": 1.0, "uar": 0.5}
+    lines = [{"epoch": i, "train": of_epoch, "valid": of_epoch, "kept": False} for i in range(5_000)]
+    scores = score_predictions(p, "made fold 0", resamples=2)
+    page = evaluation_page(scores, p, "made", {"run": lines})
+    assert len(page) < 600_000
+    text = text_of(page)
+    assert "And 200 more, in evaluation.json." in text and "the whole matrix of 70 emotions" in text
+    wrong = np.array(scores["confusion"])
+    np.fill_diagonal(wrong, 0)
+    row, column = np.unravel_index(wrong.argmax(), wrong.shape)
+    assert f"{labels[row]} {labels[column]} {wrong.max()}" in text
+
+
+@pytest.mark.parametrize("rate", [4_000, 8_000, 44_100, 48_000, 192_000])
+def test_any_sampling_rate_becomes_an_mp3_file_of_the_same_pitch(rate):
+    wave = np.sin(2 * np.pi * 500 * np.arange(rate) / rate).astype(np.float32)
+    decoded, decoded_rate = soundfile.read(io.BytesIO(encode_mp3(0.5 * wave, rate)), dtype="float32")
+    spectrum = np.abs(np.fft.rfft(decoded * np.hanning(len(decoded))))
+    assert spectrum.argmax() * decoded_rate / len(decoded) == pytest.approx(500, abs=2)
+    assert decoded_rate <= 24_000 and len(decoded) / decoded_rate == pytest.approx(1, abs=0.15)
 
 
 def test_clips_that_cannot_be_read_are_listed_without_sound():
