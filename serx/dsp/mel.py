@@ -63,7 +63,7 @@ def mel_centers(scale: MelScale) -> Tensor:
     """The frequency `(n_mels,)` in Hz at the peak of each filter, float64.
 
     >>> mel_centers(MelScale(16000, 1024, 3, 0.0, 8000.0)).round().tolist()
-    [727.0, 1801.0, 4102.0]
+    [754.0, 1689.0, 3676.0]
     """
     return _corners(scale)[1:-1]
 

@@ -80,7 +80,7 @@ class Explanation:
     >>> config = from_tree({"data": {"root": "."}, "model": {"kind": "cnn1d"}}, source="example")
     >>> recognizer = Recognizer(config.features, config.model, ("angry", "happy"), config.data.sample_rate)
     >>> explanation = Predictor(recognizer, config).explain(np.sin(np.arange(16_000) / 20), 16_000, emotion="happy")
-    >>> explanation.saliency.shape, explanation.seconds[-1], abs(explanation.completeness_error) < 0.01
+    >>> explanation.saliency.shape, float(explanation.seconds[-1]), abs(explanation.completeness_error) < 0.01
     ((64, 63), 0.992, True)
     """
 
