@@ -193,7 +193,7 @@ def _missing(index: Mapping[str, int], votes: Mapping[str, int], others: list[st
     for name in COLUMNS:
         if name in index:
             continue
-        needed = name in REQUIRED and not (name == "emotion" and votes)
+        needed = name in REQUIRED and not (name == "emotion" and (votes or set(DIMENSIONS) & set(index)))
         near = difflib.get_close_matches(name, others, n=1, cutoff=_TYPO)
         could = [other for other in others if name in _AMBIGUOUS.get(other, ())]
         if near:

@@ -278,6 +278,12 @@ def _labeled(
     if "emotions" not in config.tasks:
         return None
     label_map, source = config.label_map, config.labels_from
+    nameless = [clip for clip in utterances if not clip.emotion and not (source == "votes" and clip.votes)]
+    if nameless and "dimensions" not in config.tasks:
+        raise DataError(
+            f"{nameless[0].source}: no emotion, and {len(nameless)} clips have none; fill the cells, delete the rows, "
+            "or learn the ratings: data.tasks=[dimensions] data.dimensions=[arousal]"
+        )
     if ties and source == "emotion":
         more = [f"... and {len(ties) - MAX_SHOWN} more"] if len(ties) > MAX_SHOWN else []
         answer = "choose one in a column emotion, delete the row, or learn from the votes: data.labels_from=votes"

@@ -204,9 +204,12 @@ def assign_labels(
 
 
 def _words(clip: Utterance, labels_from: LabelsFrom) -> dict[str, float]:
-    """The emotion words that label a clip, and the votes for each; a single vote if there are none."""
+    """The emotion words that label a clip, and the votes for each; a single vote if there are none.
+
+    A clip with ratings only has no word.
+    """
     if labels_from == "emotion" or not clip.votes:
-        return {clip.emotion: 1.0}
+        return {clip.emotion: 1.0} if clip.emotion else {}
     votes: dict[str, float] = {}
     for word, number in clip.votes:
         if not (math.isfinite(number) and number >= 0):

@@ -170,13 +170,16 @@ class _Reader:
         if negative := [word for word, count in votes.items() if count < 0]:
             raise _BadCellError(f"{columns.titles[negative[0]]} is {votes[negative[0]]:g}; votes are at least 0")
         emotion = row.get("emotion", "")
-        if voted and emotion.casefold() in _NO_VALUE:
+        rated = any(numbers.get(name) is not None for name in DIMENSIONS)
+        if rated and emotion.casefold() in _NO_VALUE and not any(votes.values()):
+            emotion = ""
+        elif voted and emotion.casefold() in _NO_VALUE:
             winners = _most_voted(votes)
             emotion = winners[0]
             if len(winners) > 1:
                 tie = f"a tie: {' and '.join(winners)} have {votes[emotion]:g} each"
                 self.ties.append(f"{table.name}:{line}: {tie}")
-        if fault := _cell_fault(row, emotion, named):
+        if fault := _cell_fault(row, emotion, named, rated):
             return fault
         start, end = _span(numbers, columns.titles)
         if (weight := numbers.get("weight")) is not None and weight <= 0:
@@ -383,9 +386,14 @@ class _AudioFinder:
         return found
 
 
-def _cell_fault(row: Mapping[str, str], emotion: str, named: bool) -> str | None:
-    """What is wrong with the cells that must be filled; `named`: there is a column speaker."""
+def _cell_fault(row: Mapping[str, str], emotion: str, named: bool, rated: bool) -> str | None:
+    """What is wrong with the cells that must be filled; `named`: there is a column speaker.
+
+    A row that is `rated` on a dimension needs no emotion.
+    """
     filled = {**row, "emotion": "" if emotion.casefold() in _NO_VALUE else emotion}
+    if rated and not filled["emotion"]:
+        emotion = filled["emotion"] = "none"
     empty = [name for name in (*REQUIRED, *(["speaker"] if named else [])) if not filled[name]]
     if empty:
         return f"no {' and no '.join(empty)}; fill the cell or delete the row"

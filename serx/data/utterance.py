@@ -77,7 +77,7 @@ class Utterance:
         path: absolute path of the audio file.
         corpus: `ravdess`, `cremad`, `tess`, `savee`, `emodb`, a registered corpus, or a manifest's own name.
         speaker: the person within the corpus, in canonical form (`"07"`, `"1001"`, `"OAF"`, `"DC"`).
-        emotion: a name from `labels.EMOTIONS`, or a manifest's own word.
+        emotion: a name from `labels.EMOTIONS`, or a manifest's own word; empty if the clip has ratings only.
         sex: `"male"`, `"female"` or None if unknown.
         style: `"speech"` or `"song"` (RAVDESS has both, by the same actors).
         intensity: `"normal"`, `"strong"`, `"low"`, ... or None if the corpus does not say.

@@ -133,3 +133,48 @@ def test_weights_are_noted_unless_all_are_equal(tiny_root, voted):
     dataset = load_dataset(DataConfig(root=str(tiny_root)), progress=False)
     note = "clips have weights from 0.5 to 7.6: the loss of a clip is multiplied with its weight"
     assert note in dataset.notes and dataset.weights[2] == 0.7
+
+
+def written(tmp_path: Path, tiny_root: Path, header: str, *rows: str) -> Path:
+    """A table of clips of the tiny corpus; `{n}` in a row is the path of the n-th."""
+    paths = sorted(tiny_root.rglob("*.wav"))
+    table = tmp_path / "own.csv"
+    table.write_text("\n".join([header, *(row.format(*paths) for row in rows)]))
+    return table
+
+
+def test_votes_weights_and_ties_of_a_table_become_targets(tmp_path, tiny_root):
+    header = "path,speaker,weight,emotion.happy,emotion.sad,emotion.other"
+    table = written(tmp_path, tiny_root, header, "{0},ann,2,3,1,0", "{1},ben,1,2,2,1", "{2},ben,1,0,0,3")
+    config = DataConfig(root=str(table), labels_from="votes", label_map={"other": None})
+    dataset = load_dataset(config, progress=False)
+    assert dataset.votes.tolist() == [[3, 1], [2, 2]] and dataset.has_class.tolist() == [True, False]
+    assert dataset.weights.tolist() == [2, 1] and dataset.labels == ("happy", "sad")
+    assert any(note.startswith("dropped: 1 clips without a vote") for note in dataset.notes)
+
+
+def test_a_table_of_ratings_needs_no_emotion(tmp_path, tiny_root):
+    rows = "{0},ann,2.5,4", "{1},ben,,3", "{2},ben,7,"
+    table = written(tmp_path, tiny_root, "path,speaker,arousal,valence", *rows)
+    both = {"tasks": ("dimensions",), "dimensions": ("arousal", "valence")}
+    dataset = load_dataset(DataConfig(root=str(table), **both), progress=False)
+    np.testing.assert_array_equal(dataset.ratings, [[2.5, 4], [np.nan, 3], [7, np.nan]])
+    assert dataset.labels == () and not dataset.has_class.any()
+    with pytest.raises(DataError, match=r"own\.csv:2: no emotion, and 3 clips have none; .*data\.tasks=\[dimensions\]"):
+        load_dataset(DataConfig(root=str(table)), progress=False)
+
+
+def test_rows_with_an_emotion_and_rows_with_ratings_are_learned_together(tmp_path, tiny_root):
+    rows = "{0},ann,sad,", "{1},ben,,3", "{2},ben,happy,5"
+    table = written(tmp_path, tiny_root, "path,speaker,emotion,arousal", *rows)
+    config = DataConfig(root=str(table), tasks=("emotions", "dimensions"), dimensions=("arousal",))
+    dataset = load_dataset(config, progress=False)
+    assert dataset.has_class.tolist() == [True, False, True] and dataset.labels == ("happy", "sad")
+    np.testing.assert_array_equal(dataset.ratings[:, 0], [np.nan, 3, 5])
+    assert "1 of 3 clips have ratings and no class" in dataset.notes
+
+
+def test_a_row_without_emotion_votes_and_ratings_is_still_an_error(tmp_path, tiny_root):
+    table = written(tmp_path, tiny_root, "path,speaker,emotion,arousal", "{0},ann,sad,", "{1},ben,,")
+    with pytest.raises(DataError, match=r"own\.csv:3: no emotion; fill the cell or delete the row"):
+        load_dataset(DataConfig(root=str(table)), progress=False)
