@@ -84,6 +84,7 @@ def desk(tmp_path_factory, tiny_root) -> Path:
     )
     run = folder / "checkpoints" / "cnn1d" / "RUN"
     fit(config, run, progress=False)
+    shutil.copytree(run, folder / "checkpoints" / "demo" / "RUN")
     shutil.copy(run / "best.safetensors", folder / "best.safetensors")
     mlp = config.model_copy(update={"model": MlpConfig(widths=(8,))})
     fit(mlp, folder / "checkpoints" / "mlp" / "RUN", progress=False)

@@ -48,7 +48,7 @@ def start(runs: Path, port: int | None) -> str:
 
     board = program.TensorBoard()
     words = [] if port is None else ["--port", str(port)]
-    board.configure(argv=["tensorboard", "--logdir", str(runs), "--host", "127.0.0.1", *words])
+    board.configure(argv=["tensorboard", "--logdir", str(runs), "--host", "127.0.0.1", "--load_fast", "false", *words])
     try:
         address = board.launch()
     except program.TensorBoardServerException as error:
