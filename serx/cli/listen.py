@@ -43,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print one object a line: start, end (s), label, confidence, probabilities, ood, error",
+        help="print one object a line: start, end (s), label, confidence, probabilities, ood, error, and dimensions of "
+        "a model that predicts some",
     )
     parser.add_argument(
         "audio",

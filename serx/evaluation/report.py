@@ -262,11 +262,15 @@ def vote_lines(e: Mapping[str, Any]) -> list[str]:
     rater = votes["rater"]
     if rater is None:
         return [*lines, "What a single rater scores is unknown: the votes are no numbers of two raters or more"]
-    uar = f"UAR {percent(rater['uar']).strip()} %{interval(rater['intervals']['uar'], 100, 1)}"
+
+    def uar_and_accuracy(scores: Mapping[str, float], bounds: str = "") -> str:
+        return f"UAR {percent(scores['uar']).strip()} %{bounds}, accuracy {percent(scores['accuracy']).strip()} %"
+
+    own = uar_and_accuracy(rater, interval(rater["intervals"]["uar"], 100, 1))
     return [
         *lines,
-        f"A single rater, left out, against most of the others ({count(rater['n_clips'], 'clip')}): {uar}, "
-        f"accuracy {percent(rater['accuracy']).strip()} %",
+        f"A single rater, left out, against most of the others ({count(rater['n_clips'], 'clip')}): {own}; the model "
+        f"against the same: {uar_and_accuracy(rater['model'])}",
     ]
 
 

@@ -95,7 +95,7 @@ def score_votes(predictions: Predictions, resamples: int = RESAMPLES, seed: int 
     speakers = [] if any(map(is_unknown, p.speaker_ids)) else list(clips_by_name(p.speaker_ids).values())
     sums = np.array([[divergences[clips].sum(), len(clips)] for clips in speakers])
     interval = metrics.bootstrap_interval(sums, lambda s: s[:, 0] / s[:, 1], resamples, seed=seed)
-    rater = metrics.rater_agreement(p.votes)
+    rater = metrics.rater_agreement(p.votes, p.predicted)
     if rater is not None:
         answers = metrics.rater_confusions(p.votes)
         own = np.array([answers[clips].sum(0) for clips in speakers])

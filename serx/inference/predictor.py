@@ -198,6 +198,8 @@ class Predictor:
             config = config.model_copy(update={"data": config.data.model_copy(update={"channel": channel})})
         if not 0 <= min_confidence <= 1:
             raise ConfigError(f"min_confidence {min_confidence}: not a probability; give one from 0 to 1")
+        if min_confidence > 0 and not recognizer.labels:
+            raise ConfigError("min_confidence is a probability of emotions, and this model predicts dimensions alone")
         self.device = torch.device(device)
         self.recognizer = recognizer.to(self.device).eval()
         self.config, self.metadata, self.ood_detector = config, dict(metadata or {}), ood_detector

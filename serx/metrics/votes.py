@@ -80,15 +80,16 @@ def rater_confusions(votes: np.ndarray) -> np.ndarray:
     """How a single rater, left out, answers where the other raters of the clip have a majority: (n, C, C).
 
     Each clip counts once: the mean over its raters, each left out in turn, with the majority of the others in rows and
-    the rater's own answer in columns. A rater whose colleagues tie is not counted.
+    the rater's own answer in columns. If the others tie, each of their classes counts in part. (To leave such raters
+    out would leave out those who agree: of 3 to 2 votes, the others of a rater of the three tie.)
 
     Args:
         votes: (n, C), the raters that chose each class. A clip of fewer than two raters, or with shares in place of
             whole numbers, says nothing about a single rater: its matrix is 0.
 
-    >>> rater_confusions(np.array([[2, 1]]))  # the others of each "happy" tie; the others of "sad" say "happy"
-    array([[[0.        , 0.33333333],
-            [0.        , 0.        ]]])
+    >>> rater_confusions(np.array([[2, 1]])).round(3)  # the others of each rater of the two tie
+    array([[[0.333, 0.333],
+            [0.333, 0.   ]]])
     """
     clips, classes = votes.shape
     total = votes.sum(1)
@@ -98,31 +99,38 @@ def rater_confusions(votes: np.ndarray) -> np.ndarray:
         rows = np.flatnonzero(counted & (votes[:, answer] >= 1))
         others = votes[rows].astype(float)
         others[:, answer] -= 1
-        truth, tied = majority(others)
-        rows, truth = rows[~tied], truth[~tied]
-        confusions[rows, truth, answer] = votes[rows, answer] / total[rows]
+        most = others == others.max(1, keepdims=True)
+        share_of_raters = votes[rows, answer] / total[rows]
+        confusions[rows, :, answer] = to_shares(most) * share_of_raters[:, None]
     return confusions
 
 
-def rater_agreement(votes: np.ndarray) -> dict[str, Any] | None:
-    """What a single rater, left out, scores against the majority of the others (`rater_confusions`).
+def rater_agreement(votes: np.ndarray, predictions: np.ndarray) -> dict[str, Any] | None:
+    """What a single rater, left out, scores against the majority of the others (`rater_confusions`), and a model too.
 
     Args:
         votes: (n, C), the raters that chose each class.
+        predictions: (n,) class indices, of the model.
 
     Returns:
-        `uar` and `accuracy`, fractions, and `n_clips`, the clips they are of; None if there is none.
+        `uar` and `accuracy` of a rater, fractions; `model`, those of the predictions against the same majorities; and
+        `n_clips`, the clips they are of. None if there is none.
 
-    >>> rater_agreement(np.array([[5, 0], [0, 5]]))
-    {'uar': 1.0, 'accuracy': 1.0, 'n_clips': 2}
+    >>> rater_agreement(np.array([[5, 0], [0, 5]]), np.array([0, 0]))
+    {'uar': 1.0, 'accuracy': 1.0, 'model': {'uar': 0.5, 'accuracy': 0.5}, 'n_clips': 2}
     """
     confusions = rater_confusions(votes)
     if not confusions.any():
         return None
-    confusion = confusions.sum(0)
+
+    def scores(confusion: np.ndarray) -> dict[str, float]:
+        metrics = {"uar": uar_from_confusion, "accuracy": accuracy_from_confusion}
+        return {name: float(metric(confusion)) for name, metric in metrics.items()}
+
+    truth = confusions.sum(2)
     return {
-        "uar": float(uar_from_confusion(confusion)),
-        "accuracy": float(accuracy_from_confusion(confusion)),
+        **scores(confusions.sum(0)),
+        "model": scores(truth.T @ np.eye(votes.shape[1])[predictions]),
         "n_clips": int(confusions.any((1, 2)).sum()),
     }
 

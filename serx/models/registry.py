@@ -85,7 +85,8 @@ _KINDS: dict[str, ModelKind] = {}
 def register_model(config: type[BaseModelConfig]) -> Callable[[M], M]:
     """Class decorator: `model.kind` may now name the kind of `config`, which builds the decorated module.
 
-    The module is called as `Module(config, bins, classes)`. It may have two class methods that serx's own use:
+    The module is called as `Module(config, bins, classes)`; `classes` is the number of its outputs: emotions, then
+    dimensions if it learns some. It may have two class methods that serx's own use:
     `from_pretrained(config, bins, classes)` builds it with published weights at the start of training, and
     `shared_part(config, bins, pretrained)` builds a module `features, frames -> features, frames` that the networks of
     an ensemble share, or returns None.

@@ -73,38 +73,48 @@ def test_the_temperature_for_votes_minimizes_their_cross_entropy():
     assert loss(best) < min(loss(best * 0.98), loss(best * 1.02))
 
 
-def left_out(votes: np.ndarray) -> tuple[list[int], list[int], list[float]]:
-    """Majority of the others, answer and weight of every rater, one by one."""
-    truth, answers, weights = [], [], []
-    for row in votes:
+def left_out(votes: np.ndarray, predictions: np.ndarray) -> tuple[list[int], list[int], list[int], list[float]]:
+    """Majority of the others, answer, prediction and weight of every rater, one by one."""
+    rows = []
+    for row, prediction in zip(votes, predictions, strict=True):
         raters = [c for c, number in enumerate(row) for _ in range(number)]
         for i, answer in enumerate(raters):
             others = np.bincount([r for j, r in enumerate(raters) if j != i], minlength=len(row))
             best = np.flatnonzero(others == others.max())
-            if len(raters) > 1 and len(best) == 1:
-                truth.append(int(best[0]))
-                answers.append(answer)
-                weights.append(1 / len(raters))
-    return truth, answers, weights
+            if len(raters) > 1:
+                rows += [(int(c), answer, int(prediction), 1 / len(raters) / len(best)) for c in best]
+    return tuple(map(list, zip(*rows, strict=True)))
 
 
-def test_a_single_rater_is_scored_as_one_by_one_with_scikit_learn():
+def test_a_single_rater_and_a_model_are_scored_as_one_by_one_with_scikit_learn():
     votes = random_votes()
-    truth, answers, weights = left_out(votes)
-    found = rater_agreement(votes)
-    assert found["uar"] == pytest.approx(sk.balanced_accuracy_score(truth, answers, sample_weight=weights))
-    assert found["accuracy"] == pytest.approx(sk.accuracy_score(truth, answers, sample_weight=weights))
+    predictions = np.random.default_rng(5).integers(0, 4, len(votes))
+    truth, answers, predicted, weights = left_out(votes, predictions)
+    found = rater_agreement(votes, predictions)
+    for guesses, scores in ((answers, found), (predicted, found["model"])):
+        assert scores["uar"] == pytest.approx(sk.balanced_accuracy_score(truth, guesses, sample_weight=weights))
+        assert scores["accuracy"] == pytest.approx(sk.accuracy_score(truth, guesses, sample_weight=weights))
 
 
 def test_raters_who_agree_score_1_and_two_who_never_do_score_0():
-    assert rater_agreement(np.array([[4, 0], [0, 3]])) == {"uar": 1.0, "accuracy": 1.0, "n_clips": 2}
-    assert rater_agreement(np.array([[1, 1], [1, 1]])) == {"uar": 0.0, "accuracy": 0.0, "n_clips": 2}
+    predictions = np.array([0, 1])
+    agreed = rater_agreement(np.array([[4, 0], [0, 3]]), predictions)
+    assert agreed["uar"] == agreed["accuracy"] == agreed["model"]["uar"] == 1 and agreed["n_clips"] == 2
+    never = rater_agreement(np.array([[1, 1], [1, 1]]), predictions)
+    assert never["uar"] == never["accuracy"] == 0 and never["model"]["accuracy"] == 0.5
+
+
+def test_raters_who_answer_at_random_score_chance_also_where_few_of_them_tie():
+    random = np.random.default_rng(6)
+    votes = random.multinomial(5, [0.5, 0.5], 4000)
+    assert rater_agreement(votes, np.zeros(4000, int))["accuracy"] == pytest.approx(0.5, abs=0.02)
 
 
 def test_shares_and_clips_of_one_rater_say_nothing_about_a_single_rater():
-    assert rater_agreement(np.array([[0.75, 0.25], [1.0, 0.0]])) is None
+    predictions = np.array([0, 0])
+    assert rater_agreement(np.array([[0.75, 0.25], [1.0, 0.0]]), predictions) is None
     mixed = np.array([[0.75, 0.25], [3.0, 1.0]])
-    assert not rater_confusions(mixed)[0].any() and rater_agreement(mixed)["n_clips"] == 1
+    assert not rater_confusions(mixed)[0].any() and rater_agreement(mixed, predictions)["n_clips"] == 1
 
 
 def test_shares_that_are_no_distributions_are_refused():

@@ -148,6 +148,8 @@ def test_what_is_for_emotions_refuses_dimensions_with_one_line(predicting, rated
         predictor.adapted_to(rated_root),
     ):
         pass
+    with pytest.raises(ConfigError, match="min_confidence is a probability of emotions"):
+        Predictor.load(predicting, "cpu", min_confidence=0.5)
     with pytest.raises(ConfigError, match="predicts dimensions, and an ensemble"):
         build_ensemble([predicting, predicting], tmp_path / "both.safetensors")
     with pytest.raises(ConfigError, match="cross-validation scores emotions only"):
