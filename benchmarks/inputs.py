@@ -60,9 +60,7 @@ class Inputs:
         """The clips as a training run stores them."""
         samples = np.clip(np.round(self.waves * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
         scales = np.full(self.count, 1 / FULL_SCALE, np.float32)
-        starts = np.arange(self.count, dtype=np.int64) * samples.shape[1]
-        lengths = np.full(self.count, samples.shape[1], np.int64)
-        return AudioCache(Path(), samples.ravel(), starts, lengths, scales, tuple(range(self.count)), (), {}, "")
+        return AudioCache.in_memory(samples.ravel(), np.full(self.count, samples.shape[1]), scales)
 
 
 def load_inputs(root: str | None, count: int, seconds: float, device: torch.device) -> Inputs:

@@ -26,6 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_json(
         parser, "`clips`, `seconds`, `emotions`, `speakers`, `protocol`, `folds`, `duplicates`, `warnings`, `notes`"
     )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare all decoded audio with its digests; of large caches only samples are",
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -42,7 +47,10 @@ def main(arguments: argparse.Namespace) -> int:
 
     config = load_config(arguments.config, arguments.overrides)
     check_emotions_only(config.data.tasks, "an audit")
-    dataset = load_dataset(config.data)
+    dataset = load_dataset(config.data, verify=arguments.verify)
+    if arguments.verify:
+        size = f"{len(dataset.utterances)} clips, {dataset.audio_cache.nbytes / 1e6:.1f} MB"
+        print(f"verified: {size} of decoded audio are as written; decoded now: {dataset.audio_cache.decoded}")
     for note in dataset.notes:
         print(f"note: {note}")
     for line in compare(scan(config.data.root, config.data.styles, config.data, config.data.corpora).utterances):
@@ -60,7 +68,7 @@ def main(arguments: argparse.Namespace) -> int:
             "protocol": config.data.protocol,
             "folds": parts,
             "duplicates": [
-                {"first": first.segment, "second": second.segment, "correlation": correlation}
+                {"first": str(first.segment), "second": str(second.segment), "correlation": correlation}
                 for first, second, correlation in copies
             ],
             "warnings": result.warnings,

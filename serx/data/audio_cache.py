@@ -1,25 +1,26 @@
-"""`AudioCache`: a corpus decoded once into one flat int16 file, which later runs open in milliseconds.
+"""`AudioCache`: clips decoded once into flat int16 files, which later runs open without reading them.
 
-A clip is a file or a segment of one; a file is decoded once for all of its segments. Each cache is a folder, named by a
-digest of its inputs: the audio settings, and for each clip its segment and its file's path, size, inode, and times of
-modification and change. If any of those or any byte of the cache changes, the corpus is decoded again. The
-folder holds `audio.int16`, `index.sealed` (JSON after its sha256) and, after the first leak check,
-`fingerprints.sealed` and `copies-*.sealed`. Nothing in it is trusted: what is damaged, of another type or not a plain
-file is made again.
+A clip is a file or a segment of one; a file is decoded once for all of its segments. The clips of one corpus and of the
+same audio settings share a folder, named by a digest of the settings and of the folder that holds all files. A clip is
+known there by a digest of its segment and of its file's path, size, inode, and times of modification and change: what
+is new or has changed is decoded and appended, and nothing else.
+
+The folder holds shards of 1 GiB: `0000.int16`, the samples of clips end to end, and `0000.sealed`, its index after the
+sha256 of it: 52 bytes a clip, and what is to be said about files that cannot be used. After a leak check there are
+`fingerprints-*.sealed` and `copies-*.sealed` too. Nothing in the folder is trusted: what is damaged, of another type or
+not a plain file is made again. Up to 256 MiB every clip is compared with its digest when a cache is opened; of larger
+ones some are, and `serx audit --verify` compares all.
 """
 
 import hashlib
 import json
-import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from itertools import accumulate
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -30,19 +31,25 @@ from serx.errors import DiskError
 from serx.files import free_space, locked, remove_temporaries, seal, unseal, write_atomically
 from serx.system import WINDOWS, cpu_count
 
-CACHE_VERSION = 8
+CACHE_VERSION = 9
 FULL_SCALE = 32768  # as in libsndfile: 16-bit files at the right rate are stored bit for bit
+SHARD_BYTES = 1 << 30
+CHECKPOINT_BYTES = 1 << 28  # a decoder that is killed has to repeat at most this much
+CHECKED_BYTES = 1 << 28  # every clip of so much audio is compared with its digest when it is opened
+SAMPLED_CLIPS = 256  # and so many of more audio
 _BLOCK = 4096  # bytes at each end of a file that are compared where the system keeps no time of change
+_RECORD = np.dtype([("key", "S16"), ("digest", "V16"), ("start", "<i8"), ("length", "<i8"), ("scale", "<f4")])
 
 
 @dataclass(frozen=True)
 class AudioCache:
-    """Decoded clips in one int16 array.
+    """Decoded clips in int16 arrays.
 
     Attributes:
         folder: the folder of the cache.
-        samples: `(total,)` int16, mapped from disk.
-        starts: `(clips,)` int64; clip i is `samples[starts[i]:starts[i] + lengths[i]]`.
+        shards: arrays of int16, mapped from disk.
+        shard: `(clips,)` int32, in which shard a clip is.
+        starts: `(clips,)` int64; clip i is `shards[shard[i]][starts[i]:starts[i] + lengths[i]]`.
         lengths: `(clips,)` int64, in samples.
         scales: `(clips,)` float32; samples times scale are in [-1, 1], or beyond if a float file was.
         rows: for each file or segment given, its clip, or -1 if it was skipped.
@@ -50,15 +57,16 @@ class AudioCache:
         skipped: `str` of a segment (a path, and `#t=start,end` of a part) -> `reason: detail`, if it cannot be used.
         fingerprint: digest of the inputs.
         warnings: the same -> what a user should know about a clip that is used, such as that its channels cancel.
+        decoded: how many clips were decoded to open it.
 
-    >>> two = AudioCache(Path(), np.arange(5, dtype=np.int16), np.array([3, 0]), np.array([2, 3]),
-    ...                  np.ones(2, np.float32), (0, 1), ("a", "b"), {}, "")
+    >>> two = AudioCache.in_memory(np.arange(5, dtype=np.int16), np.array([3, 2]))
     >>> two.clip(0).tolist(), two.clip(1).tolist()
-    ([3, 4], [0, 1, 2])
+    ([0, 1, 2], [3, 4])
     """
 
     folder: Path
-    samples: np.ndarray
+    shards: tuple[np.ndarray, ...]
+    shard: np.ndarray
     starts: np.ndarray
     lengths: np.ndarray
     scales: np.ndarray
@@ -67,10 +75,49 @@ class AudioCache:
     skipped: dict[str, str]
     fingerprint: str
     warnings: dict[str, str] = field(default_factory=dict)
+    decoded: int = 0
+
+    @classmethod
+    def in_memory(
+        cls,
+        samples: np.ndarray,
+        lengths: np.ndarray,
+        scales: np.ndarray | None = None,
+        digests: Sequence[str] = (),
+        folder: Path = Path(),
+    ) -> "AudioCache":
+        """Clips that lie end to end in `samples (total,)` int16; the default scale is 1."""
+        count = len(lengths)
+        return cls(
+            folder=folder,
+            shards=(samples,),
+            shard=np.zeros(count, np.int32),
+            starts=np.cumsum([0, *lengths[:-1]], dtype=np.int64)[:count],
+            lengths=np.asarray(lengths, np.int64),
+            scales=np.ones(count, np.float32) if scales is None else scales,
+            rows=tuple(range(count)),
+            digests=tuple(digests),
+            skipped={},
+            fingerprint="",
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all clips."""
+        return 2 * int(self.lengths.sum())
 
     def clip(self, i: int) -> np.ndarray:
         """Clip i, `(T,)` int16."""
-        return self.samples[self.starts[i] : self.starts[i] + self.lengths[i]]
+        return self.shards[self.shard[i]][self.starts[i] : self.starts[i] + self.lengths[i]]
+
+    def samples(self) -> np.ndarray:
+        """A copy of all clips end to end, `(total,)` int16."""
+        joined = np.empty(int(self.lengths.sum()), np.int16)
+        end = 0
+        for i, length in enumerate(self.lengths.tolist()):
+            joined[end : end + length] = self.clip(i)
+            end += length
+        return joined
 
 
 def cache_folder(configured: str | None = None) -> Path:
@@ -79,15 +126,20 @@ def cache_folder(configured: str | None = None) -> Path:
 
 
 def open_audio_cache(
-    clips: Sequence[StrPath | Segment], config: AudioConfig, cache: StrPath | None = None, progress: bool = True
+    clips: Sequence[StrPath | Segment],
+    config: AudioConfig,
+    cache: StrPath | None = None,
+    progress: bool = True,
+    verify: bool = False,
 ) -> AudioCache:
-    """Opens the cache of these clips; decodes them first if there is none.
+    """Opens the cache of these clips; decodes those first that it does not hold.
 
     Args:
         clips: audio files, or segments of files.
         config: how they are decoded.
         cache: the folder of all caches; default: `cache_folder()`.
         progress: show a bar while decoding.
+        verify: compare every clip with its digest, however large the cache is.
 
     Raises:
         DiskError: the cache cannot be written.
@@ -101,19 +153,16 @@ def open_audio_cache(
     """
     segments = [clip if isinstance(clip, Segment) else Segment(Path(clip)) for clip in clips]
     root = cache_folder() if cache is None else Path(cache)
-    fingerprint = _fingerprint(segments, config)
-    folder = root / f"pack-{fingerprint[:24]}"
+    folder = root / f"audio-{_store_name(segments, config)}"
+    keys = _keys(segments)
     try:
-        audio_cache = _open(folder, fingerprint, len(segments))
+        audio_cache = _Store(folder).open(segments, keys, verify)
         if audio_cache is None:
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder / ".lock") as alone:
-                audio_cache = _open(folder, fingerprint, len(segments))  # another process may have decoded it meanwhile
-                if audio_cache is None:
-                    if alone:
-                        _remove_partials(folder)
-                    _decode_all(folder, segments, config, progress)
-                    audio_cache = _open(folder, fingerprint, len(segments))
+                if alone:
+                    remove_temporaries(folder)
+                audio_cache = _made(folder, segments, keys, config, alone, progress, verify)
     except OSError as error:
         what = f"{folder}: cannot write decoded audio: {error.strerror} ({free_space(root)})"
         raise DiskError(f"{what}; choose another folder with data.cache=DIR or SERX_CACHE") from error
@@ -122,91 +171,266 @@ def open_audio_cache(
     return audio_cache
 
 
-@dataclass(frozen=True)
-class _Index:
-    """What `index.sealed` holds; `AudioCache` describes the values."""
+def _made(
+    folder: Path,
+    segments: Sequence[Segment],
+    keys: np.ndarray,
+    config: AudioConfig,
+    alone: bool,
+    progress: bool,
+    verify: bool,
+) -> AudioCache | None:
+    """The cache after decoding what it lacks, and what is damaged; None if it still is. `alone`: the lock is held."""
+    decoded = 0
+    for repair in (False, True):
+        store = _Store(folder)  # another process may have decoded the clips meanwhile
+        if repair:
+            store = store.without_damaged(keys)
+        if alone:
+            store.remove_unreadable()
+        missing = store.missing(keys)
+        if missing:
+            with _Writer(folder, store, alone) as writer:
+                _decode(segments, keys, missing, config, writer, progress)
+        decoded += len(missing)
+        audio_cache = _Store(folder).open(segments, keys, verify or repair, decoded)
+        if audio_cache is not None:
+            return audio_cache
+    return None
 
-    starts: list[int]
-    lengths: list[int]
-    scales: list[float]
-    rows: list[int]
-    digests: list[str]
-    refused: dict[str, str]
-    warnings: dict[str, str]
 
-
-def _parse_index(content: bytes, clips: int) -> _Index | None:
-    """The index of a cache of so many clips; None if its JSON, a type or a number is wrong."""
+def _store_name(segments: Sequence[Segment], config: AudioConfig) -> str:
+    """A digest of the settings and of the folder that holds all files."""
+    parents = {os.path.dirname(os.path.abspath(segment.path)) for segment in segments}
     try:
-        index = _Index(**json.loads(content))
-        plain = (
-            _list_of(index.starts, int)
-            and _list_of(index.lengths, int)
-            and _list_of(index.scales, float)
-            and _list_of(index.rows, int)
-            and _list_of(index.digests, str)
-            and all(type(text) is str for text in (*index.refused.values(), *index.warnings.values()))
-        )
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return None
-    if (
-        not plain
-        or len(index.rows) != clips
-        or not (len(index.starts) == len(index.lengths) == len(index.scales) == len(index.digests))
-    ):
-        return None
-    sound = min(index.lengths, default=0) >= 0 and all(0 < scale < math.inf for scale in index.scales)
-    in_order = [row for row in index.rows if row != -1] == list(range(len(index.digests)))
-    spans = sorted(zip(index.starts, index.lengths, strict=True))
-    end_to_end = [start for start, _ in spans] == [0, *accumulate(length for _, length in spans)][: len(spans)]
-    return index if sound and in_order and end_to_end else None
+        above = os.path.commonpath(parents) if parents else ""
+    except ValueError:  # on several drives of Windows
+        above = ""
+    settings = config.model_dump_json(include=set(AudioConfig.model_fields))
+    return hashlib.sha256(f"{CACHE_VERSION}|{settings}|{above}".encode(errors="surrogateescape")).hexdigest()[:24]
 
 
-def _list_of(values: object, kind: type) -> bool:
-    return isinstance(values, list) and all(type(value) is kind for value in values)
-
-
-def _open(folder: Path, fingerprint: str, clips: int) -> AudioCache | None:
-    """The cache of so many clips in a folder; None if there is none or any byte of it has changed."""
-    content = unseal(folder / "index.sealed")
-    index = None if content is None else _parse_index(content, clips)
-    flat = folder / "audio.int16"
-    if index is None or not flat.is_file() or flat.stat().st_size != 2 * sum(index.lengths):
-        return None
-    samples = np.memmap(flat, np.int16, "r") if any(index.lengths) else np.zeros(0, np.int16)
-    spans = zip(index.starts, index.lengths, strict=True)
-    if [_digest(samples[start : start + length]) for start, length in spans] != index.digests:
-        return None
-    return AudioCache(
-        folder=folder,
-        samples=samples,
-        starts=np.asarray(index.starts, np.int64),
-        lengths=np.asarray(index.lengths, np.int64),
-        scales=np.asarray(index.scales, np.float32),
-        rows=tuple(index.rows),
-        digests=tuple(index.digests),
-        skipped=index.refused,
-        fingerprint=fingerprint,
-        warnings=index.warnings,
-    )
-
-
-def _remove_partials(folder: Path) -> None:
-    """Deletes the partial files of processes that were killed while decoding. The caller must hold the lock."""
-    for partial in folder.glob("audio.*.partial"):
-        partial.unlink(missing_ok=True)
-    remove_temporaries(folder)
-
-
-def _fingerprint(segments: Sequence[Segment], config: AudioConfig) -> str:
-    digest = hashlib.sha256(f"{CACHE_VERSION}|{config.model_dump_json(include=set(AudioConfig.model_fields))}".encode())
+def _keys(segments: Sequence[Segment]) -> np.ndarray:
+    """`(n,)` digests of 16 bytes: of each segment, and of what changes when the content of its file does."""
     states: dict[Path, str] = {}
-    for segment in segments:
+    keys = np.zeros(len(segments), "S16")
+    for i, segment in enumerate(segments):
         if segment.path not in states:
             states[segment.path] = _state(segment.path)
         # A file name need not be valid text.
-        digest.update(f"|{segment}|{states[segment.path]}".encode(errors="surrogateescape"))
-    return digest.hexdigest()
+        text = f"{segment}|{states[segment.path]}".encode(errors="surrogateescape")
+        keys[i] = hashlib.sha256(text).digest()[:16]
+    return keys
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """A shard and its index. `refused` and `warnings` are by key."""
+
+    number: int
+    records: np.ndarray
+    refused: dict[bytes, str]
+    warnings: dict[bytes, str]
+
+    @property
+    def end(self) -> int:
+        """How many samples belong to clips."""
+        return int((self.records["start"] + self.records["length"]).max(initial=0))
+
+
+def _read_shard(folder: Path, number: int) -> _Shard | None:
+    """A shard, without the clips that its file is too short for; None if its index is damaged."""
+    content = unseal(folder / f"{number:04d}.sealed")
+    if content is None or len(content) < 8:
+        return None
+    count = int.from_bytes(content[:8], "little")
+    size = 8 + count * _RECORD.itemsize
+    if size > len(content):
+        return None
+    records = np.frombuffer(content, _RECORD, count, offset=8)
+    try:
+        said = json.loads(content[size:])
+        refused, warnings = (
+            {bytes.fromhex(key).rstrip(b"\0"): str(text) for key, text in said[name].items()}
+            for name in ("refused", "warnings")
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    starts, lengths = records["start"], records["length"]
+    order = np.argsort(starts, kind="stable")
+    apart = (starts[order][1:] >= (starts + lengths)[order][:-1]).all()
+    limit = 1 << 40
+    sound = ((starts >= 0) & (lengths >= 0) & (starts < limit) & (lengths < limit)).all() and apart
+    if not sound or not (np.isfinite(records["scale"]) & (records["scale"] > 0)).all():
+        return None
+    flat = folder / f"{number:04d}.int16"
+    held = flat.stat().st_size // 2 if flat.is_file() else 0
+    return _Shard(number, records[starts + lengths <= held], refused, warnings)
+
+
+class _Store:
+    """The shards of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        numbers = {int(p.stem) for p in folder.glob("*.*") if p.stem.isdecimal() and p.suffix in (".int16", ".sealed")}
+        found = {number: _read_shard(folder, number) for number in sorted(numbers)}
+        self.damaged = [number for number, shard in found.items() if shard is None]
+        self.shards = [shard for shard in found.values() if shard is not None]
+        records = [shard.records for shard in self.shards]
+        self._records = np.concatenate(records) if records else np.zeros(0, _RECORD)
+        self._shard = np.repeat(np.arange(len(records), dtype=np.int32), [len(part) for part in records])
+        self._order = np.argsort(self._records["key"], kind="stable")
+        self._sorted = self._records["key"][self._order]
+        self._refused = {key: text for shard in self.shards for key, text in shard.refused.items()}
+        self._warnings = {key: text for shard in self.shards for key, text in shard.warnings.items()}
+
+    def _find(self, keys: np.ndarray) -> np.ndarray:
+        """`(n,)` the record of each key, or -1."""
+        place = np.searchsorted(self._sorted, keys, side="right") - 1
+        if not len(self._sorted):
+            return place
+        return np.where(self._sorted[place] == keys, self._order[place], -1)
+
+    def missing(self, keys: np.ndarray) -> list[int]:
+        """Which of the keys are neither held nor refused."""
+        return [i for i in np.flatnonzero(self._find(keys) < 0).tolist() if keys[i] not in self._refused]
+
+    def _samples(self, number: int) -> np.ndarray:
+        flat = self.folder / f"{number:04d}.int16"
+        return np.memmap(flat, np.int16, "r") if flat.stat().st_size > 1 else np.zeros(0, np.int16)
+
+    def open(self, segments: Sequence[Segment], keys: np.ndarray, verify: bool, decoded: int = 0) -> AudioCache | None:
+        """The clips of these keys; None if one is missing or is not what its digest says."""
+        if self.missing(keys):
+            return None
+        found = self._find(keys)
+        chosen = self._records[found[found >= 0]]
+        used, shard = np.unique(self._shard[found[found >= 0]], return_inverse=True)
+        rows = np.where(found >= 0, np.cumsum(found >= 0) - 1, -1)
+        audio_cache = AudioCache(
+            folder=self.folder,
+            shards=tuple(self._samples(self.shards[i].number) for i in used),
+            shard=shard.astype(np.int32),
+            starts=chosen["start"].astype(np.int64),
+            lengths=chosen["length"].astype(np.int64),
+            scales=chosen["scale"].astype(np.float32),
+            rows=tuple(rows.tolist()),
+            digests=tuple(digest.tobytes().hex() for digest in chosen["digest"]),
+            skipped={str(segments[i]): self._refused[keys[i]] for i in np.flatnonzero(found < 0).tolist()},
+            fingerprint=hashlib.sha256(self.folder.name.encode() + keys.tobytes()).hexdigest(),
+            warnings={str(segments[i]): self._warnings[key] for i, key in enumerate(keys) if key in self._warnings}
+            if self._warnings
+            else {},
+            decoded=decoded,
+        )
+        return None if _damaged_clips(audio_cache, verify) else audio_cache
+
+    def remove_unreadable(self) -> None:
+        """Deletes shards without an index."""
+        for number in self.damaged:
+            for ending in ("int16", "sealed"):
+                (self.folder / f"{number:04d}.{ending}").unlink(missing_ok=True)
+        self.damaged = []
+
+    def without_damaged(self, keys: np.ndarray) -> "_Store":
+        """The store without those clips of these keys that are not what their digests say."""
+        found = self._find(keys)
+        for i in np.unique(found[found >= 0]).tolist():
+            record, place = self._records[i], self._shard[i]
+            start, length = int(record["start"]), int(record["length"])
+            shard = self.shards[place]
+            if _digest(self._samples(shard.number)[start : start + length]) != record["digest"].tobytes():
+                kept = shard.records[shard.records["key"] != record["key"]]
+                self.shards[place] = replace(shard, records=kept)
+                _write_index(self.folder, self.shards[place])
+        return _Store(self.folder)
+
+
+def _damaged_clips(audio_cache: AudioCache, verify: bool) -> bool:
+    """Whether a clip is not what its digest says: all are compared, or a sample of a large cache."""
+    clips = np.arange(len(audio_cache.digests))
+    if not verify and audio_cache.nbytes > CHECKED_BYTES and len(clips) > SAMPLED_CLIPS:
+        # Other clips each time, so that damage is found sooner or later. No result depends on which.
+        clips = np.random.default_rng().choice(clips, SAMPLED_CLIPS, replace=False)
+    return any(_digest(audio_cache.clip(i)).hex() != audio_cache.digests[i] for i in clips.tolist())
+
+
+def _write_index(folder: Path, shard: _Shard) -> None:
+    said = {
+        name: {key.ljust(16, b"\0").hex(): text for key, text in entries.items()}
+        for name, entries in (("refused", shard.refused), ("warnings", shard.warnings))
+    }
+    content = len(shard.records).to_bytes(8, "little") + shard.records.tobytes() + json.dumps(said).encode()
+    write_atomically(folder / f"{shard.number:04d}.sealed", seal(content))
+
+
+class _Writer:
+    """Appends clips to the last shard of a folder, and begins new ones."""
+
+    def __init__(self, folder: Path, store: _Store, alone: bool) -> None:
+        self._folder = folder
+        numbers = [shard.number for shard in store.shards]
+        last = store.shards[-1] if store.shards else None
+        # Without locks, another process may append to the same shard.
+        free = last is not None and last.end * 2 < SHARD_BYTES and alone
+        self._begin(
+            last if last is not None and free else _empty_shard(max([*numbers, *store.damaged], default=-1) + 1)
+        )
+
+    def _begin(self, shard: _Shard) -> None:
+        self._shard, self._records = shard, [shard.records]
+        self._refused, self._warnings = dict(shard.refused), dict(shard.warnings)
+        self._end = self._saved = shard.end
+        flat = self._folder / f"{shard.number:04d}.int16"
+        if flat.is_symlink() or (flat.exists() and not flat.is_file()):
+            flat.unlink()
+        self._file = flat.open("r+b" if flat.exists() else "w+b")
+        self._file.truncate(2 * self._end)  # what a killed process wrote behind
+        self._file.seek(2 * self._end)
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None or not issubclass(kind, OSError):  # a full disk holds no index either
+                self._save()
+        finally:
+            self._file.close()
+
+    def add(self, key: bytes, samples: np.ndarray, scale: float, warning: str) -> None:
+        """Appends a clip."""
+        self._file.write(samples.tobytes())
+        record = np.zeros(1, _RECORD)
+        record["key"], record["digest"] = key, np.void(_digest(samples))
+        record["start"], record["length"], record["scale"] = self._end, len(samples), scale
+        self._records.append(record)
+        if warning:
+            self._warnings[key] = warning
+        self._end += len(samples)
+        if 2 * self._end >= SHARD_BYTES:
+            self._save()
+            self._file.close()
+            self._begin(_empty_shard(self._shard.number + 1))
+        elif 2 * (self._end - self._saved) >= CHECKPOINT_BYTES:
+            self._save()
+
+    def refuse(self, key: bytes, reason: str) -> None:
+        """Notes why a clip cannot be used."""
+        self._refused[key] = reason
+
+    def _save(self) -> None:
+        """Writes the index, after the samples have reached the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._records = [np.concatenate(self._records)]
+        _write_index(self._folder, _Shard(self._shard.number, self._records[0], self._refused, self._warnings))
+        self._saved = self._end
+
+
+def _empty_shard(number: int) -> _Shard:
+    return _Shard(number, np.zeros(0, _RECORD), {}, {})
 
 
 def _state(path: Path) -> str:
@@ -231,69 +455,34 @@ def _ends(path: Path, size: int) -> str:
         return hashlib.sha256(first + file.read(_BLOCK)).hexdigest()
 
 
-class _Placed(NamedTuple):
-    """A clip in the flat file."""
-
-    start: int
-    length: int
-    scale: float
-    digest: str
-
-
-def _decode_all(folder: Path, segments: Sequence[Segment], config: AudioConfig, progress: bool) -> None:
+def _decode(
+    segments: Sequence[Segment],
+    keys: np.ndarray,
+    missing: Sequence[int],
+    config: AudioConfig,
+    writer: _Writer,
+    progress: bool,
+) -> None:
     """Decodes file by file in threads (libsndfile and soxr release the GIL), and writes clips as they come.
 
     So no more audio is in memory than the threads decode, however long the files are.
     """
     clips_of: dict[Path, list[int]] = {}
-    for number, segment in enumerate(segments):
-        clips_of.setdefault(segment.path, []).append(number)
-    placed: dict[int, _Placed] = {}
-    skipped: dict[int, str] = {}
-    warnings: dict[int, str] = {}
-    partial = folder / f"audio.{os.getpid()}.partial"
+    for clip in missing:
+        clips_of.setdefault(segments[clip].path, []).append(clip)
     writing = Lock()
-    try:
-        with (
-            partial.open("wb") as flat,
-            tqdm(total=len(segments), desc="decode", unit="clip", disable=None if progress else True) as bar,
-        ):
+    with tqdm(total=len(missing), desc="decode", unit="clip", disable=None if progress else True) as bar:
 
-            def decode_file(clips: Sequence[int]) -> None:
-                for clip, waveform, notes in _decode_clips(segments, clips, config):
-                    with writing:
-                        bar.update()
-                        if isinstance(waveform, AudioError):
-                            skipped[clip] = f"{waveform.reason}: {waveform.detail}"
-                            continue
-                        samples, scale = waveform
-                        placed[clip] = _Placed(flat.tell() // 2, len(samples), scale, _digest(samples))
-                        flat.write(samples.tobytes())
-                        if notes:
-                            warnings[clip] = "; ".join(notes)
+        def decode_file(clips: Sequence[int]) -> None:
+            for clip, waveform, notes in _decode_clips(segments, clips, config):
+                with writing:
+                    bar.update()
+                    if isinstance(waveform, AudioError):
+                        writer.refuse(keys[clip], f"{waveform.reason}: {waveform.detail}")
+                    else:
+                        writer.add(keys[clip], *waveform, "; ".join(notes))
 
-            _run(decode_file, list(clips_of.values()))
-            flat.flush()
-            os.fsync(flat.fileno())
-        os.replace(partial, folder / "audio.int16")
-    finally:
-        partial.unlink(missing_ok=True)
-    used = sorted(placed)
-    row = {clip: number for number, clip in enumerate(used)}
-    index = _Index(
-        starts=[placed[clip].start for clip in used],
-        lengths=[placed[clip].length for clip in used],
-        scales=[placed[clip].scale for clip in used],
-        rows=[row.get(clip, -1) for clip in range(len(segments))],
-        digests=[placed[clip].digest for clip in used],
-        refused=_by_name(segments, skipped),
-        warnings=_by_name(segments, warnings),
-    )
-    write_atomically(folder / "index.sealed", seal(json.dumps(asdict(index)).encode()))
-
-
-def _by_name(segments: Sequence[Segment], said: dict[int, str]) -> dict[str, str]:
-    return {str(segments[clip]): said[clip] for clip in sorted(said)}
+        _run(decode_file, list(clips_of.values()))
 
 
 def _decode_clips(
@@ -330,8 +519,8 @@ def _run(work: Callable[[Sequence[int]], None], items: Sequence[Sequence[int]]) 
             raise
 
 
-def _digest(clip: np.ndarray) -> str:
-    return hashlib.sha256(clip.tobytes()).hexdigest()[:32]
+def _digest(clip: np.ndarray) -> bytes:
+    return hashlib.sha256(clip.tobytes()).digest()[:16]
 
 
 def to_int16(waveform: np.ndarray) -> tuple[np.ndarray, float]:

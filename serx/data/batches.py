@@ -41,17 +41,16 @@ class BatchSource(Protocol):
 class DeviceAudio:
     """All audio in device memory; a batch is one gather.
 
-    >>> from pathlib import Path
-    >>> cache = AudioCache(Path(), np.array([1, 2, 3], np.int16), np.array([0, 1]), np.array([1, 2]),
-    ...                    np.ones(2, np.float32), (0, 1), ("a", "b"), {}, "")
+    >>> cache = AudioCache.in_memory(np.array([1, 2, 3], np.int16), np.array([1, 2]))
     >>> waveform, lengths = DeviceAudio(cache, torch.device("cpu")).batch([1, 0])
     >>> waveform[:, :3].tolist(), lengths.tolist()
     ([[2.0, 3.0, 0.0], [1.0, 0.0, 0.0]], [2, 1])
     """
 
     def __init__(self, audio_cache: AudioCache, device: torch.device) -> None:
-        self._samples = torch.from_numpy(np.array(audio_cache.samples)).to(device)
-        self._starts = torch.from_numpy(audio_cache.starts).to(device)
+        self._samples = torch.from_numpy(audio_cache.samples()).to(device)
+        starts = np.cumsum(audio_cache.lengths) - audio_cache.lengths
+        self._starts = torch.from_numpy(starts).to(device)
         self._lengths = torch.from_numpy(audio_cache.lengths).to(device)
         self._scales = torch.from_numpy(audio_cache.scales).to(device)
         self._host_lengths = audio_cache.lengths
@@ -95,15 +94,13 @@ def make_batch_source(audio_cache: AudioCache, device: torch.device, placement: 
         placement: `device`: all audio in device memory; `stream`: audio stays on disk; `auto`: `device` on a GPU if
             the audio takes less than half of its free memory.
 
-    >>> from pathlib import Path
-    >>> cache = AudioCache(Path(), np.zeros(9, np.int16), np.array([0]), np.array([9]),
-    ...                    np.ones(1, np.float32), (0,), ("a",), {}, "")
+    >>> cache = AudioCache.in_memory(np.zeros(9, np.int16), np.array([9]))
     >>> waveform, lengths = make_batch_source(cache, torch.device("cpu")).batch([0])
     >>> waveform.shape, lengths.tolist()
     (torch.Size([1, 2048]), [9])
     """
     if placement == "auto":
-        fits = device.type == "cuda" and audio_cache.samples.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
+        fits = device.type == "cuda" and audio_cache.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
         placement = "device" if fits else "stream"
     return DeviceAudio(audio_cache, device) if placement == "device" else StreamedAudio(audio_cache, device)
 

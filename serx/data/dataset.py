@@ -204,13 +204,16 @@ class Dataset:
 
 
 @explaining_out_of_memory("lower data.max_seconds, or give fewer recordings")
-def load_dataset(config: DataConfig, labels: tuple[str, ...] | None = None, progress: bool = True) -> Dataset:
+def load_dataset(
+    config: DataConfig, labels: tuple[str, ...] | None = None, progress: bool = True, verify: bool = False
+) -> Dataset:
     """Finds, labels and decodes the corpora of `config.root`.
 
     Args:
         config: the `data` section of a recipe.
         labels: the classes, if a checkpoint fixes them; default `config.labels`.
         progress: show a bar while decoding.
+        verify: compare all decoded audio with its digests, however much there is.
 
     Raises:
         DataError: no usable clip, or an emotion without a label.
@@ -225,10 +228,10 @@ def load_dataset(config: DataConfig, labels: tuple[str, ...] | None = None, prog
     (('happy', 'angry'), [0, 1], [8000, 8000])
     """
     with naming_places(config):
-        return _load_dataset(config, labels, progress)
+        return _load_dataset(config, labels, progress, verify)
 
 
-def _load_dataset(config: DataConfig, labels: tuple[str, ...] | None, progress: bool) -> Dataset:
+def _load_dataset(config: DataConfig, labels: tuple[str, ...] | None, progress: bool, verify: bool) -> Dataset:
     try:
         scanned = scan(config.root, config.styles, config, config.corpora)
     except (OSError, ValueError) as error:  # a name that is too long, or contains a zero byte
@@ -245,7 +248,7 @@ def _load_dataset(config: DataConfig, labels: tuple[str, ...] | None, progress: 
     notes += _target_notes(config, labeled, utterances, used, rated)
     notes += _weight_notes([utterances[i] for i in used])
     segments = [utterances[i].segment for i in used]
-    audio_cache = open_audio_cache(segments, config, cache_folder(config.cache), progress)
+    audio_cache = open_audio_cache(segments, config, cache_folder(config.cache), progress, verify)
     _check_ranges([utterances[i] for i in used], audio_cache.skipped)
     notes += _skipped_notes([(why.partition(":")[0], Path(path)) for path, why in audio_cache.skipped.items()])
     notes += _warning_notes(audio_cache.warnings)
@@ -477,8 +480,8 @@ def _copies(audio_cache: AudioCache, groups: Sequence[int], sample_rate: int, pr
 
 def _segments(audio_cache: AudioCache, sample_rate: int, progress: bool) -> list[Tensor]:
     """`copies.fingerprints` of every clip of the cache, computed once and stored with it."""
-    path = audio_cache.folder / "fingerprints.sealed"
     key = hashlib.sha256(_settings(audio_cache, sample_rate)).digest()
+    path = audio_cache.folder / f"fingerprints-{key.hex()[:16]}.sealed"
     rows, clips = _stored(path, key, "<f2", DIMENSIONS + 1), len(audio_cache.digests)
     if rows is None or not np.isin(rows[:, 0], (0, 1)).all() or rows[:, 0].sum(dtype=float) != clips or rows[0, 0] != 1:
         source, found = StreamedAudio(audio_cache, torch.device("cpu")), []

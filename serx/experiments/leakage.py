@@ -55,9 +55,8 @@ def with_copies(
     """
     audio_cache, originals = dataset.audio_cache, len(dataset.utterances)
     source = StreamedAudio(audio_cache, torch.device("cpu"))
-    samples, scales, digests = [np.asarray(audio_cache.samples)], list(audio_cache.scales), list(audio_cache.digests)
-    starts, lengths, utterances = list(audio_cache.starts), list(audio_cache.lengths), list(dataset.utterances)
-    total = len(audio_cache.samples)
+    samples, scales, digests = [audio_cache.samples()], list(audio_cache.scales), list(audio_cache.digests)
+    lengths, utterances = list(audio_cache.lengths), list(dataset.utterances)
     hidden = None if progress else True  # None: shown on a terminal only
     with tqdm(total=originals * len(transforms), desc="copies", unit="clip", disable=hidden) as bar:
         for number, transform in enumerate(transforms):
@@ -69,24 +68,14 @@ def with_copies(
                     copy, scale = to_int16(row[:size])
                     samples.append(copy)
                     scales.append(np.float32(scale))
-                    starts.append(total)
                     lengths.append(size)
-                    total += size
                     digests.append(hashlib.sha256(copy.tobytes()).hexdigest()[:32])
                     path = dataset.utterances[clip].path
                     name = f"{path.stem}+{transform.kind}-{number}{path.suffix}"
                     utterances.append(replace(dataset.utterances[clip], path=path.with_name(name)))
                 bar.update(len(clips))
-    with_copies_too = AudioCache(
-        folder=audio_cache.folder,
-        samples=np.concatenate(samples),
-        starts=np.asarray(starts, np.int64),
-        lengths=np.asarray(lengths, np.int64),
-        scales=np.asarray(scales, np.float32),
-        rows=tuple(range(len(lengths))),
-        digests=tuple(digests),
-        skipped=audio_cache.skipped,
-        fingerprint=f"{audio_cache.fingerprint} with copies",
+    with_copies_too = AudioCache.in_memory(
+        np.concatenate(samples), np.asarray(lengths), np.asarray(scales, np.float32), digests, audio_cache.folder
     )
     originals_of = np.tile(np.arange(originals), 1 + len(transforms))
     return replace(

@@ -57,7 +57,7 @@ def test_a_second_opening_decodes_nothing(files, tmp_path, monkeypatch):
     first = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
     monkeypatch.setattr(audio_cache_module, "decode", lambda *a: pytest.fail("decoded again"))
     second = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
-    assert np.array_equal(first.samples, second.samples)
+    assert np.array_equal(first.samples(), second.samples())
     assert first.digests == second.digests
 
 
@@ -115,7 +115,7 @@ def test_float_files_beyond_full_scale_keep_their_level(tmp_path):
     assert np.abs(clip(audio_cache, 0) - wave).max() < 3e-4
 
 
-@pytest.mark.parametrize("name", ["audio.int16", "index.sealed"])
+@pytest.mark.parametrize("name", ["0000.int16", "0000.sealed"])
 @pytest.mark.parametrize("damage", ["cut", "empty", "missing", "a flipped bit"])
 def test_a_damaged_cache_is_decoded_again(name, damage, files, tmp_path):
     paths, waves = files
@@ -147,21 +147,23 @@ class Trap:
 
 NOT_AN_INDEX = {
     "objects": pickled(),
-    "nested": b"[" * 100_000,
-    "nested in a key": b'{"lengths": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
-    "a list": b"[]",
-    "a number": b"7",
-    "no text": b"\xff\xfe",
+    "nested": bytes(8) + b"[" * 100_000,
+    "nested in a key": bytes(8) + b'{"refused": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "a list": bytes(8) + b"[]",
+    "a number": bytes(8) + b"7",
+    "no text": bytes(8) + b"\xff\xfe",
     "nothing": b"",
-    "keys missing": b'{"lengths": []}',
+    "no records": bytes(8) + b'{"refused": {}, "warnings": {}}',
+    "too many records": b"\xff" * 8 + bytes(1000),
+    "keys missing": bytes(8) + b'{"refused": {}}',
 }
 WRONG_VALUES = {
-    "lengths": [None, 3, {}, ["a"], [1.5] * 4, [-1] * 4, [True] * 4, [10**30] * 4, [[[1]]] * 4, []],
-    "scales": [None, 3, ["a"] * 4, [1] * 4, [float("nan")] * 4, [float("inf")] * 4, [-1.0] * 4, [0.5]],
-    "rows": [None, "abcd", [0, 1, 2], [0, 0, 0, 0], [3, 2, 1, 0], [0, 1, 2, 4], [0, 1, 2, -2], ["0"] * 4],
-    "digests": [None, [1] * 4, ["x"] * 4, []],
-    "refused": [None, [], {"a": 1}, 3],
-    "another": [1],
+    "start": [-1, 0, 10**15, 2**62, [0, 1, 2, 3]],
+    "length": [-1, 10**15, 2**63 - 1, [1, 1, 1, 1]],
+    "scale": [np.nan, np.inf, -1.0, 0.0],
+    "digest": [b"x" * 16],
+    "key": [b"y" * 16, b""],
+    "refused": [[], {"a": 1}, {"zz": "x"}, 3, None],
 }
 
 
@@ -175,23 +177,34 @@ def check_rebuilt(paths, waves, cache) -> None:
 @pytest.mark.parametrize("content", NOT_AN_INDEX)
 def test_an_index_with_a_right_digest_and_other_content_is_made_again(content, files, tmp_path):
     open_audio_cache(files[0], CONFIG, tmp_path / "cache", progress=False)
-    index = next((tmp_path / "cache").glob("*/index.sealed"))
+    index = next((tmp_path / "cache").glob("*/0000.sealed"))
     index.write_bytes(seal(NOT_AN_INDEX[content]))
     check_rebuilt(*files, tmp_path / "cache")
+
+
+def parsed(path: Path) -> tuple[np.ndarray, dict]:
+    content = unseal(path)
+    count = int.from_bytes(content[:8], "little")
+    records = np.frombuffer(content, audio_cache_module._RECORD, count, 8).copy()
+    return records, json.loads(content[8 + records.nbytes :])
 
 
 @pytest.mark.parametrize("key", WRONG_VALUES)
 def test_an_index_with_a_wrong_value_is_made_again(key, files, tmp_path):
     open_audio_cache(files[0], CONFIG, tmp_path / "cache", progress=False)
-    path = next((tmp_path / "cache").glob("*/index.sealed"))
-    index = json.loads(unseal(path))
+    path = next((tmp_path / "cache").glob("*/0000.sealed"))
     for value in WRONG_VALUES[key]:
-        path.write_bytes(seal(json.dumps({**index, key: value}).encode()))
+        records, said = parsed(path)
+        if key == "refused":
+            said[key] = value
+        else:
+            records[key] = value
+        path.write_bytes(seal(len(records).to_bytes(8, "little") + records.tobytes() + json.dumps(said).encode()))
         check_rebuilt(*files, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
-@pytest.mark.parametrize("name", ["audio.int16", "index.sealed"])
+@pytest.mark.parametrize("name", ["0000.int16", "0000.sealed"])
 def test_a_side_file_that_is_no_plain_file_is_replaced_or_raises_one_line(name, kind, files, tmp_path):
     open_audio_cache(files[0], CONFIG, tmp_path / "cache", progress=False)
     path = next((tmp_path / "cache").glob(f"*/{name}"))
@@ -263,22 +276,21 @@ def test_processes_that_decode_the_same_files_at_once_make_one_cache_even_if_som
     root = Path(__file__).parents[2]
     killed = [subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL) for _ in range(2)]
     for _ in range(6000):
-        if list(tmp_path.glob("cache/*/audio.*.partial")):
+        if list(tmp_path.glob("cache/*/0000.int16")):
             break
         time.sleep(0.01)
     for process in killed:
         process.kill()
         process.wait()
-    assert len(list(tmp_path.glob("cache/*/audio.*.partial"))) == 1  # the other process waited
     finished = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate(timeout=60)[0].split() for process in finished] == [["40"], ["40"]]
     names = {path.name for path in tmp_path.glob("cache/*/*")}
-    assert names == {".lock", "audio.int16", "index.sealed"}
+    assert names == {".lock", "0000.int16", "0000.sealed"}
 
 
 def test_a_damaged_cache_that_cannot_be_written_raises_one_line(files, tmp_path, monkeypatch):
     open_audio_cache(files[0], CONFIG, tmp_path / "cache", progress=False)
-    flat = next((tmp_path / "cache").glob("*/audio.int16"))
+    flat = next((tmp_path / "cache").glob("*/0000.int16"))
     flat.write_bytes(flat.read_bytes()[:-2])
 
     def refuse(*_, **__):
@@ -329,7 +341,83 @@ def test_auto_placement_streams_on_a_cpu(files, tmp_path):
     assert isinstance(make_batch_source(audio_cache, torch.device("cpu"), "device"), DeviceAudio)
 
 
-def test_the_index_lists_every_file_once(files, tmp_path):
-    audio_cache = open_audio_cache(files[0], CONFIG, tmp_path / "cache", progress=False)
-    index = json.loads(unseal(next((tmp_path / "cache").glob("*/index.sealed"))))
-    assert index["lengths"] == audio_cache.lengths.tolist()
+def test_one_more_file_is_decoded_alone_and_one_less_is_not(files, tmp_path, monkeypatch):
+    paths, waves = files
+    cache, decoded = tmp_path / "cache", []
+    decode = audio_cache_module.decode
+    monkeypatch.setattr(
+        audio_cache_module, "decode", lambda path, *a, **k: decoded.append(path.name) or decode(path, *a, **k)
+    )
+    for chosen, new in [((0, 1), ["0.wav", "1.wav"]), ((2, 0, 1), ["2.wav"]), ((1, 2), []), ((0, 1, 2, 3), ["3.wav"])]:
+        audio_cache = open_audio_cache([paths[i] for i in chosen], CONFIG, cache, progress=False)
+        assert sorted(decoded) == new and audio_cache.decoded == len(new)
+        for row, i in enumerate(chosen):
+            assert np.abs(clip(audio_cache, row) - waves[i]).max() < 1e-4
+        decoded.clear()
+    replaced(paths[1], waves[3][::-1], "written over")
+    assert open_audio_cache(paths, CONFIG, cache, progress=False).decoded == 1
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_a_large_cache_is_split_into_shards_and_only_a_damaged_clip_is_decoded_again(files, tmp_path, monkeypatch):
+    paths, waves = files
+    monkeypatch.setattr(audio_cache_module, "SHARD_BYTES", 12_000)
+    audio_cache = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
+    assert len(audio_cache.shards) == 3 and audio_cache.nbytes == 2 * sum(map(len, waves))
+    source = DeviceAudio(audio_cache, torch.device("cpu"))
+    for i, wave in enumerate(waves):
+        assert np.abs(clip(audio_cache, i) - wave).max() < 1e-4
+        assert np.abs(source.batch([i])[0][0, : len(wave)].numpy() - wave).max() < 1e-4
+    flat = sorted((tmp_path / "cache").glob("*/*.int16"))[1]
+    content = bytearray(flat.read_bytes())
+    content[100] ^= 1
+    flat.write_bytes(content)
+    again = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
+    assert again.decoded == 1 and again.digests == audio_cache.digests
+    assert open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False).decoded == 0
+
+
+def test_a_large_cache_is_compared_by_samples_and_as_a_whole_on_demand(files, tmp_path, monkeypatch):
+    paths, _ = files
+    open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
+    monkeypatch.setattr(audio_cache_module, "CHECKED_BYTES", 0)
+    monkeypatch.setattr(audio_cache_module, "SAMPLED_CLIPS", 1)
+    compared = []
+    digest = audio_cache_module._digest
+    monkeypatch.setattr(audio_cache_module, "_digest", lambda clip: compared.append(len(clip)) or digest(clip))
+    assert open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False).decoded == 0
+    assert len(compared) == 1
+    flat = next((tmp_path / "cache").glob("*/0000.int16"))
+    flat.write_bytes(flat.read_bytes()[:-1] + b"\x55")
+    assert open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False, verify=True).decoded == 1
+    assert open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False, verify=True).decoded == 0
+
+
+def test_a_killed_decoder_keeps_what_it_wrote_down(files, tmp_path, monkeypatch):
+    paths, waves = files
+    monkeypatch.setattr(audio_cache_module, "CHECKPOINT_BYTES", 1)
+    decode = audio_cache_module.decode
+
+    def killed(path, *args, **kwargs):
+        if path == paths[3]:
+            os._exit(9)
+        return decode(path, *args, **kwargs)
+
+    if (child := os.fork()) == 0:
+        monkeypatch.setattr(audio_cache_module, "decode", killed)
+        monkeypatch.setattr(audio_cache_module, "cpu_count", lambda: 1)
+        try:
+            open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False).decoded == 1
+    check_rebuilt(paths, waves, tmp_path / "cache")
+
+
+def test_the_index_takes_less_than_100_bytes_a_clip(files, tmp_path):
+    copies = [shutil.copy(files[0][0], tmp_path / f"a copy with quite a long name {i}.wav") for i in range(50)]
+    open_audio_cache(copies, CONFIG, tmp_path / "cache", progress=False)
+    path = next((tmp_path / "cache").glob("*/0000.sealed"))
+    assert path.stat().st_size < 50 * 100
+    assert len(parsed(path)[0]) == 50

@@ -114,7 +114,8 @@ def test_damaged_results_of_the_leak_check_are_computed_again_and_never_unpickle
     dataset = load_dataset(config, progress=False)
     split = split_dataset(dataset, config, progress=False)
     (copies,) = dataset.audio_cache.folder.glob("copies-*.sealed")
-    path = {"fingerprints": copies.with_name("fingerprints.sealed"), "copies": copies}[file]
+    (fingerprints,) = dataset.audio_cache.folder.glob("fingerprints-*.sealed")
+    path = {"fingerprints": fingerprints, "copies": copies}[file]
     content = unseal(path)
     copies.unlink()  # otherwise no fingerprint is read
     path.unlink(missing_ok=True)
