@@ -97,7 +97,8 @@ def read_manifest(path: StrPath, config: TablesConfig | None = None) -> Manifest
         raise DataError(f"{path}: {_no_rows(reader.missing, config)}")
     sexes = {speaker_id: sex for speaker_id, (sex, _) in reader.sexes.items()}
     utterances = tuple(
-        replace(clip, sex=sexes.get(clip.speaker_id)) if clip.speaker_known else clip for clip in reader.utterances
+        replace(clip, sex=sex) if clip.speaker_known and clip.sex != (sex := sexes.get(clip.speaker_id)) else clip
+        for clip in reader.utterances
     )
     return Manifest(utterances, tuple(reader.missing), tuple(notes), tuple(reader.ties))
 
@@ -352,7 +353,7 @@ class _AudioFinder:
             _BadCellError: there are several below `data.audio_root`.
         """
         base = self._root or folder
-        path = Path(os.path.abspath(base / cell))
+        path = Path(os.path.abspath(os.path.join(base, cell)))
         if path.exists():
             return path
         if "\\" in cell:  # a table written on Windows

@@ -101,7 +101,7 @@ def scan(
     ties: list[str] = []
     for number, item in enumerate(roots):
         path = Path(os.path.abspath(os.path.expanduser(item)))
-        if is_manifest(path):
+        if is_manifest(path) and (corpora is None or path.is_file()):  # a folder of a named corpus is none of tables
             manifest = _scan_manifest(path, number, tables, listed, skipped)
             notes += manifest.notes
             ties += manifest.ties
@@ -122,7 +122,7 @@ def scan(
         raise DataError(
             f"all {len(clips)} clips are {style}: add {style} to data.styles, such as data.styles=[{style}]"
         )
-    used = {Path(str(clip.utterance.segment)) for clip in clips}
+    used = {path for clip in clips if skipped and (path := Path(str(clip.utterance.segment))) in skipped}
     unused = (skipped[path] for path in sorted(skipped) if path not in used or skipped[path].reason == "style")
     return Scan(chosen, tuple(unused), tuple(dict.fromkeys(notes)), tuple(ties))
 

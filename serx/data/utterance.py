@@ -10,6 +10,7 @@ import stat
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -157,6 +158,7 @@ def overlapping(utterances: Sequence[Utterance]) -> list[tuple[int, int]]:
     return sorted(pairs)
 
 
+@lru_cache(maxsize=1 << 16)
 def visible(text: str) -> str:
     """Text as a reader sees it: one Unicode form, no invisible characters, single spaces.
 

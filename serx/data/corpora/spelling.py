@@ -16,6 +16,7 @@ _PERSON_WORDS = {
 _PERSON_LETTERS = {"s", "sp", "sub", "p", "part", "pid", "sid", "uid", "id", "no", "nr"}  # before a number only
 
 
+@lru_cache(maxsize=1 << 16)
 def canonical_speaker(text: str) -> str:
     """One spelling for one person: `7`, `007`, `7.0`, `Actor_07` and `speaker 7` are all `07`; other names keep their
     text.
