@@ -156,8 +156,11 @@ def _joined(
             cells = {**told, "path": file, "start": start, "end": end}
             yield line, [cells.get(title, "") for title in titles]
 
+    everything = {c for name in _mapping(header, "tables") for c in _columns(_mapping(header, "tables"), name)}
     unused = [c for c, meaning in columns.items() if c not in own.values() and meaning != "duration"]
-    return replace(table, folder=folder, header=[*titles, *unused], rows=rows(), part=part)
+    return replace(
+        table, folder=folder, header=[*titles, *unused], rows=rows(), part=part, other_columns=tuple(everything)
+    )
 
 
 def _speakers(folder: Path, header: Mapping[str, Any], config: TablesConfig) -> dict[str, _Cells]:

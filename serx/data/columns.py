@@ -114,8 +114,9 @@ def match_columns(header: Sequence[str], renamed: Mapping[str, str | None]) -> t
     """
     titles = [cell.strip() or f"column {number}" for number, cell in enumerate(header, 1)]
     names = [plain(cell) for cell in header]
-    answers = {plain(theirs): ours for theirs, ours in renamed.items()}
-    meant, faults = _meanings(names, titles, answers)
+    answers, faults = _answers(renamed)
+    meant, more = _meanings(names, titles, answers)
+    faults += more
     index = {name: meant[name][0] for name in COLUMNS if name in meant}
     votes, vote_faults = _votes(meant, names, titles)
     used = {number for numbers in meant.values() for number in numbers}
@@ -129,6 +130,20 @@ def match_columns(header: Sequence[str], renamed: Mapping[str, str | None]) -> t
     unused = [f"{titles[i]!r}{_resembles(names[i], index)}" for i in others if header[i].strip()]
     notes = ([f"read {', '.join(read)}"] if read else []) + ([f"not used: {', '.join(unused)}"] if unused else [])
     return Columns(index, votes, called, tuple(notes)), faults
+
+
+def _answers(renamed: Mapping[str, str | None]) -> tuple[dict[str, str | None], list[str]]:
+    """`data.columns` in `plain` form, and a line for each name that serx does not know."""
+    answers: dict[str, str | None] = {}
+    faults = []
+    for theirs, name in renamed.items():
+        ours = None if name is None else _MEANING.get(plain(name), plain(name))
+        answers[plain(theirs)] = ours
+        if ours is not None and ours not in COLUMNS and _voted(ours) is None:
+            near = difflib.get_close_matches(ours, COLUMNS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(COLUMNS)}, emotion.WORD and null"
+            faults.append(f"data.columns.{theirs}: no column is called {name!r}; {hint}")
+    return answers, faults
 
 
 def _meanings(

@@ -11,7 +11,7 @@ from typing import Literal, NoReturn, cast
 
 from serx.data.audformat import is_database, open_database
 from serx.data.audio import StrPath, is_audio
-from serx.data.columns import DIMENSIONS, REQUIRED, Columns, match_columns
+from serx.data.columns import DIMENSIONS, REQUIRED, Columns, match_columns, plain
 from serx.data.corpora import canonical_corpus, canonical_speaker
 from serx.data.labels import normalize_emotion
 from serx.data.languages import language_code
@@ -45,7 +45,7 @@ class Manifest:
     """What a table lists: the rows whose audio exists, in their order, and the rows whose audio is missing.
 
     `notes` say how the columns were understood, and which are not used. `ties` name the rows without a majority of
-    votes, whose emotion is the first of those with most votes.
+    votes, whose emotion is the first of those with most votes. `columns` are the names in the header, in plain form.
 
     >>> Manifest(utterances=(), skipped=()).utterances
     ()
@@ -55,6 +55,7 @@ class Manifest:
     skipped: tuple[SkippedFile, ...]
     notes: tuple[str, ...] = ()
     ties: tuple[str, ...] = ()
+    columns: frozenset[str] = frozenset()
 
 
 def read_manifest(path: StrPath, config: TablesConfig | None = None) -> Manifest:
@@ -82,12 +83,13 @@ def read_manifest(path: StrPath, config: TablesConfig | None = None) -> Manifest
     """
     path = Path(os.path.abspath(path))
     config = config or TablesConfig()
-    reader, notes = _Reader(path, config), []
+    reader, notes, titles = _Reader(path, config), list[str](), set[str]()
     for table in open_manifest(path, config):
         columns, faults = match_columns(table.header, config.columns)
         if faults:
             _refuse(path, [f"{table.name}:{table.header_line}: {fault}" for fault in faults])
         notes += [f"{table.name}: {note}" for note in columns.notes]
+        titles |= {plain(title) for title in (*table.header, *table.other_columns)}
         for line, cells in table.rows:
             if fault := reader.add(table, line, cells, columns):
                 reader.faults.append(f"{table.name}:{line}: {fault}")
@@ -100,7 +102,7 @@ def read_manifest(path: StrPath, config: TablesConfig | None = None) -> Manifest
         replace(clip, sex=sex) if clip.speaker_known and clip.sex != (sex := sexes.get(clip.speaker_id)) else clip
         for clip in reader.utterances
     )
-    return Manifest(utterances, tuple(reader.missing), tuple(notes), tuple(reader.ties))
+    return Manifest(utterances, tuple(reader.missing), tuple(notes), tuple(reader.ties), frozenset(titles))
 
 
 def open_manifest(path: Path, config: TablesConfig) -> list[Table]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serx.data.audio import LOSSY, StrPath, files_in, is_audio
+from serx.data.columns import plain
 from serx.data.corpora import CORPORA
 from serx.data.corpora.recognition import ChosenCorpora, recognize
 from serx.data.manifest import Manifest, is_manifest, read_manifest
@@ -99,17 +100,21 @@ def scan(
     skipped: dict[Path, SkippedFile] = {}
     notes: list[str] = []
     ties: list[str] = []
+    columns: set[str] | None = None  # of all tables
     for number, item in enumerate(roots):
         path = Path(os.path.abspath(os.path.expanduser(item)))
         if is_manifest(path) and (corpora is None or path.is_file()):  # a folder of a named corpus is none of tables
             manifest = _scan_manifest(path, number, tables, listed, skipped)
             notes += manifest.notes
             ties += manifest.ties
+            columns = (columns or set()) | manifest.columns
         elif path.is_dir():
             notes += _scan_folder(path, number, named, skipped, corpora)
         else:
             raise DataError(f"data.root{'' if len(roots) == 1 else f'.{number}'}: {_bad_root(path)}")
 
+    if columns is not None and tables is not None:
+        _check_renamed(tables, columns)
     clips = _one_clip_per_file([*listed, *named.values()], skipped)
     for clip in clips:
         path, style = Path(str(clip.utterance.segment)), clip.utterance.style
@@ -125,6 +130,15 @@ def scan(
     used = {path for clip in clips if skipped and (path := Path(str(clip.utterance.segment))) in skipped}
     unused = (skipped[path] for path in sorted(skipped) if path not in used or skipped[path].reason == "style")
     return Scan(chosen, tuple(unused), tuple(dict.fromkeys(notes)), tuple(ties))
+
+
+def _check_renamed(tables: TablesConfig, columns: Collection[str]) -> None:
+    """Raises if `data.columns` names a column that no table has."""
+    for name in tables.columns:
+        if plain(name) not in columns:
+            near = difflib.get_close_matches(plain(name), columns, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"they have {', '.join(sorted(columns))}"
+            raise DataError(f"data.columns.{name}: no table has a column {name!r}; {hint}")
 
 
 def _scan_folder(

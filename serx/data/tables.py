@@ -69,6 +69,7 @@ class Table:
         decimal_comma: whether `1,234` can only be a number with a decimal comma.
         part: of a row that does not name its split, such as `train`.
         part_by_folder: whether a folder in the path of a clip names its split.
+        other_columns: names of columns that are not in the header because something else takes their place.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Table:
     decimal_comma: bool = False
     part: str = ""
     part_by_folder: bool = False
+    other_columns: tuple[str, ...] = ()
 
 
 def open_tables(path: Path, config: TablesConfig) -> list[Table]:
@@ -402,7 +404,7 @@ def _arrow_table(
         except (OSError, _arrow().ArrowException) as error:
             raise DataError(f"{path.name}:{line + 1}: cannot be read: {_first_line(error)}; write it again") from None
 
-    return Table(path.name, path.parent, titles, 1, rows())
+    return Table(path.name, path.parent, titles, 1, rows(), other_columns=tuple(schema.names))
 
 
 def _holds_audio(kind: Any) -> bool:

@@ -619,3 +619,19 @@ def test_without_a_column_speaker_the_speakers_are_unknown(tmp_path: Path) -> No
 def test_a_word_that_names_nobody_is_no_speaker(tmp_path: Path, name: str) -> None:
     message = error_message(write(tmp_path, f"{HEADER}\na.wav,sad,{name}\n"))
     assert "own.csv:2: no speaker" in message or f"own.csv:2: speaker '{name}' is nobody's name" in message
+
+
+def test_an_answer_about_columns_that_fits_no_table_raises_with_a_suggestion(tmp_path: Path) -> None:
+    table = write(tmp_path, f"{HEADER},feeling\na.wav,sad,1,angry\n")
+    for columns, fault in [
+        ({"feelings": None}, "data.columns.feelings: no table has a column 'feelings'; did you mean 'feeling'?"),
+        (
+            {"feeling": "intensty"},
+            "own.csv:1: data.columns.feeling: no column is called 'intensty'; did you mean 'intensity'",
+        ),
+        ({"feeling": "color"}, "data.columns.feeling: no column is called 'color'; choose from path, emotion"),
+        ({"feeling": "emotion"}, "own.csv:1: column 'emotion' occurs 2 times; keep one"),
+    ]:
+        with pytest.raises(DataError) as caught:
+            scan(table, tables=TablesConfig(columns=columns))
+        assert fault in str(caught.value)

@@ -16,6 +16,7 @@ from serx.data.scanner import scan
 from serx.data.utterance import Segment, Utterance, overlapping
 from serx.errors import DataError, LeakError
 from tests.data.encoding import encode
+from tests.test_cli import run_here
 
 HEADER = "path,emotion,speaker,start,end"
 
@@ -267,3 +268,16 @@ def test_a_tie_of_votes_stops_the_run_unless_votes_are_learned(tmp_path) -> None
     with pytest.raises(DataError, match="^own.csv:2: a tie: happy and sad have 2 each; choose one in a column emotion"):
         load_dataset(config_of(root), progress=False)
     assert len(load_dataset(config_of(root, labels_from="votes"), progress=False).utterances) == 3
+
+
+def test_the_audit_verifies_all_decoded_audio_and_tells_segments_apart(meeting) -> None:
+    config = meeting.parent / "net.yaml"
+    data = f"root: {meeting}, cache: {meeting.parent / 'cache'}, protocol: kfold, folds: 4"
+    config.write_text(f"data: {{{data}}}\nmodel: {{kind: cnn1d}}\n")
+    first = run_here("audit", "--config", config, "--verify", cwd=meeting.parent)
+    assert (first.returncode, first.stderr) == (0, "")
+    assert first.stdout.startswith("verified: 36 clips, 1.2 MB of decoded audio are as written; decoded now: 36\n")
+    flat = next(meeting.parent.glob("cache/*/0000.int16"))
+    flat.write_bytes(b"\0\0" + flat.read_bytes()[2:])
+    again = run_here("audit", "--config", config, "--verify", cwd=meeting.parent)
+    assert again.stdout.startswith("verified: 36 clips, 1.2 MB of decoded audio are as written; decoded now: 1\n")
