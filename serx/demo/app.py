@@ -167,8 +167,11 @@ class Demo:
 
     @contextmanager
     def _adapted(self, session: Session) -> Iterator[None]:
-        with self._lock, adapted(self.predictor.recognizer, session.voice) if session.voice else nullcontext():
-            yield
+        with self._lock:
+            if self._stopping:
+                raise SerxError("serx demo ends")
+            with adapted(self.predictor.recognizer, session.voice) if session.voice else nullcontext():
+                yield
 
     def _clock(self) -> float:
         return math.inf if self._stopping else time.monotonic()
@@ -331,8 +334,8 @@ def serve(predictor: Predictor, summary: str, host: str, port: int | None) -> It
         try:
             yield address
         finally:
-            page.close(verbose=False)
             demo.stop()
+            page.close(verbose=False)
             del os.environ["GRADIO_TEMP_DIR"]
 
 

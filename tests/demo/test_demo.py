@@ -238,6 +238,29 @@ def test_examples_are_synthesized(demo):
     assert len(demo.example(CONVERSATION, "happy")[1]) > 10 * RATE
 
 
+def test_at_its_end_the_demo_waits_for_an_answer_and_begins_no_other(predictor, tmp_path, talk):
+    demo, path, ticks = Demo(predictor, tmp_path), tmp_path / "talk.wav", []
+    path.write_bytes(talk.read_bytes())
+
+    def stream(*arguments):
+        for segment in predictor.stream(*arguments):
+            ticks.append(segment)
+            demo._stopping = True  # as `stop` sets it in another thread
+            yield segment
+
+    settings = predictor.config.model_copy(
+        update={"data": predictor.config.data.model_copy(update={"max_seconds": 1.0})}
+    )
+    demo.predictor = SimpleNamespace(
+        config=settings, stream=stream, pool=predictor.pool, labels=predictor.labels, recognizer=predictor.recognizer
+    )
+    _, verdict, *_ = demo.recognize(Session(), str(path))
+    assert len(ticks) < 8 and "It took too long" in verdict
+    assert "serx demo ends" in demo.recognize(Session(), str(path))[1]
+    demo.stop()
+    assert not demo._lock.acquire(blocking=False)
+
+
 # The command
 
 
