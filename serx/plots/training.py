@@ -46,9 +46,9 @@ def curves_figure(lines: Sequence[Mapping[str, Any]], title: str = "Learning cur
     colors = {part: color for part, color in COLORS.items() if lines[-1][part]}
     for part, color in colors.items():
         style: dict[str, Any] = {"color": color, "linewidth": 1.8, "marker": marker, "markersize": 4}
-        scores = [line[part] or {"loss": np.nan, score: np.nan} for line in lines]
-        upper.plot(epochs, [of_epoch["loss"] for of_epoch in scores], **style)
-        lower.plot(epochs, [scale * of_epoch[score] for of_epoch in scores], **style)
+        scores = [line[part] or {} for line in lines]
+        upper.plot(epochs, [of_epoch.get("loss", np.nan) for of_epoch in scores], **style)
+        lower.plot(epochs, [scale * of_epoch.get(score, np.nan) for of_epoch in scores], **style)
     for axes in (upper, lower):
         remove_clutter(axes, "y")
         if kept:
@@ -67,7 +67,8 @@ def curves_figure(lines: Sequence[Mapping[str, Any]], title: str = "Learning cur
         valid = next(line for line in lines if line["epoch"] + 1 == kept[-1])["valid"]
         label = f"kept: epoch {kept[-1]}"
         if valid:
-            value = f"UAR {100 * valid['uar']:.1f} %" if score == "uar" else f"CCC {valid['ccc']:.3f}"
+            number = valid.get(score, np.nan)
+            value = f"UAR {100 * number:.1f} %" if score == "uar" else f"CCC {number:.3f}"
             label += f", {value}, loss {valid['loss']:.3f}"
         handles.append(Line2D([], [], color=INK, linewidth=1.2, linestyle=DASHES, label=label))
     legend_below(figure, handles)

@@ -74,3 +74,14 @@ def test_a_run_without_a_best_epoch_has_curves_without_a_mark():
     figure = curves_figure(metric_lines(4, best=()))
     assert len(figure.axes[0].lines) == 2
     assert len(figure.legends[0].get_texts()) == 2
+
+
+def test_a_run_of_dimensions_shows_their_ccc_and_gaps_where_a_line_has_none():
+    lines = [
+        {"epoch": 0, "train": {"loss": 1.0, "uar": 0.4}, "valid": None, "kept": False},
+        {"epoch": 1, "train": {"loss": 0.6, "ccc": 0.4}, "valid": {"loss": 0.7, "ccc": 0.3}, "kept": True},
+    ]
+    figure = curves_figure(lines)
+    assert figure.axes[1].get_ylabel() == "CCC"
+    np.testing.assert_array_equal(figure.axes[1].lines[0].get_ydata(), [np.nan, 0.4])
+    assert figure.legends[0].get_texts()[-1].get_text() == "kept: epoch 2, CCC 0.300, loss 0.700"
