@@ -61,11 +61,13 @@ def main(arguments: argparse.Namespace) -> int:
         }
         common.print_json(arguments, document)
         return 1 if unused else 0
+    names = {"probabilities": predictor.labels, "dimensions": [dimension.name for dimension in predictor.dimensions]}
+    outputs = [f"{output} (1, {len(of)}): {', '.join(of)}" for output, of in names.items() if of]
     print(
         f"{printable(out)}: {exported.n_bytes / 1e6:.1f} MB\n"
-        f"waveform (1, samples) float32 at {predictor.config.data.sample_rate} Hz -> "
-        f"probabilities (1, {len(predictor.labels)}): {', '.join(predictor.labels)}\n"
-        f"compared with the checkpoint on {exported.n_clips} clips: probabilities differ by at most "
+        f"waveform (1, samples) float32 at {predictor.config.data.sample_rate} Hz -> {'; '.join(outputs)}\n"
+        f"compared with the checkpoint on {exported.n_clips} clips: "
+        f"{'probabilities' if predictor.labels else 'dimensions, as shares of their ranges,'} differ by at most "
         f"{exported.max_difference:.1g}"
     )
     return 1 if unused else 0

@@ -38,6 +38,7 @@ from serx.dsp.batching import valid_mask
 from serx.errors import ConfigError, DiskError, explaining_out_of_memory
 from serx.files import free_space, write_atomically
 from serx.inference.predictor import Predictor
+from serx.models.backbone import split_outputs
 from serx.recognizer import Recognizer
 from serx.seeding import derive
 
@@ -51,7 +52,8 @@ class ExportResult:
     """What was written and how it compared.
 
     Attributes:
-        max_difference: the largest difference of a probability between checkpoint and file.
+        max_difference: the largest difference of a probability, or of a dimension as a share of its range, between
+            checkpoint and file.
         n_clips: the clips that were compared.
         n_bytes: the size of the file.
 
@@ -69,7 +71,8 @@ def export_onnx(predictor: Predictor, path: Path, clips: Sequence[np.ndarray] = 
     """Writes `predictor` as ONNX and compares the file with it, on synthetic clips and on `clips`.
 
     The file's input is `waveform (1, T)` float32 at the sample rate of its metadata, its output `probabilities (1, C)`;
-    they are NaN for a clip that cannot be used, such as one with fewer than `min_samples` of the metadata.
+    they are NaN for a clip that cannot be used, such as one with fewer than `min_samples` of the metadata. A model of
+    dimensions has the output `dimensions (1, D)`, in units of the ratings; without emotions it has no other.
     Within `predictor.adapted_to(...)` the file holds the adapted model.
 
     Args:
@@ -78,17 +81,13 @@ def export_onnx(predictor: Predictor, path: Path, clips: Sequence[np.ndarray] = 
         clips: more clips `(T,)` to compare on, as recorded, at the model's sample rate.
 
     Raises:
-        ConfigError: the model predicts dimensions; a package is missing; torch cannot export a part of this recipe; or
-            the file's probabilities differ from the checkpoint's, and then it is not written.
+        ConfigError: a package is missing; torch cannot export a part of this recipe; or the file's probabilities differ
+            from the checkpoint's, and then it is not written.
         DiskError: the file cannot be written.
 
     >>> export_onnx(predictor, Path("best.onnx")).max_difference < 1e-4  # doctest: +SKIP
     True
     """
-    if predictor.dimensions:
-        raise ConfigError(
-            f"{path}: an exported file gives probabilities of emotions, and this model predicts dimensions"
-        )
     for package in ("onnx", "onnxscript", "onnxruntime"):
         _import_extra(package)
     classifier = WaveformClassifier(predictor.recognizer, predictor.config.data).eval()
@@ -112,7 +111,8 @@ def export_onnx(predictor: Predictor, path: Path, clips: Sequence[np.ndarray] = 
 class WaveformClassifier(nn.Module):
     """`waveform (1, T)` as recorded -> `probabilities (1, C)`: the graph that is exported.
 
-    All probabilities are NaN for a clip that cannot be used: too short, too long, silent, not finite, far too loud.
+    With dimensions it returns `(probabilities, dimensions (1, D))`, or the latter alone if there are no emotions. All
+    are NaN for a clip that cannot be used: too short, too long, silent, not finite, far too loud.
 
     Attributes:
         min_samples, max_samples: the bounds of T for a clip that can be used; T may be anything.
@@ -126,7 +126,13 @@ class WaveformClassifier(nn.Module):
         min_seconds = max(audio.min_seconds, 2 * FRAME_SECONDS)
         self.min_samples, self.max_samples = self.start + round(min_seconds * rate), round(audio.max_seconds * rate)
 
-    def forward(self, waveform: Tensor) -> Tensor:
+    @property
+    def outputs(self) -> list[str]:
+        """The names of the results."""
+        names = {"probabilities": self.recognizer.labels, "dimensions": self.recognizer.dimensions}
+        return [name for name, parts in names.items() if parts]
+
+    def forward(self, waveform: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         audio = self.audio
         samples = torch.full_like(waveform[:, 0], waveform.shape[1], dtype=torch.int64)
         # Zeros behind the clip change no result; without them the shortest clips would have too few frames for a layer.
@@ -138,9 +144,18 @@ class WaveformClassifier(nn.Module):
         if audio.trim_db is not None:
             waveform, lengths = trimmed(waveform, lengths, audio.sample_rate, audio.trim_db, audio.trim_keep_seconds)
         waveform = waveform * valid_mask(lengths, waveform.shape[1])
-        probabilities = (self.recognizer(waveform, lengths) / self.recognizer.temperature).softmax(-1)
         usable = (samples >= self.min_samples) & (samples <= self.max_samples) & self._is_audible(waveform, lengths)
-        return torch.where(usable[:, None], probabilities, torch.nan)
+        outputs, dimensions = self.recognizer(waveform, lengths), self.recognizer.dimensions
+        if not dimensions:
+            probabilities = (outputs / self.recognizer.temperature).softmax(-1)
+            return torch.where(usable[:, None], probabilities, torch.nan)
+        logits, values = split_outputs(outputs, len(dimensions))
+        low, high = (torch.tensor([getattr(d, end) for d in dimensions]) for end in ("low", "high"))
+        values = torch.where(usable[:, None], low + (high - low) * values, torch.nan)
+        if not self.recognizer.labels:
+            return values
+        probabilities = (logits / self.recognizer.temperature).softmax(-1)
+        return torch.where(usable[:, None], probabilities, torch.nan), values
 
     def _is_audible(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """`(B,)` whether a clip of `waveform (B, T)`, `lengths (B,)` is neither silent nor too loud; False for NaN."""
@@ -241,7 +256,7 @@ def _onnx_program(classifier: WaveformClassifier, path: Path) -> Any:
                 dynamo=True,
                 dynamic_shapes={"waveform": {1: samples}},
                 input_names=["waveform"],
-                output_names=["probabilities"],
+                output_names=classifier.outputs,
                 opset_version=OPSET,
                 verbose=False,
             )
@@ -273,6 +288,7 @@ def _metadata(predictor: Predictor, classifier: WaveformClassifier) -> dict[str,
     """What ONNX Runtime returns as `get_modelmeta().custom_metadata_map`."""
     return {
         "labels": json.dumps(predictor.labels),
+        **({"dimensions": json.dumps([d._asdict() for d in predictor.dimensions])} if predictor.dimensions else {}),
         "sample_rate": str(classifier.audio.sample_rate),
         "min_samples": str(classifier.min_samples),
         "max_samples": str(classifier.max_samples),
@@ -283,19 +299,20 @@ def _metadata(predictor: Predictor, classifier: WaveformClassifier) -> dict[str,
 
 
 def _differences(predictor: Predictor, content: bytes, clips: Sequence[np.ndarray]) -> Iterator[float]:
-    """The largest difference of a probability on each of `clips (T,)`."""
+    """The largest difference of a probability, or of a dimension as a share of its range, on each of `clips (T,)`."""
     audio = predictor.config.data
+    ranges = np.array([1.0] * len(predictor.labels) + [d.high - d.low for d in predictor.dimensions])
     session = _import_extra("onnxruntime").InferenceSession(content)
     for clip in clips:
         window = cut_window(clip, audio.sample_rate, audio.offset_seconds, audio.duration_seconds)
         [prediction] = predictor.predict_clips([prepare_clip(window, audio.sample_rate, audio)])
-        expected = np.array([*prediction.probabilities.values()])
+        expected = np.array([*prediction.probabilities.values(), *prediction.dimensions.values()])
         try:
-            [probabilities] = session.run(None, {"waveform": clip[None]})
+            results = session.run(None, {"waveform": clip[None]})
         except Exception as error:  # ONNX Runtime raises a class for each fault
             reason = str(error).partition("\n")[0]
             raise ConfigError(f"not written: ONNX Runtime cannot run it on {len(clip)} samples: {reason}") from error
-        yield float(np.abs(probabilities[0] - expected).max())
+        yield float((np.abs(np.concatenate([result[0] for result in results]) - expected) / ranges).max())
 
 
 def _synthetic_clips(classifier: WaveformClassifier) -> list[np.ndarray]:

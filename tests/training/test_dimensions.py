@@ -21,6 +21,7 @@ from serx.experiments.fold_runs import Workers
 from serx.inference.export import export_onnx
 from serx.inference.predictor import Predictor
 from serx.metrics import ccc
+from serx.recognizer import Dimension, Recognizer
 from serx.training import fit
 from serx.training.ensemble import build_ensemble
 from serx.training.run_folder import METRICS, read_metrics
@@ -141,8 +142,6 @@ def test_a_checkpoint_of_dimensions_predicts_them_in_units_of_the_ratings(predic
 
 def test_what_is_for_emotions_refuses_dimensions_with_one_line(predicting, rated_root, config_of, tmp_path):
     predictor = Predictor.load(predicting, "cpu")
-    with pytest.raises(ConfigError, match="exported file gives probabilities of emotions"):
-        export_onnx(predictor, tmp_path / "model.onnx")
     with (
         pytest.raises(ConfigError, match="speaker adaptation adjusts probabilities of emotions"),
         predictor.adapted_to(rated_root),
@@ -157,6 +156,26 @@ def test_what_is_for_emotions_refuses_dimensions_with_one_line(predicting, rated
     for command in (("stress",), ("evaluate", "--report", tmp_path / "page.html"), ("evaluate", "--adapt")):
         done = run_here(*command, "--checkpoint", predicting, cwd=tmp_path)
         assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, (command, done.stderr)
+
+
+@pytest.mark.parametrize("labels", [(), ("angry", "happy")])
+def test_an_exported_file_gives_the_dimensions_of_the_checkpoint_and_nan_for_silence(labels, config_of, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    config, dimensions = config_of(*(BOTH if labels else DIMENSIONS)), (("arousal", 1, 7), ("valence", 1, 5))
+    torch.manual_seed(0)
+    recognizer = Recognizer(
+        config.features, config.model, labels, RATE, dimensions=tuple(Dimension(*d) for d in dimensions)
+    )
+    predictor = Predictor(recognizer.eval(), config)
+    assert export_onnx(predictor, tmp_path / "model.onnx").max_difference < 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    assert [output.name for output in session.get_outputs()] == ["probabilities", "dimensions"][not labels :]
+    clip = speechlike(0.8, 150, 5)
+    [values] = session.run(["dimensions"], {"waveform": clip[None]})
+    assert values[0] == pytest.approx([*predictor(clip, RATE).dimensions.values()], abs=1e-3)
+    assert all(np.isnan(result).all() for result in session.run(None, {"waveform": 0 * clip[None]}))
+    metadata = json.loads(session.get_modelmeta().custom_metadata_map["dimensions"])
+    assert metadata == [{"name": name, "low": low, "high": high} for name, low, high in dimensions]
 
 
 def test_the_metadata_hold_the_dimensions_and_a_forged_range_is_refused(predicting, tmp_path):
@@ -260,7 +279,6 @@ def test_the_weight_of_dimensions_scales_their_gradient_alone(config_of):
 def test_members_and_speeds_average_dimensions_as_they_are_and_emotions_as_probabilities():
     from serx.features.stack import FeaturesConfig
     from serx.models import MlpConfig
-    from serx.recognizer import Dimension, Recognizer
 
     torch.manual_seed(0)
     model = MlpConfig(ensemble_size=3, tta_speeds=(0.9, 1.1))
