@@ -9,13 +9,14 @@ The way of a clip, and the modules in the order in which they build on each othe
     names          which names are one speaker or one corpus
     languages      names and codes of languages
     columns        which column of a table means what
-    tables         rows of a table, whatever its encoding and separator
+    tables         rows of CSV, JSON and Parquet tables and of Hugging Face datasets
+    audformat      tables of audEERING databases
     manifest       your own recordings, listed in a table
     scanner        `scan`: from folders and manifests to utterances
     protocols      `make_split`: which clips train, validate and test
     copies         which clips hold the same recording, however it was altered
     leaks          no speaker and no copy of a clip in two parts
-    audio_cache    a corpus decoded once, in one file
+    audio_cache    clips decoded once, into flat files
     batches        batches of waveforms, from the cache
     dataset        `load_dataset` and `split_dataset`: all of the above in two calls
     overlap        `find_overlap`: which clips were in the training of a checkpoint

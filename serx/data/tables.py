@@ -95,7 +95,7 @@ def open_tables(path: Path, config: TablesConfig) -> list[Table]:
     if (path / "dataset_dict.json").is_file():
         splits = _json(path / "dataset_dict.json").get("splits", [])
         return [table for split in splits for table in _saved(path / str(split), config, f"{split}/", str(split))]
-    if (path / "state.json").is_file():
+    if _is_saved(path):
         return _saved(path, config)
     found = _tables_below(path)
     if any(file.name.startswith("metadata.") for file in found):
@@ -105,7 +105,11 @@ def open_tables(path: Path, config: TablesConfig) -> list[Table]:
 
 def is_table_folder(path: Path) -> bool:
     """Whether a folder is a Hugging Face dataset: saved to disk, with `metadata` files, or with Parquet files alone."""
-    return any((path / name).is_file() for name in ("dataset_dict.json", "state.json")) or bool(_tables_below(path))
+    return (path / "dataset_dict.json").is_file() or _is_saved(path) or bool(_tables_below(path))
+
+
+def _is_saved(path: Path) -> bool:
+    return (path / "state.json").is_file() and (path / "dataset_info.json").is_file()
 
 
 def _named(file: Path, root: Path, config: TablesConfig) -> Table:

@@ -274,7 +274,7 @@ def test_a_database_that_cannot_be_used_raises_one_line(tmp_path: Path, header: 
 
 
 def test_a_corpus_folder_with_a_table_of_its_own_is_still_known_by_its_names(tmp_path: Path) -> None:
-    root = touch(tmp_path, ["03-01-05-01-01-01-07.wav", "metadata.csv", "about.json"])
+    root = touch(tmp_path, ["03-01-05-01-01-01-07.wav", "metadata.csv", "state.json"])
     (root / "metadata.csv").write_text("speaker,age\n7,31\n")
     assert [clip.speaker_id for clip in scan(root).utterances] == ["ravdess/07"]
 
