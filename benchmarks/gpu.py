@@ -3,7 +3,7 @@
 The floor of a stage is the sum over its operations of the longer of two times: its bytes at the card's bandwidth, and
 its multiplications and additions at the card's rate for that number format. Each operation reads its inputs once and
 writes its outputs once. Bandwidth and rates are measured on the same card, by copies and matrix products. A stage that
-is faster than its floor has joined operations, as a compiled network does.
+is faster than its floor has joined operations, as a compiled network does, or found its inputs in a cache.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,9 +70,9 @@ class Work:
 
     def floor(self, peaks: Peaks) -> float:
         """Seconds that the hardware needs at least, one operation after the other."""
-        slowest = min(peaks.operations_per_second.values())
+        rates = peaks.operations_per_second
         return sum(
-            max(moved / peaks.bytes_per_second, operations / peaks.operations_per_second.get(dtype, slowest))
+            max(moved / peaks.bytes_per_second, operations / rates.get(dtype, rates[torch.float32]))
             for moved, operations, dtype in self.parts
         )
 
@@ -110,9 +110,9 @@ def _tensors(tree: Any) -> Iterator[Tensor]:
 
 
 def _size(tensor: Tensor) -> int:
-    """Bytes of a tensor; of an expanded one only what is stored."""
+    """Bytes of a tensor; of an expanded one, and of windows that overlap, only what is stored."""
     stored = prod(size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride)
-    return stored * tensor.element_size()
+    return min(stored * tensor.element_size(), tensor.untyped_storage().nbytes())
 
 
 def _bytes(func: Any, inputs: list[Tensor], outputs: list[Tensor]) -> int:
@@ -127,7 +127,10 @@ def _operations(func: Any, args: Any, kwargs: Any, result: Any, inputs: list[Ten
     count = flop_registry.get(func.overloadpacket)
     if count is not None:
         return float(count(*args, **kwargs, out_val=result))
-    largest = max((tensor.numel() for tensor in [*inputs, *outputs]), default=0)
+    read = [_size(tensor) // tensor.element_size() for tensor in inputs]
+    if func.overloadpacket.__name__ in _READS_PART:
+        read = []
+    largest = max([*read, *(tensor.numel() for tensor in outputs)], default=0)
     if func.overloadpacket.__name__.startswith("_fft"):
         length = max(max(tensor.shape[d] for d in args[1]) for tensor in [inputs[0], outputs[0]])
         return (
@@ -136,9 +139,8 @@ def _operations(func: Any, args: Any, kwargs: Any, result: Any, inputs: list[Ten
     return float(largest)
 
 
-def measure_peaks(device: torch.device, megabytes: int, size: int, rounds: int) -> Peaks:
+def measure_peaks(device: torch.device, megabytes: int, size: int, rounds: int, clock: str) -> Peaks:
     """Copies `megabytes` and multiplies square matrices of `size` in each format; the fastest round counts."""
-    clock = "cuda" if device.type == "cuda" else "wall"
 
     def fastest(run: Callable[[], object]) -> float:
         return measure({"serx": Workload(run, 1)}, rounds, clock)[0]["serx"].fastest
@@ -243,7 +245,7 @@ def _progress(row: Row) -> str:
 def page(rows: Sequence[Row], peaks: Peaks, head: Sequence[str]) -> str:
     """The measurements as Markdown: one table of whole steps, and one of the stages in eager mode."""
     rates = ", ".join(
-        f"{name} {peaks.operations_per_second[dtype] / 1e12:.1f} TFLOPS" for name, dtype in FORMATS.items()
+        f"{name} {peaks.operations_per_second[dtype] / 1e12:.3g} TFLOPS" for name, dtype in FORMATS.items()
     )
     lines = [
         *head,

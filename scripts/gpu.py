@@ -44,7 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
         tested = done.stdout.strip().splitlines()[-1].strip("= ")
     is_gpu = device.type == "cuda"
     clock = "cuda" if is_gpu else arguments.clock
-    peaks = gpu.measure_peaks(device, arguments.copy_megabytes, arguments.matrix_size, arguments.rounds)
+    peaks = gpu.measure_peaks(device, arguments.copy_megabytes, arguments.matrix_size, arguments.rounds, clock)
     rows = gpu.measure_all(
         arguments.config,
         lambda clips: load_inputs(arguments.root, clips, arguments.seconds, device),

@@ -42,7 +42,13 @@ def test_views_and_empty_tensors_are_no_work_and_an_expanded_tensor_is_read_once
 
 def test_a_gather_reads_what_it_takes():
     table, rows = torch.ones(10_000, 8), torch.tensor([5, 7])
-    assert counted(lambda: table.index_select(0, rows)).bytes == 4 * 16 + 8 * 2 + 4 * 16
+    work = counted(lambda: table.index_select(0, rows))
+    assert (work.bytes, work.operations) == (4 * 16 + 8 * 2 + 4 * 16, 16)
+
+
+def test_windows_that_overlap_are_read_once():
+    windows = torch.ones(1000).unfold(0, 400, 1)
+    assert counted(windows.sum).parts == [(4 * 1000 + 4, 1000.0, torch.float32)]
 
 
 def test_a_fourier_transform_counts_five_halves_n_log_n():
