@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,17 +91,8 @@ class Run:
     def __init__(self, config: Config, device: torch.device) -> None:
         random = np.random.default_rng(0)
         lengths = (SECONDS * config.data.sample_rate * random.uniform(0.7, 1.0, CLIPS)).astype(int)
-        cache = AudioCache(
-            folder=Path(),
-            samples=random.integers(-9000, 9000, lengths.sum()).astype(np.int16),
-            starts=np.cumsum(lengths) - lengths,
-            lengths=lengths,
-            scales=np.full(CLIPS, 1 / 32768, np.float32),
-            rows=tuple(range(CLIPS)),
-            digests=(),
-            skipped={},
-            fingerprint="",
-        )
+        samples = random.integers(-9000, 9000, lengths.sum()).astype(np.int16)
+        cache = AudioCache.in_memory(samples, lengths, np.full(CLIPS, 1 / 32768, np.float32))
         self.state = TrainingState(config, LABELS, device, pretrained=False)
         self.state.start_average()
         self.source = DeviceAudio(cache, device)

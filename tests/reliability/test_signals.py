@@ -82,7 +82,7 @@ def test_no_signal_handler_is_set_outside_the_main_thread():
 def test_a_signal_during_validation_stops_the_run_after_it_and_loses_nothing(tiny_config, tmp_path, monkeypatch):
     config = tiny_config("train.epochs=4")
     fit(config, tmp_path / "whole", progress=False)
-    original, validated = validation.classify, []
+    original, validated = validation.predict, []
 
     def interrupted(*arguments):
         validated.append(1)
@@ -90,7 +90,7 @@ def test_a_signal_during_validation_stops_the_run_after_it_and_loses_nothing(tin
             os.kill(os.getpid(), signal.SIGTERM)
         return original(*arguments)
 
-    monkeypatch.setattr(validation, "classify", interrupted)
+    monkeypatch.setattr(validation, "predict", interrupted)
     outcome = fit(config, tmp_path / "run", progress=False)
     assert outcome.stopped_by == signal.SIGTERM
     assert checkpoint.load(tmp_path / "run" / LAST).metadata["progress"]["epoch"] == 2

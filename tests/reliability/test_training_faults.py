@@ -61,14 +61,14 @@ def test_training_finishes_when_the_pipe_of_its_output_closes(tiny_config, tmp_p
 
 
 def test_an_epoch_with_nan_validation_is_never_the_best(tiny_config, tmp_path, monkeypatch):
-    original, epochs = validation.classify, []
+    original, epochs = validation.predict, []
 
     def poisoned(*arguments):
-        probabilities = original(*arguments)
+        probabilities, values = original(*arguments)
         epochs.append(1)
-        return probabilities * float("nan") if len(epochs) == 1 else probabilities
+        return probabilities * (float("nan") if len(epochs) == 1 else 1.0), values
 
-    monkeypatch.setattr(validation, "classify", poisoned)
+    monkeypatch.setattr(validation, "predict", poisoned)
     for select in ("uar", "loss", "last"):
         epochs.clear()
         outcome = fit(tiny_config(f"train.select={select}"), tmp_path / select, progress=False)
@@ -79,7 +79,8 @@ def test_an_epoch_with_nan_validation_is_never_the_best(tiny_config, tmp_path, m
 
 
 def test_a_run_without_a_finite_validation_has_no_best_epoch(tiny_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(validation, "classify", lambda *a: np.full((24, 3), np.nan))
+    nothing = np.full((24, 3), np.nan), np.empty((24, 0))
+    monkeypatch.setattr(validation, "predict", lambda *_: nothing)
     outcome = fit(tiny_config("train.epochs=2"), tmp_path / "run", progress=False)
     assert outcome.kept == {} and not (tmp_path / "run" / BEST).exists()
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from torch import nn
 
 from serx import checkpoint
 from serx.errors import ConfigError, ProcessLostError
+from serx.models.classical import ClassicalConfig
 from serx.training.distributed import ClipDropout, Rows, World, share_gradients
 from serx.training.run_folder import LAST
+from serx.training.state import TrainingState
 from tests.reliability.killing import records
 
 ROOT = Path(__file__).parents[2]
@@ -149,6 +152,15 @@ def test_a_batch_norm_of_an_unknown_kind_is_refused():
 
     with pytest.raises(ConfigError, match="torchrun: 1 is a Mine, whose statistics cannot be shared"):
         share_gradients(World(joined=True), nn.Sequential(nn.Linear(2, 2), Mine(2)), nn.Identity(), torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "kind", "words"), [((), ClassicalConfig(), "classical"), (("arousal",), None, "arousal")]
+)
+def test_what_needs_the_whole_batch_is_refused(dimensions, kind, words):
+    state = SimpleNamespace(config=SimpleNamespace(model=kind), recognizer=SimpleNamespace(dimensions=dimensions))
+    with pytest.raises(ConfigError, match=f"{words}.*leave torchrun out"):
+        TrainingState.join(state, World(joined=True))
 
 
 def test_other_commands_are_refused_under_torchrun(monkeypatch, capsys):
