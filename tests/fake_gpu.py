@@ -240,6 +240,8 @@ def _fake_constants(patch: pytest.MonkeyPatch, mode: FakeTensorMode) -> None:
 
 
 def _fake_constant(function: Callable[..., Any], mode: FakeTensorMode, made: dict[Any, Any], *args: Any) -> Any:
+    if not _get_current_dispatch_mode_stack():  # another constant is made of this one, from values
+        return function(*args)
     devices = [arg for arg in args if isinstance(arg, torch.device)]
     if (function, args) not in made:
         device = devices[0] if devices else torch.device("cpu")

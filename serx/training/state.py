@@ -276,8 +276,8 @@ class TrainingState:
             raise ConfigError("model.kind classical is fitted in one process: leave torchrun out")
         if self.recognizer.dimensions:
             raise ConfigError(
-                "dimensions such as arousal are trained in one process, since their loss compares all clips of a batch: "
-                "leave torchrun out"
+                "dimensions such as arousal are trained in one process, since their loss compares all clips of a "
+                "batch: leave torchrun out"
             )
         backbone = self.recognizer.backbone
         self._shared = share_gradients(world, backbone, self.member_logits, self.device)
