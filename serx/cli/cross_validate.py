@@ -19,7 +19,8 @@ BASELINE = "logistic_regression"
 
 EXAMPLES = """  %(prog)s --config configs/cnn1d.yaml data.root=/corpora/ravdess data.protocol=loso
   %(prog)s --config cnn2d data.root=/corpora/ravdess --seeds 0 1 2 --devices cuda:0 cuda:1
-  %(prog)s --config mlp data.root=/corpora/ravdess --report report.html     (also as a page)"""
+  %(prog)s --config mlp data.root=/corpora/ravdess --report report.html     (also as a page)
+  %(prog)s --config cnn2d data.root=[RAVDESS,CREMA-D] data.protocol=loco     (leave one corpus out)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

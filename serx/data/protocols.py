@@ -22,7 +22,7 @@ from serx.errors import ConfigError, DataError
 from serx.seeding import derive
 
 DRAWS = 100  # seeded orders tried for each choice of speakers; the one with the most even classes is used
-WITHOUT_SPEAKERS = ("random", "manifest", "cross_corpus")  # protocols that need not know who speaks
+WITHOUT_SPEAKERS = ("random", "manifest", "cross_corpus", "loco")  # protocols that need not know who speaks
 DOUBTFUL, MIN_SPEAKERS_TO_DOUBT = 0.9, 3  # one clip each for such a fraction of so many speakers: are they people?
 MIN_SPEAKERS_TO_VALIDATE = 3  # of two speakers, one for validation would leave a single speaker for training
 
@@ -58,7 +58,17 @@ class ProtocolConfig(BaseConfig):
     """
 
     protocol: Literal[
-        "luna5", "emobox6", "iemocap5", "speakers", "holdout", "kfold", "loso", "cross_corpus", "manifest", "random"
+        "luna5",
+        "emobox6",
+        "iemocap5",
+        "speakers",
+        "holdout",
+        "kfold",
+        "loso",
+        "loco",
+        "cross_corpus",
+        "manifest",
+        "random",
     ] = Field("holdout", description="how clips are split into train, valid and test (docs/protocols.md)")
     fold: int = Field(0, ge=0, lt=10_000, description="which fold is tested")
     folds: int = Field(5, ge=2, le=10_000, description="number of folds of kfold")
@@ -167,7 +177,8 @@ def fold_count(utterances: Sequence[Utterance], config: ProtocolConfig) -> int:
     """
     counts = {name: len(folds.split("|")) for name, folds in PUBLISHED.items()}
     counts |= {"kfold": config.folds, "loso": len({u.speaker_id for u in utterances})}
-    counts |= {} if config.test_corpora else {"cross_corpus": len({u.corpus for u in utterances})}
+    corpora = len({u.corpus for u in utterances})
+    counts |= {"loco": corpora, "cross_corpus": 1 if config.test_corpora else corpora}
     return counts.get(config.protocol, 1)
 
 
@@ -185,7 +196,7 @@ def make_split(
     instead, and the stamp says so. When clips are drawn, segments that overlap stay in one part; if `digests` of the
     audio are given, so do identical clips, and the draw does not depend on the files' folder. If the names of the
     classes are given in `labels`, stamp and notes name those without a training clip; with `shares (n, C)` of votes,
-    those without a vote in training.
+    those without a vote in training. Under `loco` the test clips of such a class are in no part, and are counted there.
 
     A split of clips whose speakers are unknown, or of a corpus where nearly every speaker has one clip, so that the
     names may be made up, is not called speaker-independent: the stamp says why.
@@ -226,7 +237,16 @@ def _make_split(
     clip_keys = _kept_together(clip_keys, overlapping(utterances))
     test, valid = _test_and_valid(utterances, targets, config, clip_keys)
     train = set(range(len(utterances))) - test - valid
+    trained = {targets[i] for i in train} if shares is None else set(np.flatnonzero(shares[sorted(train)].any(0)))
+    untrained = [] if labels is None else sorted(set(range(len(labels))) - trained)
+    left_out = {i for i in test if targets[i] in untrained} if protocol == "loco" else set[int]()
+    test -= left_out
     train_speakers, valid_speakers = ({utterances[i].speaker_id for i in part} for part in (train, valid))
+    if left_out and not test:
+        raise DataError(
+            f"protocol loco fold {config.fold}: no emotion of {utterances[min(left_out)].corpus} has a training clip; "
+            "rename emotions with data.label_map, or choose another fold"
+        )
     if not (train and test and (valid or not config.valid_fraction)):
         sizes = f"{len(train)} clips to train, {len(valid)} to validate, {len(test)} to test"
         raise DataError(f"protocol {protocol} gives an empty part: {sizes}; add speakers or choose another protocol")
@@ -237,16 +257,21 @@ def _make_split(
     name = protocol if folds == 1 else f"{protocol} fold {config.fold}"
     guarantee, notes = _guarantee(utterances, test, apart)
     stamp = [name, *guarantee, *([] if valid else ["no validation"])]
-    trained = {targets[i] for i in train} if shares is None else set(np.flatnonzero(shares[sorted(train)].any(0)))
-    if labels is not None and (untrained := sorted(set(range(len(labels))) - trained)):
+    if labels is not None and untrained:
         stamp.append(f"no training clip of {' and '.join(labels[n] for n in untrained)}")
-        notes += [
-            f"{name}: no training clip of {labels[n]}: the model cannot learn it, and its test clips "
-            f"({sum(targets[i] == n for i in test)}) count as errors; add training clips of it, or take it out with "
-            f"data.label_map.{labels[n]}=null or by data.labels"
-            for n in untrained
-        ]
-    if protocol == "cross_corpus":
+    for n in untrained:
+        fault = f"{name}: no training clip of {labels[n]}: the model cannot learn it, and its test clips"
+        count = sum(targets[i] == n for i in left_out or test)
+        if protocol == "loco":
+            notes.append(f"{fault} ({count}) are left out")
+        else:
+            notes.append(
+                f"{fault} ({count}) count as errors; add training clips of it, or take it out with "
+                f"data.label_map.{labels[n]}=null or by data.labels"
+            )
+    if left_out:
+        stamp.append(f"{len(left_out)} test clips of it left out")
+    if protocol in ("cross_corpus", "loco"):
         stamp.append(f"{' and '.join(sorted({utterances[i].corpus for i in test}))} held out")
     if protocol in PUBLISHED:
         corpus, everyone = FOLDS_OF[protocol], published_speakers(protocol)
@@ -386,8 +411,14 @@ def _deal(speakers: _Speakers, config: ProtocolConfig) -> list[_Speakers]:
     return min(deals, key=lambda folds: sum(_unevenness(fold, speakers) for fold in folds))
 
 
-def _cross_corpus(speakers: _Speakers, config: ProtocolConfig) -> _Chosen:
+def _by_corpus(speakers: _Speakers, config: ProtocolConfig) -> _Chosen:
+    """Whole corpora test: those of `test_corpora`, else the one with the number of the fold, sorted by name."""
     corpora = sorted({s.corpus for s in speakers})
+    if config.protocol == "loco" and len(corpora) < 2:
+        raise DataError(
+            f"protocol loco leaves out one corpus at a time, and the data has only {corpora[0]}; add the folder of "
+            "another corpus to data.root, or choose another protocol"
+        )
     chosen = [canonical_corpus(name) for name in config.test_corpora] or [corpora[config.fold]]
     if unknown := [name for name in chosen if name not in corpora]:
         raise DataError(f"data.test_corpora: no corpus {unknown[0]!r} in the data; {_suggest(unknown[0], corpora)}")
@@ -402,7 +433,7 @@ _CHOOSERS = {
     "speakers": _by_name,
     "holdout": _holdout,
 }
-_CHOOSERS |= {"kfold": _fold_by_fold, "loso": _fold_by_fold, "cross_corpus": _cross_corpus}
+_CHOOSERS |= {"kfold": _fold_by_fold, "loso": _fold_by_fold, "loco": _by_corpus, "cross_corpus": _by_corpus}
 
 
 def _manifest_parts(utterances: Sequence[Utterance]) -> tuple[set[int], set[int]]:

@@ -366,10 +366,13 @@ def _choose_clips(
 
 
 def _recorded_clips(dataset: Dataset, metadata: Mapping[str, Any], part: Part) -> np.ndarray:
-    """Clips of the part as the checkpoint records it: by speaker if no speaker is in two parts, else by audio."""
+    """Clips of the part as the checkpoint records it: by speaker if no speaker is in two parts, else by audio.
+
+    Also by audio under `loco`, which leaves out those clips of test speakers whose emotion no training clip has.
+    """
     speakers = set(metadata["speakers"][part])
     elsewhere = {name for key, names in metadata["speakers"].items() if key != part for name in names}
-    if not speakers & elsewhere:
+    if not speakers & elsewhere and metadata["config"]["data"]["protocol"] != "loco":
         return np.asarray([i for i, u in enumerate(dataset.utterances) if u.speaker_id in speakers], np.int64)
     digests = set(metadata["digests"][part])
     return np.asarray([i for i, digest in enumerate(dataset.digests) if digest in digests], np.int64)

@@ -220,9 +220,13 @@ def read_evaluation(folder: Path) -> FoldResult:
 def format_cross_validation(summary: Mapping[str, Any]) -> str:
     """The text report: protocol and clips, the scores of each fold, then the scores of all clips pooled."""
     several = len(summary["seeds"]) > 1
-    rows = [[f"fold {f['fold']}{_corpora(f)}", f["seed"], *_row(f), len(f["speakers"])] for f in summary["folds"]]
+    rows = [[_fold_name(f), f["seed"], *_row(f), len(f["speakers"])] for f in summary["folds"]]
+    if len(summary["per_fold"]["fold"]) > 1:
+        mean = [percent(summary["fold_mean"][name]) for name in ("uar", "accuracy", "macro_f1")]
+        rows.append(["mean", "", *mean, "", ""])
+    title = "By corpus left out, %" if _is_loco(summary) else "By fold, %"
     lines = format_head(summary)
-    lines += table("By fold, %", ["", "seed", "UAR", "accuracy", "macro F1", "clips", "speakers"], rows)
+    lines += table(title, ["", "seed", "UAR", "accuracy", "macro F1", "clips", "speakers"], rows)
     if several:
         lines += _seeds_by_folds(summary)
     lines += _deviations(summary)
@@ -243,6 +247,7 @@ def _seeds_by_folds(summary: Mapping[str, Any]) -> list[str]:
     """The UAR of every run: a row for each seed, a column for each fold, as many as fit a line, and both means."""
     numbers, seeds = summary["per_fold"]["fold"], [s["seed"] for s in summary["seeds"]]
     uar = {(f["seed"], f["fold"]): f["uar"] for f in summary["folds"]}
+    names = {f["fold"]: _fold_name(f) if _is_loco(summary) else f"fold {f['fold']}" for f in summary["folds"]}
     lines: list[str] = []
     for start in range(0, len(numbers), FOLDS_IN_A_LINE):
         shown = numbers[start : start + FOLDS_IN_A_LINE]
@@ -251,7 +256,7 @@ def _seeds_by_folds(summary: Mapping[str, Any]) -> list[str]:
         if len(shown) == len(numbers):
             for row, own in zip(rows, [*([s] for s in seeds), seeds], strict=True):
                 row.append(percent(np.mean([uar[seed, n] for seed in own for n in numbers])))
-        header = ["", *(f"fold {n}" for n in shown), *(["mean"] if len(shown) == len(numbers) else [])]
+        header = ["", *(names[n] for n in shown), *(["mean"] if len(shown) == len(numbers) else [])]
         lines += table("UAR of every run, %", header, rows)
     return lines
 
@@ -275,10 +280,16 @@ def _deviations(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _corpora(fold: Mapping[str, Any]) -> str:
-    """The corpus that a fold of cross_corpus leaves out, because the number of the fold does not say it."""
-    corpora = sorted({speaker.partition("/")[0] for speaker in fold["speakers"]})
-    return f" ({', '.join(corpora)})" if fold["protocol"].startswith("cross_corpus") else ""
+def _is_loco(summary: Mapping[str, Any]) -> bool:
+    return str(summary["folds"][0]["protocol"]).startswith("loco ")
+
+
+def _fold_name(fold: Mapping[str, Any]) -> str:
+    """The number of a fold and, where it leaves a corpus out, the corpus; under loco the corpus alone."""
+    corpora = ", ".join(sorted({speaker.partition("/")[0] for speaker in fold["speakers"]}))
+    if fold["protocol"].startswith("loco "):
+        return corpora
+    return f"fold {fold['fold']}" + (f" ({corpora})" if fold["protocol"].startswith("cross_corpus") else "")
 
 
 def _row(scores: Mapping[str, Any]) -> list[str]:

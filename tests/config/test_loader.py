@@ -269,7 +269,7 @@ def test_waiting_for_a_better_epoch_is_an_error_if_the_last_epoch_is_selected(ov
 )
 def test_speakers_listed_for_another_protocol_are_an_error(override, right, yaml_file):
     path = yaml_file(GOOD)
-    for protocol in ("luna5", "kfold", "random", "manifest", "speakers", "cross_corpus"):
+    for protocol in ("luna5", "kfold", "random", "manifest", "speakers", "loco", "cross_corpus"):
         if protocol != right:
             [line] = mistakes(path, override, f"data.protocol={protocol}")
             assert line.startswith(f"command line: {override}") and f"write protocol: {right}" in line

@@ -12,7 +12,7 @@ from serx.data.protocols import ProtocolConfig, Split, fold_count, make_split
 from serx.data.utterance import Utterance
 from serx.errors import LeakError
 
-PROTOCOLS = ["luna5", "emobox6", "holdout", "kfold", "loso", "cross_corpus", "random"]
+PROTOCOLS = ["luna5", "emobox6", "holdout", "kfold", "loso", "loco", "cross_corpus", "random"]
 
 
 def corpus() -> list[Utterance]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -252,6 +253,54 @@ def test_cross_corpus_tests_on_the_named_corpora_or_on_each_corpus_once():
         split_of(tess(), "cross_corpus")
 
 
+def test_loco_tests_each_corpus_once_and_trains_on_all_others():
+    utterances = ravdess() + emodb() + tess()
+    assert fold_count(utterances, ProtocolConfig(protocol="loco")) == 3
+    for fold, corpus in enumerate(("emodb", "ravdess", "tess")):
+        split = split_of(utterances, "loco", fold=fold)
+        assert {utterances[i].corpus for i in split.test} == {corpus}
+        assert split.stamp == f"loco fold {fold}, speaker-independent, {corpus} held out"
+        same = split_of(utterances, "cross_corpus", fold=fold)
+        assert (split.train, split.valid, split.test) == (same.train, same.valid, same.test)
+        assert split_of(utterances[::-1], "loco", fold=fold).stamp == split.stamp
+    assert "no validation" in split_of(utterances, "loco", valid_fraction=0).stamp
+    with pytest.raises(ConfigError, match=r"data.fold is 3, but on this data loco takes 0 to 2"):
+        split_of(utterances, "loco", fold=3)
+    with pytest.raises(DataError, match="only tess; add the folder of another corpus to data.root"):
+        split_of(tess(), "loco")
+
+
+@pytest.mark.parametrize("votes", [False, True])
+def test_loco_leaves_out_test_clips_of_emotions_that_no_training_clip_has(votes):
+    utterances = ravdess() + tess()
+    targets = [3 if u.corpus == "tess" and u.emotion == "sad" else EMOTIONS.index(u.emotion) for u in utterances]
+    shares = np.eye(4)[targets] if votes else None
+    labels = (*EMOTIONS, "calm")
+    splits = [
+        make_split(utterances, targets, ProtocolConfig(protocol="loco", fold=fold), None, labels, shares)
+        for fold in (0, 1)
+    ]
+    everything = {i for part in (splits[1].train, splits[1].valid, splits[1].test) for i in part}
+    assert set(range(len(targets))) - everything == {i for i, target in enumerate(targets) if target == 3}
+    assert {targets[i] for i in splits[1].test} == {0, 1}
+    clause = "no training clip of calm, 20 test clips of it left out, tess held out"
+    assert splits[1].stamp == f"loco fold 1, speaker-independent, {clause}"
+    assert any(
+        note.endswith("calm: the model cannot learn it, and its test clips (20) are left out")
+        for note in splits[1].notes
+    )
+    # RAVDESS has sad clips, which TESS has no longer; its calm clips train and are no test clips
+    assert {targets[i] for i in splits[0].test} == {0, 1} and 3 in {targets[i] for i in splits[0].train}
+    assert "no training clip of sad, 48 test clips of it left out" in splits[0].stamp
+
+
+def test_loco_refuses_a_corpus_that_shares_no_emotion_with_the_others():
+    utterances = ravdess() + tess()
+    targets = [3 if u.corpus == "tess" else EMOTIONS.index(u.emotion) for u in utterances]
+    with pytest.raises(DataError, match="no emotion of tess has a training clip; rename emotions"):
+        make_split(utterances, targets, ProtocolConfig(protocol="loco", fold=1), None, (*EMOTIONS, "calm"))
+
+
 def test_a_manifest_s_parts_are_used_and_a_missing_validation_part_is_taken_from_training_speakers():
     utterances = [replace(u, part="test" if u.speaker in ("01", "02") else "train") for u in ravdess(range(1, 11))]
     train, valid, test = speakers_of(utterances, split_of(utterances, "manifest"))
@@ -290,7 +339,7 @@ def test_with_two_speakers_clips_of_the_training_speaker_validate_as_the_stamp_s
     assert {utterances[i].emotion for i in split.valid} == set(EMOTIONS)
 
 
-@pytest.mark.parametrize("protocol", ["luna5", "emobox6", "holdout", "kfold", "loso", "cross_corpus", "random"])
+@pytest.mark.parametrize("protocol", ["luna5", "emobox6", "holdout", "kfold", "loso", "loco", "cross_corpus", "random"])
 def test_a_split_does_not_depend_on_the_order_or_the_folder_of_the_clips(protocol):
     utterances = ravdess() + emodb()
     moved = [replace(u, path=Path("/elsewhere") / u.path.name) for u in utterances]
@@ -345,7 +394,7 @@ def test_protocols_that_need_speakers_refuse_unknown_ones(protocol: str, known: 
     assert "data.protocol=random" in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("protocol", ["random", "manifest", "cross_corpus"])
+@pytest.mark.parametrize("protocol", ["random", "manifest", "cross_corpus", "loco"])
 @pytest.mark.parametrize("known", [0, 20])
 def test_a_split_of_unknown_speakers_is_never_called_speaker_independent(protocol: str, known: int) -> None:
     parts = ["train"] * 12 + ["valid"] * 4 + ["test"] * 4

@@ -1,9 +1,12 @@
 """Folds pooled: scores agree with scikit-learn, a seed is not a speaker, and warnings in protocol stamps are kept."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from serx import metrics
 from serx.errors import DataError
 from serx.evaluation.pooling import (
     FoldResult,
@@ -198,6 +201,30 @@ def test_clauses_that_differ_between_folds_are_merged_in_the_pooled_protocol():
     assert pooled_protocol(results[:1]) == (
         f"cross_corpus fold 0, speaker-independent, cremad held out, {clause} 24 unlabeled clips"
     )
+
+
+def test_the_table_of_loco_names_the_corpora_and_their_mean():
+    p = random_predictions()
+    stamp = "loco fold {}, speaker-independent, {} held out"
+    halves = [clips_of(p, {"made/00", "made/01"}), clips_of(p, {"made/02", "made/03", "made/04"})]
+    halves = [
+        replace(half, speaker_ids=tuple(name.replace("made", corpus) for name in half.speaker_ids))
+        for half, corpus in zip(halves, ("cremad", "tess"), strict=True)
+    ]
+    results = [
+        FoldResult(seed, fold, stamp.format(fold, name), halves[fold])
+        for seed in (0, 1)
+        for fold, name in enumerate(("cremad", "tess"))
+    ]
+    summary = summarize_folds(results)
+    assert summary["protocol"].startswith("loco folds 0-1, speaker-independent, cremad, tess held out, one in each")
+    text = format_cross_validation(summary)
+    table = text[text.index("By corpus left out, %") :].splitlines()
+    assert [line.split()[0] for line in table[2:7]] == ["cremad", "tess", "cremad", "tess", "mean"]
+    mean = np.mean([metrics.score(half.targets, half.predicted, half.labels).uar for half in halves])
+    assert table[6].split()[1] == f"{100 * mean:.1f}"
+    every_run = text[text.index("UAR of every run, %") :].splitlines()[1]
+    assert every_run.split() == ["cremad", "tess", "mean"]
 
 
 def test_only_seeds_with_the_same_folds_are_averaged():

@@ -20,6 +20,7 @@ import pytest
 from serx.config.loader import load_config
 from serx.data.dataset import load_dataset
 from serx.errors import ConfigError
+from serx.evaluation import evaluate
 from serx.evaluation.pooling import read_cross_validation
 from serx.experiments.cross_validation import fold_commands
 from serx.experiments.fold_runs import Workers
@@ -285,17 +286,42 @@ def test_a_fold_without_its_speakers_is_skipped_with_a_reason(workplace):
 
 
 @pytest.mark.parametrize(
-    ("protocol", "count"), [("loso", 6), ("kfold", 2), ("emobox6", 4), ("random", 1), ("cross_corpus", 2)]
+    ("protocol", "count"), [("loso", 6), ("kfold", 2), ("emobox6", 4), ("random", 1), ("cross_corpus", 2), ("loco", 2)]
 )
 def test_every_protocol_has_its_number_of_folds(protocol, count, workplace, tiny_root):
     config = load_config(workplace / "net.yaml", [f"data.protocol={protocol}"])
     dataset = load_dataset(config.data, progress=False)
-    if protocol == "cross_corpus":
+    if protocol in ("cross_corpus", "loco"):
         renamed = [replace(u, corpus="b" if u.speaker in "05 06" else "a") for u in dataset.utterances]
         dataset = replace(dataset, utterances=tuple(renamed))
     folds, _ = plan_folds(config, dataset, workplace / "new", [0])
     assert len(folds) == count
     assert all(("LEAKY" in fold.protocol) == (protocol == "random") for fold in folds)
+
+
+def test_leave_one_corpus_out_is_one_command_and_scores_what_the_other_corpora_taught(
+    workplace, tiny_root, tess_root, tmp_path
+):
+    roots = f"data.root=[{tiny_root}, {tess_root}]"
+    arguments = (
+        "--config", "net.yaml", "--out", tmp_path, "--baseline", "none", "--adapt",
+        roots, "data.protocol=loco", "train.epochs=1",
+    )  # fmt: skip
+    done = cross_validate(*arguments, cwd=workplace)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result, adapted = (json.loads((tmp_path / name / "cross_validation.json").read_text()) for name in (".", "adapted"))
+    # RAVDESS: neutral, happy, angry; TESS: happy, angry, sad
+    assert [fold["n_clips"] for fold in result["folds"]] == [48, 4] == [fold["n_clips"] for fold in adapted["folds"]]
+    assert result["fold_mean"]["uar"] == pytest.approx(sum(fold["uar"] for fold in result["folds"]) / 2)
+    assert "24 test clips of it left out" in result["protocol"] and "2 test clips of it left out" in result["protocol"]
+    assert "ravdess, tess held out, one in each fold" in adapted["protocol"] and "ADAPTED" in adapted["protocol"]
+    table = done.stdout[done.stdout.index("By corpus left out, %") :].splitlines()
+    assert [line.split()[0] for line in table[2:5]] == ["ravdess", "tess", "mean"]
+    checkpoint = tmp_path / "seed-0/fold-1/best.safetensors"
+    stamp = evaluate(checkpoint, progress=False, device="cpu", cache=tmp_path / "cache").protocol
+    assert (
+        stamp == "loco fold 1, speaker-independent, no training clip of sad, 2 test clips of it left out, tess held out"
+    )
 
 
 def test_each_process_has_its_device_and_its_share_of_the_cpu_cores(workplace, tmp_path, monkeypatch):
