@@ -259,16 +259,12 @@ def _make_split(
     stamp = [name, *guarantee, *([] if valid else ["no validation"])]
     if labels is not None and untrained:
         stamp.append(f"no training clip of {' and '.join(labels[n] for n in untrained)}")
-    for n in untrained:
-        fault = f"{name}: no training clip of {labels[n]}: the model cannot learn it, and its test clips"
-        count = sum(targets[i] == n for i in left_out or test)
-        if protocol == "loco":
-            notes.append(f"{fault} ({count}) are left out")
-        else:
-            notes.append(
-                f"{fault} ({count}) count as errors; add training clips of it, or take it out with "
-                f"data.label_map.{labels[n]}=null or by data.labels"
-            )
+        for n in untrained:
+            fault = f"{name}: no training clip of {labels[n]}: the model cannot learn it, and its test clips"
+            count = sum(targets[i] == n for i in left_out or test)
+            advice = f"add training clips of it, or take it out with data.label_map.{labels[n]}=null or by data.labels"
+            is_left_out = protocol == "loco"
+            notes.append(f"{fault} ({count}) {'are left out' if is_left_out else f'count as errors; {advice}'}")
     if left_out:
         stamp.append(f"{len(left_out)} test clips of it left out")
     if protocol in ("cross_corpus", "loco"):

@@ -30,9 +30,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from serx.errors import ConfigError, DataError
 from serx.models.backbone import batch_norms
+from serx.models.encoders import Encoder
 from serx.models.layers import OutputLayer, embedding_heads
 from serx.models.waveform_model import WaveformModel
 from serx.recognizer import Recognizer, embeddings_of
+from serx.speaker_model import Adjustment
 
 # Batch-norm statistics
 PRIOR_CLIPS = 8  # the training statistics weigh as much as this many clips of the speaker
@@ -47,6 +49,7 @@ REDUNDANCY = 0.7  # prediction and similarity come from the same clip, so their 
 ROUNDS = 20  # of expectation maximization
 
 EmbeddingReader = Callable[[], Tensor]
+Encoded = tuple[list[Tensor], Tensor]  # states and frames, as `Encoder` returns them
 
 
 @contextmanager
@@ -105,9 +108,16 @@ def _adjusted_by_speaker_model(
     heads = embedding_heads(model)
     with torch.no_grad():  # tensors made in inference mode could not be exported
         adjustment = model.speaker_model.infer(heads, embeddings_of(recognizer, heads, batches), balanced)
+    with _adjusted(model, adjustment):
+        yield
+
+
+@contextmanager
+def _adjusted(model: WaveformModel, adjustment: Adjustment) -> Iterator[None]:
+    """Within the block the adjustment for a speaker is applied to embeddings and logits of `model`."""
     handles = [
         head.register_forward_pre_hook(lambda _module, inputs, offset=offset: (inputs[0] - offset,))
-        for head, offset in zip(heads, adjustment.offsets, strict=True)
+        for head, offset in zip(embedding_heads(model), adjustment.offsets, strict=True)
     ]
     handles.append(model.register_forward_hook(lambda _module, _inputs, logits: logits + adjustment.logits))
     try:
@@ -115,6 +125,89 @@ def _adjusted_by_speaker_model(
     finally:
         for handle in handles:
             handle.remove()
+
+
+class RunningAdaptation:
+    """Adapts a recognizer to the speaker of running speech: for each clip, to all clips so far and that one.
+
+    One speaker is assumed. The embeddings of earlier clips are kept, so that no clip is encoded again. A clip's result
+    is that of `adapted` with the clips up to it, and depends on no later clip. The first one is predicted without
+    adaptation.
+
+    Attributes:
+        clips: the number of clips so far.
+
+    Raises:
+        ConfigError: the model has no speaker model, or is adapted already.
+    """
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        """`recognizer` is put into evaluation mode."""
+        self.clips = 0
+        self._recognizer = recognizer.eval()
+        self._models = [model for model in recognizer.waveform_models().values() if model.speaker_model is not None]
+        if not self._models:
+            raise ConfigError(
+                "adapting to running speech needs a checkpoint with a speaker model, as models on a pretrained encoder "
+                "have; adapt to recordings of the speaker instead (--adapt-to)"
+            )
+        self._heads = [embedding_heads(model) for model in self._models]
+        if any(head._forward_pre_hooks for heads in self._heads for head in heads):
+            raise ConfigError("the model is adapted to recordings of a speaker already; choose one way to adapt it")
+        self._embeddings: list[list[list[Tensor]]] = [[[] for _ in heads] for heads in self._heads]
+
+    @contextmanager
+    def including(self, clip: Tensor) -> Iterator[None]:
+        """Within the block the recognizer, called with `clip (T,)` alone, is adapted to all clips up to this one.
+
+        The encoder has then run already, and is not run again. Of a clip that is longer than `PIECE_SECONDS` it also
+        encodes the pieces, since these tell the speaker.
+        """
+        pieces = list(_pieces(clip, self._recognizer.sample_rate))
+        every = [head for heads in self._heads for head in heads]
+        lengths = torch.tensor([len(clip)], device=clip.device)
+        with ExitStack() as stack, torch.no_grad():
+            stack.enter_context(_encoded_once(self._recognizer))
+            own = embeddings_of(self._recognizer, every, [(clip[None], lengths)])
+            if len(pieces) > 1:
+                own = embeddings_of(self._recognizer, every, [_padded(pieces)])
+            rows = iter(own)
+            for of_model in self._embeddings:
+                for kept in of_model:
+                    kept.append(next(rows))
+            self.clips += 1
+            if self.clips > 1:
+                for model, heads, embeddings in zip(self._models, self._heads, self._embeddings, strict=True):
+                    assert model.speaker_model is not None
+                    adjustment = model.speaker_model.infer(heads, [torch.cat(kept) for kept in embeddings])
+                    stack.enter_context(_adjusted(model, adjustment))
+            yield
+
+
+@contextmanager
+def _encoded_once(recognizer: Recognizer) -> Iterator[None]:
+    """Within the block an encoder that is called again with equal waveforms returns its earlier result."""
+    encoders = [module for module in recognizer.modules() if isinstance(module, Encoder)]
+
+    def remembering(encode: Callable[[Tensor, Tensor], Encoded]) -> Callable[[Tensor, Tensor], Encoded]:
+        results: list[tuple[Tensor, Encoded]] = []
+
+        def forward(waveform: Tensor, lengths: Tensor) -> Encoded:
+            for known, result in results:
+                if torch.equal(known, waveform):
+                    return result
+            results.append((waveform, encode(waveform, lengths)))
+            return results[-1][1]
+
+        return forward
+
+    try:
+        for encoder in encoders:
+            encoder.forward = remembering(encoder.forward)  # type: ignore[method-assign, assignment]
+        yield
+    finally:
+        for encoder in encoders:
+            encoder.__dict__.pop("forward", None)
 
 
 @contextmanager

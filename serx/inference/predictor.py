@@ -35,7 +35,7 @@ from serx.data.audio import (
 from serx.data.labels import UNSURE
 from serx.device import choose_device
 from serx.errors import CheckpointError, ConfigError, explaining_out_of_memory
-from serx.inference.adaptation import adapted
+from serx.inference.adaptation import RunningAdaptation, adapted
 from serx.inference.default_model import default_checkpoint
 from serx.inference.explanation import STEPS, Explanation, explain_clip
 from serx.inference.published import is_published, load_published
@@ -143,12 +143,17 @@ class Prediction:
 class PredictedSegment(Segment):
     """A `Segment` of speech with its prediction.
 
+    Attributes:
+        adapted_to: the number of segments, this one included, to whose speaker the model was adapted; 0 for the first
+            segment; None without adaptation to the stream.
+
     >>> segment = PredictedSegment(0.5, np.zeros(16_000, np.float32), Prediction("calm", 0.9))
     >>> f"{segment.start:.1f} to {segment.end:.1f} s: {segment.prediction.label}"
     '0.5 to 1.5 s: calm'
     """
 
     prediction: Prediction
+    adapted_to: int | None = None
 
 
 class Predictor:
@@ -322,6 +327,7 @@ class Predictor:
         audio: StrPath | Samples | Iterable[np.ndarray],
         sample_rate: int | None = None,
         notes: list[str] | None = None,
+        adapt: bool = False,
     ) -> Iterator[PredictedSegment]:
         """Cuts running speech at its pauses and yields each segment with its prediction as soon as it has ended.
 
@@ -332,13 +338,16 @@ class Predictor:
                 such as `microphone_blocks(None, 16_000)`.
             sample_rate: of samples or blocks, in Hz; a file has its own.
             notes: gets what a user should know about the audio, such as that its channels cancel each other.
+            adapt: adapts to the speaker, who must be the same throughout: each segment is predicted in the light of all
+                segments up to it (`serx.inference.adaptation.RunningAdaptation`).
 
         Raises:
             AudioError: the audio cannot be used. A fault in the middle of it is raised after the segments before it,
                 and at its end that all of it was silent.
-            ConfigError: `sample_rate` was given with a path.
+            ConfigError: `sample_rate` was given with a path, or `adapt` and the model has no speaker model.
         """
-        return self._predict_segments(speech_segments(self._blocks(audio, sample_rate, notes)))
+        adaptation = RunningAdaptation(self.recognizer) if adapt else None
+        return self._predict_segments(speech_segments(self._blocks(audio, sample_rate, notes)), adaptation)
 
     @explaining_out_of_memory('give a shorter part of the recording, or use device="cpu" (--device cpu)')
     def explain(
@@ -523,13 +532,22 @@ class Predictor:
         mono = (mono_samples(block, mixer) for block in blocks)
         return _not_silent(resampled_blocks(mono, _checked_rate(rate), RATE), ARRAY)
 
-    def _predict_segments(self, segments: Iterable[Segment]) -> Iterator[PredictedSegment]:
+    def _predict_segments(
+        self, segments: Iterable[Segment], adaptation: RunningAdaptation | None = None
+    ) -> Iterator[PredictedSegment]:
         for segment in segments:
+            adapted_to = None if adaptation is None else 0
             try:
-                prediction = self.predict_clips([self._clip_of_segment(segment)])[0]
+                clip = self._clip_of_segment(segment)
+                if adaptation is None:
+                    prediction = self.predict_clips([clip])[0]
+                else:
+                    with adaptation.including(torch.from_numpy(clip).to(self.device)):
+                        prediction = self.predict_clips([clip])[0]
+                    adapted_to = adaptation.clips if adaptation.clips > 1 else 0
             except AudioError as error:
                 prediction = Prediction(error=f"{error.reason}: {error.detail}")
-            yield PredictedSegment(segment.start, segment.waveform, prediction)
+            yield PredictedSegment(segment.start, segment.waveform, prediction, adapted_to)
 
     def _segment_clips(self, path: Path) -> list[np.ndarray]:
         clips = []
