@@ -85,6 +85,8 @@ _NAMES = {
     "model.pretrained": "pretrained usepretrained imagenet",
     "model.source": "bundle encoder pretrainedmodel wav2vec2 hubert wavlm encodername",
     "model.tune": "tune finetune freeze freezeencoder frozen unfreeze",
+    "model.lora_rank": "lorar lorarank lora peft",
+    "model.lora_alpha": "loraalpha",
     "model.c": "regularizationstrength",
 }
 _WORDS: dict[str, list[str]] = {}

@@ -18,7 +18,7 @@ from serx.base_config import Channels, Dropout
 from serx.dsp.batching import valid_mask
 from serx.errors import ConfigError
 from serx.models.encoder_config import EncoderConfig
-from serx.models.encoders import Encoder, EncoderOptions, build_encoder, load_encoder, resolve_encoder
+from serx.models.encoders import Encoder, EncoderOptions, add_lora, build_encoder, load_encoder, resolve_encoder
 from serx.models.layers import VARIANCE_FLOOR, AttentiveStatistics, Classifier
 from serx.models.registry import register_model
 
@@ -33,19 +33,25 @@ class SpeechEncoderConfig(EncoderConfig):
     """
 
     kind: Literal["speech_encoder"] = "speech_encoder"
-    tune: Literal["frozen", "full"] = Field(
+    tune: Literal["frozen", "lora", "full"] = Field(
         "frozen",
         description="full: train all but the convolutions, which Baevski et al. (2020) froze as well; "
+        "lora: train low-rank updates of the query, value and feed-forward layers (Hu et al. 2022) at optim.lr; "
         "frozen: train the head only",
     )
+    lora_rank: int = Field(8, ge=1, le=1024, description="tune lora: rank of the updates")
+    lora_alpha: float = Field(16.0, gt=0, le=4096, description="tune lora: the updates are scaled by alpha / rank")
     top_layers: int | None = Field(
-        None, ge=1, le=100, description="tune full: number of last layers to train; null: all"
+        None, ge=1, le=100, description="tune full or lora: number of last layers to train; null: all"
     )
     encoder_lr_scale: float = Field(
-        0.05, ge=1e-6, le=1, description="learning rate of the last layer, as a fraction of optim.lr"
+        0.05, ge=1e-6, le=1, description="tune full: learning rate of the last layer, as a fraction of optim.lr"
     )
     layer_decay: float = Field(
-        0.9, ge=1e-3, le=1, description="learning rate of each layer, as a fraction of that of the layer above"
+        0.9,
+        ge=1e-3,
+        le=1,
+        description="tune full: learning rate of each layer, as a fraction of that of the layer above",
     )
     encoder_dropout: Dropout = Field(0.0, description="dropout within the layers that are trained")
     mask_time: tuple[MaskSize, MaskSize] = Field(
@@ -90,7 +96,13 @@ class SpeechEncoderConfig(EncoderConfig):
         if self.tune == "frozen":
             for name in ("top_layers", "encoder_dropout", "gradient_checkpointing"):
                 if getattr(self, name):
-                    raise ValueError(f"{name} needs tune: full; no layer of a frozen encoder is trained")
+                    raise ValueError(f"{name} needs tune: full or lora; no layer of a frozen encoder is trained")
+        for name in ("lora_rank", "lora_alpha"):
+            if self.tune != "lora" and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} needs tune: lora")
+        for name in ("encoder_lr_scale", "layer_decay"):
+            if self.tune == "lora" and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} needs tune: full; the updates of tune: lora are trained at optim.lr")
         return self
 
     @property
@@ -130,9 +142,14 @@ class SpeechEncoder(nn.Module):
         embedded = 2 * (config.embedding if config.pooling == "attentive" else states * width)
         self.classifier = Classifier(embedded, classes, config.dropout)
         self._last_scale, self._decay = config.encoder_lr_scale, config.layer_decay
-        self._tuned = encoder.levels()[: config.top_layers] if config.tune == "full" else []
-        for module in chain.from_iterable(self._tuned):
-            module.requires_grad_()
+        self._is_lora = config.tune == "lora"
+        self._tuned: list[list[nn.Module]] = []
+        if config.tune == "full":
+            self._tuned = encoder.levels()[: config.top_layers]
+            for module in chain.from_iterable(self._tuned):
+                module.requires_grad_()
+        elif self._is_lora:
+            self._tuned = add_lora(encoder, config.lora_rank, config.lora_alpha, config.top_layers)
 
     @classmethod
     def from_pretrained(cls, config: SpeechEncoderConfig, bins: int, classes: int) -> "SpeechEncoder":
@@ -141,7 +158,12 @@ class SpeechEncoder(nn.Module):
         return cls(config, bins, classes, load_encoder(found, config.options))
 
     def rate_scales(self) -> dict[nn.Parameter, float]:
-        """The learning rate of each tuned parameter as a share of `optim.lr`; it falls from the last layer down."""
+        """The learning rate of each tuned parameter as a share of `optim.lr`; it falls from the last layer down.
+
+        The updates of LoRA have the whole rate.
+        """
+        if self._is_lora:
+            return {}
         return {
             parameter: self._last_scale * self._decay**depth
             for depth, level in enumerate(self._tuned)

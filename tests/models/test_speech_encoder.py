@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import CheckpointError, ConfigError
 from serx.inference.predictor import Predictor
 from serx.models.encoders import load_encoder, resolve_encoder
+from serx.models.encoders.lora import LoraLinear
 from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from serx.testing import check_model
 from serx.training import epoch, fit
@@ -140,6 +142,53 @@ def test_the_learning_rate_of_each_layer_is_a_share_of_that_above(kind, model_of
     assert len(scale) == sum(p.requires_grad for p in model.parameters())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_lora_begins_as_the_frozen_model_and_trains_its_updates_and_the_head_only(kind, model_of):
+    frozen, lora = model_of(kind), model_of(kind, tune="lora", lora_rank=3)
+    batch = random_waveforms([4000, 1200, 900], 4000)
+    own = lora.state_dict()
+    assert all(torch.equal(tensor, own[f"encoder.{name}"]) for name, tensor in frozen.encoder.state_dict().items())
+    for name in ("weight", "bias"):  # the fixture draws it
+        lora.classifier[-1].get_parameter(name).data.copy_(frozen.classifier[-1].get_parameter(name))
+    with torch.inference_mode():
+        assert torch.equal(frozen(*batch), lora(*batch))
+    added = {name for name in own if "lora_" in name}
+    assert (
+        own.keys() - frozen.state_dict().keys() == added and len(added) == 4 * 4 * 2
+    )  # layers, linear layers, A and B
+    trained = {name for name, parameter in lora.named_parameters() if parameter.requires_grad}
+    assert trained == added | {name for name in own if not name.startswith("encoder.")} & trained
+    assert {name for name, _ in lora.named_parameters() if not name.startswith("encoder.")} < trained
+    sizes = [(m.in_features, m.out_features) for m in lora.encoder.modules() if isinstance(m, LoraLinear)]
+    assert sum(own[name].numel() for name in added) == sum(3 * (inputs + outputs) for inputs, outputs in sizes)
+    lora.train()(*batch).log_softmax(-1)[:, 0].sum().backward()
+    for name, parameter in lora.named_parameters():
+        assert (parameter.grad is None) == (name not in trained), name
+    assert all(lora.get_parameter(name).grad.abs().max() > 0 for name in added if name.endswith("lora_b"))
+    groups = make_optimizer(lora, OptimConfig(lr=0.01)).param_groups
+    assert {group["rate_scale"] for group in groups} == {1.0}
+    assert sum(len(group["params"]) for group in groups) == len(trained)
+
+
+def test_a_layer_of_lora_equals_one_whose_weight_has_the_update_added():
+    torch.manual_seed(0)
+    for bias in (True, False):
+        original = torch.nn.Linear(6, 4, bias=bias)
+        layer, x = LoraLinear(original, rank=2, alpha=5.0), torch.randn(3, 7, 6)
+        assert torch.equal(layer(x), original(x))
+        torch.nn.init.normal_(layer.lora_b)
+        merged = original.weight + 5.0 / 2 * layer.lora_b @ layer.lora_a
+        torch.testing.assert_close(layer(x), torch.nn.functional.linear(x, merged, original.bias))
+
+
+def test_lora_of_the_top_layers_leaves_those_below_as_they_are(model_of):
+    model = model_of("wav2vec2", tune="lora", top_layers=2, encoder_dropout=0.2).train()
+    layers = model.encoder.encoder.layers
+    assert [any(isinstance(m, LoraLinear) for m in layer.modules()) for layer in layers] == [False, False, True, True]
+    assert [layer.dropout.training for layer in layers] == [False, False, True, True]
+    assert not model.encoder.feature_projection.training
+
+
 @pytest.fixture
 def encoder_config(tiny_root, tmp_path, encoder_folder):
     """A function from overrides to the configuration of a tiny Whisper in a folder of the test."""
@@ -207,8 +256,28 @@ def test_a_checkpoint_without_an_architecture_is_refused_in_one_line(encoder_con
 
 
 @pytest.mark.slow
-def test_an_interrupted_tuned_run_resumes_to_the_same_bits(encoder_config, tmp_path, monkeypatch):
-    config = encoder_config()
+def test_a_checkpoint_of_lora_opens_without_its_source_and_gives_the_same_bits(encoder_config, tmp_path, monkeypatch):
+    original = load_encoder(resolve_encoder(str(tmp_path / "encoder"))).state_dict()
+    run = fit(encoder_config("model.tune=lora", "model.lora_rank=2", "train.ema_decay=0"), tmp_path / "run",
+              progress=False)  # fmt: skip
+    shutil.rmtree(tmp_path / "encoder")
+    for library in ("transformers", "peft"):
+        monkeypatch.setitem(sys.modules, library, None)
+    first, second = (Predictor.load(run.checkpoint, torch.device("cpu")).recognizer for _ in range(2))
+    encoder = first.backbone.members[0].encoder
+    assert all(torch.equal(encoder.state_dict()[name], tensor) for name, tensor in original.items())
+    layers = [module for module in encoder.modules() if isinstance(module, LoraLinear)]
+    assert len(layers) == 16 and all(len(layer.lora_a) == 2 and layer.lora_b.abs().max() > 0 for layer in layers)
+    saved = checkpoint.load(tmp_path / "run" / BEST).group("model")
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in first.state_dict().items() if name in saved)
+    batch = torch.randn(2, 4000), torch.tensor([4000, 1200])
+    assert torch.equal(first.probabilities(*batch), second.probabilities(*batch))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tune", ["full", "lora"])
+def test_an_interrupted_tuned_run_resumes_to_the_same_bits(tune, encoder_config, tmp_path, monkeypatch):
+    config = encoder_config(f"model.tune={tune}")
     fit(config, tmp_path / "whole", progress=False)
     run_epoch = epoch.run_epoch
 
@@ -258,6 +327,11 @@ def test_training_scales_the_learning_rate_of_each_parameter_group(encoder_confi
         ({"top_layers": 2}, "tune: full"),
         ({"encoder_dropout": 0.1}, "tune: full"),
         ({"gradient_checkpointing": True}, "tune: full"),
+        ({"tune": "full", "lora_rank": 4}, "lora_rank needs tune: lora"),
+        ({"lora_alpha": 4.0}, "lora_alpha needs tune: lora"),
+        ({"tune": "lora", "encoder_lr_scale": 0.5}, "encoder_lr_scale needs tune: full"),
+        ({"tune": "lora", "layer_decay": 0.5}, "layer_decay needs tune: full"),
+        ({"tune": "lora", "lora_rank": 0}, "greater than or equal to 1"),
         ({"weights": "encoder.safetensors"}, "model.source"),
         ({"source": "WAVLM_LARGE"}, "microsoft/wavlm-large"),
         ({"mask_time": (2, 0)}, "largest width"),

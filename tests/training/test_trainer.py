@@ -67,7 +67,7 @@ def test_a_cnn2d_learns_the_tiny_corpus(tiny_config, tmp_path):
     assert last["train"]["loss"] < first["train"]["loss"]
 
 
-@pytest.mark.parametrize("tune", ["frozen", "full", None])
+@pytest.mark.parametrize("tune", ["frozen", "lora", "full", None])
 def test_the_header_of_a_run_prints_its_parameters_and_how_many_are_trainable(
     tune, tiny_config, tmp_path, encoder_folder, capsys
 ):
