@@ -109,10 +109,10 @@ def _add_facts(
     if not wanted:
         return
     for _, row in _rows(_open(folder, name, config)):
-        told = facts.setdefault(_key(row), {})
+        known = facts.setdefault(_key(row), {})
         for column, meaning in wanted.items():
             if row.get(column):
-                told.setdefault(str(meaning), row[column])
+                known.setdefault(str(meaning), row[column])
 
 
 def _joined(
@@ -142,7 +142,7 @@ def _joined(
     constant = {"corpus": str(header.get("name") or folder.name)}
     if isinstance(languages, list) and len(languages) == 1:
         constant["language"] = str(languages[0])
-    joined = {meaning for told in facts.values() for meaning in told} | {key for told in about.values() for key in told}
+    joined = {meaning for known in facts.values() for meaning in known} | {k for known in about.values() for k in known}
     titles = list(dict.fromkeys(["path", "start", "end", *own, *sorted(joined), *constant]))
     split = _mapping(header, "splits").get(str(_mapping(_mapping(header, "tables"), name).get("split_id")))
     part = _PARTS.get(str(split.get("type")), "") if isinstance(split, dict) else ""
@@ -150,10 +150,10 @@ def _joined(
     def rows() -> Iterator[tuple[int, list[str]]]:
         for line, row in _rows(table):
             file, start, end = key = _key(row)
-            told = {**constant, **facts.get((file, "", ""), {}), **facts.get(key, {})}
-            told |= {meaning: row[c] for meaning, c in own.items() if row.get(c)}
-            told = {**about.get(told.get("speaker", ""), {}), **told}
-            cells = {**told, "path": file, "start": start, "end": end}
+            known = {**constant, **facts.get((file, "", ""), {}), **facts.get(key, {})}
+            known |= {meaning: row[c] for meaning, c in own.items() if row.get(c)}
+            known = {**about.get(known.get("speaker", ""), {}), **known}
+            cells = {**known, "path": file, "start": start, "end": end}
             yield line, [cells.get(title, "") for title in titles]
 
     everything = {c for name in _mapping(header, "tables") for c in _columns(_mapping(header, "tables"), name)}
@@ -170,11 +170,11 @@ def _speakers(folder: Path, header: Mapping[str, Any], config: TablesConfig) -> 
         if known_as(str(name), config.columns) != "speaker" or not isinstance(scheme, dict):
             continue
         labels = scheme.get("labels")
-        told = labels if isinstance(labels, dict) else {}
+        described = labels if isinstance(labels, dict) else {}
         if isinstance(labels, str) and labels in _mapping(header, "misc_tables"):
             table = _open(folder, labels, config)
-            told = {row.get(table.header[0], ""): row for _, row in _rows(table)}
-        for speaker, values in told.items():
+            described = {row.get(table.header[0], ""): row for _, row in _rows(table)}
+        for speaker, values in described.items():
             cells = about.setdefault(str(speaker), {})
             for column, value in values.items() if isinstance(values, dict) else ():
                 meaning = known_as(str(column), config.columns)

@@ -238,14 +238,14 @@ def _differences(clip: _Clip, other: _Clip) -> str:
     another emotion than the whole.
     """
     both_rows = clip.is_row and other.is_row
-    told = []
+    differences = []
     for name in ("corpus", "speaker", "emotion", "style", "sex", "intensity", "part"):
         one, two = getattr(clip.utterance, name), getattr(other.utterance, name)
         adds = one is None or two is None or name == "intensity"
         adds = adds or (name == "emotion" and not clip.utterance.segment.is_whole)
         if one != two and (both_rows or not adds):
-            told.append(f"{'split' if name == 'part' else name} {one or 'unknown'}, not {two or 'unknown'}")
-    return "; ".join(told)
+            differences.append(f"{'split' if name == 'part' else name} {one or 'unknown'}, not {two or 'unknown'}")
+    return "; ".join(differences)
 
 
 def _best_copies(

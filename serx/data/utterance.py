@@ -22,7 +22,7 @@ _INVISIBLE = "\u034f\u115f\u1160\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0
 
 
 def is_unknown(speaker_id: str) -> bool:
-    """Whether a `speaker_id` stands for clips of which nobody knows who speaks.
+    """Whether a `speaker_id` stands for clips whose speaker is not known.
 
     >>> is_unknown("own/unknown"), is_unknown("own/ann")
     (True, False)

@@ -1,7 +1,7 @@
 """`build_ensemble`: one checkpoint of several trained ones, whose models vote.
 
-The checkpoint says of its training what is true of all voters together: it was trained on everybody whom one of them
-was trained on. So nobody whom a voter holds out may have trained another one.
+The checkpoint says of its training what is true of all voters together: it was trained on the speakers of each of
+them. So no speaker whom a voter holds out may be a training speaker of another.
 """
 
 import os
@@ -62,7 +62,9 @@ class _Voter:
 
     def __init__(self, path: Path) -> None:
         if is_published(os.fspath(path)):
-            raise ConfigError(f"{path}: nobody knows whom a published model was trained on; give checkpoints of runs")
+            raise ConfigError(
+                f"{path}: the speakers that trained a published model are not known; give checkpoints of runs"
+            )
         self.path = path
         self.predictor = Predictor.load(path, CPU)
         self.config, self.metadata = self.predictor.config, self.predictor.metadata

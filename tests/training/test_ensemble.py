@@ -241,7 +241,7 @@ def test_a_wrong_request_is_one_clear_line(cnn, mlp, tmp_path):
         ([cnn, mlp], [1.0], ConfigError, "1 weights for 2 checkpoints"),
         ([cnn, mlp], [1.0, 0.0], ConfigError, "weight 0.0: not a number above 0"),
         ([cnn, mlp], [1.0, float("nan")], ConfigError, "weight nan"),
-        ([cnn, "superb/wav2vec2-base-superb-er"], None, ConfigError, "nobody knows whom a published model"),
+        ([cnn, "superb/wav2vec2-base-superb-er"], None, ConfigError, "the speakers that trained a published model"),
         ([cnn, tmp_path / "none.safetensors"], None, CheckpointError, "none.safetensors: cannot read"),
     ):
         with pytest.raises(error, match=message):

@@ -118,7 +118,7 @@ def lines(corpus: Corpus) -> list[tuple[str, str]]:
     counted = [f"{word} {corpus.counts[word]:,}" if word in corpus.counts else word for word in emotions(corpus)]
     found = [
         ("languages", " ".join(corpus.all_languages) or "no words"),
-        ("speakers", speakers(corpus).replace("?", "not told by the files") + sexes),
+        ("speakers", speakers(corpus).replace("?", "not named in the files") + sexes),
         (
             "clips",
             " ".join(
