@@ -223,8 +223,10 @@ _CODE_PAGES = ("latin-1", "cp1250", "cp1254", "iso8859-2", "iso8859-15")
 def _western(name: str, raw: bytes) -> str:
     """Decodes text that is not UTF-8 as Windows-1252 if every letter is certain; else raises and says which is not."""
     text = raw.decode("latin-1")
-    for match in re.finditer(r"[^\W_]*[\x80-\x9f\xa1-\xff][\w\x80-\xff]*", text):
+    for match in re.finditer(r"[\w\x80-\x9f\xa1-\xff]+", text):
         word = match[0]
+        if word.isascii():
+            continue
         uncertain = next((c for c in word if c > "\x7f" and len(readings(c)) > 1), None)
         if uncertain is None and not any(c.isascii() and c.isalpha() for c in word):
             uncertain = next(c for c in word if c > "\x7f")  # a word of such letters only is Greek or Cyrillic

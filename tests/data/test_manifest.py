@@ -368,6 +368,14 @@ def test_audio_is_found_below_the_audio_root(tmp_path: Path) -> None:
         read_manifest(table, TablesConfig(audio_root=tmp_path / "nowhere"))
 
 
+def test_a_cell_of_200000_letters_in_windows_1252_is_read_in_one_pass(tmp_path):
+    (tmp_path / "a.wav").touch()
+    path = tmp_path / "own.csv"
+    path.write_bytes(f"path,emotion,speaker,intensity\na.wav,sad,Ren\u00e9,{'x' * 200_000}\n".encode("cp1252"))
+    [clip] = read_manifest(path).utterances
+    assert clip.speaker == "Ren\u00e9"
+
+
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-16-le", "utf-16-be", "utf-32"])
 def test_other_encodings_are_read_where_they_are_certain(tmp_path: Path, encoding: str) -> None:
     table = write(tmp_path, f"{HEADER}\na.wav,fr\u00f6hlich,Zo\u00eb\n", encoding)
