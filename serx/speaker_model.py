@@ -26,7 +26,7 @@ from torch import Tensor
 from serx.errors import CheckpointError
 
 MIN_SPEAKERS = 4  # fewer have no measurable variance
-MAX_PRIOR_CLIPS = 1000.0
+MIN_PRIOR_CLIPS, MAX_PRIOR_CLIPS = 1e-3, 1000.0
 ROUNDS = 10  # of expectation maximization
 SHARE_ROUNDS = 30  # until every emotion has its share
 _TINY = 1e-9
@@ -98,8 +98,8 @@ class SpeakerModel:
             clips = len(targets) / len(names)
             between = offset.var(0) - within / clips
             means.append(mean.float())
-            prior_clips.append((within / between.clamp(min=1e-12)).clamp(max=MAX_PRIOR_CLIPS).float())
-            prior_clips[-1][between <= within / MAX_PRIOR_CLIPS] = MAX_PRIOR_CLIPS
+            prior = torch.where(between * MAX_PRIOR_CLIPS > within, within / between, MAX_PRIOR_CLIPS)
+            prior_clips.append(prior.clamp(min=MIN_PRIOR_CLIPS).float())
         return cls(tuple(means), tuple(prior_clips))
 
     def infer(self, heads: Sequence[Head], embeddings: Sequence[Tensor], balanced: bool = False) -> Adjustment:

@@ -111,6 +111,14 @@ def test_dimensions_in_which_speakers_do_not_differ_keep_their_values():
     assert model.prior_clips[0][1] > 20
 
 
+def test_constant_dimensions_give_parameters_that_a_checkpoint_may_hold():
+    truth, who = np.tile(np.arange(2), 40), np.repeat(np.arange(8), 10)
+    embeddings = torch.from_numpy(np.stack([np.zeros(80), who.astype(float)], 1))  # one for all, one for each speaker
+    model = SpeakerModel.fit([embeddings], truth, [f"s{name}" for name in who])
+    assert model.prior_clips[0].tolist() == [MAX_PRIOR_CLIPS, pytest.approx(1e-3)]
+    assert SpeakerModel.from_tensors(model.tensors(), [nn.Linear(2, 2)], 2) is not None
+
+
 def test_results_are_finite_even_of_extreme_embeddings(model):
     for embeddings in (torch.full((5, SIZE), 1e4), torch.zeros(5, SIZE)):
         for balanced in (False, True):

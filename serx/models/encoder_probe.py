@@ -18,12 +18,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from serx.base_config import Dropout
-from serx.dsp.batching import valid_mask
 from serx.errors import ConfigError
 from serx.models.encoder_config import EncoderConfig
 from serx.models.encoders import Encoder, EncoderOptions, build_encoder, load_encoder, resolve_encoder
 from serx.models.encoders.architecture import WhisperArchitecture
-from serx.models.layers import VARIANCE_FLOOR, EmbeddingHead, OutputLayer
+from serx.models.layers import EmbeddingHead, OutputLayer
 from serx.models.registry import register_model
 from serx.models.vector_cache import VectorCache
 
@@ -111,25 +110,8 @@ class FrozenEncoder(nn.Module):
 
 @torch.no_grad()
 def layer_statistics(encoder: Encoder, waveform: Tensor, lengths: Tensor) -> Tensor:
-    """Mean and standard deviation of every layer's states over each clip's frames.
-
-    Args:
-        encoder: in evaluation mode.
-        waveform: `(B, T)` in [-1, 1], zero beyond `lengths`.
-        lengths: `(B,)` samples.
-
-    Returns:
-        `(B, (depth + 1) * 2 * D)` float32: the mean `(D,)` and the deviation `(D,)` of the first layer's input, then of
-        each layer's output.
-    """
-    states, frames = encoder(waveform, lengths)
-    mask = valid_mask(frames, states[0].shape[1])[..., None]
-    statistics: list[Tensor] = []
-    for state in map(Tensor.float, states):
-        mean = (state * mask).sum(1) / frames[:, None]
-        variance = ((state - mean[:, None]) * mask).square().sum(1) / frames[:, None]
-        statistics += [mean, (variance + VARIANCE_FLOOR).sqrt()]
-    return torch.cat(statistics, dim=1)
+    """`Encoder.layer_statistics`, without gradients: `(B, F)` of waveforms `(B, T)` and lengths `(B,)`."""
+    return encoder.layer_statistics(waveform, lengths)
 
 
 @register_model(EncoderProbeConfig)

@@ -15,11 +15,10 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from serx.base_config import Channels, Dropout
-from serx.dsp.batching import valid_mask
 from serx.errors import ConfigError
 from serx.models.encoder_config import EncoderConfig
 from serx.models.encoders import Encoder, EncoderOptions, add_lora, build_encoder, load_encoder, resolve_encoder
-from serx.models.layers import VARIANCE_FLOOR, AttentiveStatistics, Classifier
+from serx.models.layers import AttentiveStatistics, Classifier
 from serx.models.registry import register_model
 
 MaskSize = Annotated[int, Field(ge=0, le=10_000)]
@@ -182,28 +181,8 @@ class SpeechEncoder(nn.Module):
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
         if self.pooling == "statistics":
-            return self.classifier(self.pooled(features[:, 0], frames))
+            return self.classifier(self.encoder.layer_statistics(features[:, 0], frames))
         states, frames = self.encoder(features[:, 0], frames)
         weights = self.layer_scores.softmax(0)
         mixture = sum(weight * F.layer_norm(h.float(), h.shape[-1:]) for weight, h in zip(weights, states, strict=True))
         return self.classifier(self.pool(self.embedding(mixture).transpose(1, 2), frames))
-
-    def pooled(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """Mean and standard deviation of every layer's states over each clip's frames.
-
-        Args:
-            waveform: `(B, T)` in [-1, 1], zero beyond `lengths`.
-            lengths: `(B,)` samples.
-
-        Returns:
-            `(B, (depth + 1) * 2 * D)` float32: the mean `(D,)` and the deviation `(D,)` of the first layer's input,
-            then of each layer's output.
-        """
-        states, frames = self.encoder(waveform, lengths)
-        mask = valid_mask(frames, states[0].shape[1])[..., None]
-        statistics: list[Tensor] = []
-        for state in map(Tensor.float, states):
-            mean = (state * mask).sum(1) / frames[:, None]
-            variance = ((state - mean[:, None]) * mask).square().sum(1) / frames[:, None]
-            statistics += [mean, (variance + VARIANCE_FLOOR).sqrt()]
-        return torch.cat(statistics, dim=1)

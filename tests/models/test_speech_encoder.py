@@ -61,7 +61,7 @@ def test_logits_do_not_depend_on_padding_or_on_other_clips_in_the_batch(kind, po
 def test_pooled_are_the_mean_and_deviation_of_each_layer_over_the_frames_of_a_clip(model_of):
     model = model_of("whisper", pooling="statistics")
     features, lengths = random_waveforms([4000, 1200], 4000)
-    pooled = model.pooled(features[:, 0], lengths)
+    pooled = model.encoder.layer_statistics(features[:, 0], lengths)
     assert pooled.shape == (2, 5 * 2 * 16)
     for clip, frames in enumerate((13, 4)):
         states, _ = model.encoder(features[clip : clip + 1, 0], lengths[clip : clip + 1])

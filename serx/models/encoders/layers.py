@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from serx.dsp.batching import valid_mask
+from serx.models.layers import VARIANCE_FLOOR
 
 
 class EncoderOptions(NamedTuple):
@@ -65,6 +66,26 @@ class Encoder(nn.Module):
             one. States beyond a clip's frames are arbitrary.
         """
         raise NotImplementedError
+
+    def layer_statistics(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """Mean and standard deviation of every layer's states over each clip's frames.
+
+        Args:
+            waveform: `(B, T)` in [-1, 1], zero beyond `lengths`.
+            lengths: `(B,)` samples.
+
+        Returns:
+            `(B, (depth + 1) * 2 * D)` float32: the mean `(D,)` and the deviation `(D,)` of the first layer's input,
+            then of each layer's output.
+        """
+        states, frames = self(waveform, lengths)
+        mask = valid_mask(frames, states[0].shape[1])[..., None]
+        statistics: list[Tensor] = []
+        for state in map(Tensor.float, states):
+            mean = (state * mask).sum(1) / frames[:, None]
+            variance = ((state - mean[:, None]) * mask).square().sum(1) / frames[:, None]
+            statistics += [mean, (variance + VARIANCE_FLOOR).sqrt()]
+        return torch.cat(statistics, dim=1)
 
 
 class SelfAttention(nn.Module):
