@@ -4,6 +4,7 @@ The way of a clip, and the modules in the order in which they build on each othe
 
     utterance      `Utterance`: one clip, its speaker and its emotion; `Segment`: the part of a file that it is
     audio          decode one file or its segments, or raise an error with a reason; the list of audio endings
+    damage         whether a file is cut off or damaged, by what its container says
     labels         emotion words and class numbers; `register_emotion`
     corpora/       how corpora name and list their clips; `register_corpus`
     names          which names are one speaker or one corpus

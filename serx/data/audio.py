@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 import soundfile
@@ -21,6 +21,7 @@ import soxr
 from pydantic import Field
 
 from serx.base_config import BaseConfig
+from serx.data.damage import CUT, damaged_pages, is_cut
 from serx.data.ffmpeg import FfmpegError, FfmpegFile
 from serx.data.utterance import Segment
 from serx.errors import DataError
@@ -57,6 +58,9 @@ MAX_OFFSET = 0.05
 # unrelated: a correlation of two equally loud channels below -0.75.
 CANCELING = 0.25
 MIN_SECONDS_TO_JUDGE = 0.1  # of a block behind the first, for its channels to be compared
+DAMAGED = "; the file is damaged, copy it again"
+_MPEG_ENDINGS = {".mp1", ".mp2", ".mp3"}  # which libsndfile takes for MPEG audio whatever is in the file
+_UNKNOWN_FRAMES = (1 << 63) - 1
 _BLOCK = 1 << 16  # frames read at a time
 ROUNDED_SECONDS = 0.01  # a segment may end so far behind its file: tables round
 
@@ -164,8 +168,10 @@ def decode_segments(
     try:
         notes: list[str] = []
         with _opened(path, math.inf, notes) as file:
-            if _is_cut(path):
+            if is_cut(path):
                 raise AudioError(path, "truncated", CUT)
+            if pages := damaged_pages(path):
+                raise AudioError(path, "decode_error", f"{pages}{DAMAGED}")
             for part in parts:
                 part.begin(file.rate, config, notes)
             for part, result in _read_parts(file, parts):
@@ -198,7 +204,7 @@ def _read_parts(file: "_Opened", parts: Sequence["_Part"]) -> Iterator[tuple["_P
         for part in list(reading):
             if part.add(block, position):
                 reading.remove(part)
-                yield part, part.finished()
+                yield part, part.finished(file.damage())
         position += len(block)
     if waiting or reading:
         file.check_end(position)
@@ -216,12 +222,12 @@ class _Part:
         self._frames = 0
 
     def begin(self, rate: int, config: AudioConfig, notes: list[str]) -> None:
-        """Sets the frames to read."""
+        """Sets the frames to read; `notes` are those on the file, which reading it may add to."""
         self.first = round(self.segment.start * rate)
         self.last = None if self.segment.end is None else round(self.segment.end * rate)
         self._rate, self._config = rate, config
         self._limit = int(config.max_seconds * rate) + 1
-        self._mix = ChannelMixer(config.channel, rate, list(notes))
+        self._notes, self._mix = notes, ChannelMixer(config.channel, rate)
 
     def is_within(self, frames: int) -> bool:
         """Whether it lies in a file of so many frames."""
@@ -243,8 +249,8 @@ class _Part:
             frames = frames[_BLOCK:]
         self._pending = [frames]
 
-    def finished(self) -> _Result:
-        """The clip, or why it cannot be used, and notes."""
+    def finished(self, damage: str = "") -> _Result:
+        """The clip, or why it cannot be used, such as `damage` in or before it; and notes."""
         self._mix_pending(0)
         mono = np.concatenate([np.zeros(0, np.float32), *self._blocks])
         self._blocks, self._pending = [], []
@@ -253,7 +259,10 @@ class _Part:
             if self._frames > longest * self._rate:
                 seconds = "" if self.last is None else f"{self._seconds(self.last - self.first)}, "
                 raise AudioError(name, "too_long", f"{seconds}data.max_seconds is {longest:g}")
-            return clip_from_mono(mono, self._rate, self._config, name), self._mix.notes
+            if damage:
+                raise AudioError(name, "decode_error", f"{damage} up to here{DAMAGED}")
+            clip = clip_from_mono(mono, self._rate, self._config, name)
+            return clip, list(dict.fromkeys([*self._notes, *self._mix.notes]))
         except AudioError as error:
             return error, []
 
@@ -644,14 +653,21 @@ class _Opened:
             return False
         return bool(self._file.seek(frame) == frame)
 
+    def damage(self) -> str:
+        """What could not be decoded so far, in words; empty if nothing."""
+        count = self._file.damaged if isinstance(self._file, FfmpegFile) else 0
+        return f"{count} packet{'' if count == 1 else 's'} cannot be decoded" if count else ""
+
     def check_end(self, frames: int) -> None:
         """Raises `AudioError` if the file, of which so many frames were read, is damaged, cut off or empty."""
-        is_cut = self._file.is_cut() if isinstance(self._file, FfmpegFile) else frames < self._file.frames
-        if is_cut or _is_cut(self._path):
+        if is_cut(self._path):
             raise AudioError(self._path, "truncated", CUT)
-        if isinstance(self._file, FfmpegFile) and self._file.damaged:
-            packets = f"{self._file.damaged} packet{'' if self._file.damaged == 1 else 's'} cannot be decoded"
-            raise AudioError(self._path, "decode_error", f"{packets}; the file is damaged, copy it again")
+        pages = damaged_pages(self._path)
+        ended = self._file.is_cut() if isinstance(self._file, FfmpegFile) else frames < self._file.frames
+        if ended and not pages:
+            raise AudioError(self._path, "truncated", CUT)
+        if damage := pages or self.damage():
+            raise AudioError(self._path, "decode_error", f"{damage}{DAMAGED}")
         if frames == 0:
             raise AudioError(self._path, "empty", "a header without samples")
 
@@ -673,6 +689,9 @@ def _opened(path: Path, max_seconds: float, notes: list[str]) -> Iterator[_Opene
         try:
             with without_messages() if prints else nullcontext():
                 sound = soundfile.SoundFile(os.fsencode(path))  # as bytes: a file name need not be valid text
+            if _has_unknown_length(sound, path):
+                sound.close()
+                sound = _open_with_ffmpeg(path, "its header does not say how long it is", notes)
         except soundfile.LibsndfileError as error:
             sound = _open_with_ffmpeg(path, str(error.error_string), notes)
         with sound:
@@ -690,18 +709,16 @@ def _opened(path: Path, max_seconds: float, notes: list[str]) -> Iterator[_Opene
 def _open_with_ffmpeg(path: Path, message: str, notes: list[str]) -> FfmpegFile:
     """The file that libsndfile refused with `message`. Raises `AudioError` with the better of two reasons."""
     try:
-        file = FfmpegFile(path)
+        return FfmpegFile(path, notes)
     except FfmpegError as error:
-        if _is_cut(path):
+        if is_cut(path):
             raise AudioError(path, "truncated", CUT) from error
         if error.reason is not None:
             raise AudioError(path, error.reason, str(error)) from error
-        if "format" not in message.lower():
+        if "format" not in message.lower() and path.suffix.lower() not in _MPEG_ENDINGS:
             raise AudioError(path, "decode_error", message) from error
-        advice = "convert it to WAV or FLAC, or copy it again"
-        raise AudioError(path, "not_audio", f"{message.rstrip('.')}; {advice}") from error
-    notes += file.notes
-    return file
+        what = message.rstrip(".") if "format" in message.lower() else "Format not recognised"
+        raise AudioError(path, "not_audio", f"{what}; convert it to WAV or FLAC, or copy it again") from error
 
 
 def _check_header(path: Path, file: _Opened, max_seconds: float) -> None:
@@ -714,72 +731,20 @@ def _check_header(path: Path, file: _Opened, max_seconds: float) -> None:
         raise AudioError(path, "too_long", f"{file.seconds:.1f} s, data.max_seconds is {max_seconds:g}")
 
 
-CUT = "the file is shorter than its header says; copy it again"
-_ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-_MATROSKA, _SEGMENT = bytes.fromhex("1a45dfa3"), bytes.fromhex("18538067")
+def _has_unknown_length(file: soundfile.SoundFile, path: Path) -> bool:
+    """Whether libsndfile does not know how long a file is.
 
-
-def _is_cut(path: Path) -> bool:
-    """Whether a file's header promises more bytes than the file holds; the libraries read such files without error."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(4096)
-        if head[:4] in (b"RIFF", b"FORM"):
-            promised = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big")
-            streamed = promised in (0, 0xFFFFFFFF, 0x7FFFFFFF)  # written by a pipe, before the length was known
-            return not streamed and size < promised + 8 - 1  # a last pad byte may be missing
-        if head[4:8] == b"ftyp":
-            return _boxes_are_cut(file, size)
-        if head[:4] == _MATROSKA and (start := head.find(_SEGMENT)) >= 0:
-            return _segment_is_cut(head[start + 4 : start + 12], start + 4, size)
-        if (start := head.find(_ASF_FILE_PROPERTIES)) >= 0:
-            is_broadcast = bool(head[start + 88] & 1) if len(head) > start + 88 else True
-            return not is_broadcast and size < int.from_bytes(head[start + 40 : start + 48], "little")
-        if head[:4] == b"OggS":
-            return _last_page_is_cut(file, size)
-    return False
-
-
-def _boxes_are_cut(file: BinaryIO, size: int) -> bool:
-    """Whether the last box of an MP4, M4A, MOV or 3GP file ends behind the file, or the box `moov` is missing.
-
-    ISO/IEC 14496-12: a box begins with its length, 32 bits, or 64 if that is 1; 0 means up to the end of the file.
+    It then says the largest number (a FLAC that was written to a pipe, which it cannot read), or of MPEG audio an
+    estimate. Only an MP3 whose first frame counts the others is known, and with it the delay of its encoder.
     """
-    at, kinds = 0, set[bytes]()
-    while at + 8 <= size and len(kinds) < 1000:
-        file.seek(at)
-        header = file.read(16)
-        length, kind = int.from_bytes(header[:4], "big"), header[4:8]
-        kinds.add(kind)
-        if length == 1:
-            length = int.from_bytes(header[8:16], "big")
-        if length == 0:
-            return b"moov" not in kinds
-        if length < 8:
-            return False  # not a box: damaged rather than cut
-        at += length
-    return at > size or b"moov" not in kinds
-
-
-def _segment_is_cut(length: bytes, at: int, size: int) -> bool:
-    """Whether the segment of a Matroska or WebM file, whose length is at byte `at`, ends behind the file (RFC 8794)."""
-    if not length or length[0] == 0:
-        return False
-    width = 9 - length[0].bit_length()
-    value = int.from_bytes(length[:width], "big") & ((1 << 7 * width) - 1)
-    unknown = value == (1 << 7 * width) - 1  # a live recording
-    return not unknown and size < at + width + value
-
-
-def _last_page_is_cut(file: BinaryIO, size: int) -> bool:
-    """Whether the last page of an Ogg file ends behind the file (RFC 3533; a page has at most 65,307 bytes)."""
-    file.seek(max(0, size - 65_307))
-    tail = file.read()
-    start = tail.rfind(b"OggS")
-    if start < 0:
-        return False
-    page = tail[start:]
-    return len(page) < 27 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
+    if not file.subtype.startswith("MPEG"):
+        return bool(file.frames >= _UNKNOWN_FRAMES)
+    with path.open("rb") as content:
+        head = content.read(10)
+        size = sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(head[6:10])) if head[:3] == b"ID3" else -10
+        content.seek(10 + size)
+        frame = content.read(4096)
+    return head[:4] == b"RIFF" or not any(word in frame for word in (b"Xing", b"Info", b"VBRI"))
 
 
 def _may_be_mpeg(path: Path) -> bool:

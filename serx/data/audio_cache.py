@@ -31,7 +31,7 @@ from serx.errors import DiskError
 from serx.files import free_space, locked, remove_temporaries, seal, unseal, write_atomically
 from serx.system import WINDOWS, cpu_count
 
-CACHE_VERSION = 9
+CACHE_VERSION = 10
 FULL_SCALE = 32768  # as in libsndfile: 16-bit files at the right rate are stored bit for bit
 SHARD_BYTES = 1 << 30
 CHECKPOINT_BYTES = 1 << 28  # a decoder that is killed has to repeat at most this much

@@ -6,7 +6,7 @@ and only decoders of sound run, so that no picture is decoded.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -22,10 +22,22 @@ DEMUXERS = """
     nuv ogg oma paf qcp qoa rm shn smjpeg sox swf tak tta ty truehd voc vqf w64 wav wsd wtv wv xa xwma
 """
 # Their header says how long the sound is; that of the others is an estimate from the size and the bit rate.
-EXACT = {"caf", "aiff", "wav", "w64", "au", "flac", "tta", "wv", "ape", "asf", "avi", "matroska", "mov", "tak"}
-# Containers that do not record how many samples an AAC encoder prepends: a frame of 1024, as FFmpeg's does. In others,
-# FFmpeg skips what the file says.
-UNRECORDED_DELAY = {"aac", "flv", "mpegts", "loas", "avi"}
+EXACT = {
+    "caf", "aiff", "wav", "w64", "au", "flac", "tta", "wv", "ape", "avi", "flv", "matroska", "mov", "tak"
+}  # fmt: skip
+# Samples of encoders and decoders that precede the sound; dropped where the container does not record them, in others
+# FFmpeg drops what the file says. MP3: 576 of LAME and 529 of any decoder. AAC: a frame, as FFmpeg's encoder prepends.
+DELAYS = {"mp3": 1105, "mp2": 481, "ac3": 256, "eac3": 256, "dts": 512}
+DELAY_OF_A_FRAME = {"aac", "aac_latm"}
+# FFmpeg's decoder drops two frames of WMA, which is one more than its encoder prepends.
+WMA, WMA_FRAMES, WMA_FRAMES_OF_FFMPEG = {"wmav1", "wmav2"}, 2, 1
+SKIP_MANUAL = 1 << 29  # AV_CODEC_FLAG2_SKIP_MANUAL: the decoder drops nothing
+# Containers whose packets have times of their own: those of the others are counted or estimated.
+TIMED = {"asf", "flv", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "mpeg", "mpegts", "nut"}
+CHECKED = {"flac", "tta", "wavpack", "ape", "tak"}  # frames with a checksum, which FFmpeg does not heed by itself
+GAP_SECONDS = 0.1  # by which a time stamp may be late; beyond, sound is missing and silence takes its place
+MAX_GAP_SECONDS = 3600.0
+_SILENCE = 1 << 16  # frames at a time
 END_TOLERANCE_SECONDS = 0.1  # by which the sound may end before the header says so: containers round
 MAX_DAMAGED = 100  # packets in succession that cannot be read; then the rest is given up
 READS_PER_BYTE, FREE_READS = 64, 1 << 26  # a demuxer that reads more bytes goes round in circles
@@ -51,16 +63,18 @@ class FfmpegFile:
         channels: of the decoded samples.
         seconds: how long the sound is according to the header; None if the header does not say.
         damaged: packets that could not be decoded so far.
-        notes: what a user should know, such as that another audio stream was left out.
+        notes: what a user should know, such as that another audio stream was left out; reading may add to them.
 
     Raises:
         FfmpegError: not a file of sound or video, no sound in it, or none that can be decoded.
         OSError: the file cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.damaged, self.notes = 0, []  # type: int, list[str]
+    def __init__(self, path: Path, notes: list[str] | None = None) -> None:
+        self.damaged = 0
+        self.notes: list[str] = [] if notes is None else notes
         self._frames, self._end_seconds = 0, 0.0
+        self._gaps, self._delay = 0, 0  # gaps found; samples still to drop
         self._file = path.open("rb")
         try:
             self._open(path)
@@ -90,6 +104,13 @@ class FfmpegFile:
             if stream is not self._stream:
                 with suppress(AttributeError, ValueError):  # an old PyAV reads and drops their packets
                     stream.discard = "all"
+        context, container = self._stream.codec_context, self._container.format.name
+        recorded = container == "matroska,webm" or context.name not in WMA
+        self._drops_nothing = not recorded or (context.name == "alac" and container == "caf")  # its last packet twice
+        if self._drops_nothing:
+            context.flags2 |= SKIP_MANUAL
+        if context.name in CHECKED:
+            context.options = {**context.options, "err_detect": "crccheck+explode"}
         self._decoded = self._decode()
         first = next(self._decoded, None)
         if first is None:
@@ -147,17 +168,39 @@ class FfmpegFile:
         return None
 
     def _decode(self) -> Iterator[np.ndarray]:
-        """Yields the frames as `(n, channels)` float32; sets `samplerate` at the first."""
-        av = _av()
-        codec, container = self._stream.codec_context.name, self._container.format.name
-        skip_first = codec.startswith("aac") and container in UNRECORDED_DELAY
-        start: float | None = None
+        """Yields the sound as `(n, channels)` float32; sets `samplerate` at the first frame."""
+        container = self._container.format.name
+        start: float | None = None  # the time of the first frame
+        due = math.inf  # the time at which the next frame should begin
+        for frame in self._decoded_frames():
+            samples = _samples(frame)
+            self._frames += frame.samples
+            self._end_seconds = self._frames / frame.sample_rate
+            if frame.pts is not None:
+                at = float(frame.pts * frame.time_base)
+                start = at if start is None else start
+                if container == "flac" and (at - due) * frame.sample_rate > 1:  # it leaves damaged frames out
+                    self.damaged += 1
+                if container in TIMED and at > due + GAP_SECONDS:
+                    yield from self._silence(due - start, at - due, samples.shape[1])
+                due = at + frame.samples / frame.sample_rate
+                self._end_seconds = max(self._end_seconds, due - start)
+            dropped = min(self._delay, len(samples))
+            self._delay -= dropped
+            if dropped < len(samples):
+                yield samples[dropped:]
+
+    def _decoded_frames(self) -> Iterator[Any]:
+        """The frames that have samples. Packets that cannot be decoded are counted in `damaged`."""
+        av, is_first = _av(), True
         for packet in self._packets():
             try:
                 frames = packet.decode()
             except (av.error.FFmpegError, ValueError):
                 self.damaged += 1
                 continue
+            if is_first:
+                self._delay, is_first = self._unrecorded_delay(packet, frames), False
             for frame in frames:
                 if frame.is_corrupt:
                     self.damaged += 1
@@ -168,18 +211,38 @@ class FfmpegFile:
                 if frame.sample_rate != self.samplerate:
                     rates = f"{self.samplerate} to {frame.sample_rate} Hz"
                     raise FfmpegError("decode_error", f"its sample rate changes from {rates}; convert it to WAV")
-                self._frames += frame.samples
-                if frame.pts is not None and start is None:
-                    start = float(frame.pts * frame.time_base)
-                elapsed = self._frames / frame.sample_rate
-                if frame.pts is not None and start is not None:  # where packets are missing, more than was decoded
-                    at = float(frame.pts * frame.time_base) - start + frame.samples / frame.sample_rate
-                    elapsed = max(elapsed, at)
-                self._end_seconds = elapsed
-                if skip_first:
-                    skip_first = False
-                    continue
-                yield _samples(frame)
+                yield frame
+
+    def _unrecorded_delay(self, packet: Any, frames: Sequence[Any]) -> int:
+        """Samples to drop that the container does not record, by the first packet and what it was decoded to."""
+        codec = self._stream.codec_context.codec.canonical_name
+        samples = frames[0].samples if frames else 0
+        if codec in WMA and self._drops_nothing:
+            written = any(str(value).startswith("Lavf") for value in self._container.metadata.values())
+            return samples * (WMA_FRAMES_OF_FFMPEG if written else WMA_FRAMES)
+        if not samples or (packet.pts is not None and packet.pts < 0):
+            return 0
+        tick = float(packet.time_base or 0)
+        if (packet.duration or 0) * tick > samples / frames[0].sample_rate + tick:  # FFmpeg has dropped some
+            return 0
+        return samples if codec in DELAY_OF_A_FRAME else DELAYS.get(codec, 0)
+
+    def _silence(self, at: float, seconds: float, channels: int) -> Iterator[np.ndarray]:
+        """Zeros for sound that is missing within the file, so that times in seconds stay true; and a note.
+
+        Raises:
+            FfmpegError: more than an hour is missing.
+        """
+        if seconds > MAX_GAP_SECONDS:
+            raise FfmpegError("decode_error", f"its time jumps by {seconds / 3600:.1f} h; the file is damaged")
+        if self._gaps == 0:
+            self.notes.append(
+                f"{seconds:.2f} s of its sound are missing from {at:.2f} s on, and silence takes their place; it is "
+                "damaged or was recorded with pauses"
+            )
+        self._gaps += 1
+        for first in range(0, frames := round(seconds * self.samplerate), _SILENCE):
+            yield np.zeros((min(_SILENCE, frames - first), channels), np.float32)
 
     def _packets(self) -> Iterator[Any]:
         """The packets of the stream. Those that the container cannot read are counted in `damaged`."""

@@ -16,11 +16,15 @@ def encode(
     bit_rate: int | None = None,
     video: bool = False,
     streams: int = 1,
+    options: dict[str, str] | None = None,
 ) -> Path:
-    """Writes `wave (T,)` or `(T, channels)` to `path`, in as many audio streams as asked, behind a grey video."""
+    """Writes `wave (T,)` or `(T, channels)` to `path`, in as many audio streams as asked, behind a grey video.
+
+    `options` are those of the container, such as `{"movflags": "empty_moov"}`.
+    """
     samples = np.asarray(wave, np.float32).reshape(len(wave), -1)
     layout = "mono" if samples.shape[1] == 1 else "stereo"
-    with av.open(str(path), "w", format=container) as file:
+    with av.open(str(path), "w", format=container, options=options or {}) as file:
         film = file.add_stream("mpeg4", rate=10) if video else None
         sounds = [file.add_stream(codec, rate=rate, layout=layout) for _ in range(streams)]
         if film is not None:

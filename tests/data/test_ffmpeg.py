@@ -15,11 +15,13 @@ from serx.data.audio import (
     audio_duration,
     audio_files,
     decode,
+    decode_segments,
     loudest_level_db,
     read_blocks,
     remove_offset,
 )
 from serx.data.audio_cache import open_audio_cache
+from serx.data.damage import damaged_pages
 from serx.data.ffmpeg import FfmpegError, FfmpegFile
 from serx.errors import DataError
 from serx.system import without_messages
@@ -99,6 +101,57 @@ def test_other_formats_keep_the_duration_and_the_level(name, codec, container, r
     assert loudest_level_db(decoded, RATE) == pytest.approx(loudest_level_db(waves[RATE], RATE), abs=2)
 
 
+# Containers that do not record how many samples an encoder prepends, and files that record it in other places.
+UNRECORDED = {
+    "a.avi": ("libmp3lame", "avi", {}),
+    "mp3.ts": ("libmp3lame", "mpegts", {}),
+    "bare.mp3": ("libmp3lame", "mp3", {"write_xing": "0"}),
+    "mp3.wav": ("libmp3lame", "wav", {}),
+    "ac3.ts": ("ac3", "mpegts", {}),
+    "bare.ac3": ("ac3", "ac3", {}),
+    "bare.mp2": ("mp2", "mp2", {}),
+    "fragments.mp4": ("aac", "mp4", {"movflags": "frag_keyframe+empty_moov"}),
+    "aac.nut": ("aac", "nut", {}),
+    "aac.mka": ("aac", "matroska", {}),
+    "mp3.mka": ("libmp3lame", "matroska", {}),
+    "a.wma": ("wmav2", "asf", {}),
+}
+
+
+@pytest.mark.parametrize("name", UNRECORDED)
+def test_the_delay_of_an_encoder_is_dropped_where_the_container_does_not_record_it(name, waves, tmp_path):
+    codec, container, options = UNRECORDED[name]
+    path = encode(tmp_path / name, waves[FULL], FULL, codec, container, 192_000, options=options)
+    decoded = decode(path, AudioConfig(sample_rate=FULL))
+    lag, error = lag_and_error(decoded, waves[FULL])
+    assert lag == 0
+    assert error < 0.1
+    assert len(decoded) >= len(waves[FULL]) - 512
+
+
+def test_a_long_tag_before_an_mp3_without_a_count_does_no_harm(waves, tmp_path):
+    bare = encode(tmp_path / "bare.mp3", waves[FULL], FULL, "libmp3lame", "mp3", options={"write_xing": "0"})
+    content = bare.read_bytes()
+    assert content[:3] == b"ID3"
+    long_tag = tmp_path / "tag.mp3"
+    long_tag.write_bytes(b"ID3\4\0\0\0\0\x60\0" + b"TXXX\0\0\x5f\x76\0\0" + b"x" * (0x60 * 128 - 10) + content[45:])
+    for path in (bare, long_tag):
+        assert len(decode(path, AudioConfig(sample_rate=FULL))) == pytest.approx(SECONDS * FULL, abs=1152)
+
+
+def test_a_flac_that_was_written_to_a_pipe_is_read(waves, tmp_path):
+    whole, piped = tmp_path / "a.flac", tmp_path / "pipe.flac"
+    soundfile.write(whole, waves[RATE], RATE)
+    content = bytearray(whole.read_bytes())
+    content[21] &= 0xF0  # STREAMINFO: the number of samples, 36 bits, 0 if unknown
+    content[22:26] = bytes(4)
+    piped.write_bytes(content)
+    np.testing.assert_array_equal(decode(piped, AudioConfig()), decode(whole, AudioConfig()))
+    content[len(content) // 2 : len(content) // 2 + 20] = bytes(20)
+    piped.write_bytes(content)
+    assert reason(piped) == "decode_error"
+
+
 def test_the_content_decides_and_not_the_ending(waves, tmp_path):
     path = encode(tmp_path / "a.mp4", waves[FULL], FULL, "aac")
     for name in ("a.wav", "a.txt", "a"):
@@ -134,6 +187,79 @@ def test_a_file_that_was_cut_off_is_truncated(name, kept, waves, tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
     assert reason(path) == "truncated"
+
+
+@pytest.mark.parametrize("kind", ["AU", "W64", "RF64", "NIST", "CAF", "AIFF", "WAV"])
+@pytest.mark.parametrize("kept", [0.5, 0.97])
+def test_an_uncompressed_file_that_was_cut_off_is_truncated(kind, kept, waves, tmp_path):
+    path = tmp_path / f"a.{kind.lower()}"
+    soundfile.write(path, waves[RATE], RATE, format=kind, subtype="PCM_16")
+    np.testing.assert_allclose(decode(path, AudioConfig()), waves[RATE], atol=1e-4)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    assert reason(path) == "truncated"
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.opus", "libopus"), ("a.oga", "flac"), ("a.ogg", "vorbis")])
+def test_an_ogg_file_with_a_damaged_page_is_not_read_in_part(name, codec, waves, tmp_path):
+    path, wave = tmp_path / name, np.tile(waves[FULL], 4)
+    if codec == "vorbis":
+        soundfile.write(path, wave, FULL, format="OGG", subtype="VORBIS")
+    else:
+        encode(path, wave, FULL, codec, "ogg")
+    assert len(decode(path, AudioConfig())) == pytest.approx(4 * SECONDS * RATE, abs=2)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    assert reason(path) == "decode_error"
+    for _, part, _ in decode_segments(path, [(0.0, 1.0), (3.0, 4.0)], AudioConfig()):
+        assert isinstance(part, AudioError) and part.reason == "decode_error"
+
+
+def test_the_checksum_of_an_ogg_page_is_that_of_libogg(tmp_path):
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, np.zeros(8000), 8000)
+    assert damaged_pages(path) == ""
+    content = path.read_bytes()
+    path.write_bytes(content + bytes(512))  # padding
+    assert damaged_pages(path) == ""
+    path.write_bytes(content[:60] + b"junk" + content[60:])
+    assert damaged_pages(path) == "1 page cannot be read"
+
+
+def test_sound_that_is_missing_within_a_video_becomes_silence_with_a_note(waves, tmp_path):
+    wave = np.tile(waves[FULL], 3)
+    path = encode(tmp_path / "a.mkv", wave, FULL, "pcm_s16le", "matroska")
+    content = path.read_bytes()
+    blocks = [i for i in range(len(content) - 1) if content[i] == 0xA3 and content[i + 3 : i + 4] == b"\x81"]
+    cut = bytearray(content)
+    lost = [i for i in blocks if 0.3 * len(content) < i < 0.45 * len(content)]
+    for i in lost:
+        cut[i] = 0xEC  # a SimpleBlock becomes a Void
+    path.write_bytes(cut)
+    notes: list[str] = []
+    decoded = decode(path, AudioConfig(sample_rate=FULL), notes=notes)
+    tick = FULL // 1000  # Matroska's times are milliseconds
+    assert len(decoded) == pytest.approx(len(wave), abs=tick)
+    silent = np.flatnonzero(np.convolve(decoded == 0, np.ones(1000), "valid") == 1000)
+    assert len(lost) > 10 and len(silent) > 0.1 * len(wave)
+    assert f"missing from {silent[0] / FULL:.2f} s on" in notes[0]
+    tail = min(abs(decoded[-FULL:] - wave[-FULL - n : len(wave) - n]).max() for n in range(tick))
+    assert tail < 1e-4  # what follows is where it was
+    assert [len(n) for _, _, n in decode_segments(path, [(3.0, 3.5)], AudioConfig())] == [1]
+
+
+def test_segments_before_damage_are_read_and_those_behind_it_are_not(waves, tmp_path):
+    path = encode(tmp_path / "a.aac", np.tile(waves[44_100], 8), 44_100, "aac", "adts")
+    content = bytearray(path.read_bytes())
+    frames = [i for i in range(len(content) - 1) if content[i] == 0xFF and content[i + 1] & 0xF6 == 0xF0]
+    for start in frames[150:155]:  # at 3.5 s
+        content[start + 7 : start + 60] = np.random.default_rng(start).bytes(53)
+    path.write_bytes(content)
+    results = {i: part for i, part, _ in decode_segments(path, [(0.5, 1.5), (3.0, 4.0), (6.0, 7.0)], AudioConfig())}
+    assert isinstance(results[0], np.ndarray)
+    for number in (1, 2):
+        assert results[number].reason == "decode_error" and f"#t={[0, 3, 6][number]}" in str(results[number])
 
 
 def test_packets_that_cannot_be_decoded_are_reported_after_the_good_ones(waves, tmp_path):
