@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from serx.dsp.batching import valid_mask
 
 VARIANCE_FLOOR = 1e-5  # added under the root, so that the gradient is finite when a clip has one frame
+MIN_STRIDED_CHANNELS = 16  # of a strided 1x1 convolution on a CPU; with fewer, oneDNN corrupts the heap (torch 2.14)
 
 
 def _odd(kernel: int) -> int:
@@ -73,6 +74,21 @@ class SqueezeExcitation(nn.Module):
         return x * self.gate(mean).view(*mean.shape, *[1] * (x.dim() - 2))
 
 
+class StridedPointwise(nn.Conv2d):
+    """A 1x1 convolution with a stride that takes every `stride`-th position first.
+
+    torch's own writes beyond its memory on CPUs where it reads fewer than `MIN_STRIDED_CHANNELS` channels,
+    channels-last, with hundreds of frames.
+
+    >>> StridedPointwise(8, 16, 1, (2, 1))(torch.zeros(1, 8, 5, 7)).shape
+    torch.Size([1, 16, 3, 7])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, frames = self.stride
+        return nn.functional.conv2d(x[:, :, ::rows, ::frames], self.weight, self.bias)
+
+
 class ResidualBlock(nn.Module):
     """Two masked convolutions, squeeze-and-excitation and a shortcut (He et al. 2016), in one or two dimensions.
 
@@ -90,8 +106,9 @@ class ResidualBlock(nn.Module):
         self.norm2 = norm(width)
         self.excite = SqueezeExcitation(width)
         same_shape = inputs == width and set(stride) == {1}
+        pointwise = StridedPointwise if len(stride) == 2 and max(stride) > 1 and inputs < MIN_STRIDED_CHANNELS else conv
         self.shortcut = (
-            nn.Identity() if same_shape else nn.Sequential(conv(inputs, width, 1, stride, bias=False), norm(width))
+            nn.Identity() if same_shape else nn.Sequential(pointwise(inputs, width, 1, stride, bias=False), norm(width))
         )
         self.dropout = nn.Dropout(dropout)
         self.time_stride = stride[-1]

@@ -1,13 +1,20 @@
 """Layers against closed forms and against torch's own."""
 
+import os
+import subprocess
+import sys
+
+import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from serx.models.layers import (
+    MIN_STRIDED_CHANNELS,
     AttentiveStatistics,
     BidirectionalGru,
     ResidualBlock,
     SqueezeExcitation,
+    StridedPointwise,
     masked_relu_,
     time_mask,
 )
@@ -62,3 +69,27 @@ def test_a_masked_relu_has_the_gradients_of_a_mask_and_a_relu():
         result = function(norm(inputs), time_mask(frames, x))
         results.append([result, *torch.autograd.grad(result.square().sum(), [inputs, *norm.parameters()])])
     assert all(torch.equal(ours, expected) for ours, expected in zip(*results, strict=True))
+
+
+def test_a_strided_pointwise_convolution_equals_torchs():
+    own = StridedPointwise(8, 16, 1, (2, 3), bias=False)
+    x = torch.randn(2, 8, 5, 10)
+    assert torch.allclose(own(x), torch.nn.functional.conv2d(x, own.weight, stride=(2, 3)), atol=1e-6)
+
+
+def test_no_block_has_a_strided_convolution_that_writes_beyond_its_memory():
+    for inputs, kind in ((1, StridedPointwise), (MIN_STRIDED_CHANNELS - 1, StridedPointwise), (16, torch.nn.Conv2d)):
+        assert type(ResidualBlock(inputs, 24, (2, 1)).shortcut[0]) is kind
+
+
+@pytest.mark.long
+def test_a_narrow_network_trains_on_hundreds_of_frames_without_touching_foreign_memory():
+    code = (
+        "import torch; from serx.models.layers import ResidualBlock; torch.set_num_threads(1)\n"
+        "for inputs in (1, 2, 8, 15):\n"
+        "    block = ResidualBlock(inputs, 16, (2, 2)).to(memory_format=torch.channels_last)\n"
+        "    x = torch.randn(8, inputs, 24, 400).to(memory_format=torch.channels_last)\n"
+        "    block(x, torch.full((8,), 400))[0].sum().backward()\n"
+    )
+    checked = os.environ | {"MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "77"}
+    assert subprocess.run([sys.executable, "-c", code], env=checked, check=False).returncode == 0
