@@ -18,7 +18,8 @@ _NAMES = {
     "optim.final_lr_ratio": "finallr minlr etamin lrmin endlr finaldivfactor lrf lrend",
     "optim.plateau_factor": "lrfactor factor lrgamma stepgamma lrdecay",
     "optim.plateau_patience": "lrpatience schedulerpatience patiencelr",
-    "train.epochs": "epochs epoch nepochs numepochs maxepochs numtrainepochs nepoch maxepoch trainepochs iterations",
+    "train.epochs": "epochs epoch nepochs numepochs maxepochs numtrainepochs nepoch maxepoch trainepochs iterations "
+    "maxsteps nsteps numsteps totalsteps steps maxiters niter",
     "train.batch_size": "bs batchsize batch minibatch minibatchsize trainbatchsize perdevicetrainbatchsize nbatch",
     "train.accumulation_steps": "gradientaccumulationsteps accumulategradbatches gradaccum gradaccumulation accumsteps "
     "accumulate gradaccumsteps accumulation",
@@ -39,12 +40,18 @@ _NAMES = {
     "train.deterministic": "deterministic cudnndeterministic reproducible deterministicalgorithms",
     "train.output": "output out outdir outputdir outputfolder outputpath savedir savepath savefolder logdir rundir "
     "checkpointdir checkpointpath ckptdir ckptpath resultsdir experimentdir expdir workdir logs saveto modeldir",
+    "train.loggers": "loggers logger tensorboard tb wandb usewandb usetensorboard mlflow reportto logging tracker",
+    "train.teachers": "teachers teacher teachermodel distill distillation kd knowledgedistillation",
+    "train.teacher_weight": "teacherweight kdweight distillweight distillationweight kdalpha",
+    "train.teacher_temperature": "teachertemperature kdtemperature distilltemperature",
+    "train.init_from": "initfrom init initcheckpoint pretrainedweights weights loadfrom loadweights warmstart "
+    "pretrainedcheckpoint finetunefrom",
     "data.root": "root path dir datadir datapath datasetpath dataset datasetdir dataroot folder corpus corpora folders "
     "audiodir audiopath traindir wavdir rootdir datafolder inputdir",
     "data.cache": "cachedir cachepath cachefolder",
     "data.placement": "pinmemory inmemory preload cachedata loadinmemory",
-    "data.protocol": "protocol split splits splittype cv crossvalidation splitmethod",
-    "data.folds": "nfolds numfolds kfolds k nsplits numsplits kfold",
+    "data.protocol": "protocol split splits splittype cv crossvalidation splitmethod loso kfold holdout",
+    "data.folds": "nfolds numfolds kfolds k nsplits numsplits",
     "data.fold": "foldid foldindex testfold foldnumber",
     "data.test_fraction": "testfraction testsize testsplit testratio testshare",
     "data.valid_fraction": "validfraction validationsplit valsplit valsize valratio valfraction validsize "
@@ -78,7 +85,7 @@ _NAMES = {
     "model.kind": "model modelname modeltype arch architecture backbone network net name type classname",
     "model.dropout": "dropout dropoutrate dropoutp drop droprate dropoutprob pdrop",
     "model.widths": "widths hidden hiddensize hiddendim hiddenunits hiddenlayers channels numfilters layers units "
-    "hiddenlayersizes layersizes nhidden numlayers",
+    "hiddenlayersizes layersizes nhidden numlayers filters",
     "model.kernel": "kernel kernelsize ksize",
     "model.ensemble_size": "ensemble ensemblesize nmodels numensemble nestimators members",
     "model.tta_speeds": "tta testtimeaugmentation ttaspeeds",
@@ -93,6 +100,12 @@ _WORDS: dict[str, list[str]] = {}
 for _key, _words in _NAMES.items():
     for _word in _words.split():
         _WORDS.setdefault(_word, []).append(_key)
+# Names that mean something else within one section.
+_IN_SECTION = {
+    "features": dict.fromkeys(("name", "kind", "type"), "features.stack"),
+    "data": {**dict.fromkeys(("name", "kind", "type"), "data.corpora"), "kfold": "data.protocol"},
+    "train": dict.fromkeys(("pretrained", "checkpoint", "ckpt"), "train.init_from"),
+}
 # What serx always does in one way: other trainers let it be chosen.
 _ADAMW = "serx trains with AdamW; its settings are optim.lr, optim.betas and optim.weight_decay"
 _LOSS = "the loss is cross-entropy; see train.label_smoothing, train.class_weights and train.logit_adjustment"
@@ -158,6 +171,8 @@ def _of_key(section: str, last: str, keys: Sequence[str], is_list: bool) -> str:
         if fixed and not found:
             return fixed
         plain = [key for key in keys if key.count(".") == 1]
+        meant = _IN_SECTION.get(section, {}).get(_plain(last))
+        found = [meant, *found] if meant else found
         found += [key for key in plain if key.endswith(f".{last}")]
         found += [key for key in _WORDS.get(_plain(last), ()) if key in keys]
         similar += [key for key in plain if _ratio(last, key) >= _SAME]

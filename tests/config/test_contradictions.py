@@ -79,11 +79,33 @@ def test_settings_that_contradict_each_other_are_refused_in_one_line(overrides, 
         (["train.logit_adjustment=1", "train.sampling=class_balanced"], "train.logit_adjustment has no effect"),
         (["augment.waveform=[{kind: crop, seconds: 60}]"], "cut nothing off"),
         (["model.strides=[[8, 1], [8, 1], [8, 1]]"], "leave one row of 64"),
+        (["model.tta_speeds=[1, 0.9, 0.9]"], "lists a speed more than once"),
+        (["data.protocol=loso", "data.folds=3"], "data.folds: 3 has no effect: data.protocol is loso"),
+        (["data.protocol=luna5", "data.test_fraction=0.5"], "data.test_fraction: 0.5 has no effect"),
+        (["optim.plateau_factor=0.5"], "optim.plateau_factor: 0.5 has no effect: optim.schedule is onecycle"),
+        (["optim.schedule=constant", "optim.final_lr_ratio=0.5"], "optim.final_lr_ratio: 0.5 has no effect"),
+        (["train.teacher_weight=0.5"], "train.teacher_weight: 0.5 has no effect: train.teachers lists none"),
+        (["train.teacher_temperature=2"], "train.teacher_temperature: 2 has no effect"),
+        (["train.teachers=[x]", "train.teacher_weight=0"], "train.teachers have no effect"),
+        (["augment.waveform=[{kind: noise, p: 0}]"], "augment.waveform.0 (noise) has no effect: p is 0"),
+        (["augment.waveform=[{kind: gain, gain_db: [0, 0]}]"], "(gain) has no effect: gain_db is always 0"),
+        (["augment.waveform=[{kind: speed, ratio: [1, 1]}]"], "(speed) has no effect: ratio is always 1"),
+        (["augment.waveform=[{kind: pitch_tempo, semitones: [0, 0], tempo: [1, 1]}]"],
+         "(pitch_tempo) has no effect: semitones is always 0 and tempo is always 1"),
+        (["augment.waveform=[{kind: shift, seconds: [0, 0]}]"], "(shift) has no effect: seconds is always 0"),
+        (["augment.waveform=[{kind: shift, seconds: [-2, 0]}]", "data.duration_seconds=2"], "only silence"),
+        (["augment.spectrogram=[{kind: time_mask, p: 0}]"], "augment.spectrogram.0 (time_mask) has no effect"),
+        (["augment.spectrogram=[{kind: time_mask, count: 5, max_fraction: 0.2}]"], "may mask all of it"),
+        (["augment.spectrogram=[{kind: frequency_mask, count: 8, width: 8}]"], "may mask all 64 rows"),
     ],
-)
+)  # fmt: skip
 def test_settings_without_effect_get_a_note(overrides, message):
     [note] = notes(load_config("cnn2d", PLAIN, overrides))
     assert message in note
+
+
+def test_a_transform_that_changes_one_of_two_things_gets_no_note():
+    assert notes(load_config("cnn2d", PLAIN, "augment.waveform=[{kind: pitch_tempo, semitones: [0, 0]}]")) == []
 
 
 def test_the_rows_that_are_said_to_be_empty_never_change():

@@ -4,7 +4,7 @@ import pytest
 
 from serx.config import load_config
 from serx.config.schema import Config, dotted_keys
-from serx.config.suggestions import _NAMES, _WORDS
+from serx.config.suggestions import _IN_SECTION, _NAMES, _WORDS
 from serx.errors import ConfigError
 
 
@@ -54,6 +54,19 @@ def answer(key: str, value: str = "1") -> str:
         ("model.stride", "model.strides"),
         ("train.epochz", "train.epochs"),
         ("optim.rl", "optim.lr"),
+        ("features.kind", "features.stack"),
+        ("features.name", "features.stack"),
+        ("data.name", "data.corpora"),
+        ("data.kfold", "data.protocol"),
+        ("data.loso", "data.protocol"),
+        ("train.pretrained", "train.init_from"),
+        ("train.ckpt", "train.init_from"),
+        ("train.init_checkpoint", "train.init_from"),
+        ("train.wandb", "train.loggers"),
+        ("train.tensorboard", "train.loggers"),
+        ("train.distill", "train.teachers"),
+        ("train.max_steps", "train.epochs"),
+        ("model.filters", "model.widths"),
     ],
 )
 def test_a_name_of_another_trainer_is_answered_with_the_key(given, meant):
@@ -84,5 +97,6 @@ def test_no_key_is_suggested_for_a_word_unlike_any(given):
 
 
 def test_every_name_of_the_table_leads_to_keys_that_exist():
-    assert set(_NAMES) <= set(dotted_keys(Config))
+    keys = {*_NAMES, *(key for words in _IN_SECTION.values() for key in words.values())}
+    assert keys <= set(dotted_keys(Config))
     assert {word: keys for word, keys in _WORDS.items() if len(keys) > 1} == {}
