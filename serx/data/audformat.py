@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from serx.data.columns import COLUMNS, known_as, plain
+from serx.data.labels import EMOTIONS, normalize_emotion
 from serx.data.tables import OPENERS, Table, TablesConfig
 from serx.errors import DataError
 
@@ -138,6 +139,7 @@ def _joined(
         own[meaning] = by_name.pop() if first != column else column
     own |= {c: c for c in table.header if c.startswith("emotion.")}
     about = _speakers(folder, header, config)
+    words = _emotion_names(header, name, own.get("emotion", ""), config)
     languages = header.get("languages") or []
     constant = {"corpus": str(header.get("name") or folder.name)}
     if isinstance(languages, list) and len(languages) == 1:
@@ -153,6 +155,7 @@ def _joined(
             known = {**constant, **facts.get((file, "", ""), {}), **facts.get(key, {})}
             known |= {meaning: row[c] for meaning, c in own.items() if row.get(c)}
             known = {**about.get(known.get("speaker", ""), {}), **known}
+            known["emotion"] = words.get(known.get("emotion", ""), known.get("emotion", ""))
             cells = {**known, "path": file, "start": start, "end": end}
             yield line, [cells.get(title, "") for title in titles]
 
@@ -161,6 +164,19 @@ def _joined(
     return replace(
         table, folder=folder, header=[*titles, *unused], rows=rows(), part=part, other_columns=tuple(everything)
     )
+
+
+def _emotion_names(header: Mapping[str, Any], table: str, column: str, config: TablesConfig) -> dict[str, str]:
+    """What the scheme of a column of emotions says about its codes: `{A: anger}`, or `{A: {category: anger}}`."""
+    about = _mapping(_columns(_mapping(header, "tables"), table), column)
+    labels = _mapping(_mapping(_mapping(header, "schemes"), str(about.get("scheme_id"))), "labels")
+    names: dict[str, str] = {}
+    for code, value in labels.items():
+        known = value.items() if isinstance(value, dict) else [("emotion", value)]
+        word = next((word for key, word in known if known_as(str(key), config.columns) == "emotion"), None)
+        if isinstance(word, str) and word and normalize_emotion(str(code)) not in EMOTIONS:
+            names[str(code)] = word
+    return names
 
 
 def _speakers(folder: Path, header: Mapping[str, Any], config: TablesConfig) -> dict[str, _Cells]:

@@ -148,11 +148,12 @@ def _scan_folder(
     files = list(files_in(root))
     found = recognize(root, files, corpora)
     count, unused = 0, list(found.missing)
+    sounds = {(path.parent, path.stem) for path in files if is_audio(path)}  # a transcript may have the same name
     for path in files:
         local = path.relative_to(root)
         parsed = found.clips.get(path)
         if not is_audio(path):
-            if parsed is not None and not path.name.startswith("."):
+            if parsed is not None and not path.name.startswith(".") and (path.parent, path.stem) not in sounds:
                 other = f"{path.suffix or 'no ending'} is not audio or video; rename or convert it"
                 unused.append(SkippedFile(path, "format", other))
         elif path.name.startswith("."):

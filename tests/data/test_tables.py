@@ -281,3 +281,16 @@ def test_a_corpus_folder_with_a_table_of_its_own_is_still_known_by_its_names(tmp
 
 def test_the_known_endings_are_those_of_the_openers() -> None:
     assert {".csv", ".tsv", ".jsonl", ".json", ".parquet"} <= set(tables_module.OPENERS)
+
+
+@pytest.mark.parametrize("labels", [{"A": "anger", "H": "joy"}, {"A": {"category": "anger"}, "H": {"category": "joy"}}])
+def test_codes_of_emotions_have_the_names_that_their_scheme_gives_them(tmp_path: Path, labels: dict) -> None:
+    root = touch(tmp_path / "coded", ["a.wav", "b.wav", "c.wav"])
+    header = {
+        "name": "coded",
+        "schemes": {"emo": {"dtype": "str", "labels": {**labels, "sad": {"category": "something else"}}}},
+        "tables": {"emotion": {"type": "filewise", "columns": {"emotion": {"scheme_id": "emo"}}}},
+    }
+    (root / "db.yaml").write_text(yaml.safe_dump(header))
+    (root / "db.emotion.csv").write_text("file,emotion\na.wav,A\nb.wav,H\nc.wav,sad\n")
+    assert [clip.emotion for clip in scan(root).utterances] == ["angry", "joy", "sad"]

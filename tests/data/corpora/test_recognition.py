@@ -179,3 +179,8 @@ def test_which_corpora_share_names_is_known(tmp_path: Path) -> None:
 )
 def test_names_of_corpora_in_tables_are_recognized_however_they_are_spelled(text: str, name: str) -> None:
     assert canonical_corpus(text) == name
+
+
+def test_a_transcript_beside_its_clip_is_not_reported_as_a_clip_of_another_format(tmp_path: Path) -> None:
+    found = scan(touch(tmp_path, ["jl/female1_angry_10a_1.wav", "jl/female1_angry_10a_1.txt", "jl/male1_sad_3b_2.pdf"]))
+    assert [(file.path.name, file.reason) for file in found.skipped] == [("male1_sad_3b_2.pdf", "format")]
