@@ -17,18 +17,27 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from serx.base_config import BaseConfig, FilePath, Name
 from serx.data.audio import files_in, is_audio
 from serx.data.audio_cache import cache_folder
 from serx.data.columns import is_known, plain
-from serx.errors import ConfigError, DataError, DiskError
+from serx.errors import DataError, DiskError
 from serx.files import free_space, write_atomically
 
 SEPARATORS = ",;\t|"
+
+
+def _encoding_of_text(name: str | None) -> str | None:
+    try:
+        if name is not None and "path,emotion\n".encode(name).decode(name) != "path,emotion\n":
+            raise LookupError
+    except (LookupError, UnicodeError):
+        raise ValueError(f"no encoding of text is called {name!r}; write utf-8 or windows-1252") from None
+    return name
 
 
 class TablesConfig(BaseConfig):
@@ -43,7 +52,7 @@ class TablesConfig(BaseConfig):
         max_length=1000,
         description="what columns of tables mean: {emo: emotion} reads emo as emotion, {age: null} does not use age",
     )
-    encoding: Name | None = Field(
+    encoding: Annotated[Name | None, AfterValidator(_encoding_of_text)] = Field(
         None, description="of CSV and TSV tables, such as windows-1252; null: found out where that is certain"
     )
     audio_root: FilePath | None = Field(
@@ -88,7 +97,6 @@ def open_tables(path: Path, config: TablesConfig) -> list[Table]:
 
     Raises:
         DataError: a table that cannot be read, with its line; or pyarrow is missing.
-        ConfigError: `config.encoding` is unknown.
     """
     if not path.is_dir():
         return [OPENERS.get(path.suffix.lower(), read_csv)(path, config)]
@@ -149,7 +157,6 @@ def read_csv(path: Path, config: TablesConfig) -> Table:
 
     Raises:
         DataError: its encoding is not certain, or a quote is left open.
-        ConfigError: `config.encoding` is unknown.
     """
     text = _text(path, config.encoding)
     first = next(iter(text.strip().splitlines()), "")
@@ -183,13 +190,6 @@ def _text(path: Path, encoding: str | None) -> str:
         raw = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if encoding is not None:
-        try:
-            codecs.lookup(encoding)
-        except LookupError:
-            raise ConfigError(
-                f"data.encoding: no encoding is called {encoding!r}; write utf-8 or windows-1252"
-            ) from None
     found = encoding or _encoding(raw)
     try:
         return raw.decode(found)

@@ -40,7 +40,8 @@ def choose_run_folder(output: str | None, name: str, resume: bool, overwrite: bo
         overwrite: a run may be there.
 
     Raises:
-        ConfigError: there is no run to resume, or there is a run that would be overwritten.
+        ConfigError: there is no run to resume, there is a run that would be overwritten, or the folder is the root of
+            the disk or the user's home.
 
     >>> choose_run_folder("checkpoints/first", "cnn2d", resume=False).name
     'first'
@@ -55,6 +56,10 @@ def choose_run_folder(output: str | None, name: str, resume: bool, overwrite: bo
         folder = max(saved, key=lambda run: (saved[run], run))
     else:
         folder = _fresh(runs / time.strftime("%Y%m%d-%H%M%S"))
+    if folder.resolve() in (Path(folder.resolve().anchor), Path(os.path.expanduser("~")).resolve()):
+        raise ConfigError(
+            f"train.output: {folder} holds more than a run; name a folder of its own, such as {folder}/run"
+        )
     if resume and not holds_run(folder):
         raise ConfigError(f"--resume: {folder / LAST} is not there; leave --resume out to start this run")
     if not resume and not overwrite:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from serx.data.corpora import canonical_corpus, canonical_speaker
 from serx.data.manifest import read_manifest
 from serx.data.scanner import scan
 from serx.data.tables import TablesConfig
-from serx.errors import ConfigError, DataError
+from serx.errors import DataError
 from tests.data.layouts import ravdess, touch
 
 HEADER = "path,emotion,speaker"
@@ -401,8 +402,12 @@ def test_an_encoding_that_is_not_certain_raises_and_may_be_named(
     assert f"own.csv:2: not UTF-8 text, and byte {byte}" in error_message(table)
     (clip,) = read_manifest(table, TablesConfig(encoding=encoding)).utterances
     assert clip.speaker == name
-    with pytest.raises(ConfigError, match=r"data\.encoding: no encoding is called 'latin1252'"):
-        read_manifest(table, TablesConfig(encoding="latin1252"))
+
+
+@pytest.mark.parametrize("encoding", ["latin1252", "rot13", "zip", "undefined", "utf 99", "\u0443\u0442\u0444"])
+def test_what_is_no_encoding_of_text_is_refused(encoding: str) -> None:
+    with pytest.raises(ValidationError, match="no encoding of text is called"):
+        TablesConfig(encoding=encoding)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,10 @@ ALIKE = [
     ("Ann Lee", "Ann_Lee"), ("Ann Lee", "ann-lee"), ("Ann Lee", "AnnLee"), ("Ann Lee", "Ann.Lee"), ("Ann", "ANN"),
     ("M01", "m1"), ("Speaker A", "A"), ("Jos\u00e9", "Jose"), ("\u0667", "7"), ("participant 12", "P12"),
     ("Actor A", "actor_a"), ("#7", "7"), ("speaker no. 7", "7"), ("O'Neil", "Oneil"), ("1-10", "1_10"),
+    ("Ann", "\u0410nn"), ("M1", "\u041c1"), ("A1", "\u03911"), ("7", "7,0"), ("07", "+7"),
+    ('"7"', "7"), ("[7]", "(7)"), ("S07", "<7>"), ("spk-7.wav", "spk-7"), ("F1.flac", "f01"),
+    ("S\uff10\uff17", "spk-7"),
+    ("spk-07.", "spk_7"), ("Ann\u2019s", "Ann's"), ("A\u2013B", "A-B"),
 ]  # fmt: skip
 
 
@@ -67,7 +71,8 @@ DIFFERENT = [
     ("speaker1", "speaker11"), ("M1", "F1"), ("S1", "S10"), ("Ann", "Anna"), ("1.10", "1.1"), ("1_10", "11_0"),
     ("1_10", "110"), ("male1", "female1"), ("Ann Lee", "Ann Leigh"), ("A", "B"), ("A1", "B1"), ("Ses01F", "Ses01M"),
     ("\u0930\u093e\u092e", "\u0930\u092e\u093e"), ("Subject A", "Subject B"), ("P Diddy", "Diddy"), ("07F", "F07"),
-    ("s", "p"), ("7", "17"), ("speaker", "subject"),
+    ("s", "p"), ("7", "17"), ("speaker", "subject"), ("\u0418\u0432\u0430\u043d", "\u0418\u0432\u0430"), ("1.5", "15"),
+    ("a\U0001f600", "a\U0001f603"),
 ]  # fmt: skip
 
 

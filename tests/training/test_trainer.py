@@ -288,6 +288,12 @@ def test_a_folder_with_a_run_is_not_overwritten_without_a_flag(tiny_config, tmp_
         choose_run_folder(str(tmp_path / "other"), "tiny", resume=True)
 
 
+@pytest.mark.parametrize("folder", ["/", "~", "/tmp/.."])
+def test_a_run_needs_a_folder_of_its_own(folder):
+    with pytest.raises(ConfigError, match="holds more than a run"):
+        choose_run_folder(os.path.expanduser(folder), "tiny", resume=False)
+
+
 def content(folder: Path) -> dict[str, bytes]:
     """The bytes of every file in a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -8,7 +8,11 @@ from itertools import pairwise
 from serx.data.utterance import visible
 
 _NUMBERED = re.compile(r"(?:(?:actor|speaker)[ _-]*)?0*([0-9]+)(?:\.0+)?", re.IGNORECASE | re.ASCII)
-_PARTS = re.compile(r"[0-9]+|[^\W\d_]+|[^\w\s\-\u2010-\u2015.,'\u2019#:/\\]")
+_PARTS = re.compile(r"[0-9]+|[^\W\d_]+|[^\w\s]")
+_PUNCTUATION = ("P", "Sc", "Sk", "Sm")  # Unicode categories; marks and emoji tell names apart
+_ENDING = re.compile(r"\.(?:wav|flac|mp3|ogg|opus|m4a|aac)$|(?<=[0-9])[.,]0+$")  # of a file, of a decimal number
+# Cyrillic and Greek letters that look like Latin ones, in lower or upper case.
+_LOOKS_LATIN = str.maketrans("авеіјкмнорстухѕԁһԛԝαβεηικμνορτυχ", "abeijkmhopctyxsdhqwabehikmnoptyx")
 _PERSON_WORDS = {
     "actor", "actress", "hablante", "locuteur", "participant", "person", "speaker", "spk", "spkr", "sprecher", "subj",
     "subject", "sbj", "sujet", "sujeto", "talker", "user", "voice",
@@ -33,8 +37,9 @@ def canonical_speaker(text: str) -> str:
 def name_key(name: str, person: bool = False) -> str:
     """A key that is equal for names that look alike.
 
-    Case, accents of Latin letters, spaces and punctuation between words, zeros before a number, and `.0` behind it make
-    no difference. For a person, neither do words such as speaker or subject, or their abbreviations before a number.
+    Case, accents of Latin letters, spaces, punctuation, zeros before a number, `.0` behind it, and letters of
+    another alphabet that look Latin make no difference. For a person, neither do words such as speaker or subject, or
+    their abbreviations before a number.
 
     >>> {name_key(name, person=True) for name in ("7", "7.0", "S07", "spk7", "subject 7", "Actor-007")}
     {'7'}
@@ -42,9 +47,11 @@ def name_key(name: str, person: bool = False) -> str:
     ('annlee', 'zoe', 'm1', '1-10', '110')
     """
     text = "".join(c for c in unicodedata.normalize("NFKD", visible(name).casefold()) if not "\u0300" <= c <= "\u036f")
-    text = unicodedata.normalize("NFKC", text)
+    text = unicodedata.normalize("NFKC", text).translate(_LOOKS_LATIN)
     text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
-    parts = _PARTS.findall(re.sub(r"(?<=[0-9])\.0+$", "", text))
+    text = _ENDING.sub("", text)
+    text = "".join(" " if unicodedata.category(c).startswith(_PUNCTUATION) else c for c in text)
+    parts = _PARTS.findall(text)
     parts = [part.lstrip("0") or "0" if part.isdecimal() else part for part in parts]
     if person and len(parts) > 1:
         if parts[-1].isdecimal() and set(parts[:-1]) <= _PERSON_WORDS | _PERSON_LETTERS:
