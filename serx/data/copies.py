@@ -5,7 +5,9 @@ The search has three steps, each more exact and on fewer pairs:
 1. `fingerprints` describe half-second segments by the shape of their spectrogram. Each clip's segments are compared
    with the most similar of all others (an inverted index, so that time grows little faster than the number of clips),
    and pairs of clips whose segments are similar at one time offset are nominated.
-2. At that offset, one second of both waveforms is whitened and correlated.
+2. At that offset, one second of both waveforms is whitened and correlated: at the same speed, at that of the two
+   durations, and at the speed by which the spectra are stretched against each other, on a logarithmic axis of frequency
+   (Casasent & Psaltis 1976). The latter also finds a piece of a faster copy.
 3. What passes is correlated over the whole overlap of both clips: `copy_correlation`.
 
 Whitening divides each frequency by its magnitude, and keeps the phase (Knapp & Carter 1976, "PHAT"). A filter, a hum or
@@ -49,15 +51,20 @@ MIN_CORRELATION = 0.34  # whitened correlation over the overlap, to call two cli
 MIN_WHOLE = 0.08  # whitened correlation of the whole clips, for their overlap to be looked at
 MIN_OVERLAP = 0.3  # seconds
 FADE = 0.02  # seconds: cut ends are clicks, which correlate
-MIN_CHANGE = 0.002  # of the speed; a smaller one is a difference in silence
-MAX_SPEED = 1.25  # largest ratio of two durations that is tried as a speed
+MIN_CHANGE = 0.0002  # of the speed; a smaller one costs no correlation
+MAX_SPEED = 1.25  # largest speed that is tried
+POINTS = 4096  # of a spectrum on a logarithmic axis: 0.08 % of the speed from one to the next
+SMOOTHING = 201  # points whose mean is subtracted: what is left are harmonics, and no filter
+MIN_STRETCHED = 0.45  # correlation of two stretched spectra; different clips have 0.15, and rarely more than 0.4
+REFINEMENT = np.linspace(-3e-4, 3e-4, 13)  # of a speed that was read from spectra
 BATCH = 64  # pairs compared at a time
 
 
 # Stored results are computed again when one of these has changed.
 RULES = (
-    f"1|{F_MIN}|{F_MAX}|{BANDS}|{FRAME}|{HOP}|{FLOOR}|{SEGMENT}|{STEP}|{CEPSTRA}|{MODULATIONS}|{MIN_NORM}|{QUERIES}|{CELL}"
+    f"2|{F_MIN}|{F_MAX}|{BANDS}|{FRAME}|{HOP}|{FLOOR}|{SEGMENT}|{STEP}|{CEPSTRA}|{MODULATIONS}|{MIN_NORM}|{QUERIES}|{CELL}"
     f"|{PROBES}|{CANDIDATES}|{TOLERANCE}|{WINDOW}|{MARGIN}|{MIN_WINDOW}|{MIN_WHOLE}|{MIN_CORRELATION}|{MIN_OVERLAP}"
+    f"|{POINTS}|{SMOOTHING}|{MIN_STRETCHED}"
 )
 
 
@@ -234,13 +241,63 @@ def copies_among(
             ratio = len(clips[c.first]) / len(clips[c.second])
             if abs(ratio - 1) > MIN_CHANGE and 1 / MAX_SPEED < ratio < MAX_SPEED:
                 pairs.append((c, ratio))
-        for (c, speed), close in zip(pairs, _compare_windows(pairs, clips, sample_rate) > MIN_WINDOW, strict=True):
-            if close:
-                correlation = copy_correlation(clips[c.first], clips[c.second], sample_rate, speed)
+        exact = len(pairs)
+        pairs += [(c, speed) for c, speed in zip(batch, _speeds(batch, clips, sample_rate), strict=True) if speed]
+        close = _compare_windows(pairs, clips, sample_rate) > MIN_WINDOW
+        for row, (c, speed) in enumerate(pairs):
+            if close[row]:
+                first, second = clips[c.first], clips[c.second]
+                near, overlap = ([speed], MIN_OVERLAP) if row < exact else (speed * (1 + REFINEMENT), WINDOW)
+                correlation = max(copy_correlation(first, second, sample_rate, float(s), overlap) for s in near)
                 known = copies.get((c.first, c.second))
                 if correlation > max(MIN_CORRELATION, known.correlation if known else 0):
                     copies[c.first, c.second] = Copy(c.first, c.second, correlation)
     return sorted(copies.values(), key=lambda copy: (-copy.correlation, copy.first, copy.second))
+
+
+def _speeds(candidates: Sequence[Candidate], clips: dict[int, np.ndarray], sample_rate: int) -> list[float]:
+    """For each candidate, how much faster the second clip is, by its spectrum around the similar segments.
+
+    A copy at another speed has the same spectrum, shifted on a logarithmic axis of frequency. 0 where the spectra
+    resemble each other at no shift, or at none but 0.
+    """
+    middle = SEGMENT * HOP / 2
+    half = round(WINDOW / 2 * sample_rate)
+    windows = np.zeros((2, len(candidates), 2 * half), np.float32)
+    for row, c in enumerate(candidates):
+        for side, (clip, frame) in enumerate(((c.first, c.first_frame), (c.second, c.second_frame))):
+            center = round((frame * HOP + middle) * sample_rate)
+            part = clips[clip][max(0, center - half) : center + half]
+            start = max(0, half - center)
+            windows[side, row, start : start + len(part)] = part
+    windows *= np.hanning(2 * half).astype(np.float32)
+    first, second = (torch.fft.rfft(_stretched_spectra(side, sample_rate), 2 * POINTS) for side in windows)
+    octave = POINTS / math.log(_highest(sample_rate) / F_MIN)  # points by which a speed of e shifts a spectrum
+    shifts = np.arange(-int(octave * math.log(MAX_SPEED)), int(octave * math.log(MAX_SPEED)) + 1)
+    correlation = torch.fft.irfft(second * first.conj(), 2 * POINTS).numpy()[:, shifts] / (1 - np.abs(shifts) / POINTS)
+    best = correlation.argmax(1)
+    speeds = np.exp(shifts[best] / octave)
+    found = (correlation.max(1) > MIN_STRETCHED) & (np.abs(speeds - 1) > MIN_CHANGE)
+    return np.where(found, speeds, 0).tolist()
+
+
+def _stretched_spectra(windows: np.ndarray, sample_rate: int) -> Tensor:
+    """`(n, T)` -> `(n, POINTS)`: log magnitudes on a logarithmic axis of frequency, without what a filter changes, of
+    norm 1."""
+    size = 1 << windows.shape[1].bit_length()
+    magnitude = torch.from_numpy(np.abs(_spectrum(windows, size)))
+    place = np.geomspace(F_MIN, _highest(sample_rate), POINTS, endpoint=False) * size / sample_rate
+    below, share = place.astype(int), torch.from_numpy((place % 1).astype(np.float32))
+    rows = (magnitude[:, below].lerp(magnitude[:, below + 1], share) + 1e-6).log()
+    ends = pad(rows[:, None], (SMOOTHING // 2 + 1, SMOOTHING // 2), "replicate")[:, 0]
+    sums = ends.cumsum(1, dtype=torch.float64)
+    rows = rows - ((sums[:, SMOOTHING:] - sums[:, :-SMOOTHING]) / SMOOTHING).float()
+    return rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-6)
+
+
+def _highest(sample_rate: int) -> float:
+    """The highest frequency that is compared, in Hz."""
+    return min(F_MAX, 0.95 * sample_rate / 2)
 
 
 def _compare_windows(
@@ -282,7 +339,9 @@ def _window(clip: np.ndarray, center: float, half: float, sample_rate: int) -> n
     return _faded(clip[max(0, start) : max(0, end)], sample_rate)
 
 
-def copy_correlation(first: np.ndarray, second: np.ndarray, sample_rate: int, speed: float = 1.0) -> float:
+def copy_correlation(
+    first: np.ndarray, second: np.ndarray, sample_rate: int, speed: float = 1.0, min_overlap: float = MIN_OVERLAP
+) -> float:
     """The whitened correlation, 0 to 1, of two clips `(T,)`, `(U,)` over their overlap, at the best offset.
 
     Args:
@@ -290,6 +349,7 @@ def copy_correlation(first: np.ndarray, second: np.ndarray, sample_rate: int, sp
         second: waveform.
         sample_rate: in Hz.
         speed: how much faster `second` is, if it is a copy.
+        min_overlap: seconds; clips that overlap less have a correlation of 0.
 
     >>> noise = np.random.default_rng(0).standard_normal(16_000)
     >>> round(copy_correlation(noise, -0.1 * noise[2_000:] + 3, 16_000), 1)
@@ -300,7 +360,7 @@ def copy_correlation(first: np.ndarray, second: np.ndarray, sample_rate: int, sp
         return whole
     # second[t] is first[speed * (t - lag)]
     start, end = max(0, lag), min(len(second), lag + round(len(first) / speed))
-    if end - start < MIN_OVERLAP * sample_rate:
+    if end - start < min_overlap * sample_rate:
         return 0.0
     own = first[round((start - lag) * speed) : round((end - lag) * speed)]
     overlap, _ = _whitened_correlation(own, second[start:end], sample_rate, speed)

@@ -97,6 +97,11 @@ ALTERATIONS = {
     "second half, pre-emphasis": lambda x: pre_emphasized(piece(x, 0.5, 1)),
     "room and telephone band": lambda x: filtered(in_a_room(x), "bandpass", (300, 3400)),
     "3 % slower in a room": lambda x: in_a_room(faster(x, 0.97)),
+    "0.1 % faster": lambda x: faster(x, 1.001),
+    "middle 80 %, 3 % faster": lambda x: piece(faster(x, 1.03), 0.1, 0.9),
+    "5 % slower, start cut off": lambda x: faster(x, 0.95)[RATE // 5 :],
+    "10 % faster, silence around": lambda x: np.pad(faster(x, 1.1), (RATE // 2, RATE // 3)),
+    "piece, 4 % faster in a room": lambda x: in_a_room(piece(faster(x, 1.04), 0.2, 1)),
     "hum and mp3": lambda x: encoded(with_tone(x, 50), "MP3", "MPEG_LAYER_III", 0.5),
 }
 
