@@ -7,7 +7,7 @@ from typing import Any
 from serx.config import Config
 from serx.evaluation import Evaluation, evaluate
 from serx.inference import Predictor
-from serx.training.trainer import TrainingResult
+from serx.training.trainer import OnEpoch, TrainingResult
 from serx.training.trainer import fit as train
 
 
@@ -39,6 +39,7 @@ def fit(
     resume: bool = False,
     progress: bool = True,
     overwrite: bool = False,
+    on_epoch: OnEpoch | None = None,
 ) -> Run:
     """Trains a configuration: `serx.training.fit`, whose arguments and errors it has, with a result that can evaluate.
 
@@ -54,5 +55,5 @@ def fit(
     protocol: ...
     'speakers, speaker-independent'
     """
-    result = train(config, folder, resume, progress, overwrite)
+    result = train(config, folder, resume, progress, overwrite, on_epoch)
     return Run(result.folder, result.kept, result.stopped_by, config.data.cache)

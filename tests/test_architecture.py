@@ -42,6 +42,8 @@ DOORS = {
     "gradio": {"demo/app.py"},
     "mlflow": {"training/loggers.py"},
     "wandb": {"training/loggers.py"},
+    "optuna": {"experiments/study.py"},
+    "submitit": {"experiments/executors.py"},
     "tensorboard": {"training/tensorboard.py", "cli/tensorboard.py"},
     "sounddevice": {"inference/streaming.py"},
     "matplotlib": {f"plots/{name}.py" for name in ("style", "evaluation", "training", "experiments", "explanation")},

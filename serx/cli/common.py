@@ -34,6 +34,7 @@ RENAMED_OPTIONS = {
     "--rate": "--sample-rate",
     "--compare": "serx compare",
     "--table": "serx compare --markdown",
+    "--sample": "--trials",
 }
 
 _OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
@@ -136,6 +137,30 @@ def add_workers(parser: argparse.ArgumentParser, runs: str) -> None:
     parser.add_argument(
         "--devices", nargs="+", metavar="DEVICE", help="devices for the processes, such as cuda:0 cuda:1"
     )
+
+
+def add_parts(parser: argparse.ArgumentParser) -> None:
+    """One part instead of all, for a scheduler."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--list-parts",
+        action="store_true",
+        help="print the command of each part, one a line, for a scheduler: each skips what is done",
+    )
+    group.add_argument("--part", type=int, metavar="K", help="run part K only, without the result of all parts")
+    group.add_argument("--collect", action="store_true", help="run nothing: write the result of what is done")
+
+
+def serx_command(verb: str, arguments: argparse.Namespace, *words: str) -> list[str]:
+    """A command line that any process may run in this folder, with the same `--import`."""
+    imports = [word for name in arguments.imports or [] for word in ("--import", name)]
+    return [sys.executable, "-m", "serx", verb, *words, *imports]
+
+
+def print_parts(commands: Sequence[Sequence[str]]) -> None:
+    """Prints command lines for a shell, one a line."""
+    for words in commands:
+        print(shlex.join(words))
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -1,19 +1,24 @@
 """Compare settings of a recipe on validation speakers.
 
-The test speakers stay untouched, so that the best setting can be tested afterwards.
+The test speakers stay untouched, so that the best setting can be tested afterwards. A sweep is an Optuna study: any
+number of processes and machines may run the same command at the same time, and it continues where it was stopped.
 """
 
 import argparse
+from typing import TYPE_CHECKING
 
 from serx.cli import common
+
+if TYPE_CHECKING:
+    from serx.experiments.sweep import SweepPlan
 
 EXAMPLES = """  %(prog)s --config cnn1d data.root=DIR --try optim.lr=[1e-3,3e-3]
   %(prog)s --config cnn1d data.root=DIR --seeds 0 1 --groups 5 \\
       --try optim.lr=[1e-3,2e-3,4e-3] --try model.dropout=[0.2,0.4]      (every combination)
   %(prog)s --config cnn2d data.root=DIR --one-at-a-time --try augment.waveform.noise.p=[0] \\
       --try model.relaxed_freq_norm=[0] --try train.ema_decay=[0]        (an ablation)
-  %(prog)s --config cnn2d data.root=DIR --devices cuda:0 cuda:1 --sample 20 \\
-      --try model.relaxed_freq_norm=[0,0.5,1] --try train.epochs=[20,40,80] --try optim.weight_decay=[0.01,0.1]"""
+  %(prog)s --config cnn2d data.root=DIR --devices cuda:0 cuda:1 --search tpe --trials 40 --prune median \\
+      --try optim.lr=1e-4..1e-2,log --try train.epochs=20..80 --try optim.weight_decay=[0.01,0.1]"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,12 +30,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="KEY=[A,B]",
-        help="values of a setting to compare; several --try give every combination; the unchanged recipe runs as well",
+        help="values of a setting to compare, or a range of numbers, KEY=A..B or KEY=A..B,log; several --try give "
+        "every combination; the unchanged recipe runs as well",
+    )
+    parser.add_argument(
+        "--search",
+        choices=["grid", "random", "tpe"],
+        default="grid",
+        help="grid: every combination of the values; random, tpe: Optuna chooses, at random or by what it has learned; "
+        "default: grid",
+    )
+    parser.add_argument(
+        "--trials",
+        type=int,
+        metavar="N",
+        help="try N settings besides the recipe; default: all of a grid, else 20. Of a grid, N are drawn at random",
     )
     parser.add_argument(
         "--one-at-a-time", action="store_true", help="change one setting of the recipe at a time: an ablation"
     )
-    parser.add_argument("--sample", type=int, metavar="N", help="train only N of the combinations, chosen at random")
+    parser.add_argument(
+        "--prune",
+        nargs="+",
+        choices=["median", "halving", "wilcoxon"],
+        default=[],
+        help="give up bad settings early: median or halving between epochs, wilcoxon between speaker groups",
+    )
     parser.add_argument(
         "--groups",
         type=int,
@@ -43,24 +68,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="default: checkpoints/<config>/sweep; runs that are finished there are not trained again",
     )
-    common.add_workers(parser, "runs")
+    parser.add_argument(
+        "--storage",
+        default="",
+        metavar="FILE_OR_URL",
+        help="of the study: a journal file, or a database such as sqlite:///study.db; default: study.journal in --out",
+    )
+    common.add_workers(parser, "settings")
+    common.add_parts(parser)
     common.add_json(parser, "the content of sweep.json, or null if no setting is finished")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Trains every setting on every group, and prints the ranking."""
+    """Runs the parts of the sweep, and prints the ranking."""
+    from serx.config.loader import load_config
     from serx.evaluation.ranking import format_ranking
     from serx.experiments.fold_runs import Workers
-    from serx.experiments.sweep import plan_settings, sweep
+    from serx.experiments.sweep import collect, plan_sweep, run_part, sweep
 
-    settings = plan_settings(
-        arguments.config, arguments.overrides, arguments.tried, arguments.sample, arguments.one_at_a_time
+    recipe = load_config(arguments.config, arguments.overrides)
+    out = common.folder_of_runs(arguments, recipe.train.output, "sweep")
+    plan = plan_sweep(
+        arguments.config,
+        arguments.overrides,
+        arguments.tried,
+        out,
+        method=arguments.search,
+        trials=arguments.trials,
+        one_at_a_time=arguments.one_at_a_time,
+        prune=tuple(arguments.prune),
+        groups=arguments.groups,
+        seeds=tuple(dict.fromkeys(arguments.seeds or [recipe.train.seed])),
+        storage=arguments.storage,
     )
-    out = common.folder_of_runs(arguments, settings[0].config.train.output, "sweep")
-    devices = tuple(arguments.devices or ())
-    processes = max(1, len(devices)) if arguments.processes is None else arguments.processes
-    seeds = list(dict.fromkeys(arguments.seeds or [settings[0].config.train.seed]))
-    ranking, code = sweep(settings, out, arguments.groups, seeds, Workers(processes, devices))
+    if arguments.part is not None:
+        return run_part(plan, arguments.part)
+    if arguments.list_parts:
+        common.print_parts([part_command(arguments, plan, part) for part in range(plan.parts)])
+        return 0
+    if arguments.collect:
+        ranking, codes = collect(plan)
+        code = next(iter(codes), 0)
+    else:
+        devices = tuple(arguments.devices or ())
+        processes = max(1, len(devices)) if arguments.processes is None else arguments.processes
+
+        def command(part: int, device: str, threads: int) -> list[str]:
+            return part_command(arguments, plan, part, f"train.device={device}", f"train.threads={threads}")
+
+        ranking, code = sweep(plan, Workers(processes, devices), command)
     if arguments.json:
         common.print_json(arguments, ranking)
     if ranking:
@@ -70,3 +126,14 @@ def main(arguments: argparse.Namespace) -> int:
         best = str(out / "best.yaml")
         print(f"to test it: {common.command_line('cross-validate', arguments, '--config', best)}")
     return code
+
+
+def part_command(arguments: argparse.Namespace, plan: "SweepPlan", part: int, *overrides: str) -> list[str]:
+    """The command line that runs a part of this sweep, and does nothing if it is finished."""
+    words = ["--config", str(arguments.config), *(word for text in arguments.tried for word in ("--try", text))]
+    words += ["--search", plan.method, *(["--trials", str(plan.trials)] if plan.trials is not None else [])]
+    words += ["--one-at-a-time"] * plan.one_at_a_time
+    words += ["--prune", *plan.prune] if plan.prune else []
+    words += ["--groups", str(plan.groups), "--seeds", *map(str, plan.seeds), "--out", str(plan.out)]
+    words += ["--storage", plan.storage] if plan.storage else []
+    return common.serx_command("sweep", arguments, *words, "--part", str(part), *arguments.overrides, *overrides)

@@ -110,7 +110,7 @@ class Evaluation:
         """The scores as text tables for a terminal of 100 columns."""
         return format_report(self.scores)
 
-    def write(self, folder: str | Path, epochs: Sequence[Mapping[str, Any]] = ()) -> Path:
+    def write(self, folder: str | Path, epochs: Sequence[Mapping[str, Any]] = (), figures: bool = True) -> Path:
         """Writes evaluation.json, predictions.csv and the figures into a folder, and ratings.csv of dimensions.
 
         The figures are confusion.png, report.png, speakers.png and calibration.png, and curves.png where `epochs` are
@@ -120,6 +120,7 @@ class Evaluation:
         Args:
             folder: created if it is missing.
             epochs: the lines of the run's metrics.jsonl.
+            figures: False leaves them out.
 
         Returns:
             The path of evaluation.json.
@@ -128,8 +129,8 @@ class Evaluation:
             DiskError: a file cannot be written.
         """
         out, scores = Path(folder), self.scores
-        files = {} if self.predictions is None else self._pictures(self.predictions)
-        if epochs:
+        files = self._pictures(self.predictions) if figures and self.predictions is not None else {}
+        if epochs and figures:
             title = f"Learning curves [{printable(epochs[-1]['protocol'])}]"
             files["curves.png"] = plots.figure_png(plots.curves_figure(epochs, title))
         if self.predictions is not None:

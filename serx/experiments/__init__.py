@@ -2,6 +2,8 @@
 
 cross_validation.py   every fold of a protocol, and the same folds adapted to each speaker
 sweep.py              settings compared on validation speakers
+space.py, study.py    what a sweep tries, and its Optuna study
+parts.py              one command for each part, which no two processes run
 leakage.py            what overlapping test parts do to scores
 folds.py              folds as run folders: which there are, how far each has come
 fold_runs.py          `serx train` and `serx evaluate` for many folds
@@ -11,6 +13,6 @@ feature_cache.py      features computed once, for training without augmentation
 
 from serx.experiments.cross_validation import cross_validate
 from serx.experiments.fold_runs import Workers
-from serx.experiments.sweep import plan_settings, sweep
+from serx.experiments.sweep import plan_sweep, sweep
 
-__all__ = ["Workers", "cross_validate", "plan_settings", "sweep"]
+__all__ = ["Workers", "cross_validate", "plan_sweep", "sweep"]

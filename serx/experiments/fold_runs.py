@@ -113,7 +113,7 @@ def run_folds(
     def on_end(job: Job, code: int, seconds: float) -> None:
         if code:
             failed[job.name] = code if code > 0 else 128 - code
-            error = _last_error(job.log, log_sizes[job.name])
+            error = last_line(job.log, log_sizes[job.name])
             echo(f"{job.name}: FAILED with exit code {failed[job.name]}: {error}")
             return
         fold = missing.pop(job.name)
@@ -127,11 +127,17 @@ def run_folds(
 
     jobs = [Job(fold.name, partial(commands, fold), fold.folder / LOG) for fold in folds]
     log_sizes = {job.name: job.log.stat().st_size if job.log.exists() else 0 for job in jobs}
-    threads, why = workers.threads(folds[0].config) if folds else (1, "")
-    if folds:
-        echo(f"processes: {min(workers.processes, len(folds))} at a time, CPU threads of each: {threads} ({why})")
-    stopped_by = run_in_parallel(jobs, workers.processes, threads, on_end)
+    stopped_by = run_jobs(jobs, workers, folds[0].config, on_end) if folds else None
     return FoldRuns(done, list(missing.values()), failed, stopped_by)
+
+
+def run_jobs(
+    jobs: Sequence[Job], workers: Workers, config: Config, on_end: Callable[[Job, int, float], None]
+) -> int | None:
+    """Runs the jobs, as many at a time as there are workers; see `run_in_parallel`."""
+    threads, why = workers.threads(config)
+    echo(f"processes: {min(workers.processes, len(jobs))} at a time, CPU threads of each: {threads} ({why})")
+    return run_in_parallel(jobs, workers.processes, threads, on_end)
 
 
 def train_command(fold: Fold, config: Path, changes: Mapping[str, Any], workers: Workers, slot: int) -> list[str]:
@@ -169,8 +175,8 @@ def evaluate_command(fold: Fold, evaluation: str, workers: Workers, slot: int, p
     return [*SERX, "evaluate", "--checkpoint", best, "--out", out, "--part", part, *cache, "--device", device]
 
 
-def _last_error(log: Path, start: int) -> str:
-    """The last error in what was logged from byte `start` on; without any, the last line."""
+def last_line(log: Path, start: int) -> str:
+    """The last error in what a job logged from byte `start` on; without any, the last line."""
     text = log.read_bytes()[start:].decode(errors="replace")
     lines = [line for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error:")]

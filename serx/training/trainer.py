@@ -65,6 +65,7 @@ from serx.training.validation import Validation, concordance, scalars, select, v
 
 MAX_BAD_STEPS = 10  # this many non-finite steps in a row end a run
 CHECK_EVERY = 25  # steps between two checks, for which the host waits for the device
+OnEpoch = Callable[[dict[str, Any]], bool]
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def fit(
     resume: bool = False,
     progress: bool = True,
     overwrite: bool = False,
+    on_epoch: OnEpoch | None = None,
 ) -> TrainingResult:
     """Trains a model.
 
@@ -110,6 +112,8 @@ def fit(
         resume: continue the run in the folder. Only settings that change no result may differ.
         progress: show progress bars.
         overwrite: delete a run that is already in the folder.
+        on_epoch: called after each epoch, once it is saved, with its line of `metrics.jsonl`; the training ends there
+            if it returns True, and `resume` continues it.
 
     Raises:
         ConfigError: the folder already holds a run, or there is none to resume, or the run to resume has other settings
@@ -155,7 +159,7 @@ def fit(
             state = world.after_first(make_state)
             state.join(world)
             stamp = stamped(split, state.sources)
-            trainer = world.after_first(lambda: Trainer(state, dataset, stamp, source, run_folder, progress))
+            trainer = world.after_first(lambda: Trainer(state, dataset, stamp, source, run_folder, progress, on_epoch))
             return trainer.run()
 
 
@@ -193,8 +197,10 @@ class Trainer:
         source: BatchSource,
         folder: Path,
         progress: bool = True,
+        on_epoch: OnEpoch | None = None,
     ) -> None:
-        """`folder` must be locked by this process; `progress` shows a bar."""
+        """`folder` must be locked by this process; `progress` shows a bar; `on_epoch` as for `fit`."""
+        self._on_epoch = on_epoch
         self.state, self.dataset, self.split, self.source, self.folder = state, dataset, split, source, folder
         if fault := checkpoint.metadata_fault(checkpoint.unsigned_metadata(run_metadata(state, dataset, split))):
             raise DataError(f"a checkpoint cannot hold this run: {fault}; rename it in the data")
@@ -224,7 +230,7 @@ class Trainer:
         world.from_first(self._announce)
         if state.progress.epoch >= state.epochs or self._out_of_patience():
             echo(f"note: nothing is left to train: {self._why_finished()}")
-        stopped_by = 0
+        stopped_by, ended = 0, False
         with catch_signals(alone=not world.joined, announce=world.is_first) as signals:
             while state.progress.epoch < state.epochs and not self._out_of_patience():
                 stopped_by = world.largest(signals[0] if signals else 0)
@@ -251,9 +257,12 @@ class Trainer:
                 line["kept"] = select(state.progress, line, state.config.train, state.config.optim)
                 state.progress.epoch, state.progress.step = state.progress.epoch + 1, 0
                 world.from_first(partial(self._record, line, valid))
+                ended = world.from_first(partial(self._is_ended, line))
+                if ended:
+                    break
             else:
                 stopped_by = world.largest(signals[0] if signals else 0)
-        return self._finish(stopped_by)
+        return self._finish(stopped_by, ended)
 
     def _finished_epoch(self, clips_per_second: float) -> tuple[dict[str, Any], Validation | None]:
         """Validates; returns the line of `metrics.jsonl` of the epoch, without `kept`, and the validation."""
@@ -343,16 +352,20 @@ class Trainer:
                 f"{error}: training diverged; lower optim.lr, or set train.precision=fp32{self._saved_before()}"
             ) from error
 
-    def _finish(self, stopped_by: int) -> TrainingResult:
-        """The result; unless a signal stopped the run, the loggers get the kept epoch's predictions."""
-        kept = self.state.world.from_first(partial(self._finished_run, stopped_by))
+    def _is_ended(self, line: dict[str, Any]) -> bool:
+        """Whether `on_epoch` ends the training after the epoch of this line."""
+        return self._on_epoch is not None and bool(self._on_epoch(line))
+
+    def _finish(self, stopped_by: int, ended: bool) -> TrainingResult:
+        """The result; unless the run ended before its last epoch, the loggers get the kept epoch's predictions."""
+        kept = self.state.world.from_first(partial(self._finished_run, bool(stopped_by) or ended))
         return TrainingResult(self.folder, kept, stopped_by or None)
 
-    def _finished_run(self, stopped_by: int) -> dict[str, Any]:
-        """Completes the run folder; returns the line of the kept epoch."""
+    def _finished_run(self, ended: bool) -> dict[str, Any]:
+        """Completes the run folder, unless the run ended early; returns the line of the kept epoch."""
         state, config, labels = self.state, self.state.config, self.dataset.labels
         kept = self._kept_line()
-        if kept and not stopped_by:
+        if kept and not ended:
             if not self.dataset.dimensions:
                 self._add_speaker_model()
             if self.split.valid and self.dataset.labels:

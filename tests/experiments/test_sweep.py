@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,10 +12,14 @@ from serx.config.loader import load_config
 from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import ConfigError
 from serx.evaluation.predictions import from_csv
-from serx.experiments.sweep import AS_IT_IS, group_speakers, plan_settings
+from serx.experiments.sweep import AS_IT_IS, group_speakers, plan_sweep
 from tests.experiments.test_cross_validation import NET, ROOT, run_in_this_process, run_script
 
 pytestmark = pytest.mark.slow
+
+
+def plan_settings(path, tried, **options):
+    return plan_sweep(path, [], tried, Path("out"), **options).settings
 
 
 def run_sweep(*arguments, cwd) -> SimpleNamespace:
@@ -29,7 +34,7 @@ def workplace(tmp_path_factory, tiny_root):
     """A learning rate that learns nothing and that of the recipe, on two groups of the four development speakers."""
     folder = tmp_path_factory.mktemp("sweep")
     data = f"data: {{root: {tiny_root}, protocol: kfold, folds: 3, fold: 1, cache: {folder / 'cache'}}}\n"
-    (folder / "net.yaml").write_text(data + NET)
+    (folder / "net.yaml").write_text(data + NET.replace("train: {", "train: {loggers: [], "))
     swept = run_sweep(
         "--config", "net.yaml", "--out", "out", "--groups", 2, "--seeds", 3, "train.epochs=4", "--try",
         "optim.lr=[1e-9, 1e-2]", cwd=folder,
@@ -58,18 +63,26 @@ def test_each_speaker_outside_the_test_part_validates_once_a_model_not_trained_o
     assert len(validated) == sum(u.speaker_id not in test_speakers for u in dataset.utterances)
 
 
-def test_the_best_setting_comes_first_and_becomes_a_recipewith_the_original_protocol(workplace):
+def test_the_best_setting_comes_first_and_becomes_a_recipe_with_the_original_protocol(workplace):
     ranking = json.loads((workplace / "out/sweep.json").read_text())
     best, worst = ranking["settings"]
     # optim.lr=1e-2 is the recipe as it is and does not run twice.
     assert (best["name"], worst["name"]) == (AS_IT_IS, "optim.lr=1e-09")
     assert best["uar"] > worst["uar"] and worst["difference"] == pytest.approx(worst["uar"] - best["uar"])
     assert best["difference"] is None and len(best["folds"]) == 2
+    plan = plan_sweep(
+        workplace / "net.yaml", ["train.epochs=4"], ["optim.lr=[1e-9, 1e-2]"], workplace / "out", groups=2, seeds=(3,)
+    )
+    recorded = {trial.overrides: trial.value for trial in plan.study().parts().values()}
+    assert recorded == {tuple(row["overrides"]): pytest.approx(row["uar"]) for row in ranking["settings"]}
     assert ranking["protocol"].startswith("4 speakers outside the test part of kfold fold 1")
     recipe = load_config(workplace / "out/best.yaml")
     assert recipe == load_config(workplace / "net.yaml", ["train.epochs=4"])
     text = (workplace / "stdout.txt").read_text()
-    assert "2 settings, 4 runs: 0 finished, 4 to do" in text and "the recipe as it is was the best" in text
+    assert (
+        "2 settings, 2 groups and 1 seed each: 0 finished, 2 to do" in text
+        and "the recipe as it is was the best" in text
+    )
     assert (workplace / "out/sweep.png").read_bytes().startswith(b"\x89PNG")
     rows = [line.split(" | ") for line in (workplace / "out/sweep.md").read_text().splitlines() if " | " in line]
     assert [row[0] for row in rows] == ["| setting", "| ---", f"| {AS_IT_IS}", "| `optim.lr=1e-09`"]
@@ -83,12 +96,12 @@ def test_a_larger_sweep_keeps_the_runs_of_a_smaller_one_and_a_failure_stops_no_o
         "--config", "net.yaml", "--out", "out", "--groups", 2, "--seeds", 3, "train.epochs=4",
         "--try", "optim.lr=[1e-9, 1e6, 3e-2]", cwd=workplace,
     )  # fmt: skip
-    assert "4 settings, 8 runs: 4 finished, 4 to do" in done.stdout
+    assert "4 settings, 2 groups and 1 seed each: 2 finished, 2 to do" in done.stdout
     assert kept.stat().st_mtime_ns == before
     ranking = json.loads((workplace / "out/sweep.json").read_text())
     assert {row["name"] for row in ranking["settings"]} == {AS_IT_IS, "optim.lr=1e-09", "optim.lr=0.03"}
     assert ranking["missing"] == ["optim.lr=1000000.0"] and done.returncode == 4
-    assert "failed: optim.lr=1000000.0, seed 3 group 0 (exit code 4; see out/optim.lr=1000000.0" in done.stdout
+    assert "failed: optim.lr=1000000.0 (exit code 4: " in done.stdout
 
 
 def test_a_folder_with_runs_of_other_settings_is_refused(workplace):
@@ -101,26 +114,26 @@ def test_a_folder_with_runs_of_other_settings_is_refused(workplace):
 def test_all_combinations_of_values_are_planned_and_a_sample_is_the_same_each_time(tiny_config, tmp_path):
     path = tmp_path / "tiny.yaml"
     tried = ["optim.lr=[1e-3, 2e-3]", "model=[{kind: mlp}, {kind: cnn1d}]"]
-    names = [setting.name for setting in plan_settings(path, [], tried)]
+    names = [setting.name for setting in plan_settings(path, tried)]
     assert names == [
         AS_IT_IS,
         *(f'optim.lr={lr} model={{"kind": "{kind}"}}' for lr in (0.001, 0.002) for kind in ("mlp", "cnn1d")),
     ]
-    few = [setting.name for setting in plan_settings(path, [], tried, sample=2)]
+    few = [setting.name for setting in plan_settings(path, tried, trials=2)]
     assert len(few) == 3 and set(few) < set(names)
-    assert few == [setting.name for setting in plan_settings(path, [], tried, sample=2)]
-    folders = [setting.folder for setting in plan_settings(path, [], tried)]
+    assert few == [setting.name for setting in plan_settings(path, tried, trials=2)]
+    folders = [setting.folder for setting in plan_settings(path, tried)]
     assert len(set(folders)) == 5 and not any(set("/ {}") & set(folder) for folder in folders)
 
 
 def test_an_ablation_changes_one_setting_at_a_time(tiny_config, tmp_path):
     tried = ["optim.lr=[3e-3, 2e-3]", "train.ema_decay=[0.5]"]
-    names = [s.name for s in plan_settings(tmp_path / "tiny.yaml", [], tried, one_at_a_time=True)]
+    names = [s.name for s in plan_settings(tmp_path / "tiny.yaml", tried, one_at_a_time=True)]
     assert names == [AS_IT_IS, "optim.lr=0.003", "optim.lr=0.002", "train.ema_decay=0.5"]
 
 
 def test_settings_whose_names_look_alike_have_different_folders(tiny_config, tmp_path):
-    recipe, *others = plan_settings(tmp_path / "tiny.yaml", [], ["model.widths=[[8, 32], [83, 2]]"])
+    recipe, *others = plan_settings(tmp_path / "tiny.yaml", ["model.widths=[[8, 32], [83, 2]]"])
     assert recipe.folder == "as_it_is" and len({setting.folder for setting in others}) == 2
     similar = [replace(recipe, overrides=(f"a={text}",)).folder for text in ("x y", "x  y", "x_y")]
     assert len(set(similar)) == 3 and not any(" " in name for name in similar)
@@ -140,12 +153,12 @@ def test_settings_whose_names_look_alike_have_different_folders(tiny_config, tmp
 )
 def test_a_setting_that_cannot_be_tried_is_refused_before_any_training(tried, message, tiny_config, tmp_path):
     with pytest.raises(ConfigError, match=message) as caught:
-        plan_settings(tmp_path / "tiny.yaml", [], tried)
+        plan_settings(tmp_path / "tiny.yaml", tried)
     assert "\n" not in str(caught.value)
 
 
 def test_settings_of_the_decoding_can_be_tried(tiny_config, tmp_path):
-    recipe, variant = plan_settings(tmp_path / "tiny.yaml", [], ["data.trim_db=[25]"])
+    recipe, variant = plan_settings(tmp_path / "tiny.yaml", ["data.trim_db=[25]"])
     assert (recipe.config.data.trim_db, variant.config.data.trim_db) == (None, 25)
 
 
