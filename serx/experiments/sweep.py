@@ -243,7 +243,9 @@ def combinations(space: Sequence[Dimension], trials: int | None, one_at_a_time: 
         if not isinstance(dimension, Choice):
             raise ConfigError(f"--try {dimension.key}: a grid needs values; give a list, or add --search tpe")
     choices = [dimension.overrides for dimension in space]
-    found = [(one,) for one in itertools.chain(*choices)] if one_at_a_time else [*itertools.product(*choices)]
+    found: list[tuple[str, ...]] = [*itertools.product(*choices)]
+    if one_at_a_time:
+        found = [(one,) for one in itertools.chain(*choices)]
     if trials is not None:
         found = sorted(found, key=lambda chosen: derive(0, f"sweep {' '.join(chosen)}"))[:trials]
     return found

@@ -541,3 +541,25 @@ def test_a_killed_training_process_resumes_to_the_same_bits(tiny_config, tmp_pat
     assert resumed.returncode == 0, resumed.stderr
     same_state(tmp_path / "whole", tmp_path / "killed")
     assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
+
+
+def test_a_function_called_after_each_epoch_can_end_the_training_which_resumes_to_the_same_result(
+    tiny_config, tmp_path
+):
+    config = tiny_config("train.epochs=4", "train.loggers=[]")
+    seen = []
+
+    def second(line) -> bool:
+        seen.append((line["epoch"], line["valid"]["uar"]))
+        return line["epoch"] == 1
+
+    ended = fit(config, tmp_path / "a", progress=False, on_epoch=second)
+    assert [epoch for epoch, _ in seen] == [0, 1] and ended.stopped_by is None
+    assert [line["epoch"] for line in read_metrics(tmp_path / "a")[0]] == [0, 1]
+    fit(config, tmp_path / "a", resume=True, progress=False, on_epoch=lambda line: False)
+    fit(config, tmp_path / "b", progress=False)
+    resumed, whole = (
+        [(line["epoch"], line["train"]["loss"], line["valid"]) for line in read_metrics(tmp_path / name)[0]]
+        for name in "ab"
+    )
+    assert resumed == whole and [(epoch, valid["uar"]) for epoch, _, valid in whole[:2]] == seen
