@@ -9,7 +9,8 @@ per dimension, with an offset of variance B over speakers and noise of variance 
 training clips. With some clips of a speaker, but not their emotions, offset and emotions are inferred by expectation
 maximization: predict the emotions `q`; the mean of `embedding - q @ means` over the clips, shrunk as if W / B clips
 without an offset had been heard too, is the offset; predict again without it. What a speaker's clips share because they
-are all of one emotion is the mean of that emotion, and is not taken for the voice.
+are all of one emotion is the mean of that emotion, and is not taken for the voice. Where the fewer emotions seem to be
+heard, the less sure the offset is, it can be shrunk the more (`share_prior`).
 
 If it is known that the clips are of all emotions equally often, as in acted corpora, more can be gained (`balanced`):
 the offset then does not depend on the predictions, and every emotion gets its share of them. Where that is not so, most
@@ -54,6 +55,8 @@ class SpeakerModel:
         means: `(C, D)` for each head: row y is the mean embedding of the clips of emotion y.
         prior_clips: `(D,)` for each head: W / B, the number of clips from which on a speaker's clips say more about the
             offset than is known without them.
+        share_prior: `(D,)` for each head: by how much clips of one emotion, however many, add to 1 + W / (n B), whose
+            inverse is the weight of the evidence; clips of all emotions alike add nothing. None: 0.
 
     >>> random = np.random.default_rng(0)
     >>> speakers, emotions = np.repeat(np.arange(8), 30), np.tile(np.arange(3), 80)
@@ -69,6 +72,21 @@ class SpeakerModel:
 
     means: tuple[Tensor, ...]
     prior_clips: tuple[Tensor, ...]
+    share_prior: tuple[Tensor, ...] | None = None
+
+    @classmethod
+    def of_variances(cls, means: Tensor, within: Tensor, between: Tensor, share_penalty: float) -> "SpeakerModel":
+        """The model of one head.
+
+        Args:
+            means: `(C, D)` of the emotions.
+            within: `(D,)`, the variance of a speaker's clips of one emotion.
+            between: `(D,)`, the variance of speakers' offsets.
+            share_penalty: `share_prior` in units of the variance of the emotions' means over `between`.
+        """
+        prior = (within / between).nan_to_num(MAX_PRIOR_CLIPS).clamp(MIN_PRIOR_CLIPS, MAX_PRIOR_CLIPS)
+        share = (share_penalty * means.var(0, correction=0) / between).nan_to_num(0.0).clamp(0.0, MAX_PRIOR_CLIPS)
+        return cls((means.float(),), (prior.float(),), (share.float(),))
 
     @classmethod
     def fit(
@@ -111,14 +129,17 @@ class SpeakerModel:
             balanced: the clips are known to be of all emotions equally often.
         """
         clips, classes = len(embeddings[0]), len(self.means[0])
-        weights = [clips / (clips + prior) for prior in self.prior_clips]
+        share_prior = self.share_prior or tuple(torch.zeros_like(prior) for prior in self.prior_clips)
         offsets = tuple(torch.zeros_like(prior) for prior in self.prior_clips)
         even = torch.full((clips, classes), 1 / classes, device=embeddings[0].device)
         for _ in range(1 if balanced else ROUNDS):
             emotions = even if balanced else _probabilities(heads, embeddings, offsets)
+            one_sided = _one_sided(emotions)
             offsets = tuple(
-                weight * (embedding - emotions @ mean).mean(0)
-                for weight, embedding, mean in zip(weights, embeddings, self.means, strict=True)
+                (embedding - emotions @ mean).mean(0) / (1 + prior / clips + one_sided * share)
+                for embedding, mean, prior, share in zip(
+                    embeddings, self.means, self.prior_clips, share_prior, strict=True
+                )
             )
         logits = even.new_zeros(classes)
         if balanced:
@@ -130,10 +151,8 @@ class SpeakerModel:
 
     def tensors(self) -> dict[str, Tensor]:
         """The parameters by name, for a checkpoint."""
-        numbered = enumerate(zip(self.means, self.prior_clips, strict=True))
-        return {
-            f"{i}.{name}": t for i, pair in numbered for name, t in zip(("means", "prior_clips"), pair, strict=True)
-        }
+        parts = {"means": self.means, "prior_clips": self.prior_clips, "share_prior": self.share_prior or ()}
+        return {f"{i}.{name}": tensor for name, tensors in parts.items() for i, tensor in enumerate(tensors)}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], heads: Sequence[Head], classes: int) -> "SpeakerModel | None":
@@ -144,21 +163,56 @@ class SpeakerModel:
         """
         if not tensors:
             return None
-        expected = [f"{i}.{name}" for i in range(len(heads)) for name in ("means", "prior_clips")]
+        names = ("means", "prior_clips") + (("share_prior",) if "0.share_prior" in tensors else ())
+        expected = [f"{i}.{name}" for i in range(len(heads)) for name in names]
         for name in [*expected, *tensors]:
             if name not in expected or name not in tensors or tensors[name].dtype != torch.float32:
                 raise CheckpointError(f"checkpoint: speaker.{name} is missing, unknown or of another type")
-        means, prior_clips = (tuple(tensors[name] for name in expected[start::2]) for start in (0, 1))
+        parts = {name: tuple(tensors[f"{i}.{name}"] for i in range(len(heads))) for name in names}
+        means, prior_clips, shares = parts["means"], parts["prior_clips"], parts.get("share_prior")
         for i, (head, mean, prior) in enumerate(zip(heads, means, prior_clips, strict=True)):
             if mean.dim() != 2 or len(mean) != classes or prior.shape != mean.shape[1:] or not _fits(head, mean):
                 raise CheckpointError(f"checkpoint: speaker.{i}.means or prior_clips has another shape than the model")
             if not mean.isfinite().all() or not ((prior > 0) & (prior <= MAX_PRIOR_CLIPS)).all():
                 raise CheckpointError(f"checkpoint: speaker.{i} has values that training never writes")
-        return cls(means, prior_clips)
+        for i, (share, prior) in enumerate(zip(shares or (), prior_clips, strict=False)):
+            if share.shape != prior.shape or not ((share >= 0) & (share <= MAX_PRIOR_CLIPS)).all():
+                raise CheckpointError(f"checkpoint: speaker.{i}.share_prior has values that training never writes")
+        return cls(means, prior_clips, shares)
 
     def to(self, device: torch.device) -> "SpeakerModel":
         """The same model on a device."""
-        return SpeakerModel(tuple(t.to(device) for t in self.means), tuple(t.to(device) for t in self.prior_clips))
+
+        def moved(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return tuple(tensor.to(device) for tensor in tensors)
+
+        share_prior = None if self.share_prior is None else moved(self.share_prior)
+        return SpeakerModel(moved(self.means), moved(self.prior_clips), share_prior)
+
+
+def speaker_variances(
+    residual: Tensor, offsets: Tensor, speakers: Tensor, corpora: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The variance of a speaker's clips of one emotion, and that of speakers' offsets; `(D,)` each.
+
+    Args:
+        residual: `(n, D)`, embeddings without the means of their emotions.
+        offsets: `(S, D)`, the mean residual of each speaker; all 0: their variance is 0 too.
+        speakers: `(n,)` indices.
+        corpora: `(n,)` indices; every corpus counts alike.
+        weights: `(n,)`, how much each clip counts.
+    """
+    share = (weights / weights.sum())[:, None]
+    within = (share * (residual - offsets[speakers]).square()).sum(0)
+    by_corpus = [offsets[speakers[corpora == c].unique()].square().mean(0) for c in corpora.unique()]
+    clips = len(speakers) / len(speakers.unique())
+    return within, (torch.stack(by_corpus).mean(0) - within / clips).clamp(min=0.0)
+
+
+def _one_sided(emotions: Tensor) -> Tensor:
+    """0 if the clips' probabilities `(n, C)` add up to all emotions alike, 1 if to a single one."""
+    even = 1 / emotions.shape[1]
+    return ((emotions.mean(0).square().sum() - even) / (1 - even)).clamp(min=0.0)
 
 
 def _means(values: Tensor, groups: Tensor, count: int) -> Tensor:

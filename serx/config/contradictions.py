@@ -18,12 +18,20 @@ from serx.models.cnn2d import Cnn2dConfig
 from serx.models.encoder_config import EncoderConfig
 from serx.models.encoder_probe import EncoderProbeConfig
 from serx.models.ensemble import EnsembleConfig
+from serx.models.linear_probe import LinearProbeConfig
 from serx.models.sequential import SequentialConfig
 
-# A classical model is fitted once to clips without augmentation, so these settings would have no effect.
+# A model that is fitted to all clips at once takes no steps, so these settings would have no effect. A classical model
+# is fitted to clips without augmentation.
+_NOT_FOR_FITS = tuple(("train", key) for key in ("ema_decay", "logit_adjustment", "init_from", "teachers"))
 _NOT_FOR_CLASSICAL = (
     *(("augment", key) for key in AugmentConfig.model_fields),
-    *(("train", key) for key in ("ema_decay", "label_smoothing", "logit_adjustment", "sampling", "init_from")),
+    *_NOT_FOR_FITS,
+    *(("train", key) for key in ("label_smoothing", "sampling")),
+)
+_NOT_FOR_LINEAR_PROBE = (
+    *_NOT_FOR_FITS,
+    *(("augment", key) for key in ("spectrogram", "mel_warp", "mixstyle", "mixup", "cutmix")),
 )
 _KEYS_OF_RATE = ("contrast_bands", "pitch_max")  # which an error of `check_rate` may begin with
 # Ranges of transforms, and the value that changes nothing.
@@ -164,7 +172,7 @@ def _about_augmentation(config: Config) -> Iterator[Contradiction]:
 
 def _about_copies(config: Config) -> Iterator[Contradiction]:
     copies, place = config.augment.copies, ("augment", "copies")
-    frozen = isinstance(config.model, EncoderProbeConfig)
+    frozen = isinstance(config.model, EncoderProbeConfig | LinearProbeConfig)
     if frozen and config.augment.waveform and not copies:
         message = (
             "a frozen encoder encodes each clip once, but augment.waveform changes clips in each epoch; set "
@@ -335,9 +343,10 @@ def _notes_without_emotions(config: Config) -> Iterator[str]:
 
 def _about_model(config: Config) -> Iterator[Contradiction]:
     model, defaults = config.model, Config.model_fields
-    for section, key in _NOT_FOR_CLASSICAL if isinstance(model, ClassicalConfig) else ():
+    without_effect = {ClassicalConfig: _NOT_FOR_CLASSICAL, LinearProbeConfig: _NOT_FOR_LINEAR_PROBE}
+    for section, key in without_effect.get(type(model), ()):
         if getattr(getattr(config, section), key) != getattr(defaults[section].default, key):
-            message = f"{section}.{key} has no effect with model.kind classical; leave it out"
+            message = f"{section}.{key} has no effect with model.kind {model.kind}; leave it out"
             yield Contradiction((section, key), message, (f"{section}.{key}", "model"))
     balanced = config.train.sampling in ("class_balanced", "corpus_and_class_balanced")
     if config.train.class_weights != "none" and balanced:
@@ -388,8 +397,12 @@ def _about_tasks(config: Config) -> Iterator[Contradiction]:
     if "dimensions" in tasks and config.model.adapt:
         message = "model.adapt adjusts probabilities of emotions, but data.tasks has dimensions; write adapt: false"
         yield Contradiction(("model", "adapt"), message, ("model", "data.tasks"))
-    if "dimensions" in tasks and isinstance(config.model, ClassicalConfig):
-        message = "model.kind classical learns emotions only; with data.tasks dimensions choose a network, such as mlp"
+    if "dimensions" in tasks and config.model.fits is not None:
+        network = "encoder_probe" if isinstance(config.model, EncoderConfig) else "mlp"
+        message = (
+            f"model.kind {config.model.kind} learns emotions only; with data.tasks dimensions choose a network, such "
+            f"as {network}"
+        )
         yield Contradiction(("model", "kind"), message, ("model", "data.tasks"))
     if "emotions" in tasks:
         return

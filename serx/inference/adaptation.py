@@ -25,13 +25,14 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from serx.errors import ConfigError, DataError
 from serx.models.backbone import batch_norms
 from serx.models.encoders import Encoder
 from serx.models.layers import OutputLayer, embedding_heads
+from serx.models.linear_probe import ClipOffsetHead, classifiers
 from serx.models.waveform_model import WaveformModel
 from serx.recognizer import Recognizer, embeddings_of
 from serx.speaker_model import Adjustment
@@ -107,7 +108,7 @@ def _adjusted_by_speaker_model(
     recognizer.eval()
     heads = embedding_heads(model)
     with torch.no_grad():  # tensors made in inference mode could not be exported
-        adjustment = model.speaker_model.infer(heads, embeddings_of(recognizer, heads, batches), balanced)
+        adjustment = model.speaker_model.infer(classifiers(heads), embeddings_of(recognizer, heads, batches), balanced)
     with _adjusted(model, adjustment):
         yield
 
@@ -115,16 +116,25 @@ def _adjusted_by_speaker_model(
 @contextmanager
 def _adjusted(model: WaveformModel, adjustment: Adjustment) -> Iterator[None]:
     """Within the block the adjustment for a speaker is applied to embeddings and logits of `model`."""
-    handles = [
-        head.register_forward_pre_hook(lambda _module, inputs, offset=offset: (inputs[0] - offset,))
-        for head, offset in zip(embedding_heads(model), adjustment.offsets, strict=True)
-    ]
-    handles.append(model.register_forward_hook(lambda _module, _inputs, logits: logits + adjustment.logits))
+    heads = embedding_heads(model)
+    handles = [model.register_forward_hook(lambda _module, _inputs, logits: logits + adjustment.logits)]
+    for head, offset in zip(heads, adjustment.offsets, strict=True):
+        if isinstance(head, ClipOffsetHead):
+            head.offset = offset
+        else:
+            handles.append(head.register_forward_pre_hook(lambda _module, inputs, offset=offset: (inputs[0] - offset,)))
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+        for head in heads:
+            if isinstance(head, ClipOffsetHead):
+                head.offset = None
+
+
+def _is_adjusted(head: nn.Module) -> bool:
+    return bool(head._forward_pre_hooks) or (isinstance(head, ClipOffsetHead) and head.offset is not None)
 
 
 class RunningAdaptation:
@@ -152,7 +162,7 @@ class RunningAdaptation:
                 "have; adapt to recordings of the speaker instead (--adapt-to)"
             )
         self._heads = [embedding_heads(model) for model in self._models]
-        if any(head._forward_pre_hooks for heads in self._heads for head in heads):
+        if any(_is_adjusted(head) for heads in self._heads for head in heads):
             raise ConfigError("the model is adapted to recordings of a speaker already; choose one way to adapt it")
         self._embeddings: list[list[list[Tensor]]] = [[[] for _ in heads] for heads in self._heads]
 
@@ -179,7 +189,7 @@ class RunningAdaptation:
             if self.clips > 1:
                 for model, heads, embeddings in zip(self._models, self._heads, self._embeddings, strict=True):
                     assert model.speaker_model is not None
-                    adjustment = model.speaker_model.infer(heads, [torch.cat(kept) for kept in embeddings])
+                    adjustment = model.speaker_model.infer(classifiers(heads), [torch.cat(kept) for kept in embeddings])
                     stack.enter_context(_adjusted(model, adjustment))
             yield
 

@@ -11,6 +11,7 @@ classical        `kind: classical`: scikit-learn's logistic regression and SVM
 timm_backbone    `kind: timm`: image networks by name
 encoder_config   the settings of every model on a pretrained encoder
 encoder_probe    `kind: encoder_probe`: a small classifier on the layers of a frozen pretrained encoder
+linear_probe     `kind: linear_probe`: logistic regression on the layers of a frozen pretrained encoder
 speech_encoder   `kind: speech_encoder`: a pretrained encoder with a small head
 ensemble         `kind: ensemble`: trained models of any kinds that vote; `serx ensemble` builds it
 waveform_model   a model with its features and normalizer: waveform to logits
@@ -25,6 +26,7 @@ from serx.models.cnn2d import Cnn2dConfig
 from serx.models.encoder_probe import EncoderProbeConfig
 from serx.models.ensemble import EnsembleConfig, VoterConfig
 from serx.models.layers import OutputLayer, strided_frames, time_mask
+from serx.models.linear_probe import LinearProbeConfig
 from serx.models.mlp import MlpConfig
 from serx.models.published import PublishedClassifierConfig
 from serx.models.registry import BaseModelConfig, ModelConfig, model_kinds, register_model
@@ -41,6 +43,7 @@ __all__ = [
     "Cnn2dConfig",
     "EncoderProbeConfig",
     "EnsembleConfig",
+    "LinearProbeConfig",
     "MlpConfig",
     "ModelConfig",
     "OutputLayer",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from serx.dsp.statistics import row_statistics
 from serx.errors import ConfigError, OutOfMemoryError
+from serx.models.encoder_config import EncoderConfig
 from serx.models.layers import time_mask
 from serx.models.registry import BaseModelConfig, model_kinds
 from serx.system import memory_bytes
@@ -155,7 +156,7 @@ def _build(config: BaseModelConfig, bins: int, classes: int, pretrained: bool, d
     shared = None if share is None else share(config, bins, pretrained)
     members = [make(config, bins, classes + dimensions) for _ in range(config.ensemble_size)]
     backbone = Backbone(members, shared, config.relaxed_freq_norm, dimensions)
-    if config.adapt:
+    if config.adapt and not isinstance(config, EncoderConfig):  # those get a speaker model
         batch_norms(backbone)
     return backbone
 

@@ -46,6 +46,10 @@ class ClassicalConfig(BaseModelConfig):
     )
     relaxed_freq_norm: float = Field(0.0, ge=0, le=0, description="always 0: a vector has no frames")
 
+    @property
+    def fits(self) -> int:
+        return len(self.c)
+
 
 @register_model(ClassicalConfig)
 class Classical(nn.Module):

@@ -6,9 +6,12 @@ from pydantic import Field, field_validator
 from typing_extensions import Self
 
 from serx.base_config import FilePath
+from serx.errors import ConfigError
 from serx.models.encoders import Architecture, Encoder, resolve_encoder
+from serx.models.encoders.architecture import WhisperArchitecture
 from serx.models.registry import BaseModelConfig
 
+MISSING_ARCHITECTURE = "model.architecture is missing; training reads it from model.source"
 # The encoders that torchaudio named, by their ids on the hub.
 _OF_TORCHAUDIO = {
     "WAV2VEC2_BASE": "facebook/wav2vec2-base",
@@ -60,6 +63,19 @@ class EncoderConfig(BaseModelConfig):
             known = _OF_TORCHAUDIO.get(name, "facebook/wav2vec2-base")
             raise ValueError(f"{name} is a name of torchaudio; give an id on the hub, such as {known}, or a folder")
         return name
+
+    @property
+    def vector_size(self) -> int:
+        """The mean and the deviation of the input of the first layer and of each layer's output: that many numbers.
+
+        Raises:
+            ConfigError: the architecture is not known yet; `resolved` reads it.
+        """
+        if self.architecture is None:
+            raise ConfigError(MISSING_ARCHITECTURE)
+        if isinstance(self.architecture, WhisperArchitecture):
+            return 2 * self.architecture.d_model * (self.architecture.encoder_layers + 1)
+        return 2 * self.architecture.hidden_size * (self.architecture.num_hidden_layers + 1)
 
     @property
     def sample_rate(self) -> int:

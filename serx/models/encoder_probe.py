@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from serx.base_config import Dropout
 from serx.errors import ConfigError
-from serx.models.encoder_config import EncoderConfig
+from serx.models.encoder_config import MISSING_ARCHITECTURE, EncoderConfig
 from serx.models.encoders import Encoder, EncoderOptions, build_encoder, load_encoder, resolve_encoder
-from serx.models.encoders.architecture import WhisperArchitecture
 from serx.models.layers import EmbeddingHead, OutputLayer
 from serx.models.registry import register_model
 from serx.models.vector_cache import VectorCache
@@ -38,19 +37,6 @@ class EncoderProbeConfig(EncoderConfig):
     hidden: int = Field(128, ge=0, le=1 << 16, description="units of the hidden layer; 0: a linear classifier")
     dropout: Dropout = Field(0.5, description="of the vector, and of the hidden layer")
     relaxed_freq_norm: float = Field(0.0, ge=0, le=0, description="always 0: a vector has no frames")
-
-    @property
-    def vector_size(self) -> int:
-        """F: mean and deviation of the input of the first layer and of each layer's output.
-
-        Raises:
-            ConfigError: the architecture is not known yet; `resolved` reads it.
-        """
-        if self.architecture is None:
-            raise ConfigError("model.architecture is missing; training reads it from model.source")
-        if isinstance(self.architecture, WhisperArchitecture):
-            return 2 * self.architecture.d_model * (self.architecture.encoder_layers + 1)
-        return 2 * self.architecture.hidden_size * (self.architecture.num_hidden_layers + 1)
 
 
 class FrozenEncoder(nn.Module):
@@ -114,6 +100,20 @@ def layer_statistics(encoder: Encoder, waveform: Tensor, lengths: Tensor) -> Ten
     return encoder.layer_statistics(waveform, lengths)
 
 
+def frozen_encoder(config: EncoderConfig, pretrained: bool) -> FrozenEncoder:
+    """The encoder of `config`, with its published weights if `pretrained`.
+
+    Raises:
+        ConfigError: the weights cannot be read, or the architecture is not known.
+    """
+    options = EncoderOptions(pad_seconds=config.pad_seconds)
+    if pretrained:
+        return FrozenEncoder(load_encoder(resolve_encoder(config.source, config.revision), options))
+    if config.architecture is None:
+        raise ConfigError(MISSING_ARCHITECTURE)
+    return FrozenEncoder(build_encoder(config.architecture, options))
+
+
 @register_model(EncoderProbeConfig)
 class ProbeHead(nn.Module):
     """Standardization by the training clips, then a linear classifier, or one with a hidden layer."""
@@ -137,12 +137,7 @@ class ProbeHead(nn.Module):
 
     @classmethod
     def shared_part(cls, config: EncoderProbeConfig, bins: int, pretrained: bool) -> FrozenEncoder:
-        options = EncoderOptions(pad_seconds=config.pad_seconds)
-        if pretrained:
-            return FrozenEncoder(load_encoder(resolve_encoder(config.source, config.revision), options))
-        if config.architecture is None:
-            raise ConfigError("model.architecture is missing; training reads it from model.source")
-        return FrozenEncoder(build_encoder(config.architecture, options))
+        return frozen_encoder(config, pretrained)
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
         return self.head(self.embed(features[..., 0]))

@@ -59,6 +59,12 @@ class BaseModelConfig(BaseConfig):
         False, description="evaluate with speaker adaptation, which uses a speaker's clips without their labels"
     )
 
+    @property
+    def fits(self) -> int | None:
+        """The number of fits of a model that is fitted to all clips at once, each of them an epoch; None if it is
+        trained by gradient descent."""
+        return None
+
     def resolved(self) -> "BaseModelConfig":
         """The same settings with what a new run reads from outside, such as the architecture of an encoder.
 

@@ -84,7 +84,7 @@ def why_not_longer(config: dict[str, Any]) -> str | None:
     'optim.schedule cosine spreads the learning rate over all epochs'
     """
     optim = config["optim"]
-    if config["model"]["kind"] == "classical":
+    if config["model"]["kind"] in ("classical", "linear_probe"):
         return None
     if optim["schedule"] not in ENDLESS_SCHEDULES:
         return f"optim.schedule {optim['schedule']} spreads the learning rate over all epochs"

@@ -16,6 +16,7 @@ from serx.data.dataset import Dataset
 from serx.inference.classify import length_batches
 from serx.models.encoder_config import EncoderConfig
 from serx.models.layers import embedding_heads
+from serx.models.linear_probe import ClipOffsetHead, LinearProbeConfig
 from serx.recognizer import Recognizer, embeddings_of
 from serx.speaker_model import SpeakerModel
 from serx.training.state import TrainingState
@@ -36,6 +37,10 @@ def fit_speaker_model(
     config = state.config
     if not isinstance(config.model, EncoderConfig):
         return None
+    if isinstance(config.model, LinearProbeConfig):
+        [head] = embedding_heads(state.recognizer)
+        assert isinstance(head, ClipOffsetHead)
+        return head.speaker_model()
     recognizer = Recognizer(config.features, config.model, state.recognizer.labels, config.data.sample_rate)
     saved = checkpoint.load(kept)
     checkpoint.fill(recognizer, saved.group("ema") or saved.group("model"), "model")

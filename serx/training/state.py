@@ -22,7 +22,6 @@ from serx.data.dataset import Dataset
 from serx.data.protocols import Split
 from serx.device import autocast_dtype, compiled, environment
 from serx.errors import CheckpointError, ConfigError, DataError
-from serx.models.classical import ClassicalConfig
 from serx.ood import OodDetector
 from serx.recognizer import Dimension, Recognizer
 from serx.training.console import echo
@@ -272,8 +271,8 @@ class TrainingState:
         """
         if not world.joined:
             return
-        if isinstance(self.config.model, ClassicalConfig):
-            raise ConfigError("model.kind classical is fitted in one process: leave torchrun out")
+        if self.config.model.fits is not None:
+            raise ConfigError(f"model.kind {self.config.model.kind} is fitted in one process: leave torchrun out")
         if self.recognizer.dimensions:
             raise ConfigError(
                 "dimensions such as arousal are trained in one process, since their loss compares all clips of a "
@@ -299,9 +298,9 @@ class TrainingState:
 
     @property
     def epochs(self) -> int:
-        """Epochs of the whole run. A classical model has at most one for each value of `model.c`."""
-        model, epochs = self.config.model, self.config.train.epochs
-        return min(epochs, len(model.c)) if isinstance(model, ClassicalConfig) else epochs
+        """Epochs of the whole run. A model that is fitted has at most one for each fit."""
+        fits, epochs = self.config.model.fits, self.config.train.epochs
+        return epochs if fits is None else min(epochs, fits)
 
     @property
     def evaluated(self) -> Recognizer:

@@ -30,6 +30,8 @@ from serx.errors import (
     is_out_of_memory,
 )
 from serx.metrics import score_from_confusion
+from serx.models.classical import ClassicalConfig
+from serx.models.linear_probe import LinearProbeConfig
 from serx.ood import OodDetector
 from serx.recognizer import Dimension
 from serx.training.classical import ClassicalTraining
@@ -38,6 +40,7 @@ from serx.training.distillation import teacher_probabilities
 from serx.training.distributed import World, explain_lost_process, join_world
 from serx.training.epoch import GradientTraining, TrainingMethod, constant_vectors
 from serx.training.init_from import stamped
+from serx.training.linear_probe import LinearProbeTraining
 from serx.training.loggers import check_loggers, make_loggers
 from serx.training.losses import class_weights, classes_of_corpora, logit_offsets
 from serx.training.memory import check_memory
@@ -209,8 +212,10 @@ class Trainer:
         self.training = _training_clips(state, dataset, split, source, progress)
         speaker_ids = [dataset.utterances[i].speaker_id for i in split.train]
         self.method: TrainingMethod = (
-            ClassicalTraining(state, self.training, source, speaker_ids)
-            if state.config.model.kind == "classical"
+            LinearProbeTraining(state, self.training, speaker_ids)
+            if isinstance(state.config.model, LinearProbeConfig)
+            else ClassicalTraining(state, self.training, source, speaker_ids)
+            if isinstance(state.config.model, ClassicalConfig)
             else GradientTraining(state, self.training, source)
         )
         if not state.progress.begun and state.world.is_first:

@@ -1,0 +1,241 @@
+"""A linear probe: scikit-learn as the oracle of the fit, closed forms of the offsets, and whole runs."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from serx import Predictor
+from serx.config.loader import load_config
+from serx.errors import CheckpointError, ConfigError
+from serx.evaluation import evaluate
+from serx.models.encoders.architecture import WhisperArchitecture
+from serx.models.layers import embedding_heads
+from serx.models.linear_probe import (
+    RELIABILITY,
+    ClipOffsetHead,
+    LinearProbe,
+    LinearProbeConfig,
+    ProbeTargets,
+    _leading_directions,
+)
+from serx.speaker_model import SpeakerModel
+from serx.training.trainer import fit
+
+CLASSES = 3
+
+
+def probe(size: int = 24, **settings) -> LinearProbe:
+    """A probe of vectors with `size` entries, a multiple of 4."""
+    architecture = WhisperArchitecture(
+        d_model=size // 4,
+        encoder_layers=1,
+        encoder_attention_heads=1,
+        encoder_ffn_dim=8,
+        num_mel_bins=80,
+        max_source_positions=1500,
+    )
+    config = LinearProbeConfig(architecture=architecture, **settings)
+    assert config.vector_size == size
+    return LinearProbe(config, 1, CLASSES)
+
+
+def targets_of(labels, speakers=None, corpora=None, weights=None, smoothed=None) -> ProbeTargets:
+    one_hot, count = torch.eye(CLASSES).double()[torch.as_tensor(labels)], len(labels)
+    zeros = np.zeros(count, np.int64)
+    return ProbeTargets(
+        truth=one_hot,
+        smoothed=one_hot if smoothed is None else smoothed,
+        possible=None,
+        weights=torch.ones(count).double() if weights is None else torch.as_tensor(weights).double(),
+        speakers=torch.as_tensor(zeros if speakers is None else speakers),
+        corpora=torch.as_tensor(zeros if corpora is None else corpora),
+    )
+
+
+def speech_like(random, speakers: int, clips: int, size: int = 24, offset: float = 2.0, noise: float = 1.0):
+    """Vectors of an emotion, a speaker and noise; labels and speakers."""
+    labels = np.tile(np.arange(CLASSES), speakers * clips // CLASSES)
+    speaker = np.repeat(np.arange(speakers), clips)
+    means, offsets = 2 * np.eye(size)[:CLASSES], offset * random.standard_normal((speakers, size))
+    vectors = means[labels] + offsets[speaker] + noise * random.standard_normal((len(labels), size))
+    return torch.from_numpy(vectors).float(), labels, speaker
+
+
+def logits_of(model: LinearProbe, vectors: Tensor) -> Tensor:
+    return model(vectors[..., None], torch.ones(len(vectors)))
+
+
+def test_the_fit_is_that_of_scikit_learn_where_there_are_no_offsets():
+    random = np.random.default_rng(0)
+    vectors, labels, _ = speech_like(random, 20, 15)
+    weights = random.uniform(0.2, 3.0, len(labels))
+    model = probe(l2=0.3, components=24)
+    model.fit(vectors, targets_of(labels, weights=weights))
+
+    weights = weights / weights.mean()
+    x = vectors.numpy()
+    mean = np.average(x, axis=0, weights=weights)
+    standardized = (x - mean) / np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weights))
+    oracle = LogisticRegression(C=1 / (0.3 * len(x)), tol=1e-8, max_iter=5000).fit(standardized, labels, weights)
+    found = logits_of(model, vectors).softmax(1).numpy()
+    np.testing.assert_allclose(found, oracle.predict_proba(standardized), atol=2e-4)
+
+
+def test_a_clip_of_twice_the_weight_counts_as_two_clips():
+    vectors, labels, speaker = speech_like(np.random.default_rng(1), 6, 12)
+    twice = np.r_[np.arange(len(labels)), np.arange(20)]
+    weights = np.ones(len(labels))
+    weights[:20] = 2
+    by_weight, by_copy = probe(components=8), probe(components=8)
+    by_weight.fit(vectors, targets_of(labels, weights=weights))
+    by_copy.fit(vectors[twice], targets_of(labels[twice]))
+    torch.testing.assert_close(logits_of(by_weight, vectors), logits_of(by_copy, vectors), atol=2e-3, rtol=1e-3)
+
+
+def test_the_offset_of_a_clip_is_what_remains_of_it_without_its_emotion_shrunk_by_the_variances():
+    head = ClipOffsetHead(2, CLASSES)
+    head.means.copy_(torch.tensor([[10.0, 0.0], [-10.0, 0.0], [0.0, 10.0]]))
+    head.within.copy_(torch.tensor([1.0, 2.0]))
+    head.between.copy_(torch.tensor([4.0, 0.5]))
+    head.classifier.weight.data.copy_(5 * head.means)
+    head.classifier.bias.data.zero_()
+    clip = torch.tensor([[11.0, 3.0], [-10.5, -1.0]])
+    weight = torch.tensor([4.0, 0.5]) / (torch.tensor([4.0, 0.5]) + torch.tensor([1.0, 2.0]) / RELIABILITY)
+    expected = head.classifier(clip - weight * (clip - head.means[:2]))
+    torch.testing.assert_close(head(clip), expected)
+    head.offset = torch.tensor([1.0, -1.0])  # known from the speaker's other clips
+    torch.testing.assert_close(head(clip), head.classifier(clip - head.offset))
+
+
+def test_new_speakers_are_understood_better_by_several_of_their_clips():
+    vectors, labels, speaker = speech_like(np.random.default_rng(2), 40, 30)
+    known = speaker < 30
+    model = probe(components=24)
+    model.fit(vectors[known], targets_of(labels[known], speaker[known]))
+    new = vectors[~known]
+    alone = logits_of(model, new).argmax(1).numpy()
+    truth = labels[~known]
+
+    speaker_model, embedding = model.head.speaker_model(), model.embed(new)
+    assert speaker_model is not None
+    right = []
+    for own in (speaker[~known] == s for s in range(30, 40)):
+        rows = torch.from_numpy(own)
+        offset = speaker_model.infer([model.head.classifier], [embedding[rows]]).offsets[0]
+        right += (model.head.classifier(embedding[rows] - offset).argmax(1).numpy() == truth[own]).tolist()
+    assert np.mean(right) > (alone == truth).mean() + 0.1
+
+
+def test_few_speakers_leave_the_embedding_as_it_is():
+    vectors, labels, speaker = speech_like(np.random.default_rng(3), 3, 30)
+    model = probe(components=8)
+    model.fit(vectors, targets_of(labels, speaker))
+    assert model.head.speaker_model() is None
+    torch.testing.assert_close(logits_of(model, vectors), model.head.classifier(model.embed(vectors)))
+
+
+def test_an_offset_is_trusted_less_where_one_emotion_alone_is_heard():
+    means, sure = torch.tensor([[3.0, 0.0], [-3.0, 0.0]]), torch.tensor([1.0, 1.0])
+    model = SpeakerModel.of_variances(means, 0.5 * sure, sure, share_penalty=2.0)
+    head = torch.nn.Linear(2, 2, bias=False)
+    head.weight.data.copy_(10 * means)
+    one = torch.tensor([[3.0, 1.0]]).repeat(8, 1)
+    both = torch.cat([one[:4], torch.tensor([[-3.0, 1.0]]).repeat(4, 1)])
+    with torch.no_grad():
+        of_one, of_both = (model.infer([head], [clips]).offsets[0] for clips in (one, both))
+    torch.testing.assert_close(of_both, torch.tensor([0.0, 1 / (1 + 0.5 / 8)]))
+    torch.testing.assert_close(of_one, torch.tensor([0.0, 1 / (1 + 0.5 / 8)]))  # emotions do not differ there
+    shifted = model.infer([head], [one + torch.tensor([0.5, 0.0])]).offsets[0]
+    torch.testing.assert_close(shifted[0], torch.tensor(0.5 / (1 + 0.5 / 8 + 2.0 * 9.0)))
+
+
+def test_directions_in_which_corpora_express_an_emotion_differently_are_trusted_less():
+    random = np.random.default_rng(4)
+    labels, corpora = np.tile(np.arange(CLASSES), 80), np.repeat([0, 1], 120)
+    vectors = random.standard_normal((240, 24))
+    vectors[:, :3] += 2 * np.eye(CLASSES)[labels]
+    vectors[:, 5] += 4.0 * (labels == 1) * (corpora == 0)  # one corpus alone
+    share = []
+    for penalty in (0.0, 100.0):
+        model = probe(components=24, corpus_penalty=penalty)
+        model.fit(torch.from_numpy(vectors).float(), targets_of(labels, corpora=corpora))
+        weight = (model.projection @ model.head.classifier.weight.T).abs()
+        share.append(float(weight[5].sum() / weight.sum()))
+    assert share[1] < 0.6 * share[0]
+
+
+def test_leading_directions_of_many_rows_are_those_of_the_exact_decomposition():
+    random = torch.Generator().manual_seed(0)
+    rows = torch.randn(2000, 300, generator=random) * torch.logspace(1, -2, 300)
+    found, exact = _leading_directions(rows, 20), torch.linalg.svd(rows, full_matrices=False).Vh[:20].T
+    torch.testing.assert_close(found @ found.T, exact @ exact.T, atol=1e-3, rtol=0)
+
+
+def probe_config(root, folder, *overrides):
+    return load_config(
+        "configs/encoder_probe.yaml",
+        f"data.root={root}",
+        "data.protocol=speakers",
+        "data.test_speakers=['01']",
+        f"model.source={folder}",
+        *overrides,
+    )
+
+
+def test_a_run_is_one_fit_that_no_seed_changes(tiny_root, tmp_path, encoder_folder):
+    folder = encoder_folder("whisper")
+    runs = [
+        fit(probe_config(tiny_root, folder, f"train.seed={seed}", "train.epochs=5"), tmp_path / str(seed), progress=False)
+        for seed in (0, 1)
+    ]
+    assert (runs[0].folder / "metrics.jsonl").read_text().count("\n") == 1
+    first, second = (Predictor.load(run.checkpoint).recognizer.backbone.members.state_dict() for run in runs)
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def test_a_probe_is_adapted_exported_and_restored(tiny_root, tmp_path, encoder_folder, clips):
+    run = fit(probe_config(tiny_root, encoder_folder("whisper")), tmp_path / "run", progress=False)
+    plain, adapted, balanced = (
+        evaluate(run.checkpoint, adapt=adapt, balanced=balanced, progress=False).predictions.probabilities
+        for adapt, balanced in ((False, False), (True, False), (True, True))
+    )
+    assert (adapted != plain).any() and (balanced != adapted).any()
+    np.testing.assert_array_equal(evaluate(run.checkpoint, progress=False).predictions.probabilities, plain)
+    recognizer = Predictor.load(run.checkpoint).recognizer
+    assert recognizer.speaker_model is not None and recognizer.speaker_model.share_prior is not None
+    assert [type(head) for head in embedding_heads(recognizer)] == [ClipOffsetHead]
+
+
+def test_augmented_copies_train_with_their_clips(tiny_root, tmp_path, encoder_folder):
+    noise = "augment.waveform=[{kind: noise, p: 1.0, snr_db: [5, 20]}]"
+    run = fit(
+        probe_config(tiny_root, encoder_folder("whisper"), noise, "augment.copies=1"), tmp_path / "run", progress=False
+    )
+    assert Predictor.load(run.checkpoint).recognizer.speaker_model is not None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("augment.waveform=[{kind: noise, p: 1.0}]", "augment.copies"),
+        ("augment.mixup=0.3", "no effect with model.kind linear_probe"),
+        ("train.ema_decay=0.9", "no effect with model.kind linear_probe"),
+        ("model.l2=-1", "l2"),
+        ("model.ensemble_size=2", "ensemble_size"),
+    ],
+)
+def test_settings_that_a_fit_cannot_have_are_refused(override, message, tiny_root, encoder_folder):
+    with pytest.raises(ConfigError, match=message):
+        probe_config(tiny_root, encoder_folder("whisper"), override)
+
+
+@pytest.mark.parametrize("bad", [-1.0, float("nan"), 1e9])
+def test_a_damaged_share_prior_is_refused(bad):
+    model = SpeakerModel.of_variances(torch.randn(CLASSES, 4), torch.ones(4), torch.ones(4), share_penalty=1.0)
+    head = torch.nn.Linear(4, CLASSES)
+    assert SpeakerModel.from_tensors(model.tensors(), [head], CLASSES) is not None
+    damaged = model.tensors() | {"0.share_prior": torch.full((4,), bad)}
+    with pytest.raises(CheckpointError, match="share_prior"):
+        SpeakerModel.from_tensors(damaged, [head], CLASSES)
