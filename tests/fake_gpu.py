@@ -115,8 +115,8 @@ class Run:
             taught=taught,
         )
 
-    def classical(self) -> None:
-        """What a classical model computes on the device: vectors for its fit, and the logits of a batch."""
+    def fitted(self) -> None:
+        """What a model that is fitted computes on the device: vectors for its fit, and the logits of a batch."""
         constant_vectors(self.state, self.source, np.arange(CLIPS), progress=False)
         self.state.recognizer(*self.source.batch(np.arange(CLIPS)))
 

@@ -52,9 +52,9 @@ def check_step(config) -> Transfers:
     """Trains for a step on the fake GPU; an error where the host reads, waits or mixes devices."""
     with fake_gpu():
         run = Run(config, GPU)
-        if config.model.kind == "classical":
+        if config.model.fits is not None:
             with Transfers() as transfers, Watch() as watch:
-                run.classical()
+                run.fitted()
         else:
             training = run.training_clips()
             with Transfers() as transfers, Watch() as watch:
@@ -74,7 +74,7 @@ def test_a_recipe_trains_on_a_gpu_and_never_waits_for_it(path, encoder_folder):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_backward_pass_of_a_recipe_reads_no_value_and_is_deterministic(path, encoder_folder):
     config = recipe(path, encoder_folder, "train.precision=fp32")
-    if config.model.kind == "classical":
+    if config.model.fits is not None:
         pytest.skip("has no backward pass")
     with on_meta():
         run = Run(config, torch.device("meta"))

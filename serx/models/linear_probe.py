@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -265,15 +266,14 @@ def _mean_where(values: Tensor, present: Tensor, dim: int) -> Tensor:
 
 def _means_and_offsets(embedding: Tensor, targets: ProbeTargets, weights: Tensor) -> tuple[Tensor, Tensor]:
     """The mean of each emotion `(C, D)` and the offset of each speaker `(S, D)`; 0 for fewer than `MIN_SPEAKERS`."""
-    speakers = int(targets.speakers.max()) + 1
+    spoken = F.one_hot(targets.speakers).to(embedding.dtype)  # (n, S)
+    spoken = spoken / spoken.sum(0).clamp(min=1)
     shares = targets.truth * weights[:, None]
     shares = shares / shares.sum(0).clamp(min=1e-12)
-    offsets = embedding.new_zeros(speakers, embedding.shape[1])
+    offsets = embedding.new_zeros(spoken.shape[1], embedding.shape[1])
     means = shares.T @ embedding
-    clips = torch.bincount(targets.speakers, minlength=speakers).clamp(min=1)[:, None]
     for _ in range(FIT_ROUNDS if len(torch.unique(targets.speakers)) >= MIN_SPEAKERS else 0):
-        residual = embedding - targets.truth @ means
-        offsets = torch.zeros_like(offsets).index_add_(0, targets.speakers, residual) / clips
+        offsets = spoken.T @ (embedding - targets.truth @ means)
         means = shares.T @ (embedding - offsets[targets.speakers])
     return means, offsets
 

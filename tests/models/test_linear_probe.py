@@ -187,7 +187,11 @@ def probe_config(root, folder, *overrides):
 def test_a_run_is_one_fit_that_no_seed_changes(tiny_root, tmp_path, encoder_folder):
     folder = encoder_folder("whisper")
     runs = [
-        fit(probe_config(tiny_root, folder, f"train.seed={seed}", "train.epochs=5"), tmp_path / str(seed), progress=False)
+        fit(
+            probe_config(tiny_root, folder, f"train.seed={seed}", "train.epochs=5"),
+            tmp_path / str(seed),
+            progress=False,
+        )
         for seed in (0, 1)
     ]
     assert (runs[0].folder / "metrics.jsonl").read_text().count("\n") == 1

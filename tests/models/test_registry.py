@@ -110,7 +110,10 @@ def test_an_unknown_kind_is_refused_with_line_nearest_kind_and_the_option_that_i
         load_config(path)
     message = str(caught.value)
     assert message.startswith(f"{path}:4: model.kind: unknown model kind 'cnn2'; did you mean cnn")
-    assert "known kinds are classical, cnn1d, cnn2d, encoder_probe, mlp" in message and "--import MODULE" in message
+    assert (
+        "known kinds are classical, cnn1d, cnn2d, encoder_probe, linear_probe, mlp" in message
+        and "--import MODULE" in message
+    )
 
 
 @pytest.mark.parametrize(

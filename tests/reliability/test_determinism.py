@@ -71,6 +71,7 @@ def test_a_recipe_trains_without_a_nondeterministic_operation(path, tiny_root, t
     for module in (pitch, descriptors):
         monkeypatch.setattr(module, "running_sum", sum_by_product)  # as on a GPU
     without_network = {
+        "encoder_cross_corpus": [f"model.source={encoder_folder('whisper')}", "data.protocol=speakers"],
         "timm_pretrained": ["model.pretrained=false"],
         "encoder_probe": [f"model.source={encoder_folder('whisper')}"],
         "encoder_tuned": [f"model.source={encoder_folder('whisper')}"],
