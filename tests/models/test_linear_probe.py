@@ -84,7 +84,7 @@ def test_the_fit_is_that_of_scikit_learn_where_there_are_no_offsets():
 
 
 def test_a_clip_of_twice_the_weight_counts_as_two_clips():
-    vectors, labels, speaker = speech_like(np.random.default_rng(1), 6, 12)
+    vectors, labels, _ = speech_like(np.random.default_rng(1), 6, 12)
     twice = np.r_[np.arange(len(labels)), np.arange(20)]
     weights = np.ones(len(labels))
     weights[:20] = 2
