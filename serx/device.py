@@ -13,6 +13,8 @@ from serx.errors import ConfigError
 from serx.system import cpu_count, cpu_limit, keep_freed_memory, threads_of_user
 
 MIN_SAFE_CHANNELS = 16
+DEVICES = ("cpu", "cuda", "mps", "xpu")  # `meta` and others of torch's hold no numbers, or have no autocast
+MAX_REASON = 200  # letters of torch's own message, which may list all of its backends
 
 
 def choose_device(name: str, setting: str = "train.device") -> torch.device:
@@ -28,9 +30,12 @@ def choose_device(name: str, setting: str = "train.device") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in DEVICES:
+            raise RuntimeError(f"serx trains on {', '.join(DEVICES)}")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
+        reason = reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]} ..."
         raise ConfigError(f"{setting} {name}: cannot be used on this machine ({reason}); use auto or cpu") from error
     return device
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from serx import device
-from serx.device import autocast_dtype, multiplies_bf16, unsafe_in_bf16
+from serx.device import autocast_dtype, choose_device, multiplies_bf16, unsafe_in_bf16
 from serx.errors import ConfigError
 from serx.models.backbone import build_model
 from serx.models.cnn1d import Cnn1dConfig
@@ -90,3 +90,10 @@ def test_more_threads_than_cpus_are_reduced_and_said(monkeypatch, capsys):
     device.configure_torch(1000, deterministic=False)
     assert given == [4, 4]
     assert capsys.readouterr().out == "note: train.threads: 1000, but this process may use 4 CPUs; 4 threads\n"
+
+
+@pytest.mark.parametrize("name", ["meta", "xla", "cpu ", "gpu", "cuda:99999", "x" * 30])
+def test_a_device_that_cannot_train_is_refused_in_one_short_line(name):
+    with pytest.raises(ConfigError, match="cannot be used on this machine") as caught:
+        choose_device(name)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400

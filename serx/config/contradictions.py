@@ -68,6 +68,7 @@ def contradictions(config: Config) -> list[Contradiction]:
         *_about_augmentation(config),
         *_about_model(config),
         *_about_tasks(config),
+        *_about_loggers(config),
     )
     first: dict[KeyPath, Contradiction] = {}
     for contradiction in every:
@@ -124,6 +125,13 @@ def _about_features(config: Config) -> Iterator[Contradiction]:
         if "mel filters" in str(error) or "features.f_min" in str(error):
             key = "f_min" if config.features.f_max is None else "f_max"
         yield Contradiction(("features", key), str(error), ("features", "data.sample_rate"))
+
+
+def _about_loggers(config: Config) -> Iterator[Contradiction]:
+    loggers = config.train.loggers
+    if len(set(loggers)) < len(loggers):
+        message = "train.loggers lists a logger more than once, and both would write the same files; list each once"
+        yield Contradiction(("train", "loggers"), message, ("train.loggers",))
 
 
 def _without_validation(config: Config) -> Iterator[Contradiction]:

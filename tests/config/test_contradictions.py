@@ -57,6 +57,7 @@ PLAIN = [
         (["data.duration_seconds=0.05"], "data.duration_seconds", "every clip is skipped"),
         (["data.offset_seconds=60"], "data.offset_seconds", "altogether"),
         (["data.protocol=kfold", "data.fold=5"], "data.fold", "from 0 to 4"),
+        (["train.loggers=[tensorboard, tensorboard]"], "train.loggers", "more than once"),
     ],
 )  # fmt: skip
 def test_settings_that_contradict_each_other_are_refused_in_one_line(overrides, place, message):
