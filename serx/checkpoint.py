@@ -31,7 +31,7 @@ from serx.config.loader import Config, from_tree, tuples
 from serx.config.renamed import modernize
 from serx.data.dataset import DataConfig
 from serx.errors import CheckpointError, ConfigError, DiskError, is_out_of_memory
-from serx.files import free_space, remedy, write_atomically
+from serx.files import why_not_written, write_atomically
 from serx.models.backbone import build_model
 from serx.recognizer import Dimension, Recognizer
 from serx.terminal import printable
@@ -216,8 +216,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any],
     try:
         write_atomically(path, signed, keep)
     except OSError as error:
-        problem = f"{path}: cannot write {len(signed)} bytes: {error.strerror} ({free_space(path)})"
-        raise DiskError(f"{problem}; {remedy(error)}") from error
+        raise DiskError(f"{path}: cannot write {len(signed)} bytes: {why_not_written(error, path)}") from error
 
 
 def unsigned_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:

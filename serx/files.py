@@ -185,7 +185,22 @@ def remedy(error: OSError) -> str:
         return "raise the limit on the size of files (ulimit -f)"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "make the folder writable"
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP):
+        return "name another file or folder"
+    if error.errno == getattr(errno, "EDQUOT", None):
+        return "free some space, or have the quota raised"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "raise the limit on open files (ulimit -n)"
     return "free some space"
+
+
+def why_not_written(error: OSError, path: Path) -> str:
+    """What the system says about a failed write to `path`, the free space there, and what helps.
+
+    >>> why_not_written(OSError(errno.EFBIG, "File too large"), Path("some/folder")).partition(" (")[0]
+    'File too large'
+    """
+    return f"{error.strerror or error} ({free_space(path)}); {remedy(error)}"
 
 
 def free_space(path: Path) -> str:

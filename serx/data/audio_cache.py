@@ -28,7 +28,7 @@ from tqdm import tqdm
 from serx.data.audio import AudioConfig, AudioError, StrPath, decode, decode_segments
 from serx.data.utterance import Segment
 from serx.errors import DiskError
-from serx.files import free_space, locked, remove_temporaries, seal, unseal, write_atomically
+from serx.files import locked, remove_temporaries, seal, unseal, why_not_written, write_atomically
 from serx.system import WINDOWS, cpu_count
 
 CACHE_VERSION = 10
@@ -164,8 +164,8 @@ def open_audio_cache(
                     remove_temporaries(folder)
                 audio_cache = _made(folder, segments, keys, config, alone, progress, verify)
     except OSError as error:
-        what = f"{folder}: cannot write decoded audio: {error.strerror} ({free_space(root)})"
-        raise DiskError(f"{what}; choose another folder with data.cache=DIR or SERX_CACHE") from error
+        what = f"{folder}: cannot write decoded audio: {why_not_written(error, root)}"
+        raise DiskError(f"{what}, or choose another folder with data.cache=DIR or SERX_CACHE") from error
     if audio_cache is None:
         raise DiskError(f"{folder}: reads back different bytes than written; choose another disk with data.cache=DIR")
     return audio_cache

@@ -28,7 +28,7 @@ from serx.data.scanner import scan
 from serx.data.tables import TablesConfig
 from serx.data.utterance import Utterance
 from serx.errors import ConfigError, DataError, DiskError, explaining_out_of_memory
-from serx.files import free_space, seal, unseal, write_atomically
+from serx.files import seal, unseal, why_not_written, write_atomically
 from serx.metrics.votes import majority, to_shares
 from serx.terminal import printable
 
@@ -514,8 +514,8 @@ def _store(path: Path, key: bytes, rows: np.ndarray) -> None:
     try:
         write_atomically(path, seal(key + rows.tobytes()))
     except OSError as error:
-        what = f"{path}: cannot write the result of the leak check: {error.strerror} ({free_space(path)})"
-        raise DiskError(f"{what}; choose another folder with data.cache=DIR or SERX_CACHE") from error
+        what = f"{path}: cannot write the result of the leak check: {why_not_written(error, path)}"
+        raise DiskError(f"{what}, or choose another folder with data.cache=DIR or SERX_CACHE") from error
 
 
 def _vote_notes(labeled: LabeledCorpus) -> list[str]:

@@ -26,7 +26,7 @@ from serx.data.audio import files_in, is_audio
 from serx.data.audio_cache import cache_folder
 from serx.data.columns import is_known, plain
 from serx.errors import DataError, DiskError
-from serx.files import free_space, write_atomically
+from serx.files import why_not_written, write_atomically
 
 SEPARATORS = ",;\t|"
 
@@ -462,8 +462,8 @@ def _audio_file(folder: Path, sound: Mapping[str, Any]) -> str:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, content)
         except OSError as error:
-            what = f"{path}: cannot write audio of a table: {error.strerror} ({free_space(folder)})"
-            raise DiskError(f"{what}; choose another folder with data.cache=DIR or SERX_CACHE") from error
+            what = f"{path}: cannot write audio of a table: {why_not_written(error, folder)}"
+            raise DiskError(f"{what}, or choose another folder with data.cache=DIR or SERX_CACHE") from error
     return str(path)
 
 

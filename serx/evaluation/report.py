@@ -18,7 +18,7 @@ from serx.evaluation.predictions import Predictions, to_csv
 from serx.evaluation.ratings import Ratings, rating_tables, ratings_csv, ratings_head, score_ratings
 from serx.evaluation.scores import score_predictions, worst_first
 from serx.evaluation.tables import WIDTH, count, percent, table, wrap
-from serx.files import free_space, plain, to_json, write_atomically
+from serx.files import plain, to_json, why_not_written, write_atomically
 from serx.metrics import calibration_counts
 from serx.metrics.intervals import few_speakers_warning
 from serx.terminal import printable
@@ -169,8 +169,7 @@ def write_files(out: Path, files: Mapping[str, bytes]) -> None:
         for name, content in files.items():
             write_atomically(out / name, content)
     except OSError as error:
-        reason = error.strerror or error
-        raise DiskError(f"cannot write the report into {out} ({free_space(out)}): {reason}; make room") from error
+        raise DiskError(f"cannot write the report into {out}: {why_not_written(error, out)}") from error
 
 
 def format_report(scores: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serx.errors import DiskError
-from serx.files import free_space
+from serx.files import why_not_written
 from serx.system import child_environment, own_group, send_stop
 from serx.training.signals import catch_signals
 
@@ -53,8 +53,8 @@ class _RunningJob:
                     **own_group(),
                 )
         except OSError as error:
-            where = f"{self.job.log}: cannot write here: {error.strerror} ({free_space(self.job.log)})"
-            raise DiskError(f"{where}; choose another --out") from error
+            where = f"{self.job.log}: cannot write here: {why_not_written(error, self.job.log)}"
+            raise DiskError(f"{where}, or choose another --out") from error
 
 
 def run_in_parallel(

@@ -33,7 +33,7 @@ from serx.dsp.resampling import RATIO_STEPS
 from serx.errors import ConfigError, DiskError
 from serx.features.registry import WAVEFORM, get_feature
 from serx.features.stack import FeaturesConfig, FeatureStack
-from serx.files import free_space, remedy, write_atomically
+from serx.files import why_not_written, write_atomically
 from serx.plots.explanation import saliency_figure
 from serx.plots.style import Figure, figure_png
 from serx.recognizer import Recognizer
@@ -149,7 +149,7 @@ class Explanation:
             for name, content in contents.items():
                 write_atomically(out / name, content)
         except OSError as error:
-            reason = f"{error.strerror} ({free_space(out)}); {remedy(error)}, or choose another folder"
+            reason = f"{why_not_written(error, out)}, or choose another folder"
             raise DiskError(f"cannot write the explanation into {out}: {reason}") from error
         return [out / name for name in contents]
 

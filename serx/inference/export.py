@@ -36,7 +36,7 @@ from serx.data.audio import (
 )
 from serx.dsp.batching import valid_mask
 from serx.errors import ConfigError, DiskError, explaining_out_of_memory
-from serx.files import free_space, write_atomically
+from serx.files import why_not_written, write_atomically
 from serx.inference.predictor import Predictor
 from serx.models.backbone import split_outputs
 from serx.recognizer import Recognizer
@@ -104,7 +104,7 @@ def export_onnx(predictor: Predictor, path: Path, clips: Sequence[np.ndarray] = 
     try:
         write_atomically(path, content)
     except OSError as error:
-        raise DiskError(f"{path}: cannot write {len(content)} bytes: {error.strerror} ({free_space(path)})") from error
+        raise DiskError(f"{path}: cannot write {len(content)} bytes: {why_not_written(error, path)}") from error
     return ExportResult(max_difference, len(compared), len(content))
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from serx.errors import ConfigError, DiskError, RunInUseError
-from serx.files import free_space, locked, parse_json, read_json, remedy, remove_temporaries, write_atomically
+from serx.files import locked, parse_json, read_json, remove_temporaries, why_not_written, write_atomically
 
 LAST, BEST, METRICS = "last.safetensors", "best.safetensors", "metrics.jsonl"
 PREVIOUS = "previous.safetensors"  # the save before `last`, in case the disk damages a file
@@ -188,8 +188,8 @@ def write(path: Path, content: bytes) -> None:
     try:
         write_atomically(path, content)
     except OSError as error:
-        where = f"{path}: cannot write {len(content)} bytes: {error.strerror} ({free_space(path)})"
-        raise DiskError(f"{where}; {remedy(error)}; {what_is_saved(path.parent)}") from error
+        where = f"{path}: cannot write {len(content)} bytes: {why_not_written(error, path)}"
+        raise DiskError(f"{where}; {what_is_saved(path.parent)}") from error
 
 
 def _score(value: float) -> float:

@@ -247,7 +247,7 @@ def test_details_may_not_overwrite_a_score(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DiskError, match=r"file/report \(.* MB free\)"):
+    with pytest.raises(DiskError, match=r"file/report: .* \(.* MB free\); name another file"):
         Evaluation(random_predictions(), "p").write(tmp_path / "file" / "report")
 
 

@@ -24,7 +24,7 @@ from typing import IO, cast
 
 from serx.data.audio import StrPath
 from serx.errors import DataError, DiskError
-from serx.files import free_space
+from serx.files import free_space, why_not_written
 from serx.system import is_running
 
 
@@ -94,7 +94,7 @@ def unpack(archive: StrPath, target: StrPath, limits: Limits = Limits()) -> list
         except OSError as error:
             if error.errno is None:  # gzip and bz2 report damaged data this way
                 raise DataError(f"{archive}: damaged: {error}; download it again") from error
-            raise DiskError(f"{target}: cannot unpack: {error.strerror} ({free_space(target)})") from error
+            raise DiskError(f"{target}: cannot unpack: {why_not_written(error, target)}") from error
         except _DAMAGE as error:
             raise DataError(f"{archive}: damaged: {error}; download it again") from error
         finally:

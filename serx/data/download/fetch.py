@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from serx.data.audio import StrPath
 from serx.errors import ConfigError, DataError, DiskError
-from serx.files import free_space
+from serx.files import free_space, why_not_written
 
 TRIES, FIRST_WAIT_SECONDS, TIMEOUT_SECONDS = 5, 2.0, 30.0
 _BLOCK = 1 << 18
@@ -75,7 +75,7 @@ def fetch(url: str, path: StrPath, size: int, digest: str, progress: bool = True
             raise DataError(f"{url}: the digest is {actual}, expected {digest}; the file was deleted, try again")
         os.replace(part, path)
     except OSError as error:
-        raise DiskError(f"{path}: cannot write: {error.strerror} ({free_space(path)})") from error
+        raise DiskError(f"{path}: cannot write: {why_not_written(error, path)}") from error
     return path
 
 

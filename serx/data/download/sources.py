@@ -19,7 +19,7 @@ from serx.data.audio import StrPath
 from serx.data.download.archives import unpack
 from serx.data.download.fetch import fetch, get
 from serx.errors import ConfigError, DataError, DiskError
-from serx.files import free_space, write_atomically
+from serx.files import why_not_written, write_atomically
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _download_clip(path: Path, sha: str) -> str | None:
     except DataError as error:
         return str(error)
     except OSError as error:
-        raise DiskError(f"{path}: cannot write: {error.strerror} ({free_space(path)})") from error
+        raise DiskError(f"{path}: cannot write: {why_not_written(error, path)}") from error
     return None
 
 

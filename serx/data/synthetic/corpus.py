@@ -18,7 +18,7 @@ from serx.data.audio import StrPath
 from serx.data.synthetic.speaking_styles import EMOTIONS, synthesize_clip, synthesize_speaker
 from serx.data.synthetic.vocal_tract import SAMPLE_RATE
 from serx.errors import ConfigError, DataError, DiskError
-from serx.files import free_space
+from serx.files import why_not_written
 
 STAMP = "made-up-corpus.json"
 VERSION = 1  # increased when the same settings give other samples
@@ -141,7 +141,7 @@ def make_corpus(
         path = root / STAMP
         path.write_text(json.dumps(settings | {"sha256": digest.hexdigest()}))
     except OSError as error:
-        raise DiskError(f"cannot write {path}: {error.strerror} ({free_space(path)})") from error
+        raise DiskError(f"cannot write {path}: {why_not_written(error, path)}") from error
     return root
 
 
