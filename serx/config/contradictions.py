@@ -334,7 +334,7 @@ def _notes_on_transforms(config: Config) -> Iterator[str]:
             yield f"{name}: a shift by {longest:g} s or more leaves only silence of every clip; lower seconds"
     for i, mask in enumerate(config.augment.spectrogram):
         name = f"augment.spectrogram.{i} ({mask.kind})"
-        if mask.p == 0:
+        if getattr(mask, "p", 1) == 0:
             yield f"{name} has no effect: p is 0"
         elif isinstance(mask, FrequencyMask) and mask.count * mask.width >= features.bins > mask.width:
             yield f"{name}: {mask.count} masks of width {mask.width} may mask all {features.bins} rows; lower one"

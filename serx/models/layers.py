@@ -106,7 +106,9 @@ class ResidualBlock(nn.Module):
         self.norm2 = norm(width)
         self.excite = SqueezeExcitation(width)
         same_shape = inputs == width and set(stride) == {1}
-        pointwise = StridedPointwise if len(stride) == 2 and max(stride) > 1 and inputs < MIN_STRIDED_CHANNELS else conv
+        pointwise: Any = (
+            StridedPointwise if len(stride) == 2 and max(stride) > 1 and inputs < MIN_STRIDED_CHANNELS else conv
+        )
         self.shortcut = (
             nn.Identity() if same_shape else nn.Sequential(pointwise(inputs, width, 1, stride, bias=False), norm(width))
         )
