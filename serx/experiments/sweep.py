@@ -41,7 +41,7 @@ from serx.experiments.folds import FREE, Fold, read_fold, state_of
 from serx.experiments.parts import check_part, lock_part, part_log
 from serx.experiments.processes import Job
 from serx.experiments.space import Choice, Dimension, parse_space
-from serx.files import free_space, locked, to_json
+from serx.files import locked, to_json, why_not_written
 from serx.seeding import derive
 from serx.training.console import echo
 from serx.training.resume import flat
@@ -415,8 +415,8 @@ def _log(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         log = path.open("a")
     except OSError as error:
-        where = f"{path}: cannot write here: {error.strerror} ({free_space(path)})"
-        raise DiskError(f"{where}; choose another --out") from error
+        where = f"{path}: cannot write here: {why_not_written(error, path)}"
+        raise DiskError(f"{where}, or choose another --out") from error
     with log, redirect_stdout(log), redirect_stderr(log):
         yield
 
