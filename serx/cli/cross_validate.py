@@ -6,7 +6,8 @@ are pooled over folds, with intervals over speakers.
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,13 @@ from serx.cli import common
 
 if TYPE_CHECKING:
     from serx.config import Config
+    from serx.experiments.fold_runs import Workers
 
 BASELINE = "logistic_regression"
 
 EXAMPLES = """  %(prog)s --config configs/cnn1d.yaml data.root=/corpora/ravdess data.protocol=loso
   %(prog)s --config cnn2d data.root=/corpora/ravdess --seeds 0 1 2 --devices cuda:0 cuda:1
+  %(prog)s --config cnn2d data.root=/corpora/ravdess --executor slurm --partition gpu --gpus 1 --cpus 8
   %(prog)s --config mlp data.root=/corpora/ravdess --report report.html     (also as a page)
   %(prog)s --config cnn2d data.root=[RAVDESS,CREMA-D] data.protocol=loco     (leave one corpus out)"""
 
@@ -33,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--folds", type=int, nargs="+", metavar="N", help="train only these folds; default: all")
     common.add_workers(parser, "folds")
+    common.add_parts(parser)
+    common.add_cluster(parser)
     parser.add_argument(
         "--baseline",
         metavar="RECIPE",
@@ -62,7 +67,6 @@ def main(arguments: argparse.Namespace) -> int:
         check_can_adapt,
         cross_validate,
     )
-    from serx.experiments.fold_runs import Workers
 
     config = load_config(arguments.config, arguments.overrides)
     baseline_recipe = arguments.baseline or BASELINE
@@ -72,16 +76,21 @@ def main(arguments: argparse.Namespace) -> int:
         print(
             f"note: data.fold={config.data.fold} chooses no fold here; --folds {config.data.fold} trains that one only"
         )
-    devices = tuple(arguments.devices or ())
-    processes = max(1, len(devices)) if arguments.processes is None else arguments.processes
-    workers = Workers(processes, devices)
+    workers = common.workers_of(arguments)
     seeds = list(dict.fromkeys(arguments.seeds or [config.train.seed]))
     only = arguments.folds or ()
     if arguments.adapt:
         check_can_adapt(config)
-    result = cross_validate(config, out, seeds, workers, only)
+    job_code = 0
+    if arguments.part is not None or arguments.list_parts or arguments.executor != "processes":
+        recipes = [(config, out), *([(baseline, out / "baseline")] if baseline is not None else [])]
+        ends, job_code = (False, 0) if arguments.collect else _parts(arguments, recipes, seeds, workers)
+        if ends:
+            return job_code
+    run = not arguments.collect and arguments.executor == "processes"
+    result = cross_validate(config, out, seeds, workers, only, run)
     document: dict[str, Any] = {"folder": out, "cross_validation": result.summary}
-    code = result.exit_code
+    code = job_code or result.exit_code
     if result.summary:
         _show(arguments, f"\n{format_cross_validation(result.summary)}")
         files = "predictions.csv, confusion.png, speakers.png"
@@ -91,7 +100,7 @@ def main(arguments: argparse.Namespace) -> int:
     is_stopped = code >= 128
     if arguments.adapt and result.summary and not is_stopped:
         print()
-        adapted = adapt_folds(config, out, workers)
+        adapted = adapt_folds(config, out, workers, run)
         document["adapted"] = adapted.summary
         if adapted.summary:
             _show(arguments, f"\n{format_cross_validation(adapted.summary)}")
@@ -100,15 +109,60 @@ def main(arguments: argparse.Namespace) -> int:
         code = code or adapted.exit_code
     if baseline is not None and not is_stopped:
         print(f"\nbaseline: {baseline_recipe} on the same folds")
-        of_baseline = cross_validate(baseline, out / "baseline", seeds, workers, only)
+        of_baseline = cross_validate(baseline, out / "baseline", seeds, workers, only, run)
         document["baseline"] = of_baseline.summary
-        if result.exit_code == of_baseline.exit_code == 0:
+        if result.exit_code == of_baseline.exit_code == 0 and result.summary and of_baseline.summary:
             _show(arguments, "")
             document["baseline_comparison"] = _comparison(arguments, out / "baseline", out)
         code = code or of_baseline.exit_code
     if arguments.json:
         common.print_json(arguments, document)
     return code
+
+
+def _parts(
+    arguments: argparse.Namespace,
+    recipes: Sequence[tuple["Config", Path]],
+    seeds: Sequence[int],
+    workers: "Workers",
+) -> tuple[bool, int]:
+    """Runs or lists the parts of the recipes; returns whether the command ends there, and the exit code."""
+    from serx.experiments.cross_validation import list_parts, run_part
+    from serx.experiments.executors import run_on_cluster
+    from serx.experiments.parts import IN_USE, check_part
+
+    (_, out), *_ = recipes
+    parts = [
+        (config, fold, to) for config, to in recipes for fold in list_parts(config, to, seeds, arguments.folds or ())
+    ]
+    if arguments.part is not None:
+        check_part(arguments.part, len(parts))
+        config, fold, to = parts[arguments.part]
+        adapt = arguments.adapt and to == out
+        return True, run_part(config, to, fold.seed, fold.number, replace(workers, processes=1), adapt)
+    commands = [part_command(arguments, out, seeds, part) for part in range(len(parts))]
+    if arguments.list_parts:
+        common.print_parts(commands)
+        return True, 0
+    if arguments.executor == "sbatch":
+        return True, common.written_script(arguments, commands, out)
+    to_do = {
+        f"{'' if to == out else 'baseline '}{fold.name}": commands[part]
+        for part, (_, fold, to) in enumerate(parts)
+        if fold.state != "finished" or arguments.adapt
+    }
+    codes = run_on_cluster(arguments.executor, to_do, out, common.cluster_job(arguments)).values()
+    return False, next((code for code in codes if code not in (0, IN_USE)), 0)
+
+
+def part_command(arguments: argparse.Namespace, out: Path, seeds: Sequence[int], part: int) -> list[str]:
+    """The command line that runs a part of this cross-validation, and does nothing if it is finished."""
+    words = ["--config", str(arguments.config), "--out", str(out), "--seeds", *map(str, seeds)]
+    words += ["--folds", *map(str, arguments.folds)] if arguments.folds else []
+    words += ["--baseline", arguments.baseline] if arguments.baseline else []
+    words += ["--devices", *arguments.devices] if arguments.devices else []
+    words += ["--adapt"] * arguments.adapt
+    return common.serx_command("cross-validate", arguments, *words, "--part", str(part), *arguments.overrides)
 
 
 def _show(arguments: argparse.Namespace, report: str) -> None:

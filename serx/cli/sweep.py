@@ -17,6 +17,8 @@ EXAMPLES = """  %(prog)s --config cnn1d data.root=DIR --try optim.lr=[1e-3,3e-3]
       --try optim.lr=[1e-3,2e-3,4e-3] --try model.dropout=[0.2,0.4]      (every combination)
   %(prog)s --config cnn2d data.root=DIR --one-at-a-time --try augment.waveform.noise.p=[0] \\
       --try model.relaxed_freq_norm=[0] --try train.ema_decay=[0]        (an ablation)
+  %(prog)s --config cnn1d data.root=DIR --try optim.lr=[1e-3,3e-3] \\
+      --executor slurm --partition gpu --gpus 1 --cpus 8 --time 120      (an array of Slurm jobs)
   %(prog)s --config cnn2d data.root=DIR --devices cuda:0 cuda:1 --search tpe --trials 40 --prune median \\
       --try optim.lr=1e-4..1e-2,log --try train.epochs=20..80 --try optim.weight_decay=[0.01,0.1]"""
 
@@ -76,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     common.add_workers(parser, "settings")
     common.add_parts(parser)
+    common.add_cluster(parser)
     common.add_json(parser, "the content of sweep.json, or null if no setting is finished")
 
 
@@ -83,8 +86,9 @@ def main(arguments: argparse.Namespace) -> int:
     """Runs the parts of the sweep, and prints the ranking."""
     from serx.config.loader import load_config
     from serx.evaluation.ranking import format_ranking
-    from serx.experiments.fold_runs import Workers
-    from serx.experiments.sweep import collect, plan_sweep, run_part, sweep
+    from serx.experiments.executors import run_on_cluster
+    from serx.experiments.parts import IN_USE
+    from serx.experiments.sweep import collect, plan_sweep, prepare, run_part, sweep
 
     recipe = load_config(arguments.config, arguments.overrides)
     out = common.folder_of_runs(arguments, recipe.train.output, "sweep")
@@ -103,20 +107,27 @@ def main(arguments: argparse.Namespace) -> int:
     )
     if arguments.part is not None:
         return run_part(plan, arguments.part)
+    commands = [part_command(arguments, plan, part) for part in range(plan.parts)]
     if arguments.list_parts:
-        common.print_parts([part_command(arguments, plan, part) for part in range(plan.parts)])
+        common.print_parts(commands)
         return 0
-    if arguments.collect:
-        ranking, codes = collect(plan)
-        code = next(iter(codes), 0)
+    if arguments.executor == "sbatch" and not arguments.collect:
+        prepare(plan)
+        return common.written_script(arguments, commands, out)
+    if arguments.collect or arguments.executor != "processes":
+        codes = []
+        if not arguments.collect:
+            job = common.cluster_job(arguments)
+            to_do = {f"part {part}": commands[part] for part in prepare(plan)}
+            codes = [*run_on_cluster(arguments.executor, to_do, out, job).values()]
+        ranking, failed = collect(plan)
+        code = next((code for code in [*codes, *failed] if code not in (0, IN_USE)), 0)
     else:
-        devices = tuple(arguments.devices or ())
-        processes = max(1, len(devices)) if arguments.processes is None else arguments.processes
 
         def command(part: int, device: str, threads: int) -> list[str]:
             return part_command(arguments, plan, part, f"train.device={device}", f"train.threads={threads}")
 
-        ranking, code = sweep(plan, Workers(processes, devices), command)
+        ranking, code = sweep(plan, common.workers_of(arguments), command)
     if arguments.json:
         common.print_json(arguments, ranking)
     if ranking:

@@ -5,6 +5,7 @@ speaker. Nothing is trained again, so the two sets of scores differ only in the 
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 from serx.config import Config, dump, notes
 from serx.data.dataset import load_dataset, split_dataset
 from serx.data.ratings import check_emotions_only
-from serx.errors import ConfigError, DataError
+from serx.errors import ConfigError, DataError, RunInUseError
 from serx.evaluation.pooling import complete_seeds, write_cross_validation
 from serx.evaluation.report import write_files
 from serx.evaluation.stamps import fold_names
 from serx.experiments.fold_runs import FoldRuns, Workers, evaluate_command, run_folds, train_command
 from serx.experiments.folds import TEST, Fold, plan_folds, read_fold
+from serx.experiments.parts import lock_part
 from serx.recognizer import Recognizer
 from serx.training.console import echo
 from serx.training.run_folder import BEST, lock_run_folder
@@ -34,11 +36,17 @@ class CrossValidationResult:
 
 
 def cross_validate(
-    config: Config, out: Path, seeds: Sequence[int], workers: Workers, only: Sequence[int] = ()
+    config: Config,
+    out: Path,
+    seeds: Sequence[int],
+    workers: Workers,
+    only: Sequence[int] = (),
+    run: bool = True,
 ) -> CrossValidationResult:
     """Trains and evaluates the folds that are not finished, then pools all finished folds.
 
-    Seeds of earlier calls in `out` are pooled too, if they have as many finished folds.
+    Seeds of earlier calls in `out` are pooled too, if they have as many finished folds. A fold that another process
+    runs as a part (`run_part`) is left to it.
 
     Args:
         config: the recipe; `data.fold` and `train.seed` are replaced.
@@ -46,6 +54,7 @@ def cross_validate(
         seeds: of the trainings.
         workers: how many folds at a time, on which devices.
         only: numbers of the requested folds; default: all.
+        run: False only pools what is finished.
 
     Raises:
         ConfigError: no process, a fold or device that does not exist, or a folder with a fold of other settings or
@@ -64,11 +73,11 @@ def cross_validate(
     check_emotions_only(config.data.tasks, "a cross-validation")
     workers.check(config)
     with lock_run_folder(out, "cross-validation", "--out"):
-        return _cross_validate(config, out, seeds, workers, only)
+        return _cross_validate(config, out, seeds, workers, only, run)
 
 
 def _cross_validate(
-    config: Config, out: Path, seeds: Sequence[int], workers: Workers, only: Sequence[int]
+    config: Config, out: Path, seeds: Sequence[int], workers: Workers, only: Sequence[int], run: bool
 ) -> CrossValidationResult:
     dataset = load_dataset(config.data)  # also decodes the audio once for all processes
     planned, skipped = plan_folds(config, dataset, out, seeds, only)
@@ -79,9 +88,12 @@ def _cross_validate(
     echo(f"{len(folds)} runs of {config.data.protocol}: {len(done)} finished, {len(folds) - len(done)} to do, in {out}")
     write_files(out, {"config.yaml": dump(config).encode()})
     to_do = [fold for fold in folds if fold.state != "finished"]
-    if to_do:
+    if to_do and run:
         split_dataset(dataset, to_do[0].config.data)  # caches the search for copies for all processes
-    runs = run_folds(to_do, lambda fold, slot: fold_commands(fold, out, workers, slot), TEST, workers)
+    with ExitStack() as stack:
+        own = [fold for fold in to_do if run and _is_free(stack, out, fold)]
+        runs = run_folds(own, lambda fold, slot: fold_commands(fold, out, workers, slot), TEST, workers)
+    runs.missing.extend(fold for fold in to_do if fold not in own)
     earlier = [fold for fold in planned if not fold.requested]
     done += [*runs.done, *(fold for fold in earlier if fold.state == "finished")]
     missing = [*runs.missing, *(fold for fold in earlier if fold.state != "finished")]
@@ -90,6 +102,51 @@ def _cross_validate(
     if runs.stopped_by is not None:
         echo(f"stopped with {len(runs.missing)} of {len(folds)} runs to do; the same command continues")
     return result
+
+
+def _is_free(stack: ExitStack, out: Path, fold: Fold) -> bool:
+    """Locks the part of a fold until `stack` ends; False, and a line, if another process runs it."""
+    try:
+        stack.enter_context(lock_part(out, part_name(fold)))
+    except RunInUseError as error:
+        echo(f"note: {error}")
+        return False
+    return True
+
+
+def part_name(fold: Fold) -> str:
+    """The name of the part that trains and evaluates a fold."""
+    return f"seed-{fold.seed}-fold-{fold.number}"
+
+
+def list_parts(config: Config, out: Path, seeds: Sequence[int], only: Sequence[int] = ()) -> list[Fold]:
+    """The requested folds, of which each is a part that any process may run; arguments as for `cross_validate`."""
+    check_emotions_only(config.data.tasks, "a cross-validation")
+    planned, _ = plan_folds(config, load_dataset(config.data), out, seeds, only)
+    return [fold for fold in planned if fold.requested]
+
+
+def run_part(config: Config, out: Path, seed: int, number: int, workers: Workers, adapt: bool = False) -> int:
+    """Trains and evaluates one fold, and with `adapt` evaluates it adapted as well; does nothing if that is done.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        RunInUseError: another process runs this fold; other errors as for `cross_validate`.
+    """
+    workers.check(config)
+    [fold] = list_parts(config, out, [seed], [number])
+    with lock_part(out, part_name(fold)):
+        [fold] = list_parts(config, out, [seed], [number])  # as the process before has left it
+        write_files(out, {"config.yaml": dump(config).encode()})
+        commands = [] if fold.state == "finished" else fold_commands(fold, out, workers, 0)
+        if adapt and (commands or not _is_adapted(fold)):
+            commands.append(adapted_command(fold, workers, 0))
+        if not commands:
+            echo(f"{fold.name}: done before")
+            return 0
+        return run_folds([fold], lambda *_: commands, TEST, workers).exit_code
 
 
 def fold_commands(fold: Fold, out: Path, workers: Workers, slot: int) -> list[list[str]]:
@@ -128,8 +185,10 @@ def _check_not_adapted(config: Config) -> None:
         )
 
 
-def adapt_folds(config: Config, out: Path, workers: Workers) -> CrossValidationResult:
+def adapt_folds(config: Config, out: Path, workers: Workers, run: bool = True) -> CrossValidationResult:
     """Evaluates every finished fold in `out` adapted to each speaker; the result goes into `out/adapted`.
+
+    With `run=False` it only pools what is evaluated.
 
     Raises:
         ConfigError: `out` holds folds of other settings or clips, or the recipe adapts anyway.
@@ -144,13 +203,17 @@ def adapt_folds(config: Config, out: Path, workers: Workers) -> CrossValidationR
         to_do = [fold for fold in finished if fold not in done]
         echo(f"speaker adaptation: {len(finished)} folds, {len(done)} finished, {len(to_do)} to do, in {out}")
 
-        def commands(fold: Fold, slot: int) -> list[list[str]]:
-            return [[*evaluate_command(fold, ADAPTED, workers, slot), "--adapt"]]
-
-        runs = run_folds(to_do, commands, ADAPTED, workers)
-        missing = [*runs.missing, *(fold for fold in planned if fold.state != "finished")]
+        runs = run_folds(
+            to_do if run else [], lambda fold, slot: [adapted_command(fold, workers, slot)], ADAPTED, workers
+        )
+        missing = [*(runs.missing if run else to_do), *(fold for fold in planned if fold.state != "finished")]
         extra = {"config": config.model_dump(mode="json")}
         return _write_result(out / ADAPTED, ADAPTED, [*done, *runs.done], missing, runs, extra)
+
+
+def adapted_command(fold: Fold, workers: Workers, slot: int) -> list[str]:
+    """The command line that evaluates a fold adapted to each test speaker."""
+    return [*evaluate_command(fold, ADAPTED, workers, slot), "--adapt"]
 
 
 def _is_adapted(fold: Fold) -> bool:

@@ -16,6 +16,7 @@ from serx.errors import ConfigError, DiskError, RunInUseError
 from serx.files import locked
 
 PARTS = "parts"  # folder of locks and logs, within that of the cross-validation or the sweep
+IN_USE = RunInUseError.exit_code
 TOUCH_SECONDS = 10.0  # between two touches of the owner's file
 GONE_SECONDS = 60.0  # an owner on another machine that has not touched its file for so long was killed
 

@@ -38,7 +38,7 @@ from serx.evaluation.report import write_files
 from serx.evaluation.tables import count
 from serx.experiments.fold_runs import LOG, Workers, last_line, run_jobs
 from serx.experiments.folds import FREE, Fold, read_fold, state_of
-from serx.experiments.parts import check_part, lock_part, part_log
+from serx.experiments.parts import IN_USE, check_part, lock_part, part_log
 from serx.experiments.processes import Job
 from serx.experiments.space import Choice, Dimension, parse_space
 from serx.files import locked, to_json, why_not_written
@@ -56,7 +56,6 @@ VALID = "valid"  # folder of the evaluation, within that of the run
 JOURNAL = "study.journal"
 DEFAULT_TRIALS = 20  # of a sampler
 MAX_FOLDER_NAME = 120
-IN_USE = RunInUseError.exit_code
 
 
 @dataclass(frozen=True)
