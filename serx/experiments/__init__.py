@@ -4,6 +4,7 @@ cross_validation.py   every fold of a protocol, and the same folds adapted to ea
 sweep.py              settings compared on validation speakers
 space.py, study.py    what a sweep tries, and its Optuna study
 parts.py              one command for each part, which no two processes run
+executors.py          parts as an array of Slurm
 leakage.py            what overlapping test parts do to scores
 folds.py              folds as run folders: which there are, how far each has come
 fold_runs.py          `serx train` and `serx evaluate` for many folds

@@ -33,7 +33,6 @@ LOCK_SECONDS = 15  # after which the lock of a process that was killed while it 
 DATABASE_SECONDS = 60.0  # for which SQLite waits while another process writes
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-warnings.filterwarnings("ignore", category=ExperimentalWarning)
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,8 @@ class SweepStudy:
         """
         self._shown = re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", storage)
         self._method, self._space, self._prune = method, space, prune
-        with self._explained():
+        with self._explained(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
             self._storage = _open(storage)
             self._study = self._load(name, optuna.pruners.WilcoxonPruner() if "wilcoxon" in prune else None, 0)
 

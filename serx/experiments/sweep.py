@@ -38,7 +38,7 @@ from serx.evaluation.report import write_files
 from serx.evaluation.tables import count
 from serx.experiments.fold_runs import LOG, Workers, last_line, run_jobs
 from serx.experiments.folds import FREE, Fold, read_fold, state_of
-from serx.experiments.parts import IN_USE, check_part, lock_part, part_log
+from serx.experiments.parts import IN_USE, check_part, is_locked, lock_part, part_log
 from serx.experiments.processes import Job
 from serx.experiments.space import Choice, Dimension, parse_space
 from serx.files import locked, to_json, why_not_written
@@ -56,6 +56,7 @@ VALID = "valid"  # folder of the evaluation, within that of the run
 JOURNAL = "study.journal"
 DEFAULT_TRIALS = 20  # of a sampler
 MAX_FOLDER_NAME = 120
+ATTEMPTS = 2  # of one call at a part whose process is killed
 
 
 @dataclass(frozen=True)
@@ -486,8 +487,8 @@ def sweep(
         elif code:
             echo(f"part {part}: FAILED with exit code {codes[part]}: {line}")
         else:
-            left = (time.monotonic() - started) / len(codes) * (len(to_do) - len(codes))
-            eta = f"{int(left) // 60}:{int(left) % 60:02d}"
+            rest = (time.monotonic() - started) / len(codes) * (len(to_do) - len(codes))
+            eta = f"{int(rest) // 60}:{int(rest) % 60:02d}"
             echo(f"{line}, {seconds / 60:.1f} min   {len(codes)} of {len(to_do)}, ETA {eta}")
 
     def job(part: int) -> Job:
@@ -497,13 +498,21 @@ def sweep(
             part_log(plan.out, part),
         )
 
-    jobs = [job(part) for part in to_do]
-    sizes = {int(job.name): job.log.stat().st_size if job.log.exists() else 0 for job in jobs}
-    stopped_by = run_jobs(jobs, workers, plan.recipe, on_end) if jobs else None
+    sizes: dict[int, int] = {}
+    stopped_by, left = None, to_do
+    for _ in range(ATTEMPTS):
+        if not left or stopped_by is not None:
+            break
+        jobs = [job(part) for part in left]
+        sizes |= {int(job.name): job.log.stat().st_size if job.log.exists() else 0 for job in jobs}
+        stopped_by = run_jobs(jobs, workers, plan.recipe, on_end)
+        left = abandoned(plan)
+        if left and stopped_by is None:
+            echo(f"left by processes that were killed: part {', '.join(map(str, left))}")
     ranking, failed = collect(plan)
     if stopped_by is not None:
-        left = sum(part not in codes for part in to_do)
-        echo(f"stopped with {left} of {len(to_do)} settings to do; the same command continues")
+        missing = sum(part not in codes for part in to_do)
+        echo(f"stopped with {missing} of {len(to_do)} settings to do; the same command continues")
         return ranking, 128 + stopped_by
     wrong = [code for _, code in sorted(codes.items()) if code not in (0, IN_USE)]
     return ranking, next(iter(wrong or failed), 0)
@@ -535,6 +544,12 @@ def prepare(plan: SweepPlan) -> list[int]:
     each = f"{count(plan.groups, 'group')} and {count(len(plan.seeds), 'seed')} each"
     echo(f"{count(plan.parts, 'setting')}, {each}: {done}, in {plan.out}")
     return to_do
+
+
+def abandoned(plan: SweepPlan) -> list[int]:
+    """Parts that are neither finished nor failed and that nobody runs: their processes were killed."""
+    parts = unfinished(plan, plan.study())
+    return [part for part, trial in parts.items() if trial.state != "fail" and not is_locked(plan.out, str(part))]
 
 
 def unfinished(plan: SweepPlan, study: "SweepStudy") -> dict[int, "PartTrial"]:

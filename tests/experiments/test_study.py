@@ -13,6 +13,7 @@ import pytest
 from serx.errors import ConfigError, DataError, DivergedError, RunInUseError
 from serx.evaluation.pooling import FoldResult
 from serx.evaluation.predictions import Predictions
+from serx.experiments.fold_runs import Workers
 from serx.experiments.parts import GONE_SECONDS, PARTS, is_locked, lock_part
 from serx.experiments.space import Choice, Range, parse_space
 from serx.experiments.study import SweepStudy
@@ -81,6 +82,34 @@ def test_four_workers_share_a_journal_and_the_part_of_a_killed_one_is_continued(
     lost = {name for name, _, process in lines if process == str(children[0]) and name != "as it is"}
     assert len(lost) == 1  # begun by the killed worker, and by another one afterwards
     assert sorted(names) == sorted([*(setting.name for setting in plan.settings), *lost])
+
+
+def test_a_sweep_starts_the_part_of_a_killed_process_again_and_leaves_alone_what_others_run(plan, monkeypatch, capsys):
+    monkeypatch.setattr(SWEEP, "_run_setting", lambda p, s, attempt: attempt.complete(0.5))
+    started = []
+
+    def run_here(jobs, slots, threads, on_end):
+        for job in jobs:
+            part, code = int(job.name), -9
+            started.append(part)
+            job.log.write_text("error: part 3 in use")
+            if started.count(2) == 1 and part == 2:
+                with lock_part(plan.out, "2"):
+                    plan.study().claim(2)
+            else:
+                try:
+                    code = run_part(plan, part)
+                except RunInUseError:
+                    code = 3
+            on_end(job, code, 1.0)
+
+    monkeypatch.setattr("serx.experiments.fold_runs.run_in_parallel", run_here)
+    with lock_part(plan.out, "3"):
+        _, code = SWEEP.sweep(plan, Workers(), lambda part, device, threads: [])
+    assert started == [0, 1, 2, 3, 4, 2] and code == 0
+    assert "left by processes that were killed: part 2\n" in capsys.readouterr().out
+    states = {part: trial.state for part, trial in plan.study().parts().items()}
+    assert states == {0: "complete", 1: "complete", 2: "complete", 3: "waiting", 4: "complete"}
 
 
 def test_a_finished_part_is_skipped_and_an_unknown_one_refused(plan, monkeypatch, capsys):
