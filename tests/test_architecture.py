@@ -94,11 +94,14 @@ def test_each_library_has_one_door():
             assert name in DOORS.get(library, {name}), f"{name} imports {library}"
 
 
-def test_training_starts_without_the_libraries_that_few_runs_need():
+def test_training_and_prediction_start_without_the_libraries_that_few_runs_need():
     optional = {"timm", "torchvision", "nnAudio", "scipy", "transformers", "huggingface_hub", "peft"}
-    program = f"import sys, serx.training.trainer; print(sorted({optional} & set(sys.modules)))"
+    program = (
+        f"import sys, serx.inference; print({optional | {'matplotlib', 'sklearn'}} & set(sys.modules)); "
+        f"import serx.training.trainer; print({optional} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    assert done.stdout == "set()\nset()\n"
 
 
 def test_models_never_see_data_or_training():

@@ -207,6 +207,10 @@ def augment(
         rate: samples or frames per second.
     """
     chunk = max(1, CPU_NUMBERS // x.shape[1:].numel()) if x.device.type == "cpu" else len(x)
+    if len(x) <= chunk or (len(transforms) == 1 and getattr(transforms[0], "is_one_pass", False)):
+        result, new_lengths = _apply_in_order(transforms, x, lengths, clips, rate, seed, epoch)
+        unchanged = result.untyped_storage()._cdata == x.untyped_storage()._cdata
+        return result.clone() if unchanged else result, new_lengths  # never the memory of the input
     parts = zip(x.split(chunk), lengths.split(chunk), clips.split(chunk), strict=True)
     augmented = [_apply_in_order(transforms, *part, rate, seed, epoch) for part in parts]
     return torch.cat([x for x, _ in augmented]), torch.cat([lengths for _, lengths in augmented])

@@ -1,6 +1,6 @@
 """Transforms of the position in time: a random crop, and a shift."""
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +8,8 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from serx.augment.transform import Probability, WaveformTransform, ordered, register_transform
-from serx.dsp.batching import read_from, valid_mask
-from serx.seeding import ClipRandom
+from serx.dsp.batching import read_from, valid_mask, zero_beyond
+from serx.seeding import ClipRandom, is_plain_on_cpu
 
 Seconds = Annotated[float, Field(ge=-60, le=60)]
 
@@ -37,6 +37,7 @@ class Crop(WaveformTransform):
     (torch.Size([2, 8000]), tensor([8000, 4000]))
     """
 
+    is_one_pass: ClassVar[bool] = True
     kind: Literal["crop"] = "crop"
     seconds: float = Field(2.3, ge=0.01, le=600)
 
@@ -47,7 +48,7 @@ class Crop(WaveformTransform):
     def apply(self, x: Tensor, lengths: Tensor, params: CropParams) -> tuple[Tensor, Tensor]:
         lengths = lengths.clamp(max=params.size)
         cropped = _read_rows(x, params.start, min(params.size, x.shape[1]))
-        return cropped.mul_(valid_mask(lengths, cropped.shape[1])), lengths
+        return zero_beyond(cropped, lengths), lengths
 
 
 @register_transform
@@ -68,6 +69,7 @@ class Shift(WaveformTransform):
     tensor([[0., 0., 1., 2., 3.]])
     """
 
+    is_one_pass: ClassVar[bool] = True
     kind: Literal["shift"] = "shift"
     p: Probability = 0.5
     seconds: Annotated[tuple[Seconds, Seconds], AfterValidator(ordered)] = (-0.2, 0.2)
@@ -78,11 +80,24 @@ class Shift(WaveformTransform):
         return torch.where(on, offset, 0)
 
     def apply(self, x: Tensor, lengths: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+        if is_plain_on_cpu(x):
+            return _moved(x, params, lengths), lengths
         size = x.shape[1]
-        # The largest possible offset. On a CPU the largest of this batch can be read without waiting for a device.
-        margin = int(params.abs().max()) if x.device.type == "cpu" else size // 2
+        margin = size // 2  # the largest possible offset
         shifted = _read_rows(F.pad(x, (margin, margin)), margin - params, size)
         return shifted.mul_(valid_mask(lengths, size)), lengths
+
+
+def _moved(x: Tensor, offset: Tensor, lengths: Tensor) -> Tensor:
+    """Each clip of `x (B, T)` moved later by its `offset (B,)`, at most T, on a CPU: one copy of each sample."""
+    result = x.new_empty(x.shape)
+    rows = zip(result.numpy(), x.numpy(), offset.tolist(), lengths.tolist(), strict=True)
+    for row, clip, samples, length in rows:
+        start, end = max(samples, 0), length + min(samples, 0)
+        row[:start] = 0
+        row[start:end] = clip[start - samples : end - samples]
+        row[end:] = 0
+    return result
 
 
 def _read_rows(x: Tensor, start: Tensor, size: int) -> Tensor:

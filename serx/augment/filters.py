@@ -18,8 +18,7 @@ from serx.augment.transform import (
     ordered,
     register_transform,
 )
-from serx.dsp.batching import valid_mask
-from serx.dsp.fft_filter import high_pass_response, low_pass_response, peak_response, shape_spectrum
+from serx.dsp.fft_filter import high_pass_response, low_pass_response, peak_response, shape_chosen
 from serx.seeding import ClipRandom
 
 _MARGIN_SECONDS = 0.25  # of silence around a clip; by then the sharpest filter's response has fallen by 100 dB
@@ -209,9 +208,8 @@ class Equalizer(WaveformTransform):
         return EqualizerParams(on, frequency, gain_db, q, _margin(rate))
 
     def apply(self, x: Tensor, lengths: Tensor, params: EqualizerParams) -> tuple[Tensor, Tensor]:
-        y = shape_spectrum(x, peak_response, params.margin, params.frequency, params.gain_db, params.q)
-        y = y * valid_mask(lengths, x.shape[1])
-        return torch.where(params.on[:, None], y, x), lengths
+        bands = params.frequency, params.gain_db, params.q
+        return shape_chosen(x, lengths, params.on, peak_response, params.margin, *bands), lengths
 
 
 def _pass(x: Tensor, lengths: Tensor, params: FilterParams, order: int) -> Tensor:
@@ -222,8 +220,7 @@ def _pass(x: Tensor, lengths: Tensor, params: FilterParams, order: int) -> Tenso
 
     edges = ((high_pass_response, params.low), (low_pass_response, params.high))
     cutoffs = [cutoff for _, cutoff in edges if cutoff is not None]
-    y = shape_spectrum(x, response, params.margin, *cutoffs) * valid_mask(lengths, x.shape[1])
-    return torch.where(params.on[:, None], y, x)
+    return shape_chosen(x, lengths, params.on, response, params.margin, *cutoffs)
 
 
 def _margin(rate: float) -> int:

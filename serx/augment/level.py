@@ -1,13 +1,14 @@
 """Transforms of single samples: gain, polarity inversion and clipping."""
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from serx.augment.transform import DecibelRange, Probability, WaveformTransform, ordered, register_transform
-from serx.seeding import ClipRandom
+from serx.seeding import ClipRandom, is_plain_on_cpu
 
 LimitDb = Annotated[float, Field(ge=-100, le=0)]  # a limit above the peak changes nothing
 
@@ -36,6 +37,7 @@ class Gain(WaveformTransform):
     tensor([[0.1000, 0.1000, 0.1000]])
     """
 
+    is_one_pass: ClassVar[bool] = True
     kind: Literal["gain"] = "gain"
     p: Probability = 0.5
     gain_db: DecibelRange = (-12.0, 6.0)
@@ -61,6 +63,7 @@ class PolarityInversion(WaveformTransform):
     tensor([[-0.5000,  0.2500]])
     """
 
+    is_one_pass: ClassVar[bool] = True
     kind: Literal["polarity_inversion"] = "polarity_inversion"
     p: Probability = 0.5
 
@@ -68,7 +71,7 @@ class PolarityInversion(WaveformTransform):
         return random.chance(self.p)
 
     def apply(self, x: Tensor, lengths: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.where(params[:, None], -x, x), lengths
+        return x * torch.where(params, -1.0, 1.0)[:, None], lengths
 
 
 @register_transform
@@ -88,6 +91,7 @@ class Clipping(WaveformTransform):
     tensor([[ 0.1000, -0.1000,  0.0500]])
     """
 
+    is_one_pass: ClassVar[bool] = True
     kind: Literal["clipping"] = "clipping"
     p: Probability = 0.2
     limit_db: Annotated[tuple[LimitDb, LimitDb], AfterValidator(ordered)] = (-12.0, -1.0)
@@ -97,9 +101,20 @@ class Clipping(WaveformTransform):
         return LevelParams(random.chance(self.p), random.uniform(*self.limit_db))
 
     def apply(self, x: Tensor, lengths: Tensor, params: LevelParams) -> tuple[Tensor, Tensor]:
-        limit = (x.abs().amax(1) * 10 ** (params.db / 20))[:, None]
+        peak = torch.maximum(x.amax(1), -x.amin(1))
+        limit = peak * 10 ** (params.db / 20)
         if self.shape == "hard":
-            clipped = torch.maximum(torch.minimum(x, limit), -limit)
-        else:
-            clipped = torch.tanh(x / limit.clamp(min=1e-20)) * limit  # a silent clip stays silent
+            return _limited(x, torch.where(params.on, limit, torch.inf)), lengths
+        limit = limit[:, None]
+        clipped = torch.tanh(x / limit.clamp(min=1e-20)) * limit  # a silent clip stays silent
         return torch.where(params.on[:, None], clipped, x), lengths
+
+
+def _limited(x: Tensor, limit: Tensor) -> Tensor:
+    """`x (B, T)` between `-limit (B,)` and `limit`."""
+    if not is_plain_on_cpu(x):
+        return torch.maximum(torch.minimum(x, limit[:, None]), -limit[:, None])
+    result = x.new_empty(x.shape)
+    for row, clip, bound in zip(result.numpy(), x.numpy(), limit.numpy(), strict=True):
+        np.clip(clip, -bound, bound, out=row)
+    return result

@@ -1,13 +1,15 @@
 """SpecAugment: masks over the frames and the rows of a spectrogram (Park et al. 2019)."""
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from serx.augment.transform import Probability, SpectrogramTransform, register_transform
-from serx.seeding import ClipRandom
+from serx.seeding import ClipRandom, is_plain_on_cpu
 
 _WIDE = 1 << 40  # random integers below it are reduced modulo the number of choices once that is known
 
@@ -51,6 +53,11 @@ class TimeMask(SpectrogramTransform):
         return MaskParams(tuple(random.integers(lengths - width + 1) for width in widths), widths)
 
     def apply(self, x: Tensor, lengths: Tensor, params: MaskParams) -> tuple[Tensor, Tensor]:
+        if is_plain_on_cpu(x):
+            masked = x.clone()
+            for spectrogram, start, end in _spans(masked, params):
+                spectrogram[:, start:end] = 0
+            return masked, lengths
         return x.masked_fill(_covered(params, x.shape[2])[:, None, :], 0.0), lengths
 
 
@@ -95,7 +102,21 @@ class FrequencyMask(SpectrogramTransform):
         choices = min(self.width, rows) + 1
         widths = tuple(torch.where(params.on, wide % choices, 0) for wide in params.width)
         starts = tuple(wide % (rows - width + 1) for wide, width in zip(params.start, widths, strict=True))
-        return x.masked_fill(_covered(MaskParams(starts, widths), rows)[:, :, None], 0.0), lengths
+        drawn = MaskParams(starts, widths)
+        if is_plain_on_cpu(x):
+            masked = x.clone()
+            for spectrogram, start, end in _spans(masked, drawn):
+                spectrogram[start:end] = 0
+            return masked, lengths
+        return x.masked_fill(_covered(drawn, rows)[:, :, None], 0.0), lengths
+
+
+def _spans(x: Tensor, params: MaskParams) -> Iterator[tuple[np.ndarray, int, int]]:
+    """The memory `(F, N)` of each clip of `x`, with the start and the end of each of its masks."""
+    spectrograms = x.numpy()
+    for start, width in zip(params.start, params.width, strict=True):
+        for spectrogram, first, count in zip(spectrograms, start.tolist(), width.tolist(), strict=True):
+            yield spectrogram, first, first + count
 
 
 def _covered(params: MaskParams, size: int) -> Tensor:

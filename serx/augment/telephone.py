@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from serx.augment.transform import Probability, WaveformTransform, register_transform
-from serx.dsp.batching import valid_mask
+from serx.dsp.batching import zero_beyond
 from serx.dsp.fft_filter import high_pass_response, low_pass_response, shape_spectrum
 from serx.dsp.noise import NOISE_TABLE, read_table
 from serx.seeding import ClipRandom
@@ -61,9 +61,9 @@ class Telephone(WaveformTransform):
     def apply(self, x: Tensor, lengths: Tensor, params: LineParams) -> tuple[Tensor, Tensor]:
         margin = round(_MARGIN_SECONDS * params.rate)
         low, high = (torch.full_like(x[:, 0], hertz / params.rate) for hertz in (LOW_HZ, HIGH_HZ))
-        y = shape_spectrum(x, _band, margin, low, high) * valid_mask(lengths, x.shape[1])
-        y = companded(y, read_table("white", params.start, x.shape[1]))
-        y = shape_spectrum(y, _receiver, margin, high) * valid_mask(lengths, x.shape[1])
+        y = shape_spectrum(x, _band, margin, low, high)
+        y = companded(zero_beyond(y, lengths), read_table("white", params.start, x.shape[1]))
+        y = zero_beyond(shape_spectrum(y, _receiver, margin, high), lengths)
         return torch.where(params.on[:, None], y, x), lengths
 
 

@@ -26,7 +26,7 @@ import difflib
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar
 
 from pydantic import AfterValidator, Field, PlainValidator, SerializeAsAny, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -81,6 +81,8 @@ class BaseTransform(BaseConfig):
     """The settings of a transform. Derive from `WaveformTransform` or `SpectrogramTransform`."""
 
     kind: str
+    # Whether `apply` reads and writes each sample once on a CPU. Alone, such a transform gains nothing from chunks.
+    is_one_pass: ClassVar[bool] = False
 
     def why_not_at(self, sample_rate: float) -> str | None:
         """Why the transform is of no use for audio at this sample rate, and how to mend it; None if it is."""

@@ -21,7 +21,7 @@ import soxr
 from pydantic import Field
 
 from serx.base_config import BaseConfig
-from serx.data.damage import CUT, damaged_pages, is_cut
+from serx.data.damage import CUT, damaged_pages, is_cut, read_head
 from serx.data.ffmpeg import FfmpegError, FfmpegFile
 from serx.data.utterance import Segment
 from serx.errors import DataError
@@ -287,9 +287,10 @@ def clip_from_mono(
     mono = cut_window(mono, rate, config.offset_seconds, config.duration_seconds)
     if len(mono) == 0:
         raise AudioError(source, "too_short", f"{file_seconds:.3f} s, data.offset_seconds is {config.offset_seconds}")
-    if not np.isfinite(mono).all():
+    highest, lowest = float(mono.max()), float(mono.min())
+    if not (math.isfinite(highest) and math.isfinite(lowest)):  # both are NaN if a sample is
         raise AudioError(source, "nonfinite", "NaN or infinite samples; export it again")
-    peak = float(np.abs(mono).max(initial=0.0))
+    peak = max(highest, -lowest)
     if peak == 0.0:
         raise AudioError(source, "silent", "every sample is zero")
     if peak > MAX_LEVEL:
@@ -299,7 +300,7 @@ def clip_from_mono(
         seconds = len(mono) / config.sample_rate
         raise AudioError(source, "too_short", f"{seconds:.3f} s, data.min_seconds is {config.min_seconds}")
     if not as_recorded:
-        check_level(loudest_level_db(mono, config.sample_rate), source)  # what the model gets: after resampling
+        _check_not_silent(mono, config.sample_rate, source)  # what the model gets: after resampling
     return mono
 
 
@@ -370,7 +371,7 @@ def loudest_level_db(waveform: np.ndarray, sample_rate: int) -> float:
     >>> loudest_level_db(np.array([0.1, -0.1] * 8000), 16_000)
     -20.0
     """
-    size = min(len(waveform), max(2, round(FRAME_SECONDS * sample_rate)))
+    size = min(len(waveform), _level_size(sample_rate))
     if size == 0:
         return -math.inf
     frames = waveform[: len(waveform) // size * size].reshape(-1, size)
@@ -388,6 +389,18 @@ def check_level(level_db: float, source: StrPath) -> None:
             f"its loudest 25 ms have a level of {level_db:.0f} dB re full scale, speech has more than {SILENT_DB:.0f}"
         )
     raise AudioError(source, "silent", f"{level}; was the microphone muted?")
+
+
+def _check_not_silent(waveform: np.ndarray, sample_rate: int, source: StrPath) -> None:
+    """`check_level` of `loudest_level_db`; where the 25 ms with the highest sample are loud enough, of those alone."""
+    size = min(len(waveform), _level_size(sample_rate))
+    start = min(int(waveform.argmax()) // size * size, len(waveform) - size)
+    if waveform[start : start + size].var(dtype=np.float64) <= 1.01 * 10 ** (SILENT_DB / 10):
+        check_level(loudest_level_db(waveform, sample_rate), source)
+
+
+def _level_size(sample_rate: int) -> int:
+    return max(2, round(FRAME_SECONDS * sample_rate))
 
 
 def prepare_clip(waveform: np.ndarray, rate: int, config: AudioConfig, as_recorded: bool = False) -> np.ndarray:
@@ -428,6 +441,9 @@ def remove_offset(waveform: np.ndarray) -> np.ndarray:
     >>> remove_offset(np.array([0.75, 0.25], np.float32)), remove_offset(np.array([0.5, -0.49], np.float32))
     (array([ 0.25, -0.25], dtype=float32), array([ 0.5 , -0.49], dtype=float32))
     """
+    power, mean = np.dot(waveform, waveform) / max(1, len(waveform)), waveform.mean()  # quick, of lower precision
+    if abs(mean) < MAX_OFFSET / 2 * math.sqrt(max(0.0, float(power - mean**2))):
+        return waveform
     mean = waveform.mean(dtype=np.float64)
     if abs(mean) <= MAX_OFFSET * waveform.std(dtype=np.float64):
         return waveform
@@ -607,7 +623,7 @@ def _decode_mono(path: Path, config: AudioConfig, notes: list[str]) -> tuple[np.
     """One channel of a file or the mean of all, `(T,)` float32, and its sample rate."""
     with _opened(path, config.max_seconds, notes) as file:
         mix = ChannelMixer(config.channel, file.rate, notes)
-        parts, frames = [np.zeros(0, np.float32)], 0
+        parts, frames = list[np.ndarray](), 0
         for block in file.blocks():  # many channels of a long file are never in memory at once
             frames += len(block)
             if frames > config.max_seconds * file.rate + _BLOCK:  # longer than its header says
@@ -618,7 +634,7 @@ def _decode_mono(path: Path, config: AudioConfig, notes: list[str]) -> tuple[np.
             raise AudioError(
                 path, "too_long", f"{frames / file.rate:.1f} s, data.max_seconds is {config.max_seconds:g}"
             )
-        return np.concatenate(parts), file.rate
+        return parts[0] if len(parts) == 1 else np.concatenate(parts), file.rate
 
 
 class _Opened:
@@ -627,8 +643,8 @@ class _Opened:
     `rate` is in Hz; `seconds` are according to its header, or None; `frames` None where only decoding can tell.
     """
 
-    def __init__(self, path: Path, file: soundfile.SoundFile | FfmpegFile, prints: bool) -> None:
-        self._path, self._file, self._prints = path, file, prints
+    def __init__(self, path: Path, file: soundfile.SoundFile | FfmpegFile, head: bytes) -> None:
+        self._path, self._file, self._head, self._prints = path, file, head, _may_be_mpeg(head)
         self.rate, self.channels = file.samplerate, file.channels
         self.frames = None if isinstance(file, FfmpegFile) else file.frames
         self.seconds = file.seconds if isinstance(file, FfmpegFile) else file.frames / file.samplerate
@@ -638,12 +654,16 @@ class _Opened:
         if isinstance(self._file, FfmpegFile):
             yield from self._file.blocks(_BLOCK)
             return
+        done = 0
         while True:
             with without_messages() if self._prints else nullcontext():
                 block = self._file.read(_BLOCK, dtype="float32", always_2d=True)
             if len(block) == 0:
                 return
             yield block
+            done += len(block)
+            if done >= self._file.frames:
+                return  # spares a call that finds nothing
 
     def seek(self, frame: int) -> bool:
         """Makes `frame` the next one of `blocks`, if the format allows that to the sample and without decoding."""
@@ -660,9 +680,9 @@ class _Opened:
 
     def check_end(self, frames: int) -> None:
         """Raises `AudioError` if the file, of which so many frames were read, is damaged, cut off or empty."""
-        if is_cut(self._path):
+        if is_cut(self._path, self._head):
             raise AudioError(self._path, "truncated", CUT)
-        pages = damaged_pages(self._path)
+        pages = damaged_pages(self._path) if self._head[:4] == b"OggS" else ""
         ended = self._file.is_cut() if isinstance(self._file, FfmpegFile) else frames < self._file.frames
         if ended and not pages:
             raise AudioError(self._path, "truncated", CUT)
@@ -679,15 +699,15 @@ def _opened(path: Path, max_seconds: float, notes: list[str]) -> Iterator[_Opene
     Errors of the libraries and of the system become `AudioError`.
     """
     try:
-        if not path.is_file():
-            status = path.stat()  # raises if the path does not exist
+        status = path.stat()  # raises if the path does not exist
+        if not stat.S_ISREG(status.st_mode):
             raise AudioError(path, "unreadable", f"not a regular file ({stat.filemode(status.st_mode)}); name a file")
-        if path.stat().st_size == 0:
+        if status.st_size == 0:
             raise AudioError(path, "empty", "0 bytes; download or copy it again")
-        prints = _may_be_mpeg(path)
+        head = read_head(path)
         sound: soundfile.SoundFile | FfmpegFile
         try:
-            with without_messages() if prints else nullcontext():
+            with without_messages() if _may_be_mpeg(head) else nullcontext():
                 sound = soundfile.SoundFile(os.fsencode(path))  # as bytes: a file name need not be valid text
             if _has_unknown_length(sound, path):
                 sound.close()
@@ -695,7 +715,7 @@ def _opened(path: Path, max_seconds: float, notes: list[str]) -> Iterator[_Opene
         except soundfile.LibsndfileError as error:
             sound = _open_with_ffmpeg(path, str(error.error_string), notes)
         with sound:
-            file = _Opened(path, sound, prints)
+            file = _Opened(path, sound, head)
             _check_header(path, file, max_seconds)
             yield file
     except OSError as error:
@@ -747,10 +767,8 @@ def _has_unknown_length(file: soundfile.SoundFile, path: Path) -> bool:
     return head[:4] == b"RIFF" or not any(word in frame for word in (b"Xing", b"Info", b"VBRI"))
 
 
-def _may_be_mpeg(path: Path) -> bool:
-    """Whether libsndfile may ask libmpg123 to read the file, which prints what it thinks of it."""
-    with path.open("rb") as file:
-        head = file.read(22)
+def _may_be_mpeg(head: bytes) -> bool:
+    """Whether libsndfile may ask libmpg123 to read the file with this head, which prints what it thinks of it."""
     if head[:4] == b"RIFF":
         return head[20:22] in (b"\x50\0", b"\x55\0")  # MPEG audio in a WAV
     return head[:4] not in (b"fLaC", b"OggS", b"FORM", b".snd", b"RF64", b"caff")  # else the ending may decide

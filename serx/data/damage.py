@@ -9,21 +9,28 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
+HEAD_BYTES = 4096
 CUT = "the file is shorter than its header says; copy it again"
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _MAX_PAGE = 65_307  # bytes of an Ogg page
 _SEGMENT = bytes.fromhex("18538067")
 
 
-def is_cut(path: Path) -> bool:
-    """Whether a file's header promises more bytes than the file holds."""
+def read_head(path: Path) -> bytes:
+    """The first `HEAD_BYTES` of a file, from which the functions below tell what it is."""
+    with path.open("rb", buffering=0) as file:
+        return file.read(HEAD_BYTES)
+
+
+def is_cut(path: Path, head: bytes | None = None) -> bool:
+    """Whether a file's header promises more bytes than the file holds; `head` is `read_head` of it, where known."""
+    head = read_head(path) if head is None else head
     size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(4096)
-        kind = b"ftyp" if head[4:8] == b"ftyp" else head[:4]
-        if kind in _PROMISES:
-            return size < _PROMISES[kind](head)
-        if kind in _WALKS:
+    kind = b"ftyp" if head[4:8] == b"ftyp" else head[:4]
+    if kind in _PROMISES:
+        return size < _PROMISES[kind](head)
+    if kind in _WALKS:
+        with path.open("rb") as file:
             return _WALKS[kind](file, size)
     return size < _promised_by_asf(head)
 

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from serx.seeding import is_plain_on_cpu
+
 R = TypeVar("R")
 
 
@@ -45,6 +47,50 @@ def read_from(samples: Tensor, start: Tensor, size: int) -> Tensor:
     if samples.device.type == "cpu" and not samples.requires_grad:
         return samples.unfold(0, size, 1).index_select(0, start)
     return samples[start[:, None] + torch.arange(size, device=start.device)]
+
+
+def zero_beyond(x: Tensor, lengths: Tensor) -> Tensor:
+    """`x (B, T)` with zeros beyond `lengths (B,)`. It is written into `x`, which must be a new tensor.
+
+    On a CPU only the samples beyond are touched: a product with a mask would read and write all of them.
+
+    >>> zero_beyond(torch.ones(2, 3), torch.tensor([1, 3])).int().tolist()
+    [[1, 0, 0], [1, 1, 1]]
+    """
+    if not is_plain_on_cpu(x):
+        return x * valid_mask(lengths, x.shape[1])
+    for row, length in zip(x.numpy(), lengths.tolist(), strict=True):
+        row[length:] = 0
+    return x
+
+
+def map_chosen(
+    function: Callable[..., Tensor], chunk: int, chosen: Tensor, x: Tensor, lengths: Tensor, *per_clip: Tensor
+) -> Tensor:
+    """`function(x, *per_clip)` for the `chosen (B,)` clips of `x (B, T)`, zero beyond `lengths`; the others unchanged.
+
+    A CPU computes the chosen clips alone.
+
+    Args:
+        function: maps `(b, T)` and any number of `(b, ...)` to new samples `(b, T)`.
+        chunk: clips at a time on a CPU.
+    """
+    if not is_plain_on_cpu(x):
+        return torch.where(chosen[:, None], function(x, *per_clip) * valid_mask(lengths, x.shape[1]), x)
+    result = x.new_empty(x.shape)
+    rows, given, ends, is_chosen = result.numpy(), x.numpy(), lengths.tolist(), chosen.tolist()
+    for clip, is_changed in enumerate(is_chosen):
+        if not is_changed:
+            rows[clip] = given[clip]
+    clips = [clip for clip, is_changed in enumerate(is_chosen) if is_changed]
+    for start in range(0, len(clips), chunk):
+        part = clips[start : start + chunk]
+        index: slice | Tensor = slice(part[0], part[-1] + 1) if part[-1] - part[0] < len(part) else torch.tensor(part)
+        changed = function(x[index], *(values[index] for values in per_clip)).numpy()
+        for clip, samples in zip(part, changed, strict=True):
+            rows[clip, : ends[clip]] = samples[: ends[clip]]
+            rows[clip, ends[clip] :] = 0
+    return result
 
 
 def running_sum(x: Tensor) -> Tensor:

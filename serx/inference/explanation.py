@@ -34,13 +34,12 @@ from serx.errors import ConfigError, DiskError
 from serx.features.registry import WAVEFORM, get_feature
 from serx.features.stack import FeaturesConfig, FeatureStack
 from serx.files import why_not_written, write_atomically
-from serx.plots.explanation import saliency_figure
-from serx.plots.style import Figure, figure_png
 from serx.recognizer import Recognizer
 from serx.terminal import printable
 
 if TYPE_CHECKING:
     from serx.inference.predictor import Prediction
+    from serx.plots.style import Figure
 
 Method = Literal["integrated_gradients", "occlusion"]
 
@@ -118,8 +117,10 @@ class Explanation:
             "prediction": self.prediction.as_dict(),
         }
 
-    def figure(self) -> Figure:
+    def figure(self) -> "Figure":
         """The spectrogram with the saliency over it, and the saliency of each frame."""
+        from serx.plots.explanation import saliency_figure  # noqa: PLC0415 - matplotlib, which no prediction needs
+
         name = printable(self.prediction.path.name) if self.prediction.path else "samples"
         title = f"{name}: saliency for {self.emotion} ({100 * math.exp(self.log_probability):.0f} %)"
         if self.completeness_error is None:
@@ -138,6 +139,8 @@ class Explanation:
         Raises:
             DiskError: a file cannot be written.
         """
+        from serx.plots.style import figure_png  # noqa: PLC0415 - matplotlib, which no prediction needs
+
         contents = {
             "saliency.png": figure_png(self.figure()),
             "saliency.json": f"{json.dumps(self.as_dict(), indent=1)}\n".encode(),

@@ -1,0 +1,164 @@
+"""What a CPU computes by rows, by NumPy or by quick checks is what the general operations of torch give."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import serx.augment as A
+from serx import seeding
+from serx.augment import crop, level, masks
+from serx.data import audio
+from serx.dsp import batching, descriptors, fft_filter
+from serx.seeding import ClipRandom, derive
+
+RATE = 16_000
+LENGTHS = torch.tensor([4000, 3999, 1, 2500, 4000])
+CLIPS = torch.tensor([7, 0, 3, 1 << 40, 12])
+
+
+@pytest.fixture
+def general(monkeypatch):
+    """Call it, and every tensor is treated as one that NumPy cannot read."""
+
+    def switch() -> None:
+        for module in (seeding, crop, level, masks, batching, descriptors):
+            monkeypatch.setattr(module, "is_plain_on_cpu", lambda x: False)
+
+    return switch
+
+
+def speech_like() -> torch.Tensor:
+    noise = torch.randn(5, 4000, generator=torch.Generator().manual_seed(0)) * 0.1
+    return noise * batching.valid_mask(LENGTHS, 4000)
+
+
+def test_random_numbers_by_numpy_are_those_by_torch(general):
+    def drawn():
+        clips = torch.cat([torch.arange(3000), torch.tensor([-1, (1 << 63) - 1])])
+        random = ClipRandom(clips, derive(3, "test"))
+        counts = torch.arange(len(clips)) % 7
+        return [
+            random.bits(),
+            random.uniform(),
+            random.uniform(-12.3, 6.7),
+            random.uniform(counts.float(), 9.0),
+            random.integers(1000),
+            random.integers(counts),
+            *(random.chance(p) for p in (0.0, 0.3, 1 / 3, 1.0)),
+        ]
+
+    by_numpy = drawn()
+    general()
+    for ours, reference in zip(by_numpy, drawn(), strict=True):
+        assert ours.dtype == reference.dtype
+        assert torch.equal(ours, reference)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        A.Gain(p=0.5), A.PolarityInversion(p=0.5), A.Clipping(p=0.5), A.Clipping(p=1.0, shape="soft"),
+        A.Crop(seconds=0.1), A.Shift(p=0.8), A.Shift(p=1.0, seconds=(-1.0, 1.0)),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_waveforms_changed_by_rows_are_the_same_numbers(general, transform):
+    x = speech_like()
+    before = x.clone()
+    by_rows = A.Compose([transform])(x, LENGTHS, clips=CLIPS)
+    assert torch.equal(x, before)
+    general()
+    for ours, reference in zip(by_rows, A.Compose([transform])(x, LENGTHS, clips=CLIPS), strict=True):
+        assert torch.equal(ours, reference)
+
+
+@pytest.mark.parametrize("transform", [A.TimeMask(), A.TimeMask(p=0.5, count=3), A.FrequencyMask(width=40)], ids=repr)
+def test_masks_written_by_rows_are_the_same_numbers(general, transform):
+    x, frames = torch.rand(5, 16, 60) + 1, torch.tensor([60, 1, 33, 60, 12])
+    by_rows, _ = A.Compose([transform])(x, frames, clips=CLIPS)
+    assert (x >= 1).all()
+    general()
+    assert torch.equal(by_rows, A.Compose([transform])(x, frames, clips=CLIPS)[0])
+
+
+@pytest.mark.parametrize(
+    "transform", [A.LowPass(p=0.5), A.HighPass(p=1.0, order=3), A.BandPass(p=0.5), A.Equalizer(p=0.5)], ids=repr
+)
+def test_only_the_chosen_clips_are_filtered_and_the_same_way(general, transform):
+    x = speech_like()
+    alone, _ = A.Compose([transform])(x[3:4], LENGTHS[3:4], clips=CLIPS[3:4])
+    by_rows, _ = A.Compose([transform])(x, LENGTHS, clips=CLIPS)
+    general()
+    reference, _ = A.Compose([transform])(x, LENGTHS, clips=CLIPS)
+    assert torch.allclose(by_rows, reference, atol=1e-6)
+    assert torch.allclose(alone[0], reference[3], atol=1e-6)
+    untouched = (reference == x).all(1)
+    assert torch.equal(by_rows[untouched], x[untouched])
+
+
+def test_responses_of_filters_follow_their_formulas():
+    frequency, cutoff = torch.fft.rfftfreq(3000), torch.tensor([0.003, 0.1, 0.5])
+    exact, edge = frequency.double(), cutoff.double()[:, None]
+    for order in range(1, 9):
+        low = (1 + (exact / edge) ** (2 * order)).rsqrt().float()
+        high = (1 + (edge / exact) ** (2 * order)).rsqrt().float()
+        torch.testing.assert_close(fft_filter.low_pass_response(frequency, cutoff, order), low, rtol=1e-5, atol=1e-15)
+        torch.testing.assert_close(fft_filter.high_pass_response(frequency, cutoff, order), high, rtol=1e-5, atol=1e-15)
+
+
+def test_the_response_of_many_strong_peaks_stays_finite_and_follows_its_formula():
+    frequency = torch.fft.rfftfreq(3000)
+    center, gain_db, q = torch.full((2, 10), 0.05), torch.full((2, 10), 36.0), torch.full((2, 10), 100.0)
+    gain_db[1] = -3.0
+    s = 1j * frequency.double() / 0.05
+    for row, gain in zip(
+        fft_filter.peak_response(frequency, center, gain_db, q), (10 ** (36 / 40), 10 ** (-3 / 40)), strict=True
+    ):
+        expected = ((s**2 + s * gain / 100 + 1).abs() / (s**2 + s / (gain * 100) + 1).abs()) ** 10
+        torch.testing.assert_close(row, expected.float(), rtol=2e-2, atol=0)  # next to the center 1 - f^2 cancels
+
+
+def test_contrast_by_sorting_is_that_by_selecting():
+    magnitude, valid = torch.rand(2, 9, 513), torch.ones(2, 9, dtype=torch.bool)
+    valid[1, 5:] = False
+    sorted_bands = descriptors.spectral_contrast(magnitude, valid, RATE, bands=6)
+    selected = descriptors.spectral_contrast(magnitude.clone().requires_grad_(), valid, RATE, bands=6)
+    torch.testing.assert_close(sorted_bands, selected.detach(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("transforms", [[A.PolarityInversion(p=0.0)], [A.Noise(p=0.0)], []], ids=repr)
+def test_the_result_never_shares_the_memory_of_the_input(transforms):
+    x = speech_like()
+    y, _ = A.Compose(transforms)(x)
+    y += 1
+    assert torch.equal(x, speech_like())
+
+
+def test_the_quick_check_of_an_offset_decides_as_the_exact_one():
+    random = np.random.default_rng(0)
+    for offset in (0.0, 0.02, 0.0499, 0.0501, 0.06, -0.06, 0.5, 5.0):
+        wave = random.standard_normal(9000)
+        wave = ((wave - wave.mean()) / wave.std() + offset).astype(np.float32)
+        mean = wave.mean(dtype=np.float64)
+        is_kept = abs(mean) <= audio.MAX_OFFSET * wave.std(dtype=np.float64)
+        expected = wave if is_kept else wave - np.float32(mean)
+        assert np.array_equal(audio.remove_offset(wave), expected)
+
+
+@pytest.mark.parametrize("loud_at", [None, 0, 4100, 8300, 8399])
+@pytest.mark.parametrize("peak_at", [None, 5000])
+def test_a_clip_is_silent_wherever_its_loudest_25_ms_are_too_quiet(loud_at, peak_at):
+    wave = np.full(8400, 0.2, np.float32)  # a constant has no level
+    if peak_at is not None:
+        wave[peak_at:] += 1.0e-5  # a step has a high value and hardly any level
+    if loud_at is not None:
+        wave[loud_at] -= 0.1
+    level_db = audio.loudest_level_db(wave, RATE)
+    assert math.isinf(level_db) or level_db < audio.SILENT_DB or loud_at is not None
+    if loud_at is None:
+        with pytest.raises(audio.AudioError, match="silent"):
+            audio._check_not_silent(wave, RATE, "a.wav")
+    else:
+        audio._check_not_silent(wave, RATE, "a.wav")
