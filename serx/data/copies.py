@@ -16,8 +16,8 @@ unrelated phases: they correlate like noise.
 
 Measured on the 10,142 clips of RAVDESS, TESS, EMOVO, nEMO and ASED: the highest correlation of two different
 recordings is 0.32, of two takes of TESS by one speaker, and 0.26 of two speakers; what these corpora hold twice has
-0.53 to 1, and altered copies mostly 0.35 to 1 (`pytest -m long tests/reliability/test_altered_copies.py` counts them). At a speed that
-was read from spectra, two takes of TESS by one speaker reached 0.35 and 0.42, so that 0.5 is asked there.
+0.53 to 1, and altered copies mostly 0.35 to 1 (`pytest -m long tests/reliability/test_altered_copies.py` counts them).
+At a speed that was read from spectra, two takes of TESS by one speaker reached 0.35 and 0.42: 0.5 is asked there.
 """
 
 import math
