@@ -8,7 +8,8 @@ emotions of the clips, and subtracts it. For other models two things change with
    speaker's own clips give new statistics (adaptive batch normalization: Li et al. 2018, "Adaptive batch
    normalization for practical domain adaptation"). The training statistics keep the weight of a few clips, so that
    adapting to two clips does no harm (Schneider et al. 2020, "Improving robustness against common corruptions by
-   covariate shift adaptation").
+   covariate shift adaptation"). What clips of one emotion share is taken for the speaker's, so the training statistics
+   weigh the more, the fewer emotions seem to be heard.
 2. *Class prototypes.* Clips of one speaker that resemble each other usually express the same emotion. Each emotion
    gets a prototype, the mean embedding of the clips predicted as that emotion, and each prediction moves toward the
    prototypes that its clip resembles; this is repeated until it settles. It is expectation maximization for a mixture
@@ -35,10 +36,11 @@ from serx.models.layers import OutputLayer, embedding_heads
 from serx.models.linear_probe import ClipOffsetHead, classifiers
 from serx.models.waveform_model import WaveformModel
 from serx.recognizer import Recognizer, embeddings_of
-from serx.speaker_model import Adjustment
+from serx.speaker_model import Adjustment, one_sidedness
 
 # Batch-norm statistics
 PRIOR_CLIPS = 8  # the training statistics weigh as much as this many clips of the speaker
+SHARE_PENALTY = 5.0  # and as this many times the clips of the speaker, where all of these seem to be of one emotion
 PIECE_SECONDS = 4.0  # longer clips are cut; otherwise the short clips of a batch would be mostly padding
 MIN_PADDING = 0.3  # fraction of zeros in a batch, as in training, where batch norms count the padding of short clips
 NORM_BATCH = 64  # clips per batch while statistics are collected
@@ -224,6 +226,7 @@ def _encoded_once(recognizer: Recognizer) -> Iterator[None]:
 def _adapted_norms(recognizer: Recognizer, pieces: Sequence[Tensor]) -> Iterator[None]:
     """Gives the batch norms statistics of `pieces`, mixed with those of training, within the block."""
     norms = batch_norms(recognizer.backbone)
+    prior_clips = _prior_clips(recognizer, pieces)
     saved = [{name: tensor.clone() for name, tensor in norm.named_buffers()} for norm in norms]
     momenta = [norm.momentum for norm in norms]
     try:
@@ -237,7 +240,7 @@ def _adapted_norms(recognizer: Recognizer, pieces: Sequence[Tensor]) -> Iterator
                 recognizer(*_padded(batch))
             for norm, before in zip(norms, saved, strict=True):
                 for name in ("running_mean", "running_var"):
-                    norm.get_buffer(name).lerp_(before[name], PRIOR_CLIPS / (len(pieces) + PRIOR_CLIPS))
+                    norm.get_buffer(name).lerp_(before[name], prior_clips / (len(pieces) + prior_clips))
         recognizer.eval()
         yield
     finally:
@@ -246,6 +249,14 @@ def _adapted_norms(recognizer: Recognizer, pieces: Sequence[Tensor]) -> Iterator
             norm.eval()
             for name, tensor in before.items():
                 norm.get_buffer(name).copy_(tensor)
+
+
+def _prior_clips(recognizer: Recognizer, pieces: Sequence[Tensor]) -> float:
+    """How many clips the training statistics weigh as much as."""
+    recognizer.eval()
+    with torch.inference_mode():
+        emotions = torch.cat([recognizer(*_padded(batch)).softmax(1) for batch in _batches(pieces, PREDICTION_BATCH)])
+    return PRIOR_CLIPS + SHARE_PENALTY * len(pieces) * float(one_sidedness(emotions))
 
 
 def _pieces(clip: Tensor, sample_rate: int) -> Sequence[Tensor]:
