@@ -254,8 +254,7 @@ def _adapted_norms(recognizer: Recognizer, pieces: Sequence[Tensor]) -> Iterator
 def _prior_clips(recognizer: Recognizer, pieces: Sequence[Tensor]) -> float:
     """How many clips the training statistics weigh as much as."""
     recognizer.eval()
-    with torch.inference_mode():
-        emotions = torch.cat([recognizer(*_padded(batch)).softmax(1) for batch in _batches(pieces, PREDICTION_BATCH)])
+    emotions = torch.cat([recognizer.probabilities(*_padded(batch)) for batch in _batches(pieces, PREDICTION_BATCH)])
     return PRIOR_CLIPS + SHARE_PENALTY * len(pieces) * float(one_sidedness(emotions))
 
 
