@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,7 @@ CLUSTERS = {"slurm": "slurm", "submitit-local": "local", "submitit-debug": "debu
 SCRIPT = "array.sbatch"
 JOBS = "jobs"  # folder of what submitit writes, or of the logs of the script
 POLL_SECONDS = 2.0
+MAX_RESTARTS = 100  # of a part whose time is over
 SAVE_SECONDS = 90  # before its time is over, a job is asked to save
 
 
@@ -72,9 +74,11 @@ class PartCommand:
         """What submitit calls when the time of the job is nearly over: lets the part save, and returns a new job."""
         import submitit  # noqa: PLC0415 (an optional package)
 
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait()
+        if self._process is not None and self._process.returncode is None:
+            # Not Popen.wait: submitit calls this from a signal handler, which may have interrupted that very function.
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.kill(self._process.pid, signal.SIGTERM)
+                os.waitpid(self._process.pid, 0)
         return submitit.helpers.DelayedSubmission(PartCommand(self.words, self.folder))
 
 
@@ -112,7 +116,7 @@ def run_on_cluster(executor: str, parts: Mapping[str, Sequence[str]], out: Path,
     if not parts:
         return codes
     try:
-        pool = submitit.AutoExecutor(folder=out / JOBS, cluster=CLUSTERS[executor])
+        pool = submitit.AutoExecutor(out / JOBS, CLUSTERS[executor], slurm_max_num_timeout=MAX_RESTARTS)
         pool.update_parameters(**_parameters(executor, job))
         with pool.batch():
             jobs = {name: pool.submit(PartCommand(words, here)) for name, words in parts.items()}

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -113,14 +114,32 @@ def test_a_job_whose_time_is_over_lets_the_part_save_and_is_submitted_again(tmp_
         f"pathlib.Path({str(ready)!r}).touch()\n"
         "time.sleep(60)"
     )
-    job = PartCommand([*PYTHON, program], str(tmp_path))
-    job._process = subprocess.Popen(job.words, preexec_fn=executors._ignore_warning)  # noqa: PLW1509 (no threads)
-    while not ready.exists():
-        time.sleep(0.01)
-    job._process.send_signal(signal.SIGUSR2)  # as Slurm does to all processes of the job
-    again = job.checkpoint()
-    assert saved.exists() and job._process.returncode == 143
-    assert again.function.words == job.words and again.function is not job
+    job, again = PartCommand([*PYTHON, program], str(tmp_path)), []
+
+    class LeftError(Exception):
+        pass
+
+    def warn(*_):  # as submitit does while the job waits for the part
+        again.append(job.checkpoint())
+        raise LeftError
+
+    def slurm():
+        while not ready.exists():
+            time.sleep(0.01)
+        os.kill(job._process.pid, signal.SIGUSR2)  # Slurm warns all processes of the job
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, warn)
+    thread = threading.Thread(target=slurm)
+    thread.start()
+    try:
+        with pytest.raises(LeftError):
+            job()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        thread.join()
+    assert saved.exists()
+    assert again[0].function.words == job.words and again[0].function is not job
 
 
 def test_the_script_for_sbatch_starts_the_part_of_its_task(tmp_path, monkeypatch):
