@@ -1,17 +1,18 @@
-"""Batches of decoded audio: from device memory if all audio fits there, else streamed from the flat file.
+"""Batches of decoded audio: from device memory if all audio fits there, else streamed from the shards.
 
 Both give `waveform (B, T)` float32, zero beyond `lengths (B,)`. T is the longest clip of the batch, rounded up to
 `T_MULTIPLE` so that a GPU's memory pool sees few different sizes.
 """
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from serx.data.audio_cache import AudioCache
+from serx.data.clip_reader import ClipReader
 
 T_MULTIPLE = 2048
 DEVICE_SHARE = 0.5  # fraction of the free device memory that `auto` uses for audio at most
@@ -36,6 +37,20 @@ class BatchSource(Protocol):
     def batch(self, clips: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]:
         """`waveform (B, T)` and `lengths (B,)` of these clips."""
         ...
+
+
+class HostBatch(NamedTuple):
+    """A batch in host memory.
+
+    Attributes:
+        samples: `(B, T)` int16, zero beyond the lengths.
+        lengths: `(B,)` int64.
+        scales: `(B,)` float32; samples times scale are the waveform.
+    """
+
+    samples: Tensor
+    lengths: Tensor
+    scales: Tensor
 
 
 class DeviceAudio:
@@ -67,22 +82,39 @@ class DeviceAudio:
 
 
 class StreamedAudio:
-    """Audio stays in the mapped file; a batch is copied through (pinned) host memory. Also the fastest way on a CPU."""
+    """Audio stays on disk; a batch is read into (pinned) host memory. Also the fastest way on a CPU.
+
+    `serx.data.read_ahead` reads its batches in a thread.
+    """
 
     def __init__(self, audio_cache: AudioCache, device: torch.device) -> None:
-        self._cache, self.device = audio_cache, device
-        self._lengths = audio_cache.lengths
+        self.reader, self.device = ClipReader(audio_cache), device
+        self._lengths, self._scales = audio_cache.lengths, audio_cache.scales
         self._pin = device.type == "cuda"
 
     def batch(self, clips: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]:
-        """`waveform (B, T)` and `lengths (B,)` of these clips."""
+        """`waveform (B, T)` and `lengths (B,)` of these clips.
+
+        Raises:
+            DiskError: a shard cannot be read.
+        """
+        return self.to_device(self.host_batch(clips))
+
+    def host_batch(self, clips: Sequence[int] | np.ndarray) -> HostBatch:
+        """These clips in host memory."""
         lengths = self._lengths[clips]
-        host = torch.zeros(len(clips), width(lengths), dtype=torch.int16, pin_memory=self._pin)
-        for row, (clip, length) in enumerate(zip(clips, lengths, strict=True)):
-            host.numpy()[row, :length] = self._cache.clip(clip)
-        scales = torch.from_numpy(self._cache.scales[clips]).to(self.device, non_blocking=True)
-        waveform = host.to(self.device, non_blocking=True).float().mul_(scales[:, None])
-        return waveform, torch.from_numpy(lengths).to(self.device, non_blocking=True)
+        # NumPy fills it with zeros: in another thread, torch would start threads of its own.
+        samples = torch.empty(len(clips), width(lengths), dtype=torch.int16, pin_memory=self._pin)
+        rows = samples.numpy()
+        for row, clip, length in zip(rows, clips, lengths.tolist(), strict=True):
+            self.reader.read(clip, row[:length])
+            row[length:] = 0
+        return HostBatch(samples, torch.from_numpy(lengths), torch.from_numpy(self._scales[clips]))
+
+    def to_device(self, batch: HostBatch) -> tuple[Tensor, Tensor]:
+        """`waveform (B, T)` float32 and `lengths (B,)` of a batch in host memory."""
+        samples, lengths, scales = (part.to(self.device, non_blocking=True) for part in batch)
+        return samples.float().mul_(scales[:, None]), lengths
 
 
 def make_batch_source(audio_cache: AudioCache, device: torch.device, placement: Placement = "auto") -> BatchSource:

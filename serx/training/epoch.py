@@ -1,6 +1,6 @@
 """One epoch of training by gradient descent, in the order in which the hardware sees it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ from serx.augment.compose import augment
 from serx.augment.mixing import mix
 from serx.config.training import TrainConfig
 from serx.data.batches import BatchSource, width
+from serx.data.read_ahead import reading_ahead
 from serx.models.backbone import split_outputs
 from serx.seeding import ClipRandom, derive
 from serx.training.distributed import Share
@@ -42,6 +43,20 @@ def run_epoch(
         steps: all steps of the epoch (`plan_epoch`).
         after_step: called after each step; the epoch stops there if it returns True.
     """
+    batches: Iterator[np.ndarray] = (batch for step in steps[state.progress.step :] for batch in step)
+    if training.vectors is not None:  # nothing is read
+        batches = iter(())
+    with reading_ahead(source, (training.clips[state.world.share(batch).positions] for batch in batches)) as ahead:
+        _take_steps(state, training, ahead, steps, after_step)
+
+
+def _take_steps(
+    state: TrainingState,
+    training: TrainingClips,
+    source: BatchSource,
+    steps: list[Step],
+    after_step: Callable[[], bool],
+) -> None:
     config, epoch, world = state.config, state.progress.epoch, state.world
     state.recognizer.train()
     parameters = [p for p in state.recognizer.parameters() if p.requires_grad]
@@ -235,15 +250,16 @@ def constant_vectors(
     vectors = []
     with torch.no_grad(), tqdm(total=len(clips) * len(rounds), desc="encode", unit="clip", disable=hidden) as bar:
         for copy in rounds:
-            for batch in batches:
-                waveform, lengths = source.batch(batch)
-                if copy is None:
-                    vectors.append(vectors_of(*state.recognizer.features(waveform, lengths)))
-                else:
-                    indices = torch.from_numpy(batch).to(state.device)
-                    waveform, lengths = _transformed(state, waveform, lengths, indices, copy)
-                    vectors.append(vectors_of(*_warped_features(state, waveform, lengths, indices, copy)))
-                bar.update(len(batch))
+            with reading_ahead(source, batches) as ahead:
+                for batch in batches:
+                    waveform, lengths = ahead.batch(batch)
+                    if copy is None:
+                        vectors.append(vectors_of(*state.recognizer.features(waveform, lengths)))
+                    else:
+                        indices = torch.from_numpy(batch).to(state.device)
+                        waveform, lengths = _transformed(state, waveform, lengths, indices, copy)
+                        vectors.append(vectors_of(*_warped_features(state, waveform, lengths, indices, copy)))
+                    bar.update(len(batch))
     return torch.cat(vectors)
 
 

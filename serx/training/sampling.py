@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from serx.config.loader import Config
+from serx.data.clip_reader import by_windows
 from serx.seeding import generator
 
 Step: TypeAlias = list[np.ndarray]  # the batches of one optimizer step; each is an array of positions in TrainingClips
@@ -35,6 +36,8 @@ class TrainingClips:
         lengths: `(n,)` int64, samples of the clips; several processes pad their shares of a batch to the same width.
         ratings: `(n, D)` float32, on the device: 0 for the lowest rating of training, 1 for the highest, NaN for none;
             None without dimensions.
+        blocks: `(n,)` int64, the block of the corpus in which each clip is (`clip_reader.blocks_of`); None for a corpus
+            of one window.
     """
 
     clips: np.ndarray
@@ -50,6 +53,7 @@ class TrainingClips:
     weights: Tensor | None = None
     lengths: np.ndarray | None = None
     ratings: Tensor | None = None
+    blocks: np.ndarray | None = None
 
     @property
     def truth(self) -> np.ndarray:
@@ -86,7 +90,8 @@ def plan_epoch(training: TrainingClips, config: Config, epoch: int) -> list[Step
     """The optimizer steps of an epoch.
 
     All batches have the same size, give or take one clip, and at least two clips: batch norms need more than one. The
-    order depends on `train.seed` and `epoch` alone.
+    order depends on `train.seed` and `epoch` alone: neither on where the audio is, nor on the number of processes.
+    Corpora larger than `clip_reader.WINDOW_BYTES` are taken by windows of blocks, which a disk reads faster.
     """
     random, count = generator(config.train.seed, "order", epoch), len(training.clips)
     weights = sampling_weights(config.train.sampling, training.truth, training.corpora, training.clip_weights)
@@ -94,6 +99,8 @@ def plan_epoch(training: TrainingClips, config: Config, epoch: int) -> list[Step
         order = torch.multinomial(torch.from_numpy(weights), count, replacement=True, generator=random)
     else:
         order = torch.randperm(count, generator=random)
+    if training.blocks is not None:
+        order = by_windows(order, training.blocks, random)
     batches = np.array_split(order.numpy(), min(-(-count // config.train.batch_size), count // 2))
     size = config.train.accumulation_steps
     return [batches[i : i + size] for i in range(0, len(batches), size)]

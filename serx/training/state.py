@@ -20,6 +20,7 @@ from serx.data.audio import read_folder
 from serx.data.batches import BatchSource
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split
+from serx.data.read_ahead import reading_ahead
 from serx.device import autocast_dtype, compiled, environment
 from serx.errors import CheckpointError, ConfigError, DataError
 from serx.ood import OodDetector
@@ -449,6 +450,7 @@ def run_metadata(state: TrainingState, dataset: Dataset, split: Split) -> dict[s
 
 def _plain_features(state: TrainingState, source: BatchSource, clips: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
     """The features of the clips, without augmentation and normalization."""
-    with torch.inference_mode():
-        for batch in np.array_split(clips, -(-len(clips) // FIT_BATCH)):
-            yield state.recognizer.features(*source.batch(batch))
+    batches = np.array_split(clips, -(-len(clips) // FIT_BATCH))
+    with torch.inference_mode(), reading_ahead(source, batches) as ahead:
+        for batch in batches:
+            yield state.recognizer.features(*ahead.batch(batch))

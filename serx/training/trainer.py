@@ -15,6 +15,7 @@ from tqdm import tqdm
 from serx import checkpoint
 from serx.config import Config, dump, notes
 from serx.data.batches import BatchSource, make_batch_source
+from serx.data.clip_reader import WINDOW_BYTES, blocks_of
 from serx.data.dataset import Dataset, load_dataset, split_dataset
 from serx.data.protocols import Split
 from serx.device import choose_device, configure_torch
@@ -453,7 +454,7 @@ def _training_clips(
     clips = np.tile(np.asarray(split.train), rows_per_clip)
     targets, shares = dataset.targets[clips], dataset.shares
     truth = targets if shares is None else shares[clips]
-    has_class, weights = dataset.has_class[clips], relative_weights(dataset.weights[clips])
+    cache, has_class, weights = dataset.audio_cache, dataset.has_class[clips], relative_weights(dataset.weights[clips])
     corpora = np.unique([dataset.utterances[i].corpus for i in clips], return_inverse=True)[1]
     possible = classes_of_corpora(truth, corpora, classes) if classes else None
     if "class" in train.sampling and not dataset.has_label[clips].all():
@@ -474,8 +475,9 @@ def _training_clips(
         shares=None if shares is None else on_device(truth.astype(np.float32)),
         without_class=None if has_class.all() else on_device(~has_class),
         weights=None if weights is None else on_device(weights.astype(np.float32)),
-        lengths=dataset.audio_cache.lengths[clips],
+        lengths=cache.lengths[clips],
         ratings=on_device(_relative(dataset, clips, state.recognizer.dimensions)) if dataset.dimensions else None,
+        blocks=blocks_of(cache.lengths)[clips] if cache.nbytes > WINDOW_BYTES else None,
     )
 
 

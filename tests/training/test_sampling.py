@@ -1,11 +1,16 @@
 """How often each clip is drawn from classes and corpora of unequal size."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from serx.data import clip_reader
 from serx.training import epoch as epoch_module
 from serx.training import fit
+from serx.training import trainer as trainer_module
 from serx.training.sampling import TrainingClips, plan_epoch, sampling_weights
 
 TARGETS = np.array([0] * 60 + [1] * 20 + [0] * 3 + [1] * 5 + [2] * 2)
@@ -43,6 +48,39 @@ def test_half_of_the_clips_come_from_each_of_two_corpora_and_an_epoch_is_reprodu
     assert abs(share - 0.5) < 0.03  # three standard deviations of 3600 draws
     again = np.concatenate([b for step in plan_epoch(part, config, 3) for b in step])
     assert np.array_equal(again, epochs[3]) and not np.array_equal(epochs[2], epochs[3])
+
+
+@pytest.mark.parametrize("mode", ["shuffle", "corpus_balanced"])
+def test_a_large_corpus_is_taken_by_windows_without_changing_which_clips_are_drawn(mode, tiny_config, monkeypatch):
+    monkeypatch.setattr(clip_reader, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(clip_reader, "WINDOW_BYTES", 300)
+    config, blocks = tiny_config(f"train.sampling={mode}"), np.arange(90) // 5
+    small = TrainingClips(np.arange(90), TARGETS, torch.ones(3), corpora=CORPORA)
+    large = replace(small, blocks=blocks)
+
+    def order(part: TrainingClips, epoch: int) -> np.ndarray:
+        return np.concatenate([batch for step in plan_epoch(part, config, epoch) for batch in step])
+
+    for epoch in range(3):
+        assert np.array_equal(order(large, epoch), order(large, epoch))
+        assert np.array_equal(np.sort(order(large, epoch)), np.sort(order(small, epoch)))
+        windows = [set(blocks[clips]) for clips in np.array_split(order(large, epoch), 6)]
+        assert mode != "shuffle" or all(len(window) == 3 for window in windows)
+    assert not np.array_equal(order(large, 0), order(large, 1))
+
+
+@pytest.mark.slow
+def test_streamed_and_resident_training_of_a_large_corpus_are_the_same(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(clip_reader, "BLOCK_BYTES", 100_000)
+    for module in (clip_reader, trainer_module):
+        monkeypatch.setattr(module, "WINDOW_BYTES", 300_000)
+    lines = []
+    for placement in ("stream", "device"):
+        config = tiny_config(f"data.placement={placement}", "train.epochs=1")
+        fit(config, tmp_path / placement, progress=False)
+        line = json.loads((tmp_path / placement / "metrics.jsonl").read_text())
+        lines.append((line["train"], line["valid"]))
+    assert lines[0] == lines[1]
 
 
 @pytest.mark.slow
