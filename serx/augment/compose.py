@@ -209,6 +209,7 @@ def augment(
     chunk = max(1, CPU_NUMBERS // x.shape[1:].numel()) if x.device.type == "cpu" else len(x)
     if len(x) <= chunk or (len(transforms) == 1 and getattr(transforms[0], "is_one_pass", False)):
         result, new_lengths = _apply_in_order(transforms, x, lengths, clips, rate, seed, epoch)
+        result = result.contiguous()  # as `cat` makes it: convolutions round otherwise in another order of memory
         unchanged = result.untyped_storage()._cdata == x.untyped_storage()._cdata
         return result.clone() if unchanged else result, new_lengths  # never the memory of the input
     parts = zip(x.split(chunk), lengths.split(chunk), clips.split(chunk), strict=True)

@@ -54,7 +54,7 @@ class TimeMask(SpectrogramTransform):
 
     def apply(self, x: Tensor, lengths: Tensor, params: MaskParams) -> tuple[Tensor, Tensor]:
         if is_plain_on_cpu(x):
-            masked = x.clone()
+            masked = x.clone(memory_format=torch.contiguous_format)
             for spectrogram, start, end in _spans(masked, params):
                 spectrogram[:, start:end] = 0
             return masked, lengths
@@ -104,7 +104,7 @@ class FrequencyMask(SpectrogramTransform):
         starts = tuple(wide % (rows - width + 1) for wide, width in zip(params.start, widths, strict=True))
         drawn = MaskParams(starts, widths)
         if is_plain_on_cpu(x):
-            masked = x.clone()
+            masked = x.clone(memory_format=torch.contiguous_format)
             for spectrogram, start, end in _spans(masked, drawn):
                 spectrogram[start:end] = 0
             return masked, lengths
