@@ -134,7 +134,7 @@ class SpeakerModel:
         even = torch.full((clips, classes), 1 / classes, device=embeddings[0].device)
         for _ in range(1 if balanced else ROUNDS):
             emotions = even if balanced else _probabilities(heads, embeddings, offsets)
-            one_sided = one_sidedness(emotions)
+            one_sided = _one_sidedness(emotions)
             offsets = tuple(
                 (embedding - emotions @ mean).mean(0) / (1 + prior / clips + one_sided * share)
                 for embedding, mean, prior, share in zip(
@@ -209,7 +209,7 @@ def speaker_variances(
     return within, (torch.stack(by_corpus).mean(0) - within / clips).clamp(min=0.0)
 
 
-def one_sidedness(emotions: Tensor) -> Tensor:
+def _one_sidedness(emotions: Tensor) -> Tensor:
     """0 if the clips' probabilities `(n, C)` add up to all emotions alike, 1 if to a single one."""
     even = 1 / emotions.shape[1]
     return ((emotions.mean(0).square().sum() - even) / (1 - even)).clamp(min=0.0)

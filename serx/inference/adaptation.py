@@ -8,8 +8,7 @@ emotions of the clips, and subtracts it. For other models two things change with
    speaker's own clips give new statistics (adaptive batch normalization: Li et al. 2018, "Adaptive batch
    normalization for practical domain adaptation"). The training statistics keep the weight of a few clips, so that
    adapting to two clips does no harm (Schneider et al. 2020, "Improving robustness against common corruptions by
-   covariate shift adaptation"). What clips of one emotion share is taken for the speaker's, so the training statistics
-   weigh the more, the fewer emotions seem to be heard.
+   covariate shift adaptation").
 2. *Class prototypes.* Clips of one speaker that resemble each other usually express the same emotion. Each emotion
    gets a prototype, the mean embedding of the clips predicted as that emotion, and each prediction moves toward the
    prototypes that its clip resembles; this is repeated until it settles. It is expectation maximization for a mixture
@@ -17,10 +16,14 @@ emotions of the clips, and subtracts it. For other models two things change with
    distributions") with the network's predictions as priors, close to the prototypes of Iwasawa and Matsuo 2021,
    "Test-time classifier adjustment module for model-agnostic domain generalization".
 
+What clips of one emotion share would be taken for the speaker's. So both count only as far as the network, not adapted,
+hears several emotions and is sure of them (`_trust`): the mutual information of clip and emotion.
+
 A clip's result then depends on the speaker's other clips, which happens nowhere else in serx. Therefore every number
 that was computed with adaptation says so.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -36,11 +39,11 @@ from serx.models.layers import OutputLayer, embedding_heads
 from serx.models.linear_probe import ClipOffsetHead, classifiers
 from serx.models.waveform_model import WaveformModel
 from serx.recognizer import Recognizer, embeddings_of
-from serx.speaker_model import Adjustment, one_sidedness
+from serx.speaker_model import Adjustment
 
 # Batch-norm statistics
 PRIOR_CLIPS = 8  # the training statistics weigh as much as this many clips of the speaker
-SHARE_PENALTY = 5.0  # and as this many times the clips of the speaker, where all of these seem to be of one emotion
+NO_TRUST, FULL_TRUST = 0.2, 0.4  # of the mutual information that is possible: the clips do not count, and count fully
 PIECE_SECONDS = 4.0  # longer clips are cut; otherwise the short clips of a batch would be mostly padding
 MIN_PADDING = 0.3  # fraction of zeros in a batch, as in training, where batch norms count the padding of short clips
 NORM_BATCH = 64  # clips per batch while statistics are collected
@@ -96,8 +99,9 @@ def adapted(recognizer: Recognizer, clips: Sequence[Tensor], balanced: bool = Fa
                 raise ConfigError(
                     "balanced: only models on a pretrained encoder infer a speaker in two ways; leave it out"
                 )
-            stack.enter_context(_adapted_norms(recognizer, pieces))
-            stack.enter_context(adjusted_by_prototypes(recognizer, batches))
+            trust = _trust(recognizer, batches)
+            stack.enter_context(_adapted_norms(recognizer, pieces, trust))
+            stack.enter_context(adjusted_by_prototypes(recognizer, batches, trust))
         yield
 
 
@@ -223,10 +227,10 @@ def _encoded_once(recognizer: Recognizer) -> Iterator[None]:
 
 
 @contextmanager
-def _adapted_norms(recognizer: Recognizer, pieces: Sequence[Tensor]) -> Iterator[None]:
+def _adapted_norms(recognizer: Recognizer, pieces: Sequence[Tensor], trust: float) -> Iterator[None]:
     """Gives the batch norms statistics of `pieces`, mixed with those of training, within the block."""
+    weight = trust * len(pieces) / (len(pieces) + PRIOR_CLIPS)
     norms = batch_norms(recognizer.backbone)
-    prior_clips = _prior_clips(recognizer, pieces)
     saved = [{name: tensor.clone() for name, tensor in norm.named_buffers()} for norm in norms]
     momenta = [norm.momentum for norm in norms]
     try:
@@ -240,7 +244,7 @@ def _adapted_norms(recognizer: Recognizer, pieces: Sequence[Tensor]) -> Iterator
                 recognizer(*_padded(batch))
             for norm, before in zip(norms, saved, strict=True):
                 for name in ("running_mean", "running_var"):
-                    norm.get_buffer(name).lerp_(before[name], prior_clips / (len(pieces) + prior_clips))
+                    norm.get_buffer(name).lerp_(before[name], 1 - weight)
         recognizer.eval()
         yield
     finally:
@@ -251,11 +255,21 @@ def _adapted_norms(recognizer: Recognizer, pieces: Sequence[Tensor]) -> Iterator
                 norm.get_buffer(name).copy_(tensor)
 
 
-def _prior_clips(recognizer: Recognizer, pieces: Sequence[Tensor]) -> float:
-    """How many clips the training statistics weigh as much as."""
+def _trust(recognizer: Recognizer, batches: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """How far the clips of a speaker count, from 0 to 1.
+
+    The mutual information of clip and emotion is the entropy of the mean of all predictions less the mean of their
+    entropies. It is low where one emotion alone is heard, and where the predictions say nothing; log(C) is possible.
+    """
     recognizer.eval()
-    emotions = torch.cat([recognizer.probabilities(*_padded(batch)) for batch in _batches(pieces, PREDICTION_BATCH)])
-    return PRIOR_CLIPS + SHARE_PENALTY * len(pieces) * float(one_sidedness(emotions))
+    emotions = torch.cat([recognizer.probabilities(*batch) for batch in batches])
+    information = (_entropy(emotions.mean(0)) - _entropy(emotions).mean()) / math.log(emotions.shape[1])
+    return float(((information - NO_TRUST) / (FULL_TRUST - NO_TRUST)).clamp(0.0, 1.0))
+
+
+def _entropy(probabilities: Tensor) -> Tensor:
+    """In nats, over the last dimension."""
+    return -torch.special.xlogy(probabilities, probabilities).sum(-1)
 
 
 def _pieces(clip: Tensor, sample_rate: int) -> Sequence[Tensor]:
@@ -290,9 +304,12 @@ class Prototypes:
     tensor([0, 1])
     """
 
-    def __init__(self, log_probabilities: Tensor, embeddings: Tensor) -> None:
-        """Expectation maximization, started from predictions `(n, C)`, over `embeddings (n, D)` of unit length."""
-        self._weight = len(embeddings) / (len(embeddings) + HALF_WEIGHT_CLIPS)
+    def __init__(self, log_probabilities: Tensor, embeddings: Tensor, trust: float = 1.0) -> None:
+        """Expectation maximization, started from predictions `(n, C)`, over `embeddings (n, D)` of unit length.
+
+        `trust`, from 0 to 1, is the share of their weight that the prototypes get.
+        """
+        self._weight = trust * len(embeddings) / (len(embeddings) + HALF_WEIGHT_CLIPS)
         membership = log_probabilities.softmax(1)
         for _ in range(ROUNDS):
             self.directions = F.normalize(membership.T @ embeddings)
@@ -307,12 +324,15 @@ class Prototypes:
 
 
 @contextmanager
-def adjusted_by_prototypes(recognizer: Recognizer, batches: Sequence[tuple[Tensor, Tensor]]) -> Iterator[None]:
+def adjusted_by_prototypes(
+    recognizer: Recognizer, batches: Sequence[tuple[Tensor, Tensor]], trust: float = 1.0
+) -> Iterator[None]:
     """Within the block the logits of `recognizer` are adjusted by the prototypes of a speaker.
 
     Args:
         recognizer: a model without an `OutputLayer` is left unchanged.
         batches: the speaker's clips, each batch a waveform `(B, T)` and lengths `(B,)`.
+        trust: from 0 to 1, the share of their weight that the prototypes get.
     """
     if not output_layers(recognizer):
         yield
@@ -321,7 +341,7 @@ def adjusted_by_prototypes(recognizer: Recognizer, batches: Sequence[tuple[Tenso
         with torch.no_grad():  # tensors made in inference mode could not be exported
             results = [(recognizer(*batch).log_softmax(1), read_embeddings()) for batch in batches]
             log_probabilities, embeddings = (torch.cat(parts) for parts in zip(*results, strict=True))
-            prototypes = Prototypes(log_probabilities, embeddings)
+            prototypes = Prototypes(log_probabilities, embeddings, trust)
 
         def adjust(_module: Recognizer, _inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
             return prototypes.adjust(logits.log_softmax(1), read_embeddings())

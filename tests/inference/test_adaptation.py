@@ -11,7 +11,7 @@ from serx.data.synthetic.corpus import make_corpus
 from serx.errors import ConfigError, DataError
 from serx.evaluation import evaluate
 from serx.features.stack import FeaturesConfig
-from serx.inference.adaptation import PRIOR_CLIPS, SHARE_PENALTY, Prototypes, adapted, captured_embeddings
+from serx.inference.adaptation import FULL_TRUST, NO_TRUST, PRIOR_CLIPS, Prototypes, adapted, captured_embeddings
 from serx.inference.classify import classify
 from serx.inference.predictor import Predictor
 from serx.models.backbone import batch_norms, build_model
@@ -65,20 +65,19 @@ def values(prediction) -> list[float]:
 # Batch-norm statistics
 
 
-def prior_clips_of(recognizer, clips) -> float:
-    """The weight of the training statistics: more, the fewer emotions are predicted without adaptation."""
-    shares = recognizer.eval().probabilities(*batched([clip.numpy() for clip in clips])).mean(0)
-    even = 1 / len(shares)
-    return PRIOR_CLIPS + SHARE_PENALTY * len(clips) * float((shares.square().sum() - even) / (1 - even))
+@pytest.fixture
+def trusted(monkeypatch):
+    """Clips count fully, whatever an untrained network predicts."""
+    monkeypatch.setattr("serx.inference.adaptation._trust", lambda *_: 1.0)
 
 
-def test_statistics_of_speaker_and_training_are_weighted_by_the_number_of_clips_and_emotions(recognizer):
+@pytest.mark.usefixtures("trusted")
+def test_statistics_of_speaker_and_training_are_weighted_by_the_number_of_clips(recognizer):
     clips, norm = clips_of_speaker(4), first_norm(recognizer)
-    prior_clips = prior_clips_of(recognizer, clips)
     before = norm.running_mean.clone(), norm.running_var.clone()
     batches = recorded_training_inputs(norm)
     with adapted(recognizer, clips):
-        weight = 4 / (4 + prior_clips)
+        weight = 4 / (4 + PRIOR_CLIPS)
         per_channel = batches[0].transpose(0, 1).flatten(1)
         mean, var = per_channel.mean(1), per_channel.var(1)
         torch.testing.assert_close(norm.running_mean, weight * mean + (1 - weight) * before[0], atol=1e-5, rtol=1e-4)
@@ -86,19 +85,26 @@ def test_statistics_of_speaker_and_training_are_weighted_by_the_number_of_clips_
     assert len(batches) == 1
 
 
-def test_clips_that_seem_to_be_of_one_emotion_change_the_statistics_less(recognizer, monkeypatch):
-    clips, norm = clips_of_speaker(6), first_norm(recognizer)
-    before, moved = norm.running_mean.clone(), []
-    for only in (0.0, 50.0):  # what is added to the logit of the first emotion
-        hook = recognizer.register_forward_hook(
-            lambda _module, _inputs, logits, only=only: logits + only * torch.eye(logits.shape[1])[0]
-        )
-        with adapted(recognizer, clips):
-            moved.append(float((norm.running_mean - before).norm()))
-        hook.remove()
-    assert moved[1] == pytest.approx(
-        moved[0] * (6 + prior_clips_of(recognizer, clips)) / (6 + PRIOR_CLIPS + 6 * SHARE_PENALTY), rel=1e-3
-    )
+@pytest.mark.parametrize(
+    ("logits", "trust"),
+    [
+        (20 * torch.eye(3), 1.0),  # three emotions, each of them sure
+        (20 * torch.eye(3)[[0, 0, 0]], 0.0),  # one emotion
+        (torch.zeros(3, 3), 0.0),  # nothing is known
+        (20 * torch.eye(3)[[0, 0, 0, 0, 0, 0, 0, 1]], (0.342949 - NO_TRUST) / (FULL_TRUST - NO_TRUST)),
+    ],
+)
+def test_clips_count_as_far_as_several_emotions_are_heard_and_sure(recognizer, logits, trust):
+    """In the last case the mutual information is the entropy of (1/8, 7/8) = 0.376770 nats, of log(3) possible ones."""
+    clips, norm = clips_of_speaker(len(logits)), first_norm(recognizer)
+    recognizer.temperature = 1.0
+    before, batches = norm.running_mean.clone(), recorded_training_inputs(norm)
+    hook = recognizer.register_forward_hook(lambda _module, _inputs, _logits: logits)
+    with adapted(recognizer, clips):
+        weight = trust * len(clips) / (len(clips) + PRIOR_CLIPS)
+        expected = before + weight * (batches[0].mean((0, 2, 3)) - before)
+        torch.testing.assert_close(norm.running_mean, expected, atol=1e-5, rtol=1e-3)
+    hook.remove()
 
 
 def test_the_recognizer_is_restored_after_the_block_and_after_an_error(recognizer):
@@ -126,6 +132,7 @@ def test_adapted_predictions_do_not_depend_on_neighbors_or_padding(recognizer):
             torch.testing.assert_close(alone, row, atol=1e-5, rtol=0)
 
 
+@pytest.mark.usefixtures("trusted")
 def test_logits_are_adjusted_by_the_prototypes_of_the_adapted_network(recognizer, monkeypatch):
     clips = clips_of_speaker(6)
     batch = batched([clip.numpy() for clip in clips])
@@ -151,14 +158,14 @@ def test_a_long_recording_counts_as_its_pieces(recognizer):
             torch.testing.assert_close(tensor, expected[name], atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.usefixtures("trusted")
 def test_several_batches_are_averaged_and_every_clip_counts(recognizer, monkeypatch):
     clips, norm = clips_of_speaker(6), first_norm(recognizer)
     monkeypatch.setattr("serx.inference.adaptation.NORM_BATCH", 3)
-    prior_clips = prior_clips_of(recognizer, clips)
     before, batches = norm.running_mean.clone(), recorded_training_inputs(norm)
     with adapted(recognizer, clips):
         mean = torch.stack([batch.mean((0, 2, 3)) for batch in batches]).mean(0)
-        expected = (6 * mean + prior_clips * before) / (6 + prior_clips)
+        expected = (6 * mean + PRIOR_CLIPS * before) / (6 + PRIOR_CLIPS)
         torch.testing.assert_close(norm.running_mean, expected, atol=1e-5, rtol=1e-4)
     assert [len(batch) for batch in batches] == [3, 3]
     with adapted(recognizer, clips[::2]):  # neighbors are spread over the batches
@@ -174,10 +181,10 @@ def test_clips_of_equal_length_are_padded_as_in_training(recognizer):
     assert widths[0] == RATE  # 0.7 of it is speech
 
 
+@pytest.mark.usefixtures("trusted")
 def test_after_adaptation_the_level_of_the_recording_does_not_matter(monkeypatch):
     """20 dB less subtract the same number from every row of a log-mel and from its mean, so batch norms cancel it."""
     monkeypatch.setattr("serx.inference.adaptation.PRIOR_CLIPS", 0)
-    monkeypatch.setattr("serx.inference.adaptation.SHARE_PENALTY", 0)  # predictions without adaptation see the level
     features = FeaturesConfig(statistics=("mean", "std"), normalize="none", remove_level=False, amin=1e-12, top_db=None)
     recognizer = Recognizer(features, MlpConfig(), ("calm", "angry", "sad"), RATE).eval()
     loud = clips_of_speaker(10)
@@ -250,6 +257,7 @@ def test_the_error_names_a_speaker_with_a_single_clip(checkpoint, tmp_path):
 # Predictor.adapted_to
 
 
+@pytest.mark.usefixtures("trusted")
 def test_a_predictor_is_adapted_to_files_within_the_block_only(predictor, tiny_root):
     files = sorted((tiny_root / "Actor_05").iterdir())
     plain = predictor(files[:3])

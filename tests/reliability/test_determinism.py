@@ -74,6 +74,7 @@ def test_a_recipe_trains_without_a_nondeterministic_operation(path, tiny_root, t
         "encoder_cross_corpus": [f"model.source={encoder_folder('whisper')}", "data.protocol=speakers"],
         "timm_pretrained": ["model.pretrained=false"],
         "encoder_probe": [f"model.source={encoder_folder('whisper')}"],
+        "encoder_lora": [f"model.source={encoder_folder('whisper')}"],
         "encoder_tuned": [f"model.source={encoder_folder('whisper')}"],
     }
     config = tiny(path, tiny_root, *without_network.get(path.stem, []))
