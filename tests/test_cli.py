@@ -77,7 +77,7 @@ def test_training_prints_protocol_speakers_epochs_and_the_next_command(folder):
     printed = (folder / "train.txt").read_text()
     assert "protocol: speakers, speaker-independent" in printed
     assert "24 train (2 speakers), 24 valid (2 speakers), 24 test (2 speakers)" in printed
-    assert printed.count("clips/s") == 6
+    assert printed.count("/s  ETA ") == 6
     kept = r"^kept: epoch \d \(the best validation UAR\), validation UAR \d+\.\d \(speakers, speaker-independent"
     assert re.search(kept, printed, re.MULTILINE)
     assert "evaluate: python scripts/evaluate.py --checkpoint run/best.safetensors" in printed

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from serx.cli import common
+from serx.terminal import Table, show
 
 if TYPE_CHECKING:
     from serx.data.audit import Audit
@@ -76,8 +77,7 @@ def main(arguments: argparse.Namespace) -> int:
         }
         common.print_json(arguments, document)
         return 0
-    print("\n".join(tables(result)))
-    print("\n".join(fold_lines(parts, config.data.protocol)))
+    show([*tables(result), *fold_lines(parts, config.data.protocol)])
     for warning in result.warnings:
         print(f"warning: {warning}")
     for first, second, correlation in copies:
@@ -104,17 +104,15 @@ def totals(result: "Audit") -> dict[str, Any]:
     }
 
 
-def tables(result: "Audit") -> list[str]:
+def tables(result: "Audit") -> list[Table]:
     """Clips by emotion and corpus, then by speaker."""
     import numpy as np
-
-    from serx.evaluation.tables import table
 
     corpora = list(next(iter(result.counts.values())))
     low, middle, high = np.quantile(result.seconds, (0, 0.5, 1))
     title = f"{len(result.seconds)} clips, {result.seconds.sum() / 60:.0f} minutes, each {low:.1f} to {high:.1f} s"
     rows = [[label, *(_cell(*counts[name]) for name in corpora)] for label, counts in result.counts.items()]
-    lines = table(f"{title} (median {middle:.1f}); clips (speakers) by emotion", ["", *corpora], rows)
+    by_emotion = Table(f"{title} (median {middle:.1f}); clips (speakers) by emotion", ["", *corpora], rows)
     rows = [
         [
             speaker.speaker_id,
@@ -127,9 +125,8 @@ def tables(result: "Audit") -> list[str]:
         for speaker in result.speakers
     ]
     header = ["", "sex", "clips", "minutes", "level, dB", "outliers, %"]
-    return lines + table(
-        "Speakers; outliers: clips recorded differently from those of all other speakers", header, rows
-    )
+    title = "Speakers; outliers: clips recorded differently from those of all other speakers"
+    return [by_emotion, Table(title, header, rows, left=(0, 1))]
 
 
 def folds(dataset: "Dataset", config: "DataConfig") -> list[dict[str, Any]]:

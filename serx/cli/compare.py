@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from serx.cli import common
+from serx.terminal import show
 
 EXAMPLES = """  %(prog)s checkpoints/mlp/RUN checkpoints/cnn1d/RUN              (two trainings)
   %(prog)s runs/cnn1d runs/cnn2d --report comparison.html         (two cross-validations, also as a page)
@@ -32,14 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Prints the comparison; returns 6 where no run could be compared with the first."""
     from serx.errors import DataError
-    from serx.evaluation.comparison import compare_runs, format_comparison, markdown_comparison
+    from serx.evaluation.comparison import compare_runs, comparison_blocks, markdown_comparison
     from serx.evaluation.finished_runs import read_run
 
     result = compare_runs([read_run(Path(folder)) for folder in arguments.runs])
     if arguments.json:
         common.print_json(arguments, result)
+    elif arguments.markdown:
+        print(markdown_comparison(result), end="")
     else:
-        print(markdown_comparison(result) if arguments.markdown else format_comparison(result), end="")
+        show(comparison_blocks(result))
     if arguments.report:
         from serx.pages import comparison_page
 

@@ -7,6 +7,7 @@ layout, label maps and a recommended protocol.
 import argparse
 
 from serx.cli import common
+from serx.terminal import Table, show
 
 EXAMPLES = """  %(prog)s
   %(prog)s iemocap
@@ -29,10 +30,8 @@ def main(arguments: argparse.Namespace) -> int:
         if arguments.json:
             common.print_json(arguments, [facts(corpus) for corpus in CORPORA.values()])
             return 0
-        rows = [COLUMNS, *(row(corpus) for corpus in CORPORA.values())]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for cells in rows:
-            print("  ".join(_aligned(n, cell, widths[n]) for n, cell in enumerate(cells)).rstrip())
+        rows = [row(corpus) for corpus in CORPORA.values()]
+        show([Table(f"{len(rows)} corpora", COLUMNS, rows, left=(0, 1, 6, 7))])
         return 0
     corpus = CORPORA[known_corpus("serx corpora", arguments.name)]
     if arguments.json:
@@ -44,8 +43,3 @@ def main(arguments: argparse.Namespace) -> int:
     for what, text in entries:
         print(f"  {what:<{width}}  {text}")
     return 0
-
-
-def _aligned(column: int, cell: str, width: int) -> str:
-    """Numbers (speakers, clips, hours, emotions) to the right."""
-    return cell.rjust(width) if column in (2, 3, 4, 5) else cell.ljust(width)

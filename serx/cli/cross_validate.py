@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serx.cli import common
+from serx.terminal import Block, show
 
 if TYPE_CHECKING:
     from serx.config import Config
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Cross-validates, and prints the pooled result and how it compares with the baseline."""
     from serx.config.loader import load_config
-    from serx.evaluation.pooling import format_cross_validation
+    from serx.evaluation.pooling import cross_validation_blocks
     from serx.experiments.cross_validation import (
         ADAPTED,
         adapt_folds,
@@ -92,7 +93,7 @@ def main(arguments: argparse.Namespace) -> int:
     document: dict[str, Any] = {"folder": out, "cross_validation": result.summary}
     code = job_code or result.exit_code
     if result.summary:
-        _show(arguments, f"\n{format_cross_validation(result.summary)}")
+        _show(arguments, ["", *cross_validation_blocks(result.summary), ""])
         files = "predictions.csv, confusion.png, speakers.png"
         print(f"written: {out / 'cross_validation.json'}, and in the same folder {files}")
         if arguments.report:
@@ -103,7 +104,7 @@ def main(arguments: argparse.Namespace) -> int:
         adapted = adapt_folds(config, out, workers, run)
         document["adapted"] = adapted.summary
         if adapted.summary:
-            _show(arguments, f"\n{format_cross_validation(adapted.summary)}")
+            _show(arguments, ["", *cross_validation_blocks(adapted.summary), ""])
             document["adapted_comparison"] = _comparison(arguments, out, out / ADAPTED)
         is_stopped = bool(adapted.exit_code)
         code = code or adapted.exit_code
@@ -112,7 +113,7 @@ def main(arguments: argparse.Namespace) -> int:
         of_baseline = cross_validate(baseline, out / "baseline", seeds, workers, only, run)
         document["baseline"] = of_baseline.summary
         if result.exit_code == of_baseline.exit_code == 0 and result.summary and of_baseline.summary:
-            _show(arguments, "")
+            _show(arguments, [""])
             document["baseline_comparison"] = _comparison(arguments, out / "baseline", out)
         code = code or of_baseline.exit_code
     if arguments.json:
@@ -165,20 +166,20 @@ def part_command(arguments: argparse.Namespace, out: Path, seeds: Sequence[int],
     return common.serx_command("cross-validate", arguments, *words, "--part", str(part), *arguments.overrides)
 
 
-def _show(arguments: argparse.Namespace, report: str) -> None:
+def _show(arguments: argparse.Namespace, report: Sequence[Block]) -> None:
     """Prints a report, which `--json` replaces."""
     if not arguments.json:
-        print(report)
+        show(report)
 
 
 def _comparison(arguments: argparse.Namespace, reference: Path, run: Path) -> dict[str, Any]:
     """A comparison, which is also shown, and written into the folder `run`."""
-    from serx.evaluation.comparison import compare_runs, format_comparison, write_comparison
+    from serx.evaluation.comparison import compare_runs, comparison_blocks, write_comparison
     from serx.evaluation.finished_runs import read_run
 
     result = compare_runs([read_run(reference), read_run(run)])
     write_comparison(run, result)
-    _show(arguments, format_comparison(result).rstrip("\n"))
+    _show(arguments, comparison_blocks(result))
     return result
 
 

@@ -7,7 +7,7 @@ clips that another one holds out. The new checkpoint is evaluated, exported and 
 import argparse
 
 from serx.cli import common
-from serx.terminal import printable
+from serx.terminal import Table, printable, show
 
 EXAMPLES = """  %(prog)s probe/best.safetensors cnn/best.safetensors --output ensemble.safetensors
   %(prog)s probe/best.safetensors cnn/best.safetensors --weights 2 1 --output ensemble.safetensors"""
@@ -42,8 +42,8 @@ def main(arguments: argparse.Namespace) -> int:
         common.print_json(arguments, {**document, "labels": built.labels, "protocol": built.protocol})
         return 0
     print(f"{printable(arguments.output)}: {built.n_bytes / 1e6:.1f} MB, {len(built.voters)} models that vote")
-    for kind, path, sha256, share in built.voters:
-        print(f"  {100 * share:5.1f} %  {kind:<15} {sha256}  {printable(path)}")
+    rows = [(f"{100 * share:.1f} %", kind, sha256, path) for kind, path, sha256, share in built.voters]
+    show([Table("Voters", ("share", "model", "sha256", "checkpoint"), rows, left=(1, 2, 3))])
     print(f"labels: {', '.join(built.labels)}")
     print(f"protocol: {built.protocol}")
     print(f"evaluate: {common.command_line('evaluate', arguments, '--checkpoint', str(arguments.output))}")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serx.cli import common
+from serx.terminal import show
 
 if TYPE_CHECKING:
     from serx.evaluation.held_out import HeldOut
@@ -46,6 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.device import choose_device
     from serx.errors import ConfigError
     from serx.evaluation.held_out import evaluate_held_out, load_held_out
+    from serx.evaluation.report import report_blocks
     from serx.inference.published import is_published
     from serx.training.run_folder import read_metrics
 
@@ -68,7 +70,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         common.print_json(arguments, evaluation.scores)
     else:
-        print(evaluation.report())
+        show([*report_blocks(evaluation.scores), ""])
     files = ["ratings.csv"] if evaluation.ratings else []
     if evaluation.predictions:
         files = ["predictions.csv", *files, "confusion.png", "report.png", "speakers.png", "calibration.png"]

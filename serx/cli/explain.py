@@ -9,8 +9,8 @@ import sys
 from contextlib import nullcontext
 
 from serx.cli import common
-from serx.cli.predict import table_row
-from serx.terminal import printable
+from serx.cli.predict import drawn, table_row
+from serx.terminal import Table, is_terminal, printable, show
 
 EXAMPLES = """  %(prog)s me.wav                                          (the most probable emotion, the model of serx)
   %(prog)s --checkpoint best.safetensors --emotion angry --out why_angry me.wav
@@ -58,7 +58,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         common.print_json(arguments, explanation.as_dict())
         return 1 if unused else 0
-    print(table_row(prediction))
+    show(drawn([prediction]) if is_terminal(sys.stdout) else [table_row(prediction)])
     print(f"{part_name} {explanation.log_probability:.3f} nats")
     if explanation.completeness_error is None:
         print("method: occlusion, over time only, because this model does not read features of frames")
@@ -67,7 +67,7 @@ def main(arguments: argparse.Namespace) -> int:
         print(
             f"method: integrated gradients from a baseline of {baseline:.3f} nats; completeness error {error:+.3f} nats"
         )
-    for start, end, nats in explanation.strongest_parts():
-        print(f"    {start:7.2f} to {end:5.2f} s   {nats:+.3f} nats")
+    rows = [(f"{start:.2f} to {end:.2f}", f"{nats:+.3f}") for start, end, nats in explanation.strongest_parts()]
+    show([Table("Strongest parts, in nats", ("seconds", explanation.emotion), rows)])
     print(f"written: {', '.join(map(str, written))}")
     return 1 if unused else 0

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from serx.cli import common
+from serx.terminal import show
 
 EXAMPLES = """  %(prog)s --config mlp data.root=/corpora/ravdess
   %(prog)s --config mlp --copies 6 data.root=/corpora/ravdess train.epochs=30
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Trains the four variants, and prints and writes their scores."""
     from serx.config.loader import load_config
-    from serx.experiments.leakage import format_lesson, run_leakage_lesson
+    from serx.experiments.leakage import lesson_blocks, run_leakage_lesson
 
     config = load_config(arguments.config, arguments.overrides)
     stem = Path(arguments.config).stem
@@ -43,6 +44,6 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         common.print_json(arguments, lesson)
     else:
-        print(f"\n{format_lesson(lesson)}")
+        show(lesson_blocks(lesson))
     print(f"written: {out / 'leakage.json'}, and in the same folder leakage.png")
     return 0

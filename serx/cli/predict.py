@@ -7,14 +7,14 @@ segments, and a row for each.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serx.cli import common
 from serx.errors import DataError
-from serx.terminal import printable
+from serx.terminal import Block, ProgressBar, Table, bar, is_terminal, printable, show
 
 if TYPE_CHECKING:
     from serx.inference.predictor import Prediction
@@ -44,6 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.data.audio import audio_files
     from serx.device import choose_device
     from serx.inference.adaptation import adapted
+    from serx.inference.predictor import BATCH
 
     passed_over: dict[Path, str] = {}
     paths, empty_folders = files_and_empty_folders(arguments.audio, passed_over)
@@ -53,12 +54,17 @@ def main(arguments: argparse.Namespace) -> int:
     for path, reason in unused.items():
         print(f"{printable(path)}: not used for adaptation: {printable(reason)}", file=sys.stderr)
     with adapted(predictor.recognizer, clips) if arguments.adapt_to else nullcontext():
-        predictions = [*predictor(paths), *empty_folders]
+        predictions: list[Prediction] = []
+        with ProgressBar("predict", len(paths), "recordings") as progress:
+            for start in range(0, len(paths), BATCH):
+                batch = paths[start : start + BATCH]
+                predictions += predictor(batch)
+                progress.update(len(batch))
+        predictions += empty_folders
     if arguments.json:
         common.print_json(arguments, [prediction.as_dict() for prediction in predictions])
     else:
-        for prediction in predictions:
-            print(table_row(prediction))
+        show(drawn(predictions) if is_terminal(sys.stdout) else map(table_row, predictions))
         if predictor.ood_unknown and not all(prediction.error for prediction in predictions):
             print(f"note: unlike the recordings it was trained on? {predictor.ood_unknown}", file=sys.stderr)
     failed = [p for p in predictions if p.error or any(segment.error for segment in p.segments)]
@@ -95,6 +101,49 @@ def files_and_empty_folders(
     return paths, empty
 
 
+def drawn(predictions: Sequence["Prediction"]) -> list[Block]:
+    """Tables for a terminal: of a single recording a bar for each emotion, else a row for each; rows for segments."""
+    if len(predictions) > 1 or not predictions[0].probabilities:
+        rows = [row for prediction in predictions for row in _rows(prediction)]
+        return [Table("Predictions", ("recording", "emotion", "probabilities"), rows, left=(0, 1, 2))]
+    [prediction] = predictions
+    blocks: list[Block] = [_bars(prediction), *(f"  {remark}" for remark in _remarks(prediction))]
+    if prediction.segments:
+        title = f"Its {len(prediction.segments)} segments, of which these are the mean"
+        rows = [_segment_row(segment) for segment in prediction.segments]
+        blocks.append(Table(title, ("seconds", "emotion", "probabilities"), rows, left=(0, 1, 2)))
+    return blocks
+
+
+def _bars(prediction: "Prediction") -> Table:
+    rows = [[label, f"{100 * p:.0f} %", bar(p)] for label, p in _ranked(prediction)]
+    rows += [[name, f"{value:.2f}", ""] for name, value in prediction.dimensions.items()]
+    return Table(f"{prediction.path}: {prediction.label}", ("", "", ""), rows, left=(0, 2))
+
+
+def _rows(prediction: "Prediction") -> Iterator[list[str]]:
+    path = str(prediction.path)
+    if prediction.error:
+        yield [path, "-", f"not used: {prediction.error}"]
+        return
+    yield [path, prediction.label or "-", "  ".join(_percents(prediction))]
+    yield from (["", "", remark] for remark in _remarks(prediction))
+    yield from map(_segment_row, prediction.segments)
+
+
+def _segment_row(segment: "Prediction") -> list[str]:
+    times = f"{segment.start:7.1f} to {segment.end:5.1f} s"
+    if segment.error:
+        return [times, "-", f"not used: {segment.error}"]
+    return [times, segment.label or "-", "  ".join(_percents(segment))]
+
+
+def _remarks(prediction: "Prediction") -> list[str]:
+    """What is unusual about a recording."""
+    warnings = [f"warning: {prediction.warning}"] if prediction.warning else []
+    return warnings + [f"unlike the recordings it was trained on: {prediction.ood}"] * bool(prediction.is_ood)
+
+
 def table_row(prediction: "Prediction") -> str:
     """The file, and below it the label and every class from the most probable down, then a row for each segment.
 
@@ -104,10 +153,7 @@ def table_row(prediction: "Prediction") -> str:
     if prediction.error:
         return f"{path}\n    not used: {printable(prediction.error)}"
     lines = [path, f"    {label_and_percents(prediction)}"]
-    if prediction.warning:
-        lines.append(f"    warning: {printable(prediction.warning)}")
-    if prediction.is_ood:
-        lines.append(f"    unlike the recordings it was trained on: {prediction.ood}")
+    lines += [f"    {printable(remark)}" for remark in _remarks(prediction)]
     if prediction.segments:
         lines.append(f"    the mean of {len(prediction.segments)} segments:")
     for segment in prediction.segments:
@@ -118,7 +164,13 @@ def table_row(prediction: "Prediction") -> str:
 
 def label_and_percents(prediction: "Prediction") -> str:
     """The label, the probability of every class from the most probable down, then the value of every dimension."""
-    ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-    words = [f"{label} {100 * probability:.0f}%" for label, probability in ranked]
-    words += [f"{name} {value:.2f}" for name, value in prediction.dimensions.items()]
-    return (f"{prediction.label:<10} " if prediction.label else "") + "  ".join(words)
+    return (f"{prediction.label:<10} " if prediction.label else "") + "  ".join(_percents(prediction))
+
+
+def _percents(prediction: "Prediction") -> list[str]:
+    words = [f"{label} {100 * probability:.0f}%" for label, probability in _ranked(prediction)]
+    return words + [f"{name} {value:.2f}" for name, value in prediction.dimensions.items()]
+
+
+def _ranked(prediction: "Prediction") -> list[tuple[str, float]]:
+    return sorted(prediction.probabilities.items(), key=lambda item: -item[1])

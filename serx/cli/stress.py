@@ -6,6 +6,7 @@ The clips are those of held-out speakers.
 import argparse
 
 from serx.cli import common
+from serx.terminal import show
 
 EXAMPLES = """  %(prog)s --checkpoint checkpoints/cnn1d/RUN/best.safetensors
   %(prog)s --checkpoint best.safetensors --noise /sounds/streets --out results/stress"""
@@ -22,7 +23,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Evaluates every condition, and prints and writes the table."""
     from serx.device import choose_device
     from serx.evaluation.held_out import load_held_out
-    from serx.evaluation.stress import format_stress_test, stress_test, write_stress_test
+    from serx.evaluation.stress import stress_blocks, stress_test, write_stress_test
 
     path, out = common.held_out_model(arguments)
     device = choose_device(arguments.device, "--device")
@@ -34,6 +35,6 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         common.print_json(arguments, result)
     else:
-        print(format_stress_test(result))
+        show([*stress_blocks(result), ""])
     print(f"written: {out / 'stress.json'}, and in the same folder stress.png")
     return 0

@@ -8,6 +8,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from serx.cli import common
+from serx.terminal import show
 
 if TYPE_CHECKING:
     from serx.experiments.sweep import SweepPlan
@@ -85,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Runs the parts of the sweep, and prints the ranking."""
     from serx.config.loader import load_config
-    from serx.evaluation.ranking import format_ranking
+    from serx.evaluation.ranking import ranking_blocks
     from serx.experiments.executors import run_on_cluster
     from serx.experiments.parts import IN_USE
     from serx.experiments.sweep import collect, plan_sweep, prepare, run_part, sweep
@@ -132,7 +133,7 @@ def main(arguments: argparse.Namespace) -> int:
         common.print_json(arguments, ranking)
     if ranking:
         if not arguments.json:
-            print(f"\n{format_ranking(ranking)}")
+            show(["", *ranking_blocks(ranking), ""])
         print(f"written: {out / 'sweep.json'}, and in the same folder sweep.md, sweep.png and best.yaml (the best)")
         best = str(out / "best.yaml")
         print(f"to test it: {common.command_line('cross-validate', arguments, '--config', best)}")

@@ -23,13 +23,13 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
-from tqdm import tqdm
 
 from serx.data.audio import AudioConfig, AudioError, StrPath, decode, decode_segments
 from serx.data.utterance import Segment
 from serx.errors import DiskError
 from serx.files import locked, remove_temporaries, seal, unseal, why_not_written, write_atomically
 from serx.system import WINDOWS, cpu_count
+from serx.terminal import ProgressBar
 
 CACHE_VERSION = 10
 FULL_SCALE = 32768  # as in libsndfile: 16-bit files at the right rate are stored bit for bit
@@ -471,7 +471,7 @@ def _decode(
     for clip in missing:
         clips_of.setdefault(segments[clip].path, []).append(clip)
     writing = Lock()
-    with tqdm(total=len(missing), desc="decode", unit="clip", disable=None if progress else True) as bar:
+    with ProgressBar("decode", len(missing), "clips", progress) as bar:
 
         def decode_file(clips: Sequence[int]) -> None:
             for clip, waveform, notes in _decode_clips(segments, clips, config):

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor
-from tqdm import tqdm
 
 from serx.base_config import FilePath, Name
 from serx.data.audio import AudioConfig
@@ -30,7 +29,7 @@ from serx.data.utterance import Utterance
 from serx.errors import ConfigError, DataError, DiskError, explaining_out_of_memory
 from serx.files import seal, unseal, why_not_written, write_atomically
 from serx.metrics.votes import majority, to_shares
-from serx.terminal import printable
+from serx.terminal import ProgressBar, printable
 
 MAX_SHOWN = 5  # names in a message
 FINGERPRINT_BATCH = 8  # clips; more do not fit a CPU's cache
@@ -485,7 +484,7 @@ def _segments(audio_cache: AudioCache, sample_rate: int, progress: bool) -> list
     rows, clips = _stored(path, key, "<f2", DIMENSIONS + 1), len(audio_cache.digests)
     if rows is None or not np.isin(rows[:, 0], (0, 1)).all() or rows[:, 0].sum(dtype=float) != clips or rows[0, 0] != 1:
         source, found = StreamedAudio(audio_cache, torch.device("cpu")), []
-        with tqdm(total=clips, desc="compare", unit="clip", disable=None if progress else True) as bar:
+        with ProgressBar("compare", clips, "clips", progress) as bar:
             for batch in np.array_split(np.arange(clips), -(-clips // FINGERPRINT_BATCH)):
                 found += fingerprints(*source.batch(batch), sample_rate)
                 bar.update(len(batch))

@@ -19,10 +19,11 @@ from serx.evaluation.pooling import FoldResult, pooled_protocol, speaker_confusi
 from serx.evaluation.predictions import Predictions, join
 from serx.evaluation.report import write_files
 from serx.evaluation.stamps import is_adapted
-from serx.evaluation.tables import markdown, percent, table, wrap
+from serx.evaluation.tables import markdown, percent
 from serx.files import to_json
 from serx.metrics.classification import CONFUSION_METRICS
 from serx.metrics.intervals import RESAMPLES, bootstrap_interval, few_speakers_warning
+from serx.terminal import Block, Table, as_text, wrap
 from serx.training.resume import flat
 
 COMPARED = {"uar": "UAR", "accuracy": "accuracy"}
@@ -215,8 +216,13 @@ def letter(number: int) -> str:
 
 def format_comparison(result: Mapping[str, Any]) -> str:
     """The text report of `compare_runs`."""
+    return as_text(comparison_blocks(result))
+
+
+def comparison_blocks(result: Mapping[str, Any]) -> list[Block]:
+    """The same report as lines and tables."""
     runs, comparisons = result["runs"], result["comparisons"]
-    lines: list[str] = []
+    lines: list[Block] = []
     for i, run in enumerate(runs):
         lines += wrap(f"{letter(i)}: {run['run']} [{run['protocol']}]")
     rows = [
@@ -225,14 +231,14 @@ def format_comparison(result: Mapping[str, Any]) -> str:
         for i, r in enumerate(runs)
     ]  # fmt: skip
     header = ["", "UAR", "95 %", "accuracy", "clips", "speakers", "seeds"]
-    lines += [*table("Scores, %, with 95 % intervals over speakers", header, rows), ""]
+    lines += [Table("Scores, %, with 95 % intervals over speakers", header, rows), ""]
     lines += _settings_lines(result["settings"], len(runs))
-    lines += _curve_lines(result["curves"])
+    lines += _curve_table(result["curves"])
     for i, comparison in enumerate(comparisons, 1):
         lines += ["", *_comparison_lines(comparison, letter(i), letter(0))]
     if warning := few_speakers_warning(min(run["n_speakers"] for run in runs)):
         lines += ["", *wrap(warning)]
-    return "\n".join([*lines, *_speaker_lines(comparisons)]) + "\n"
+    return [*lines, *_speaker_table(comparisons)]
 
 
 def _comparison_lines(comparison: Mapping[str, Any], a: str, b: str) -> list[str]:
@@ -270,7 +276,7 @@ def format_tests(scores: Mapping[str, Any]) -> str:
     )
 
 
-def _curve_lines(curves: Sequence[Mapping[str, Sequence[Any]]]) -> list[str]:
+def _curve_table(curves: Sequence[Mapping[str, Sequence[Any]]]) -> list[Table]:
     """Validation UAR of each run at some epochs, side by side; nothing if no run was validated."""
     by_epoch = [dict(zip(c["epoch"], c["valid_uar"], strict=True)) for c in curves]
     epochs = sorted({epoch for run in by_epoch for epoch, uar in run.items() if uar is not None})
@@ -281,17 +287,17 @@ def _curve_lines(curves: Sequence[Mapping[str, Sequence[Any]]]) -> list[str]:
         [letter(i), *("-" if run.get(epoch) is None else percent(run[epoch]) for epoch in chosen)]
         for i, run in enumerate(by_epoch)
     ]
-    return table("Validation UAR by epoch, %", ["", *map(str, chosen)], rows)
+    return [Table("Validation UAR by epoch, %", ["", *map(str, chosen)], rows)]
 
 
-def _speaker_lines(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
+def _speaker_table(comparisons: Sequence[Mapping[str, Any]]) -> list[Table]:
     """UAR of each speaker under every run; for two runs the difference, too, and in its order."""
     header, rows = speaker_rows(comparisons)
     shown = [
         [name, *("-" if uar is None else percent(uar) for uar in uars), *(f"{100 * d:+.1f}" for d in difference)]
         for name, uars, difference in rows
     ]
-    return table("By speaker, UAR in %", ["", *header], shown) if rows else []
+    return [Table("By speaker, UAR in %", ["", *header], shown)] if rows else []
 
 
 def speaker_rows(

@@ -74,11 +74,13 @@ def evaluate(
     serx.errors.CheckpointError: runs/missing/best.safetensors: ...
     """
     held = load_held_out(checkpoint, root, part, device, allow_seen, progress, cache)
-    return evaluate_held_out(held, adapt, balanced)
+    return evaluate_held_out(held, adapt, balanced, progress)
 
 
 @explaining_out_of_memory('evaluate on the CPU with device="cpu", or give shorter recordings')
-def evaluate_held_out(held: "HeldOut", adapt: bool | None = None, balanced: bool = False) -> Evaluation:
+def evaluate_held_out(
+    held: "HeldOut", adapt: bool | None = None, balanced: bool = False, progress: bool = True
+) -> Evaluation:
     """What `evaluate` does with the clips of `load_held_out`; the other arguments are those of `evaluate`."""
     predictor, source, clips = held.predictor, held.source, held.clips
     adapt = predictor.config.model.adapt if adapt is None else adapt
@@ -86,7 +88,7 @@ def evaluate_held_out(held: "HeldOut", adapt: bool | None = None, balanced: bool
         raise ConfigError("balanced says how to adapt to each speaker; adapt as well (--adapt --balanced)")
     protocol, predictions, of_classes = held.protocol, None, {}
     if predictor.labels:
-        predictions = predict_clips(predictor, held.dataset, clips, source, adapt, balanced)
+        predictions = predict_clips(predictor, held.dataset, clips, source, adapt, balanced, progress)
         protocol = adapted_stamp(protocol, predictions.speaker_ids, balanced) if adapt else protocol
         of_classes = _details_of_classes(held, predictions, adapt)
     elif adapt:
@@ -259,12 +261,14 @@ def predict_clips(
     source: BatchSource,
     adapt: bool = False,
     balanced: bool = False,
+    progress: bool = False,
 ) -> Predictions:
     """Predictions for those of `clips (n,)` of a dataset that have a label, by any speaker.
 
     Args:
         adapt: adapts the model to each speaker first, with that speaker's clips among these.
         balanced: those are known to be of all emotions equally often.
+        progress: shows a bar on a terminal.
 
     Raises:
         DataError: a speaker has too few clips for adaptation, or is unknown.
@@ -289,7 +293,7 @@ def predict_clips(
             except DataError as error:
                 raise DataError(f"{speaker_id}: {error}; --no-adapt evaluates without adaptation") from error
     else:
-        probabilities = classify(predictor.recognizer, source, clips, lengths[clips])
+        probabilities = classify(predictor.recognizer, source, clips, lengths[clips], progress)
     predictor.check_probabilities(probabilities)
     return Predictions(
         paths=tuple(str(u.segment) for u in chosen),

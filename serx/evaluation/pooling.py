@@ -16,13 +16,14 @@ import numpy as np
 from serx import metrics, plots
 from serx.errors import DataError
 from serx.evaluation.predictions import Predictions, from_csv, join, to_csv
-from serx.evaluation.report import format_head, format_tables, write_files
+from serx.evaluation.report import report_head, report_tables, write_files
 from serx.evaluation.scores import score_predictions, score_votes
 from serx.evaluation.stamps import fold_names, pooled_stamp
-from serx.evaluation.tables import percent, table, wrap
+from serx.evaluation.tables import percent
 from serx.files import plain, read_json, to_json
 from serx.metrics.classification import CONFUSION_METRICS
 from serx.metrics.intervals import RESAMPLES, bootstrap_interval, clips_by_name
+from serx.terminal import Block, Table, as_text, wrap
 
 RESULT, EVALUATION, PREDICTIONS = "cross_validation.json", "evaluation.json", "predictions.csv"
 ROUNDING = 1e-9  # of a UAR
@@ -219,20 +220,25 @@ def read_evaluation(folder: Path) -> FoldResult:
 
 def format_cross_validation(summary: Mapping[str, Any]) -> str:
     """The text report: protocol and clips, the scores of each fold, then the scores of all clips pooled."""
+    return as_text(cross_validation_blocks(summary))
+
+
+def cross_validation_blocks(summary: Mapping[str, Any]) -> list[Block]:
+    """The same report as lines and tables."""
     several = len(summary["seeds"]) > 1
     rows = [[_fold_name(f), f["seed"], *_row(f), len(f["speakers"])] for f in summary["folds"]]
     if len(summary["per_fold"]["fold"]) > 1:
         mean = [percent(summary["fold_mean"][name]) for name in ("uar", "accuracy", "macro_f1")]
         rows.append(["mean", "", *mean, "", ""])
     title = "By corpus left out, %" if _is_loco(summary) else "By fold, %"
-    lines = format_head(summary)
-    lines += table(title, ["", "seed", "UAR", "accuracy", "macro F1", "clips", "speakers"], rows)
+    lines: list[Block] = [*report_head(summary)]
+    lines.append(Table(title, ["", "seed", "UAR", "accuracy", "macro F1", "clips", "speakers"], rows))
     if several:
         lines += _seeds_by_folds(summary)
     lines += _deviations(summary)
     if several:
         rows = [[f"seed {s['seed']}", *_row(s)] for s in summary["seeds"]]
-        lines += table("By seed, folds pooled, %", ["", "UAR", "accuracy", "macro F1", "clips"], rows)
+        lines.append(Table("By seed, folds pooled, %", ["", "UAR", "accuracy", "macro F1", "clips"], rows))
     if plain_scores := [fold["without_adaptation"] for fold in summary["folds"] if fold.get("without_adaptation")]:
         uar, accuracy = (f"{100 * np.mean([s[name] for s in plain_scores]):.1f} %" for name in ("uar", "accuracy"))
         lines += wrap(f"  without speaker adaptation: UAR {uar}, accuracy {accuracy}, mean of the folds")
@@ -240,15 +246,15 @@ def format_cross_validation(summary: Mapping[str, Any]) -> str:
         lines += [line for entry in summary.get(key) or [] for line in wrap(f"{title}: {entry}")]
     seeds = "; scores are means over seeds, tables count a clip once for each seed" if several else ""
     lines += ["", f"All folds pooled{seeds}"]
-    return "\n".join([*lines, *format_tables(summary)]) + "\n"
+    return [*lines, *report_tables(summary)]
 
 
-def _seeds_by_folds(summary: Mapping[str, Any]) -> list[str]:
+def _seeds_by_folds(summary: Mapping[str, Any]) -> list[Table]:
     """The UAR of every run: a row for each seed, a column for each fold, as many as fit a line, and both means."""
     numbers, seeds = summary["per_fold"]["fold"], [s["seed"] for s in summary["seeds"]]
     uar = {(f["seed"], f["fold"]): f["uar"] for f in summary["folds"]}
     names = {f["fold"]: _fold_name(f) if _is_loco(summary) else f"fold {f['fold']}" for f in summary["folds"]}
-    lines: list[str] = []
+    tables: list[Table] = []
     for start in range(0, len(numbers), FOLDS_IN_A_LINE):
         shown = numbers[start : start + FOLDS_IN_A_LINE]
         rows = [[f"seed {seed}", *(percent(uar[seed, n]) for n in shown)] for seed in seeds]
@@ -257,8 +263,8 @@ def _seeds_by_folds(summary: Mapping[str, Any]) -> list[str]:
             for row, own in zip(rows, [*([s] for s in seeds), seeds], strict=True):
                 row.append(percent(np.mean([uar[seed, n] for seed in own for n in numbers])))
         header = ["", *(names[n] for n in shown), *(["mean"] if len(shown) == len(numbers) else [])]
-        lines += table("UAR of every run, %", header, rows)
-    return lines
+        tables.append(Table("UAR of every run, %", header, rows))
+    return tables
 
 
 def _deviations(summary: Mapping[str, Any]) -> list[str]:

@@ -11,10 +11,11 @@ from typing import Any
 from serx.errors import DataError
 from serx.evaluation.comparison import compare
 from serx.evaluation.pooling import FoldResult, summarize_folds
-from serx.evaluation.tables import markdown, percent, table, wrap
+from serx.evaluation.tables import markdown, percent
 from serx.files import plain
 from serx.metrics.intervals import RESAMPLES, few_speakers_warning
 from serx.plots.style import shorten
+from serx.terminal import Block, Table, as_text, wrap
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,11 @@ def rank(tried: Sequence[SettingResult], protocol: str, resamples: int = RESAMPL
 
 def format_ranking(ranking: Mapping[str, Any]) -> str:
     """The text report: protocol, a table of the settings, and the conclusion."""
+    return as_text(ranking_blocks(ranking))
+
+
+def ranking_blocks(ranking: Mapping[str, Any]) -> list[Block]:
+    """The same report as lines and a table."""
     rows = [
         [
             shorten(row["name"]), percent(row["uar"]), _bounds(row["interval"], ".1f"),
@@ -87,7 +93,7 @@ def format_ranking(ranking: Mapping[str, Any]) -> str:
     header = ["", "UAR", "95 %", "by group", "NLL", "gain", "95 %"]
     protocol = wrap(f"protocol: {ranking['protocol']}")
     ends = [line for sentence in _sentences(ranking) for line in wrap(sentence)]
-    return "\n".join([*protocol, *table(title, header, rows), "", *ends]) + "\n"
+    return [*protocol, Table(title, header, rows), "", *ends]
 
 
 def markdown_ranking(ranking: Mapping[str, Any]) -> str:

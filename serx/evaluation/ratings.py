@@ -10,9 +10,9 @@ import numpy as np
 
 from serx.data.utterance import is_unknown
 from serx.errors import DataError
-from serx.evaluation.tables import table
 from serx.metrics.intervals import RESAMPLES, bootstrap_interval, clips_by_name
 from serx.metrics.regression import REGRESSION_METRICS, regression_sums
+from serx.terminal import Block, Table
 
 COLUMNS = ["path", "speaker", "sex"]
 
@@ -96,7 +96,7 @@ def score_ratings(ratings: Ratings, resamples: int = RESAMPLES, seed: int = 0) -
     return {**scores, "mean": {"ccc": mean, "interval": None if bounds is None else list(bounds)}}
 
 
-def rating_tables(scores: Mapping[str, Any]) -> list[str]:
+def rating_tables(scores: Mapping[str, Any]) -> list[Block]:
     """Lines with the scores of `score_ratings`: all clips, then by sex and by corpus."""
     of_dimensions = {name: of for name, of in scores.items() if name != "mean"}
     with_intervals = any(of["intervals"]["ccc"] for of in of_dimensions.values())
@@ -105,7 +105,7 @@ def rating_tables(scores: Mapping[str, Any]) -> list[str]:
         cells = [_cell(of[metric], of["intervals"][metric]) for metric in REGRESSION_METRICS]
         rows.append([name, *cells, of["n_clips"]])
     title = "Dimensions" + (", with 95 % intervals over speakers" if with_intervals else ", without intervals")
-    lines = table(title, ["", "CCC", "RMSE", "Pearson", "clips"], rows)
+    lines: list[Block] = [Table(title, ["", "CCC", "RMSE", "Pearson", "clips"], rows)]
     if len(of_dimensions) > 1:
         lines.append(f"  mean CCC {_cell(scores['mean']['ccc'], scores['mean']['interval'])}")
     for kind in ("sex", "corpus"):
@@ -118,7 +118,7 @@ def rating_tables(scores: Mapping[str, Any]) -> list[str]:
             for group, part in of[f"per_{kind}"].items()
             if part["n_clips"]
         ]
-        lines += table(f"Dimensions by {kind}", ["", "CCC", "RMSE", "Pearson", "clips"], rows)
+        lines.append(Table(f"Dimensions by {kind}", ["", "CCC", "RMSE", "Pearson", "clips"], rows))
     return lines
 
 

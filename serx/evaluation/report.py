@@ -17,11 +17,11 @@ from serx.errors import DataError, DiskError
 from serx.evaluation.predictions import Predictions, to_csv
 from serx.evaluation.ratings import Ratings, rating_tables, ratings_csv, ratings_head, score_ratings
 from serx.evaluation.scores import score_predictions, worst_first
-from serx.evaluation.tables import WIDTH, count, percent, table, wrap
+from serx.evaluation.tables import count, percent
 from serx.files import plain, to_json, why_not_written, write_atomically
 from serx.metrics import calibration_counts
 from serx.metrics.intervals import few_speakers_warning
-from serx.terminal import printable
+from serx.terminal import WIDTH, Block, Table, as_text, printable, wrap
 
 SCORES = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1", "weighted_f1": "weighted F1"}
 
@@ -174,10 +174,15 @@ def write_files(out: Path, files: Mapping[str, bytes]) -> None:
 
 def format_report(scores: Mapping[str, Any]) -> str:
     """The text report of `Evaluation.scores` or of evaluation.json."""
-    return "\n".join([*format_head(scores), *format_tables(scores)]) + "\n"
+    return as_text(report_blocks(scores))
 
 
-def format_head(scores: Mapping[str, Any]) -> list[str]:
+def report_blocks(scores: Mapping[str, Any]) -> list[Block]:
+    """The same report as lines and tables."""
+    return [*report_head(scores), *report_tables(scores)]
+
+
+def report_head(scores: Mapping[str, Any]) -> list[str]:
     """Lines with checkpoint, part, clips, speakers, protocol and warnings."""
     source = [str(scores[key]) for key in ("checkpoint", "part") if scores.get(key)]
     speakers = count(scores["n_speakers"], "speaker") if scores["n_speakers"] else "unknown speakers"
@@ -187,7 +192,7 @@ def format_head(scores: Mapping[str, Any]) -> list[str]:
     return [line for entry in head for line in wrap(entry)]
 
 
-def format_tables(scores: Mapping[str, Any]) -> list[str]:
+def report_tables(scores: Mapping[str, Any]) -> list[Block]:
     """Lines with the scores and their intervals, then a table for each view of them."""
     e = scores
     dimensions = rating_tables(e["dimensions"]) if "dimensions" in e else []
@@ -195,10 +200,10 @@ def format_tables(scores: Mapping[str, Any]) -> list[str]:
         return [*dimensions, *_detection(e)]
     return [
         *_summary(e),
-        *_classes(e),
+        _classes(e),
         *_confusion(e),
-        *_selective(e),
-        *_speakers(e),
+        _selective(e),
+        _speakers(e),
         *_groups(e),
         *dimensions,
     ]
@@ -284,19 +289,19 @@ def classes_that_count(e: Mapping[str, Any]) -> str:
     return f"UAR and macro F1 are means over the {present} {emotions} clips, without {', '.join(absent)}."
 
 
-def _classes(e: Mapping[str, Any]) -> list[str]:
+def _classes(e: Mapping[str, Any]) -> Table:
     rows = [
         [label, *map(percent, (row["precision"], row["recall"], row["f1"])), row["support"]]
         for label, row in e["per_class"].items()
     ]
-    return table("By emotion, %", ["", "precision", "recall", "F1", "clips"], rows)
+    return Table("By emotion, %", ["", "precision", "recall", "F1", "clips"], rows)
 
 
-def _confusion(e: Mapping[str, Any]) -> list[str]:
+def _confusion(e: Mapping[str, Any]) -> list[Block]:
     labels = e["labels"]
     room = WIDTH - 2 - max(len(label[:16]) for label in labels)
     shown = room // (2 + max(5, *(len(label[:9]) for label in labels)))  # columns that fit the terminal
-    lines = []
+    lines: list[Block] = []
     for start in range(0, len(labels), shown):
         rows = []
         for label, counts in zip(labels, e["confusion"], strict=True):
@@ -304,11 +309,11 @@ def _confusion(e: Mapping[str, Any]) -> list[str]:
             cells = [percent(clips / total) if total else "-" for clips in counts[start : start + shown]]
             rows.append([label[:16], *cells])
         header = ["", *(label[:9] for label in labels[start : start + shown])]
-        lines += table("Confusion matrix: predictions in columns, % of each true emotion", header, rows)
+        lines.append(Table("Confusion matrix: predictions in columns, % of each true emotion", header, rows))
     return lines
 
 
-def _selective(e: Mapping[str, Any]) -> list[str]:
+def _selective(e: Mapping[str, Any]) -> Table:
     rows = [
         [
             f"{row['confidence']:.1f}",
@@ -318,28 +323,28 @@ def _selective(e: Mapping[str, Any]) -> list[str]:
         for row in e["selective"]
     ]
     title = "Selective prediction: clips kept and accuracy at each --min-confidence, %"
-    return table(title, ["", "kept", "accuracy"], rows)
+    return Table(title, ["", "kept", "accuracy"], rows)
 
 
-def _speakers(e: Mapping[str, Any]) -> list[str]:
+def _speakers(e: Mapping[str, Any]) -> Table:
     groups = e["per_speaker"]
-    rows = [[printable(name), groups[name]["sex"] or "-", *_scores(groups[name])] for name in worst_first(groups)]
-    return table("By speaker, worst first, %", ["", "sex", "UAR", "accuracy", "clips"], rows)
+    rows = [[name, groups[name]["sex"] or "-", *_scores(groups[name])] for name in worst_first(groups)]
+    return Table("By speaker, worst first, %", ["", "sex", "UAR", "accuracy", "clips"], rows, left=(0, 1))
 
 
-def _groups(e: Mapping[str, Any]) -> list[str]:
-    lines = []
+def _groups(e: Mapping[str, Any]) -> list[Block]:
+    lines: list[Block] = []
     if len(e.get("per_corpus", {})) > 1:
         rows = [[name, *_scores(group), group["n_speakers"] or "-"] for name, group in e["per_corpus"].items()]
-        lines += table("By corpus, %", ["", "UAR", "accuracy", "clips", "speakers"], rows)
+        lines.append(Table("By corpus, %", ["", "UAR", "accuracy", "clips", "speakers"], rows))
     if e["per_sex"]:
         rows = [[name, *_scores(group), group["n_speakers"]] for name, group in e["per_sex"].items()]
-        lines += table("By sex, %", ["", "UAR", "accuracy", "clips", "speakers"], rows)
+        lines.append(Table("By sex, %", ["", "UAR", "accuracy", "clips", "speakers"], rows))
     if e["sex_gap_accuracy"] is not None:
         lines += [f"  male minus female: {e['sex_gap_accuracy']:+.1f} points of accuracy"]
     if e["per_intensity"]:
         rows = [[name, *_scores(group)] for name, group in e["per_intensity"].items()]
-        lines += table("By intensity, %", ["", "UAR", "accuracy", "clips"], rows)
+        lines.append(Table("By intensity, %", ["", "UAR", "accuracy", "clips"], rows))
     return lines
 
 

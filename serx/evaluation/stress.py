@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from serx import metrics, plots
 from serx.augment.compose import augment
@@ -32,11 +31,12 @@ from serx.data.ratings import check_emotions_only
 from serx.errors import explaining_out_of_memory
 from serx.evaluation.held_out import HeldOut, predict_clips
 from serx.evaluation.predictions import Predictions
-from serx.evaluation.report import format_head, write_files
+from serx.evaluation.report import report_head, write_files
 from serx.evaluation.stamps import adapted_stamp
-from serx.evaluation.tables import percent, table, wrap
+from serx.evaluation.tables import percent
 from serx.files import to_json
 from serx.metrics.intervals import bootstrap_interval, clips_by_name, few_speakers_warning
+from serx.terminal import Block, ProgressBar, Table, as_text, wrap
 
 SEED = 0  # of noises and rooms, the same for every checkpoint
 CLEAN = "as recorded"
@@ -104,26 +104,27 @@ def stress_test(held: HeldOut, noise: str | None = None, progress: bool = True) 
     planned = conditions(noise)
     # All recordings are loaded before the first prediction, so that a wrong folder is refused at once.
     transforms = [load_recordings([c.transform] if c.transform else [], load, device) for c in planned]
-    bar = tqdm(planned, unit="condition", leave=False, disable=None if progress else True)
-    for condition, loaded in zip(bar, transforms, strict=True):
-        source = DisturbedAudio(held.source, loaded, rate) if loaded else held.source
-        predictions = predict_clips(held.predictor, held.dataset, held.clips, source, adapt)
-        counts.append(_by_speaker(predictions))
-        total, clean = counts[-1].sum(0), counts[0].sum(0)
-        interval = bootstrap_interval(np.stack([counts[-1], counts[0]], 1), _uar_change) if rows else None
-        rows.append(
-            {
-                "condition": condition.name,
-                "strength": condition.strength,
-                "uar": float(metrics.uar_from_confusion(total)),
-                "accuracy": float(metrics.accuracy_from_confusion(total)),
-                "change": float(metrics.uar_from_confusion(total) - metrics.uar_from_confusion(clean)),
-                "interval": None if interval is None else list(interval),
-                "ood_fraction": held.ood_fraction(source),
-            }
-        )
-        if adapt:
-            protocol = adapted_stamp(held.protocol, predictions.speaker_ids)
+    with ProgressBar("stress", len(planned), "conditions", progress) as bar:
+        for condition, loaded in zip(planned, transforms, strict=True):
+            source = DisturbedAudio(held.source, loaded, rate) if loaded else held.source
+            predictions = predict_clips(held.predictor, held.dataset, held.clips, source, adapt)
+            counts.append(_by_speaker(predictions))
+            total, clean = counts[-1].sum(0), counts[0].sum(0)
+            interval = bootstrap_interval(np.stack([counts[-1], counts[0]], 1), _uar_change) if rows else None
+            rows.append(
+                {
+                    "condition": condition.name,
+                    "strength": condition.strength,
+                    "uar": float(metrics.uar_from_confusion(total)),
+                    "accuracy": float(metrics.accuracy_from_confusion(total)),
+                    "change": float(metrics.uar_from_confusion(total) - metrics.uar_from_confusion(clean)),
+                    "interval": None if interval is None else list(interval),
+                    "ood_fraction": held.ood_fraction(source),
+                }
+            )
+            if adapt:
+                protocol = adapted_stamp(held.protocol, predictions.speaker_ids)
+            bar.update()
     return {
         "checkpoint": held.checkpoint,
         "part": held.part,
@@ -162,6 +163,11 @@ def write_stress_test(out: Path, result: Mapping[str, Any]) -> None:
 
 def format_stress_test(result: Mapping[str, Any]) -> str:
     """The text report of `stress_test`."""
+    return as_text(stress_blocks(result))
+
+
+def stress_blocks(result: Mapping[str, Any]) -> list[Block]:
+    """The same report as lines and a table."""
     rows = []
     for row in result["conditions"]:
         bounds = row["interval"]
@@ -170,14 +176,14 @@ def format_stress_test(result: Mapping[str, Any]) -> str:
         flagged = "" if row["ood_fraction"] is None else f"{100 * row['ood_fraction']:.0f}"
         rows.append([row["condition"], row["strength"], percent(row["uar"]), change, interval, flagged])
     header = ["condition", "strength", "UAR, %", "change", "95 % over speakers", "flagged OOD, %"]
-    lines = [*format_head(result), *table("One disturbance at a time", header, rows)]
+    lines: list[Block] = [*report_head(result), Table("One disturbance at a time", header, rows, left=(0, 1))]
     if warning := few_speakers_warning(result["n_speakers"]):
         lines += ["", *wrap(warning)]
     if result["n_speakers"] == 1:
         lines += ["", "With 1 speaker there are no intervals."]
     if result.get("ood_unknown"):
         lines += ["", *wrap(f"Whether clips that are not flagged are out-of-distribution is {result['ood_unknown']}.")]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _at_snr(name: str, snr_db: int, transform: Transform | RecordingTransform) -> Condition:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from serx import plots
 from serx.augment.compose import augment
@@ -33,11 +32,12 @@ from serx.evaluation.held_out import predict_clips
 from serx.evaluation.report import write_files
 from serx.evaluation.scores import score_predictions
 from serx.evaluation.stamps import adapted_stamp
-from serx.evaluation.tables import count, percent, table, wrap
+from serx.evaluation.tables import count, percent
 from serx.experiments.feature_cache import FeatureCache, cache_features
 from serx.files import plain, to_json
 from serx.inference.predictor import Predictor
 from serx.seeding import generator
+from serx.terminal import Block, ProgressBar, Table, as_text, wrap
 from serx.training.console import echo
 from serx.training.run_folder import BEST, LAST, lock_run_folder
 from serx.training.state import TrainingState, fit_normalizer
@@ -57,8 +57,7 @@ def with_copies(
     source = StreamedAudio(audio_cache, torch.device("cpu"))
     samples, scales, digests = [audio_cache.samples()], list(audio_cache.scales), list(audio_cache.digests)
     lengths, utterances = list(audio_cache.lengths), list(dataset.utterances)
-    hidden = None if progress else True  # None: shown on a terminal only
-    with tqdm(total=originals * len(transforms), desc="copies", unit="clip", disable=hidden) as bar:
+    with ProgressBar("copies", originals * len(transforms), "clips", progress) as bar:
         for number, transform in enumerate(transforms):
             for clips in np.array_split(np.arange(originals), -(-originals // BATCH)):
                 waveform, sizes = source.batch(clips)
@@ -295,12 +294,17 @@ def _test(
 
 def format_lesson(lesson: dict[str, Any]) -> str:
     """The text report: a table of the cases, and the protocol stamp of each."""
+    return as_text(lesson_blocks(lesson))
+
+
+def lesson_blocks(lesson: dict[str, Any]) -> list[Block]:
+    """The same report as a table and lines."""
     rows = [
         [case["title"], percent(case["accuracy"]), percent(case["uar"]), case["n_train"], case["n_test"]]
         for case in lesson["cases"]
     ]
     title = f"One recipe, {count(lesson['epochs'], 'epoch')} each, four ways to choose the test part, %"
-    lines = table(title, ["", "accuracy", "UAR", "training clips", "test clips"], rows)[1:]
+    lines: list[Block] = [Table(title, ["", "accuracy", "UAR", "training clips", "test clips"], rows)]
     for case in lesson["cases"]:
         lines += wrap(f"  {case['case']}: {case['protocol']}")
-    return "\n".join(lines) + "\n"
+    return lines

@@ -7,17 +7,20 @@ import torch
 
 from serx.data.batches import BatchSource
 from serx.recognizer import Recognizer
+from serx.terminal import ProgressBar
 
 CPU_BATCH, GPU_BATCH = 16, 128  # 64 clips at once leave a CPU's cache and take twice as long per clip
 
 
-def classify(recognizer: Recognizer, source: BatchSource, clips: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def classify(
+    recognizer: Recognizer, source: BatchSource, clips: np.ndarray, lengths: np.ndarray, progress: bool = False
+) -> np.ndarray:
     """Probabilities `(n, C)` float64 of `clips (n,)`, in their order; arguments are those of `predict`."""
-    return predict(recognizer, source, clips, lengths)[0]
+    return predict(recognizer, source, clips, lengths, progress)[0]
 
 
 def predict(
-    recognizer: Recognizer, source: BatchSource, clips: np.ndarray, lengths: np.ndarray
+    recognizer: Recognizer, source: BatchSource, clips: np.ndarray, lengths: np.ndarray, progress: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities `(n, C)` and values of the dimensions `(n, D)`, float64, of `clips (n,)`, in their order.
 
@@ -28,10 +31,15 @@ def predict(
         source: holds the audio.
         clips: indices into `source`.
         lengths: `(n,)`, samples of each clip.
+        progress: shows a bar on a terminal.
     """
     recognizer.eval()
     batches = length_batches(source, lengths)
-    results = [recognizer.predictions(*source.batch(clips[batch])) for batch in batches]
+    results = []
+    with ProgressBar("predict", len(clips), "clips", progress) as bar:
+        for batch in batches:
+            results.append(recognizer.predictions(*source.batch(clips[batch])))
+            bar.update(len(batch))
 
     def in_given_order(parts: Sequence[torch.Tensor]) -> np.ndarray:
         values = torch.cat(list(parts)).double().cpu().numpy()

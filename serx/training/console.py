@@ -13,7 +13,7 @@ from serx.data.protocols import Split
 from serx.data.utterance import is_unknown
 from serx.device import default_threads
 from serx.ood import unknown_reason
-from serx.terminal import printable_lines
+from serx.terminal import WIDTH, printable_lines
 
 if TYPE_CHECKING:
     from serx.training.state import TrainingState
@@ -60,16 +60,28 @@ def _size(module: Module) -> str:
 
 
 def epoch_line(line: dict[str, Any], select: str, epochs: int, seconds_left: float) -> str:
-    """A line of `metrics.jsonl` for a terminal; a star marks the best epoch so far, if `train.select` chooses one."""
+    """A line of `metrics.jsonl` for a terminal: losses, UAR in %, learning rate, clips per second, time left.
+
+    A star marks the best epoch so far, if `train.select` chooses one. What does not fit `WIDTH` columns is left out:
+    first the learning rate, then the speed, then the time.
+    """
     train, valid, star = line["train"], line["valid"], "*" if line["kept"] and select != "last" else " "
-    validation = f"  valid loss {valid['loss']:.3f}{_score(valid)} {star}" if valid else ""
-    setting = f"c {line['c']:g}" if "c" in line else f"lr {line['lr']:.1e}"
-    return (
-        f"epoch {line['epoch'] + 1:>3}/{epochs}"
-        f"  train loss {train['loss']:.3f}{_score(train)}"
-        f"{validation}  {setting}  {line['clips_per_second']:.0f} clips/s"
-        f"  ETA {int(seconds_left) // 60}:{int(seconds_left) % 60:02d}"
-    )
+    scores = [f"train loss {train['loss']:.3f}{_score(train)}"]
+    scores += [f"valid loss {valid['loss']:.3f}{_score(valid)}{star}"] if valid else []
+    setting = f"c {line['c']:g}" if "c" in line else f"lr {line['lr']:.1e}".replace("e-0", "e-")
+    rest = [setting, f"{line['clips_per_second']:.0f}/s", f"ETA {_clock(seconds_left)}"]
+    number = str(line["epoch"] + 1).rjust(len(str(epochs)))
+    while True:
+        text = "  ".join([f"epoch {number}/{epochs}", *scores, *rest])
+        if len(text) <= WIDTH or not rest:
+            return text
+        del rest[0]
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds; hours as well from the first one on."""
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes}:{seconds:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 
 
 def _score(scores: dict[str, Any]) -> str:

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from serx.augment.compose import augment
 from serx.augment.mixing import mix
@@ -16,6 +15,7 @@ from serx.data.batches import BatchSource, width
 from serx.data.read_ahead import reading_ahead
 from serx.models.backbone import split_outputs
 from serx.seeding import ClipRandom, derive
+from serx.terminal import ProgressBar
 from serx.training.distributed import Share
 from serx.training.losses import concordance_loss, cross_entropy
 from serx.training.optim import learning_rate
@@ -246,9 +246,11 @@ def constant_vectors(
 
     batches = np.array_split(clips, -(-len(clips) // VECTOR_BATCH))
     rounds = [None, *range(config.augment.copies)]
-    hidden = True if part is None or not progress else None  # None: shown on a terminal only
     vectors = []
-    with torch.no_grad(), tqdm(total=len(clips) * len(rounds), desc="encode", unit="clip", disable=hidden) as bar:
+    with (
+        torch.no_grad(),
+        ProgressBar("encode", len(clips) * len(rounds), "clips", part is not None and progress) as bar,
+    ):
         for copy in rounds:
             with reading_ahead(source, batches) as ahead:
                 for batch in batches:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from serx import checkpoint
 from serx.config import Config, dump, notes
@@ -35,6 +34,7 @@ from serx.models.classical import ClassicalConfig
 from serx.models.linear_probe import LinearProbeConfig
 from serx.ood import OodDetector
 from serx.recognizer import Dimension
+from serx.terminal import ProgressBar
 from serx.training.classical import ClassicalTraining
 from serx.training.console import echo, epoch_line, print_run_header
 from serx.training.distillation import teacher_probabilities
@@ -208,7 +208,7 @@ class Trainer:
         self.state, self.dataset, self.split, self.source, self.folder = state, dataset, split, source, folder
         if fault := checkpoint.metadata_fault(checkpoint.unsigned_metadata(run_metadata(state, dataset, split))):
             raise DataError(f"a checkpoint cannot hold this run: {fault}; rename it in the data")
-        self._hide_bar = None if progress else True  # None: shown on a terminal only
+        self._progress = progress
         state.use_cache(dataset.audio_cache.folder.parent / "encoders")
         self.training = _training_clips(state, dataset, split, source, progress)
         speaker_ids = [dataset.utterances[i].speaker_id for i in split.train]
@@ -410,11 +410,11 @@ class Trainer:
         epochs_done = self.state.progress.epoch - self._first_epoch
         return (time.monotonic() - self._began) / epochs_done * (self.state.epochs - self.state.progress.epoch)
 
-    def _progress_bar(self) -> tqdm:
+    def _progress_bar(self) -> ProgressBar:
         label = f"epoch {self.state.progress.epoch + 1}"
-        return tqdm(total=len(self.training.clips), desc=label, unit="clip", leave=False, disable=self._hide_bar)
+        return ProgressBar(label, len(self.training.clips), "clips", self._progress)
 
-    def _after_step(self, steps: list[Step], bar: tqdm, signals: list[int]) -> Callable[[], bool]:
+    def _after_step(self, steps: list[Step], bar: ProgressBar, signals: list[int]) -> Callable[[], bool]:
         """A function to call after each step: moves the bar, checks for divergence, and says whether to stop."""
 
         def after_step() -> bool:

@@ -9,7 +9,8 @@ import torch
 
 from serx.errors import DataError, LeakError
 from serx.evaluation import evaluate
-from serx.evaluation.report import format_head, format_tables
+from serx.evaluation.report import report_head, report_tables
+from serx.terminal import as_text
 from serx.training.run_folder import BEST, LAST
 from tests.conftest import RATE, speechlike
 
@@ -152,7 +153,7 @@ def test_clips_of_unknown_speakers_are_never_called_new_speakers_and_adaptation_
         assert "speakers unknown: they may be those of the training" in result.protocol
         assert "never met" not in result.protocol
         assert result.scores["n_speakers"] == 0 and result.scores["intervals"]["uar"] is None
-        text = " ".join(" ".join([*format_head(result.scores), *format_tables(result.scores)]).split())
+        text = " ".join(as_text([*report_head(result.scores), *report_tables(result.scores)]).split())
         assert "3 clips of unknown speakers" in text and "the speakers are unknown" in text
     with pytest.raises(DataError, match=r"table\.csv:2: speaker adaptation needs to know who speaks.*--no-adapt"):
         evaluate(path, str(table), "test", CPU, progress=False, adapt=True)

@@ -18,11 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from tqdm import tqdm
-
 from serx.data.audio import StrPath
 from serx.errors import ConfigError, DataError, DiskError
 from serx.files import free_space, why_not_written
+from serx.terminal import ProgressBar
 
 TRIES, FIRST_WAIT_SECONDS, TIMEOUT_SECONDS = 5, 2.0, 30.0
 _BLOCK = 1 << 18
@@ -67,7 +66,7 @@ def fetch(url: str, path: StrPath, size: int, digest: str, progress: bool = True
         if size - have > shutil.disk_usage(path.parent).free:
             needed = f"{(size - have) / 1e6:.0f} MB"
             raise DiskError(f"{path}: the download needs {needed} ({free_space(path)}); choose another --root")
-        with tqdm(total=size, desc=path.name, unit="B", unit_scale=True, disable=None if progress else True) as bar:
+        with ProgressBar(path.name, size, "B", progress) as bar:
             _download(url, part, size, bar)
         actual = _digest(part, digest)
         if actual != digest:
@@ -116,7 +115,7 @@ def get(url: str, max_bytes: int) -> bytes:
     return content
 
 
-def _download(url: str, part: Path, size: int, bar: tqdm) -> None:
+def _download(url: str, part: Path, size: int, bar: ProgressBar) -> None:
     """Requests the missing bytes until the file is complete, or the server has failed too often in a row."""
     failures, error = 0, "the connection closed too early"
     while (have := _partial_size(part)) < size:
@@ -140,19 +139,19 @@ def _download(url: str, part: Path, size: int, bar: tqdm) -> None:
         raise DataError(f"{url}: the file is longer than the {size} bytes published; it was deleted, try again")
 
 
-def _request(url: str, part: Path, have: int, size: int, bar: tqdm) -> None:
+def _request(url: str, part: Path, have: int, size: int, bar: ProgressBar) -> None:
     with _open(url, {"Range": f"bytes={have}-"} if have else {}) as answer:
         resumed = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         if answer.status == 206 and not resumed:
             raise http.client.HTTPException(f"sent another range than requested: {answer.headers.get('Content-Range')}")
         start = have if resumed else 0  # a server without range support sends the whole file again
-        bar.n = start
+        bar.start_at(start)
         _partial_size(part)
         with open(part, "ab" if resumed else "wb", opener=_open_without_links) as file:
             _copy(answer.read, file, size - start + 1, bar)
 
 
-def _copy(read: Callable[[int], bytes], file: IO[bytes], max_bytes: int, bar: tqdm) -> None:
+def _copy(read: Callable[[int], bytes], file: IO[bytes], max_bytes: int, bar: ProgressBar) -> None:
     while max_bytes > 0 and (block := read(min(_BLOCK, max_bytes))):
         file.write(block)
         max_bytes -= len(block)

@@ -13,13 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from serx.data.audio import StrPath
 from serx.data.download.archives import unpack
 from serx.data.download.fetch import fetch, get
 from serx.errors import ConfigError, DataError, DiskError
 from serx.files import why_not_written, write_atomically
+from serx.terminal import ProgressBar
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ def _download_clips(folder: Path, progress: bool) -> Path:
     faults: list[str] = []
     with (
         ThreadPoolExecutor(_WORKERS) as pool,
-        tqdm(total=len(listed), unit="clip", desc="cremad", disable=None if progress else True) as bar,
+        ProgressBar("cremad", len(listed), "clips", progress) as bar,
     ):
         for fault in pool.map(lambda item: _download_clip(folder / item[0], item[1]), listed.items()):
             faults += [fault] if fault else []

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from serx.data.audio import StrPath
 from serx.data.synthetic.speaking_styles import EMOTIONS, synthesize_clip, synthesize_speaker
 from serx.data.synthetic.vocal_tract import SAMPLE_RATE
 from serx.errors import ConfigError, DataError, DiskError
 from serx.files import why_not_written
+from serx.terminal import ProgressBar
 
 STAMP = "made-up-corpus.json"
 VERSION = 1  # increased when the same settings give other samples
@@ -131,13 +131,14 @@ def make_corpus(
     try:
         root.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(settings))  # without a digest: incomplete
-        for take in tqdm(
-            list_takes(speakers, clips_per_emotion), desc=str(root), unit="clip", disable=None if progress else True
-        ):
-            path = root / take.name
-            path.parent.mkdir(exist_ok=True)
-            _write_wave(path, take.samples(seed))
-            digest.update(path.read_bytes())
+        takes = list_takes(speakers, clips_per_emotion)
+        with ProgressBar("synthesize", len(takes), "clips", progress) as bar:
+            for take in takes:
+                path = root / take.name
+                path.parent.mkdir(exist_ok=True)
+                _write_wave(path, take.samples(seed))
+                digest.update(path.read_bytes())
+                bar.update()
         path = root / STAMP
         path.write_text(json.dumps(settings | {"sha256": digest.hexdigest()}))
     except OSError as error:
