@@ -45,6 +45,7 @@ DOORS = {
     "optuna": {"experiments/study.py"},
     "submitit": {"experiments/executors.py"},
     "tensorboard": {"training/tensorboard.py", "cli/tensorboard.py"},
+    "PIL": {"plots/pixels.py"},
     "rich": {"terminal.py"},
     "sounddevice": {"inference/streaming.py"},
     "matplotlib": {f"plots/{name}.py" for name in ("style", "evaluation", "training", "experiments", "explanation")},

@@ -39,7 +39,7 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.data.audio import audio_files
     from serx.device import choose_device
     from serx.inference.adaptation import adapted
-    from serx.inference.explanation import STEPS
+    from serx.inference.attribution import STEPS
 
     predictor = common.load_predictor(arguments, choose_device(arguments.device, "--device"), channel=arguments.channel)
     clips, unused = predictor.adaptation_clips(audio_files(arguments.adapt_to or []))

@@ -36,8 +36,9 @@ from serx.data.labels import UNSURE
 from serx.device import choose_device
 from serx.errors import CheckpointError, ConfigError, explaining_out_of_memory
 from serx.inference.adaptation import RunningAdaptation, adapted
+from serx.inference.attribution import STEPS
 from serx.inference.default_model import default_checkpoint
-from serx.inference.explanation import STEPS, Explanation, explain_clip
+from serx.inference.explanation import Explanation, explain_clip
 from serx.inference.published import is_published, load_published
 from serx.inference.segmentation import MAX_SECONDS, RATE, Segment, speech_segments
 from serx.inference.streaming import resampled_blocks

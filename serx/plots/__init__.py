@@ -1,9 +1,10 @@
 """Figures: numbers in, matplotlib figures out, drawn without a display.
 
 evaluation.py    confusion matrix, classification report, speakers, calibration
-training.py      learning curves, spectrogram
+training.py      learning curves
 explanation.py   saliency over a spectrogram
 experiments.py   leakage lesson, sweep, stress test
+pixels.py        pictures for TensorBoard, by Pillow
 style.py         colors, titles, legends, PNG
 
 >>> import numpy as np, serx.plots
@@ -11,15 +12,21 @@ style.py         colors, titles, legends, PNG
 >>> png = serx.plots.figure_png(figure)
 """
 
-from serx.plots.evaluation import calibration_figure, confusion_figure, report_figure, speakers_figure
-from serx.plots.experiments import protocols_figure, ranking_figure, stress_figure
-from serx.plots.explanation import saliency_figure
-from serx.plots.style import figure_array, figure_png, image_png
-from serx.plots.training import curves_figure, spectrogram_figure
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from serx.plots.evaluation import calibration_figure, confusion_figure, report_figure, speakers_figure
+    from serx.plots.experiments import protocols_figure, ranking_figure, stress_figure
+    from serx.plots.explanation import saliency_figure
+    from serx.plots.pixels import confusion_pixels, spectrogram_pixels
+    from serx.plots.style import figure_array, figure_png, image_png
+    from serx.plots.training import curves_figure
 
 __all__ = [
     "calibration_figure",
     "confusion_figure",
+    "confusion_pixels",
     "curves_figure",
     "figure_array",
     "figure_png",
@@ -29,6 +36,22 @@ __all__ = [
     "report_figure",
     "saliency_figure",
     "speakers_figure",
-    "spectrogram_figure",
+    "spectrogram_pixels",
     "stress_figure",
 ]
+
+# Public name -> the module that has it; imported when first used, since matplotlib takes half a second.
+_MODULES = {
+    **dict.fromkeys(("calibration_figure", "confusion_figure", "report_figure", "speakers_figure"), "evaluation"),
+    **dict.fromkeys(("protocols_figure", "ranking_figure", "stress_figure"), "experiments"),
+    **dict.fromkeys(("confusion_pixels", "spectrogram_pixels"), "pixels"),
+    **dict.fromkeys(("figure_array", "figure_png", "image_png"), "style"),
+    "saliency_figure": "explanation",
+    "curves_figure": "training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f"serx.plots.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'serx.plots' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Figures of one training: learning curves, and the spectrogram of a clip as the model receives it."""
+"""Figure of one training: learning curves."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -73,40 +73,4 @@ def curves_figure(lines: Sequence[Mapping[str, Any]], title: str = "Learning cur
         handles.append(Line2D([], [], color=INK, linewidth=1.2, linestyle=DASHES, label=label))
     legend_below(figure, handles)
     write_title(figure, title)
-    return figure
-
-
-def spectrogram_figure(features: np.ndarray, title: str, seconds: float) -> Figure:
-    """Features (F, N) as an image, the lowest bin at the bottom.
-
-    The layout is fixed and a line of text gives the range of the colors: a run draws a dozen of these figures, and an
-    automatic layout with a color bar would take six times as long.
-
-    Args:
-        features: (F, N) real values; the colors span the 1st to the 99.5th percentile, so that one click hides nothing.
-        title: heading; a long one is wrapped.
-        seconds: duration of the N frames.
-
-    >>> spectrogram_figure(np.random.default_rng(0).random((40, 100)), "clip 1", seconds=1.0).axes[0].get_xlabel()
-    'seconds'
-    """
-    values = np.asarray(features, float)
-    finite = values[np.isfinite(values)]
-    low, high = np.percentile(finite, [1, 99.5]) if finite.size else (0.0, 1.0)
-    figure = new_figure(8, 4)
-    figure.set_layout_engine("none")
-    write_title(figure, title)
-    lines = 1 + figure.get_suptitle().count("\n")
-    axes = figure.add_axes((0.09, 0.16, 0.88, 0.78 - 0.05 * lines))
-    bins, _ = values.shape
-    extent = (0, seconds, -0.5, bins - 0.5)
-    top = high if high > low else low + 1
-    axes.imshow(
-        values, "magma", aspect="auto", vmin=low, vmax=top, origin="lower", extent=extent, interpolation="nearest"
-    )
-    axes.locator_params(nbins=4)
-    remove_clutter(axes)
-    axes.set_xlabel("seconds", fontsize=11, color=MUTED, labelpad=6)
-    axes.set_ylabel("feature bin", fontsize=11, color=MUTED, labelpad=6)
-    figure.text(0.97, 0.03, f"black {low:.3g}, pale {top:.3g}", ha="right", fontsize=9, color=MUTED)
     return figure

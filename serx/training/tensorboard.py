@@ -23,16 +23,14 @@ from serx.config.loader import Config, dump
 from serx.data.batches import BatchSource
 from serx.data.dataset import Dataset
 from serx.inference.classify import classify
-from serx.plots.evaluation import confusion_figure
-from serx.plots.style import figure_array
-from serx.plots.training import spectrogram_figure
+from serx.plots.pixels import confusion_pixels, spectrogram_pixels
 from serx.recognizer import Recognizer
 from serx.training.epoch import augmented_features, augmented_waveform
 from serx.training.run_logger import RunLogger, ShownClip, kept_tags, never_fatal
 from serx.training.sampling import TrainingClips
 from serx.training.state import TrainingState
 
-SOUNDS, MISTAKES = 4, 8  # clips shown before and after training
+SOUNDS, MISTAKES = 4, 4  # clips shown before and after training
 MIN_PROBABILITY = 1e-6  # floor of the probabilities whose logarithms are the projector's coordinates
 COLUMNS = ("emotion", "prediction", "speaker", "sex", "corpus", "file")
 
@@ -79,9 +77,23 @@ def augmented_clips(
 
 
 def validation_view(
-    state: TrainingState, best: Path, source: BatchSource, dataset: Dataset, clips: np.ndarray
+    state: TrainingState,
+    best: Path,
+    source: BatchSource,
+    dataset: Dataset,
+    clips: np.ndarray,
+    unscaled: np.ndarray | None = None,
 ) -> ValidationView:
     """The predictions of the checkpoint `best` of this run for those of the validation `clips (m,)` that have a class.
+
+    Args:
+        state: of the run.
+        best: the checkpoint of the kept epoch.
+        source: holds the audio.
+        dataset: of the run.
+        clips: the validation clips.
+        unscaled: `(m, C)`, their probabilities at temperature 1 if this process has validated the kept epoch; None
+            predicts them again.
 
     Raises:
         CheckpointError: the file is damaged.
@@ -90,8 +102,13 @@ def validation_view(
     recognizer = deepcopy(state.evaluated)
     fill(recognizer, saved.group("model"), f"{best}: model")
     recognizer.temperature = saved.metadata["temperature"]
-    clips = clips[dataset.has_class[clips]]
-    probabilities = classify(recognizer, source, clips, dataset.audio_cache.lengths[clips])
+    known = dataset.has_class[clips]
+    clips = clips[known]
+    if unscaled is None:
+        probabilities = classify(recognizer, source, clips, dataset.audio_cache.lengths[clips])
+    else:
+        powers = unscaled[known] ** (1 / recognizer.temperature)  # the softmax of the scaled logits
+        probabilities = powers / powers.sum(1, keepdims=True)
     targets, predictions = dataset.targets[clips], probabilities.argmax(1)
     utterances = [dataset.utterances[i] for i in clips]
     rows = [
@@ -187,8 +204,9 @@ class TensorBoardWriter(RunLogger):
             self._draw_confusion(confusion, labels, title, epoch)
 
     def _draw_confusion(self, confusion: np.ndarray, labels: tuple[str, ...], title: str, epoch: int) -> None:
-        picture = figure_array(confusion_figure(confusion, labels, title))
-        self._writer.add_image("valid/confusion", picture, epoch + 1, dataformats="HWC")
+        self._writer.add_image(
+            "valid/confusion", confusion_pixels(confusion, labels, title), epoch + 1, dataformats="HWC"
+        )
         self._confusion_epoch = epoch + 1
 
     @never_fatal
@@ -240,7 +258,7 @@ class TensorBoardWriter(RunLogger):
 
 def picture(clip: ShownClip, sample_rate: int) -> np.ndarray:
     """The network's input for the clip: pixels `(H, W, 3)` uint8."""
-    return figure_array(spectrogram_figure(clip.picture.cpu().numpy(), clip.title, len(clip.sound) / sample_rate))
+    return spectrogram_pixels(clip.picture.cpu().numpy(), clip.title, len(clip.sound) / sample_rate)
 
 
 def custom_charts(labels: Sequence[str]) -> dict[str, dict[str, list[Any]]]:

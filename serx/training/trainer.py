@@ -228,6 +228,7 @@ class Trainer:
             for warning in self.metrics.warnings:
                 echo(f"warning: {warning}")
             self.loggers = make_loggers(state.config.train.loggers, folder, state.progress.epoch)
+        self._kept_probabilities: np.ndarray | None = None  # of the validation clips, at temperature 1
         self._first_epoch, self._began = state.progress.epoch, time.monotonic()
 
     def run(self) -> TrainingResult:
@@ -318,6 +319,7 @@ class Trainer:
         }
 
     def _save_best(self, line: dict[str, Any], valid: Validation | None) -> None:
+        self._kept_probabilities = None if valid is None else valid.probabilities
         metadata = run_metadata(self.state, self.dataset, self.split) | {"temperature": line["temperature"]}
         self._save(BEST, self.state.best_state_dict(), metadata)
         if valid is not None and self.dataset.labels:
@@ -376,7 +378,8 @@ class Trainer:
                 self._add_speaker_model()
             if self.split.valid and self.dataset.labels:
                 clips = np.asarray(self.split.valid)
-                view = partial(validation_view, state, self.folder / BEST, self.source, self.dataset, clips)
+                arguments = state, self.folder / BEST, self.source, self.dataset, clips, self._kept_probabilities
+                view = partial(validation_view, *arguments)
                 title = self._validation_title(kept["epoch"])
                 self.loggers.validation(view, labels, title, config.data.sample_rate, kept["epoch"])
             self.loggers.finish(config, kept)

@@ -34,11 +34,13 @@ class Validation:
         scores: as a line of `metrics.jsonl` has them.
         temperature: the temperature that fits the clips best.
         confusion: `(C, C)` counts, truth by prediction; `(0, 0)` without classes.
+        probabilities: `(n, C)` of the clips, at the recognizer's own temperature.
     """
 
     scores: dict[str, Any]
     temperature: float
     confusion: np.ndarray
+    probabilities: np.ndarray
 
 
 def validate(
@@ -51,7 +53,7 @@ def validate(
     """
     indices = np.asarray(clips)
     probabilities, values = predict(recognizer, source, indices, dataset.audio_cache.lengths[indices])
-    result = Validation({"loss": 0.0}, 1.0, np.zeros((0, 0), np.int64))
+    result = Validation({"loss": 0.0}, 1.0, np.zeros((0, 0), np.int64), probabilities)
     if dataset.labels:
         result = _validate_classes(dataset, indices, probabilities)
     if not dataset.dimensions:
@@ -83,6 +85,7 @@ def _validate_classes(dataset: Dataset, indices: np.ndarray, probabilities: np.n
         scores={**scalars(scores), **calibration, "recall": scores.recall.tolist()},
         temperature=fit_temperature(truth[has_label], probabilities[has_label]),
         confusion=confusion,
+        probabilities=probabilities,
     )
 
 

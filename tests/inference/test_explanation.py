@@ -15,7 +15,7 @@ from serx.config.loader import from_tree
 from serx.data.audio import AudioError, trim_bounds
 from serx.errors import ConfigError
 from serx.inference.adaptation import adapted
-from serx.inference.explanation import _at_recorded_speed, integrated_gradients, occlusion
+from serx.inference.attribution import _at_recorded_speed, integrated_gradients, occlusion
 from serx.inference.predictor import Predictor
 from serx.recognizer import Recognizer
 from tests.conftest import RATE, speechlike

@@ -16,7 +16,6 @@ from serx.plots import (
     figure_array,
     figure_png,
     speakers_figure,
-    spectrogram_figure,
 )
 from serx.plots.evaluation import SEX_COLORS
 
@@ -119,30 +118,6 @@ def test_the_calibration_diagram_shows_accuracy_and_clips_of_each_bin():
     assert [text.get_text() for text in lower.texts] == ["4", "6"]
     gaps = np.array(upper.collections[0].get_segments())
     np.testing.assert_allclose(gaps, [[[70, 50], [70, 70]], [[95, 95], [95, 100]]])
-
-
-def test_a_spectrogram_has_its_lowest_bin_at_the_bottom_and_accepts_odd_values():
-    features = np.arange(12.0).reshape(3, 4)
-    axes = spectrogram_figure(features, "clip", seconds=2.0).axes[0]
-    assert axes.images[0].origin == "lower"
-    assert axes.images[0].get_extent() == [0, 2.0, -0.5, 2.5]
-    assert axes.get_xlabel() == "seconds"
-    np.testing.assert_array_equal(axes.images[0].get_array(), features)
-    assert axes.images[0].get_clim() == tuple(np.percentile(features, [1, 99.5]))
-    assert [text.get_text() for text in axes.figure.texts[1:]] == ["black 0.11, pale 10.9"]
-    for odd in (np.zeros((4, 5)), np.full((4, 5), np.nan), np.full((1, 1), -np.inf)):
-        assert figure_array(spectrogram_figure(odd, "odd", 1.0)).std() > 0
-
-
-@pytest.mark.parametrize("title", ["clip", "a title of so many words that it takes " + "another line " * 12])
-def test_the_texts_of_a_spectrogram_neither_overlap_nor_leave_the_figure(title):
-    figure = spectrogram_figure(np.linspace(-20000, 20000, 4000).reshape(1000, 4), title, seconds=0.04)
-    figure_array(figure)
-    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-    assert drawn.x0 >= 0 and drawn.y0 >= 0 and drawn.x1 <= width and drawn.y1 <= height
-    heading, axes = figure.texts[0].get_window_extent(), figure.axes[0].get_window_extent()
-    assert heading.y0 >= axes.y1
-    assert not figure.texts[1].get_window_extent().overlaps(figure.axes[0].xaxis.label.get_window_extent())
 
 
 def test_titles_and_labels_are_shown_literally():

@@ -106,8 +106,7 @@ def test_after_a_resume_every_curve_has_each_epoch_once(tiny_config, tmp_path, m
 
 
 def test_confusion_matrices_are_few_and_the_last_is_that_of_the_kept_epoch(tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking, "confusion_figure", lambda matrix, *_: matrix)
-    monkeypatch.setattr(tracking, "figure_array", blank)
+    monkeypatch.setattr(tracking, "confusion_pixels", blank)
     writer = TensorBoardWriter(tmp_path, 0)
     for epoch in range(40):
         writer.confusion(np.eye(2), ("a", "b"), "title", epoch)

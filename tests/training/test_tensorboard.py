@@ -11,7 +11,7 @@ from serx import checkpoint
 from serx.data.batches import make_batch_source
 from serx.data.dataset import load_dataset, split_dataset
 from serx.evaluation import evaluate
-from serx.plots.training import spectrogram_figure
+from serx.plots.pixels import spectrogram_pixels
 from serx.training import tensorboard as tracking
 from serx.training import trainer as loop
 from serx.training.run_folder import BEST
@@ -108,9 +108,9 @@ def test_the_time_axis_of_a_spectrogram_is_the_clips_duration(monkeypatch):
 
     def draw(features, title, seconds):
         drawn.append((features.shape, title, seconds))
-        return spectrogram_figure(features, title, seconds)
+        return spectrogram_pixels(features, title, seconds)
 
-    monkeypatch.setattr(tracking, "spectrogram_figure", draw)
+    monkeypatch.setattr(tracking, "spectrogram_pixels", draw)
     pixels = tracking.picture(ShownClip(torch.zeros(8000), torch.rand(4, 10), "a clip"), 16_000)
     assert drawn == [((4, 10), "a clip", 0.5)]
     assert pixels.dtype == np.uint8 and pixels.shape == (440, 880, 3)
