@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from serx.config.loader import Config, load_config
-from serx.data.batches import BatchSource, make_batch_source
+from serx.data.batches import BatchSource, StreamedAudio, make_batch_source
+from serx.data.read_ahead import _ReadAhead
 from serx.training import epoch
 from serx.training.sampling import TrainingClips
 from serx.training.state import EpochSums, TrainingState
@@ -73,7 +74,7 @@ def step_shares(run: BenchmarkRun, rounds: int, clock: str) -> dict[str, float]:
     """
     state, timer = run.state, PartTimer(clock)
     parts = [
-        (run.source, "batch", "batch from the audio cache"),
+        (_ReadAhead if isinstance(run.source, StreamedAudio) else run.source, "batch", "batch from the audio cache"),
         (epoch, "augmented_waveform", "waveform transforms"),
         (epoch, "augmented_features", "features, normalized and masked"),
         (epoch, "mix", "mixtures of clips"),

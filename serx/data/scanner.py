@@ -19,6 +19,23 @@ from serx.errors import DataError
 
 _MAX_SHOWN = 10  # contradictions in one error message
 
+# Endings of files beside a recording that say what is said in it, and when.
+TRANSCRIPTS = {
+    ".csv",
+    ".ctm",
+    ".json",
+    ".lab",
+    ".srt",
+    ".textgrid",
+    ".trs",
+    ".tsv",
+    ".txt",
+    ".vtt",
+    ".wrd",
+    ".phn",
+    ".xml",
+}
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -148,12 +165,13 @@ def _scan_folder(
     files = list(files_in(root))
     found = recognize(root, files, corpora)
     count, unused = 0, list(found.missing)
-    sounds = {(path.parent, path.stem) for path in files if is_audio(path)}  # a transcript may have the same name
+    sounds = {(path.parent, path.stem) for path in files if is_audio(path)}
     for path in files:
         local = path.relative_to(root)
         parsed = found.clips.get(path)
         if not is_audio(path):
-            if parsed is not None and not path.name.startswith(".") and (path.parent, path.stem) not in sounds:
+            transcript = path.suffix.lower() in TRANSCRIPTS and (path.parent, path.stem) in sounds
+            if parsed is not None and not path.name.startswith(".") and not transcript:
                 other = f"{path.suffix or 'no ending'} is not audio or video; rename or convert it"
                 unused.append(SkippedFile(path, "format", other))
         elif path.name.startswith("."):

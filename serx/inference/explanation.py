@@ -102,8 +102,6 @@ class Explanation:
 
     def figure(self) -> "Figure":
         """The spectrogram with the saliency over it, and the saliency of each frame."""
-        from serx.plots.explanation import saliency_figure  # noqa: PLC0415 - matplotlib, which no prediction needs
-
         name = printable(self.prediction.path.name) if self.prediction.path else "samples"
         title = f"{name}: saliency for {self.emotion} ({100 * math.exp(self.log_probability):.0f} %)"
         if self.completeness_error is None:

@@ -215,6 +215,7 @@ def test_a_damaged_checkpoint_fails_its_fold_only(workplace, tmp_path):
     assert [fold["fold"] for fold in result["folds"]] == [0] and result["missing"] == ["seed 0, fold 1"]
 
 
+@pytest.mark.usefixtures("trusted")
 def test_with_adapt_the_same_checkpoints_are_evaluated_again_adapted_to_each_speaker(workplace, tmp_path):
     out = shutil.copytree(workplace / "out", tmp_path / "out")
     arguments = ("--config", "net.yaml", "--out", out, "--baseline", "none", "--adapt")

@@ -65,12 +65,6 @@ def values(prediction) -> list[float]:
 # Batch-norm statistics
 
 
-@pytest.fixture
-def trusted(monkeypatch):
-    """Clips count fully, whatever an untrained network predicts."""
-    monkeypatch.setattr("serx.inference.adaptation._trust", lambda *_: 1.0)
-
-
 @pytest.mark.usefixtures("trusted")
 def test_statistics_of_speaker_and_training_are_weighted_by_the_number_of_clips(recognizer):
     clips, norm = clips_of_speaker(4), first_norm(recognizer)

@@ -175,6 +175,7 @@ def test_frames_of_a_faster_version_lie_where_they_are_in_the_clip():
 
 
 @pytest.mark.parametrize("model", [SMALL, SMALL_CNN2D])
+@pytest.mark.usefixtures("trusted")
 def test_within_adaptation_the_adapted_prediction_is_explained(model):
     predictor = untrained_predictor(model)
     clip = speechlike(0.7, 150, 0)

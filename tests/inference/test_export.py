@@ -133,6 +133,7 @@ def test_the_shortest_clip_is_in_the_metadata_and_is_predicted(exported):
 
 
 @pytest.mark.parametrize("model", [{**SMALL, "tta_speeds": (0.92, 1.0)}, RECURRENT], ids=["cnn1d", "gru"])
+@pytest.mark.usefixtures("trusted")
 def test_the_file_of_an_adapted_model_is_adapted_and_the_predictor_is_restored(model, tmp_path):
     predictor = untrained_predictor(model)
     clips = [torch.from_numpy(speechlike(0.6, 130 + 15 * n, n)) for n in range(6)]

@@ -15,6 +15,7 @@ from torch import nn
 from serx import checkpoint
 from serx.errors import ConfigError, ProcessLostError
 from serx.models.classical import ClassicalConfig
+from serx.models.mlp import MlpConfig
 from serx.training.distributed import ClipDropout, Rows, World, share_gradients
 from serx.training.run_folder import LAST
 from serx.training.state import TrainingState
@@ -155,7 +156,7 @@ def test_a_batch_norm_of_an_unknown_kind_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("dimensions", "kind", "words"), [((), ClassicalConfig(), "classical"), (("arousal",), None, "arousal")]
+    ("dimensions", "kind", "words"), [((), ClassicalConfig(), "classical"), (("arousal",), MlpConfig(), "arousal")]
 )
 def test_what_needs_the_whole_batch_is_refused(dimensions, kind, words):
     state = SimpleNamespace(config=SimpleNamespace(model=kind), recognizer=SimpleNamespace(dimensions=dimensions))

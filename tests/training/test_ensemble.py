@@ -107,6 +107,7 @@ def test_the_metadata_are_those_of_all_voters_together(built, cnn, probe, mlp):
         build_ensemble([built[1], mlp], built[1].with_name("nested.safetensors"))
 
 
+@pytest.mark.usefixtures("trusted")
 def test_an_ensemble_is_evaluated_and_adapted_like_one_model(built, cnn, probe, mlp, tiny_root):
     evaluation = evaluate(built[1], progress=False)
     assert "ensemble of cnn2d" in evaluation.protocol and len(evaluation.predictions.paths) == 24
