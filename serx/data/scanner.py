@@ -20,9 +20,7 @@ from serx.errors import DataError
 _MAX_SHOWN = 10  # contradictions in one error message
 
 # Endings of files beside a recording that say what is said in it, and when.
-TRANSCRIPTS = frozenset(
-    (".csv", ".ctm", ".json", ".lab", ".phn", ".srt", ".textgrid", ".trs", ".tsv", ".txt", ".vtt", ".wrd", ".xml")
-)
+TRANSCRIPTS = {
     ".csv",
     ".ctm",
     ".json",
