@@ -533,7 +533,7 @@ def test_a_killed_training_process_resumes_to_the_same_bits(tiny_config, tmp_pat
                "train.output=killed"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
     for line in process.stdout:
-        if line.startswith("epoch   2/"):
+        if line.startswith("epoch 2/"):
             process.send_signal(signal.SIGKILL)
     process.wait()
     assert len(lines(tmp_path / "killed")) < 6
