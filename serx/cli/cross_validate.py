@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline",
         metavar="RECIPE",
-        help=f"another recipe to train on the same folds; default: {BASELINE}; `none` trains no baseline",
+        help=f"another recipe to train on the same folds, on the emotions; default: {BASELINE}; `none` trains no "
+        "baseline",
     )
     parser.add_argument(
         "--adapt",
@@ -61,17 +62,10 @@ def main(arguments: argparse.Namespace) -> int:
     """Cross-validates, and prints the pooled result and how it compares with the baseline."""
     from serx.config.loader import load_config
     from serx.evaluation.pooling import cross_validation_blocks
-    from serx.experiments.cross_validation import (
-        ADAPTED,
-        adapt_folds,
-        baseline_config,
-        check_can_adapt,
-        cross_validate,
-    )
+    from serx.experiments.cross_validation import ADAPTED, adapt_folds, check_can_adapt, cross_validate
 
     config = load_config(arguments.config, arguments.overrides)
-    baseline_recipe = arguments.baseline or BASELINE
-    baseline = None if baseline_recipe == "none" else baseline_config(config, load_config(baseline_recipe))
+    baseline_recipe, baseline = _baseline(arguments, config)
     out = common.folder_of_runs(arguments, config.train.output, "cross_validation")
     if config.data.fold and not arguments.folds:
         print(
@@ -94,8 +88,7 @@ def main(arguments: argparse.Namespace) -> int:
     code = job_code or result.exit_code
     if result.summary:
         _show(arguments, ["", *cross_validation_blocks(result.summary), ""])
-        files = "predictions.csv, confusion.png, speakers.png"
-        print(f"written: {out / 'cross_validation.json'}, and in the same folder {files}")
+        print(f"written: {out / 'cross_validation.json'}, and in the same folder {_files(result.summary)}")
         if arguments.report:
             common.write_page(arguments.report, _page(arguments, config, out, result.summary))
     is_stopped = code >= 128
@@ -166,6 +159,28 @@ def part_command(arguments: argparse.Namespace, out: Path, seeds: Sequence[int],
     return common.serx_command("cross-validate", arguments, *words, "--part", str(part), *arguments.overrides)
 
 
+def _baseline(arguments: argparse.Namespace, config: "Config") -> tuple[str, "Config | None"]:
+    """The baseline's recipe and its configuration; None if there is none, as for a model of dimensions alone."""
+    from serx.config.loader import load_config
+    from serx.data.ratings import check_emotions_only
+    from serx.errors import ConfigError
+    from serx.experiments.cross_validation import baseline_config
+
+    if arguments.report:
+        check_emotions_only(config.data.tasks, "the page of --report")
+    recipe = arguments.baseline or BASELINE
+    if "emotions" not in config.data.tasks:
+        if arguments.baseline not in (None, "none"):
+            raise ConfigError("--baseline is compared by its emotions, and data.tasks has none; leave it out")
+        recipe = "none"
+    return recipe, None if recipe == "none" else baseline_config(config, load_config(recipe))
+
+
+def _files(summary: Mapping[str, Any]) -> str:
+    files = ["predictions.csv", "confusion.png", "speakers.png"] if "uar" in summary else []
+    return ", ".join(files + ["ratings.csv"] * ("dimensions" in summary))
+
+
 def _show(arguments: argparse.Namespace, report: Sequence[Block]) -> None:
     """Prints a report, which `--json` replaces."""
     if not arguments.json:
@@ -194,7 +209,7 @@ def _page(arguments: argparse.Namespace, config: "Config", out: Path, summary: M
     from serx.training.run_folder import read_metrics
 
     results = read_cross_validation(out)
-    one_seed = join([r.predictions for r in results if r.seed == results[0].seed])  # each clip once
+    one_seed = join([r.emotions for r in results if r.seed == results[0].seed])  # each clip once
     dataset = load_dataset(config.data)
     segments = [str(utterance.segment) for utterance in dataset.utterances]
     times = Counter(segments)
@@ -204,7 +219,7 @@ def _page(arguments: argparse.Namespace, config: "Config", out: Path, summary: M
     runs = {f"seed {r.seed} fold {r.fold}": out / f"seed-{r.seed}" / f"fold-{r.fold}" for r in results}
     return evaluation_page(
         summary,
-        join([r.predictions for r in results]),
+        join([r.emotions for r in results]),
         f"{config.model.kind}: cross-validation",
         {name: read_metrics(folder)[0] for name, folder in runs.items()},
         mistakes=confident_mistakes(one_seed, clip_reader(source.batch, clips, config.data.sample_rate)),

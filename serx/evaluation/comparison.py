@@ -380,7 +380,7 @@ def _p_value(p: float) -> str:
 
 def _by_seed(results: Sequence[FoldResult]) -> list[Predictions]:
     seeds = sorted({r.seed for r in results})
-    return [join([r.predictions for r in results if r.seed == seed]) for seed in seeds]
+    return [join([r.emotions for r in results if r.seed == seed]) for seed in seeds]
 
 
 def _check_same_clips(a: Sequence[Predictions], b: Sequence[Predictions]) -> None:

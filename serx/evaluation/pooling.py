@@ -16,6 +16,15 @@ import numpy as np
 from serx import metrics, plots
 from serx.errors import DataError
 from serx.evaluation.predictions import Predictions, from_csv, join, to_csv
+from serx.evaluation.ratings import (
+    Ratings,
+    join_ratings,
+    ratings_csv,
+    ratings_from_csv,
+    ratings_head,
+    score_rating_runs,
+    score_ratings,
+)
 from serx.evaluation.report import report_head, report_tables, write_files
 from serx.evaluation.scores import score_predictions, score_votes
 from serx.evaluation.stamps import fold_names, pooled_stamp
@@ -25,8 +34,11 @@ from serx.metrics.classification import CONFUSION_METRICS
 from serx.metrics.intervals import RESAMPLES, bootstrap_interval, clips_by_name
 from serx.terminal import Block, Table, as_text, wrap
 
-RESULT, EVALUATION, PREDICTIONS = "cross_validation.json", "evaluation.json", "predictions.csv"
+RESULT, EVALUATION = "cross_validation.json", "evaluation.json"
+PREDICTIONS, RATINGS = "predictions.csv", "ratings.csv"
 ROUNDING = 1e-9  # of a UAR
+CCC_ROUNDING = 1e-6  # of a CCC of values with nine digits
+SHOWN = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1", "ccc": "CCC"}  # in the tables, in this order
 COLUMNS = ("seed", "fold")
 FOLDS_IN_A_LINE = 8  # of the table of all runs
 # Entries of the JSON about folds that are not pooled, and their names in the report.
@@ -39,18 +51,44 @@ class FoldResult:
 
     Attributes:
         protocol: the protocol stamp of the fold's evaluation.
+        predictions: of emotions; None for a model of dimensions alone.
+        ratings: of dimensions; None for a model of emotions alone.
         without_adaptation: UAR and accuracy of the same clips without speaker adaptation, if the model was adapted.
 
     >>> p = Predictions(("a.wav",), ("ann",), (None,), (None,), np.array([0]), np.array([[0.9, 0.1]]), ("happy", "sad"))
-    >>> FoldResult(seed=0, fold=2, protocol="loso fold 2", predictions=p).predictions.predicted
-    array([0])
+    >>> FoldResult(seed=0, fold=2, protocol="loso fold 2", predictions=p).paths
+    ('a.wav',)
     """
 
     seed: int
     fold: int
     protocol: str
-    predictions: Predictions
+    predictions: Predictions | None
     without_adaptation: Mapping[str, float] | None = None
+    ratings: Ratings | None = None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The audio files of the clips."""
+        clips = self.ratings if self.predictions is None else self.predictions
+        return () if clips is None else clips.paths
+
+    @property
+    def speaker_ids(self) -> tuple[str, ...]:
+        """The speakers of the clips."""
+        clips = self.ratings if self.predictions is None else self.predictions
+        return () if clips is None else clips.speaker_ids
+
+    @property
+    def emotions(self) -> Predictions:
+        """The predictions of emotions.
+
+        Raises:
+            DataError: the model predicts dimensions alone.
+        """
+        if self.predictions is None:
+            raise DataError("a model of dimensions alone has no predictions of emotions; see data.tasks")
+        return self.predictions
 
 
 def complete_seeds(results: Sequence[FoldResult]) -> tuple[list[FoldResult], list[str]]:
@@ -69,53 +107,51 @@ def summarize_folds(results: Sequence[FoldResult], resamples: int = RESAMPLES) -
     """All scores of the folds, ready for JSON: those of `score_predictions` for all clips, and more.
 
     `accuracy`, `uar`, `macro_f1` and `weighted_f1` are means over seeds of pooled scores; `intervals` are over
-    speakers. `seeds` holds the scores of each seed, `folds` those of each fold, `per_fold` their means over seeds in
-    the order of the folds, `fold_mean` and `fold_std` (n - 1) the mean and standard deviation of those. `run_std`
-    (n - 1) is the standard deviation of all runs, every fold under every seed.
+    speakers. So are the scores of `dimensions`, as of `score_ratings`. `seeds` holds the scores of each seed, `folds`
+    those of each fold, `per_fold` their means over seeds in the order of the folds, `fold_mean` and `fold_std` (n - 1)
+    the mean and standard deviation of those. `run_std` (n - 1) is the standard deviation of all runs, every fold under
+    every seed. There, `ccc` is the mean over the dimensions.
 
     Raises:
-        DataError: no fold, folds with different labels, a clip that two folds of one seed tested, or seeds that tested
-            different folds.
+        DataError: no fold, folds with different labels or dimensions, a clip that two folds of one seed tested, or
+            seeds that tested different folds.
     """
     if not results:
         raise DataError("no fold has been tested yet")
     if complete_seeds(results)[1]:
         raise DataError("the seeds have tested different folds; pass the results of complete_seeds")
-    seeds = {
-        seed: join([r.predictions for r in results if r.seed == seed]) for seed in _sorted(r.seed for r in results)
-    }
-    for seed, pooled in seeds.items():
-        if len(set(pooled.paths)) < len(pooled.paths):
+    by_seed = {seed: [r for r in results if r.seed == seed] for seed in _sorted(r.seed for r in results)}
+    for seed, own in by_seed.items():
+        paths = [path for r in own for path in r.paths]
+        if len(set(paths)) < len(paths):
             raise DataError(f"seed {seed}: folds share clips of their test parts; keep one protocol in one folder")
-    everything = join(list(seeds.values()))
-    confusions = speaker_confusions(list(seeds.values()))  # (S, seeds, C, C)
+    if len({(r.predictions is None, r.ratings is None) for r in results}) > 1:
+        raise DataError("folds of different data.tasks cannot be scored together")
+    pooled = [_pooled(own) for own in by_seed.values()]
     folds = [
         {
             "seed": r.seed,
             "fold": r.fold,
             "protocol": r.protocol,
-            **_scores(r.predictions),
+            **_scores(r),
             "without_adaptation": r.without_adaptation,
         }
         for r in results
     ]
     numbers = _sorted(r.fold for r in results)
+    names = [name for name in (*CONFUSION_METRICS, "ccc") if name in folds[0]]
     per_fold = {
-        name: [float(np.mean([f[name] for f in folds if f["fold"] == number])) for number in numbers]
-        for name in CONFUSION_METRICS
+        name: [float(np.mean([f[name] for f in folds if f["fold"] == number])) for number in numbers] for name in names
     }
-    scores = score_predictions(everything, pooled_protocol(results), resamples)
-    if "votes" in scores:  # the same clips under every seed have the same raters
-        of_one_seed = score_votes(next(iter(seeds.values())), resamples)
-        scores["votes"] |= {name: of_one_seed[name] for name in ("tied", "rater")}
-    for name, metric in CONFUSION_METRICS.items():
-        scores[name] = float(metric(confusions.sum(0)).mean())
-        bounds = bootstrap_interval(confusions, _mean_over_seeds(metric), resamples)
-        scores["intervals"][name] = None if bounds is None else list(bounds)
+    stamp = pooled_protocol(results)
+    scores = _pooled_emotions([r.emotions for r in pooled], stamp, resamples) if pooled[0].predictions else {}
+    runs = [r.ratings for r in pooled if r.ratings is not None]
+    if runs:
+        scores = {**(scores or ratings_head(runs[0], stamp)), "dimensions": score_rating_runs(runs, resamples)}
     return {
         **scores,
-        "n_clips": len(set(everything.paths)),
-        "seeds": [{"seed": seed, **_scores(pooled)} for seed, pooled in seeds.items()],
+        "n_clips": len({path for r in results for path in r.paths}),
+        "seeds": [{"seed": seed, **_scores(r)} for seed, r in zip(by_seed, pooled, strict=True)],
         "folds": folds,
         "per_fold": {"fold": numbers, **per_fold},
         "fold_mean": {name: float(np.mean(values)) for name, values in per_fold.items()},
@@ -123,10 +159,36 @@ def summarize_folds(results: Sequence[FoldResult], resamples: int = RESAMPLES) -
             name: float(np.std(values, ddof=1)) if len(values) > 1 else None for name, values in per_fold.items()
         },
         "run_std": {
-            name: float(np.std([f[name] for f in folds], ddof=1)) if len(folds) > 1 else None
-            for name in CONFUSION_METRICS
+            name: float(np.std([f[name] for f in folds], ddof=1)) if len(folds) > 1 else None for name in names
         },
     }
+
+
+def _pooled(results: Sequence[FoldResult]) -> FoldResult:
+    """The folds of one seed as one, with the clips of all."""
+    predictions = [r.predictions for r in results if r.predictions is not None]
+    ratings = [r.ratings for r in results if r.ratings is not None]
+    return FoldResult(
+        results[0].seed,
+        0,
+        results[0].protocol,
+        join(predictions) if predictions else None,
+        ratings=join_ratings(ratings) if ratings else None,
+    )
+
+
+def _pooled_emotions(seeds: Sequence[Predictions], stamp: str, resamples: int) -> dict[str, Any]:
+    """The scores of emotions over the clips of all seeds: means over seeds of pooled scores, and the tables."""
+    confusions = speaker_confusions(seeds)  # (S, seeds, C, C)
+    scores = score_predictions(join(seeds), stamp, resamples)
+    if "votes" in scores:  # the same clips under every seed have the same raters
+        of_one_seed = score_votes(seeds[0], resamples)
+        scores["votes"] |= {name: of_one_seed[name] for name in ("tied", "rater")}
+    for name, metric in CONFUSION_METRICS.items():
+        scores[name] = float(metric(confusions.sum(0)).mean())
+        bounds = bootstrap_interval(confusions, _mean_over_seeds(metric), resamples)
+        scores["intervals"][name] = None if bounds is None else list(bounds)
+    return scores
 
 
 def speaker_confusions(runs: Sequence[Predictions]) -> np.ndarray:
@@ -154,6 +216,8 @@ def pooled_protocol(results: Sequence[FoldResult]) -> str:
 def write_cross_validation(out: Path, results: Sequence[FoldResult], extra: Mapping[str, Any]) -> dict[str, Any]:
     """Writes predictions.csv, confusion.png, speakers.png and, last, cross_validation.json; returns its content.
 
+    Dimensions are in ratings.csv; without emotions there are only that and cross_validation.json.
+
     Args:
         out: the folder, created if it is missing.
         results: of the folds.
@@ -164,6 +228,20 @@ def write_cross_validation(out: Path, results: Sequence[FoldResult], extra: Mapp
         DiskError: a file cannot be written.
     """
     summary = plain({**summarize_folds(results), **extra})
+    emotions = [((r.seed, r.fold), r.predictions) for r in results if r.predictions is not None]
+    ratings = [((r.seed, r.fold), r.ratings) for r in results if r.ratings is not None]
+    files: dict[str, bytes] = {}
+    if emotions:
+        files[PREDICTIONS] = to_csv(emotions, COLUMNS)
+        files |= _figures(summary)
+    if ratings:
+        files[RATINGS] = ratings_csv(ratings, COLUMNS)
+    files[RESULT] = to_json(summary)
+    write_files(out, files)
+    return summary
+
+
+def _figures(summary: Mapping[str, Any]) -> dict[str, bytes]:
     protocol, title = summary["protocol"], f"UAR {100 * summary['uar']:.1f} %"
     confusion = np.array(summary["confusion"])
     chance = 1 / np.count_nonzero(confusion.sum(1))
@@ -173,11 +251,7 @@ def write_cross_validation(out: Path, results: Sequence[FoldResult], extra: Mapp
         ),
         "speakers.png": plots.speakers_figure(summary["per_speaker"], chance, f"Speakers, {title} [{protocol}]"),
     }
-    files = {PREDICTIONS: to_csv([((r.seed, r.fold), r.predictions) for r in results], COLUMNS)}
-    files |= {name: plots.figure_png(figure) for name, figure in figures.items()}
-    files[RESULT] = to_json(summary)
-    write_files(out, files)
-    return summary
+    return {name: plots.figure_png(figure) for name, figure in figures.items()}
 
 
 def read_cross_validation(out: Path) -> list[FoldResult]:
@@ -188,9 +262,14 @@ def read_cross_validation(out: Path) -> list[FoldResult]:
     """
     try:
         summary = read_json(out / RESULT)
-        protocols = {(fold["seed"], fold["fold"]): fold["protocol"] for fold in summary["folds"]}
-        groups = from_csv(out / PREDICTIONS, COLUMNS)
-        return [FoldResult(int(s), int(f), protocols[int(s), int(f)], rows) for (s, f), rows in groups]
+        emotions = dict(from_csv(out / PREDICTIONS, COLUMNS)) if "uar" in summary else {}
+        ratings = dict(ratings_from_csv(out / RATINGS, COLUMNS)) if "dimensions" in summary else {}
+        protocols = {(str(fold["seed"]), str(fold["fold"])): fold["protocol"] for fold in summary["folds"]}
+        keys = list(dict.fromkeys([*emotions, *ratings]))
+        return [
+            FoldResult(int(key[0]), int(key[1]), protocols[key[0], key[1]], emotions.get(key), ratings=ratings.get(key))
+            for key in keys
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{out}: no finished cross-validation ({error}); run cross-validate first") from error
 
@@ -203,19 +282,40 @@ def read_evaluation(folder: Path) -> FoldResult:
     """
     try:
         evaluation = read_json(folder / EVALUATION)
-        [(_, predictions)] = from_csv(folder / PREDICTIONS)
-        known = predictions.with_class()
-        uar = metrics.score(known.targets, known.predicted, known.labels).uar
-        whole = len(predictions.paths) == evaluation["n_clips"] and abs(uar - evaluation["uar"]) < ROUNDING
+        if not isinstance(evaluation, dict):
+            raise TypeError(f"{EVALUATION} has no names of scores")
+        predictions = from_csv(folder / PREDICTIONS)[0][1] if "uar" in evaluation else None
+        ratings = ratings_from_csv(folder / RATINGS)[0][1] if "dimensions" in evaluation else None
+        faulty = _files_without_their_scores(evaluation, predictions, ratings)
         unadapted = evaluation.get("without_adaptation")
         if not isinstance(evaluation["protocol"], str) or not all(math.isfinite(n) for n in (unadapted or {}).values()):
             raise TypeError("protocol or without_adaptation is of another type")
-        result = FoldResult(0, 0, evaluation["protocol"], predictions, unadapted)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        result = FoldResult(0, 0, evaluation["protocol"], predictions, unadapted, ratings)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise DataError(f"{folder}: no complete evaluation ({error}); evaluate the run again") from error
-    if not whole:
-        raise DataError(f"{folder}: {PREDICTIONS} does not give the scores of {EVALUATION}; evaluate the run again")
+    if predictions is None and ratings is None:
+        raise DataError(f"{folder}: no complete evaluation (it has no scores); evaluate the run again")
+    if faulty:
+        raise DataError(f"{folder}: {faulty[0]} does not give the scores of {EVALUATION}; evaluate the run again")
     return result
+
+
+def _files_without_their_scores(
+    evaluation: Mapping[str, Any], predictions: Predictions | None, ratings: Ratings | None
+) -> list[str]:
+    """The files whose predictions are not those that were scored."""
+    faulty = []
+    if predictions is not None:
+        known = predictions.with_class()
+        uar = metrics.score(known.targets, known.predicted, known.labels).uar
+        if len(predictions.paths) != evaluation["n_clips"] or abs(uar - evaluation["uar"]) >= ROUNDING:
+            faulty.append(PREDICTIONS)
+    if ratings is not None:
+        ccc = score_ratings(ratings, resamples=1)["mean"]["ccc"]
+        written = evaluation["dimensions"]["mean"]["ccc"]
+        if len(ratings.paths) != evaluation["n_clips"] or abs(ccc - written) >= CCC_ROUNDING:
+            faulty.append(RATINGS)
+    return faulty
 
 
 def format_cross_validation(summary: Mapping[str, Any]) -> str:
@@ -226,19 +326,20 @@ def format_cross_validation(summary: Mapping[str, Any]) -> str:
 def cross_validation_blocks(summary: Mapping[str, Any]) -> list[Block]:
     """The same report as lines and tables."""
     several = len(summary["seeds"]) > 1
-    rows = [[_fold_name(f), f["seed"], *_row(f), len(f["speakers"])] for f in summary["folds"]]
+    shown = _shown(summary)
+    rows = [[_fold_name(f), f["seed"], *_row(f, shown), len(f["speakers"])] for f in summary["folds"]]
     if len(summary["per_fold"]["fold"]) > 1:
-        mean = [percent(summary["fold_mean"][name]) for name in ("uar", "accuracy", "macro_f1")]
-        rows.append(["mean", "", *mean, "", ""])
-    title = "By corpus left out, %" if _is_loco(summary) else "By fold, %"
+        rows.append(["mean", "", *(_cell(name, summary["fold_mean"][name]) for name in shown), "", ""])
+    title = "By corpus left out" if _is_loco(summary) else "By fold"
+    unit = ", %" if "uar" in shown else ""
     lines: list[Block] = [*report_head(summary)]
-    lines.append(Table(title, ["", "seed", "UAR", "accuracy", "macro F1", "clips", "speakers"], rows))
+    lines.append(Table(f"{title}{unit}", ["", "seed", *shown.values(), "clips", "speakers"], rows))
     if several:
         lines += _seeds_by_folds(summary)
     lines += _deviations(summary)
     if several:
-        rows = [[f"seed {s['seed']}", *_row(s)] for s in summary["seeds"]]
-        lines.append(Table("By seed, folds pooled, %", ["", "UAR", "accuracy", "macro F1", "clips"], rows))
+        rows = [[f"seed {s['seed']}", *_row(s, shown)] for s in summary["seeds"]]
+        lines.append(Table(f"By seed, folds pooled{unit}", ["", *shown.values(), "clips"], rows))
     if plain_scores := [fold["without_adaptation"] for fold in summary["folds"] if fold.get("without_adaptation")]:
         uar, accuracy = (f"{100 * np.mean([s[name] for s in plain_scores]):.1f} %" for name in ("uar", "accuracy"))
         lines += wrap(f"  without speaker adaptation: UAR {uar}, accuracy {accuracy}, mean of the folds")
@@ -249,21 +350,35 @@ def cross_validation_blocks(summary: Mapping[str, Any]) -> list[Block]:
     return [*lines, *report_tables(summary)]
 
 
+def _shown(summary: Mapping[str, Any]) -> dict[str, str]:
+    """The scores of the tables, and their titles: of emotions, of dimensions, or of both."""
+    return {name: title for name, title in SHOWN.items() if name in summary["fold_mean"]}
+
+
+def _cell(name: str, score: float) -> str:
+    return f"{score:.3f}" if name == "ccc" else percent(score)
+
+
 def _seeds_by_folds(summary: Mapping[str, Any]) -> list[Table]:
-    """The UAR of every run: a row for each seed, a column for each fold, as many as fit a line, and both means."""
+    """The UAR of every run: a row for each seed, a column for each fold, as many as fit a line, and both means.
+
+    Of a model of dimensions alone, their mean CCC.
+    """
+    score, title = next(iter(_shown(summary).items()))
+    unit = "" if score == "ccc" else ", %"
     numbers, seeds = summary["per_fold"]["fold"], [s["seed"] for s in summary["seeds"]]
-    uar = {(f["seed"], f["fold"]): f["uar"] for f in summary["folds"]}
+    of_run = {(f["seed"], f["fold"]): f[score] for f in summary["folds"]}
     names = {f["fold"]: _fold_name(f) if _is_loco(summary) else f"fold {f['fold']}" for f in summary["folds"]}
     tables: list[Table] = []
     for start in range(0, len(numbers), FOLDS_IN_A_LINE):
         shown = numbers[start : start + FOLDS_IN_A_LINE]
-        rows = [[f"seed {seed}", *(percent(uar[seed, n]) for n in shown)] for seed in seeds]
-        rows.append(["mean", *(percent(np.mean([uar[seed, n] for seed in seeds])) for n in shown)])
+        rows = [[f"seed {seed}", *(_cell(score, of_run[seed, n]) for n in shown)] for seed in seeds]
+        rows.append(["mean", *(_cell(score, np.mean([of_run[seed, n] for seed in seeds])) for n in shown)])
         if len(shown) == len(numbers):
             for row, own in zip(rows, [*([s] for s in seeds), seeds], strict=True):
-                row.append(percent(np.mean([uar[seed, n] for seed in own for n in numbers])))
+                row.append(_cell(score, np.mean([of_run[seed, n] for seed in own for n in numbers])))
         header = ["", *(names[n] for n in shown), *(["mean"] if len(shown) == len(numbers) else [])]
-        tables.append(Table("UAR of every run, %", header, rows))
+        tables.append(Table(f"{title} of every run{unit}", header, rows))
     return tables
 
 
@@ -273,8 +388,9 @@ def _deviations(summary: Mapping[str, Any]) -> list[str]:
 
     def scores(deviation: str) -> str:
         mean, std = summary["fold_mean"], summary[deviation]
-        names = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1"}
-        return ", ".join(f"{title} {100 * mean[n]:.1f} +- {100 * std[n]:.1f}" for n, title in names.items())
+        return ", ".join(
+            f"{title} {_cell(n, mean[n]).strip()} +- {_cell(n, std[n]).strip()}" for n, title in _shown(summary).items()
+        )
 
     lines: list[str] = []
     if folds > 1:
@@ -298,15 +414,19 @@ def _fold_name(fold: Mapping[str, Any]) -> str:
     return f"fold {fold['fold']}" + (f" ({corpora})" if fold["protocol"].startswith("cross_corpus") else "")
 
 
-def _row(scores: Mapping[str, Any]) -> list[str]:
-    return [*(percent(scores[name]) for name in ("uar", "accuracy", "macro_f1")), str(scores["n_clips"])]
+def _row(scores: Mapping[str, Any], shown: Iterable[str]) -> list[str]:
+    return [*(_cell(name, scores[name]) for name in shown), str(scores["n_clips"])]
 
 
-def _scores(p: Predictions) -> dict[str, Any]:
-    known = p.with_class()
-    counts = metrics.confusion_matrix(known.targets, known.predicted, len(p.labels))
-    scores = {name: float(metric(counts)) for name, metric in CONFUSION_METRICS.items()}
-    return {**scores, "n_clips": len(p.paths), "speakers": sorted(set(p.speaker_ids))}
+def _scores(result: FoldResult) -> dict[str, Any]:
+    scores: dict[str, float] = {}
+    if result.predictions is not None:
+        known = result.predictions.with_class()
+        counts = metrics.confusion_matrix(known.targets, known.predicted, len(known.labels))
+        scores = {name: float(metric(counts)) for name, metric in CONFUSION_METRICS.items()}
+    if result.ratings is not None:
+        scores["ccc"] = score_ratings(result.ratings, resamples=1)["mean"]["ccc"]
+    return {**scores, "n_clips": len(result.paths), "speakers": sorted(set(result.speaker_ids))}
 
 
 def _sorted(numbers: Iterable[int]) -> list[int]:

@@ -2,8 +2,9 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from serx.metrics.regression import REGRESSION_METRICS, regression_sums
 from serx.terminal import Block, Table
 
 COLUMNS = ["path", "speaker", "sex"]
+PREDICTED = "predicted_"  # before the dimension, the name of a column of predictions
 
 
 @dataclass(frozen=True)
@@ -61,39 +63,92 @@ def score_ratings(ratings: Ratings, resamples: int = RESAMPLES, seed: int = 0) -
         For each dimension a dictionary with `ccc`, `rmse`, `pearson`, `n_clips`, `intervals`, and the same scores by
         sex and corpus (`per_sex`, `per_corpus`). Under `mean` the mean CCC of the dimensions and its interval.
     """
-    r = ratings
-    known = not any(map(is_unknown, r.speaker_ids))
-    speakers = list(clips_by_name(r.speaker_ids).values()) if known else []
-    corpora = [speaker_id.partition("/")[0] for speaker_id in r.speaker_ids]
-    # Without the mean rating the sums lose fewer digits; no score changes.
-    center = np.nanmean(r.targets, 0)
-    truth, predicted = r.targets - center, r.predicted - center
+    return score_rating_runs([ratings], resamples, seed)
 
-    def sums(clips: np.ndarray, column: int) -> np.ndarray:
-        rated = clips[~np.isnan(truth[clips, column])]
-        return regression_sums(truth[rated, column], predicted[rated, column])
+
+def score_rating_runs(runs: Sequence[Ratings], resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
+    """What `score_ratings` returns, as means over runs that predicted the same clips, such as several seeds.
+
+    Intervals resample speakers with all runs of a speaker together. `n_clips` are those of one run.
+    """
+    first = runs[0]
+    known = not any(is_unknown(speaker_id) for r in runs for speaker_id in r.speaker_ids)
+    # Without the mean rating the sums lose fewer digits; no score changes.
+    center = np.nanmean(first.targets, 0)
+
+    def sums(run: Ratings, clips: np.ndarray) -> np.ndarray:
+        """The sums over rated clips, `(D, 6)`."""
+        truth, predicted = run.targets[clips] - center, run.predicted[clips] - center
+        rated = ~np.isnan(truth)
+        return np.array(
+            [
+                regression_sums(t[known_here], p[known_here])
+                for t, p, known_here in zip(truth.T, predicted.T, rated.T, strict=True)
+            ]
+        )
+
+    def by_name(names: Sequence[Sequence[str | None]]) -> dict[str, np.ndarray]:
+        """The sums over the clips of each name, `(runs, D, 6)`; `names` of the clips of each run."""
+        clips = [clips_by_name(of_run) for of_run in names]
+        groups = sorted({name for of_run in clips for name in of_run})
+        nothing = np.zeros(0, int)
+        return {
+            group: np.array([sums(run, of_run.get(group, nothing)) for run, of_run in zip(runs, clips, strict=True)])
+            for group in groups
+        }
 
     def summary(of: np.ndarray) -> dict[str, Any]:
-        return {**{name: float(metric(of)) for name, metric in REGRESSION_METRICS.items()}, "n_clips": int(of[0])}
+        scores = {name: float(metric(of).mean()) for name, metric in REGRESSION_METRICS.items()}
+        return {**scores, "n_clips": int(of[0, 0])}
 
-    every = np.arange(len(r.paths))
+    everything = np.array([sums(run, np.arange(len(run.paths))) for run in runs])
+    speakers = by_name([run.speaker_ids for run in runs]) if known else {}
+    per_speaker = np.array(list(speakers.values()))  # (S, runs, D, 6)
+    corpora = [[speaker_id.partition("/")[0] for speaker_id in run.speaker_ids] for run in runs]
+    groups = {"per_sex": by_name([run.sexes for run in runs]), "per_corpus": by_name(corpora)}
     scores: dict[str, Any] = {}
-    per_speaker = np.array([[sums(clips, column) for column in range(len(r.dimensions))] for clips in speakers])
-    for column, name in enumerate(r.dimensions):
+    for column, name in enumerate(first.dimensions):
         intervals = {
-            metric: bootstrap_interval(per_speaker[:, column], function, resamples, seed=seed) if speakers else None
+            metric: bootstrap_interval(per_speaker[:, :, column], _mean_over_runs(function), resamples, seed=seed)
+            if speakers
+            else None
             for metric, function in REGRESSION_METRICS.items()
         }
-        groups = {
-            f"per_{kind}": {group: summary(sums(clips, column)) for group, clips in clips_by_name(names).items()}
-            for kind, names in (("sex", r.sexes), ("corpus", corpora))
+        parts = {
+            kind: {group: summary(of[:, column]) for group, of in members.items()} for kind, members in groups.items()
         }
         lists = {metric: None if found is None else list(found) for metric, found in intervals.items()}
-        scores[name] = {**summary(sums(every, column)), "intervals": lists, **groups}
+        scores[name] = {**summary(everything[:, column]), "intervals": lists, **parts}
     ccc = REGRESSION_METRICS["ccc"]
-    bounds = bootstrap_interval(per_speaker, lambda s: ccc(s).mean(-1), resamples, seed=seed) if speakers else None
-    mean = float(np.mean([scores[name]["ccc"] for name in r.dimensions]))
+    bounds = (
+        bootstrap_interval(per_speaker, lambda s: ccc(s).mean((-2, -1)), resamples, seed=seed) if speakers else None
+    )
+    mean = float(np.mean([scores[name]["ccc"] for name in first.dimensions]))
     return {**scores, "mean": {"ccc": mean, "interval": None if bounds is None else list(bounds)}}
+
+
+def _mean_over_runs(metric: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """From sums `(..., runs, 6)` to the mean of a metric over the runs."""
+    return lambda sums: metric(sums).mean(-1)
+
+
+def join_ratings(parts: Sequence[Ratings]) -> Ratings:
+    """The ratings of several parts, one after the other.
+
+    Raises:
+        DataError: their dimensions differ.
+    """
+    names = parts[0].dimensions
+    if different := next((r.dimensions for r in parts if r.dimensions != names), None):
+        raise DataError(f"dimensions {', '.join(names)} and {', '.join(different)} cannot be scored together")
+    return Ratings(
+        paths=tuple(path for r in parts for path in r.paths),
+        speaker_ids=tuple(speaker_id for r in parts for speaker_id in r.speaker_ids),
+        sexes=tuple(sex for r in parts for sex in r.sexes),
+        dimensions=names,
+        targets=np.concatenate([r.targets for r in parts]),
+        predicted=np.concatenate([r.predicted for r in parts]),
+    )
 
 
 def rating_tables(scores: Mapping[str, Any]) -> list[Block]:
@@ -132,16 +187,51 @@ def ratings_head(ratings: Ratings, protocol: str) -> dict[str, Any]:
     }
 
 
-def ratings_csv(ratings: Ratings) -> bytes:
-    """A CSV file, UTF-8, one row for each clip: its ratings, empty where there is none, and the predictions."""
+def ratings_csv(groups: Sequence[tuple[Sequence[object], Ratings]], columns: Sequence[str] = ()) -> bytes:
+    """A CSV file, UTF-8, one row for each clip: its ratings, empty where there is none, and the predictions.
+
+    Args:
+        groups: the values of `columns` for all rows of a group, such as seed and fold, and its ratings.
+        columns: names of the columns that come first.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *ratings.dimensions, *(f"predicted_{name}" for name in ratings.dimensions)])
-    clips = zip(ratings.paths, ratings.speaker_ids, ratings.sexes, ratings.targets, ratings.predicted, strict=True)
-    for path, speaker_id, sex, targets, predicted in clips:
-        rated = ["" if np.isnan(value) else f"{value:.9g}" for value in targets]
-        writer.writerow([path, speaker_id, sex or "", *rated, *(f"{value:.9g}" for value in predicted)])
+    names = groups[0][1].dimensions
+    writer.writerow([*columns, *COLUMNS, *names, *(f"{PREDICTED}{name}" for name in names)])
+    for key, r in groups:
+        clips = zip(r.paths, r.speaker_ids, r.sexes, r.targets, r.predicted, strict=True)
+        for path, speaker_id, sex, targets, predicted in clips:
+            rated = ["" if np.isnan(value) else f"{value:.9g}" for value in targets]
+            writer.writerow([*key, path, speaker_id, sex or "", *rated, *(f"{value:.9g}" for value in predicted)])
     return text.getvalue().encode(errors="backslashreplace")
+
+
+def ratings_from_csv(path: Path, columns: Sequence[str] = ()) -> list[tuple[tuple[str, ...], Ratings]]:
+    """Reads what `ratings_csv` wrote: for each value of `columns`, in order, its ratings.
+
+    Raises:
+        DataError: the file cannot be read, or is not such a file.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = list(csv.reader(file))
+        first = len(columns) + len(COLUMNS)
+        names = tuple(header[first : first + (len(header) - first) // 2])
+        if not names or header != [*columns, *COLUMNS, *names, *(f"{PREDICTED}{name}" for name in names)]:
+            raise ValueError("its columns have other names")
+        groups: dict[tuple[str, ...], list[list[str]]] = {}
+        for row in rows:
+            groups.setdefault(tuple(row[: len(columns)]), []).append(row[len(columns) :])
+        return [(key, _from_rows(members, names)) for key, members in groups.items()]
+    except (OSError, ValueError, IndexError) as error:
+        raise DataError(f"{path}: not a file of ratings of this version ({error}); evaluate again") from error
+
+
+def _from_rows(rows: Sequence[Sequence[str]], dimensions: tuple[str, ...]) -> Ratings:
+    paths, speaker_ids, sexes = zip(*(row[: len(COLUMNS)] for row in rows), strict=True)
+    values = np.array([[float(cell or "nan") for cell in row[len(COLUMNS) :]] for row in rows])
+    targets, predicted = np.split(values, [len(dimensions)], axis=1)
+    return Ratings(paths, speaker_ids, tuple(sex or None for sex in sexes), dimensions, targets, predicted)
 
 
 def _cell(value: float, bounds: Sequence[float] | None) -> str:

@@ -136,7 +136,7 @@ class Evaluation:
         if self.predictions is not None:
             files["predictions.csv"] = to_csv([((), self.predictions)])
         if self.ratings is not None:
-            files["ratings.csv"] = ratings_csv(self.ratings)
+            files["ratings.csv"] = ratings_csv([((), self.ratings)])
         files["evaluation.json"] = to_json(scores)
         write_files(out, files)
         return out / "evaluation.json"

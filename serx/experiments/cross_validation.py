@@ -70,7 +70,6 @@ def cross_validate(
         ...
     serx.errors.ConfigError: --processes 0: give at least one
     """
-    check_emotions_only(config.data.tasks, "a cross-validation")
     workers.check(config)
     with lock_run_folder(out, "cross-validation", "--out"):
         return _cross_validate(config, out, seeds, workers, only, run)
@@ -121,7 +120,6 @@ def part_name(fold: Fold) -> str:
 
 def list_parts(config: Config, out: Path, seeds: Sequence[int], only: Sequence[int] = ()) -> list[Fold]:
     """The requested folds, of which each is a part that any process may run; arguments as for `cross_validate`."""
-    check_emotions_only(config.data.tasks, "a cross-validation")
     planned, _ = plan_folds(config, load_dataset(config.data), out, seeds, only)
     return [fold for fold in planned if fold.requested]
 
@@ -156,13 +154,14 @@ def fold_commands(fold: Fold, out: Path, workers: Workers, slot: int) -> list[li
 
 
 def baseline_config(config: Config, baseline: Config) -> Config:
-    """The baseline with the data, seed and device of `config`.
+    """The baseline with the data, seed and device of `config`; it learns the emotions alone.
 
     If `config` has no validation, the baseline keeps its own share of validation clips, which it chooses its settings
     by.
     """
     share = config.data.valid_fraction or baseline.data.valid_fraction
-    data = config.data.model_copy(update={"valid_fraction": share})
+    tasks = {"tasks": ("emotions",), "dimensions": ()}  # a classical model learns no others
+    data = config.data.model_copy(update={"valid_fraction": share, **tasks})
     machine = {name: getattr(config.train, name) for name in ("seed", "device", "threads")}
     return baseline.model_copy(update={"data": data, "train": baseline.train.model_copy(update=machine)})
 
@@ -171,8 +170,9 @@ def check_can_adapt(config: Config) -> None:
     """Checks before any training that `adapt_folds` will work.
 
     Raises:
-        ConfigError: the recipe adapts to each speaker anyway, or its model cannot be adapted.
+        ConfigError: the recipe adapts to each speaker anyway, or its model cannot be adapted, or predicts dimensions.
     """
+    check_emotions_only(config.data.tasks, "--adapt")
     _check_not_adapted(config)
     model = config.model.resolved().model_copy(update={"adapt": True})
     Recognizer(config.features, model, ("one", "two"), config.data.sample_rate)

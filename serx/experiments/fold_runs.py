@@ -94,6 +94,14 @@ class FoldRuns:
         ]
 
 
+def _scores(result: Mapping[str, Any]) -> str:
+    """The scores of an evaluation.json, in a few words."""
+    words = [f"UAR {100 * result['uar']:.1f}, accuracy {100 * result['accuracy']:.1f}"] if "uar" in result else []
+    if "dimensions" in result:
+        words.append(f"CCC {result['dimensions']['mean']['ccc']:.3f}")
+    return ", ".join(words)
+
+
 def run_folds(
     folds: Sequence[Fold], commands: Callable[[Fold, int], list[list[str]]], evaluation: str, workers: Workers
 ) -> FoldRuns:
@@ -121,7 +129,7 @@ def run_folds(
         result = read_json(fold.folder / evaluation / "evaluation.json")
         left = (time.monotonic() - started) / (len(done) + len(failed)) * (len(missing) - len(failed))
         echo(
-            f"{job.name}: UAR {100 * result['uar']:.1f}, accuracy {100 * result['accuracy']:.1f}, "
+            f"{job.name}: {_scores(result)}, "
             f"{seconds / 60:.1f} min   {len(done)} of {len(folds)}, ETA {int(left) // 60}:{int(left) % 60:02d}"
         )
 

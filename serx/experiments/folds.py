@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -134,4 +134,4 @@ def read_fold(fold: Fold, evaluation: str = TEST) -> FoldResult:
         DataError: the evaluation cannot be read, or its predictions do not give its scores.
     """
     result = read_evaluation(fold.folder / evaluation)
-    return FoldResult(fold.seed, fold.number, result.protocol, result.predictions, result.without_adaptation)
+    return replace(result, seed=fold.seed, fold=fold.number)

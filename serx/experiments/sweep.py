@@ -425,7 +425,7 @@ def speaker_scores(results: Sequence[FoldResult]) -> dict[str, float]:
     """The UAR of each speaker over the classes that the speaker has clips of, as a mean over the seeds."""
     scores: dict[str, list[float]] = defaultdict(list)
     for result in results:
-        known = result.predictions.with_class()
+        known = result.emotions.with_class()
         speakers = np.array(known.speaker_ids)
         right = known.predicted == known.targets
         for speaker in dict.fromkeys(known.speaker_ids):
@@ -439,7 +439,7 @@ def pooled_uar(results: Sequence[FoldResult]) -> float:
     """The UAR over the clips of all groups, as a mean over the seeds."""
     values = []
     for seed in dict.fromkeys(result.seed for result in results):
-        known = join([result.predictions for result in results if result.seed == seed]).with_class()
+        known = join([result.emotions for result in results if result.seed == seed]).with_class()
         values.append(metrics.score(known.targets, known.predicted, known.labels).uar)
     return float(np.mean(values))
 

@@ -180,7 +180,7 @@ def test_folders_without_a_finished_run_are_refused_with_what_to_do(tmp_path):
         ("none", None, "no such folder"),
         ("empty", {}, "run serx evaluate --checkpoint .*empty/best.safetensors first"),
         ("damaged", {"evaluation.json": "{"}, "no complete evaluation"),
-        ("list", {"evaluation.json": "[]"}, "evaluate again"),
+        ("list", {"evaluation.json": "[]"}, "evaluate the run again"),
         ("damaged too", {"cross_validation.json": "[1]"}, "no finished cross-validation"),
     ):
         if content is not None:

@@ -18,6 +18,7 @@ from serx.evaluation.pooling import (
     write_cross_validation,
 )
 from serx.evaluation.predictions import Predictions, from_csv, join, to_csv
+from serx.evaluation.ratings import Ratings, score_ratings
 from serx.evaluation.scores import score_predictions
 from tests.evaluation.test_report import random_predictions
 
@@ -236,3 +237,81 @@ def test_only_seeds_with_the_same_folds_are_averaged():
     ) == ([], [])
     with pytest.raises(DataError, match="different folds"):
         summarize_folds([*complete, *begun])
+
+
+def made_ratings(seed: int) -> Ratings:
+    """Arousal and valence of 60 clips of 6 speakers; one clip in ten has no valence."""
+    random = np.random.default_rng(7)
+    targets = random.uniform(1, 7, (60, 2))
+    targets[::10, 1] = np.nan
+    predicted = np.nan_to_num(targets, nan=4.0) + np.random.default_rng(seed).normal(0.3, 1.0, (60, 2))
+    speakers = tuple(f"made/{n % 6:02d}" for n in range(60))
+    sexes = tuple("female" if n % 2 else "male" for n in range(60))
+    return Ratings(tuple(f"{n}.wav" for n in range(60)), speakers, sexes, ("arousal", "valence"), targets, predicted)
+
+
+def rated_folds(seed: int, predictions=None) -> list[FoldResult]:
+    r = made_ratings(seed)
+    folds = []
+    for k in range(3):
+        own = [n for n in range(60) if n % 3 == k]
+        part = Ratings(
+            *(tuple(field[n] for n in own) for field in (r.paths, r.speaker_ids, r.sexes)),
+            r.dimensions, r.targets[own], r.predicted[own],
+        )  # fmt: skip
+        folds.append(FoldResult(seed, k, f"made fold {k}, speaker-independent", None, ratings=part))
+    return folds
+
+
+def test_dimensions_of_all_folds_are_scored_together(tmp_path):
+    r = made_ratings(3)
+    result = write_cross_validation(tmp_path, rated_folds(3), {"complete": True})
+    arousal, valence = (metrics.ccc(r.targets[ok, c], r.predicted[ok, c]) for c in range(2)
+                        for ok in [~np.isnan(r.targets[:, c])])  # fmt: skip
+    scores = result["dimensions"]
+    assert [scores[name]["ccc"] for name in ("arousal", "valence")] == pytest.approx([arousal, valence])
+    assert scores["mean"]["ccc"] == pytest.approx((arousal + valence) / 2)
+    assert scores["valence"]["n_clips"] == 54 and result["n_clips"] == 60 and result["n_speakers"] == 6
+    for name, bounds in score_ratings(r)["arousal"]["intervals"].items():
+        assert scores["arousal"]["intervals"][name] == pytest.approx(bounds)
+    each = [score_ratings(fold.ratings)["mean"]["ccc"] for fold in rated_folds(3)]
+    assert result["per_fold"]["ccc"] == pytest.approx(each) and result["fold_std"].keys() == {"ccc"}
+    text = format_cross_validation(result)
+    assert f"CCC {np.mean(each):.3f} +- {np.std(each, ddof=1):.3f}" in text and "UAR" not in text and "%," not in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cross_validation.json", "ratings.csv"]
+    read = read_cross_validation(tmp_path)
+    assert [(f.seed, f.fold, f.protocol, f.predictions, f.paths) for f in read] == [
+        (f.seed, f.fold, f.protocol, None, f.paths) for f in rated_folds(3)
+    ]
+    assert summarize_folds(read)["dimensions"]["mean"]["ccc"] == pytest.approx(scores["mean"]["ccc"], abs=1e-6)
+
+
+def test_dimensions_of_several_seeds_are_means_over_seeds_and_a_seed_is_no_speaker():
+    one, two = (summarize_folds(rated_folds(seed))["dimensions"] for seed in (3, 5))
+    both = summarize_folds([*rated_folds(3), *rated_folds(5)])
+    for name in ("arousal", "valence"):
+        assert both["dimensions"][name]["ccc"] == pytest.approx((one[name]["ccc"] + two[name]["ccc"]) / 2)
+        assert both["dimensions"][name]["n_clips"] == one[name]["n_clips"]
+    twice = summarize_folds([*rated_folds(3), *(replace(fold, seed=4) for fold in rated_folds(3))])
+    assert twice["dimensions"]["arousal"]["intervals"]["ccc"] == pytest.approx(one["arousal"]["intervals"]["ccc"])
+    assert "CCC of every run" in format_cross_validation(both)
+
+
+def test_emotions_and_dimensions_are_pooled_side_by_side(tmp_path):
+    p = random_predictions()
+    folds = fold_results(p)
+    rated = []
+    for fold in folds:
+        own = fold.emotions
+        targets = np.arange(2.0 * len(own.paths)).reshape(-1, 2)
+        ratings = Ratings(own.paths, own.speaker_ids, own.sexes, ("arousal", "valence"), targets, targets + 1)
+        rated.append(replace(fold, ratings=ratings))
+    result = write_cross_validation(tmp_path, rated, {})
+    alone = summarize_folds(folds)
+    assert {name: result[name] for name in ("uar", "confusion", "intervals")} == {
+        name: alone[name] for name in ("uar", "confusion", "intervals")
+    }
+    assert result["fold_mean"].keys() == alone["fold_mean"].keys() | {"ccc"}
+    assert [f.ratings is not None and f.predictions is not None for f in read_cross_validation(tmp_path)] == [True] * 3
+    with pytest.raises(DataError, match="different data.tasks"):
+        summarize_folds([*rated[:2], folds[2]])

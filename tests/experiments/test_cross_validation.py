@@ -15,16 +15,20 @@ from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from serx.config.loader import load_config
 from serx.data.dataset import load_dataset
+from serx.data.labels import EMOTIONS
+from serx.data.scanner import scan
 from serx.errors import ConfigError
 from serx.evaluation import evaluate
 from serx.evaluation.pooling import read_cross_validation
 from serx.experiments.cross_validation import fold_commands
 from serx.experiments.fold_runs import Workers
 from serx.experiments.folds import plan_folds
+from serx.metrics import ccc
 from serx.training.run_folder import lock_run_folder
 from tests.pages.test_evaluation_page import text_of
 
@@ -252,6 +256,33 @@ def test_a_recipe_that_cannot_be_adapted_is_refused_before_any_training(setting,
     arguments = ("--config", "net.yaml", "--out", tmp_path / "new", "--baseline", "none", "--adapt", setting)
     done = cross_validate(*arguments, cwd=workplace)
     assert done.returncode == 2 and message in done.stderr and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("tasks", ["dimensions", "emotions, dimensions"])
+def test_dimensions_are_cross_validated_alone_and_with_emotions(tasks, workplace, tiny_root, tmp_path):
+    table = tmp_path / "rated.csv"
+    clips = scan(tiny_root).utterances
+    rated = {emotion: n for n, emotion in enumerate(sorted({clip.emotion for clip in clips}, key=EMOTIONS.index), 1)}
+    rows = [f"{clip.path},{clip.emotion},{clip.speaker},{rated[clip.emotion]}\n" for clip in clips]
+    table.write_text("path,emotion,speaker,arousal\n" + "".join(rows))
+    out = tmp_path / "out"
+    arguments = ("--config", "net.yaml", f"data.root={table}", f"data.tasks=[{tasks}]", "data.dimensions=[arousal]")
+    baseline = ("--baseline", "other.yaml") if "emotions" in tasks else ()
+    done = cross_validate(*arguments, "--out", out, *baseline, cwd=workplace)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((out / "cross_validation.json").read_text())
+    folds = read_cross_validation(out)
+    targets = np.concatenate([fold.ratings.targets[:, 0] for fold in folds])
+    predicted = np.concatenate([fold.ratings.predicted[:, 0] for fold in folds])
+    assert result["n_clips"] == 72 == len(targets) and "CCC" in done.stdout
+    assert result["dimensions"]["arousal"]["ccc"] == pytest.approx(ccc(targets, predicted), abs=1e-6)
+    assert result["dimensions"]["arousal"]["ccc"] > 0.3  # the tiny corpus's emotion is its pitch
+    assert ("uar" in result) == ("emotions" in tasks) == (out / "comparison.json").exists()
+    again = cross_validate(*arguments, "--out", out, *baseline, cwd=workplace)
+    assert "2 finished, 0 to do" in again.stdout
+    if "emotions" not in tasks:
+        refused = cross_validate(*arguments, "--out", out, "--baseline", "other.yaml", cwd=workplace)
+        assert refused.returncode == 2 and "--baseline is compared by its emotions" in refused.stderr
 
 
 def test_fewer_than_one_process_is_refused(workplace):

@@ -16,8 +16,7 @@ from serx.data import dataset as dataset_module
 from serx.data.dataset import load_dataset
 from serx.errors import CheckpointError, ConfigError, DataError
 from serx.evaluation import evaluate
-from serx.experiments.cross_validation import cross_validate
-from serx.experiments.fold_runs import Workers
+from serx.experiments.cross_validation import check_can_adapt
 from serx.inference.export import export_onnx
 from serx.inference.predictor import Predictor
 from serx.metrics import ccc
@@ -151,8 +150,8 @@ def test_what_is_for_emotions_refuses_dimensions_with_one_line(predicting, rated
         Predictor.load(predicting, "cpu", min_confidence=0.5)
     with pytest.raises(ConfigError, match="predicts dimensions, and an ensemble"):
         build_ensemble([predicting, predicting], tmp_path / "both.safetensors")
-    with pytest.raises(ConfigError, match="cross-validation scores emotions only"):
-        cross_validate(config_of(*DIMENSIONS), tmp_path / "cv", [0], Workers(processes=1))
+    with pytest.raises(ConfigError, match="--adapt scores emotions only"):
+        check_can_adapt(config_of(*DIMENSIONS))
     for command in (("stress",), ("evaluate", "--report", tmp_path / "page.html"), ("evaluate", "--adapt")):
         done = run_here(*command, "--checkpoint", predicting, cwd=tmp_path)
         assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, (command, done.stderr)
