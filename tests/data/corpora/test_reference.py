@@ -33,10 +33,11 @@ def test_the_page_is_what_the_command_prints() -> None:
 
 
 def test_the_list_has_a_line_for_each_corpus(capsys: pytest.CaptureFixture) -> None:
-    header, *rows = printed(capsys).splitlines()
+    title, header, *rows = printed(capsys).strip().splitlines()
+    assert title == f"{len(CORPORA)} corpora"
     assert header.split()[:5] == ["corpus", "languages", "speakers", "clips", "hours"]
     assert [row.split()[0] for row in rows] == list(CORPORA)
-    [emovo] = [row for row in rows if row.startswith("emovo ")]
+    [emovo] = [row for row in rows if row.split()[0] == "emovo"]
     assert emovo.split()[1:6] == ["it", "6", "588", "0.5", "7"]
     assert "free for research" in emovo and "http" in emovo
 
@@ -63,7 +64,7 @@ def test_a_registered_corpus_is_listed_and_shown(
     monkeypatch.setitem(
         CORPORA, "lab9", replace(CORPORA["urdu"], name="lab9", title="lab9", clips=None, url="", rank=1)
     )
-    assert "\nlab9 " in printed(capsys)
+    assert "\n  lab9 " in printed(capsys)
     assert printed(capsys, "lab9").startswith("lab9 (lab9)")
     assert "lab9" not in reference()
 
