@@ -65,6 +65,7 @@ def integrated_gradients(
     Returns:
         None if the network has no gradient.
 
+    >>> from serx.features.stack import FeaturesConfig
     >>> from serx.models import Cnn1dConfig
     >>> recognizer = Recognizer(FeaturesConfig(), Cnn1dConfig(), ("angry", "happy"), 16_000).eval()
     >>> result = integrated_gradients(recognizer, torch.randn(1, 8000), torch.tensor([8000]), torch.tensor([1]))

@@ -77,7 +77,7 @@ for path in disk.iterdir():
 
 # A whole run into a disk with room for a few saves' worth of files and curves.
 run = disk / "run"
-(disk / "ballast").write_bytes(bytes(4_500_000))
+(disk / "ballast").write_bytes(bytes(4_950_000))
 try:
     fit(load_config(config, overrides), run, progress=False)
     message = ""

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("broken", ["SummaryWriter", "confusion_figure", "add_scalar", "flush", "close"])
+@pytest.mark.parametrize("broken", ["SummaryWriter", "confusion_pixels", "add_scalar", "flush", "close"])
 def test_a_failure_of_tensorboard_is_reported_once_and_training_goes_on(
     broken, tiny_config, tmp_path, monkeypatch, capsys
 ):
@@ -36,7 +36,7 @@ def test_a_failure_of_tensorboard_is_reported_once_and_training_goes_on(
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    owner = tracking if broken in ("SummaryWriter", "confusion_figure") else tracking.SummaryWriter
+    owner = tracking if broken in ("SummaryWriter", "confusion_pixels") else tracking.SummaryWriter
     monkeypatch.setattr(owner, broken, fail)
     capsys.readouterr()
     fit(config, tmp_path / "run", progress=False)
