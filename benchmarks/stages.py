@@ -46,8 +46,8 @@ MEL_WARP = A.MelWarp(p=1.0, rate=TEMPO, semitones=SEMITONES)
 AUGMENTATIONS = (
     NOISE, A.BackgroundNoise(p=1.0, folder="the clips"), A.Gain(p=1.0, gain_db=GAIN_DB), A.PolarityInversion(p=1.0),
     A.Clipping(p=1.0), A.Crop(), SHIFT, A.Speed(p=1.0, ratio=SPEED), PITCH, STRETCH, PITCH_TEMPO,
-    A.LowPass(p=1.0), A.HighPass(p=1.0), A.BandPass(p=1.0), A.Equalizer(p=1.0), A.Telephone(p=1.0), A.Reverb(p=1.0),
-    A.ImpulseResponse(p=1.0, folder="the clips"),
+    A.LowPass(p=1.0), A.HighPass(p=1.0), A.BandPass(p=1.0), A.Equalizer(p=1.0), A.Telephone(p=1.0), A.Codec(p=1.0),
+    A.Reverb(p=1.0), A.ImpulseResponse(p=1.0, folder="the clips"),
 )  # fmt: skip
 MASKS = (A.TimeMask(), A.FrequencyMask())
 MIXTURES = {"mixup": 0.4, "cutmix": 0.4, "mixstyle": 1.0}

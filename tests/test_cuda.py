@@ -10,6 +10,7 @@ import torch
 from serx.augment import (
     BandPass,
     Clipping,
+    Codec,
     Crop,
     Equalizer,
     Gain,
@@ -56,6 +57,7 @@ OTHER_TRANSFORMS = (
     BandPass(p=1.0),
     Equalizer(p=1.0),
     Telephone(p=1.0),
+    Codec(p=1.0),
     Reverb(p=1.0),
 )
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]

@@ -9,6 +9,7 @@
     speed_and_pitch   `Speed`, `PitchShift`, `TimeStretch`, `PitchTempo`
     filters           `LowPass`, `HighPass`, `BandPass`, `Equalizer`
     telephone         `Telephone`
+    codec             `Codec`: AAC, MP3, Opus
     reverb            `Reverb`, `ImpulseResponse`
     recordings        audio files that transforms mix in
     masks             `TimeMask`, `FrequencyMask`: SpecAugment
@@ -21,6 +22,7 @@ the identity bit for bit.
 
 # Importing a transform registers it, so that a configuration can name its kind.
 from serx.augment.checks import check_transform
+from serx.augment.codec import Codec
 from serx.augment.compose import AugmentConfig, Compose
 from serx.augment.crop import Crop, Shift
 from serx.augment.filters import BandPass, Equalizer, HighPass, LowPass
@@ -40,6 +42,7 @@ __all__ = [
     "BackgroundNoise",
     "BandPass",
     "Clipping",
+    "Codec",
     "Compose",
     "Crop",
     "Equalizer",

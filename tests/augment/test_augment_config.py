@@ -30,6 +30,7 @@ augment:
     - {kind: band_pass, low_hz: [60, 300], high_hz: [3000, 7000]}
     - {kind: equalizer, bands: 2}
     - {kind: telephone}
+    - {kind: codec, snr_db: [20, 30]}
     - {kind: reverb, rt60_seconds: [0.2, 0.5]}
     - {kind: impulse_response, folder: rooms}
   spectrogram: [{kind: time_mask}, {kind: frequency_mask}]
@@ -42,7 +43,7 @@ def test_every_kind_is_read_from_yaml_and_written_back(tmp_path):
     path = tmp_path / "every.yaml"
     path.write_text(EVERY)
     config = load_config(path)
-    assert len(config.augment.waveform) == 18 and config.augment.cutmix == 0.4
+    assert len(config.augment.waveform) == 19 and config.augment.cutmix == 0.4
     path.write_text(dump(config))
     assert load_config(path) == config
 

@@ -7,6 +7,7 @@ from serx.augment import (
     BackgroundNoise,
     BandPass,
     Clipping,
+    Codec,
     Crop,
     Equalizer,
     FrequencyMask,
@@ -59,6 +60,7 @@ WAVEFORM = [
     BandPass(p=1.0),
     Equalizer(p=1.0),
     Telephone(p=1.0),
+    Codec(p=1.0),
     Reverb(p=1.0),
     *load_recordings(
         [BackgroundNoise(p=1.0, folder="noises"), ImpulseResponse(p=1.0, folder="rooms")],
