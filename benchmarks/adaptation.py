@@ -1,9 +1,12 @@
-"""Few clips of a speaker, in many emotions or in one: UAR without adaptation and with it.
+"""Few clips of a speaker, in many emotions or in one: UAR without adaptation, with it, and with it as they come.
+
+With adaptation all clips of a group adapt and are predicted; as they come, each adapts together with those before it.
 
 python -m benchmarks.adaptation --root /corpora/TESS --counts 3 5 10 20 50 --groups 20 --seed 1
 """
 
 import argparse
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -12,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from serx import Predictor
 from serx.data.dataset import Dataset, load_dataset
-from serx.inference.adaptation import adapted
+from serx.inference.adaptation import RunningAdaptation, adapted
 from serx.recognizer import Recognizer
 
 SHARES = {"all emotions": None, "70 % one emotion": 0.7, "one emotion": 1.0}  # of the clips that are of one emotion
@@ -35,7 +38,7 @@ def draw(
             same = own[dataset.targets[own] == emotion][: round(share * count)]
             other = own[dataset.targets[own] != emotion][: count - round(share * count)]
             drawn.append([*same.tolist(), *other.tolist()])
-    return [group for group in drawn if len(group) > 1]
+    return drawn
 
 
 def predict(recognizer: Recognizer, clips: list[Tensor]) -> np.ndarray:
@@ -71,20 +74,28 @@ def main() -> None:
     cache = dataset.audio_cache
     names = sorted({utterance.speaker_id for utterance in dataset.utterances})
     chosen = set(random.permutation(names)[: arguments.speakers].tolist())
-    print("clips  emotions          groups  without adaptation  with adaptation")
+    recognizer.use_cache(cache.folder.parent / "encoders")
+    print("clips  emotions          groups  without adaptation  with adaptation  as they come")
     for count in arguments.counts:
         for name, share in SHARES.items():
             groups = draw(dataset, share, count, arguments.groups, random)
             groups = [group for group in groups if dataset.utterances[group[0]].speaker_id in chosen]
-            plain, with_adaptation, truth = [], [], []
+            plain, with_adaptation, as_they_come, truth = [], [], [], []
             for group in groups:
                 clips = [torch.from_numpy(cache.clip(i) * cache.scales[i]) for i in group]
                 truth.append(dataset.targets[group])
                 plain.append(predict(recognizer, clips))
-                with adapted(recognizer, clips):
+                with adapted(recognizer, clips) if len(clips) > 1 else nullcontext():
                     with_adaptation.append(predict(recognizer, clips))
-            scores = [uar(np.concatenate(found), np.concatenate(truth)) for found in (plain, with_adaptation)]
-            print(f"{count:5}  {name:16}  {len(groups):6}  {scores[0]:18.1f}  {scores[1]:15.1f}", flush=True)
+                running = RunningAdaptation(recognizer)
+                for clip in clips:
+                    with running.including(clip):
+                        as_they_come.append(predict(recognizer, [clip]))
+            scores = [
+                uar(np.concatenate(found), np.concatenate(truth)) for found in (plain, with_adaptation, as_they_come)
+            ]
+            columns = f"{scores[0]:18.1f}  {scores[1]:15.1f}  {scores[2]:12.1f}"
+            print(f"{count:5}  {name:16}  {len(groups):6}  {columns}", flush=True)
 
 
 if __name__ == "__main__":

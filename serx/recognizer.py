@@ -37,6 +37,7 @@ class Recognizer(WaveformModel):
         dimensions: the dimensions of the outputs behind the logits, in order; none for a model of emotions alone.
         sample_rate: the sampling rate of `waveform`, in Hz.
         temperature: divides the logits before they become probabilities (Guo et al. 2017); 1 until it is fitted.
+        adapted: whether it is adapted to a speaker at the moment (`serx.inference.adaptation`).
 
     >>> from serx.features.stack import FeaturesConfig
     >>> from serx.models import Cnn2dConfig
@@ -58,6 +59,7 @@ class Recognizer(WaveformModel):
         super().__init__(features, model, len(labels), sample_rate, pretrained, len(dimensions))
         self.dimensions = dimensions
         self.labels, self.sample_rate, self.temperature = labels, sample_rate, 1.0
+        self.adapted = False
 
     @torch.inference_mode()
     def probabilities(self, waveform: Tensor, lengths: Tensor) -> Tensor:

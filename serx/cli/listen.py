@@ -45,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--adapt",
         action="store_true",
-        help="adapt to the speaker, who must be the same throughout: predict each utterance in the light of all up to "
-        "it; for checkpoints with a speaker model",
+        help="adapt to the speaker, who must be the same throughout: predict each utterance in the light of those up "
+        "to it",
     )
     parser.add_argument(
         "--json",
@@ -81,7 +81,7 @@ def main(arguments: argparse.Namespace) -> int:
     segments = _segments(arguments, predictor, notes)
     if arguments.adapt:
         print(
-            "adapting as it goes: one speaker is assumed; each utterance is predicted in the light of all up to it",
+            "adapting as it goes: one speaker is assumed; each utterance is predicted in the light of those up to it",
             file=sys.stderr,
         )
     count = failed = 0

@@ -24,12 +24,13 @@ that was computed with adaptation says so.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from serx.errors import ConfigError, DataError
@@ -47,6 +48,8 @@ NO_TRUST, FULL_TRUST = 0.2, 0.4  # of the mutual information that is possible: t
 PIECE_SECONDS = 4.0  # longer clips are cut; otherwise the short clips of a batch would be mostly padding
 MIN_PADDING = 0.3  # fraction of zeros in a batch, as in training, where batch norms count the padding of short clips
 NORM_BATCH = 64  # clips per batch while statistics are collected
+MAX_PIECES = 32  # of running speech that are computed again for each clip; more of them add little
+MAX_EMBEDDINGS = 1000  # of running speech that are kept
 # Class prototypes
 PREDICTION_BATCH = 16  # clips per batch otherwise: more of them leave a CPU's cache
 CONCENTRATION = 4.0  # added to an emotion's log-probability at cosine similarity 1 to its prototype
@@ -80,17 +83,13 @@ def adapted(recognizer: Recognizer, clips: Sequence[Tensor], balanced: bool = Fa
     ...     recognizer.probabilities(clips[0][None], torch.tensor([8000])).shape
     torch.Size([1, 2])
     """
-    if recognizer.dimensions:
-        names = ", ".join(dimension.name for dimension in recognizer.dimensions)
-        raise ConfigError(
-            f"speaker adaptation adjusts probabilities of emotions, and this model predicts {names}: drop model.adapt, "
-            "--adapt and --adapt-to"
-        )
+    _check_adaptable(recognizer)
     pieces = [piece for clip in clips for piece in _pieces(clip, recognizer.sample_rate)]
     if len(pieces) < 2:
         raise DataError(f"{len(pieces)} clips are too few to adapt to a speaker; give two or more, better ten")
     batches = [_padded(batch) for batch in _batches(pieces, PREDICTION_BATCH)]
     models = [model for model in recognizer.waveform_models().values() if model.speaker_model is not None]
+    recognizer.eval()
     with ExitStack() as stack:
         for model in models:
             stack.enter_context(_adjusted_by_speaker_model(recognizer, model, batches, balanced))
@@ -99,10 +98,19 @@ def adapted(recognizer: Recognizer, clips: Sequence[Tensor], balanced: bool = Fa
                 raise ConfigError(
                     "balanced: only models on a pretrained encoder infer a speaker in two ways; leave it out"
                 )
-            trust = _trust(recognizer, batches)
-            stack.enter_context(_adapted_norms(recognizer, pieces, trust))
-            stack.enter_context(adjusted_by_prototypes(recognizer, batches, trust))
+            emotions = torch.cat([recognizer.probabilities(*batch) for batch in batches])
+            stack.enter_context(_adjusted_by_norms_and_prototypes(recognizer, pieces, _trust(emotions)))
+        stack.enter_context(_marked_as_adapted(recognizer))
         yield
+
+
+@contextmanager
+def _marked_as_adapted(recognizer: Recognizer) -> Iterator[None]:
+    recognizer.adapted = True
+    try:
+        yield
+    finally:
+        recognizer.adapted = False
 
 
 @contextmanager
@@ -111,7 +119,6 @@ def _adjusted_by_speaker_model(
 ) -> Iterator[None]:
     """Within the block the offset of the speaker of `batches` is subtracted from the embeddings of `model`."""
     assert model.speaker_model is not None
-    recognizer.eval()
     heads = embedding_heads(model)
     with torch.no_grad():  # tensors made in inference mode could not be exported
         adjustment = model.speaker_model.infer(classifiers(heads), embeddings_of(recognizer, heads, batches), balanced)
@@ -139,65 +146,84 @@ def _adjusted(model: WaveformModel, adjustment: Adjustment) -> Iterator[None]:
                 head.offset = None
 
 
-def _is_adjusted(head: nn.Module) -> bool:
-    return bool(head._forward_pre_hooks) or (isinstance(head, ClipOffsetHead) and head.offset is not None)
-
-
 class RunningAdaptation:
-    """Adapts a recognizer to the speaker of running speech: for each clip, to all clips so far and that one.
+    """Adapts a recognizer to the speaker of running speech: for each clip, to the clips so far and that one.
 
-    One speaker is assumed. The embeddings of earlier clips are kept, so that no clip is encoded again. A clip's result
-    is that of `adapted` with the clips up to it, and depends on no later clip. The first one is predicted without
-    adaptation.
+    One speaker is assumed. A clip's result is that of `adapted` with the clips up to it, and depends on no later clip.
+    The first one is predicted without adaptation. Of a model with a speaker model the embeddings of the last
+    `MAX_EMBEDDINGS` pieces are kept, so that no clip is encoded again. Other models compute the last `MAX_PIECES` again
+    for each clip, since batch norms change with every clip; these alone count then.
 
     Attributes:
         clips: the number of clips so far.
 
     Raises:
-        ConfigError: the model has no speaker model, or is adapted already.
+        ConfigError: the model has neither a speaker model nor batch norms, predicts dimensions, or is adapted already.
     """
 
     def __init__(self, recognizer: Recognizer) -> None:
         """`recognizer` is put into evaluation mode."""
+        _check_adaptable(recognizer)
         self.clips = 0
         self._recognizer = recognizer.eval()
         self._models = [model for model in recognizer.waveform_models().values() if model.speaker_model is not None]
         if not self._models:
-            raise ConfigError(
-                "adapting to running speech needs a checkpoint with a speaker model, as models on a pretrained encoder "
-                "have; adapt to recordings of the speaker instead (--adapt-to)"
-            )
+            batch_norms(recognizer.backbone)  # or an error that says that there are none
         self._heads = [embedding_heads(model) for model in self._models]
-        if any(_is_adjusted(head) for heads in self._heads for head in heads):
-            raise ConfigError("the model is adapted to recordings of a speaker already; choose one way to adapt it")
-        self._embeddings: list[list[list[Tensor]]] = [[[] for _ in heads] for heads in self._heads]
+        self._embeddings = [[deque[Tensor](maxlen=MAX_EMBEDDINGS) for _ in heads] for heads in self._heads]
+        self._pieces: deque[Tensor] = deque(maxlen=MAX_PIECES)
+        self._emotions: deque[Tensor] = deque(maxlen=MAX_PIECES)
 
     @contextmanager
     def including(self, clip: Tensor) -> Iterator[None]:
-        """Within the block the recognizer, called with `clip (T,)` alone, is adapted to all clips up to this one.
+        """Within the block the recognizer, called with `clip (T,)` alone, is adapted to the clips up to this one.
 
-        The encoder has then run already, and is not run again. Of a clip that is longer than `PIECE_SECONDS` it also
+        An encoder has then run already, and is not run again. Of a clip that is longer than `PIECE_SECONDS` it also
         encodes the pieces, since these tell the speaker.
         """
         pieces = list(_pieces(clip, self._recognizer.sample_rate))
-        every = [head for heads in self._heads for head in heads]
-        lengths = torch.tensor([len(clip)], device=clip.device)
+        self.clips += 1
         with ExitStack() as stack, torch.no_grad():
-            stack.enter_context(_encoded_once(self._recognizer))
-            own = embeddings_of(self._recognizer, every, [(clip[None], lengths)])
-            if len(pieces) > 1:
-                own = embeddings_of(self._recognizer, every, [_padded(pieces)])
-            rows = iter(own)
-            for of_model in self._embeddings:
-                for kept in of_model:
-                    kept.append(next(rows))
-            self.clips += 1
-            if self.clips > 1:
+            if self._models:
+                stack.enter_context(_encoded_once(self._recognizer))
+                self._add_embeddings(clip, pieces)
                 for model, heads, embeddings in zip(self._models, self._heads, self._embeddings, strict=True):
                     assert model.speaker_model is not None
-                    adjustment = model.speaker_model.infer(classifiers(heads), [torch.cat(kept) for kept in embeddings])
-                    stack.enter_context(_adjusted(model, adjustment))
+                    if self.clips > 1:
+                        own = [torch.stack(list(kept)) for kept in embeddings]
+                        stack.enter_context(_adjusted(model, model.speaker_model.infer(classifiers(heads), own)))
+            else:
+                self._pieces.extend(pieces)
+                self._emotions.extend(self._recognizer.probabilities(*_padded(pieces)))
+                if self.clips > 1:
+                    trust = _trust(torch.stack(list(self._emotions)))
+                    norms = _adjusted_by_norms_and_prototypes(self._recognizer, list(self._pieces), trust)
+                    stack.enter_context(norms)
+            stack.enter_context(_marked_as_adapted(self._recognizer))
             yield
+
+    def _add_embeddings(self, clip: Tensor, pieces: list[Tensor]) -> None:
+        every = [head for heads in self._heads for head in heads]
+        lengths = torch.tensor([len(clip)], device=clip.device)
+        own = embeddings_of(self._recognizer, every, [(clip[None], lengths)])
+        if len(pieces) > 1:
+            own = embeddings_of(self._recognizer, every, [_padded(pieces)])
+        rows = iter(own)
+        for of_model in self._embeddings:
+            for kept in of_model:
+                kept.extend(next(rows))
+
+
+def _check_adaptable(recognizer: Recognizer) -> None:
+    """Raises ConfigError for a model that predicts dimensions, or is adapted already."""
+    if recognizer.dimensions:
+        names = ", ".join(dimension.name for dimension in recognizer.dimensions)
+        raise ConfigError(
+            f"speaker adaptation adjusts probabilities of emotions, and this model predicts {names}: drop model.adapt, "
+            "--adapt and --adapt-to"
+        )
+    if recognizer.adapted:
+        raise ConfigError("the model is adapted to recordings of a speaker already; choose one way to adapt it")
 
 
 @contextmanager
@@ -224,6 +250,15 @@ def _encoded_once(recognizer: Recognizer) -> Iterator[None]:
     finally:
         for encoder in encoders:
             encoder.__dict__.pop("forward", None)
+
+
+@contextmanager
+def _adjusted_by_norms_and_prototypes(recognizer: Recognizer, pieces: Sequence[Tensor], trust: float) -> Iterator[None]:
+    """Within the block batch norms and prototypes of `pieces` count as far as `trust`, from 0 to 1, says."""
+    with _adapted_norms(recognizer, pieces, trust):
+        batches = [_padded(batch) for batch in _batches(pieces, PREDICTION_BATCH)]
+        with adjusted_by_prototypes(recognizer, batches, trust):
+            yield
 
 
 @contextmanager
@@ -255,14 +290,12 @@ def _adapted_norms(recognizer: Recognizer, pieces: Sequence[Tensor], trust: floa
                 norm.get_buffer(name).copy_(tensor)
 
 
-def _trust(recognizer: Recognizer, batches: Sequence[tuple[Tensor, Tensor]]) -> float:
-    """How far the clips of a speaker count, from 0 to 1.
+def _trust(emotions: Tensor) -> float:
+    """How far the clips of a speaker count, from 0 to 1, by their probabilities `(n, C)` without adaptation.
 
     The mutual information of clip and emotion is the entropy of the mean of all predictions less the mean of their
     entropies. It is low where one emotion alone is heard, and where the predictions say nothing; log(C) is possible.
     """
-    recognizer.eval()
-    emotions = torch.cat([recognizer.probabilities(*batch) for batch in batches])
     information = (_entropy(emotions.mean(0)) - _entropy(emotions).mean()) / math.log(emotions.shape[1])
     return float(((information - NO_TRUST) / (FULL_TRUST - NO_TRUST)).clamp(0.0, 1.0))
 

@@ -339,13 +339,13 @@ class Predictor:
                 such as `microphone_blocks(None, 16_000)`.
             sample_rate: of samples or blocks, in Hz; a file has its own.
             notes: gets what a user should know about the audio, such as that its channels cancel each other.
-            adapt: adapts to the speaker, who must be the same throughout: each segment is predicted in the light of all
+            adapt: adapts to the speaker, who must be the same throughout: each segment is predicted in the light of the
                 segments up to it (`serx.inference.adaptation.RunningAdaptation`).
 
         Raises:
             AudioError: the audio cannot be used. A fault in the middle of it is raised after the segments before it,
                 and at its end that all of it was silent.
-            ConfigError: `sample_rate` was given with a path, or `adapt` and the model has no speaker model.
+            ConfigError: `sample_rate` was given with a path, or `adapt` and the model cannot be adapted.
         """
         adaptation = RunningAdaptation(self.recognizer) if adapt else None
         return self._predict_segments(speech_segments(self._blocks(audio, sample_rate, notes)), adaptation)

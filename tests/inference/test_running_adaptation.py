@@ -18,6 +18,7 @@ from serx.models.layers import embedding_heads
 from serx.recognizer import Recognizer, embeddings_of
 from serx.speaker_model import SpeakerModel
 from tests.conftest import RATE, randomize, speechlike
+from tests.inference.untrained import untrained_predictor
 
 LABELS = order_labels(["neutral", "happy", "angry"])
 SEGMENTS = [
@@ -47,8 +48,11 @@ def predictor_of(encoder_folder) -> Callable[..., Predictor]:
     return build
 
 
-@pytest.fixture(params=["speech_encoder", "encoder_probe", "tta"])
+@pytest.fixture(params=["speech_encoder", "encoder_probe", "tta", "cnn1d"])
 def predictor(request, predictor_of) -> Predictor:
+    if request.param == "cnn1d":  # has batch norms and no speaker model
+        request.getfixturevalue("trusted")
+        return untrained_predictor()
     if request.param == "speech_encoder":
         return predictor_of(kind="speech_encoder", embedding=12)
     tta = {"tta_speeds": [0.9, 1.0], "ensemble_size": 2} if request.param == "tta" else {}
@@ -117,14 +121,48 @@ def test_a_silent_segment_is_no_part_of_the_speaker(predictor_of, monkeypatch):
     np.testing.assert_array_equal(rows([found[0], found[2]]), expected)
 
 
-def test_a_model_without_a_speaker_model_and_an_adapted_one_are_refused(predictor_of):
+def test_one_emotion_alone_changes_nothing_in_a_model_without_a_speaker_model(monkeypatch):
+    predictor = untrained_predictor()  # is sure of nothing
+    plain = rows(streamed(predictor, SEGMENTS, monkeypatch, adapt=False))
+    np.testing.assert_allclose(rows(streamed(predictor, SEGMENTS, monkeypatch)), plain, atol=1e-6)
+
+
+@pytest.mark.usefixtures("trusted")
+def test_only_the_last_pieces_count_in_a_model_without_a_speaker_model(monkeypatch):
+    predictor = untrained_predictor()
+    monkeypatch.setattr("serx.inference.adaptation.MAX_PIECES", 3)
+    found = rows(streamed(predictor, SEGMENTS, monkeypatch))
+    clips = [torch.from_numpy(predictor._clip_of_segment(segment)) for segment in SEGMENTS]
+    with adapted(predictor.recognizer, clips[2:]):  # the third has two pieces
+        expected = predictor.recognizer.probabilities(clips[3][None], torch.tensor([len(clips[3])]))[0]
+    np.testing.assert_allclose(found[3], expected.numpy(), atol=2e-5)
+
+
+def test_only_the_last_embeddings_count_in_a_model_with_a_speaker_model(predictor_of, monkeypatch):
+    predictor = predictor_of(kind="encoder_probe")
+    monkeypatch.setattr("serx.inference.adaptation.MAX_EMBEDDINGS", 2)
+    found = rows(streamed(predictor, SEGMENTS[:2] + SEGMENTS[3:], monkeypatch))
+    expected = rows(streamed(predictor, [SEGMENTS[1], SEGMENTS[3]], monkeypatch))
+    np.testing.assert_allclose(found[2], expected[1], atol=1e-6)
+
+
+def test_a_model_that_cannot_be_adapted_and_an_adapted_one_are_refused(predictor_of):
     predictor = predictor_of(kind="encoder_probe")
     clips = [torch.from_numpy(segment.waveform) for segment in SEGMENTS[:2]]
-    with adapted(predictor.recognizer, clips), pytest.raises(ConfigError, match="adapted to recordings of a speaker"):
-        predictor.stream(SEGMENTS[0].waveform, RATE, adapt=True)
-    predictor.recognizer.speaker_model = None
-    with pytest.raises(ConfigError, match="needs a checkpoint with a speaker model") as caught:
-        RunningAdaptation(predictor.recognizer)
+    for kind in (predictor, untrained_predictor()):
+        with adapted(kind.recognizer, clips):
+            with pytest.raises(ConfigError, match="adapted to recordings of a speaker"):
+                kind.stream(SEGMENTS[0].waveform, RATE, adapt=True)
+            with (
+                pytest.raises(ConfigError, match="adapted to recordings of a speaker"),
+                adapted(kind.recognizer, clips),
+            ):
+                pass
+        assert not kind.recognizer.adapted
+    without_norms = predictor_of(kind="linear_probe").recognizer
+    without_norms.speaker_model = None
+    with pytest.raises(ConfigError, match="has none") as caught:
+        RunningAdaptation(without_norms)
     assert "\n" not in str(caught.value)
 
 
