@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from serx.cli import common
-from serx.terminal import Table, show
+from serx.terminal import Table, show, wrap
 
 if TYPE_CHECKING:
     from serx.data.audit import Audit
@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The recipe whose data section is examined."""
     common.add_config(parser)
     common.add_json(
-        parser, "`clips`, `seconds`, `emotions`, `speakers`, `protocol`, `folds`, `duplicates`, `warnings`, `notes`"
+        parser,
+        "`clips`, `seconds`, `emotions`, `speakers`, `protocol`, `folds`, `duplicates`, `corpus_probe`, `warnings`, "
+        "`notes`",
     )
     parser.add_argument(
         "--verify",
@@ -72,12 +74,13 @@ def main(arguments: argparse.Namespace) -> int:
                 {"first": str(first.segment), "second": str(second.segment), "correlation": correlation}
                 for first, second, correlation in copies
             ],
+            "corpus_probe": result.corpus_probe,
             "warnings": result.warnings,
             "notes": dataset.notes,
         }
         common.print_json(arguments, document)
         return 0
-    show([*tables(result), *fold_lines(parts, config.data.protocol)])
+    show([*tables(result), *probe_lines(result), *fold_lines(parts, config.data.protocol)])
     for warning in result.warnings:
         print(f"warning: {warning}")
     for first, second, correlation in copies:
@@ -127,6 +130,18 @@ def tables(result: "Audit") -> list[Table]:
     header = ["", "sex", "clips", "minutes", "level, dB", "outliers, %"]
     title = "Speakers; outliers: clips recorded differently from those of all other speakers"
     return [by_emotion, Table(title, header, rows, left=(0, 1))]
+
+
+def probe_lines(result: "Audit") -> list[str]:
+    """How well the recording channel tells the corpus of a clip; empty for a single corpus."""
+    probe = result.corpus_probe
+    if probe is None:
+        return []
+    accuracy, chance = _percent(probe["balanced_accuracy"]), _percent(probe["chance"])
+    what = (
+        "a linear probe tells the corpus of clips from their recording channel (levels and fading of frequency bands)"
+    )
+    return ["", *wrap(f"{what} in {accuracy} % (chance {chance} %)")]
 
 
 def folds(dataset: "Dataset", config: "DataConfig") -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """`audit_dataset`: count what a corpus holds, and warn about what would mislead, before training on it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from serx.data.batches import BatchSource
 from serx.data.dataset import Dataset
 from serx.data.utterance import Sex, is_unknown
 from serx.dsp.channel import channel_features
+from serx.metrics.corpus_probe import corpus_probe
 from serx.ood import BATCH, MIN_SPEAKERS, WITHIN, left_out_distances
 
 MAX_OUTLIERS = 0.5  # warn if more than this fraction of a speaker's clips are outliers
@@ -47,6 +49,8 @@ class Audit:
         speakers: one entry per speaker, sorted.
         seconds: `(n,)` durations of the clips.
         counts: label -> corpus -> (clips, speakers).
+        corpus_probe: how well the recording channel tells the corpus of a clip (`serx.metrics.corpus_probe`); None
+            without several corpora of several speakers.
 
     >>> quiet = SpeakerAudit("own/ann", None, 10, 0.5, -72.0, ("sad",), None)
     >>> for warning in Audit((quiet,), np.full(10, 3.0), {}).warnings:
@@ -58,6 +62,7 @@ class Audit:
     speakers: tuple[SpeakerAudit, ...]
     seconds: np.ndarray
     counts: dict[str, dict[str, tuple[int, int]]]
+    corpus_probe: dict[str, Any] | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -112,7 +117,8 @@ def audit_dataset(dataset: Dataset, source: BatchSource, sample_rate: int) -> Au
             power = waveform.double().square().sum(1) / lengths
             levels.append((10 * power.clamp(min=1e-20).log10()).cpu().numpy())
     speaker_ids = np.array([u.speaker_id for u in dataset.utterances])
-    outliers = _outlier_fractions(np.concatenate(statistics), speaker_ids)
+    channels = np.concatenate(statistics)
+    outliers = _outlier_fractions(channels, speaker_ids)
     seconds = dataset.audio_cache.lengths / sample_rate
     speakers = tuple(
         _audit_speaker(dataset, speaker_id, seconds, np.concatenate(levels), outliers)
@@ -123,7 +129,9 @@ def audit_dataset(dataset: Dataset, source: BatchSource, sample_rate: int) -> Au
         label: {corpus: _count(dataset, target, corpus) for corpus in corpora}
         for target, label in enumerate(dataset.labels)
     }
-    return Audit(speakers, seconds, counts)
+    known = np.array([not is_unknown(u.speaker_id) for u in dataset.utterances]) & np.isfinite(channels).all(1)
+    corpus_of = np.array([u.corpus for u in dataset.utterances])
+    return Audit(speakers, seconds, counts, corpus_probe(channels[known], corpus_of[known], speaker_ids[known]))
 
 
 def _outlier_fractions(statistics: np.ndarray, speaker_ids: np.ndarray) -> dict[str, float]:

@@ -14,6 +14,7 @@ from serx.data.names import NamesConfig, same_speaker
 from serx.data.overlap import find_overlap
 from serx.device import choose_device
 from serx.errors import ConfigError, DataError, LeakError, explaining_out_of_memory
+from serx.evaluation.corpora import probe_corpora
 from serx.evaluation.predictions import Predictions
 from serx.evaluation.ratings import Ratings
 from serx.evaluation.report import Evaluation
@@ -105,6 +106,8 @@ def evaluate_held_out(
         "data_sha256": held.dataset.sha256(clips.tolist()),
         **of_classes,
     }
+    if probe := probe_corpora(predictor.recognizer, held.dataset, clips, source):
+        details["corpus_probe"] = probe
     ratings = predict_ratings(predictor, held.dataset, clips, source) if held.dataset.dimensions else None
     details["warnings"] = [*held.warnings, *(_other_scales(ratings, predictor.dimensions) if ratings else [])]
     return Evaluation(predictions, protocol, details, held.notes, ratings)

@@ -54,6 +54,7 @@ class FoldResult:
         predictions: of emotions; None for a model of dimensions alone.
         ratings: of dimensions; None for a model of emotions alone.
         without_adaptation: UAR and accuracy of the same clips without speaker adaptation, if the model was adapted.
+        corpus_probe: how well a probe tells the corpus from the model's embedding, where there are several corpora.
 
     >>> p = Predictions(("a.wav",), ("ann",), (None,), (None,), np.array([0]), np.array([[0.9, 0.1]]), ("happy", "sad"))
     >>> FoldResult(seed=0, fold=2, protocol="loso fold 2", predictions=p).paths
@@ -66,6 +67,7 @@ class FoldResult:
     predictions: Predictions | None
     without_adaptation: Mapping[str, float] | None = None
     ratings: Ratings | None = None
+    corpus_probe: Mapping[str, Any] | None = None
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -135,6 +137,7 @@ def summarize_folds(results: Sequence[FoldResult], resamples: int = RESAMPLES) -
             "protocol": r.protocol,
             **_scores(r),
             "without_adaptation": r.without_adaptation,
+            "corpus_probe": r.corpus_probe,
         }
         for r in results
     ]
@@ -148,8 +151,10 @@ def summarize_folds(results: Sequence[FoldResult], resamples: int = RESAMPLES) -
     runs = [r.ratings for r in pooled if r.ratings is not None]
     if runs:
         scores = {**(scores or ratings_head(runs[0], stamp)), "dimensions": score_rating_runs(runs, resamples)}
+    probes = [r.corpus_probe for r in results if r.corpus_probe is not None]
     return {
         **scores,
+        **({"corpus_probe": _mean_probe(probes)} if probes else {}),
         "n_clips": len({path for r in results for path in r.paths}),
         "seeds": [{"seed": seed, **_scores(r)} for seed, r in zip(by_seed, pooled, strict=True)],
         "folds": folds,
@@ -175,6 +180,12 @@ def _pooled(results: Sequence[FoldResult]) -> FoldResult:
         join(predictions) if predictions else None,
         ratings=join_ratings(ratings) if ratings else None,
     )
+
+
+def _mean_probe(probes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The means over the models of all folds and seeds."""
+    means = {name: float(np.mean([probe[name] for probe in probes])) for name in ("balanced_accuracy", "chance")}
+    return {**means, "with_training_clips": any(probe["with_training_clips"] for probe in probes)}
 
 
 def _pooled_emotions(seeds: Sequence[Predictions], stamp: str, resamples: int) -> dict[str, Any]:
@@ -290,7 +301,8 @@ def read_evaluation(folder: Path) -> FoldResult:
         unadapted = evaluation.get("without_adaptation")
         if not isinstance(evaluation["protocol"], str) or not all(math.isfinite(n) for n in (unadapted or {}).values()):
             raise TypeError("protocol or without_adaptation is of another type")
-        result = FoldResult(0, 0, evaluation["protocol"], predictions, unadapted, ratings)
+        probe = _checked_probe(evaluation.get("corpus_probe"))
+        result = FoldResult(0, 0, evaluation["protocol"], predictions, unadapted, ratings, probe)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise DataError(f"{folder}: no complete evaluation ({error}); evaluate the run again") from error
     if predictions is None and ratings is None:
@@ -298,6 +310,15 @@ def read_evaluation(folder: Path) -> FoldResult:
     if faulty:
         raise DataError(f"{folder}: {faulty[0]} does not give the scores of {EVALUATION}; evaluate the run again")
     return result
+
+
+def _checked_probe(probe: Any) -> Any:
+    """The entry of an evaluation; a KeyError, TypeError or ValueError if serx has not written it."""
+    if probe is not None and not (
+        math.isfinite(probe["balanced_accuracy"] + probe["chance"]) and isinstance(probe["with_training_clips"], bool)
+    ):
+        raise ValueError("corpus_probe is not what serx writes")
+    return probe
 
 
 def _files_without_their_scores(

@@ -14,6 +14,7 @@ import numpy as np
 
 from serx import plots
 from serx.errors import DataError, DiskError
+from serx.evaluation.corpora import probe_line
 from serx.evaluation.predictions import Predictions, to_csv
 from serx.evaluation.ratings import Ratings, rating_tables, ratings_csv, ratings_head, score_ratings
 from serx.evaluation.scores import score_predictions, worst_first
@@ -239,8 +240,10 @@ def _summary(e: Mapping[str, Any]) -> list[str]:
 
 
 def _detection(e: Mapping[str, Any]) -> list[str]:
-    """Which clips differ from those of training."""
+    """Which clips differ from those of training, and what the embedding tells of their corpus."""
     lines = []
+    if e.get("corpus_probe"):
+        lines += wrap(f"  {probe_line(e['corpus_probe'])}")
     if e.get("ood_fraction") is not None:
         lines += [f"  clips flagged as out-of-distribution: {percent(e['ood_fraction']).strip()} %"]
     if e.get("ood_unknown"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from serx.evaluation.corpora import probe_line
 from serx.evaluation.held_out import HeldOut
 from serx.evaluation.pooling import NOT_POOLED
 from serx.evaluation.predictions import Predictions
@@ -81,6 +82,7 @@ def evaluation_page(
         score_names=SCORES,
         classes_that_count=classes_that_count(scores),
         votes=vote_lines(scores),
+        probe_line=probe_line(scores["corpus_probe"]) if scores.get("corpus_probe") else None,
         few_speakers=few_speakers_warning(scores["n_speakers"]),
         chance=chance,
         uar_chart=interval_chart(scores["uar"], scores["intervals"]["uar"], chance),

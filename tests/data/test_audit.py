@@ -11,6 +11,7 @@ import soundfile
 import torch
 
 from serx.augment import LowPass
+from serx.cli.audit import probe_lines
 from serx.config.loader import load_config
 from serx.data.audit import Audit, audit_dataset
 from serx.data.batches import make_batch_source
@@ -93,6 +94,21 @@ def output_of_command(root, protocol: str, tmp_path) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_the_channel_tells_corpora_apart_that_were_recorded_differently(odd_root, tmp_path):
+    """Low-pass filtered clips of two speakers, under the name of another corpus."""
+    rows = ["path,emotion,speaker,corpus"]
+    for number, corpus in ((1, "plain"), (2, "plain"), (6, "plain"), (3, "dull")):
+        for i, path in enumerate(sorted((odd_root / f"Actor_{number:02d}").iterdir())):
+            emotion = {"01": "neutral", "03": "happy", "05": "angry"}[path.name[6:8]]
+            rows.append(f"{path},{emotion},{number if corpus == 'plain' else f'dull{i % 2}'},{corpus}")
+    (tmp_path / "two.csv").write_text("\n".join(rows))
+    found = audit_of(tmp_path / "two.csv", tmp_path)
+    assert found.corpus_probe["balanced_accuracy"] > 0.9 and found.corpus_probe["chance"] == 0.5
+    assert "tells the corpus of clips from their recording channel" in " ".join(" ".join(probe_lines(found)).split())
+    plain = audit_of(odd_root, tmp_path)
+    assert plain.corpus_probe is None and probe_lines(plain) == []
 
 
 def test_the_command_prints_counts_folds_and_warnings_and_does_not_train(odd_root, tmp_path):
