@@ -27,7 +27,10 @@ EXACT = {
 }  # fmt: skip
 # Samples of encoders and decoders that precede the sound; dropped where the container does not record them, in others
 # FFmpeg drops what the file says. MP3: 576 of LAME and 529 of any decoder. AAC: a frame, as FFmpeg's encoder prepends.
-DELAYS = {"mp3": 1105, "mp2": 481, "ac3": 256, "eac3": 256, "dts": 512}
+# AMR: the look-ahead of 5 ms.
+DELAYS = {"mp3": 1105, "mp2": 481, "ac3": 256, "eac3": 256, "dts": 512, "amr_nb": 40}
+# MPEG-TS has no header of Opus, which says this in other containers: 6.5 ms of libopus, always at 48 kHz.
+DELAY_OF_OPUS_IN_TS = 312
 DELAY_OF_A_FRAME = {"aac", "aac_latm"}
 # FFmpeg's decoder drops two frames of WMA, which is one more than its encoder prepends.
 WMA, WMA_FRAMES, WMA_FRAMES_OF_FFMPEG = {"wmav1", "wmav2"}, 2, 1
@@ -225,6 +228,10 @@ class FfmpegFile:
         tick = float(packet.time_base or 0)
         if (packet.duration or 0) * tick > samples / frames[0].sample_rate + tick:  # FFmpeg has dropped some
             return 0
+        if codec == "opus" and self._container.format.name == "mpegts":
+            return DELAY_OF_OPUS_IN_TS
+        if codec == "mp3" and _is_layer_2(bytes(packet)):
+            codec = "mp2"
         return samples if codec in DELAY_OF_A_FRAME else DELAYS.get(codec, 0)
 
     def _silence(self, at: float, seconds: float, channels: int) -> Iterator[np.ndarray]:
@@ -262,6 +269,11 @@ class FfmpegFile:
                 in_succession += 1
         if self._source.error is not None:
             raise self._source.error
+
+
+def _is_layer_2(frame: bytes) -> bool:
+    """Whether a frame of MPEG audio is MP2. MPEG-TS gives both one number, and the decoder of MP3 reads both."""
+    return len(frame) > 1 and frame[0] == 0xFF and frame[1] & 0xE6 == 0xE4
 
 
 class _LimitedReader:

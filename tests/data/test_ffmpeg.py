@@ -108,6 +108,8 @@ UNRECORDED = {
     "bare.mp3": ("libmp3lame", "mp3", {"write_xing": "0"}),
     "mp3.wav": ("libmp3lame", "wav", {}),
     "ac3.ts": ("ac3", "mpegts", {}),
+    "mp2.ts": ("mp2", "mpegts", {}),
+    "opus.ts": ("libopus", "mpegts", {}),
     "bare.ac3": ("ac3", "ac3", {}),
     "bare.mp2": ("mp2", "mp2", {}),
     "fragments.mp4": ("aac", "mp4", {"movflags": "frag_keyframe+empty_moov"}),
