@@ -297,10 +297,11 @@ BY_LABEL_FILE = (
         url="https://github.com/salute-developers/golos/tree/master/dusha",
         cite="Kondratenko et al. 2022, arXiv:2212.12266",
         source="the repository's data_processing",
-        layout="crowd_train/raw_crowd_train.tsv and crowd_test/raw_crowd_test.tsv (podcast_train, podcast_test): one "
-        "row per rater",
-        note="The label is what most raters chose; the publishers aggregate by the method of Dawid and Skene, and keep "
-        "fewer clips. The speaker is the column source_id.",
+        layout="crowd_train/raw_crowd_train.tsv or .jsonl, and crowd_test, podcast_train, podcast_test: one row per "
+        "rater; processed_dataset_090/aggregated_dataset/crowd_train.jsonl or .tsv, where present",
+        note="The label is what most raters chose. Where the publishers' script has aggregated the votes by the method "
+        "of Dawid and Skene (aggregated_dataset), its labels count, and only the clips that it kept. The speaker is "
+        "the column source_id.",
         label_maps={"dusha4": relabel("other no_agreement", positive="happy")},
         protocol=(*_PARTS, "data.label_map=dusha4"),
         protocol_note="the corpus's own parts",
@@ -355,5 +356,27 @@ BY_LABEL_FILE = (
         },
         protocol=(*_KFOLD, "data.label_map=thaiser5"),
         protocol_note="five folds of speakers, each with women and men",
+    ),
+    Corpus(
+        "mer2023",
+        "MER 2023",
+        "mer2023train/train/sample_00000001.avi",
+        (),
+        table("neutral=neutral angry=angry happy=happy sad=sad worried=worried surprise=surprised"),
+        speakers_known=False,
+        language="zh",
+        aliases=("mer2023train", "mer-2023"),
+        clips=5030,
+        hours=5.9,
+        license="research, on request",
+        url="http://www.merchallenge.cn/datasets",
+        cite="Lian et al. 2023, arXiv:2304.08981",
+        source="EmoBox mer2023.py",
+        layout="mer2023train/train-label.csv and test-labels/test1-label.csv (test2, test3): name, discrete, valence; "
+        "films of the names anywhere below",
+        note="Nothing says who speaks.",
+        label_maps={"mer20234": relabel("worried surprised")},
+        protocol=_PARTS,
+        protocol_note="the corpus's own parts; speakers are unknown, so it is no speaker-independent test",
     ),
 )

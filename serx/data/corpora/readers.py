@@ -451,27 +451,93 @@ def _resd(base: Path, paths: Sequence[Path]) -> Iterator[Label] | None:
     )
 
 
+_AGGREGATED = "aggregated_dataset"
+
+
 def _dusha(base: Path, paths: Sequence[Path]) -> Iterator[Label]:
-    for path in paths:
-        rows = _rows(path, "audio_path", "annotator_emo", "source_id", delimiter="\t")
-        if rows is None:
-            raise _wrong(str(path), "columns audio_path, annotator_emo and source_id are not all there")
-        first: dict[str, tuple[str, str]] = {}
-        chosen: dict[str, list[str]] = defaultdict(list)
-        for where, row in rows:
-            first.setdefault(row["audio_path"], (where, row["source_id"]))
-            if row["annotator_emo"]:
-                chosen[row["audio_path"]].append(row["annotator_emo"].lower())
-        for audio, (where, speaker) in first.items():
-            yield Label(
-                Path(audio).stem,
-                _most_chosen(Counter(chosen[audio])),
-                where,
-                speaker=_speaker(speaker),
-                part="train" if "train" in path.name else "test",
-                votes=_counted(chosen[audio]),
-                within=(path.parent.name,),
-            )
+    raw = [path for path in paths if path.parent.name != _AGGREGATED]
+    # The raw votes are published as TSV and as JSON lines with the same rows.
+    tables = {path.with_suffix("") for path in raw if path.suffix.lower() == ".tsv"}
+    votes: dict[str, list[str]] = defaultdict(list)
+    first: dict[str, tuple[str, str, Path]] = {}
+    for path in raw:
+        if path.suffix.lower() == ".tsv" or path.with_suffix("") not in tables:
+            for where, row in _dusha_rows(path, "annotator_emo"):
+                first.setdefault(row["audio_path"], (where, row["source_id"], path))
+                if row["annotator_emo"]:
+                    votes[row["audio_path"]].append(row["annotator_emo"].lower())
+    aggregated = {path.with_suffix(""): path for path in reversed(paths) if path not in raw}
+    if not aggregated:
+        for audio, (where, speaker, path) in first.items():
+            folder = path.parent.name
+            yield _dusha_label(audio, _most_chosen(Counter(votes[audio])), where, speaker, folder, votes[audio])
+    by_name = {(path.parent.name, Path(audio).stem): votes[audio] for audio, (_, _, path) in first.items()}
+    for path in aggregated.values():
+        for where, row in _dusha_rows(path, "emotion"):
+            chosen = by_name.get((path.stem, Path(row["audio_path"]).stem), [])
+            yield _dusha_label(row["audio_path"], row["emotion"].lower(), where, row["source_id"], path.stem, chosen)
+
+
+def _dusha_label(audio: str, emotion: str, where: str, speaker: str, part: str, votes: Sequence[str]) -> Label:
+    return Label(
+        Path(audio).stem,
+        emotion,
+        where,
+        speaker=_speaker(speaker),
+        part="train" if "train" in part else "test",
+        votes=_counted(votes),
+        within=(part,),
+    )
+
+
+def _dusha_rows(path: Path, emotion: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """(`file:line`, cells) of each row; `audio_path` may be called `wav_path`."""
+    is_table = path.suffix.lower() == ".tsv"
+    found = _rows(path, emotion, "source_id", delimiter="\t") if is_table else _json_lines(path, emotion, "source_id")
+    wrong = _wrong(str(path), f"columns audio_path, {emotion} and source_id are not all there")
+    if found is None:
+        raise wrong
+    for where, row in found:
+        if not (audio := row.get("audio_path") or row.get("wav_path")):
+            raise wrong
+        yield where, {**row, "audio_path": audio.replace("\\", "/")}
+
+
+def _json_lines(path: Path, *needed: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """(`file:line`, cells) of each object, a line each."""
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise _wrong(f"{path}:{number}", f"not JSON ({error})") from None
+        if not isinstance(row, dict) or not set(needed) <= set(row):
+            raise _wrong(f"{path}:{number}", f"{' and '.join(needed)} are not all there")
+        yield (
+            f"{path.name}:{number}",
+            {str(key): "" if value is None else str(value).strip() for key, value in row.items()},
+        )
+
+
+def _mer2023(base: Path, paths: Sequence[Path]) -> Iterator[Label] | None:
+    tables = [(path, _rows(path, "name", "discrete")) for path in paths]
+    if any(rows is None for _, rows in tables):
+        return None
+
+    def labels() -> Iterator[Label]:
+        for path, rows in tables:
+            for where, row in rows or ():
+                valence = row.get("valence", "")
+                yield Label(
+                    row["name"],
+                    row["discrete"].lower(),
+                    where,
+                    part="train" if path.name.lower().startswith("train") else "test",
+                    dimensions=(("valence", _number(valence, where)),) if valence else (),
+                )
+
+    return labels()
 
 
 def _m3ed(base: Path, paths: Sequence[Path]) -> Iterator[Label] | None:
@@ -559,7 +625,14 @@ READERS = {
     "emns": Reader(_end(r"metadata\.csv"), _emns),
     "emozionalmente": Reader(_end(r"(?:metadata/)?samples\.csv"), _emozionalmente),
     "resd": Reader(_end(r"(?:train|test)\.csv"), _resd),
-    "dusha": Reader(_end(r"(?:crowd|podcast)_(?:train|test)/raw_(?:crowd|podcast)_(?:train|test)\.tsv"), _dusha),
+    "dusha": Reader(
+        _end(
+            r"(?:(?:crowd|podcast)_(?:train|test)/raw_|processed_dataset_\d+/aggregated_dataset/)"
+            r"(?:crowd|podcast)_(?:train|test)\.(?:tsv|jsonl)"
+        ),
+        _dusha,
+    ),
+    "mer2023": Reader(_end(r"(?:mer2023train/train|test-labels/test[123])-label\.csv"), _mer2023),
     "m3ed": Reader(_end(r"annotation\.json"), _m3ed),
     "thaiser": Reader(_end(r"emotion_label\.json"), _thaiser, re.compile(r"[sz]\d{3}_[a-z]+_actor\d{3}_\w+")),
 }

@@ -1,5 +1,6 @@
 """What label files say beyond the emotion: votes, dimensions, parts, speakers; and what is said of damaged ones."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,60 @@ def test_other_label_files_give_their_votes_parts_and_people(tmp_path: Path) -> 
     m3ed = clips_of("m3ed", tmp_path / "m")
     assert (m3ed["A_Happy_1_1"].speaker_id, m3ed["A_Happy_1_1"].part) == ("m3ed/one x", "train")
     assert clips_of("emorynlp", tmp_path / "n")["sea1_ep15_sc1_utt1"].speaker == "Rachel Green"
+
+
+DUSHA = {"golden_emo": None, "speaker_text": "t", "speaker_emo": "sad", "hash_id": "h", "duration": "2.0"}
+
+
+def dusha_lines(*rows: dict) -> str:
+    return "".join(json.dumps(DUSHA | row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def test_dusha_s_json_lines_say_what_its_tables_say(tmp_path: Path) -> None:
+    tables, lines = TREES["dusha"].build(tmp_path / "tables"), TREES["dusha"].build(tmp_path / "lines")
+    for table in sorted(lines.rglob("*.tsv")):
+        header, *rows = [line.split("\t") for line in table.read_text().splitlines()]
+        table.with_suffix(".jsonl").write_text(dusha_lines(*(dict(zip(header, row, strict=True)) for row in rows)))
+        table.unlink()
+    said = [
+        {
+            clip.path.relative_to(root): (clip.speaker, clip.emotion, clip.votes, clip.part)
+            for clip in scan(root).utterances
+        }
+        for root in (tables, lines)
+    ]
+    assert said[0] == said[1] and len(said[0]) == 3
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_labels_that_dusha_s_script_aggregated_count_and_keep_the_votes_where_these_are_there(
+    raw: bool, tmp_path: Path
+) -> None:
+    root = TREES["dusha"].build(tmp_path)
+    if not raw:
+        for table in root.rglob("*.tsv"):
+            table.unlink()
+    folder = root / "processed_dataset_090" / "aggregated_dataset"
+    folder.mkdir(parents=True)
+    train = {"audio_path": "../../crowd_train/wavs/bb.wav", "emotion": "angry", "source_id": "18"}
+    test = {"audio_path": "..\\..\\crowd_test\\wavs\\cc.wav", "emotion": "positive", "source_id": "99"}
+    (folder / "crowd_train.jsonl").write_text(dusha_lines(train))
+    (folder / "crowd_test.jsonl").write_text(dusha_lines(test))
+    clips = {clip.path.stem: clip for clip in scan(root).utterances}
+    assert {name: (clip.emotion, clip.speaker, clip.part) for name, clip in clips.items()} == {
+        "bb": ("angry", "18", "train"),
+        "cc": ("positive", "99", "test"),
+    }
+    assert clips["bb"].votes == ((("angry", 1), ("sad", 1)) if raw else ())
+    (folder / "crowd_test.jsonl").write_text("{\n")
+    with pytest.raises(DataError, match=r"crowd_test\.jsonl:1: not JSON"):
+        scan(root)
+
+
+def test_mer_2023_gives_parts_and_valence(tmp_path: Path) -> None:
+    clips = clips_of("mer2023", tmp_path)
+    assert (clips["sample_1"].part, clips["sample_1"].dimensions) == ("train", (("valence", -1.5),))
+    assert (clips["sample_3"].part, clips["sample_4"].dimensions) == ("test", ())
 
 
 PODCAST = "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set"

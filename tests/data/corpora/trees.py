@@ -286,6 +286,21 @@ def _resd() -> Tree:
     return Tree(["resd/train/a.wav", "resd/test/b.wav"], 0, 0, 0, {"happy", "enthusiasm"}, texts, languages=("ru",))
 
 
+def _mer2023() -> Tree:
+    texts = {
+        "mer2023train/train-label.csv": csv("name,discrete,valence", "sample_1,worried,-1.5", "sample_2,happy,2"),
+        "test-labels/test1-label.csv": csv("name,discrete,valence", "sample_3,surprise,0.5"),
+        "test-labels/test2-label.csv": csv("name,discrete", "sample_4,angry"),
+    }
+    films = [
+        "mer2023train/train/sample_1.avi",
+        "mer2023train/train/sample_2.avi",
+        "test1/sample_3.mp4",
+        "test2/sample_4.avi",
+    ]
+    return Tree(films, 0, 0, 0, {"worried", "happy", "surprised", "angry"}, texts, languages=("zh",))
+
+
 _SIX = "angry fear happy neutral sad surprise"
 TREES = {
     "ravdess": Tree(layouts.ravdess(), 24, 12, 12, {*SEVEN, "calm"}, languages=("en",)),
@@ -571,6 +586,58 @@ TREES = {
         SEVEN - {"disgust"},
         languages=("kn",),
     ),
+    "baved": Tree(
+        [*names("{3}/{0}-{1}-22-{3}-{2}-7{3}.wav", "10", "m", "0 1 2", "0 6"), "0/4-F-30-0-2-12.wav"],
+        2,
+        1,
+        1,
+        {"low", "neutral", "high"},
+        languages=("ar",),
+    ),
+    "kbes": Tree(
+        names("KUET Bangla Emotional Speech (KBES) Dataset/{0}-{1}-{2}-7.wav", "1 2 3 4 5", "1 2", "0 1"),
+        0,
+        0,
+        0,
+        {"neutral", "happy", "sad", "angry", "disgust"},
+        languages=("bn",),
+    ),
+    "indowave": Tree(
+        names(
+            "IndoWaveSentiment/Actor_{0:02d}/{0:02d}-{1}-{2}-{3}.wav",
+            range(1, 11),
+            "01 02 03 04 05",
+            "01 02",
+            "01 02 03",
+        ),
+        10,
+        5,
+        5,
+        {"neutral", "happy", "surprised", "disgust", "disappointed"},
+        languages=("id",),
+    ),
+    "mess": Tree(
+        names("MESS/{0}{1}_{2}.wav", "A C H S", "F1 F2 M3", "01 a12"),
+        3,
+        2,
+        1,
+        {"angry", "calm", "happy", "sad"},
+        languages=("en",),
+    ),
+    "eaed": Tree(
+        [
+            "EAED/series one/NellyKarim/NellyKarim_happy_ 01.wav",
+            "EAED/series one/NellyKarim/NellyKarim_surprise_ 02.wav",
+            "EAED/series two/AhmedEzz/AhmedEzz_angry_(3).wav",
+            "EAED/series two/AhmedEzz/AhmedEzz_fearful_4.wav",
+        ],
+        2,
+        0,
+        0,
+        {"happy", "surprised", "angry", "fearful"},
+        languages=("ar",),
+    ),
+    "mer2023": _mer2023(),
     "iemocap": _iemocap(),
     "msppodcast": _msppodcast(),
     "biicpodcast": _biicpodcast(),
