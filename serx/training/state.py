@@ -23,6 +23,7 @@ from serx.data.protocols import Split
 from serx.data.read_ahead import reading_ahead
 from serx.device import autocast_dtype, compiled, environment
 from serx.errors import CheckpointError, ConfigError, DataError
+from serx.models.encoder_config import EncoderConfig
 from serx.ood import OodDetector
 from serx.recognizer import Dimension, Recognizer
 from serx.training.console import echo
@@ -380,14 +381,16 @@ def new_state(
     initial = None if config.train.init_from is None else load_initial_weights(config.train.init_from)
     sources = [*(initial.sources if initial else []), *teachers]
     notes = check_sources(dataset, split, sources, progress, config.data.cache) if sources else []
-    state = TrainingState(config, dataset.labels, device, initial is None, dimensions)
+    # a published encoder is there in any case: its architecture is needed, and weights that the checkpoint lacks
+    pretrained = initial is None or isinstance(config.model, EncoderConfig)
+    state = TrainingState(config, dataset.labels, device, pretrained, dimensions)
     state.sources = sources
     if initial is None:
         for note in notes:
             echo(f"note: {note}")
         fit_normalizer(state, split, source)
         return state
-    lines, normalizer_taken = take_weights(state.recognizer, initial, config)
+    lines, normalizer_taken = take_weights(state.recognizer, initial, state.config)
     for line in [*(f"note: {note}" for note in notes), *lines]:
         echo(line)
     if normalizer_taken:

@@ -205,6 +205,23 @@ def encoder_config(tiny_root, tmp_path, encoder_folder):
 
 
 @pytest.mark.slow
+def test_a_tuned_encoder_is_tuned_further_with_other_labels(encoder_config, tmp_path, capsys):
+    first = fit(encoder_config("train.epochs=1"), tmp_path / "first", progress=False)
+    config = encoder_config(f"train.init_from={first.checkpoint}", "data.label_map={neutral: null}")
+    dataset = load_dataset(config.data, progress=False)
+    split = split_dataset(dataset, config.data, progress=False)
+    source = make_batch_source(dataset.audio_cache, torch.device("cpu"))
+    capsys.readouterr()
+    state = new_state(config, dataset, split, source, torch.device("cpu"), progress=False)
+    own, before = state.recognizer.state_dict(), Predictor.load(first.checkpoint).recognizer.state_dict()
+    new = [name for name in own if not torch.equal(own[name], before[name])]
+    assert len(new) == 2 and all("classifier" in name for name in new)
+    assert "(other labels)" in capsys.readouterr().out
+    published = load_encoder(resolve_encoder(config.model.source)).state_dict()
+    assert not all(torch.equal(own[f"backbone.members.0.encoder.{name}"], tensor) for name, tensor in published.items())
+
+
+@pytest.mark.slow
 def test_a_checkpoint_holds_the_frozen_encoder_and_opens_without_its_source(encoder_config, tmp_path):
     original = load_encoder(resolve_encoder(str(tmp_path / "encoder"))).state_dict()
     revision = resolve_encoder(str(tmp_path / "encoder")).revision
