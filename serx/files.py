@@ -17,6 +17,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from serx.errors import ConfigError
+
 # Some file systems have no hard links (FAT, some network file systems), and some cannot sync a folder.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
@@ -75,6 +77,26 @@ def unseal(path: Path) -> bytes | None:
     except OSError:
         return None
     return sealed[32:] if hashlib.sha256(sealed[32:]).digest() == sealed[:32] else None
+
+
+def as_path(value: object, name: str) -> Path:
+    """A path that a caller gives, as `Path`.
+
+    Args:
+        name: of the argument, for the message.
+
+    Raises:
+        ConfigError: it is neither a string nor a path, it is empty, or it holds a zero byte.
+
+    >>> as_path("runs/first", "folder").name
+    'first'
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise ConfigError(f"{name}: expected a path, got {type(value).__name__}")
+    text = os.fspath(value)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ConfigError(f"{name}: {text!r} is no path")
+    return Path(text)
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -17,6 +17,7 @@ from serx.augment.transform import (
     Transform,
 )
 from serx.base_config import BaseConfig
+from serx.dsp.batching import check_lengths, shape_of
 from serx.seeding import ClipRandom, derive
 
 # Random streams keep the names under which they were first derived, so that a resumed or repeated run draws the same.
@@ -26,6 +27,7 @@ _FIRST_NAMES = {
     "polarity_inversion": "polarity",
     "mel_warp": "fused",
 }
+MAX_SAMPLE_RATE = 384_000
 CPU_NUMBERS = 1 << 20  # at a time on a CPU: a whole batch would leave the cache with every transform
 
 
@@ -114,6 +116,8 @@ class Compose:
         for transform in transforms:
             if not (hasattr(transform, "draw") and hasattr(transform, "apply")):
                 raise ValueError(f"{transform!r} is no transform: it needs the methods draw and apply")
+        if not 0 < sample_rate <= MAX_SAMPLE_RATE:
+            raise ValueError(f"sample_rate: {sample_rate} Hz, expected more than 0 and at most {MAX_SAMPLE_RATE}")
         on_spectrograms = [isinstance(transform, SpectrogramTransform) for transform in transforms]
         if any(on_spectrograms) and not all(on_spectrograms):
             raise ValueError("waveform and spectrogram transforms are mixed; make one Compose of each")
@@ -153,11 +157,14 @@ class Compose:
         Raises:
             ValueError: a shape or type does not fit, or both `generator` and `clips` are given.
         """
-        if x.ndim != self._ndim or x.dtype != torch.float32:
+        if not isinstance(x, Tensor) or x.ndim != self._ndim or x.dtype != torch.float32:
             shape = "waveforms (B, T)" if self._ndim == 2 else "spectrograms (B, F, N)"
-            raise ValueError(f"got shape {tuple(x.shape)} and {x.dtype}; {shape} of torch.float32 are expected")
+            raise ValueError(f"got {shape_of(x)}; {shape} of torch.float32 are expected")
         size, device = x.shape[-1], x.device
-        lengths = torch.full((len(x),), size, device=device) if lengths is None else lengths.to(device)
+        if lengths is None:
+            lengths = torch.full((len(x),), size, device=device)
+        check_lengths(lengths, len(x), size)
+        lengths = lengths.to(device)
         if clips is None:
             ids = torch.empty(len(x), dtype=torch.int64, device="cpu" if generator is None else generator.device)
             ids.random_(generator=generator)
@@ -165,11 +172,8 @@ class Compose:
             raise ValueError("both generator and clips are given; the random numbers follow from one of them")
         else:
             ids = torch.as_tensor(clips)
-        for name, values in (("lengths", lengths), ("clips", ids)):
-            if values.shape != (len(x),) or values.is_floating_point():
-                raise ValueError(
-                    f"{name}: got shape {tuple(values.shape)} of {values.dtype}; ({len(x)},) integers expected"
-                )
+        if ids.shape != (len(x),) or ids.is_floating_point():
+            raise ValueError(f"clips: got {shape_of(ids)}; ({len(x)},) integers expected")
         ids = ids.long().to(device, non_blocking=True)
         return augment(self._loaded(device), x, lengths, ids, self.sample_rate, seed, epoch)
 

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,6 +40,10 @@ def load_config(recipe: str | Path, *overrides: Overrides) -> Config:
     >>> config.model.kind, config.train.epochs
     ('cnn2d', 20)
     """
+    if not isinstance(recipe, str | os.PathLike):
+        raise ConfigError(
+            f"recipe: expected the name or the file of a recipe, such as cnn2d, got {type(recipe).__name__}"
+        )
     path = find_recipe(recipe)
     tree, places = _read_recipe(path, ())
     for override in _listed(overrides):
@@ -202,12 +206,19 @@ def _listed(overrides: Sequence[Overrides]) -> list[tuple[str, list[str], Any]]:
                 (f"override: {shown(key)}={shown(value, quoted=True)}", _keys(key, key), tuples(value))
                 for key, value in override.items()
             ]
+        elif isinstance(override, str) or not isinstance(override, Iterable):
+            listed.append(_parse(override))
         else:
-            listed += [_parse(text) for text in ([override] if isinstance(override, str) else override)]
+            listed += map(_parse, override)
     return listed
 
 
 def _parse(override: str) -> tuple[str, list[str], Any]:
+    if not isinstance(override, str):
+        raise ConfigError(
+            f"override: {shown(override, quoted=True)} is not section.key=value, such as train.epochs=20, a list of "
+            "such strings, or a dict"
+        )
     dotted, equals, text = override.partition("=")
     keys = _keys(dotted if equals else "", override)
     source = f"command line: {shown(override)}"
@@ -215,8 +226,8 @@ def _parse(override: str) -> tuple[str, list[str], Any]:
 
 
 def _keys(dotted: str, override: str) -> list[str]:
-    keys = dotted.split(".")
-    if not all(keys) or len(keys) > MAX_DEPTH:
+    keys = dotted.split(".") if isinstance(dotted, str) else []
+    if not keys or not all(keys) or len(keys) > MAX_DEPTH:
         raise ConfigError(
             f"command line: {shown(override, quoted=True)} is not section.key=value, such as train.epochs=20"
         )

@@ -182,3 +182,39 @@ def map_similar_ratios(
 def _reads_without_waiting(tensor: Tensor) -> bool:
     """Whether the host can read the tensor's values without waiting for a device."""
     return tensor.device.type == "cpu"
+
+
+def shape_of(value: object) -> str:
+    """What a caller gave instead of a tensor that fits, for a message.
+
+    >>> shape_of(torch.zeros(2, 3)), shape_of([1, 2])
+    ('shape (2, 3) of torch.float32', 'list')
+    """
+    if isinstance(value, Tensor):
+        return f"shape {tuple(value.shape)} of {value.dtype}"
+    return type(value).__name__
+
+
+def check_lengths(lengths: Tensor, clips: int, size: int) -> None:
+    """Checks the lengths of a batch that a caller gives, as far as that waits for no device.
+
+    Args:
+        lengths: of each clip, in samples or frames.
+        clips: of the batch.
+        size: width of the batch, in samples or frames.
+
+    Raises:
+        ValueError: they are no integers `(clips,)`, or on a CPU, some are negative or longer than the batch.
+
+    >>> check_lengths(torch.tensor([3, 5]), clips=2, size=4)
+    Traceback (most recent call last):
+    ValueError: lengths: from 3 to 5; a batch 4 wide has clips of 0 to 4
+    """
+    if not isinstance(lengths, Tensor):
+        raise ValueError(f"lengths: expected a tensor ({clips},) of integers, got {type(lengths).__name__}")
+    if lengths.shape != (clips,) or lengths.is_floating_point():
+        raise ValueError(f"lengths: got {shape_of(lengths)}; ({clips},) integers expected")
+    if lengths.device.type == "cpu" and clips and not torch.compiler.is_compiling():
+        shortest, longest = int(lengths.min()), int(lengths.max())
+        if shortest < 0 or longest > size:
+            raise ValueError(f"lengths: from {shortest} to {longest}; a batch {size} wide has clips of 0 to {size}")

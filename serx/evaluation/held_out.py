@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from serx.evaluation.predictions import Predictions
 from serx.evaluation.ratings import Ratings
 from serx.evaluation.report import Evaluation
 from serx.evaluation.stamps import adapted_stamp, validation_use
+from serx.files import as_path
 from serx.inference.adaptation import adapted
 from serx.inference.classify import classify, predict
 from serx.inference.default_model import default_checkpoint
@@ -68,6 +69,7 @@ def evaluate(
         CheckpointError: the file is missing or damaged, or its weights give no probabilities.
         LeakError: the part holds speakers, audio or copies of audio of the training part, and `allow_seen` is False.
         DataError: the part is empty, or a speaker has too few clips for adaptation.
+        ConfigError: there is no such part or device, or an argument has another type.
 
     >>> evaluate("runs/missing/best.safetensors")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -186,6 +188,9 @@ def load_held_out(
     cache: str | Path | None = None,
 ) -> HeldOut:
     """Loads a checkpoint and the clips of `part`; arguments and errors are those of `evaluate`."""
+    if part not in get_args(Part):
+        raise ConfigError(f"part {part!r:.100}: no such part; give {', '.join(get_args(Part))}")
+    root, cache = (None if path is None else as_path(path, name) for path, name in ((root, "root"), (cache, "cache")))
     device = device if isinstance(device, torch.device) else choose_device(device, "device")
     checkpoint = default_checkpoint() if checkpoint is None else checkpoint
     predictor = Predictor.load(checkpoint, device)

@@ -11,6 +11,10 @@ For several features at once use one `FeatureStack`, which computes their spectr
 import warnings
 from typing import Any, ClassVar
 
+from torch import Tensor
+
+from serx.dsp.batching import check_lengths, shape_of
+from serx.dsp.mel_warp import Warp
 from serx.features.stack import FeaturesConfig, FeatureStack, why_rows_are_empty
 
 
@@ -33,6 +37,22 @@ class _Transform(FeatureStack):
         empty = why_rows_are_empty(config, sample_rate)
         if empty:
             warnings.warn(empty, stacklevel=3)
+
+    def forward(
+        self, waveform: Tensor, lengths: Tensor | None = None, warp: Warp | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Computes the feature of a batch, as `FeatureStack.forward`.
+
+        Raises:
+            ValueError: a shape or type does not fit, or lengths are beyond the batch.
+        """
+        if not isinstance(waveform, Tensor) or waveform.dim() not in (1, 2) or not waveform.is_floating_point():
+            raise ValueError(f"got {shape_of(waveform)}; waveforms (B, T) of floats with full scale 1 are expected")
+        if 0 in waveform.shape:
+            raise ValueError(f"got {shape_of(waveform)}; give at least one clip of at least one sample")
+        if lengths is not None:
+            check_lengths(lengths, 1 if waveform.dim() == 1 else len(waveform), waveform.shape[-1])
+        return super().forward(waveform, lengths, warp)
 
 
 class _OfFrames(_Transform):

@@ -1,5 +1,6 @@
 """`Predictor`: loads a checkpoint and predicts the emotion of files, arrays and running speech."""
 
+import numbers
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -35,6 +36,7 @@ from serx.data.audio import (
 from serx.data.labels import UNSURE
 from serx.device import choose_device
 from serx.errors import CheckpointError, ConfigError, explaining_out_of_memory
+from serx.files import as_path
 from serx.inference.adaptation import RunningAdaptation, adapted
 from serx.inference.attribution import STEPS
 from serx.inference.default_model import default_checkpoint
@@ -238,7 +240,7 @@ class Predictor:
             ConfigError: the device is not available, a published model cannot be used, or there is no such channel.
         """
         on_device = device if isinstance(device, torch.device) else choose_device(device, "device")
-        path = default_checkpoint() if path is None else path
+        path = default_checkpoint() if path is None else as_path(path, "checkpoint")
         if is_published(os.fspath(path)):
             recognizer, config, metadata = load_published(os.fspath(path))
             return cls(recognizer, config, metadata, None, on_device, min_confidence or 0.0, channel=channel)
@@ -633,6 +635,8 @@ def mono_samples(samples: Samples, mixer: ChannelMixer | None = None) -> np.ndar
     array([ 0. ,  0.5, -0.5], dtype=float32)
     """
     if isinstance(samples, Tensor):
+        if samples.layout != torch.strided or samples.is_quantized or samples.is_meta:
+            raise AudioError(ARRAY, "not_audio", "a sparse, quantized or empty tensor; give a dense one")
         samples = samples.detach().cpu()
         samples = (samples.float() if samples.is_floating_point() else samples).numpy()  # NumPy has no bfloat16
     if samples.ndim not in (1, 2):
@@ -659,7 +663,8 @@ def mono_samples(samples: Samples, mixer: ChannelMixer | None = None) -> np.ndar
 def _checked_rate(sample_rate: int | None) -> int:
     if sample_rate is None:
         raise AudioError(ARRAY, "bad_rate", "samples need their sample rate in Hz, as in predictor(samples, 16000)")
-    if not MIN_RATE <= sample_rate <= MAX_RATE or sample_rate != int(sample_rate):
+    is_number = isinstance(sample_rate, numbers.Real) and not isinstance(sample_rate, bool)
+    if not is_number or not MIN_RATE <= sample_rate <= MAX_RATE or sample_rate != int(sample_rate):
         raise AudioError(ARRAY, "bad_rate", f"{sample_rate} Hz, expected a whole number from {MIN_RATE} to {MAX_RATE}")
     return int(sample_rate)
 

@@ -29,6 +29,7 @@ from serx.errors import (
     explaining_out_of_memory,
     is_out_of_memory,
 )
+from serx.files import as_path
 from serx.metrics import score_from_confusion
 from serx.models.classical import ClassicalConfig
 from serx.models.linear_probe import LinearProbeConfig
@@ -121,7 +122,7 @@ def fit(
 
     Raises:
         ConfigError: the folder already holds a run, or there is none to resume, or the run to resume has other settings
-            or data.
+            or data; or an argument has another type.
         OutOfMemoryError: the run does not fit into memory; it is a ConfigError, too.
         RunInUseError: another process uses the folder.
         DataError: the clips cannot be used.
@@ -134,7 +135,8 @@ def fit(
     Traceback (most recent call last):
     serx.errors.ConfigError: ...no such run/last.safetensors is not there...
     """
-    output = config.train.output if folder is None else str(folder)
+    _check_arguments(config, resume, overwrite, on_epoch)
+    output = config.train.output if folder is None else str(as_path(folder, "folder"))
     world = join_world()  # of one process, unless torchrun started several
     progress = progress and world.is_first
     with ExitStack() as stack:
@@ -165,6 +167,19 @@ def fit(
             stamp = stamped(split, state.sources)
             trainer = world.after_first(lambda: Trainer(state, dataset, stamp, source, run_folder, progress, on_epoch))
             return trainer.run()
+
+
+def _check_arguments(config: object, resume: object, overwrite: object, on_epoch: object) -> None:
+    """Raises ConfigError for arguments of `fit` that are of another type or contradict each other."""
+    if not isinstance(config, Config):
+        raise ConfigError(f'config: expected what load_config("cnn2d") returns, got {type(config).__name__}')
+    for name, value in (("resume", resume), ("overwrite", overwrite)):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name}: expected True or False, got {value!r:.100}; folder names the run")
+    if resume and overwrite:
+        raise ConfigError("resume and overwrite: a run is continued or deleted; set one of them")
+    if on_epoch is not None and not callable(on_epoch):
+        raise ConfigError(f"on_epoch: expected a function, got {type(on_epoch).__name__}")
 
 
 def check_one_process(config: Config, world: World) -> None:
