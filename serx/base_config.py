@@ -17,7 +17,7 @@ MAX_NAME_BYTES = 255  # of a file or folder: ext4, APFS, NTFS and most others
 Channels = Annotated[int, Field(ge=1, le=8192)]  # of a layer; a matrix of 8192 x 8192 weights takes 268 MB
 Stride = Annotated[int, Field(ge=1, le=64)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what torch's and NumPy's generators take
+Seed = Annotated[int, Field(ge=0, lt=2**53)]  # what generators take, and every reader of JSON keeps
 Name = Annotated[str, Field(max_length=255)]
 
 

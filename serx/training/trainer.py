@@ -222,6 +222,8 @@ class Trainer:
         self._on_epoch = on_epoch
         self.state, self.dataset, self.split, self.source, self.folder = state, dataset, split, source, folder
         if fault := checkpoint.metadata_fault(checkpoint.unsigned_metadata(run_metadata(state, dataset, split))):
+            if fault.startswith("config"):
+                raise ConfigError(f"a checkpoint cannot hold this run: {fault}; shorten the lists of the configuration")
             raise DataError(f"a checkpoint cannot hold this run: {fault}; rename it in the data")
         self._progress = progress
         state.use_cache(dataset.audio_cache.folder.parent / "encoders")

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from serx.augment.compose import AugmentConfig
+from serx.checkpoint import MAX_NUMBER
 from serx.config import from_tree, load_config
 from serx.config.reference import reference
 from serx.config.schema import Config, kind_of, sections_of
@@ -69,6 +70,12 @@ def test_every_number_has_a_lower_and_an_upper_bound():
         if not {"ge", "gt"} & limits.keys() or not {"le", "lt"} & limits.keys()
     ]
     assert unbounded == [] and len(numbers) > 90
+
+
+def test_a_checkpoint_can_hold_every_number_that_the_configuration_accepts():
+    integers = [(f"{section.__name__}.{name}", limits) for section, name, kind, limits in FIELDS if kind is int]
+    largest = {key: limits["le"] if "le" in limits else limits["lt"] - 1 for key, limits in integers}
+    assert max(largest.values()) <= MAX_NUMBER and largest["TrainConfig.seed"] == MAX_NUMBER - 1
 
 
 def test_every_text_and_every_list_has_a_greatest_length():
