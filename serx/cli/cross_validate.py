@@ -5,7 +5,6 @@ are pooled over folds, with intervals over speakers.
 """
 
 import argparse
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -199,31 +198,16 @@ def _comparison(arguments: argparse.Namespace, reference: Path, run: Path) -> di
 
 
 def _page(arguments: argparse.Namespace, config: "Config", out: Path, summary: Mapping[str, Any]) -> str:
-    import torch
-
-    from serx.data.batches import make_batch_source
     from serx.data.dataset import load_dataset
-    from serx.evaluation.pooling import read_cross_validation
-    from serx.evaluation.predictions import join
-    from serx.pages import clip_reader, confident_mistakes, evaluation_page
-    from serx.training.run_folder import read_metrics
+    from serx.pages import cross_validation_page
 
-    results = read_cross_validation(out)
-    one_seed = join([r.emotions for r in results if r.seed == results[0].seed])  # each clip once
     dataset = load_dataset(config.data)
-    segments = [str(utterance.segment) for utterance in dataset.utterances]
-    times = Counter(segments)
-    index = {segment: i for i, segment in enumerate(segments) if times[segment] == 1}
-    clips = [index.get(path) for path in one_seed.paths]
-    source = make_batch_source(dataset.audio_cache, torch.device("cpu"), "stream")
-    runs = {f"seed {r.seed} fold {r.fold}": out / f"seed-{r.seed}" / f"fold-{r.fold}" for r in results}
-    return evaluation_page(
+    facts = {"data": config.data.root, "data (sha256)": dataset.sha256(range(len(dataset.utterances)))}
+    return cross_validation_page(
+        out,
+        config,
+        dataset,
         summary,
-        join([r.emotions for r in results]),
-        f"{config.model.kind}: cross-validation",
-        {name: read_metrics(folder)[0] for name, folder in runs.items()},
-        mistakes=confident_mistakes(one_seed, clip_reader(source.batch, clips, config.data.sample_rate)),
-        reproduction=common.reproduction(
-            arguments, {"data": config.data.root, "data (sha256)": dataset.sha256(range(len(dataset.utterances)))}
-        ),
+        common.reproduction(arguments, facts),
+        lambda checkpoint: common.command_line("stress", arguments, "--checkpoint", checkpoint),
     )

@@ -10,6 +10,7 @@ from serx.terminal import show
 if TYPE_CHECKING:
     from serx.evaluation.held_out import HeldOut
     from serx.evaluation.report import Evaluation
+    from serx.pages import Absent
 
 PARTS = {"test": "test clips", "valid": "validation clips", "all": "all clips"}  # in a heading
 EXAMPLES = """  %(prog)s --checkpoint checkpoints/cnn1d/RUN/best.safetensors
@@ -90,6 +91,7 @@ def _page(
 ) -> str:
     from serx.evaluation.stamps import is_adapted
     from serx.pages import clip_explainer, clip_reader, confident_mistakes, evaluation_page, map_of_clips, stress_of
+    from serx.pages.evaluation_page import OF_ADAPTED, OF_WAVEFORMS
 
     scores, p = evaluation.scores, evaluation.predictions
     assert p is not None
@@ -103,16 +105,39 @@ def _page(
         "seed": config.train.seed,
     }
     read_clip = clip_reader(held.source.batch, held.clips.tolist(), config.data.sample_rate)
+    recognizer = held.predictor.recognizer
     # Speaker adaptation has ended: the model of the checkpoint may predict something else.
     adapted = is_adapted(scores["protocol"])
-    explain = None if adapted else clip_explainer(held.predictor.recognizer, p)
+    explain = None if adapted else clip_explainer(recognizer, p)
+    absent = {"stress": _without_stress(arguments, config.model.adapt, adapted)}
+    if explain is None:
+        absent["saliency"] = OF_ADAPTED if adapted else OF_WAVEFORMS
     return evaluation_page(
         scores,
         p,
         f"{config.model.kind}: evaluation on {PARTS[held.part]}",
         {str(run): epochs},
         stress_of([out, run], scores),
-        map_of_clips(held, p, adapted),
+        map_of_clips(
+            recognizer, held.source, held.clips, p, "The map is of the model before adaptation." if adapted else ""
+        ),
         confident_mistakes(p, read_clip, explain=explain),
         common.reproduction(arguments, facts, *before),
+        absent,
     )
+
+
+def _without_stress(arguments: argparse.Namespace, recipe_adapts: bool, adapted: bool) -> "Absent":
+    """What the page says where there is no stress test of the same evaluation."""
+    from serx.pages.evaluation_page import ABSENT, Absent
+
+    if arguments.part == "all" or arguments.allow_seen:
+        return Absent(
+            "Not measured: `serx stress` takes test or validation clips of speakers that were not in training."
+        )
+    if adapted != recipe_adapts:
+        return Absent("Not measured: `serx stress` adapts a model to each speaker if its recipe does (`model.adapt`).")
+    given = ((f"--{name}", getattr(arguments, name)) for name in ("checkpoint", "root", "out", "cache"))
+    words = [word for option, value in given if value is not None for word in (option, value)]
+    part = ["--part", arguments.part] if arguments.part != "test" else []
+    return Absent(ABSENT["stress"].why, [common.command_line("stress", arguments, *words, *part)])

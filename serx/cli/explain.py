@@ -2,15 +2,20 @@
 
 Writes saliency.png (the spectrogram with the saliency over it), saliency.csv (each frame and band) and saliency.json
 (each frame, each band, the completeness error). Models of waveforms and ensembles are explained over time only.
+Of a recording that is longer than the model takes, the segment in which the emotion is most probable is explained.
 """
 
 import argparse
 import sys
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 from serx.cli import common
 from serx.cli.predict import drawn, table_row
 from serx.terminal import Table, is_terminal, printable, show
+
+if TYPE_CHECKING:
+    from serx.inference.predictor import Prediction, Predictor
 
 EXAMPLES = """  %(prog)s me.wav                                          (the most probable emotion, the model of serx)
   %(prog)s --checkpoint best.safetensors --emotion angry --out why_angry me.wav
@@ -29,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=int, metavar="N", help="points of the integral; more lower its error; default: 128"
     )
-    common.add_json(parser, "the content of saliency.json")
+    common.add_json(
+        parser, "the content of saliency.json, and `recording`, the prediction of a long recording, or null"
+    )
     parser.add_argument("--out", default="explanation", metavar="DIR", help="default: explanation/")
     parser.add_argument("audio", metavar="FILE", help="a recording")
 
@@ -44,11 +51,15 @@ def main(arguments: argparse.Namespace) -> int:
     predictor = common.load_predictor(arguments, choose_device(arguments.device, "--device"), channel=arguments.channel)
     clips, unused = predictor.adaptation_clips(audio_files(arguments.adapt_to or []))
     with adapted(predictor.recognizer, clips) if arguments.adapt_to else nullcontext():
+        recording = _long_recording(predictor, arguments)
+        emotion, start, end = arguments.emotion, arguments.start, arguments.end
+        if recording is not None:
+            emotion, start, end = clearest_segment(recording, emotion)
         explanation = predictor.explain(
             arguments.audio,
-            emotion=arguments.emotion,
-            start=arguments.start,
-            end=arguments.end,
+            emotion=emotion,
+            start=start,
+            end=end,
             steps=STEPS if arguments.steps is None else arguments.steps,
         )
     prediction, part_name = explanation.prediction, f"{explanation.emotion}: log-probability"
@@ -56,8 +67,15 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"{printable(path)}: not used for adaptation: {printable(reason)}", file=sys.stderr)
     written = explanation.write(arguments.out)
     if arguments.json:
-        common.print_json(arguments, explanation.as_dict())
+        document = {**explanation.as_dict(), "recording": None if recording is None else recording.as_dict()}
+        common.print_json(arguments, document)
         return 1 if unused else 0
+    if recording is not None:
+        show(drawn([recording]) if is_terminal(sys.stdout) else [table_row(recording)])
+        print(
+            f"explained: {start:.1f} to {end:.1f} s, where {explanation.emotion} is most probable; --start and --end "
+            "choose another part"
+        )
     show(drawn([prediction]) if is_terminal(sys.stdout) else [table_row(prediction)])
     print(f"{part_name} {explanation.log_probability:.3f} nats")
     if explanation.completeness_error is None:
@@ -71,3 +89,41 @@ def main(arguments: argparse.Namespace) -> int:
     show([Table("Strongest parts, in nats", ("seconds", explanation.emotion), rows)])
     print(f"written: {', '.join(map(str, written))}")
     return 1 if unused else 0
+
+
+def _long_recording(predictor: "Predictor", arguments: argparse.Namespace) -> "Prediction | None":
+    """The prediction of a recording that is longer than the model takes; None of a shorter one, or if a part is chosen.
+
+    Raises:
+        AudioError: the recording cannot be used.
+    """
+    from serx.data.audio import AudioError, audio_duration
+
+    if arguments.start is not None or arguments.end is not None:
+        return None
+    if audio_duration(arguments.audio) <= predictor.config.data.max_seconds:
+        return None
+    recording = predictor(arguments.audio)
+    if recording.error is not None:
+        reason, _, detail = recording.error.partition(": ")
+        raise AudioError(arguments.audio, reason, detail)
+    return recording
+
+
+def clearest_segment(recording: "Prediction", emotion: str | None = None) -> tuple[str, float, float]:
+    """An emotion, and the start and the end (s) of the segment of a recording in which it is most probable.
+
+    Args:
+        recording: with segments, at least one of them without an error.
+        emotion: default: the most probable one of the recording.
+
+    >>> from serx.inference.predictor import Prediction
+    >>> parts = [Prediction(probabilities={"sad": p, "happy": 1 - p}, start=p, end=p + 1) for p in (0.2, 0.9, 0.6)]
+    >>> clearest_segment(Prediction(probabilities={"sad": 0.6, "happy": 0.4}, segments=tuple(parts)))
+    ('sad', 0.9, 1.9)
+    """
+    values = recording.probabilities
+    named = max(values, key=values.__getitem__) if emotion is None else emotion
+    usable = [segment for segment in recording.segments if segment.error is None]
+    segment = max(usable, key=lambda segment: segment.probabilities.get(named, 0.0))
+    return named, segment.start or 0.0, segment.end or 0.0

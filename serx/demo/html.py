@@ -6,14 +6,9 @@ from html import escape
 from serx.data.labels import UNSURE
 from serx.demo.analysis import Analysis, Part
 from serx.inference.predictor import Prediction
+from serx.plots.style import emotion_color
 from serx.terminal import printable
 
-# Paul Tol's bright scheme, whose colors people with color blindness can tell apart
-COLORS = {
-    "neutral": "#8a8a8a", "calm": "#66ccee", "happy": "#e0b500", "sad": "#4477aa", "angry": "#d8434e",
-    "fearful": "#aa3377", "disgust": "#228833", "surprised": "#ee8833",
-}  # fmt: skip
-OTHER_COLORS = ("#7a68c9", "#44aa99", "#b0785c", "#5f8f2f")
 LONGEST_NAME = 60  # characters of a file name
 
 CSS = """
@@ -39,14 +34,6 @@ CSS = """
 #parts { max-height: 16rem; overflow-y: auto }
 footer { display: none !important }
 """
-
-
-def color_of(emotion: str, labels: Sequence[str]) -> str:
-    """The color of an emotion; the same emotion has the same color in every model."""
-    others = [label for label in labels if label not in COLORS]
-    if emotion in COLORS:
-        return COLORS[emotion]
-    return OTHER_COLORS[others.index(emotion) % len(OTHER_COLORS)] if emotion in others else COLORS["neutral"]
 
 
 def message(text: object, kind: str = "note") -> str:
@@ -106,7 +93,7 @@ def bars(probabilities: Mapping[str, float], labels: Sequence[str]) -> str:
     ranked = sorted(probabilities.items(), key=lambda item: -item[1])
     return "".join(
         f'<div class="serx-bar"><span>{_text(label)}</span><div class="serx-track"><span style="width: '
-        f'{100 * value:.1f}%; background: {color_of(label, labels)}"></span></div><b>{_percent(value)}</b></div>'
+        f'{100 * value:.1f}%; background: {emotion_color(label, labels)}"></span></div><b>{_percent(value)}</b></div>'
         for label, value in ranked
     )
 
@@ -122,11 +109,12 @@ def timeline(parts: Sequence[Part], seconds: float, labels: Sequence[str]) -> st
         strength = 0.35 + 0.65 * (part.prediction.confidence or 0.0)
         blocks.append(
             f'<span title="{_text(part_title(part))}" style="left: {100 * part.start / seconds:.2f}%; width: '
-            f"{100 * (part.end - part.start) / seconds:.2f}%; background: {color_of(emotion, labels)}; "
+            f"{100 * (part.end - part.start) / seconds:.2f}%; background: {emotion_color(emotion, labels)}; "
             f'opacity: {strength:.2f}"></span>'
         )
     legend = "".join(
-        f'<span><i style="background: {color_of(emotion, labels)}"></i>{_text(emotion)}</span>' for emotion in shown
+        f'<span><i style="background: {emotion_color(emotion, labels)}"></i>{_text(emotion)}</span>'
+        for emotion in shown
     )
     return (
         f'<div class="serx-timeline" id="timeline">{"".join(blocks)}</div><div class="serx-axis"><span>0 s</span>'

@@ -225,7 +225,7 @@ def _summary(e: Mapping[str, Any]) -> list[str]:
     lines += wrap(f"  {classes_that_count(e)}")
     lines += [line for entry in vote_lines(e) for line in wrap(f"  {entry}")]
     if warning := few_speakers_warning(e["n_speakers"]):
-        lines += [f"  {warning}"]
+        lines += wrap(f"  {warning}")
     if plain_scores := e.get("without_adaptation"):
         uar, accuracy = (percent(plain_scores[name]).strip() for name in ("uar", "accuracy"))
         lines += wrap(f"  without speaker adaptation: UAR {uar} %, accuracy {accuracy} %")

@@ -26,14 +26,17 @@ FEW_SPEAKERS = 15  # with fewer, the interval is narrower than its level says
 def few_speakers_warning(speakers: int) -> str | None:
     """A sentence for a report with intervals over so few speakers that they are too narrow; None if it needs none.
 
-    >>> few_speakers_warning(4)
-    'With 4 speakers the intervals are narrower than they should be (serx/metrics/intervals.py).'
+    >>> few_speakers_warning(4)[:63]
+    'With 4 speakers the intervals are narrower than they should be:'
     >>> few_speakers_warning(1) is few_speakers_warning(15) is None  # a single speaker has no interval
     True
     """
     if not 1 < speakers < FEW_SPEAKERS:
         return None
-    return f"With {speakers} speakers the intervals are narrower than they should be (serx/metrics/intervals.py)."
+    return (
+        f"With {speakers} speakers the intervals are narrower than they should be: 90 % of them or fewer hold the true "
+        "score, not 95 %."
+    )
 
 
 def speaker_interval(

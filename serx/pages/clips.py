@@ -1,8 +1,8 @@
-"""The most confident mistakes, with their sound and their spectrogram, each small enough to be part of a page."""
+"""The most confident mistakes, with sound, spectrogram and saliency, each small enough to be part of a page."""
 
 import base64
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,11 @@ from markupsafe import Markup
 
 from serx import plots
 from serx.data.audio import encode_mp3
+from serx.dsp.mel import mel_centers
 from serx.evaluation.predictions import Predictions
 from serx.features.registry import WAVEFORM
 from serx.features.transforms import LogMel
-from serx.inference.explanation import explain_clip
+from serx.inference.explanation import Explanation, explain_clip
 from serx.inference.predictor import Prediction
 from serx.pages.charts import saliency_strip
 from serx.recognizer import Recognizer
@@ -22,13 +23,27 @@ from serx.recognizer import Recognizer
 MISTAKES = 10
 MAX_SECONDS = 12.0  # of a clip in a page
 N_MELS, F_MIN, WINDOW_SECONDS = 64, 50.0, 0.064
+TICK_DISTANCE = 0.2  # of the height of a spectrogram, between the frequencies that are written on it
 DYNAMIC_RANGE_DB = 70.0  # of a spectrogram, below its loudest point
 SALIENCY_STEPS = 32  # of the integral: an error that a small strip does not show
 LIKELY = 3  # emotions that are listed for each mistake
 
 ReadClip = Callable[[int], tuple[np.ndarray, int] | None]
-# From the index of a prediction and its waveform (T,) to the saliency of each frame (N,) for the predicted emotion.
-Explain = Callable[[int, np.ndarray], np.ndarray]
+# From the index of a prediction and its waveform (T,) to the explanation of the predicted emotion; None without one.
+Explain = Callable[[int, np.ndarray], Explanation | None]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the frequencies of a clip, low ones at the bottom.
+
+    Attributes:
+        uri: a `data:` URI of a PNG file.
+        ticks: frequencies such as `2 kHz`, with their heights in % of the picture.
+    """
+
+    uri: str
+    ticks: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,9 +53,12 @@ class Mistake:
     Attributes:
         name: of the file.
         likely: the most probable emotions, with their probabilities.
-        audio, spectrogram: `data:` URIs of an MP3 file and a PNG file; None where the clip cannot be read.
+        audio: a `data:` URI of an MP3 file; None where the clip cannot be read.
+        spectrogram: of the clip.
+        saliency: what each band contributes to the wrong prediction over time; None for models that are explained over
+            time only, and where it was not computed.
+        moments: what each moment contributes, as SVG.
         seconds: duration of the clip.
-        saliency: what each moment contributes to the wrong prediction, as SVG; None where it was not computed.
         is_cut: only the beginning of the clip is in the page.
     """
 
@@ -51,8 +69,9 @@ class Mistake:
     confidence: float
     likely: tuple[tuple[str, float], ...]
     audio: str | None = None
-    spectrogram: str | None = None
-    saliency: Markup | None = None
+    spectrogram: Picture | None = None
+    saliency: Picture | None = None
+    moments: Markup | None = None
     seconds: float = 0.0
     is_cut: bool = False
 
@@ -92,34 +111,49 @@ def _mistake(p: Predictions, i: int, clip: tuple[np.ndarray, int] | None, explai
     waveform, rate = clip
     shown = waveform[: round(MAX_SECONDS * rate)]
     loud = shown / max(float(np.abs(shown).max()), 1e-5)  # listeners should not have to turn up the volume
-    return Mistake(
-        **words,
-        confidence=mistake.confidence,
-        likely=mistake.likely,
+    explanation = None if explain is None else explain(i, waveform)
+    saliency, moments = (None, None) if explanation is None else _saliency(explanation, len(shown) / len(waveform))
+    return replace(
+        mistake,
         audio=data_uri("audio/mpeg", encode_mp3(0.9 * loud, rate)),
-        spectrogram=data_uri("image/png", spectrogram_png(shown, rate)),
-        saliency=None if explain is None else _strip(explain(i, waveform), len(shown) / len(waveform)),
+        spectrogram=spectrogram_picture(shown, rate),
+        saliency=saliency,
+        moments=moments,
         seconds=len(waveform) / rate,
         is_cut=len(shown) < len(waveform),
     )
 
 
-def _strip(saliency: np.ndarray, share: float) -> Markup:
-    """The saliency of the part of the clip that is shown, its first `share`."""
-    return saliency_strip(saliency[: max(1, round(share * len(saliency)))].tolist())
+def _saliency(explanation: Explanation, share: float) -> tuple[Picture | None, Markup]:
+    """The saliency over time and frequency, and over time, of the first `share` of the clip."""
+    count = max(1, round(share * len(explanation.frame_saliency)))
+    strip = saliency_strip(explanation.frame_saliency[:count].tolist())
+    if explanation.saliency is None:
+        return None, strip
+    png = plots.saliency_png(explanation.spectrogram[:, :count], explanation.saliency[:, :count])
+    return Picture(data_uri("image/png", png), _ticks(explanation.hertz)), strip
 
 
-def spectrogram_png(waveform: np.ndarray, sample_rate: int) -> bytes:
-    """A log-mel spectrogram of `waveform (T,)`, low frequencies at the bottom, without axes.
+def _ticks(hertz: np.ndarray) -> tuple[tuple[str, float], ...]:
+    """Some frequencies and their heights in % of a picture with a row for each of `hertz (F,)`."""
+    rows = plots.octave_rows(hertz, TICK_DISTANCE)
+    return tuple(
+        (f"{octave / 1000:g} kHz" if octave >= 1000 else f"{octave:g} Hz", 100 * (row + 0.5) / len(hertz))
+        for octave, row in rows.items()
+    )
 
-    >>> spectrogram_png(np.sin(np.arange(8000) / 5).astype(np.float32), 16_000)[1:4]
-    b'PNG'
+
+def spectrogram_picture(waveform: np.ndarray, sample_rate: int) -> Picture:
+    """A log-mel spectrogram of `waveform (T,)`.
+
+    >>> [text for text, _ in spectrogram_picture(np.sin(np.arange(8000) / 5).astype(np.float32), 16_000).ticks]
+    ['4 kHz', '1 kHz', '250 Hz']
     """
     window = round(WINDOW_SECONDS * sample_rate)
     mel = LogMel(sample_rate, n_mels=N_MELS, n_fft=window, hop_length=window // 4, f_min=F_MIN, top_db=DYNAMIC_RANGE_DB)
     with torch.inference_mode():
         decibels = mel(torch.from_numpy(np.ascontiguousarray(waveform, np.float32))[None])[0][0].numpy()
-    return plots.image_png(decibels)
+    return Picture(data_uri("image/png", plots.image_png(decibels)), _ticks(mel_centers(mel.scale).numpy()))
 
 
 def data_uri(mime: str, content: bytes) -> str:
@@ -136,11 +170,11 @@ def clip_explainer(recognizer: Recognizer, predictions: Predictions) -> Explain 
     if recognizer.features.config.stack == (WAVEFORM,):
         return None
 
-    def explain(i: int, waveform: np.ndarray) -> np.ndarray:
+    def explain(i: int, waveform: np.ndarray) -> Explanation:
         p = predictions
         prediction = Prediction.from_probabilities(dict(zip(p.labels, p.probabilities[i].tolist(), strict=True)))
         clip = np.ascontiguousarray(waveform, np.float32)
-        return explain_clip(recognizer, clip, prediction, steps=SALIENCY_STEPS).frame_saliency
+        return explain_clip(recognizer, clip, prediction, steps=SALIENCY_STEPS)
 
     return explain
 

@@ -33,7 +33,7 @@ def comparison_page(result: Mapping[str, Any], reproduction: Reproduction) -> st
         title=f"Comparison of {len(runs)} runs",
         runs=runs,
         comparisons=[
-            {**c, "letter": letter(i), "warning": _warning(c, letter(i))}
+            {**c, "letter": letter(i), "warning": _warning(c, letter(i)), "summary": _summary(c, letter(i))}
             for i, c in enumerate(result["comparisons"], 1)
         ],
         compared=COMPARED,
@@ -51,6 +51,20 @@ def comparison_page(result: Mapping[str, Any], reproduction: Reproduction) -> st
 
 def _warning(comparison: Mapping[str, Any], name: str) -> str | None:
     return different_protocols(comparison["protocol"], name, letter(0)) if "protocol" in comparison else None
+
+
+def _summary(comparison: Mapping[str, Any], name: str) -> str | None:
+    """What the interval of the difference in UAR says; None without one."""
+    interval = comparison.get("uar", {}).get("interval")
+    if interval is None:
+        return None
+    low, high = interval
+    if low <= 0 <= high:
+        return (
+            f"The interval of the UAR includes 0: these speakers do not show whether {name} or {letter(0)} is better."
+        )
+    better, worse = (name, letter(0)) if low > 0 else (letter(0), name)
+    return f"The interval of the UAR does not include 0: on these speakers {better} is better than {worse}."
 
 
 def _color(run: int) -> str:

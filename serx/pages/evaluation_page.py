@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from serx.data.batches import BatchSource
 from serx.evaluation.corpora import probe_line
-from serx.evaluation.held_out import HeldOut
 from serx.evaluation.pooling import NOT_POOLED
 from serx.evaluation.predictions import Predictions
 from serx.evaluation.report import SCORES, classes_that_count, vote_lines
@@ -19,19 +19,26 @@ from serx.inference.adaptation import output_layers
 from serx.metrics import calibration_counts
 from serx.metrics.intervals import few_speakers_warning
 from serx.pages.charts import Line, interval_chart, line_chart, scatter
-from serx.pages.clip_map import chosen_clips, embeddings, flat_map
+from serx.pages.clip_map import MIN_POINTS, chosen_clips, embeddings, flat_map
 from serx.pages.clips import Mistake
 from serx.pages.render import render
 from serx.plots.experiments import LARGE_LOSS
+from serx.plots.style import EMOTION_COLORS, OTHER_COLORS, emotion_color
+from serx.recognizer import Recognizer
 
-GROUPS = {"per_sex": "Sex", "per_corpus": "Corpus", "per_intensity": "Intensity"}  # entries of the scores
+# Entries of the scores, with their titles and what is said where no clip has a value.
+GROUPS = {
+    "per_sex": ("Sex", "Unknown: the clips say no sex. A table of clips says it in a column `sex`."),
+    "per_corpus": ("Corpus", "Unknown: the clips say no corpus. A table of clips says it in a column `corpus`."),
+    "per_intensity": ("Intensity", "Unknown: the clips say none. A table of clips says it in a column `intensity`."),
+}
 MAX_ROWS = 500  # of a table of speakers or groups
 MAX_MATRIX = 60  # emotions of a confusion matrix; of more, pairs are listed
 MAX_PAIRS = 50
 MAX_NAMES = 30  # in the legend of a map
 CURVE_POINTS = 200  # of a chart of coverage
 LEAST_COVERAGE = 0.02  # the accuracy of fewer clips says little
-# Of emotions and of sexes on the map: Tol's bright scheme, and more.
+# Of a map, where emotions have no colors of their own: Tol's bright scheme, and more.
 COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee8833", "#888888", "#8855dd", "#44aa99")
 STRESS = "stress.json"
 ROUNDING = 1e-9  # of a UAR
@@ -45,6 +52,36 @@ class Reproduction:
     facts: Sequence[tuple[str, str]] = ()
 
 
+@dataclass(frozen=True)
+class Absent:
+    """Why a section of a page is empty, in sentences, and the commands that fill it."""
+
+    why: str
+    commands: Sequence[str] = ()
+
+
+ABSENT = {
+    "curves": Absent(
+        "There is no metrics.jsonl beside the checkpoint. `serx train` writes it into the folder of a run: evaluate "
+        "the checkpoint that is there."
+    ),
+    "stress": Absent(
+        "Not measured. `serx stress` measures the scores under noise, reverberation, telephones and other levels; then "
+        "make this page again."
+    ),
+    "map": Absent(f"A map needs {MIN_POINTS} clips or more that the model does not find all alike."),
+    "saliency": Absent("The saliency was not computed; `serx explain FILE` does it for one recording."),
+}
+OF_ADAPTED = Absent(
+    "There is no saliency, because the predictions are of models adapted to each speaker. "
+    "`serx explain --adapt-to CLIPS FILE` explains such a prediction."
+)
+OF_WAVEFORMS = Absent(
+    "There is no saliency here, because with a model that reads waveforms it takes minutes; `serx explain FILE` "
+    "computes it for one recording, over time."
+)
+
+
 def evaluation_page(
     scores: Mapping[str, Any],
     predictions: Predictions,
@@ -54,8 +91,10 @@ def evaluation_page(
     clip_map: Mapping[str, Any] | None = None,
     mistakes: Sequence[Mistake] = (),
     reproduction: Reproduction | None = None,
+    absent: Mapping[str, Absent] | None = None,
+    stress_note: str = "",
 ) -> str:
-    """The page.
+    """The page. A section without content says why, and how to get it.
 
     Args:
         scores: the content of evaluation.json or of cross_validation.json.
@@ -66,6 +105,9 @@ def evaluation_page(
         clip_map: of `map_of_clips`.
         mistakes: of `serx.pages.clips.confident_mistakes`.
         reproduction: of the page.
+        absent: what is said where the sections `curves`, `stress` and `map` and the `saliency` of the mistakes are
+            empty; default: sentences that hold for any page.
+        stress_note: a sentence above the stress test.
     """
     chance = 1 / np.count_nonzero(np.array(scores["confusion"]).sum(1))
     extra: dict[str, Any] = {
@@ -94,11 +136,13 @@ def evaluation_page(
             for name in worst_first(scores["per_speaker"])
         ],
         groups=_groups(scores),
+        absent={**ABSENT, **(absent or {})},
         max_rows=MAX_ROWS,
         confused=_confused(scores) if len(scores["labels"]) > MAX_MATRIX else [],
         reliability=_reliability(predictions.with_class()),
         coverage=_coverage(predictions.with_class()),
         stress=stress,
+        stress_note=stress_note,
         large_loss=LARGE_LOSS,
         map=clip_map,
         mistakes=mistakes,
@@ -106,13 +150,20 @@ def evaluation_page(
     )
 
 
-def map_of_clips(held: HeldOut, predictions: Predictions, is_adapted: bool = False) -> dict[str, Any] | None:
+def map_of_clips(
+    recognizer: Recognizer, source: BatchSource, clips: np.ndarray, predictions: Predictions, note: str = ""
+) -> dict[str, Any] | None:
     """The map for a page: its chart, and the colors and names of emotions, speakers and sexes; None for few clips.
 
-    `is_adapted` says that the predictions are those of a model adapted to each speaker: the map is not.
+    Args:
+        recognizer: whose embeddings are shown.
+        source: holds the audio.
+        clips: `(n,)`, in the order of the predictions.
+        predictions: of these clips.
+        note: a sentence for the page.
     """
-    chosen = chosen_clips(len(held.clips))
-    places = flat_map(embeddings(held.predictor.recognizer, held.source, held.clips[chosen]))
+    chosen = chosen_clips(len(clips))
+    places = flat_map(embeddings(recognizer, source, clips[chosen]))
     if places is None:
         return None
     p, predicted = predictions, predictions.predicted
@@ -129,16 +180,15 @@ def map_of_clips(held: HeldOut, predictions: Predictions, is_adapted: bool = Fal
         css.append(" ".join(classes + ["wrong"] * bool(wrong[i])))
         titles.append(f"{Path(p.paths[i]).name}: {p.labels[p.targets[i]]}, predicted {p.labels[predicted[i]]}")
     left_out = f", {len(chosen)} of {len(p.paths)} clips" if len(chosen) < len(p.paths) else ""
-    what = "what its last layer reads" if output_layers(held.predictor.recognizer) else "its log-probabilities"
-    adapted = " The map is of the model before adaptation." if is_adapted else ""
+    what = "what its last layer reads" if output_layers(recognizer) else "its log-probabilities"
     return {
         "chart": scatter([(float(x), float(y)) for x, y in places], css, titles),
-        "colors": {kind: _colors(len(of)) for kind, of in names.items()},
+        "colors": {kind: _colors(of, kind) for kind, of in names.items()},
         "names": {
             kind: of if len(of) <= MAX_NAMES else [*of[:MAX_NAMES], f"and {len(of) - MAX_NAMES} more"]
             for kind, of in names.items()
         },
-        "note": f"Clips that the model finds alike are near each other: t-SNE of {what}{left_out}.{adapted}",
+        "note": f"Clips that the model finds alike are near each other: t-SNE of {what}{left_out}. {note}".strip(),
     }
 
 
@@ -202,10 +252,10 @@ def _value(scores: Mapping[str, float] | None, key: str, factor: float) -> float
 
 def _groups(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
     groups = []
-    for key, title in GROUPS.items():
+    for key, (title, unknown) in GROUPS.items():
         rows = [{"name": name, **row, "extra": row.get("n_speakers", "") or "–"} for name, row in scores[key].items()]
-        if rows:
-            groups.append({"title": title, "rows": rows, "extra": "speakers" if "n_speakers" in rows[0] else ""})
+        extra = "speakers" if rows and "n_speakers" in rows[0] else ""
+        groups.append({"title": title, "rows": rows, "extra": extra, "unknown": unknown})
     return groups
 
 
@@ -246,8 +296,11 @@ def _coverage(p: Predictions) -> Any:
     return line_chart(lines, "clips kept, %", "accuracy, %", (0, 100), (0, 100))
 
 
-def _colors(number: int) -> list[str]:
-    """Colors that differ: a fixed list, or hues at equal distances if that is too short."""
+def _colors(names: Sequence[str], kind: str) -> list[str]:
+    """Colors that differ: those of the emotions, a fixed list, or hues at equal distances if that is too short."""
+    number = len(names)
+    if kind == "emotion" and sum(name not in EMOTION_COLORS for name in names) <= len(OTHER_COLORS):
+        return [emotion_color(name, names) for name in names]
     if number <= len(COLORS):
         return list(COLORS[:number])
     shades = [colorsys.hls_to_rgb(i / number, (0.45, 0.6)[i % 2], 0.65) for i in range(number)]

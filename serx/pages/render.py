@@ -3,10 +3,11 @@
 Whatever a user named is escaped: HTML by Jinja, control characters by `printable`.
 """
 
+import re
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from serx.evaluation.tables import count
 from serx.terminal import printable
@@ -26,6 +27,15 @@ def percent(fraction: float | None) -> str:
     return "\u2013" if fraction is None else f"{100 * fraction:.1f}"
 
 
+def code(text: str) -> Markup:
+    """A sentence in which what stands between backquotes is code.
+
+    >>> code("run `serx stress <x>`")
+    Markup('run <code>serx stress &lt;x&gt;</code>')
+    """
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(printable(text)))))
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("serx.pages"),
@@ -35,7 +45,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "points": lambda x: f"{100 * x:+.1f}", "count": count}
+    environment.filters |= {"percent": percent, "points": lambda x: f"{100 * x:+.1f}", "count": count, "code": code}
     return environment
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from serx.plots.evaluation import calibration_figure, confusion_figure, report_figure, speakers_figure
     from serx.plots.experiments import protocols_figure, ranking_figure, stress_figure
-    from serx.plots.explanation import saliency_figure
+    from serx.plots.explanation import octave_rows, saliency_figure, saliency_png
     from serx.plots.pixels import confusion_pixels, spectrogram_pixels
     from serx.plots.style import figure_array, figure_png, image_png
     from serx.plots.training import curves_figure
@@ -31,10 +31,12 @@ __all__ = [
     "figure_array",
     "figure_png",
     "image_png",
+    "octave_rows",
     "protocols_figure",
     "ranking_figure",
     "report_figure",
     "saliency_figure",
+    "saliency_png",
     "speakers_figure",
     "spectrogram_pixels",
     "stress_figure",
@@ -46,7 +48,7 @@ _MODULES = {
     **dict.fromkeys(("protocols_figure", "ranking_figure", "stress_figure"), "experiments"),
     **dict.fromkeys(("confusion_pixels", "spectrogram_pixels"), "pixels"),
     **dict.fromkeys(("figure_array", "figure_png", "image_png"), "style"),
-    "saliency_figure": "explanation",
+    **dict.fromkeys(("octave_rows", "saliency_figure", "saliency_png"), "explanation"),
     "curves_figure": "training",
 }
 

@@ -2,7 +2,9 @@
 
 import io
 import textwrap
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,28 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 DPI = 110
 INK, MUTED, GRID = "#222222", "#767676", "#e4e4e4"
 BLUE, ORANGE, RED, GRAY = "#2f6f9f", "#d9822b", "#c8442f", "#9a9a9a"
+# Paul Tol's bright scheme, whose colors people with color blindness can tell apart
+EMOTION_COLORS = {
+    "neutral": "#8a8a8a", "calm": "#66ccee", "happy": "#e0b500", "sad": "#4477aa", "angry": "#d8434e",
+    "fearful": "#aa3377", "disgust": "#228833", "surprised": "#ee8833",
+}  # fmt: skip
+OTHER_COLORS = ("#7a68c9", "#44aa99", "#b0785c", "#5f8f2f")
 DASHES: Any = (0, (3, 2))
 LONGEST_NAME = 46  # characters of a setting's name in a table or a figure
 # Labels and titles come from the user: a "$" in them must not start a formula.
 LITERAL = {"parse_math": False}
+
+
+def emotion_color(emotion: str, labels: Sequence[str]) -> str:
+    """The color of one of a model's `labels`; the same emotion has the same color in every model.
+
+    >>> emotion_color("sad", ["sad", "bored"]), emotion_color("bored", ["sad", "bored"])
+    ('#4477aa', '#7a68c9')
+    """
+    others = [label for label in labels if label not in EMOTION_COLORS]
+    if emotion in EMOTION_COLORS:
+        return EMOTION_COLORS[emotion]
+    return OTHER_COLORS[others.index(emotion) % len(OTHER_COLORS)] if emotion in others else EMOTION_COLORS["neutral"]
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -65,9 +85,10 @@ def figure_png(figure: Figure) -> bytes:
     >>> figure_png(new_figure(2, 1))[:4]
     b'\x89PNG'
     """
-    _settle(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    with _any_script():
+        _settle(figure)
+        figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
@@ -88,11 +109,20 @@ def figure_array(figure: Figure) -> np.ndarray:
     >>> figure_array(new_figure(2, 1)).shape
     (110, 220, 3)
     """
-    _settle(figure)
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
-    canvas.draw()
+    with _any_script():
+        _settle(figure)
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+@contextmanager
+def _any_script() -> Iterator[None]:
+    """Names of files and labels may be of any script: what the font lacks is drawn as boxes, without a warning each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield
 
 
 def _settle(figure: Figure) -> None:

@@ -28,8 +28,14 @@ from serx.evaluation.pooling import read_cross_validation
 from serx.experiments.cross_validation import fold_commands
 from serx.experiments.fold_runs import Workers
 from serx.experiments.folds import plan_folds
+from serx.inference.explanation import explain_clip
+from serx.inference.predictor import Prediction, Predictor
 from serx.metrics import ccc
+from serx.pages import Reproduction, cross_validation_page
+from serx.pages.clips import SALIENCY_STEPS
+from serx.pages.cross_validation_page import _explainer
 from serx.training.run_folder import lock_run_folder
+from tests.conftest import speechlike
 from tests.pages.test_evaluation_page import text_of
 
 pytestmark = pytest.mark.slow
@@ -116,7 +122,38 @@ def test_a_cross_validation_can_be_written_as_a_page_of_all_folds_with_sound(wor
     wrong = sum(
         (r.predictions.predicted != r.predictions.targets).sum() for r in read_cross_validation(workplace / "out")
     )
-    assert page.count("<audio") == min(10, wrong) > 0
+    assert page.count("<audio") == page.count('<svg class="strip"') == min(10, wrong) > 0
+    assert "Of seed 0 fold 0 alone: each fold has a network of its own." in text and "map-speaker" in page
+    assert f"--checkpoint {Path('out/seed-0/fold-0/best.safetensors')}" in text
+
+
+def test_the_page_of_a_cross_validation_has_the_stress_test_of_its_first_fold_and_says_what_is_gone(
+    workplace, tmp_path
+):
+    out = tmp_path / "out"
+    shutil.copytree(workplace / "out", out)
+    config = load_config(out / "seed-0/fold-0/config.yaml")
+    summary, dataset = json.loads((out / "cross_validation.json").read_text()), load_dataset(config.data)
+    own = json.loads((out / "seed-0/fold-0/test/evaluation.json").read_text())
+    conditions = [{"condition": "as recorded", "strength": "", "uar": own["uar"], "change": 0.0, "interval": None}]
+    same = {key: own[key] for key in ("part", "protocol", "n_clips", "n_speakers")}
+    (out / "seed-0/fold-0/stress.json").write_text(json.dumps(same | {"conditions": conditions}))
+    (out / "seed-0/fold-0/best.safetensors").unlink()
+    text = text_of(cross_validation_page(out, config, dataset, summary, Reproduction()))
+    assert "as recorded" in text and "Of seed 0 fold 0 alone. One disturbance at a time" in text
+    assert text.count("The checkpoint of seed 0 fold 0 cannot be read") == 2
+
+
+def test_each_mistake_is_explained_by_the_network_of_its_fold(workplace):
+    results = read_cross_validation(workplace / "out")
+    explain = _explainer(results, [workplace / f"out/seed-0/fold-{r.fold}" for r in results])
+    wave = speechlike(0.5, 150, 0)
+    count = len(results[0].paths)
+    for i, result, row in ((count - 1, results[0], count - 1), (count, results[1], 0)):
+        predictor = Predictor.load(workplace / f"out/seed-0/fold-{result.fold}" / "best.safetensors", "cpu")
+        label = result.predictions.labels[result.predictions.predicted[row]]
+        expected = explain_clip(predictor.recognizer, wave, Prediction(probabilities={}), label, steps=SALIENCY_STEPS)
+        np.testing.assert_allclose(explain(i, wave).frame_saliency, expected.frame_saliency, rtol=1e-4, atol=1e-6)
 
 
 def test_the_baseline_has_the_same_data_and_is_compared(workplace):

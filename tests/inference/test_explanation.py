@@ -4,6 +4,7 @@ import csv
 import io
 import json
 
+import matplotlib.image
 import numpy as np
 import pytest
 import soundfile
@@ -13,10 +14,12 @@ from torch import Tensor
 from serx.cli.main import main
 from serx.config.loader import from_tree
 from serx.data.audio import AudioError, trim_bounds
+from serx.demo.analysis import synthetic_conversation
 from serx.errors import ConfigError
 from serx.inference.adaptation import adapted
 from serx.inference.attribution import _at_recorded_speed, integrated_gradients, occlusion
 from serx.inference.predictor import Predictor
+from serx.plots import figure_array, saliency_png
 from serx.recognizer import Recognizer
 from tests.conftest import RATE, speechlike
 from tests.inference.untrained import SMALL, untrained_predictor
@@ -78,6 +81,27 @@ def test_the_saliency_lies_on_the_tone_that_decides_the_class(tone_predictor, st
     assert first < start + TONE_SECONDS and last > start
 
 
+@pytest.mark.parametrize("start", [0.1, 0.5])
+def test_the_red_of_the_picture_lies_on_the_tone(tone_predictor, start):
+    explanation = tone_predictor.explain(noise_with_tone(start, 1000), RATE)
+    figure = explanation.figure()
+    pixels = figure_array(figure).astype(int)
+    upper, lower = figure.axes
+    rows, columns = np.nonzero(pixels[..., 0] - pixels[..., 2] > 80)
+    seconds, bands = upper.transData.inverted().transform(np.stack([columns, len(pixels) - rows], 1)).T
+    inside = (bands > -0.5) & (bands < len(explanation.hertz) - 0.5)
+    hertz = np.interp(bands[inside], np.arange(len(explanation.hertz)), explanation.hertz)
+    on_tone = (np.abs(hertz - TONE_HZ) < 500) & (np.abs(seconds[inside] - start - TONE_SECONDS / 2) < TONE_SECONDS)
+    assert inside.sum() > 200 and on_tone.mean() > 0.9
+    below = lower.transData.inverted().transform(np.stack([columns, len(pixels) - rows], 1))[~inside]
+    assert np.abs(np.median(below[:, 0]) - start - TONE_SECONDS / 2) < TONE_SECONDS
+    small = matplotlib.image.imread(io.BytesIO(saliency_png(explanation.spectrogram, explanation.saliency)))[::-1]
+    rows, columns = np.nonzero(small[..., 0] - small[..., 2] > 0.3)
+    near = np.abs(explanation.hertz[rows] - TONE_HZ) < 500
+    near &= np.abs(explanation.seconds[columns] - start - TONE_SECONDS / 2) < TONE_SECONDS
+    assert len(near) > 5 and near.mean() > 0.9
+
+
 def test_the_same_tone_speaks_against_the_other_class(tone_predictor):
     clip = noise_with_tone(0.3, 1000)
     for_sad, for_neutral = (tone_predictor.explain(clip, RATE, emotion=name) for name in ("sad", "neutral"))
@@ -135,9 +159,10 @@ def test_a_linear_models_saliency_is_its_weights_times_its_input():
     torch.testing.assert_close(slope, slope[:, :1].expand_as(slope), rtol=1e-3, atol=1e-6)
 
 
-def test_integrated_gradients_are_those_of_captum():
+@pytest.mark.parametrize("normalize", ["training", "clip"])
+def test_integrated_gradients_are_those_of_captum(normalize):
     captum = pytest.importorskip("captum.attr")
-    predictor = untrained_predictor(features={"n_mels": 24})
+    predictor = untrained_predictor(features={"n_mels": 24, "normalize": normalize})
     recognizer, clip = predictor.recognizer, speechlike(0.5, 150, 0)
     waveform, lengths = torch.from_numpy(clip)[None], torch.tensor([len(clip)])
     features, frames = recognizer.features(waveform, lengths)
@@ -242,6 +267,30 @@ def test_a_part_of_a_recording_longer_than_the_model_takes_can_be_explained(tone
     with pytest.raises(AudioError, match=r"too_long: 72\.0 s.*start and end"):
         tone_predictor.explain(path)
     assert tone_predictor.explain(path, start=64.0, end=64.8).seconds[0] == 64.0
+
+
+def test_of_a_long_recording_the_command_explains_the_segment_in_which_the_emotion_is_most_probable(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    talk = synthetic_conversation()
+    soundfile.write("talk.wav", np.tile(talk, 5), RATE)  # 71 s
+    with pytest.raises(SystemExit) as left:
+        main("explain", ["talk.wav", "--emotion", "sad", "--steps", "8", "--json"])
+    printed = capsys.readouterr()
+    assert left.value.code == 0, printed.err
+    document = json.loads(printed.out)
+    segments = document["recording"]["segments"]
+    best = max(segments, key=lambda segment: segment["probabilities"]["sad"])
+    assert len(segments) > 20 and document["emotion"] == "sad"
+    times = [frame["seconds"] for frame in document["frames"]]
+    assert best["start"] <= times[0] and times[-1] <= best["end"] + 0.02
+    assert (tmp_path / "explanation/saliency.png").exists()
+    with pytest.raises(SystemExit) as left:
+        main("explain", ["talk.wav", "--steps", "8"])
+    printed = capsys.readouterr().out
+    assert left.value.code == 0 and "is most probable; --start and --end choose another part" in printed
+    assert f"the mean of {len(segments)} segments" in printed
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_the_page_has_the_numbers_of_the_comparison_and_a_line_for_each_run():
         low, high = (100 * bound for bound in scores["interval"])
         numbers = f"{100 * scores['a']:.1f} {100 * scores['b']:.1f} {100 * scores['difference']:+.1f}"
         assert f"{numbers} {low:+.1f} to {high:+.1f}" in text
-    assert "optim.lr 0.1 0.2" in text and "serx compare runs/base runs/new" in text
+    assert "optim. lr 0.1 0.2" in text and "serx compare runs/base runs/new" in text
     for speaker, scores in comparison["per_speaker"].items():
         assert f"{speaker} {100 * scores['uar_b']:.1f} {100 * scores['uar_a']:.1f} {100 * scores['uar']:+.1f}" in text
     assert len(re.findall(r'<polyline class="line c[01]"', page)) == 2 * 3
@@ -50,6 +50,26 @@ def test_runs_that_cannot_be_compared_are_on_the_page_with_the_reason():
         "Not compared:" in text and "different clips" in text and "Unknown: a run does not record its settings" in text
     )
     assert "B - A" in text and "C - A" in text
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        ([-0.1, 0.0], "do not show whether B or A is better"),
+        ([0.01, 0.1], "B is better than A"),
+        ([-0.1, -0.01], "A is better than B"),
+    ],
+)
+def test_a_sentence_says_what_the_interval_of_the_difference_means(interval, expected):
+    result = compare_runs([run("a", 1), run("b", 2)])
+    result["comparisons"][0]["uar"]["interval"] = interval
+    assert expected in text_of(comparison_page(result, Reproduction()))
+
+
+def test_a_comparison_without_curves_or_common_speakers_says_so():
+    runs = [replace(run("a", 1), curves=[]), replace(run("b", 2, clips=3), curves=[])]
+    text = text_of(comparison_page(compare_runs(runs), Reproduction()))
+    assert "None of these folders has a metrics.jsonl" in text and "No run could be compared with A" in text
 
 
 @pytest.mark.parametrize("field", ["name", "protocol", "setting"])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from PIL import Image
 
 from serx.data.audio import encode_mp3
 from serx.evaluation import Evaluation
@@ -20,10 +21,11 @@ from serx.evaluation.predictions import join
 from serx.evaluation.scores import score_predictions
 from serx.features.stack import FeaturesConfig
 from serx.files import to_json
-from serx.inference.explanation import explain_clip
+from serx.inference.explanation import Explanation, explain_clip
 from serx.inference.predictor import Prediction
 from serx.models import Cnn1dConfig
 from serx.pages import (
+    Absent,
     Reproduction,
     clip_explainer,
     clip_reader,
@@ -39,7 +41,7 @@ from tests.conftest import RATE, speechlike
 from tests.evaluation.test_pooling import fold_results
 from tests.evaluation.test_report import random_predictions
 
-VOID = {"meta", "img", "br", "input"}  # have no end tag
+VOID = {"meta", "img", "br", "input", "wbr"}  # have no end tag
 HOSTILE = '<script>alert("1")</script>\u202e\'"&\x1b[2J\udcff'
 
 
@@ -117,9 +119,12 @@ def test_the_numbers_of_a_page_are_those_of_evaluation_json():
     scores, page = page_of(p, {"temperature": 1.5, "calibration_before": before, "warnings": ["seen speakers"]})
     text = text_of(page)
     low, high = (100 * bound for bound in scores["intervals"]["uar"])
-    assert f"{100 * scores['uar']:.1f} % UAR , 95 % interval {low:.1f} to {high:.1f}".replace(
-        " ,", ","
-    ) in text.replace(" ,", ",")
+    assert (
+        f"{100 * scores['uar']:.1f} % UAR (mean recall of the emotions), 95 % interval {low:.1f} to {high:.1f}".replace(
+            " ,", ","
+        )
+        in text.replace(" ,", ",")
+    )
     assert "made fold 0, speaker-independent" in text and "seen speakers" in text
     rows = [
         [cell.strip() for cell in re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)]
@@ -198,7 +203,7 @@ def test_a_long_clip_is_cut_and_ten_clips_stay_small():
     long = 0.3 * np.random.default_rng(0).standard_normal(20 * RATE).astype(np.float32)
     [found] = confident_mistakes(random_predictions(), lambda i: (long, RATE), 1)
     assert found.is_cut and found.seconds == 20
-    assert 10 * (len(found.audio) + len(found.spectrogram)) < 3_000_000
+    assert 10 * (len(found.audio) + len(found.spectrogram.uri)) < 3_000_000
     assert "only its beginning" in page_of(random_predictions(), mistakes=[found])[1]
 
 
@@ -235,13 +240,73 @@ def test_clips_that_cannot_be_read_are_listed_without_sound():
     assert "<audio" not in page and page.count('<article class="card">') == 2
 
 
-def test_the_saliency_of_a_mistake_is_drawn_below_its_spectrogram_for_the_part_that_is_shown():
+def explanation_of(saliency: np.ndarray, /, **changes) -> Explanation:
+    """An explanation with this saliency `(F, N)`, of silence."""
+    bands, frames = saliency.shape
+    known = {
+        "prediction": Prediction(probabilities={}),
+        "emotion": "happy",
+        "method": "integrated_gradients",
+        "seconds": np.arange(frames) / 100,
+        "hertz": np.geomspace(100, 6400, bands),
+        "spectrogram": np.full_like(saliency, -100.0),
+        "saliency": saliency,
+        "frame_saliency": saliency.sum(0),
+        "feature_saliency": {},
+        "log_probability": 0.0,
+    }
+    return Explanation(**{**known, **changes})
+
+
+def pixels_of(uri: str) -> np.ndarray:
+    """`(H, W, 3)` of a picture in a page, the lowest row first."""
+    content = base64.b64decode(uri.partition("base64,")[2])
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), int)[::-1]
+
+
+def test_the_saliency_of_a_mistake_is_over_time_and_frequency_for_the_part_that_is_shown():
+    saliency = np.zeros((60, 200))
+    saliency[40:43, 30:34], saliency[10:13, 90:94] = 1.0, -1.0
+    saliency[20, 150:] = 1e6  # the last quarter of 16 s is not shown
+    long = 0.3 * np.random.default_rng(0).standard_normal(16 * RATE).astype(np.float32)
+    [found] = confident_mistakes(
+        random_predictions(), lambda i: (long, RATE), 1, lambda i, wave: explanation_of(saliency)
+    )
+    pixels = pixels_of(found.saliency.uri)
+    assert pixels.shape == (60, 150, 3)
+    redness = pixels[..., 0] - pixels[..., 2]
+    for sign, rows, columns in ((1, (40, 43), (30, 34)), (-1, (10, 13), (90, 94))):
+        places = np.argwhere(sign * redness > 80)
+        assert len(places) >= 12 and (places.min(0) >= (rows[0] - 1, columns[0] - 1)).all()
+        assert (places.max(0) <= (rows[1], columns[1])).all()
+    assert np.abs(redness[25:35]).max() <= 2
+    heights = dict(found.saliency.ticks)
+    assert heights["4 kHz"] == pytest.approx(100 * (np.interp(4000, np.geomspace(100, 6400, 60), range(60)) + 0.5) / 60)
+    _, page = page_of(random_predictions(), mistakes=[found])
+    reader = read(page)
+    assert found.saliency.uri in [value for name, value in reader.attributes if name == "src"]
+    assert "red frequencies and moments raise" in text_of(page) and "4 kHz" in text_of(page)
+
+
+def test_a_saliency_of_many_bands_and_frames_becomes_a_small_picture():
+    saliency = np.zeros((256, 3000))
+    saliency[100:108, 1500:1530] = 1.0
+    [found] = confident_mistakes(random_predictions(), sound, 1, lambda i, wave: explanation_of(saliency))
+    pixels = pixels_of(found.saliency.uri)
+    assert pixels.shape == (64, 400, 3)
+    redness = pixels[..., 0] - pixels[..., 2]
+    row, column = np.argwhere(redness > 0.5 * redness.max()).mean(0)
+    assert abs((row + 0.5) / 64 - 104 / 256) < 0.02 and abs((column + 0.5) / 400 - 1515 / 3000) < 0.01
+
+
+def test_the_saliency_of_each_moment_is_drawn_below_for_the_part_that_is_shown():
     p = random_predictions()
     asked = []
 
     def explain(i, waveform):
         asked.append((i, len(waveform)))
-        return np.array([0.0, 2.0, -1.0, 1e6])  # the last quarter of 16 s is not shown
+        moments = np.array([0.0, 2.0, -1.0, 1e6])  # the last quarter of 16 s is not shown
+        return explanation_of(np.zeros((3, 4)), saliency=None, frame_saliency=moments, method="occlusion")
 
     long = 0.3 * np.random.default_rng(0).standard_normal(16 * RATE).astype(np.float32)
     [found] = confident_mistakes(p, lambda i: (long, RATE), 1, explain)
@@ -251,7 +316,7 @@ def test_the_saliency_of_a_mistake_is_drawn_below_its_spectrogram_for_the_part_t
     raises, lowers = (re.search(f'<path class="{css}" d="(.*?)"', page)[1] for css in ("raises", "lowers"))
     assert raises == "M0 20H0.00V20.0H1.00H1.00V0.0H2.00H2.00V20.0H3.00V20Z"
     assert lowers == "M0 20H0.00V20.0H1.00H1.00V20.0H2.00H2.00V30.0H3.00V20Z"
-    assert "saliency" in text_of(page)
+    assert found.saliency is None and "explained over time only" in text_of(page)
 
 
 def test_the_saliency_is_of_the_predicted_emotion_and_models_of_waveforms_have_none():
@@ -261,7 +326,7 @@ def test_the_saliency_is_of_the_predicted_emotion_and_models_of_waveforms_have_n
     for i in (0, 3):
         predicted = p.labels[p.predicted[i]]
         expected = explain_clip(recognizer, wave, Prediction(probabilities={}), predicted, steps=SALIENCY_STEPS)
-        np.testing.assert_allclose(clip_explainer(recognizer, p)(i, wave), expected.frame_saliency)
+        np.testing.assert_allclose(clip_explainer(recognizer, p)(i, wave).saliency, expected.saliency)
     of_waveforms = FeaturesConfig(stack=("waveform",), normalize="none", remove_level=False)
     assert clip_explainer(SimpleNamespace(features=SimpleNamespace(config=of_waveforms)), p) is None
 
@@ -271,8 +336,52 @@ def test_a_page_without_mistakes_curves_speakers_or_intervals_is_whole():
     p = replace(p, probabilities=np.eye(8)[p.targets], sexes=(None,) * 8, intensities=(None,) * 8)
     scores, page = page_of(p)
     assert scores["intervals"]["uar"] is None
+    assert "Every prediction is correct." in text_of(page)
+
+
+SECTIONS = {  # the words of a heading, and what is said where its section is empty
+    "Emotions": "",
+    "Learning curves": "There is no metrics.jsonl beside the checkpoint.",
+    "Speakers": "",
+    "Sex": "Unknown: the clips say no sex.",
+    "Corpus": "",
+    "Intensity": "Unknown: the clips say none.",
+    "Confidence": "",
+    "Stress test": "Not measured.",
+    "Map of the clips": "A map needs 10 clips or more",
+    "Most confident mistakes": "The saliency was not computed; serx explain FILE does it",
+    "How to reproduce this page": "No command made this page",
+}
+
+
+def test_a_section_without_content_says_why_and_how_to_get_it():
+    p = random_predictions(1, clips=1)
+    p = replace(p, sexes=(None,) * 8, intensities=(None,) * 8)
+    text = text_of(page_of(p, mistakes=confident_mistakes(p, sound))[1])
+    places = [text.index(title) for title in SECTIONS if title != "Emotions"]
+    assert places == sorted(places)
+    for title, why in SECTIONS.items():
+        assert title in text and why in text[text.index(title) :].replace(" .", ".")
+    p = replace(p, speaker_ids=tuple(f"unknown {i}" for i in range(8)), paths=p.paths)
+    stated = page_of(p, absent={"stress": Absent("Not yet: `<b>`.", ["serx stress --checkpoint '<b>'"])})[1]
+    assert "Not yet: <code>&lt;b&gt;</code>." in stated
+    assert "serx stress --checkpoint &#39;&lt;b&gt;&#39;" in stated
+
+
+def test_a_section_with_content_makes_no_excuse():
+    of_epoch = {"loss": 1.0, "uar": 0.5}
+    p = random_predictions()
+    _, page = page_of(
+        p,
+        curves={"run": [{"epoch": 0, "train": of_epoch, "valid": of_epoch, "kept": True}]},
+        stress=[{"name": "as recorded", "uar": 0.5, "change": 0.0, "interval": None}],
+        clip_map={"chart": "", "colors": {}, "names": {}, "note": "Near."},
+        mistakes=confident_mistakes(p, sound, 2, lambda i, wave: explanation_of(np.ones((8, 20)))),
+        reproduction=Reproduction(["serx evaluate"]),
+    )
     text = text_of(page)
-    assert "Every prediction is correct." in text and "Learning curves" not in text and "Intensity" not in text
+    assert all(title in text for title in SECTIONS)
+    assert not any(why and why in text for why in SECTIONS.values())
 
 
 def test_learning_curves_have_a_line_for_each_part_and_name_the_kept_epoch():
@@ -347,10 +456,8 @@ def test_the_map_of_a_page_switches_between_emotion_speaker_and_sex():
     recognizer = Recognizer(FeaturesConfig(), Cnn1dConfig(stem=8, widths=(8, 8, 8)), p.labels, RATE)
     waves = torch.from_numpy(np.stack([speechlike(0.3, 100 + 5 * i, i) for i in range(24)]))
     source = SimpleNamespace(batch=lambda clips: (waves[clips], torch.full((len(clips),), waves.shape[1])))
-    held = SimpleNamespace(
-        clips=np.arange(24), source=source, protocol="p", predictor=SimpleNamespace(recognizer=recognizer)
-    )
-    shown = map_of_clips(held, p)
+    shown = map_of_clips(recognizer, source, np.arange(24), p, "Before adaptation.")
+    assert shown["note"].endswith(". Before adaptation.")
     _, page = page_of(p, clip_map=shown)
     reader = read(page)
     assert reader.tags.count("circle") >= 24

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serx.plots.style import figure_array
+from serx.plots.style import figure_array, figure_png
 from serx.plots.training import COLORS, curves_figure
 
 
@@ -85,3 +85,8 @@ def test_a_run_of_dimensions_shows_their_ccc_and_gaps_where_a_line_has_none():
     assert figure.axes[1].get_ylabel() == "CCC"
     np.testing.assert_array_equal(figure.axes[1].lines[0].get_ydata(), [np.nan, 0.4])
     assert figure.legends[0].get_texts()[-1].get_text() == "kept: epoch 2, CCC 0.300, loss 0.700"
+
+
+def test_a_title_of_any_script_is_drawn_without_warnings(recwarn):
+    figure = curves_figure(metric_lines(2), "\U0001f3a4 \u4e2d\u6587")
+    assert figure_png(figure).startswith(b"\x89PNG") and figure_array(figure).ndim == 3 and not recwarn.list
