@@ -201,7 +201,8 @@ def _made(
 
 def _store_name(segments: Sequence[Segment], config: AudioConfig) -> str:
     """A digest of the settings and of the folder that holds all files."""
-    parents = {os.path.dirname(os.path.abspath(segment.path)) for segment in segments}
+    folders = {os.path.dirname(segment.path) for segment in segments}
+    parents = {os.path.abspath(folder) for folder in folders}
     try:
         above = os.path.commonpath(parents) if parents else ""
     except ValueError:  # on several drives of Windows

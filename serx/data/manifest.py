@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal, NoReturn, cast
 
@@ -46,6 +46,7 @@ class Manifest:
 
     `notes` say how the columns were understood, and which are not used. `ties` name the rows without a majority of
     votes, whose emotion is the first of those with most votes. `columns` are the names in the header, in plain form.
+    `files` has the `file_identity` of each utterance.
 
     >>> Manifest(utterances=(), skipped=()).utterances
     ()
@@ -53,6 +54,7 @@ class Manifest:
 
     utterances: tuple[Utterance, ...]
     skipped: tuple[SkippedFile, ...]
+    files: tuple[tuple[int, int], ...] = ()
     notes: tuple[str, ...] = ()
     ties: tuple[str, ...] = ()
     columns: frozenset[str] = frozenset()
@@ -102,7 +104,8 @@ def read_manifest(path: StrPath, config: TablesConfig | None = None) -> Manifest
         replace(clip, sex=sex) if clip.speaker_known and clip.sex != (sex := sexes.get(clip.speaker_id)) else clip
         for clip in reader.utterances
     )
-    return Manifest(utterances, tuple(reader.missing), tuple(notes), tuple(reader.ties), frozenset(titles))
+    found = tuple(reader.found)
+    return Manifest(utterances, tuple(reader.missing), found, tuple(notes), tuple(reader.ties), frozenset(titles))
 
 
 def open_manifest(path: Path, config: TablesConfig) -> list[Table]:
@@ -137,6 +140,7 @@ class _Reader:
         self.root, self.corpus = root, root.stem
         self.audio = _AudioFinder(config.audio_root)
         self.utterances: list[Utterance] = []
+        self.found: list[tuple[int, int]] = []  # the files of `utterances`
         self.missing: list[SkippedFile] = []
         self.faults: list[str] = []
         self.ties: list[str] = []
@@ -145,6 +149,9 @@ class _Reader:
         self.files: dict[tuple[tuple[int, int], float, float | None], tuple[str, Place]] = {}
         self.spellings: dict[str, tuple[str, Place]] = {}
         self.marks: dict[str, Place] = {}  # decimal point or comma -> where it was first seen
+        # Few different words fill these columns of a long table.
+        self._corpora, self._speakers = cache(canonical_corpus), cache(canonical_speaker)
+        self._emotions, self._languages = cache(normalize_emotion), cache(_language)
 
     def add(self, table: Table, line: int, cells: list[str], columns: Columns) -> str | None:
         """Adds one row, or returns what is wrong with it."""
@@ -193,18 +200,18 @@ class _Reader:
             if word not in choices:
                 return f"unknown {name} {row[name]!r}; write {_choices(choices)}"
             chosen[name] = choices[word]
-        path = self.audio.find(table.folder, row["path"])
+        path, file = self.audio.find(table.folder, row["path"])
         chosen["split"] = chosen["split"] or self._part_of(table, path)
         clip = Utterance(
             path=path,
-            corpus=canonical_corpus(row.get("corpus") or self.corpus),
-            speaker=canonical_speaker(row["speaker"]) if named else UNKNOWN_SPEAKER,
-            emotion=normalize_emotion(emotion),
+            corpus=self._corpora(row.get("corpus") or self.corpus),
+            speaker=self._speakers(row["speaker"]) if named else UNKNOWN_SPEAKER,
+            emotion=self._emotions(emotion),
             sex=cast("Sex | None", chosen["sex"]),
             style=cast(Style, chosen["style"]),
             intensity=row.get("intensity", "").casefold() or None,
             part=cast(Literal["train", "valid", "test"] | None, chosen["split"]),
-            language=_language(row.get("language", "")),
+            language=self._languages(row.get("language", "")),
             start=start,
             end=end,
             weight=1.0 if weight is None else weight,
@@ -214,11 +221,11 @@ class _Reader:
             speaker_known=named,
             source=f"{table.name}:{line}",
         )
-        file = file_identity(clip.path)
         fault = self._contradiction((table.name, line), clip, file)
         if fault is None:
             if file is not None:
                 self.utterances.append(clip)
+                self.found.append(file)
             else:
                 self.missing.append(SkippedFile(Path(str(clip.segment)), "missing", f"no such file ({clip.source})"))
         return fault
@@ -348,21 +355,19 @@ class _AudioFinder:
         if self._root is not None and not self._root.is_dir():
             raise DataError(f"data.audio_root: {self._root}: no such folder; name the one with the audio files")
 
-    def find(self, folder: Path, cell: str) -> Path:
-        """The file, or where it would be if there is none.
+    def find(self, folder: Path, cell: str) -> tuple[Path, tuple[int, int] | None]:
+        """The file and its `file_identity`, or where it would be and None.
 
         Raises:
             _BadCellError: there are several below `data.audio_root`.
         """
         base = self._root or folder
-        path = Path(os.path.abspath(os.path.join(base, cell)))
-        if path.exists():
-            return path
-        if "\\" in cell:  # a table written on Windows
+        path, file = _file_at(base, cell)
+        if file is None and "\\" in cell:  # a table written on Windows
             cell = cell.replace("\\", "/")
-            path = Path(os.path.abspath(base / cell))
-        if self._root is None or path.exists():
-            return path
+            path, file = _file_at(base, cell)
+        if file is not None or self._root is None or path.exists():
+            return path, file
         name = cell.rpartition("/")[2]
         found = self._by_name.get(name) or ([] if is_audio(name) else self._by_stem.get(name, []))
         if len(found) > 1:
@@ -370,7 +375,7 @@ class _AudioFinder:
             raise _BadCellError(
                 f"{name!r} is found {len(found)} times below {self._root}, such as {shown}; write the folder as well"
             )
-        return found[0] if found else path
+        return (found[0], file_identity(found[0])) if found else (path, None)
 
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:
@@ -387,6 +392,11 @@ class _AudioFinder:
         for name, paths in self._by_name.items():
             found.setdefault(os.path.splitext(name)[0], []).extend(paths)
         return found
+
+
+def _file_at(base: Path, cell: str) -> tuple[Path, tuple[int, int] | None]:
+    path = Path(os.path.abspath(os.path.join(base, cell)))
+    return path, file_identity(path)
 
 
 def _cell_fault(row: Mapping[str, str], emotion: str, named: bool, rated: bool) -> str | None:

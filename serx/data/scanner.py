@@ -134,8 +134,9 @@ def scan(
         _check_renamed(tables, columns)
     clips = _one_clip_per_file([*listed, *named.values()], skipped)
     for clip in clips:
-        path, style = Path(str(clip.utterance.segment)), clip.utterance.style
+        style = clip.utterance.style
         if style not in wanted:
+            path = Path(str(clip.utterance.segment))
             skipped[path] = SkippedFile(path, "style", f"{style}, which data.styles does not include")
     clips.sort(key=lambda clip: (clip.utterance.corpus, clip.utterance.speaker, clip.codes))
     chosen = tuple(clip.utterance for clip in clips if clip.utterance.style in wanted)
@@ -198,12 +199,14 @@ def _scan_manifest(
 ) -> Manifest:
     """Adds the rows of a manifest to `listed`, and the audio in its folder that no row names to `skipped`."""
     manifest = read_manifest(path, tables)
-    for utterance in manifest.utterances:
-        local = Path(os.path.relpath(utterance.path, path.parent)).as_posix()
-        file = file_identity(utterance.path) or utterance.path
+    folder, inside = path.parent, f"{path.parent}{os.sep}"
+    for utterance, identity in zip(manifest.utterances, manifest.files, strict=True):
+        name = str(utterance.path)
+        name = name[len(inside) :] if name.startswith(inside) else os.path.relpath(name, folder)
+        local = name.replace(os.sep, "/")
         end = math.inf if utterance.end is None else utterance.end
-        part = () if utterance.segment.is_whole else (f"{utterance.start:020.9f}", f"{end:020.9f}")
-        listed.append(_Clip(utterance, (local, *part), "", (number, 0, local), file, True))
+        part = () if utterance.is_whole_file else (f"{utterance.start:020.9f}", f"{end:020.9f}")
+        listed.append(_Clip(utterance, (local, *part), "", (number, 0, local), identity, True))
     skipped.update((file.path, file) for file in manifest.skipped)
     if path.is_dir():
         rows = {utterance.path for utterance in manifest.utterances}
@@ -222,7 +225,7 @@ def _one_clip_per_file(clips: Sequence[_Clip], skipped: dict[Path, SkippedFile])
     part_of: dict[tuple[int, int] | Path, _Clip] = {}  # a file -> a row that lists a part of it
     faults = []
     for clip in clips:  # the rows come before the names
-        if clip.is_row and not clip.utterance.segment.is_whole:
+        if clip.is_row and not clip.utterance.is_whole_file:
             part_of.setdefault(clip.file, clip)
         known = first.setdefault(clip.audio, clip)
         if known is clip and not clip.is_row:
@@ -261,7 +264,7 @@ def _differences(clip: _Clip, other: _Clip) -> str:
     for name in ("corpus", "speaker", "emotion", "style", "sex", "intensity", "part"):
         one, two = getattr(clip.utterance, name), getattr(other.utterance, name)
         adds = one is None or two is None or name == "intensity"
-        adds = adds or (name == "emotion" and not clip.utterance.segment.is_whole)
+        adds = adds or (name == "emotion" and not clip.utterance.is_whole_file)
         if one != two and (both_rows or not adds):
             differences.append(f"{'split' if name == 'part' else name} {one or 'unknown'}, not {two or 'unknown'}")
     return "; ".join(differences)

@@ -127,6 +127,11 @@ class Utterance:
         return f"{self.corpus}/{self.speaker}"
 
     @property
+    def is_whole_file(self) -> bool:
+        """Whether the clip is a whole file."""
+        return self.start == 0 and self.end is None
+
+    @property
     def segment(self) -> Segment:
         """Where the clip's audio is."""
         return Segment(self.path, self.start, self.end)
@@ -139,7 +144,7 @@ def overlapping(utterances: Sequence[Utterance]) -> list[tuple[int, int]]:
     >>> overlapping(talk)
     [(0, 1)]
     """
-    if all(utterance.segment.is_whole for utterance in utterances):
+    if all(utterance.is_whole_file for utterance in utterances):
         return []
     clips_of: dict[Path, list[int]] = {}
     for i, utterance in enumerate(utterances):
