@@ -231,8 +231,17 @@ def free_space(path: Path) -> str:
     >>> free_space(Path("some/new/folder")).endswith(" MB free")
     True
     """
+    return f"{free_bytes(path) / 1e6:.1f} MB free"
+
+
+def free_bytes(path: Path) -> int:
+    """The free space on the disk of `path`; `path` need not exist.
+
+    >>> free_bytes(Path("some/new/folder")) > 0
+    True
+    """
     existing = next((folder for folder in [path.absolute(), *path.absolute().parents] if folder.exists()), Path())
-    return f"{shutil.disk_usage(existing).free / 1e6:.1f} MB free"
+    return shutil.disk_usage(existing).free
 
 
 def _temporary(path: Path) -> Path:

@@ -12,6 +12,7 @@ from serx.models.backbone import split_outputs
 from serx.models.classical import Classical
 from serx.models.encoder_probe import FrozenEncoder
 from serx.models.registry import BaseModelConfig
+from serx.models.speech_encoder import SpeechEncoder
 from serx.models.waveform_model import WaveformModel
 
 
@@ -80,6 +81,12 @@ class Recognizer(WaveformModel):
         for module in self.modules():
             if isinstance(module, FrozenEncoder):
                 module.use_cache(folder)
+
+    def use_frame_cache(self, folder: Path) -> None:
+        """Keeps in `folder` the frames of frozen encoders whose `cache_frames` says so: for clips that come again."""
+        for module in self.modules():
+            if isinstance(module, SpeechEncoder):
+                module.use_frame_cache(folder)
 
     def waveform_models(self) -> dict[str, WaveformModel]:
         """The models in it by name: itself, or the voters of an ensemble too."""

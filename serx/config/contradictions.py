@@ -20,6 +20,7 @@ from serx.models.encoder_probe import EncoderProbeConfig
 from serx.models.ensemble import EnsembleConfig
 from serx.models.linear_probe import LinearProbeConfig
 from serx.models.sequential import SequentialConfig
+from serx.models.speech_encoder import SpeechEncoderConfig
 
 # A model that is fitted to all clips at once takes no steps, so these settings would have no effect. A classical model
 # is fitted to clips without augmentation.
@@ -165,6 +166,7 @@ def _about_augmentation(config: Config) -> Iterator[Contradiction]:
     if fault:
         yield Contradiction(("augment", "mel_warp"), fault, ("augment.mel_warp", "features"))
     yield from _about_copies(config)
+    yield from _about_kept_frames(config)
     yield from _about_waveform_transforms(config)
     yield from _about_vectors(config)
     yield from _about_masks(config)
@@ -176,6 +178,16 @@ def _about_augmentation(config: Config) -> Iterator[Contradiction]:
     if config.augment.mixstyle > 0:
         message = "augment.mixstyle mixes spectra, but features.stack is [waveform]; leave it at 0"
         yield Contradiction(("augment", "mixstyle"), message, ("augment.mixstyle", "features.stack"))
+
+
+def _about_kept_frames(config: Config) -> Iterator[Contradiction]:
+    """Frames that are kept are of no use where each epoch has other clips, and would fill the disk."""
+    if not (isinstance(config.model, SpeechEncoderConfig) and config.model.cache_frames):
+        return
+    changing = [key for key in ("waveform", "mixup", "cutmix") if getattr(config.augment, key)]
+    for key in changing:
+        message = f"model.cache_frames keeps frames of clips, but augment.{key} changes these in each epoch; drop one"
+        yield Contradiction(("model", "cache_frames"), message, (f"augment.{key}", "model.cache_frames"))
 
 
 def _about_copies(config: Config) -> Iterator[Contradiction]:

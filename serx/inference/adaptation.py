@@ -1,7 +1,8 @@
 """Adapt a recognizer to one speaker with unlabeled clips, for as long as a `with` block lasts.
 
 A model with a `SpeakerModel`, as those on pretrained encoders have, infers the speaker's offset together with the
-emotions of the clips, and subtracts it. For other models two things change within `adapted`:
+emotions of the clips, and subtracts it; a `LinearProbe` otherwise subtracts the offset that each clip tells of itself.
+For other models two things change within `adapted`:
 
 1. *Batch-norm statistics.* A batch norm holds the mean and variance of each channel over the training speakers. For a
    new speaker, room or language they lie elsewhere, and the network mistakes that offset for an emotion. The
@@ -16,8 +17,8 @@ emotions of the clips, and subtracts it. For other models two things change with
    distributions") with the network's predictions as priors, close to the prototypes of Iwasawa and Matsuo 2021,
    "Test-time classifier adjustment module for model-agnostic domain generalization".
 
-What clips of one emotion share would be taken for the speaker's. So both count only as far as the network, not adapted,
-hears several emotions and is sure of them (`_trust`): the mutual information of clip and emotion.
+What clips of one emotion share would be taken for the speaker's. So everything counts only as far as the network, not
+adapted, hears several emotions and is sure of them (`_trust`): the mutual information of clip and emotion.
 
 A clip's result then depends on the speaker's other clips, which happens nowhere else in serx. Therefore every number
 that was computed with adaptation says so.
@@ -30,7 +31,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from serx.errors import ConfigError, DataError
@@ -44,7 +45,11 @@ from serx.speaker_model import Adjustment
 
 # Batch-norm statistics
 PRIOR_CLIPS = 8  # the training statistics weigh as much as this many clips of the speaker
-NO_TRUST, FULL_TRUST = 0.2, 0.4  # of the mutual information that is possible: the clips do not count, and count fully
+TRUST = (
+    0.2,
+    0.4,
+)  # of the mutual information that is possible: up to the first clips do not count, from the second fully
+TRUST_OF_PROBE = (0.1, 0.3)  # the same for a `LinearProbe`, whose speaker model is more cautious
 PIECE_SECONDS = 4.0  # longer clips are cut; otherwise the short clips of a batch would be mostly padding
 MIN_PADDING = 0.3  # fraction of zeros in a batch, as in training, where batch norms count the padding of short clips
 NORM_BATCH = 64  # clips per batch while statistics are collected
@@ -121,21 +126,27 @@ def _adjusted_by_speaker_model(
     assert model.speaker_model is not None
     heads = embedding_heads(model)
     with torch.no_grad():  # tensors made in inference mode could not be exported
-        adjustment = model.speaker_model.infer(classifiers(heads), embeddings_of(recognizer, heads, batches), balanced)
-    with _adjusted(model, adjustment):
+        embeddings = embeddings_of(recognizer, heads, batches)
+        adjustment = model.speaker_model.infer(classifiers(heads), embeddings, balanced)
+        trust = 1.0 if balanced else _trust_of_heads(model, heads, embeddings)
+    with _adjusted(model, adjustment, trust):
         yield
 
 
 @contextmanager
-def _adjusted(model: WaveformModel, adjustment: Adjustment) -> Iterator[None]:
-    """Within the block the adjustment for a speaker is applied to embeddings and logits of `model`."""
+def _adjusted(model: WaveformModel, adjustment: Adjustment, trust: float) -> Iterator[None]:
+    """Within the block the adjustment for a speaker is applied to embeddings and logits of `model`.
+
+    `trust`, from 0 to 1, is how far the offset counts.
+    """
     heads = embedding_heads(model)
     handles = [model.register_forward_hook(lambda _module, _inputs, logits: logits + adjustment.logits)]
     for head, offset in zip(heads, adjustment.offsets, strict=True):
         if isinstance(head, ClipOffsetHead):
-            head.offset = offset
+            head.offset, head.trust = offset, trust
         else:
-            handles.append(head.register_forward_pre_hook(lambda _module, inputs, offset=offset: (inputs[0] - offset,)))
+            own = trust * offset
+            handles.append(head.register_forward_pre_hook(lambda _module, inputs, own=own: (inputs[0] - own,)))
     try:
         yield
     finally:
@@ -191,7 +202,9 @@ class RunningAdaptation:
                     assert model.speaker_model is not None
                     if self.clips > 1:
                         own = [torch.stack(list(kept)) for kept in embeddings]
-                        stack.enter_context(_adjusted(model, model.speaker_model.infer(classifiers(heads), own)))
+                        adjustment = model.speaker_model.infer(classifiers(heads), own)
+                        trust = _trust_of_heads(model, heads, own)
+                        stack.enter_context(_adjusted(model, adjustment, trust))
             else:
                 self._pieces.extend(pieces)
                 self._emotions.extend(self._recognizer.probabilities(*_padded(pieces)))
@@ -290,14 +303,22 @@ def _adapted_norms(recognizer: Recognizer, pieces: Sequence[Tensor], trust: floa
                 norm.get_buffer(name).copy_(tensor)
 
 
-def _trust(emotions: Tensor) -> float:
+def _trust_of_heads(model: WaveformModel, heads: Sequence[nn.Module], embeddings: Sequence[Tensor]) -> float:
+    """`_trust` by what the heads of a model, not adapted, predict from embeddings `(n, D)`."""
+    temperature = getattr(model, "temperature", 1.0)  # a recognizer's; its voters have none
+    votes = [(head(own) / temperature).softmax(-1) for head, own in zip(heads, embeddings, strict=True)]
+    is_probe = any(isinstance(head, ClipOffsetHead) for head in heads)
+    return _trust(torch.stack(votes).mean(0), TRUST_OF_PROBE if is_probe else TRUST)
+
+
+def _trust(emotions: Tensor, bounds: tuple[float, float] = TRUST) -> float:
     """How far the clips of a speaker count, from 0 to 1, by their probabilities `(n, C)` without adaptation.
 
     The mutual information of clip and emotion is the entropy of the mean of all predictions less the mean of their
     entropies. It is low where one emotion alone is heard, and where the predictions say nothing; log(C) is possible.
     """
     information = (_entropy(emotions.mean(0)) - _entropy(emotions).mean()) / math.log(emotions.shape[1])
-    return float(((information - NO_TRUST) / (FULL_TRUST - NO_TRUST)).clamp(0.0, 1.0))
+    return float(((information - bounds[0]) / (bounds[1] - bounds[0])).clamp(0.0, 1.0))
 
 
 def _entropy(probabilities: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ Input: waveforms as features `(B, 1, T)` and their `lengths (B,)`. `FrozenEncode
 and `ProbeHead` is what is trained: `(B, F, 1)` -> `(B, C)`.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +22,7 @@ from serx.models.encoder_config import MISSING_ARCHITECTURE, EncoderConfig
 from serx.models.encoders import Encoder, EncoderOptions, build_encoder, load_encoder, resolve_encoder
 from serx.models.layers import EmbeddingHead, OutputLayer
 from serx.models.registry import register_model
-from serx.models.vector_cache import VectorCache
+from serx.models.vector_cache import VectorCache, encoder_digest
 
 
 class EncoderProbeConfig(EncoderConfig):
@@ -68,14 +67,8 @@ class FrozenEncoder(nn.Module):
 
     def use_cache(self, folder: Path) -> None:
         """Keeps vectors in `folder`, in a file that is named by the weights of the encoder."""
-        digest = hashlib.sha256()
-        for name, tensor in self.encoder.state_dict().items():
-            digest.update(f"{name} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        digest.update(repr(self.encoder.options).encode())
-        self.cache = VectorCache(
-            folder / f"{digest.hexdigest()[:32]}.sqlite", 2 * (self.encoder.depth + 1) * self.encoder.width
-        )
+        size = 2 * (self.encoder.depth + 1) * self.encoder.width
+        self.cache = VectorCache(folder / f"{encoder_digest(self.encoder)}.sqlite", size)
 
     def _cached(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         assert self.cache is not None

@@ -78,6 +78,7 @@ class ClipOffsetHead(EmbeddingHead):
         within: `(D,)`, the variance of a speaker's clips of one emotion.
         between: `(D,)`, the variance of the speakers' offsets; 0 until it is fitted: nothing is taken out.
         offset: `(D,)`, the offset of the speaker where it is known from several clips; None: each clip tells its own.
+        trust: from 0 to 1, how far `offset` counts; the offset that a clip tells of itself counts for the rest.
 
     >>> head = ClipOffsetHead(4, 2)
     >>> embedding = torch.ones(3, 4)
@@ -95,6 +96,7 @@ class ClipOffsetHead(EmbeddingHead):
         self.register_buffer("within", torch.ones(size))
         self.register_buffer("between", torch.zeros(size))
         self.offset: Tensor | None = None
+        self.trust = 1.0
 
     @property
     def classifier(self) -> OutputLayer:
@@ -104,8 +106,11 @@ class ClipOffsetHead(EmbeddingHead):
         return output
 
     def forward(self, embedding: Tensor) -> Tensor:
-        offset = self._own_offset(embedding) if self.offset is None else self.offset
-        return self.classifier(embedding - offset)
+        if self.offset is None:
+            return self.classifier(embedding - self._own_offset(embedding))
+        if self.trust == 1:
+            return self.classifier(embedding - self.offset)
+        return self.classifier(embedding - torch.lerp(self._own_offset(embedding), self.offset, self.trust))
 
     def _own_offset(self, embedding: Tensor) -> Tensor:
         """What each clip says of its speaker's offset, `(B, D)`: expectation maximization with one clip."""

@@ -1,4 +1,4 @@
-"""`VectorCache`: the vector that a frozen network computes from a clip, kept on disk from run to run.
+"""`VectorCache`: the vectors that a frozen network computes from a clip, kept on disk from run to run.
 
 One SQLite file for each network, and in it one row a clip: a hash of the samples, the vector, and a hash of the vector.
 Samples and network determine the vector, so nothing ever has to be removed. A row that has changed on the disk is
@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from serx.models.encoders import Encoder
+
 WAIT_SECONDS = 60.0  # for another process that is writing
 _HASH_BYTES = 16
 
 
 class VectorCache:
-    """Vectors `(F,)` float32 by the samples of a clip.
+    """Vectors `(F,)`, or with `rows` any number of them a clip, `(N, F)`, by the samples of the clip.
 
     A cache that cannot be read or written is a warning, and everything is computed anew: the results are the same.
 
@@ -31,9 +33,9 @@ class VectorCache:
     [array([1., 2., 3.], dtype=float32), None]
     """
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, size: int, dtype: type[np.floating] = np.float32, rows: bool = False) -> None:
         """The file is made when the first vector is stored; `size` is F."""
-        self.path, self.size = path, size
+        self.path, self.size, self.dtype, self.rows = path, size, np.dtype(dtype), rows
         self._connection: sqlite3.Connection | None = None
         self._usable = True
 
@@ -55,9 +57,9 @@ class VectorCache:
             self._give_up(error)
         return [rows.get(key) for key in keys]
 
-    def put(self, clips: Sequence[np.ndarray], vectors: np.ndarray) -> None:
-        """Stores `vectors (n, F)` float32 of n clips."""
-        blobs = [vector.tobytes() for vector in np.ascontiguousarray(vectors, np.float32)]
+    def put(self, clips: Sequence[np.ndarray], vectors: Sequence[np.ndarray] | np.ndarray) -> None:
+        """Stores the vectors of n clips, `(F,)` or `(N, F)` each."""
+        blobs = [np.asarray(vector, self.dtype).tobytes() for vector in vectors]
         rows = [(_hash(clip.tobytes()), blob, _hash(blob)) for clip, blob in zip(clips, blobs, strict=True)]
         try:
             with self._open() as connection:
@@ -79,8 +81,11 @@ class VectorCache:
         """The vector of a row; None if there is no row, or its content has changed."""
         if row is None or not isinstance(row[0], bytes) or _hash(row[0]) != row[1]:
             return None
-        vector = np.frombuffer(row[0], np.float32)
-        return vector if vector.shape == (self.size,) else None
+        numbers, rest = divmod(len(row[0]), self.dtype.itemsize)
+        if rest or numbers % self.size or not numbers or (numbers > self.size and not self.rows):
+            return None
+        vector = np.frombuffer(row[0], self.dtype)
+        return vector.reshape(-1, self.size) if self.rows else vector
 
     def _give_up(self, error: Exception) -> None:
         if self._usable:
@@ -90,6 +95,16 @@ class VectorCache:
                 stacklevel=3,
             )
         self._usable = False
+
+
+def encoder_digest(encoder: Encoder) -> str:
+    """A name for an encoder's weights and options."""
+    digest = hashlib.sha256()
+    for name, tensor in encoder.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    digest.update(repr(encoder.options).encode())
+    return digest.hexdigest()[:32]
 
 
 def _hash(content: bytes) -> bytes:

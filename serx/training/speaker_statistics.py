@@ -45,7 +45,9 @@ def fit_speaker_model(
     saved = checkpoint.load(kept)
     checkpoint.fill(recognizer, saved.group("ema") or saved.group("model"), "model")
     clips = clips[dataset.has_class[clips]]
-    recognizer.to(state.device).eval().use_cache(dataset.audio_cache.folder.parent / "encoders")
+    folder = dataset.audio_cache.folder.parent / "encoders"
+    recognizer.to(state.device).eval().use_cache(folder)
+    recognizer.use_frame_cache(folder)
     batches = length_batches(source, dataset.audio_cache.lengths[clips])
     with torch.inference_mode():
         embeddings = embeddings_of(recognizer, embedding_heads(recognizer), (source.batch(clips[b]) for b in batches))

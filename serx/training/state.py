@@ -22,10 +22,14 @@ from serx.data.dataset import Dataset
 from serx.data.protocols import Split
 from serx.data.read_ahead import reading_ahead
 from serx.device import autocast_dtype, compiled, environment
-from serx.errors import CheckpointError, ConfigError, DataError
+from serx.errors import CheckpointError, ConfigError, DataError, DiskError
+from serx.files import free_bytes
 from serx.models.encoder_config import EncoderConfig
+from serx.models.frame_cache import frame_bytes
+from serx.models.speech_encoder import SpeechEncoder
 from serx.ood import OodDetector
 from serx.recognizer import Dimension, Recognizer
+from serx.terminal import printable
 from serx.training.console import echo
 from serx.training.distributed import World, average_gradients, share_gradients, without_sync
 from serx.training.init_from import (
@@ -255,10 +259,31 @@ class TrainingState:
         """Zeros, for an epoch of so many steps."""
         return EpochSums(len(self.recognizer.labels), self.device, steps, len(self.recognizer.dimensions))
 
-    def use_cache(self, folder: Path) -> None:
-        """Keeps in `folder` what a frozen encoder computes from each clip (`Recognizer.use_cache`)."""
+    def use_cache(self, folder: Path, lengths: np.ndarray) -> None:
+        """Keeps in `folder` what a frozen encoder computes from each clip (`Recognizer.use_cache`, `use_frame_cache`).
+
+        Args:
+            folder: may be absent.
+            lengths: `(n,)` samples of the clips that training and validation read.
+
+        Raises:
+            DiskError: the frames of these clips would not fit the disk.
+        """
         for recognizer in {self.recognizer, self.evaluated}:
             recognizer.use_cache(folder)
+            recognizer.use_frame_cache(folder)
+        caches = [m.frame_cache for m in self.recognizer.modules() if isinstance(m, SpeechEncoder) and m.frame_cache]
+        for cache in caches:
+            needed, path = frame_bytes(cache.encoder, lengths), cache.cache.path
+            missing = needed - (path.stat().st_size if path.exists() else 0)
+            free = free_bytes(folder)
+            if missing > free:
+                raise DiskError(
+                    f"{folder}: the frames of {len(lengths)} clips take {needed / 1e6:.1f} MB, and {free / 1e6:.1f} MB "
+                    "are free; name another folder in data.cache, or set model.cache_frames=false"
+                )
+            size = f"{needed / 1e6:.1f} MB for {len(lengths)} clips"
+            echo(f"the encoder's frames, {size}, are kept in {printable(folder)}")
 
     def start_average(self) -> None:
         """Starts the average of the weights. The normalizer must have been fitted."""

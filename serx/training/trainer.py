@@ -226,7 +226,8 @@ class Trainer:
                 raise ConfigError(f"a checkpoint cannot hold this run: {fault}; shorten the lists of the configuration")
             raise DataError(f"a checkpoint cannot hold this run: {fault}; rename it in the data")
         self._progress = progress
-        state.use_cache(dataset.audio_cache.folder.parent / "encoders")
+        lengths = dataset.audio_cache.lengths[[*split.train, *split.valid]]
+        state.use_cache(dataset.audio_cache.folder.parent / "encoders", lengths)
         self.training = _training_clips(state, dataset, split, source, progress)
         speaker_ids = [dataset.utterances[i].speaker_id for i in split.train]
         self.method: TrainingMethod = (

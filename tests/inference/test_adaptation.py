@@ -11,7 +11,7 @@ from serx.data.synthetic.corpus import make_corpus
 from serx.errors import ConfigError, DataError
 from serx.evaluation import evaluate
 from serx.features.stack import FeaturesConfig
-from serx.inference.adaptation import FULL_TRUST, NO_TRUST, PRIOR_CLIPS, Prototypes, adapted, captured_embeddings
+from serx.inference.adaptation import PRIOR_CLIPS, TRUST, Prototypes, adapted, captured_embeddings
 from serx.inference.classify import classify
 from serx.inference.predictor import Predictor
 from serx.models.backbone import batch_norms, build_model
@@ -85,7 +85,7 @@ def test_statistics_of_speaker_and_training_are_weighted_by_the_number_of_clips(
         (20 * torch.eye(3), 1.0),  # three emotions, each of them sure
         (20 * torch.eye(3)[[0, 0, 0]], 0.0),  # one emotion
         (torch.zeros(3, 3), 0.0),  # nothing is known
-        (20 * torch.eye(3)[[0, 0, 0, 0, 0, 0, 0, 1]], (0.342949 - NO_TRUST) / (FULL_TRUST - NO_TRUST)),
+        (20 * torch.eye(3)[[0, 0, 0, 0, 0, 0, 0, 1]], (0.342949 - TRUST[0]) / (TRUST[1] - TRUST[0])),
     ],
 )
 def test_clips_count_as_far_as_several_emotions_are_heard_and_sure(recognizer, logits, trust):

@@ -10,11 +10,12 @@ from serx.cli.listen import output_line
 from serx.config.loader import from_tree
 from serx.data.labels import order_labels
 from serx.errors import ConfigError
-from serx.inference.adaptation import PIECE_SECONDS, RunningAdaptation, adapted
+from serx.inference.adaptation import PIECE_SECONDS, TRUST, RunningAdaptation, adapted
 from serx.inference.predictor import Predictor
 from serx.inference.segmentation import Segment
 from serx.models.encoders import Encoder
-from serx.models.layers import embedding_heads
+from serx.models.layers import EmbeddingHead, embedding_heads
+from serx.models.linear_probe import ClipOffsetHead
 from serx.recognizer import Recognizer, embeddings_of
 from serx.speaker_model import SpeakerModel
 from tests.conftest import RATE, randomize, speechlike
@@ -49,9 +50,10 @@ def predictor_of(encoder_folder) -> Callable[..., Predictor]:
 
 
 @pytest.fixture(params=["speech_encoder", "encoder_probe", "tta", "cnn1d"])
-def predictor(request, predictor_of) -> Predictor:
+def predictor(request, predictor_of, monkeypatch) -> Predictor:
+    """Its clips count in part, whatever the made-up network predicts."""
+    monkeypatch.setattr("serx.inference.adaptation._trust", lambda *_: 0.6)
     if request.param == "cnn1d":  # has batch norms and no speaker model
-        request.getfixturevalue("trusted")
         return untrained_predictor()
     if request.param == "speech_encoder":
         return predictor_of(kind="speech_encoder", embedding=12)
@@ -138,12 +140,66 @@ def test_only_the_last_pieces_count_in_a_model_without_a_speaker_model(monkeypat
     np.testing.assert_allclose(found[3], expected.numpy(), atol=2e-5)
 
 
+@pytest.mark.usefixtures("trusted")
 def test_only_the_last_embeddings_count_in_a_model_with_a_speaker_model(predictor_of, monkeypatch):
     predictor = predictor_of(kind="encoder_probe")
     monkeypatch.setattr("serx.inference.adaptation.MAX_EMBEDDINGS", 2)
     found = rows(streamed(predictor, SEGMENTS[:2] + SEGMENTS[3:], monkeypatch))
     expected = rows(streamed(predictor, [SEGMENTS[1], SEGMENTS[3]], monkeypatch))
     np.testing.assert_allclose(found[2], expected[1], atol=1e-6)
+
+
+def sure_of(monkeypatch, labels: list[int]) -> None:
+    """Each head of the network is sure that the clips, in their order, are of these emotions."""
+    logits = 30 * torch.eye(3)[labels]
+    monkeypatch.setattr(EmbeddingHead, "forward", lambda _, embedding: logits[: len(embedding)] + 0 * embedding[:, :3])
+
+
+def offset_and_share(predictor: Predictor, clips: list[torch.Tensor], **options) -> tuple[torch.Tensor, torch.Tensor]:
+    """The offset that the speaker model infers, and what is subtracted from the embedding within the block."""
+    [head], model = embedding_heads(predictor.recognizer), predictor.recognizer.speaker_model
+    embedding = torch.randn(2, head[0].normalized_shape[0], generator=torch.Generator().manual_seed(1))
+    inferred, read = [], []
+    infer = model.infer
+    object.__setattr__(model, "infer", lambda *arguments: inferred.append(infer(*arguments)) or inferred[-1])
+    with adapted(predictor.recognizer, clips, **options):
+        head.register_forward_pre_hook(lambda _module, inputs: read.append(inputs[0]))
+        head(embedding)
+    return inferred[0].offsets[0], embedding[0] - read[0][0]
+
+
+@pytest.mark.parametrize(
+    ("emotions", "options", "share"),
+    [
+        ([0, 1, 2], {}, 1.0),
+        ([0, 0, 0], {}, 0.0),
+        ([0, 0, 0], {"balanced": True}, 1.0),
+        ([0] * 7 + [1], {}, (0.342949 - TRUST[0]) / (TRUST[1] - TRUST[0])),  # of log(3): the entropy of (1/8, 7/8)
+    ],
+)
+def test_the_offset_of_a_speaker_counts_as_far_as_several_emotions_are_heard(
+    predictor_of, monkeypatch, emotions, options, share
+):
+    predictor = predictor_of(kind="encoder_probe")
+    sure_of(monkeypatch, emotions)
+    clips = [torch.from_numpy(speechlike(0.3, 120 + 9 * i, i)) for i in range(len(emotions))]
+    offset, subtracted = offset_and_share(predictor, clips, **options)
+    torch.testing.assert_close(subtracted, share * offset, atol=1e-5, rtol=1e-3)
+
+
+def test_a_linear_probe_takes_each_clips_own_offset_where_the_speakers_does_not_count():
+    head = ClipOffsetHead(4, 2)
+    for tensor in (head.means, head.between, *head.parameters()):
+        tensor.data = torch.rand(tensor.shape, generator=torch.Generator().manual_seed(tensor.numel()))
+    embedding, speakers = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), torch.arange(4.0)
+    alone, own = head(embedding), head._own_offset(embedding)
+    head.offset = speakers
+    for share in (0.0, 0.25, 1.0):
+        head.trust = share
+        expected = head.classifier(embedding - (share * speakers + (1 - share) * own))
+        torch.testing.assert_close(head(embedding), expected)
+    head.trust = 0.0
+    torch.testing.assert_close(head(embedding), alone, rtol=0, atol=0)
 
 
 def test_a_model_that_cannot_be_adapted_and_an_adapted_one_are_refused(predictor_of):
