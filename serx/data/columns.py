@@ -121,8 +121,9 @@ def match_columns(header: Sequence[str], renamed: Mapping[str, str | None]) -> t
     votes, vote_faults = _votes(meant, names, titles)
     used = {number for numbers in meant.values() for number in numbers}
     others = [i for i, name in enumerate(names) if i not in used and answers.get(name, name) is not None]
-    faults += vote_faults + _missing(index, votes, [names[i] for i in others], names)
-    faults += [_passed_over(titles[i], names[i], index) for i in others if _tokens(titles[i]) & _TIMES]
+    times = [i for i in others if _tokens(titles[i]) & _TIMES]
+    faults += vote_faults + _missing(index, votes, [names[i] for i in others if i not in times], names)
+    faults += [_passed_over(titles[i], names[i], index) for i in times]
     if "duration" in index and not {"start", "end"} & set(index) and not faults:
         faults.append(_passed_over(titles[index["duration"]], names[index["duration"]], index))
     called = {name: titles[i] for name, i in {**index, **votes}.items()}

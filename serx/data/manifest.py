@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal, NoReturn, cast
+from urllib.parse import unquote, urlsplit
 
 from serx.data.audformat import is_database, open_database
 from serx.data.audio import StrPath, is_audio
@@ -99,6 +100,9 @@ def read_manifest(path: StrPath, config: TablesConfig | None = None) -> Manifest
         _refuse(path, reader.faults)
     if not reader.utterances:
         raise DataError(f"{path}: {_no_rows(reader.missing, config)}")
+    if reader.outvoted:
+        rows = "1 row" if len(reader.outvoted) == 1 else f"{len(reader.outvoted)} rows"
+        notes.append(f"{rows} with another emotion than most votes, such as {reader.outvoted[0]}: the emotion counts")
     sexes = {speaker_id: sex for speaker_id, (sex, _) in reader.sexes.items()}
     utterances = tuple(
         replace(clip, sex=sex) if clip.speaker_known and clip.sex != (sex := sexes.get(clip.speaker_id)) else clip
@@ -144,6 +148,7 @@ class _Reader:
         self.missing: list[SkippedFile] = []
         self.faults: list[str] = []
         self.ties: list[str] = []
+        self.outvoted: list[str] = []  # rows whose emotion is not that of most votes
         self.sexes: dict[str, tuple[Sex, Place]] = {}
         self.segments: dict[Segment, Place] = {}
         self.files: dict[tuple[tuple[int, int], float, float | None], tuple[str, Place]] = {}
@@ -156,7 +161,8 @@ class _Reader:
     def add(self, table: Table, line: int, cells: list[str], columns: Columns) -> str | None:
         """Adds one row, or returns what is wrong with it."""
         width = len(table.header)
-        if any("\n" in cell or "\r" in cell for cell in cells):
+        spans = {i for i, cell in enumerate(cells) if "\n" in cell or "\r" in cell}
+        if spans and (len(cells) < width or spans & {*columns.index.values(), *columns.votes.values()}):
             return 'a cell spans several lines; close its quote (")'
         if any(cell.strip() for cell in cells[width:]):
             return f"{len(cells)} cells under {width} columns; quote a cell that contains the separator"
@@ -189,6 +195,8 @@ class _Reader:
             if len(winners) > 1:
                 tie = f"a tie: {' and '.join(winners)} have {votes[emotion]:g} each"
                 self.ties.append(f"{table.name}:{line}: {tie}")
+        elif any(votes.values()) and normalize_emotion(emotion) not in (winners := _most_voted(votes)):
+            self.outvoted.append(f"{table.name}:{line} ({normalize_emotion(emotion)}, most votes: {winners[0]})")
         if fault := _cell_fault(row, emotion, named, rated):
             return fault
         start, end = _span(numbers, columns.titles)
@@ -362,14 +370,20 @@ class _AudioFinder:
             _BadCellError: there are several below `data.audio_root`.
         """
         base = self._root or folder
+        if cell.casefold().startswith("file://"):
+            cell = unquote(urlsplit(cell).path)
         path, file = _file_at(base, cell)
+        if file is None and "%" in cell:  # as in addresses: %20 is a space
+            decoded, file = _file_at(base, unquote(cell))
+            path = path if file is None else decoded
         if file is None and "\\" in cell:  # a table written on Windows
             cell = cell.replace("\\", "/")
             path, file = _file_at(base, cell)
         if file is not None or self._root is None or path.exists():
             return path, file
-        name = cell.rpartition("/")[2]
-        found = self._by_name.get(name) or ([] if is_audio(name) else self._by_stem.get(name, []))
+        found: list[Path] = []
+        for name in dict.fromkeys((cell.rpartition("/")[2], unquote(cell).rpartition("/")[2])):
+            found = found or self._by_name.get(name) or ([] if is_audio(name) else self._by_stem.get(name, []))
         if len(found) > 1:
             shown = " and ".join(os.path.relpath(other, self._root) for other in found[:3])
             raise _BadCellError(

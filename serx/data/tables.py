@@ -174,15 +174,27 @@ def _count_known(cells: Sequence[str], known: set[str]) -> int:
 
 
 def _rows(name: str, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    """(line, cells) of each row; of one whose quotes are not closed, a single cell with line breaks."""
+    lines = list(io.StringIO(text, newline=""))
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
     line = 1
     try:
         for cells in reader:
+            row = lines[line - 1 : reader.line_num]
+            is_open = len(row) > 1 and not _is_closed(row, separator)
             if any(cell.strip() for cell in cells):
-                yield line, cells
+                yield line, ["".join(row)] if is_open else cells
             line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"{name}:{line}: {error}; is a quote left open, or is the file not a CSV?") from None
+
+
+def _is_closed(lines: Sequence[str], separator: str) -> bool:
+    """Whether these lines are one row whose quotes are closed and followed by a separator."""
+    try:
+        return len(list(csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True))) == 1
+    except csv.Error:
+        return False
 
 
 def _text(path: Path, encoding: str | None) -> str:

@@ -167,6 +167,45 @@ def test_line_numbers_count_blank_and_broken_rows(tmp_path: Path) -> None:
     assert [line.split()[0] for line in lines] == ["own.csv:3:", "own.csv:6:"]
 
 
+def test_a_quoted_cell_that_is_not_used_may_span_lines(tmp_path: Path) -> None:
+    text = f'{HEADER},text\na.wav,sad,1,"one\r\ntwo, ""three"""\nb.wav,angry,1,four\n,sad,1,five\n'
+    assert error_message(write(tmp_path, text)).splitlines()[1].strip().startswith("own.csv:5: no path")
+    clips = read_manifest(write(tmp_path, text.replace(",sad,1,five\n", ""))).utterances
+    assert [(clip.path.name, clip.emotion) for clip in clips] == [("a.wav", "sad"), ("b.wav", "angry")]
+
+
+@pytest.mark.parametrize("second", ["b.wav,sad,1,x", 'b.wav,sad,1,"x"', 'b.wav,sad,1,""', '"b.wav",sad,1,x'])
+def test_a_quote_that_was_left_open_swallows_no_row(tmp_path: Path, second: str) -> None:
+    message = error_message(write(tmp_path, f'{HEADER},text\na.wav,sad,1,"one\n{second}\nc.wav,sad,1,y\n'))
+    assert "own.csv:2: a cell spans several lines; close its quote" in message
+
+
+def test_paths_may_be_written_as_in_addresses(tmp_path: Path) -> None:
+    names = ["my clip.wav", "50%.wav", "c.wav"]
+    touch(tmp_path, names)
+    cells = ["my%20clip.wav", "50%.wav", (tmp_path / "c.wav").as_uri()]
+    clips = read_manifest(write(tmp_path, "\n".join([HEADER, *(f"{c},sad,1" for c in cells)]))).utterances
+    assert [clip.path for clip in clips] == [tmp_path / name for name in names]
+    touch(tmp_path / "deep" / "er", ["her clip.wav", "d.wav"])
+    table = write(tmp_path, f"{HEADER}\nhttps://host/her%20clip.wav,sad,1\nC:\\corpus\\d.wav,sad,1\n")
+    found = read_manifest(table, TablesConfig(audio_root=str(tmp_path / "deep"))).utterances
+    assert [clip.path.name for clip in found] == ["her clip.wav", "d.wav"]
+
+
+def test_a_column_of_times_that_is_not_read_is_named_once(tmp_path: Path) -> None:
+    lines = error_message(write(tmp_path, f"{HEADER},start_ms\na.wav,sad,1,5\n")).splitlines()
+    assert len(lines) == 2 and "'start_ms' looks like a time and is not read" in lines[1]
+
+
+def test_an_emotion_other_than_most_votes_counts_and_a_note_says_so(tmp_path: Path) -> None:
+    text = f"{HEADER},emotion.sad,emotion.angry\na.wav,anger,1,3,1\nb.wav,sad,1,2,2\nc.wav,sad,1,0,0\n"
+    found = read_manifest(write(tmp_path, text))
+    assert [clip.emotion for clip in found.utterances] == ["angry", "sad", "sad"]
+    assert [note for note in found.notes if "votes" in note] == [
+        "1 row with another emotion than most votes, such as own.csv:2 (angry, most votes: sad): the emotion counts"
+    ]
+
+
 def test_up_to_ten_bad_rows_are_reported_at_once(tmp_path: Path) -> None:
     rows = [f"{n}.wav,sad,\n" for n in range(37)]
     lines = error_message(write(tmp_path, f"{HEADER}\n{''.join(rows)}")).splitlines()
