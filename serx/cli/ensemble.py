@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="W",
         help="the weight of each checkpoint, in their order and relative to each other; default: all the same",
     )
-    common.add_json(parser, "`checkpoint`, `bytes`, `voters`, `labels` and `protocol`")
+    common.add_json(parser, "`checkpoint`, `bytes`, `voters`, `labels`, `dimensions` and `protocol`")
     common.add_import(parser)
 
 
@@ -36,15 +36,19 @@ def main(arguments: argparse.Namespace) -> int:
     for note in built.notes:
         print(f"note: {note}")
     if arguments.json:
-        names = ("kind", "path", "sha256", "share")
-        voters = [dict(zip(names, voter, strict=True)) for voter in built.voters]
+        fields = ("kind", "path", "sha256", "share")
+        voters = [dict(zip(fields, voter, strict=True)) for voter in built.voters]
         document = {"checkpoint": arguments.output, "bytes": built.n_bytes, "voters": voters}
-        common.print_json(arguments, {**document, "labels": built.labels, "protocol": built.protocol})
+        names = {"labels": built.labels, "dimensions": built.dimensions}
+        common.print_json(arguments, {**document, **names, "protocol": built.protocol})
         return 0
     print(f"{printable(arguments.output)}: {built.n_bytes / 1e6:.1f} MB, {len(built.voters)} models that vote")
     rows = [(f"{100 * share:.1f} %", kind, sha256, path) for kind, path, sha256, share in built.voters]
     show([Table("Voters", ("share", "model", "sha256", "checkpoint"), rows, left=(1, 2, 3))])
-    print(f"labels: {', '.join(built.labels)}")
+    if built.labels:
+        print(f"labels: {', '.join(built.labels)}")
+    if built.dimensions:
+        print(f"dimensions: {', '.join(built.dimensions)}")
     print(f"protocol: {built.protocol}")
     print(f"evaluate: {common.command_line('evaluate', arguments, '--checkpoint', str(arguments.output))}")
     return 0

@@ -28,7 +28,7 @@ class SettingResult:
 
 
 def rank(tried: Sequence[SettingResult], protocol: str, resamples: int = RESAMPLES) -> dict[str, Any]:
-    """The settings, highest UAR first, ready for JSON.
+    """The settings, highest UAR first, ready for JSON; those of dimensions alone by their mean CCC.
 
     Args:
         tried: the settings, all with the same speaker groups; one without overrides is the recipe as it is.
@@ -39,7 +39,8 @@ def rank(tried: Sequence[SettingResult], protocol: str, resamples: int = RESAMPL
         `protocol`, `n_speakers`, `n_seeds`, and `settings`, each with `name`, `overrides`, `uar`, its 95 % `interval`
         over speakers, `accuracy`, `nll` in nats, `folds` (the UAR of each group), and `difference` and
         `difference_interval`: the UAR minus that of the recipe. They are None for the recipe itself, without the
-        recipe, or with other clips than the recipe has.
+        recipe, or with other clips than the recipe has. Of dimensions there are `ccc`, the mean, and the CCC of each
+        under `dimensions`. Without emotions there are no `uar`, `accuracy` and `nll`, and the rest is of `ccc`.
     """
     recipe = next((setting for setting in tried if not setting.overrides), None)
     rows: list[dict[str, Any]] = []
@@ -50,26 +51,29 @@ def rank(tried: Sequence[SettingResult], protocol: str, resamples: int = RESAMPL
         speakers.append(summary["n_speakers"])
         seeds.append(len(summary["seeds"]))
         difference, bounds = None, None
+        score = "uar" if "uar" in summary else "ccc"
         if recipe is not None and setting is not recipe:
             try:
-                uar = compare(setting.results, recipe.results, resamples)["uar"]
-                difference, bounds = uar["difference"], uar["interval"]
+                compared = compare(setting.results, recipe.results, resamples)[score]
+                difference, bounds = compared["difference"], compared["interval"]
             except DataError:  # a decoding under which other clips are too short, for example
                 pass
-        rows.append(
-            {
-                "name": setting.name,
-                "overrides": list(setting.overrides),
+        row: dict[str, Any] = {"name": setting.name, "overrides": list(setting.overrides)}
+        if score == "uar":
+            row |= {
                 "uar": summary["uar"],
                 "interval": summary["intervals"]["uar"],
                 "accuracy": summary["accuracy"],
                 "nll": summary["calibration"]["nll"],
-                "folds": summary["per_fold"]["uar"],
-                "difference": difference,
-                "difference_interval": bounds,
             }
-        )
-    ranked = sorted(rows, key=lambda row: -row["uar"])
+        if "dimensions" in summary:
+            mean = summary["dimensions"]["mean"]
+            of_each = {name: of["ccc"] for name, of in summary["dimensions"].items() if name != "mean"}
+            row |= {"ccc": mean["ccc"], "dimensions": of_each}
+            row.setdefault("interval", mean["interval"])
+        gain = {"difference": difference, "difference_interval": bounds}
+        rows.append({**row, "folds": summary["per_fold"][score], **gain})
+    ranked = sorted(rows, key=lambda row: -row[ranked_by(row)])
     return plain({"protocol": protocol, "n_speakers": min(speakers), "n_seeds": min(seeds), "settings": ranked})
 
 
@@ -80,17 +84,17 @@ def format_ranking(ranking: Mapping[str, Any]) -> str:
 
 def ranking_blocks(ranking: Mapping[str, Any]) -> list[Block]:
     """The same report as lines and a table."""
+    names = list(ranking["settings"][0].get("dimensions", ()))
+    if ranked_by(ranking["settings"][0]) == "uar":
+        title = "Settings, best first: validation UAR in %, with 95 % intervals over speakers"
+        header = ["", "UAR", "95 %", "by group", "NLL", *(["mean CCC"] if names else []), "gain", "95 %"]
+    else:
+        title = "Settings, best first: validation mean CCC, with 95 % intervals over speakers"
+        header = ["", "CCC", "95 %", "by group", *(names if len(names) > 1 else []), "gain", "95 %"]
     rows = [
-        [
-            shorten(row["name"]), percent(row["uar"]), _bounds(row["interval"], ".1f"),
-            " ".join(percent(uar).strip() for uar in row["folds"]), f"{row['nll']:.3f}",
-            "-" if row["difference"] is None else f"{100 * row['difference']:+.1f}",
-            _bounds(row["difference_interval"], "+.1f"),
-        ]
+        [shorten(row["name"]), *_cells(row, " "), _gain(row), _bounds(row["difference_interval"], row, "+")]
         for row in ranking["settings"]
-    ]  # fmt: skip
-    title = "Settings, best first: validation UAR in %, with 95 % intervals over speakers"
-    header = ["", "UAR", "95 %", "by group", "NLL", "gain", "95 %"]
+    ]
     protocol = wrap(f"protocol: {ranking['protocol']}")
     ends = [line for sentence in _sentences(ranking) for line in wrap(sentence)]
     return [*protocol, Table(title, header, rows), "", *ends]
@@ -98,26 +102,48 @@ def ranking_blocks(ranking: Mapping[str, Any]) -> list[Block]:
 
 def markdown_ranking(ranking: Mapping[str, Any]) -> str:
     """The same table in Markdown, for a document, with full names."""
-    header = ["setting", "UAR (95 % over speakers)", "by group", "NLL", "gain (95 %)"]
-    rows = [
-        [
-            f"`{row['name']}`" if row["overrides"] else row["name"],
-            f"{percent(row['uar']).strip()} ({_bounds(row['interval'], '.1f')})",
-            ", ".join(percent(uar).strip() for uar in row["folds"]),
-            f"{row['nll']:.3f}",
-            "-" if row["difference"] is None
-            else f"{100 * row['difference']:+.1f} ({_bounds(row['difference_interval'], '+.1f')})",
-        ]
-        for row in ranking["settings"]
-    ]  # fmt: skip
+    names = list(ranking["settings"][0].get("dimensions", ()))
+    of_emotions = ranked_by(ranking["settings"][0]) == "uar"
+    middle = ["NLL", *(["mean CCC"] if names else [])] if of_emotions else (names if len(names) > 1 else [])
+    score = "UAR" if of_emotions else "mean CCC"
+    header = ["setting", f"{score} (95 % over speakers)", "by group", *middle, "gain (95 %)"]
+    rows = []
+    for row in ranking["settings"]:
+        value, interval, *others = _cells(row, ", ")
+        gain = "-" if row["difference"] is None else f"{_gain(row)} ({_bounds(row['difference_interval'], row, '+')})"
+        name = f"`{row['name']}`" if row["overrides"] else row["name"]
+        rows.append([name, f"{value.strip()} ({interval})", *others, gain])
     return f"{ranking['protocol']}:\n\n{markdown(header, rows)}\n{' '.join(_sentences(ranking))}\n"
+
+
+def ranked_by(row: Mapping[str, Any]) -> str:
+    """`uar` for a setting of a ranking that predicts emotions, else `ccc`."""
+    return "uar" if "uar" in row else "ccc"
+
+
+def _cells(row: Mapping[str, Any], between: str) -> list[str]:
+    """The score of a setting, its interval, that of each group, and other scores."""
+    if ranked_by(row) == "uar":
+        groups = between.join(percent(uar).strip() for uar in row["folds"])
+        rated = [f"{row['ccc']:.3f}"] if "ccc" in row else []
+        return [percent(row["uar"]), _bounds(row["interval"], row), groups, f"{row['nll']:.3f}", *rated]
+    groups = between.join(f"{ccc:.3f}" for ccc in row["folds"])
+    each = [f"{ccc:.3f}" for ccc in row["dimensions"].values()] if len(row["dimensions"]) > 1 else []
+    return [f"{row['ccc']:.3f}", _bounds(row["interval"], row), groups, *each]
+
+
+def _gain(row: Mapping[str, Any]) -> str:
+    if row["difference"] is None:
+        return "-"
+    return f"{100 * row['difference']:+.1f}" if ranked_by(row) == "uar" else f"{row['difference']:+.3f}"
 
 
 def _sentences(ranking: Mapping[str, Any]) -> list[str]:
     """The conclusion, what the columns are means over, and whether the intervals can be trusted."""
     sentences = [conclusion(ranking)]
     if ranking["n_seeds"] > 1:
-        sentences.append(f"UARs, also those by group, are means over {ranking['n_seeds']} seeds.")
+        score = "UARs" if ranked_by(ranking["settings"][0]) == "uar" else "CCCs"
+        sentences.append(f"{score}, also those by group, are means over {ranking['n_seeds']} seeds.")
     if warning := few_speakers_warning(ranking["n_speakers"]):
         sentences.append(warning)
     return sentences
@@ -130,11 +156,14 @@ def conclusion(ranking: Mapping[str, Any]) -> str:
         return f"Of {1 + len(rest)} settings the recipe as it is was the best."
     if best["difference"] is None:
         return f"Best: {best['name']}. It cannot be compared with the recipe as it is."
-    bounds, gain = best["difference_interval"], f"{100 * best['difference']:+.1f} points from the recipe as it is"
+    points = " points" if ranked_by(best) == "uar" else ""
+    bounds, gain = best["difference_interval"], f"{_gain(best)}{points} from the recipe as it is"
     if bounds and bounds[0] > 0:
         return f"Best: {best['name']}, {gain}: more than chance over speakers explains, but the best of several."
     return f"Best: {best['name']}, {gain}: chance over speakers can explain it; more --seeds help."
 
 
-def _bounds(bounds: Sequence[float] | None, form: str) -> str:
-    return f"{100 * bounds[0]:{form}} to {100 * bounds[1]:{form}}" if bounds else "-"
+def _bounds(bounds: Sequence[float] | None, row: Mapping[str, Any], sign: str = "") -> str:
+    factor, digits = (100, 1) if ranked_by(row) == "uar" else (1, 3)
+    form = f"{sign}.{digits}f"
+    return f"{factor * bounds[0]:{form}} to {factor * bounds[1]:{form}}" if bounds else "-"

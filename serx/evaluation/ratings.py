@@ -73,39 +73,19 @@ def score_rating_runs(runs: Sequence[Ratings], resamples: int = RESAMPLES, seed:
     """
     first = runs[0]
     known = not any(is_unknown(speaker_id) for r in runs for speaker_id in r.speaker_ids)
-    # Without the mean rating the sums lose fewer digits; no score changes.
-    center = np.nanmean(first.targets, 0)
-
-    def sums(run: Ratings, clips: np.ndarray) -> np.ndarray:
-        """The sums over rated clips, `(D, 6)`."""
-        truth, predicted = run.targets[clips] - center, run.predicted[clips] - center
-        rated = ~np.isnan(truth)
-        return np.array(
-            [
-                regression_sums(t[known_here], p[known_here])
-                for t, p, known_here in zip(truth.T, predicted.T, rated.T, strict=True)
-            ]
-        )
-
-    def by_name(names: Sequence[Sequence[str | None]]) -> dict[str, np.ndarray]:
-        """The sums over the clips of each name, `(runs, D, 6)`; `names` of the clips of each run."""
-        clips = [clips_by_name(of_run) for of_run in names]
-        groups = sorted({name for of_run in clips for name in of_run})
-        nothing = np.zeros(0, int)
-        return {
-            group: np.array([sums(run, of_run.get(group, nothing)) for run, of_run in zip(runs, clips, strict=True)])
-            for group in groups
-        }
 
     def summary(of: np.ndarray) -> dict[str, Any]:
         scores = {name: float(metric(of).mean()) for name, metric in REGRESSION_METRICS.items()}
         return {**scores, "n_clips": int(of[0, 0])}
 
-    everything = np.array([sums(run, np.arange(len(run.paths))) for run in runs])
-    speakers = by_name([run.speaker_ids for run in runs]) if known else {}
+    everything = _sums_by_name(runs, [["all"] * len(run.paths) for run in runs])["all"]
+    speakers = speaker_sums(runs) if known else {}
     per_speaker = np.array(list(speakers.values()))  # (S, runs, D, 6)
     corpora = [[speaker_id.partition("/")[0] for speaker_id in run.speaker_ids] for run in runs]
-    groups = {"per_sex": by_name([run.sexes for run in runs]), "per_corpus": by_name(corpora)}
+    groups = {
+        "per_sex": _sums_by_name(runs, [run.sexes for run in runs]),
+        "per_corpus": _sums_by_name(runs, corpora),
+    }
     scores: dict[str, Any] = {}
     for column, name in enumerate(first.dimensions):
         intervals = {
@@ -119,12 +99,41 @@ def score_rating_runs(runs: Sequence[Ratings], resamples: int = RESAMPLES, seed:
         }
         lists = {metric: None if found is None else list(found) for metric, found in intervals.items()}
         scores[name] = {**summary(everything[:, column]), "intervals": lists, **parts}
-    ccc = REGRESSION_METRICS["ccc"]
-    bounds = (
-        bootstrap_interval(per_speaker, lambda s: ccc(s).mean((-2, -1)), resamples, seed=seed) if speakers else None
-    )
+    bounds = bootstrap_interval(per_speaker, _mean_over_runs(mean_ccc), resamples, seed=seed) if speakers else None
     mean = float(np.mean([scores[name]["ccc"] for name in first.dimensions]))
     return {**scores, "mean": {"ccc": mean, "interval": None if bounds is None else list(bounds)}}
+
+
+def speaker_sums(runs: Sequence[Ratings]) -> dict[str, np.ndarray]:
+    """`regression_sums` over the rated clips of each speaker, `(runs, D, 6)`; speakers sorted by name."""
+    return _sums_by_name(runs, [run.speaker_ids for run in runs])
+
+
+def mean_ccc(sums: np.ndarray) -> np.ndarray:
+    """The mean CCC of the dimensions, from sums (..., D, 6) to (...)."""
+    return REGRESSION_METRICS["ccc"](sums).mean(-1)
+
+
+def _sums_by_name(runs: Sequence[Ratings], names: Sequence[Sequence[str | None]]) -> dict[str, np.ndarray]:
+    """The sums over the clips of each name, `(runs, D, 6)`; `names` of the clips of each run."""
+    # Without the mean rating the sums lose fewer digits; no score changes.
+    center = np.nanmean(runs[0].targets, 0)
+
+    def sums(run: Ratings, clips: np.ndarray) -> np.ndarray:
+        """The sums over rated clips, `(D, 6)`."""
+        truth, predicted = run.targets[clips] - center, run.predicted[clips] - center
+        rated = ~np.isnan(truth)
+        return np.array(
+            [regression_sums(t[known], p[known]) for t, p, known in zip(truth.T, predicted.T, rated.T, strict=True)]
+        )
+
+    clips = [clips_by_name(of_run) for of_run in names]
+    groups = sorted({name for of_run in clips for name in of_run})
+    nothing = np.zeros(0, int)
+    return {
+        group: np.array([sums(run, of_run.get(group, nothing)) for run, of_run in zip(runs, clips, strict=True)])
+        for group in groups
+    }
 
 
 def _mean_over_runs(metric: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:

@@ -27,15 +27,16 @@ from serx.augment.telephone import Telephone
 from serx.augment.transform import Transform
 from serx.data.audio import read_folder
 from serx.data.batches import BatchSource
-from serx.data.ratings import check_emotions_only
 from serx.errors import explaining_out_of_memory
-from serx.evaluation.held_out import HeldOut, predict_clips
+from serx.evaluation.held_out import HeldOut, predict_clips, predict_ratings
 from serx.evaluation.predictions import Predictions
+from serx.evaluation.ratings import mean_ccc, speaker_sums
 from serx.evaluation.report import report_head, write_files
 from serx.evaluation.stamps import adapted_stamp
 from serx.evaluation.tables import percent
 from serx.files import to_json
 from serx.metrics.intervals import bootstrap_interval, clips_by_name, few_speakers_warning
+from serx.metrics.regression import REGRESSION_METRICS
 from serx.terminal import Block, ProgressBar, Table, as_text, wrap
 
 SEED = 0  # of noises and rooms, the same for every checkpoint
@@ -90,15 +91,16 @@ def stress_test(held: HeldOut, noise: str | None = None, progress: bool = True) 
         each with its `condition` and `strength`, `uar` and `accuracy`, the `change` of the UAR from the clips as
         recorded with its 95 % `interval` over speakers (None for a single speaker), and `ood_fraction`, the share of
         clips that are flagged as out-of-distribution (None without a detector); `ood_unknown`, why other clips may be
-        so too, or None.
+        so too, or None. With dimensions the conditions have `ccc`, the mean CCC, and the CCC of each under
+        `dimensions`; `change` and `interval` are of the mean CCC where there are no emotions, else `ccc_change` is.
 
     Raises:
         DataError: the folder `noise` holds no usable recording.
     """
     config, device = held.predictor.config, held.source.device
-    check_emotions_only(config.data.tasks, "a stress test")
     adapt, rate, protocol = config.model.adapt, config.data.sample_rate, held.protocol
-    counts: list[np.ndarray] = []
+    counts: list[np.ndarray] = []  # confusion matrices (S, C, C) of each condition
+    sums: list[np.ndarray] = []  # of ratings, (S, D, 6)
     rows: list[dict[str, Any]] = []
     load = cache(lambda folder: [torch.as_tensor(recording) for recording in read_folder(folder, rate)])
     planned = conditions(noise)
@@ -107,33 +109,59 @@ def stress_test(held: HeldOut, noise: str | None = None, progress: bool = True) 
     with ProgressBar("stress", len(planned), "conditions", progress) as bar:
         for condition, loaded in zip(planned, transforms, strict=True):
             source = DisturbedAudio(held.source, loaded, rate) if loaded else held.source
-            predictions = predict_clips(held.predictor, held.dataset, held.clips, source, adapt)
-            counts.append(_by_speaker(predictions))
-            total, clean = counts[-1].sum(0), counts[0].sum(0)
-            interval = bootstrap_interval(np.stack([counts[-1], counts[0]], 1), _uar_change) if rows else None
-            rows.append(
-                {
-                    "condition": condition.name,
-                    "strength": condition.strength,
-                    "uar": float(metrics.uar_from_confusion(total)),
-                    "accuracy": float(metrics.accuracy_from_confusion(total)),
-                    "change": float(metrics.uar_from_confusion(total) - metrics.uar_from_confusion(clean)),
-                    "interval": None if interval is None else list(interval),
-                    "ood_fraction": held.ood_fraction(source),
-                }
-            )
-            if adapt:
-                protocol = adapted_stamp(held.protocol, predictions.speaker_ids)
+            scores: dict[str, Any] = {}
+            if held.dataset.dimensions:
+                ratings = predict_ratings(held.predictor, held.dataset, held.clips, source)
+                sums.append(np.array([of[0] for of in speaker_sums([ratings]).values()]))
+                scores = _ccc_scores(sums, ratings.dimensions)
+            if held.predictor.labels:
+                predictions = predict_clips(held.predictor, held.dataset, held.clips, source, adapt)
+                counts.append(_by_speaker(predictions))
+                if adapt:
+                    protocol = adapted_stamp(held.protocol, predictions.speaker_ids)
+                if scores:
+                    scores = {"ccc": scores["ccc"], "ccc_change": scores["change"], "dimensions": scores["dimensions"]}
+                scores = {**_uar_scores(counts), **scores}
+            row = {"condition": condition.name, "strength": condition.strength, **scores}
+            rows.append({**row, "ood_fraction": held.ood_fraction(source)})
             bar.update()
+    chance = 0.0  # the CCC of guessing
+    if counts:
+        chance = 1 / len(np.unique(held.dataset.targets[held.clips][held.dataset.has_class[held.clips]]))
     return {
         "checkpoint": held.checkpoint,
         "part": held.part,
         "protocol": protocol,
         "n_clips": len(held.clips),
-        "n_speakers": len(counts[0]),
-        "chance": 1 / len(np.unique(held.dataset.targets[held.clips][held.dataset.has_class[held.clips]])),
+        "n_speakers": len((counts or sums)[0]),
+        "chance": chance,
         "ood_unknown": held.predictor.ood_unknown,
         "conditions": rows,
+    }
+
+
+def _uar_scores(counts: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Of the last condition; the first one is clips as recorded."""
+    total, clean = counts[-1].sum(0), counts[0].sum(0)
+    interval = bootstrap_interval(np.stack([counts[-1], counts[0]], 1), _uar_change) if len(counts) > 1 else None
+    return {
+        "uar": float(metrics.uar_from_confusion(total)),
+        "accuracy": float(metrics.accuracy_from_confusion(total)),
+        "change": float(metrics.uar_from_confusion(total) - metrics.uar_from_confusion(clean)),
+        "interval": None if interval is None else list(interval),
+    }
+
+
+def _ccc_scores(sums: Sequence[np.ndarray], names: Sequence[str]) -> dict[str, Any]:
+    """Of the last condition; the first one is clips as recorded."""
+    pairs = np.stack([sums[-1], sums[0]], 1)
+    interval = bootstrap_interval(pairs, _ccc_change) if len(sums) > 1 else None
+    of_dimensions = REGRESSION_METRICS["ccc"](sums[-1].sum(0))
+    return {
+        "ccc": float(of_dimensions.mean()),
+        "change": float(_ccc_change(pairs.sum(0))),
+        "interval": None if interval is None else list(interval),
+        "dimensions": dict(zip(names, of_dimensions.tolist(), strict=True)),
     }
 
 
@@ -169,13 +197,23 @@ def format_stress_test(result: Mapping[str, Any]) -> str:
 def stress_blocks(result: Mapping[str, Any]) -> list[Block]:
     """The same report as lines and a table."""
     rows = []
+    clean = result["conditions"][0]
+    factor = 100 if "uar" in clean else 1
+    digits = 1 if factor == 100 else 3
+    names = list(clean.get("dimensions", ()))
     for row in result["conditions"]:
         bounds = row["interval"]
-        interval = f"{100 * bounds[0]:+.1f} to {100 * bounds[1]:+.1f}" if bounds else ""
-        change = "" if row["condition"] == CLEAN else f"{100 * row['change']:+.1f}"
+        interval = f"{factor * bounds[0]:+.{digits}f} to {factor * bounds[1]:+.{digits}f}" if bounds else ""
+        change = "" if row["condition"] == CLEAN else f"{factor * row['change']:+.{digits}f}"
         flagged = "" if row["ood_fraction"] is None else f"{100 * row['ood_fraction']:.0f}"
-        rows.append([row["condition"], row["strength"], percent(row["uar"]), change, interval, flagged])
-    header = ["condition", "strength", "UAR, %", "change", "95 % over speakers", "flagged OOD, %"]
+        cells = [percent(row["uar"])] if "uar" in row else []
+        cells += [f"{row['dimensions'][name]:.3f}" for name in names]
+        cells += [f"{row['ccc']:.3f}"] if len(names) > 1 and "uar" not in row else []
+        rows.append([row["condition"], row["strength"], *cells, change, interval, flagged])
+    scores = ["UAR, %"] if "uar" in clean else []
+    scores += [f"CCC, {name}" for name in names] + (["mean CCC"] if len(names) > 1 and not scores else [])
+    change = "change of UAR" if names and "uar" in clean else "change"
+    header = ["condition", "strength", *scores, change, "95 % over speakers", "flagged OOD, %"]
     lines: list[Block] = [*report_head(result), Table("One disturbance at a time", header, rows, left=(0, 1))]
     if warning := few_speakers_warning(result["n_speakers"]):
         lines += ["", *wrap(warning)]
@@ -196,6 +234,12 @@ def _by_speaker(p: Predictions) -> np.ndarray:
     predicted, classes = p.predicted, len(p.labels)
     speakers = clips_by_name(p.speaker_ids).values()
     return np.stack([metrics.confusion_matrix(p.targets[rows], predicted[rows], classes) for rows in speakers])
+
+
+def _ccc_change(sums: np.ndarray) -> np.ndarray:
+    """From sums `(..., 2, D, 6)`, disturbed and as recorded, to the difference of their mean CCCs."""
+    ccc = mean_ccc(sums)
+    return ccc[..., 0] - ccc[..., 1]
 
 
 def _uar_change(counts: np.ndarray) -> np.ndarray:

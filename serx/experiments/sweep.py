@@ -28,12 +28,12 @@ from serx import metrics, plots
 from serx.config.loader import Config, dump, load_config
 from serx.data.dataset import DataConfig, Dataset, load_dataset, split_dataset
 from serx.data.protocols import make_split
-from serx.data.ratings import check_emotions_only
 from serx.errors import ConfigError, DataError, DiskError, DivergedError, RunInUseError, SerxError
 from serx.evaluation import evaluate
 from serx.evaluation.pooling import FoldResult
 from serx.evaluation.predictions import join
 from serx.evaluation.ranking import SettingResult, markdown_ranking, rank
+from serx.evaluation.ratings import join_ratings, mean_ccc, score_ratings, speaker_sums
 from serx.evaluation.report import write_files
 from serx.evaluation.tables import count
 from serx.experiments.fold_runs import LOG, Workers, last_line, run_jobs
@@ -374,9 +374,10 @@ def _run_setting(plan: SweepPlan, setting: Setting, attempt: "Attempt") -> int |
             attempt.prune()
             echo(f"{setting.name}: given up after {number + 1} of {plan.groups} groups")
             return None
-    uar = pooled_uar(results)
-    attempt.complete(uar)
-    echo(f"{setting.name}: validation UAR {100 * uar:.1f}")
+    score = pooled_score(results)
+    attempt.complete(score)
+    of_emotions = results[0].predictions is not None
+    echo(f"{setting.name}: validation {f'UAR {100 * score:.1f}' if of_emotions else f'mean CCC {score:.3f}'}")
     return None
 
 
@@ -385,7 +386,7 @@ def _train(run: SettingRun, attempt: "Attempt") -> int | None:
     with attempt.run(f"group {run.number} seed {run.seed}", run.config.train.epochs) as report:
 
         def on_epoch(line: dict[str, Any]) -> bool:
-            return report.epoch(line["epoch"] + 1, line["valid"]["uar"])
+            return report.epoch(line["epoch"] + 1, line["valid"]["uar" if "uar" in line["valid"] else "ccc"])
 
         if run.state == "finished":
             for line in read_metrics(run.folder)[0]:
@@ -422,9 +423,16 @@ def _log(folder: Path) -> Iterator[None]:
 
 
 def speaker_scores(results: Sequence[FoldResult]) -> dict[str, float]:
-    """The UAR of each speaker over the classes that the speaker has clips of, as a mean over the seeds."""
+    """The UAR of each speaker over the classes that the speaker has clips of, as a mean over the seeds.
+
+    Of dimensions alone the mean CCC.
+    """
     scores: dict[str, list[float]] = defaultdict(list)
     for result in results:
+        if result.predictions is None and result.ratings is not None:
+            for speaker, sums in speaker_sums([result.ratings]).items():
+                scores[speaker].append(float(mean_ccc(sums[0])))
+            continue
         known = result.emotions.with_class()
         speakers = np.array(known.speaker_ids)
         right = known.predicted == known.targets
@@ -435,11 +443,16 @@ def speaker_scores(results: Sequence[FoldResult]) -> dict[str, float]:
     return {speaker: float(np.mean(values)) for speaker, values in scores.items()}
 
 
-def pooled_uar(results: Sequence[FoldResult]) -> float:
-    """The UAR over the clips of all groups, as a mean over the seeds."""
+def pooled_score(results: Sequence[FoldResult]) -> float:
+    """The UAR over the clips of all groups, or the mean CCC of dimensions alone, as a mean over the seeds."""
     values = []
     for seed in dict.fromkeys(result.seed for result in results):
-        known = join([result.emotions for result in results if result.seed == seed]).with_class()
+        own = [result for result in results if result.seed == seed]
+        if any(result.predictions is None for result in own):
+            ratings = join_ratings([result.ratings for result in own if result.ratings is not None])
+            values.append(score_ratings(ratings, resamples=1)["mean"]["ccc"])
+            continue
+        known = join([result.emotions for result in own]).with_class()
         values.append(metrics.score(known.targets, known.predicted, known.labels).uar)
     return float(np.mean(values))
 
@@ -528,7 +541,6 @@ def prepare(plan: SweepPlan) -> list[int]:
         DataError: clips cannot be read or split.
         DiskError: `out` cannot be written.
     """
-    check_emotions_only(plan.recipe.data.tasks, "a sweep")
     for note in plan.dataset.notes:
         echo(f"note: {note}")
     study = plan.study()

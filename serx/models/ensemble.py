@@ -5,8 +5,10 @@ encoder. Each keeps its own features, normalizer, test-time speeds and temperatu
 with weights, which is the geometric mean of their probabilities (a logarithmic opinion pool: Hinton 2002, "Training
 products of experts by minimizing contrastive divergence", section 1).
 
+Values of dimensions such as arousal are averaged with the same weights, in units of the ratings.
+
 Input: waveforms as features `(B, 1, T)` and their `lengths (B,)`; output: log-probabilities `(B, C)` up to a constant
-of each clip.
+of each clip, and behind them the values of dimensions, `(B, C + D)`.
 """
 
 from typing import Annotated, Any, Literal, NoReturn
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from serx.base_config import BaseConfig
 from serx.errors import ConfigError
 from serx.features.stack import FeaturesConfig
+from serx.models.backbone import split_outputs
 from serx.models.registry import BaseModelConfig, ModelConfig, register_model
 from serx.models.waveform_model import WaveformModel
 
@@ -41,6 +44,9 @@ class VoterConfig(BaseConfig):
     model: ModelConfig
     temperature: float = Field(1.0, gt=0.01, lt=100, description="divides its logits")
     weight: float = Field(1.0, gt=0, le=MAX_WEIGHT, description="of its vote, relative to the others")
+    dimension_scales: tuple[tuple[float, float], ...] = Field(
+        (), description="for each dimension of the ensemble (a, b): its value, as a share of the range, is a + b * own"
+    )
     label_order: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         None, description="for each label of the ensemble, which of its logits that is; null: the same order"
     )
@@ -90,34 +96,46 @@ class EnsembleConfig(BaseModelConfig):
 
 @register_model(EnsembleConfig)
 class Ensemble(nn.Module):
-    """The weighted mean of the log-probabilities of trained models.
+    """The weighted mean of the log-probabilities, and of the values of dimensions, of trained models.
 
     Raises:
-        ConfigError: a `label_order` does not list every class once.
+        ConfigError: a `label_order` does not list every class once, or voters have other numbers of dimensions.
     """
 
     label_orders: Tensor
+    dimension_scales: Tensor
 
     def __init__(self, config: EnsembleConfig, bins: int, classes: int) -> None:
-        """`bins` is 1, since waveforms are the features."""
+        """`bins` is 1, since waveforms are the features. `classes` counts the dimensions as well."""
         super().__init__()
-        in_order = tuple(range(classes))
+        self.dimensions = len(config.voters[0].dimension_scales)
+        if any(len(voter.dimension_scales) != self.dimensions for voter in config.voters):
+            raise ConfigError("model.voters: dimension_scales have different lengths")
+        labels = classes - self.dimensions
+        in_order = tuple(range(labels))
         orders = [voter.label_order or in_order for voter in config.voters]
         if any(tuple(sorted(order)) != in_order for order in orders):
-            raise ConfigError(f"model.voters: a label_order does not list each of the {classes} labels once")
+            raise ConfigError(f"model.voters: a label_order does not list each of the {labels} labels once")
         self.voters = nn.ModuleList(
-            WaveformModel(voter.features, voter.model, classes, config.sample_rate) for voter in config.voters
+            WaveformModel(voter.features, voter.model, labels, config.sample_rate, dimensions=self.dimensions)
+            for voter in config.voters
         )
-        self.register_buffer("label_orders", torch.tensor(orders), persistent=False)
+        self.register_buffer("label_orders", torch.tensor(orders, dtype=torch.int64), persistent=False)
+        scales = torch.tensor([voter.dimension_scales for voter in config.voters]).view(
+            len(config.voters), self.dimensions, 2
+        )
+        self.register_buffer("dimension_scales", scales, persistent=False)
         total = sum(voter.weight for voter in config.voters)
         self.weights = [voter.weight / total for voter in config.voters]
         self.temperatures = [voter.temperature for voter in config.voters]
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
-        waveform, votes = features[:, 0], []
-        for voter, order, weight, temperature in zip(
-            self.voters, self.label_orders, self.weights, self.temperatures, strict=True
+        waveform, votes, values = features[:, 0], [], []
+        for voter, order, scale, weight, temperature in zip(
+            self.voters, self.label_orders, self.dimension_scales, self.weights, self.temperatures, strict=True
         ):
-            log_probabilities = (voter(waveform, frames) / temperature).log_softmax(-1)
-            votes.append(weight * log_probabilities.index_select(-1, order))
-        return torch.stack(votes).sum(0)
+            logits, own = split_outputs(voter(waveform, frames), self.dimensions)
+            votes.append(weight * (logits / temperature).log_softmax(-1).index_select(-1, order))
+            values.append(weight * (scale[:, 0] + scale[:, 1] * own))
+        mean = torch.stack(votes).sum(0)
+        return torch.cat([mean, torch.stack(values).sum(0)], -1) if self.dimensions else mean

@@ -66,7 +66,7 @@ def protocols_figure(rows: Sequence[tuple[str, float, float, bool]], chance: flo
 
 
 def ranking_figure(ranking: Mapping[str, Any]) -> Figure:
-    """Validation UAR of each setting of a sweep, best first.
+    """Validation UAR of each setting of a sweep, best first; of dimensions alone their mean CCC.
 
     A large dot is the UAR over all speaker groups, a bar its 95 % interval over speakers, a small dot one group. The
     recipe without changes is red, with a vertical line at its UAR.
@@ -79,21 +79,23 @@ def ranking_figure(ranking: Mapping[str, Any]) -> Figure:
     'Settings on validation speakers [kfold fold 0]'
     """
     rows = ranking["settings"]
+    score, factor = ("uar", 100) if "uar" in rows[0] else ("ccc", 1)
     figure = new_figure(9, 1.9 + 0.34 * len(rows))
     axes = figure.add_subplot()
     for position, row in enumerate(rows):
         color = BLUE if row["overrides"] else RED
         if row["interval"]:
-            axes.plot([100 * bound for bound in row["interval"]], [position, position], color=color, linewidth=2)
-        groups = [100 * uar for uar in row["folds"]]
+            axes.plot([factor * bound for bound in row["interval"]], [position, position], color=color, linewidth=2)
+        groups = [factor * value for value in row["folds"]]
         axes.scatter(groups, [position] * len(groups), s=14, color=MUTED, zorder=3)
-        axes.scatter([100 * row["uar"]], [position], s=60, color=color, zorder=4)
+        axes.scatter([factor * row[score]], [position], s=60, color=color, zorder=4)
         if not row["overrides"]:
-            axes.axvline(100 * row["uar"], color=RED, linewidth=1.0, zorder=0)
+            axes.axvline(factor * row[score], color=RED, linewidth=1.0, zorder=0)
     remove_clutter(axes, "x")
     axes.set(ylim=(len(rows) - 0.4, -0.6))
     axes.set_yticks(np.arange(len(rows)), [shorten(row["name"]) for row in rows], fontsize=9.5, **LITERAL)
-    label = "validation UAR, %, its 95 % interval over speakers, and each group; red: the recipe as it is"
+    title = "UAR, %" if score == "uar" else "mean CCC"
+    label = f"validation {title}, its 95 % interval over speakers, and each group; red: the recipe as it is"
     axes.set_xlabel(label, fontsize=10, color=MUTED, labelpad=6)
     axes.tick_params(labelcolor=INK)
     write_title(figure, f"Settings on validation speakers [{ranking['protocol']}]")
@@ -103,9 +105,11 @@ def ranking_figure(ranking: Mapping[str, Any]) -> Figure:
 def stress_figure(result: Mapping[str, Any], chance: float, title: str) -> Figure:
     """UAR under each condition of a stress test as bars, with the change from the clips as recorded.
 
+    Of a model of dimensions alone, their mean CCC.
+
     Args:
         result: of `evaluation.stress.stress`, or stress.json.
-        chance: the UAR of guessing.
+        chance: the UAR of guessing; 0 for CCC.
         title: heading; a long one is wrapped.
 
     >>> clean = {"condition": "as recorded", "strength": "", "uar": 0.6, "change": 0.0}
@@ -115,24 +119,29 @@ def stress_figure(result: Mapping[str, Any], chance: float, title: str) -> Figur
     ['as recorded', 'white noise, 0 dB SNR']
     """
     rows = result["conditions"]
+    of_emotions = "uar" in rows[0]
+    scores = [100 * row["uar"] if of_emotions else row["ccc"] for row in rows]
+    unit, digits = (100, 1) if of_emotions else (1, 2)  # the largest score, and its digits
     figure = new_figure(9, 1.7 + 0.27 * len(rows))
     axes = figure.add_subplot()
     positions = np.arange(len(rows))
     colors = [INK, *(RED if row["change"] < -LARGE_LOSS else BLUE for row in rows[1:])]
-    axes.barh(positions, [100 * row["uar"] for row in rows], height=0.68, color=colors)
-    for position, row in enumerate(rows):
-        change = f"   {100 * row['change']:+.1f}" if position else ""
+    axes.barh(positions, scores, height=0.68, color=colors)
+    for position, (row, score) in enumerate(zip(rows, scores, strict=True)):
+        change = f"   {unit * row['change']:+.{digits}f}" if position else ""
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-        text = f"{100 * row['uar']:.1f}{change}"
-        axes.text(100 * row["uar"] + 1, position, text, va="center", fontsize=9, color=INK, bbox=box)
-    axes.axvline(100 * rows[0]["uar"], color=INK, linewidth=1.0, zorder=0)
-    axes.axvline(100 * chance, color=MUTED, linewidth=1.2, linestyle=DASHES)
+        text = f"{score:.{digits}f}{change}"
+        axes.text(max(score, 0) + 0.01 * unit, position, text, va="center", fontsize=9, color=INK, bbox=box)
+    axes.axvline(scores[0], color=INK, linewidth=1.0, zorder=0)
+    axes.axvline(unit * chance, color=MUTED, linewidth=1.2, linestyle=DASHES)
     remove_clutter(axes, "x")
-    axes.set(xlim=(0, 112), ylim=(len(rows) - 0.4, -0.6))
+    axes.set(xlim=(min(0, *scores), 1.12 * unit), ylim=(len(rows) - 0.4, -0.6))
     names = [f"{row['condition']}, {row['strength']}" if row["strength"] else row["condition"] for row in rows]
     axes.set_yticks(positions, names, fontsize=9.5, **LITERAL)
-    axes.set_xticks(range(0, 101, 20))
-    label = f"UAR, %; red: a loss of more than {100 * LARGE_LOSS:.0f} points; dashed: chance {100 * chance:.1f}"
+    axes.set_xticks(np.linspace(0, unit, 6))
+    label = f"mean CCC; red: a loss of more than {LARGE_LOSS:.2f}; dashed: chance"
+    if of_emotions:
+        label = f"UAR, %; red: a loss of more than {100 * LARGE_LOSS:.0f} points; dashed: chance {100 * chance:.1f}"
     axes.set_xlabel(label, fontsize=10, color=MUTED, labelpad=6)
     write_title(figure, title)
     return figure

@@ -28,7 +28,7 @@ from serx.features.stack import FeaturesConfig
 from serx.inference.predictor import Predictor
 from serx.inference.published import is_published
 from serx.models.ensemble import MAX_VOTERS, MAX_WEIGHT, EnsembleConfig, VoterConfig
-from serx.recognizer import Recognizer
+from serx.recognizer import Dimension, Recognizer
 from serx.terminal import printable
 from serx.training.init_from import SOURCES, Source, seen_by_sources, sources_of
 
@@ -45,6 +45,7 @@ class BuiltEnsemble:
     Attributes:
         voters: for each its kind, its path, the beginning of its sha256, and its share of the vote.
         labels: the emotions, in the order of the first checkpoint.
+        dimensions: the names of the dimensions, such as arousal.
         protocol: the protocol stamp.
         notes: lines about clips that could not be compared.
         n_bytes: the size of the file.
@@ -52,6 +53,7 @@ class BuiltEnsemble:
 
     voters: tuple[tuple[str, str, str, float], ...]
     labels: tuple[str, ...]
+    dimensions: tuple[str, ...]
     protocol: str
     notes: tuple[str, ...]
     n_bytes: int
@@ -72,8 +74,6 @@ class _Voter:
         self.sources = sources_of(self.metadata)
         if isinstance(self.config.model, EnsembleConfig):
             raise ConfigError(f"{path} is an ensemble already; give the checkpoints that it was built of")
-        if self.predictor.dimensions:
-            raise ConfigError(f"{path} predicts dimensions, and an ensemble averages emotions only; train without them")
 
     @property
     def record(self) -> Source:
@@ -101,6 +101,8 @@ def build_ensemble(
     paths: Sequence[str | Path], output: str | Path, weights: Sequence[float] | None = None
 ) -> BuiltEnsemble:
     """Writes one checkpoint whose probabilities are the weighted geometric mean of those of the checkpoints.
+
+    Values of dimensions such as arousal are averaged with the same weights, in units of the ratings.
 
     Each of them keeps its features, normalizer, test-time speeds and temperature. The out-of-distribution detector is
     that of the checkpoint with the most training clips.
@@ -132,7 +134,9 @@ def build_ensemble(
     labels = voters[0].predictor.labels
     weights_of_model = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
     checkpoint.fill(
-        Recognizer(config.features, config.model, labels, config.data.sample_rate), weights_of_model, str(output)
+        Recognizer(config.features, config.model, labels, config.data.sample_rate, dimensions=_dimensions(voters)),
+        weights_of_model,
+        str(output),
     )
     checkpoint.save(output, tensors, metadata)
     shares = [weight / sum(weights) for weight in weights]
@@ -142,6 +146,7 @@ def build_ensemble(
             for voter, share in zip(voters, shares, strict=True)
         ),
         labels=labels,
+        dimensions=tuple(dimension.name for dimension in _dimensions(voters)),
         protocol=metadata["protocol"],
         notes=tuple(dict.fromkeys(notes)),
         n_bytes=output.stat().st_size,
@@ -249,6 +254,21 @@ def _clip_of(speaker_id: str) -> Utterance:
     return Utterance(Path(), corpus, speaker, "")
 
 
+def _dimensions(voters: Sequence[_Voter]) -> tuple[Dimension, ...]:
+    """The dimensions of all voters, with a range that holds those of each."""
+    of_each = zip(*(voter.predictor.dimensions for voter in voters), strict=True)
+    return tuple(Dimension(own[0].name, min(d.low for d in own), max(d.high for d in own)) for own in of_each)
+
+
+def _scales(voter: _Voter, dimensions: Sequence[Dimension]) -> tuple[tuple[float, float], ...]:
+    """What makes a share of the voter's range one of the ensemble's."""
+    pairs = zip(voter.predictor.dimensions, dimensions, strict=True)
+    return tuple(
+        ((own.low - all_.low) / (all_.high - all_.low), (own.high - own.low) / (all_.high - all_.low))
+        for own, all_ in pairs
+    )
+
+
 def _config(voters: Sequence[_Voter], weights: Sequence[float]) -> Config:
     first, labels = voters[0].config.data, voters[0].predictor.labels
     roots: dict[str, str] = {}
@@ -268,6 +288,7 @@ def _config(voters: Sequence[_Voter], weights: Sequence[float]) -> Config:
             model=voter.config.model,
             temperature=voter.predictor.recognizer.temperature,
             weight=weight,
+            dimension_scales=_scales(voter, _dimensions(voters)),
             label_order=None
             if voter.predictor.labels == labels
             else tuple(voter.predictor.labels.index(label) for label in labels),
@@ -299,6 +320,7 @@ def _metadata(voters: Sequence[_Voter], config: Config) -> dict[str, Any]:
         },
         "config": config.model_dump(mode="json"),
         "labels": list(voters[0].predictor.labels),
+        "dimensions": [dimension._asdict() for dimension in _dimensions(voters)],
         "protocol": f"{'; '.join(stamps)}; ensemble of {', '.join(names[:-1])} and {names[-1]}",
         "speaker_independent": all(m["speaker_independent"] for m in every),
         **union,

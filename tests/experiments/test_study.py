@@ -17,7 +17,7 @@ from serx.experiments.fold_runs import Workers
 from serx.experiments.parts import GONE_SECONDS, PARTS, is_locked, lock_part
 from serx.experiments.space import Choice, Range, parse_space
 from serx.experiments.study import SweepStudy
-from serx.experiments.sweep import plan_sweep, pooled_uar, run_part, speaker_scores
+from serx.experiments.sweep import plan_sweep, pooled_score, run_part, speaker_scores
 
 SWEEP = sys.modules["serx.experiments.sweep"]
 LR = (Choice("optim.lr", ("0.001", "0.01")),)
@@ -287,4 +287,4 @@ def test_scores_are_means_over_seeds_of_recalls_by_class():
 
     results = [result(0, [True, False, True, True]), result(1, [True, True, False, False])]
     assert speaker_scores(results) == {"x": pytest.approx((0.75 + 0.5) / 2), "y": 0.5}
-    assert pooled_uar(results) == pytest.approx(((2 / 3 + 1) / 2 + (2 / 3 + 0) / 2) / 2)
+    assert pooled_score(results) == pytest.approx(((2 / 3 + 1) / 2 + (2 / 3 + 0) / 2) / 2)

@@ -16,10 +16,20 @@ from serx.data import dataset as dataset_module
 from serx.data.dataset import load_dataset
 from serx.errors import CheckpointError, ConfigError, DataError
 from serx.evaluation import evaluate
+from serx.evaluation.comparison import compare_runs, format_comparison, markdown_comparison
+from serx.evaluation.finished_runs import read_run
+from serx.evaluation.held_out import load_held_out
+from serx.evaluation.ranking import format_ranking, markdown_ranking
+from serx.evaluation.ratings import join_ratings, score_ratings
+from serx.evaluation.stress import format_stress_test, stress_test, write_stress_test
 from serx.experiments.cross_validation import check_can_adapt
+from serx.experiments.folds import read_fold
+from serx.experiments.sweep import VALID, collect, plan_runs, plan_sweep, run_part
 from serx.inference.export import export_onnx
 from serx.inference.predictor import Predictor
 from serx.metrics import ccc
+from serx.pages import comparison_page
+from serx.pages.evaluation_page import Reproduction
 from serx.recognizer import Dimension, Recognizer
 from serx.training import fit
 from serx.training.ensemble import build_ensemble
@@ -148,13 +158,93 @@ def test_what_is_for_emotions_refuses_dimensions_with_one_line(predicting, rated
         pass
     with pytest.raises(ConfigError, match="min_confidence is a probability of emotions"):
         Predictor.load(predicting, "cpu", min_confidence=0.5)
-    with pytest.raises(ConfigError, match="predicts dimensions, and an ensemble"):
-        build_ensemble([predicting, predicting], tmp_path / "both.safetensors")
     with pytest.raises(ConfigError, match="--adapt scores emotions only"):
         check_can_adapt(config_of(*DIMENSIONS))
-    for command in (("stress",), ("evaluate", "--report", tmp_path / "page.html"), ("evaluate", "--adapt")):
+    for command in (("evaluate", "--adapt"),):
         done = run_here(*command, "--checkpoint", predicting, cwd=tmp_path)
         assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, (command, done.stderr)
+
+
+def test_an_ensemble_averages_dimensions_in_units_of_the_ratings_and_keeps_emotions(rated, config_of, tmp_path):
+    for tasks in (DIMENSIONS, BOTH):
+        folder = tmp_path / str(len(tasks[0]))
+        one = fit(config_of(*tasks, "train.epochs=2"), folder / "one", progress=False).checkpoint
+        saved = checkpoint.load_run_checkpoint(one)
+        metadata = {name: value for name, value in saved.metadata.items() if name not in ("format", "sha256")}
+        wider = [{**metadata["dimensions"][0], "low": -1.0, "high": 9.0}, metadata["dimensions"][1]]
+        checkpoint.save(folder / "wider.safetensors", saved.tensors, {**metadata, "dimensions": wider})
+        built = build_ensemble([one, folder / "wider.safetensors"], folder / "both.safetensors", [3, 1])
+        assert built.dimensions == ("arousal", "valence")
+        paths = [one, folder / "wider.safetensors", folder / "both.safetensors"]
+        first, second, both = (Predictor.load(path, "cpu") for path in paths)
+        assert [tuple(d) for d in both.dimensions] == [("arousal", -1, 9), ("valence", 1, 5)]
+        clip = speechlike(0.6, 170, 3)
+        values = [predictor(clip, RATE).dimensions for predictor in (first, second, both)]
+        for name in ("arousal", "valence"):
+            assert values[2][name] == pytest.approx(0.75 * values[0][name] + 0.25 * values[1][name], abs=1e-4)
+        assert both(clip, RATE).probabilities == pytest.approx(first(clip, RATE).probabilities, abs=1e-5)
+        assert evaluate(folder / "both.safetensors", progress=False).scores["dimensions"]["arousal"]["n_clips"] == 24
+
+
+def test_a_stress_test_scores_dimensions_by_ccc(rated, config_of, tmp_path):
+    path = fit(config_of(*DIMENSIONS), tmp_path / "run", progress=False).checkpoint
+    held = load_held_out(path, device="cpu", progress=False)
+    result, evaluation = stress_test(held, progress=False), evaluate(path, progress=False)
+    clean, *others = result["conditions"]
+    assert clean["ccc"] == pytest.approx(evaluation.ccc) and clean["change"] == 0 and clean["interval"] is None
+    assert clean["dimensions"]["valence"] == pytest.approx(evaluation.scores["dimensions"]["valence"]["ccc"])
+    assert "uar" not in clean and result["chance"] == 0
+    for row in others:
+        assert row["ccc"] == pytest.approx(np.mean([*row["dimensions"].values()]))
+        assert row["change"] == pytest.approx(row["ccc"] - clean["ccc"])
+        low, high = row["interval"]
+        assert low <= row["change"] <= high
+    softer = next(row for row in others if (row["condition"], row["strength"]) == ("gain", "-20 dB"))
+    # Arousal is the level here: 20 dB less is the whole range less, and the pitch stays.
+    assert softer["dimensions"]["arousal"] < 0.5 < softer["dimensions"]["valence"]
+    assert "CCC, arousal" in format_stress_test(result) and "UAR" not in format_stress_test(result)
+    write_stress_test(tmp_path / "out", result)
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"stress.json", "stress.png"}
+
+
+def test_a_sweep_ranks_by_ccc_and_runs_of_dimensions_are_compared_speaker_by_speaker(rated, config_of, tmp_path):
+    plan = plan_sweep(tmp_path / "rated.yaml", DIMENSIONS, ["optim.lr=[1e-5]"], tmp_path / "sweep", groups=2)
+    for part in range(plan.parts):
+        assert run_part(plan, part) == 0
+    ranking, failed = collect(plan)
+    best, worst = ranking["settings"]
+    assert not failed and best["name"] == "as it is" and best["ccc"] > 0.8 > worst["ccc"]
+    results = [read_fold(run, VALID) for run in plan_runs(plan.setting(()), plan)]
+    ratings = join_ratings([result.ratings for result in results])
+    assert best["ccc"] == pytest.approx(score_ratings(ratings)["mean"]["ccc"]) and len(best["folds"]) == 2
+    assert worst["difference"] == pytest.approx(worst["ccc"] - best["ccc"])
+    assert worst["difference_interval"][1] < 0 and "uar" not in best
+    assert best["ccc"] == pytest.approx(np.mean([*best["dimensions"].values()]))
+    text, table = format_ranking(ranking), markdown_ranking(ranking)
+    assert "validation mean CCC" in text and f"{best['ccc']:.3f}" in text and f"{best['ccc']:.3f}" in table
+    assert {"sweep.png", "sweep.md", "best.yaml", "sweep.json"} <= {p.name for p in (tmp_path / "sweep").iterdir()}
+
+    runs = [plan_runs(plan.setting(overrides), plan)[0].folder for overrides in ((), ("optim.lr=1e-05",))]
+    compared = compare_runs([read_run(folder / VALID) for folder in runs])
+    (comparison,) = compared["comparisons"]
+    a, b = (read_fold(plan_runs(plan.setting(s), plan)[0], VALID).ratings for s in (("optim.lr=1e-05",), ()))
+    own = [np.mean([ccc(r.targets[:, i], r.predicted[:, i]) for i in range(2)]) for r in (a, b)]
+    assert (comparison["ccc"]["a"], comparison["ccc"]["b"]) == pytest.approx(own)
+    assert comparison["ccc"]["better"] == 0 and comparison["ccc"]["worse"] == comparison["n_speakers"]
+    valence = comparison["dimensions"]["valence"]
+    assert valence["difference"] == pytest.approx(
+        ccc(a.targets[:, 1], a.predicted[:, 1]) - ccc(b.targets[:, 1], b.predicted[:, 1])
+    )
+    speaker = b.speaker_ids[0]
+    rows = np.array([name == speaker for name in b.speaker_ids])
+    expected = np.mean([ccc(b.targets[rows, i], b.predicted[rows, i]) for i in range(2)])
+    assert comparison["per_speaker"][speaker]["ccc_b"] == pytest.approx(expected)
+    text = format_comparison(compared)
+    assert "mean CCC" in text and "CCC of valence" in text and "UAR" not in text
+    assert "Validation mean CCC by epoch" in text and "By speaker, mean CCC" in text
+    assert f"{comparison['ccc']['difference']:+.3f}" in markdown_comparison(compared)
+    page = comparison_page(compared, Reproduction())
+    assert "CCC of valence" in page and "UAR" not in page
 
 
 @pytest.mark.parametrize("labels", [(), ("angry", "happy")])
