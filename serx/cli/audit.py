@@ -45,11 +45,9 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.data.batches import make_batch_source
     from serx.data.corpora.comparison import compare
     from serx.data.dataset import find_duplicates, load_dataset
-    from serx.data.ratings import check_emotions_only
     from serx.data.scanner import scan
 
     config = load_config(arguments.config, arguments.overrides)
-    check_emotions_only(config.data.tasks, "an audit")
     dataset = load_dataset(config.data, verify=arguments.verify)
     if arguments.verify:
         size = f"{len(dataset.utterances)} clips, {dataset.audio_cache.nbytes / 1e6:.1f} MB"
@@ -60,6 +58,7 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"known corpus {line}")
     source = make_batch_source(dataset.audio_cache, torch.device("cpu"), config.data.placement)
     result = audit_dataset(dataset, source, config.data.sample_rate)
+    ratings = rated(dataset)
     parts = folds(dataset, config.data)
     copies = [
         (dataset.utterances[copy.first], dataset.utterances[copy.second], copy.correlation)
@@ -68,6 +67,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         document = {
             **totals(result),
+            **({"dimensions": ratings} if ratings else {}),
             "protocol": config.data.protocol,
             "folds": parts,
             "duplicates": [
@@ -80,7 +80,7 @@ def main(arguments: argparse.Namespace) -> int:
         }
         common.print_json(arguments, document)
         return 0
-    show([*tables(result), *probe_lines(result), *fold_lines(parts, config.data.protocol)])
+    show([*tables(result), *rating_tables(ratings), *probe_lines(result), *fold_lines(parts, config.data.protocol)])
     for warning in result.warnings:
         print(f"warning: {warning}")
     for first, second, correlation in copies:
@@ -107,11 +107,40 @@ def totals(result: "Audit") -> dict[str, Any]:
     }
 
 
+def rated(dataset: "Dataset") -> dict[str, dict[str, float]]:
+    """Of each dimension the clips and speakers with a rating, and the least, mean and largest rating and spread."""
+    import numpy as np
+
+    found = {}
+    for name, column in zip(dataset.dimensions, dataset.ratings.T, strict=True):
+        clips = np.flatnonzero(~np.isnan(column))
+        values = column[clips]
+        found[name] = {
+            "clips": len(clips),
+            "speakers": len(dataset.speaker_ids(clips)),
+            "least": float(values.min()),
+            "mean": float(values.mean()),
+            "most": float(values.max()),
+            "std": float(values.std()),
+        }
+    return found
+
+
+def rating_tables(ratings: Mapping[str, Mapping[str, float]]) -> list[Table]:
+    """The ratings of each dimension; nothing without dimensions."""
+    rows = [
+        [name, of["clips"], of["speakers"], *(f"{of[key]:.2f}" for key in ("least", "mean", "most", "std"))]
+        for name, of in ratings.items()
+    ]
+    header = ["", "clips", "speakers", "least", "mean", "largest", "std"]
+    return [Table("Ratings of dimensions", header, rows)] if rows else []
+
+
 def tables(result: "Audit") -> list[Table]:
     """Clips by emotion and corpus, then by speaker."""
     import numpy as np
 
-    corpora = list(next(iter(result.counts.values())))
+    corpora = list(next(iter(result.counts.values()), ()))
     low, middle, high = np.quantile(result.seconds, (0, 0.5, 1))
     title = f"{len(result.seconds)} clips, {result.seconds.sum() / 60:.0f} minutes, each {low:.1f} to {high:.1f} s"
     rows = [[label, *(_cell(*counts[name]) for name in corpora)] for label, counts in result.counts.items()]

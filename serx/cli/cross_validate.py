@@ -161,12 +161,9 @@ def part_command(arguments: argparse.Namespace, out: Path, seeds: Sequence[int],
 def _baseline(arguments: argparse.Namespace, config: "Config") -> tuple[str, "Config | None"]:
     """The baseline's recipe and its configuration; None if there is none, as for a model of dimensions alone."""
     from serx.config.loader import load_config
-    from serx.data.ratings import check_emotions_only
     from serx.errors import ConfigError
     from serx.experiments.cross_validation import baseline_config
 
-    if arguments.report:
-        check_emotions_only(config.data.tasks, "the page of --report")
     recipe = arguments.baseline or BASELINE
     if "emotions" not in config.data.tasks:
         if arguments.baseline not in (None, "none"):

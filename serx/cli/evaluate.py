@@ -44,7 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Evaluates, writes the report and prints it."""
-    from serx.data.ratings import check_emotions_only
     from serx.device import choose_device
     from serx.errors import ConfigError
     from serx.evaluation.held_out import evaluate_held_out, load_held_out
@@ -59,8 +58,6 @@ def main(arguments: argparse.Namespace) -> int:
     path, out = common.held_out_model(arguments)
     device = choose_device(arguments.device, "--device")
     held = load_held_out(path, arguments.root, arguments.part, device, arguments.allow_seen, cache=arguments.cache)
-    if arguments.report:
-        check_emotions_only(held.predictor.config.data.tasks, "the page of --report")
     evaluation = evaluate_held_out(held, arguments.adapt, arguments.balanced)
     for note in evaluation.notes:
         print(f"note: {note}")
@@ -92,9 +89,9 @@ def _page(
     from serx.evaluation.stamps import is_adapted
     from serx.pages import clip_explainer, clip_reader, confident_mistakes, evaluation_page, map_of_clips, stress_of
     from serx.pages.evaluation_page import OF_ADAPTED, OF_WAVEFORMS
+    from serx.pages.ratings_page import ratings_page, ratings_section
 
     scores, p = evaluation.scores, evaluation.predictions
-    assert p is not None
     config, recorded = held.predictor.config, run / "config.yaml"
     before = [common.command_line("train", arguments, "--config", str(recorded))] if recorded.exists() else []
     facts = {
@@ -104,6 +101,11 @@ def _page(
         "trained with": ", ".join(f"{name} {value}" for name, value in scores["environment"].items()),
         "seed": config.train.seed,
     }
+    title, curves = f"{config.model.kind}: evaluation on {PARTS[held.part]}", {str(run): epochs}
+    reproduction = common.reproduction(arguments, facts, *before)
+    if p is None:
+        assert evaluation.ratings is not None
+        return ratings_page(scores, evaluation.ratings, title, curves, reproduction)
     read_clip = clip_reader(held.source.batch, held.clips.tolist(), config.data.sample_rate)
     recognizer = held.predictor.recognizer
     # Speaker adaptation has ended: the model of the checkpoint may predict something else.
@@ -115,15 +117,16 @@ def _page(
     return evaluation_page(
         scores,
         p,
-        f"{config.model.kind}: evaluation on {PARTS[held.part]}",
-        {str(run): epochs},
+        title,
+        curves,
         stress_of([out, run], scores),
         map_of_clips(
             recognizer, held.source, held.clips, p, "The map is of the model before adaptation." if adapted else ""
         ),
         confident_mistakes(p, read_clip, explain=explain),
-        common.reproduction(arguments, facts, *before),
+        reproduction,
         absent,
+        rated=ratings_section(scores["dimensions"], evaluation.ratings) if evaluation.ratings else None,
     )
 
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from serx.dsp.resampling import RATIO_STEPS
+from serx.models.backbone import split_outputs
 from serx.recognizer import Recognizer
 
 STEPS = 128  # points of the integral
@@ -156,8 +157,8 @@ def _whole(waveform: Tensor) -> Tensor:
 
 def _log_probability(recognizer: Recognizer, waveform: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
     """`(B,)` in nats."""
-    logits = recognizer(waveform, lengths) / recognizer.temperature
-    return logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    logits, _ = split_outputs(recognizer(waveform, lengths), len(recognizer.dimensions))
+    return (logits / recognizer.temperature).log_softmax(-1).gather(1, targets[:, None])[:, 0]
 
 
 @contextmanager

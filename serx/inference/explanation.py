@@ -189,8 +189,10 @@ def explain_clip(
     """
     if not 1 <= steps <= MAX_STEPS:
         raise ConfigError(f"steps {steps}: give a number from 1 to {MAX_STEPS}")
-    if recognizer.dimensions:
-        raise ConfigError("an explanation is of the probability of an emotion, and this model predicts dimensions")
+    if not recognizer.labels:
+        raise ConfigError(
+            "an explanation is of the probability of an emotion, and this model predicts dimensions alone"
+        )
     target = _index_of(recognizer.labels, prediction, emotion)
     device = _device(recognizer)
     waveform, lengths = torch.from_numpy(clip)[None].to(device), torch.tensor([len(clip)], device=device)

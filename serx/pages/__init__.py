@@ -2,7 +2,11 @@
 
 evaluation_page.py   the page of an evaluation
 cross_validation_page.py   the same page for a cross-validation
+ratings_page.py            the page of a model of dimensions such as arousal
+curves.py                  learning curves
 comparison_page.py   the page of a comparison of runs
+ratings_page.py      the page of a model of dimensions such as arousal
+curves.py            learning curves
 clips.py             the most confident mistakes, with sound and spectrogram
 clip_map.py          a map of clips by what the network computes of them
 charts.py            charts as SVG

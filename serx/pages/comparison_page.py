@@ -82,7 +82,8 @@ def _summary(comparison: Mapping[str, Any], name: str) -> str | None:
         return None
     low, high = interval
     if low <= 0 <= high:
-        return f"The interval of the {title} includes 0: these speakers do not show whether {name} or {letter(0)} is better."
+        which = f"these speakers do not show whether {name} or {letter(0)} is better"
+        return f"The interval of the {title} includes 0: {which}."
     better, worse = (name, letter(0)) if low > 0 else (letter(0), name)
     return f"The interval of the {title} does not include 0: on these speakers {better} is better than {worse}."
 

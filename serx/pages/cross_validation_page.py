@@ -21,6 +21,7 @@ from serx.data.dataset import Dataset
 from serx.errors import SerxError
 from serx.evaluation.pooling import EVALUATION, FoldResult, read_cross_validation
 from serx.evaluation.predictions import join
+from serx.evaluation.ratings import join_ratings
 from serx.evaluation.stamps import is_adapted
 from serx.files import read_json
 from serx.inference.explanation import Explanation
@@ -36,6 +37,7 @@ from serx.pages.evaluation_page import (
     map_of_clips,
     stress_of,
 )
+from serx.pages.ratings_page import ratings_page, ratings_section
 from serx.recognizer import Recognizer
 from serx.training.run_folder import BEST, read_metrics
 
@@ -65,6 +67,13 @@ def cross_validation_page(
     """
     results = read_cross_validation(out)
     of_one_seed = [r for r in results if r.seed == results[0].seed]  # each clip once
+    title, curves = (
+        f"{config.model.kind}: cross-validation",
+        {_name(r): read_metrics(_folder(out, r))[0] for r in results},
+    )
+    ratings = [r.ratings for r in of_one_seed if r.ratings is not None]
+    if of_one_seed[0].predictions is None:
+        return ratings_page(summary, join_ratings(ratings), title, curves, reproduction)
     predictions, folders = join([r.emotions for r in of_one_seed]), [_folder(out, r) for r in of_one_seed]
     segments = [str(utterance.segment) for utterance in dataset.utterances]
     times = Counter(segments)
@@ -94,14 +103,15 @@ def cross_validation_page(
     return evaluation_page(
         summary,
         join([r.emotions for r in results]),
-        f"{config.model.kind}: cross-validation",
-        {_name(r): read_metrics(_folder(out, r))[0] for r in results},
+        title,
+        curves,
         stress,
         shown,
         confident_mistakes(predictions, clip_reader(source.batch, clips, config.data.sample_rate), explain=explain),
         reproduction,
         absent,
         f"Of {name} alone.",
+        ratings_section(summary["dimensions"], join_ratings(ratings)) if ratings else None,
     )
 
 

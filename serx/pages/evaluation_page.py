@@ -21,6 +21,7 @@ from serx.metrics.intervals import few_speakers_warning
 from serx.pages.charts import Line, interval_chart, line_chart, scatter
 from serx.pages.clip_map import MIN_POINTS, chosen_clips, embeddings, flat_map
 from serx.pages.clips import Mistake
+from serx.pages.curves import learning_curves
 from serx.pages.render import render
 from serx.plots.experiments import LARGE_LOSS
 from serx.plots.style import EMOTION_COLORS, OTHER_COLORS, emotion_color
@@ -93,6 +94,7 @@ def evaluation_page(
     reproduction: Reproduction | None = None,
     absent: Mapping[str, Absent] | None = None,
     stress_note: str = "",
+    rated: Mapping[str, Any] | None = None,
 ) -> str:
     """The page. A section without content says why, and how to get it.
 
@@ -108,6 +110,7 @@ def evaluation_page(
         absent: what is said where the sections `curves`, `stress` and `map` and the `saliency` of the mistakes are
             empty; default: sentences that hold for any page.
         stress_note: a sentence above the stress test.
+        rated: of `serx.pages.ratings_page.ratings_section`, for a model that predicts dimensions, too.
     """
     chance = 1 / np.count_nonzero(np.array(scores["confusion"]).sum(1))
     extra: dict[str, Any] = {
@@ -130,12 +133,13 @@ def evaluation_page(
         uar_chart=interval_chart(scores["uar"], scores["intervals"]["uar"], chance),
         folds=scores.get("folds", []),
         not_pooled=[f"{title}: {entry}" for key, title in NOT_POOLED.items() for entry in scores.get(key) or []],
-        curves=_curves(curves or {}),
+        curves=learning_curves(curves or {}),
         speakers=[
             {"name": name, **scores["per_speaker"][name], "extra": scores["per_speaker"][name]["sex"] or "–"}
             for name in worst_first(scores["per_speaker"])
         ],
         groups=_groups(scores),
+        rated=rated,
         absent={**ABSENT, **(absent or {})},
         max_rows=MAX_ROWS,
         confused=_confused(scores) if len(scores["labels"]) > MAX_MATRIX else [],
@@ -210,44 +214,6 @@ def _condition(row: Mapping[str, Any]) -> dict[str, Any]:
     name = ", ".join(str(row[key]) for key in ("condition", "strength") if row[key])
     interval = None if row["interval"] is None else [float(bound) for bound in row["interval"]]
     return {"name": name, "uar": float(row["uar"]), "change": float(row["change"]), "interval": interval}
-
-
-def _curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any] | None:
-    """Loss and UAR over the epochs. Several runs (folds) are thin lines of the same two colors."""
-    runs = {name: lines for name, lines in runs.items() if lines}
-    if not runs:
-        return None
-    epochs = [line["epoch"] + 1 for lines in runs.values() for line in lines]
-    thin = " thin" if len(runs) > 1 else ""
-    parts = [part for part in ("train", "valid") if any(line[part] for lines in runs.values() for line in lines)]
-    kept = _kept(runs) if len(runs) == 1 else []
-    charts = []
-    for key, factor, axis in (("loss", 1, "loss, nats"), ("uar", 100, "UAR, %")):
-        drawn = [
-            Line([(line["epoch"] + 1, _value(line[part], key, factor)) for line in lines], f"{part}{thin}")
-            for lines in runs.values()
-            for part in parts
-        ]
-        values = [y for line in drawn for _, y in line.points if y is not None and np.isfinite(y)]
-        top = 100 if key == "uar" else max(values, default=1.0)
-        vertical = [(float(epoch), "kept") for epoch in kept]
-        charts.append(line_chart(drawn, "epoch", axis, (min(epochs), max(epochs)), (0, top), vertical))
-    words = {"train": "training", "valid": "validation"}
-    legend = [(part, words[part]) for part in parts]
-    if kept:
-        legend.append(("kept", f"kept: epoch {kept[0]}"))
-    note = f"{len(runs)} runs." if len(runs) > 1 else ""
-    return {"charts": charts, "legend": legend, "note": note}
-
-
-def _kept(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[int]:
-    """The epoch of each run's checkpoint: the last line that says `kept`."""
-    kept = ([line["epoch"] + 1 for line in lines if line["kept"]] for lines in runs.values())
-    return [epochs[-1] for epochs in kept if epochs]
-
-
-def _value(scores: Mapping[str, float] | None, key: str, factor: float) -> float | None:
-    return None if scores is None else factor * scores[key]
 
 
 def _groups(scores: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from serx.evaluation import evaluate
 from serx.evaluation.comparison import compare_runs, format_comparison, markdown_comparison
 from serx.evaluation.finished_runs import read_run
 from serx.evaluation.held_out import load_held_out
+from serx.evaluation.pooling import FoldResult, write_cross_validation
 from serx.evaluation.ranking import format_ranking, markdown_ranking
 from serx.evaluation.ratings import join_ratings, score_ratings
 from serx.evaluation.stress import format_stress_test, stress_test, write_stress_test
@@ -28,7 +29,7 @@ from serx.experiments.sweep import VALID, collect, plan_runs, plan_sweep, run_pa
 from serx.inference.export import export_onnx
 from serx.inference.predictor import Predictor
 from serx.metrics import ccc
-from serx.pages import comparison_page
+from serx.pages import comparison_page, cross_validation_page
 from serx.pages.evaluation_page import Reproduction
 from serx.recognizer import Dimension, Recognizer
 from serx.training import fit
@@ -184,6 +185,56 @@ def test_an_ensemble_averages_dimensions_in_units_of_the_ratings_and_keeps_emoti
             assert values[2][name] == pytest.approx(0.75 * values[0][name] + 0.25 * values[1][name], abs=1e-4)
         assert both(clip, RATE).probabilities == pytest.approx(first(clip, RATE).probabilities, abs=1e-5)
         assert evaluate(folder / "both.safetensors", progress=False).scores["dimensions"]["arousal"]["n_clips"] == 24
+
+
+def test_pages_show_dimensions_with_dots_of_the_clips_and_ccc_by_speaker(rated, config_of, tmp_path):
+    path = fit(config_of(*DIMENSIONS, "train.epochs=2"), tmp_path / "run", progress=False).checkpoint
+    page = tmp_path / "page.html"
+    done = run_here("evaluate", "--checkpoint", path, "--out", tmp_path / "out", "--report", page, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    text, evaluation = page.read_text(encoding="utf-8"), evaluate(path, progress=False)
+    scores = evaluation.scores["dimensions"]
+    assert f'<div class="score">{evaluation.ccc:.3f}</div>' in text and "UAR" not in text
+    for name in ("arousal", "valence"):
+        assert f"<b>{scores[name]['ccc']:.3f}</b></td>" in text and f"{name}, rated" in text
+    assert text.count('class="dot c0"') == 2 * 24  # clips of two charts
+    r = evaluation.ratings
+    for speaker in set(r.speaker_ids):
+        own = np.array([name == speaker for name in r.speaker_ids])
+        of_speaker = np.mean([ccc(r.targets[own, i], r.predicted[own, i]) for i in range(2)])
+        assert f"<bdi>{speaker}</bdi></td><td>{of_speaker:.3f}</td>" in text
+    assert "mean CCC" in text and text.count("<figure>") == 4  # two dimensions, loss and CCC over the epochs
+
+    both = fit(config_of(*BOTH, "train.epochs=2"), tmp_path / "both", progress=False).checkpoint
+    done = run_here("evaluate", "--checkpoint", both, "--out", tmp_path / "out2", "--report", page, cwd=tmp_path)
+    text = page.read_text(encoding="utf-8")
+    assert done.returncode == 0 and "Confusion matrix" in text and "valence, rated" in text
+
+    folds = [FoldResult(0, n, f"kfold fold {n}", None, ratings=r) for n in (0, 1)]
+    half = len(r.paths) // 2
+    for n, part in enumerate((slice(0, half), slice(half, None))):
+        of_clips = ("paths", "speaker_ids", "sexes", "targets", "predicted")
+        folds[n] = replace(folds[n], ratings=replace(r, **{name: getattr(r, name)[part] for name in of_clips}))
+    summary = write_cross_validation(tmp_path / "cv", folds, {})
+    config = config_of(*DIMENSIONS)
+    dataset = load_dataset(config.data, progress=False)
+    text = cross_validation_page(tmp_path / "cv", config, dataset, summary, Reproduction())
+    assert f'<div class="score">{evaluation.ccc:.3f}</div>' in text and "<h2>Folds</h2>" in text
+
+
+def test_an_audit_counts_ratings(rated, config_of, tmp_path):
+    config_of()
+    for tasks in (DIMENSIONS, BOTH):
+        done = run_here("audit", "--config", tmp_path / "rated.yaml", "--json", *tasks, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        arousal = found["dimensions"]["arousal"]
+        expected = [dict(of)["arousal"] for of in RATINGS.values()]
+        assert (arousal["clips"], arousal["speakers"], arousal["least"], arousal["most"]) == (96, 8, 1, 7)
+        assert (arousal["mean"], arousal["std"]) == pytest.approx((np.mean(expected), np.std(expected)))
+        assert bool(found["emotions"]) == (tasks == BOTH)
+    done = run_here("audit", "--config", tmp_path / "rated.yaml", *DIMENSIONS, cwd=tmp_path)
+    assert done.returncode == 0 and "Ratings of dimensions" in done.stdout
 
 
 def test_a_stress_test_scores_dimensions_by_ccc(rated, config_of, tmp_path):
