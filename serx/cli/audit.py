@@ -117,7 +117,7 @@ def rated(dataset: "Dataset") -> dict[str, dict[str, float]]:
         values = column[clips]
         found[name] = {
             "clips": len(clips),
-            "speakers": len(dataset.speaker_ids(clips)),
+            "speakers": len(dataset.speaker_ids(tuple(clips.tolist()))),
             "least": float(values.min()),
             "mean": float(values.mean()),
             "most": float(values.max()),

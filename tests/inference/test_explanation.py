@@ -112,7 +112,7 @@ def test_the_same_tone_speaks_against_the_other_class(tone_predictor):
 class EnergyModel(torch.nn.Module):
     """Two classes whose log-odds are the energy of the clip."""
 
-    sample_rate, temperature = RATE, 1.0
+    sample_rate, temperature, dimensions = RATE, 1.0, ()
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         energy = waveform.square().sum(1)
