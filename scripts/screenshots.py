@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Take the pictures of the documentation that show the demo and TensorBoard: docs/images/demo*.png and tour_*.png.
+"""Take the pictures of the documentation that show the demo, a page of results and TensorBoard.
+
+They are docs/images/demo*.png, report.png and tour_*.png.
 
 It needs `pip install -e '.[screenshots]'` and Chromium. The voices are synthetic.
 """
@@ -7,6 +9,9 @@ It needs `pip install -e '.[screenshots]'` and Chromium. The voices are syntheti
 import io
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 from serx.cli.interrupts import exit_on_signals
@@ -17,11 +22,15 @@ from serx.cli import common as commands  # noqa: E402  after the handlers are se
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 SIZES = {"demo": (1100, 900), "demo_phone": (390, 844)}
 COLORS = 256  # of a palette, so that a picture has some 70 kB
+PHONE, PANEL, GAP, GRAY = (390, 640), (293, 480), 10, "#8f959e"  # of the page of results: a phone, and its picture
+# What each phone shows: the color scheme, the element at its top, and pixels above it.
+VIEWS = (("light", "h1", 20), ("light", "h2:has-text('Confusion matrix')", 14), ("dark", ".map", 60),
+         ("dark", ".card >> nth=1", 10))  # fmt: skip
 CHARTS_MS = 12_000  # TensorBoard does not say when its charts are drawn
 
 
 def main(arguments) -> None:
-    """Photographs the demo at two widths and TensorBoard, and draws a saliency."""
+    """Photographs the demo at two widths, a page of results and TensorBoard, and draws a saliency."""
     from playwright.sync_api import sync_playwright
 
     from serx.cli.tensorboard import start
@@ -55,14 +64,41 @@ def main(arguments) -> None:
         page.goto(start(run, None))
         page.wait_for_timeout(CHARTS_MS)
         save(page.screenshot(), out / "tour_tensorboard.png")
+        save(report_picture(browser, run / BEST), out / "report.png")
         browser.close()
 
 
-def save(png: bytes, path: Path) -> None:
-    """Writes the picture with few colors."""
+def report_picture(browser, checkpoint: Path) -> bytes:
+    """Four parts of the page of `serx evaluate --report` on a phone, side by side."""
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(COLORS)
+    width, height = PANEL
+    canvas = Image.new("RGB", (len(VIEWS) * (width + GAP) + GAP, height + 2 * GAP), GRAY)
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.html"
+        words = ["--checkpoint", str(checkpoint), "--out", folder, "--report", str(report), "--device", "cpu"]
+        subprocess.run([sys.executable, "-m", "serx", "evaluate", *words], check=True, stdout=subprocess.DEVNULL)
+        for i, (scheme, element, above) in enumerate(VIEWS):
+            context = browser.new_context(
+                viewport=dict(zip(("width", "height"), PHONE, strict=True)), color_scheme=scheme, offline=True
+            )
+            page = context.new_page()
+            page.goto(report.as_uri())
+            top = page.locator(element).first.bounding_box()["y"]
+            page.evaluate("top => window.scrollTo(0, top)", max(0, top - above))
+            picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+            canvas.paste(picture.resize(PANEL, Image.Resampling.LANCZOS), (GAP + i * (width + GAP), GAP))
+            context.close()
+    buffer = io.BytesIO()
+    canvas.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def save(png: bytes, path: Path) -> None:
+    """Writes the picture with few colors, among them those of small areas."""
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(COLORS, Image.Quantize.MAXCOVERAGE)
     picture.save(path, optimize=True)
     print(f"written: {path}, {path.stat().st_size // 1000} kB")
 

@@ -1,6 +1,7 @@
 """The demo answers as `serx predict` does, keeps its limits, and turns every fault into a sentence."""
 
 import base64
+import io
 import re
 import sys
 from itertools import count
@@ -18,6 +19,7 @@ from serx.demo.app import CONVERSATION, MOST_PROBABLE, Demo, Session, voices
 from serx.errors import ConfigError, DataError
 from serx.inference.predictor import Prediction
 from serx.inference.segmentation import RATE
+from serx.plots import image_png
 from tests.conftest import speechlike
 from tests.inference.untrained import untrained_predictor
 
@@ -42,6 +44,13 @@ def demo(predictor, tmp_path):
 
 def text_of(page: str) -> str:
     return re.sub(r"<[^>]*>", "", page)
+
+
+def half_a_recording() -> bytes:
+    """The first half of a WAV file."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, speechlike(0.6, 150, 0), RATE, format="WAV")
+    return buffer.getvalue()[: len(buffer.getvalue()) // 2]
 
 
 # Analysis
@@ -141,6 +150,9 @@ def test_an_unsure_prediction_names_the_most_probable_emotion():
         ("empty.wav", b"", "cannot be used (empty): 0 bytes"),
         ("broken.mp4", b"\0\0\0\x18ftypmp42" + b"\x07" * 5000, "cannot be used ("),
         ("text.wav", b"no sound " * 100, "cannot be used (not audio)"),
+        ("picture.wav", image_png(np.eye(64)), "cannot be used (not audio)"),
+        ("half.wav", half_a_recording(), "cannot be used (truncated)"),
+        ("header.wav", half_a_recording()[:44], "cannot be used (truncated)"),
         ("gone.wav", None, "cannot be used (unreadable)"),
     ],
 )
@@ -151,6 +163,28 @@ def test_a_file_that_cannot_be_used_gets_a_sentence(demo, tmp_path, name, conten
     assert answer in text_of(verdict) and 'class="serx-message error"' in verdict
     assert session.analysis is None and timeline == "" and titles == []
     assert str(tmp_path) not in verdict and demo.explain(session, None) == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<script>alert('1')</script>\"&.wav".replace("/", ""),
+        "a\nb\tc\x1b[2J.wav",
+        "x" * 240 + ".wav",
+        "\u202egnp.wav",
+        "\U0001f3a4 \u4e2d\u6587 $\\frac{1}.wav",
+        "-rf ..%2f.wav",
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_recording_of_any_name_is_predicted_and_its_name_stays_a_line_of_text(demo, tmp_path, name):
+    soundfile.write(tmp_path / "a.wav", speechlike(0.6, 150, 0), RATE)
+    (tmp_path / "a.wav").rename(tmp_path / name)
+    session, verdict, *_ = demo.recognize(Session(), str(tmp_path / name))
+    assert session.analysis is not None and "0.6 s" in verdict and "<script" not in verdict
+    shown = text_of(verdict)
+    assert not re.search("[\x00-\x1f\u202a-\u202e]", shown) and len(shown) < 300
+    assert 'id="saliency"' in demo.explain(session, None)
 
 
 def test_without_a_recording_the_page_asks_for_one(demo):
