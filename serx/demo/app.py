@@ -118,8 +118,8 @@ class Demo:
         return session, verdict, html.timeline(parts, session.analysis.seconds, labels), titles
 
     def explain(self, session: Session, emotion: str | None) -> str:
-        """The picture of the saliency of the recording, or of the chosen part."""
-        if session.analysis is None or session.path is None:
+        """The picture of the saliency of the recording, or of the chosen part; nothing without emotions."""
+        if session.analysis is None or session.path is None or not self.predictor.labels:
             return ""
         try:
             with self._adapted(session):

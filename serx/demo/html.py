@@ -83,8 +83,9 @@ def verdict(analysis: Analysis, name: str, labels: Sequence[str], adapted_to: in
             f"<small>most probable: {_text(most_probable(prediction))} {_percent(prediction.confidence)}</small>"
         )
     return (
-        f'<div class="serx-label" id="verdict">{_text(prediction.label)}{confidence}</div>'
-        f'<div class="serx-file">{_text(about)}</div>{bars(prediction.probabilities, labels)}{"".join(notes)}'
+        f'<div class="serx-label" id="verdict">{_text(most_telling(prediction))}{confidence}</div>'
+        f'<div class="serx-file">{_text(about)}</div>{bars(prediction.probabilities, labels)}'
+        f"{values(prediction)}{''.join(notes)}"
     )
 
 
@@ -98,9 +99,17 @@ def bars(probabilities: Mapping[str, float], labels: Sequence[str]) -> str:
     )
 
 
+def values(prediction: Prediction) -> str:
+    """A line for each dimension, such as arousal, with its value in units of the ratings."""
+    return "".join(
+        f'<div class="serx-bar"><span>{_text(name)}</span><div></div><b>{value:.2f}</b></div>'
+        for name, value in prediction.dimensions.items()
+    )
+
+
 def timeline(parts: Sequence[Part], seconds: float, labels: Sequence[str]) -> str:
-    """The parts of a recording along its length, in the colors of their most probable emotions."""
-    if not parts:
+    """The parts of a recording along its length, in the colors of their most probable emotions, if there are any."""
+    if not parts or not labels:
         return ""
     blocks, shown = [], dict[str, None]()
     for part in parts:
@@ -128,7 +137,16 @@ def part_title(part: Part) -> str:
     if part.prediction.error:
         return f"{times}: not used"
     ood = ", out of distribution" if part.prediction.is_ood else ""
+    if not part.prediction.probabilities:
+        return f"{times}: {most_telling(part.prediction)}{ood}"
     return f"{times}: {most_probable(part.prediction)} {_percent(part.prediction.confidence)}{ood}"
+
+
+def most_telling(prediction: Prediction) -> str:
+    """The label, or the values of a model of dimensions alone, such as `arousal 4.10, valence 2.35`."""
+    if prediction.label is not None:
+        return prediction.label
+    return ", ".join(f"{name} {value:.2f}" for name, value in prediction.dimensions.items())
 
 
 def most_probable(prediction: Prediction) -> str:

@@ -14,6 +14,8 @@ from serx import checkpoint
 from serx.config import load_config
 from serx.data import dataset as dataset_module
 from serx.data.dataset import load_dataset
+from serx.demo import html
+from serx.demo.analysis import analyze
 from serx.errors import CheckpointError, ConfigError, DataError
 from serx.evaluation import evaluate
 from serx.evaluation.comparison import compare_runs, format_comparison, markdown_comparison
@@ -220,6 +222,18 @@ def test_pages_show_dimensions_with_dots_of_the_clips_and_ccc_by_speaker(rated, 
     dataset = load_dataset(config.data, progress=False)
     text = cross_validation_page(tmp_path / "cv", config, dataset, summary, Reproduction())
     assert f'<div class="score">{evaluation.ccc:.3f}</div>' in text and "<h2>Folds</h2>" in text
+
+
+def test_the_demo_shows_the_values_of_dimensions(predicting, tmp_path):
+    predictor = Predictor.load(predicting, "cpu")
+    soundfile.write(tmp_path / "long.wav", np.concatenate([speechlike(2.5, 150, n) for n in range(4)]), RATE)
+    analysis = analyze(predictor, tmp_path / "long.wav")
+    shown = html.verdict(analysis, "long.wav", predictor.labels)
+    for name, value in analysis.prediction.dimensions.items():
+        assert f"{name} {value:.2f}" in shown and f"<b>{value:.2f}</b>" in shown
+    assert "None" not in shown and html.timeline(analysis.parts, analysis.seconds, predictor.labels) == ""
+    usable = [part for part in analysis.parts if part.prediction.error is None]
+    assert usable and all("arousal" in html.part_title(part) for part in usable)
 
 
 def test_an_audit_counts_ratings(rated, config_of, tmp_path):
