@@ -482,7 +482,7 @@ def _check_tree(tree: Mapping[str, Any]) -> None:
 
 def _check_sizes(path: Path, config: Config, outputs: int, places: Mapping[str, _Place]) -> None:
     """Raises before memory is taken if the tensors and the configuration ask for different amounts of it."""
-    if unknown := [name for name in places if name.partition(".")[0] not in GROUPS]:
+    if unknown := [name for name in places if name.partition(".")[0] not in GROUPS or "." not in name[:-1]]:
         raise CheckpointError(f"{path}: {unknown[0]} is left over")
     try:
         with torch.device("meta"):

@@ -28,6 +28,7 @@ RELIABLE_SPEAKERS = 8
 WITHIN = 0.99  # quantile of the distances of left-out speakers that becomes the limit
 SHRINK = 0.1  # of the covariance's off-diagonal, which few clips estimate badly
 MIN_DEVIATION_DB = 1.0  # added to the deviation of every statistic
+MAX_LEVEL_DB = 1000  # of a mean; 32 bits of float32 end at 770 dB
 MAX_CLIPS = 3000  # used for a fit; from a larger corpus, evenly spaced ones
 BATCH = 16
 
@@ -149,12 +150,15 @@ class OodDetector:
             return None
         count = len(channel_feature_names(sample_rate))
         shapes = {"mean": (count,), "covariance": (count, count), "limit": ()}
-        for name, shape in shapes.items():
+        for name in (*shapes, *tensors):
+            shape = shapes.get(name)
             if name not in tensors or tuple(tensors[name].shape) != shape or tensors[name].dtype != torch.float64:
-                raise CheckpointError(f"checkpoint: ood.{name} is missing, or its shape or type is wrong")
+                raise CheckpointError(f"checkpoint: ood.{name} is missing, left over, or of another shape or type")
         detector = cls(tensors["mean"].numpy(), tensors["covariance"].numpy(), float(tensors["limit"]))
         if not detector.limit >= 0:
             raise CheckpointError("checkpoint: ood.limit is negative, and it is a distance")
+        if not (np.abs(detector.mean) <= MAX_LEVEL_DB).all():
+            raise CheckpointError(f"checkpoint: ood.mean has levels beyond {MAX_LEVEL_DB} dB")
         covariance = detector.covariance
         if not np.allclose(covariance, covariance.T) or not (np.linalg.eigvalsh(covariance) > 0).all():
             raise CheckpointError("checkpoint: ood.covariance is not symmetric and positive definite")

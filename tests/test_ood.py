@@ -170,6 +170,8 @@ def test_tensors_restore_the_detector_and_invalid_ones_raise(detector):
         tensors | {"mean": tensors["mean"][:-1]},
         tensors | {"mean": tensors["mean"].float()},
         tensors | {"covariance": -tensors["covariance"]},
+        tensors | {"mean": 1e9 + tensors["mean"]},
+        tensors | {"x": tensors["limit"]},
     ):
         with pytest.raises(CheckpointError, match="ood"):
             OodDetector.from_tensors(broken, RATE)

@@ -260,12 +260,17 @@ class Predictor:
         recognizer.temperature = float(saved.metadata.get("temperature", 1.0))  # `last.safetensors` has none
         try:
             ood_detector = OodDetector.from_tensors(saved.group("ood"), config.data.sample_rate)
+            left_over = {name for name in saved.tensors if name.startswith("speaker.")}
             for name, model in recognizer.waveform_models().items():
-                tensors = saved.group(".".join(["speaker", *filter(None, [name])]))
-                own = {key: tensor for key, tensor in tensors.items() if key[0].isdigit()}  # others are of its voters
+                group = ".".join(["speaker", *filter(None, [name])])
+                tensors = saved.group(group)
+                own = {key: tensor for key, tensor in tensors.items() if key[:1].isdigit()}  # others are of its voters
+                left_over -= {f"{group}.{key}" for key in own}
                 heads = embedding_heads(model)
                 speaker_model = SpeakerModel.from_tensors(own, heads, len(labels))
                 model.speaker_model = None if speaker_model is None else speaker_model.to(on_device)
+            if left_over:
+                raise CheckpointError(f"checkpoint: {min(left_over)} is left over")
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from error
         if min_confidence is None:

@@ -122,6 +122,15 @@ def test_a_negative_variance_is_refused_by_name(name, trained):
         raise AssertionError(f"no tensor {name}")
 
 
+@pytest.mark.parametrize("name", ["speaker.", "speaker.x.y", "speaker", "ood", "model", "x"])
+def test_a_tensor_that_belongs_nowhere_is_refused_by_name(name, trained):
+    best = trained / "run" / BEST
+    metadata = {key: value for key, value in metadata_of(best).items() if key != "sha256"}
+    checkpoint.save(best, {**load_file(best), name: torch.zeros(3)}, metadata)
+    with pytest.raises(CheckpointError, match=rf"{BEST}.*{name.rstrip('.')}.*(left over|unknown|missing)"):
+        Predictor.load(best, torch.device("cpu"))
+
+
 def header_of(content: dict[str, Any] | bytes, data: bytes = b"") -> bytes:
     text = content if isinstance(content, bytes) else json.dumps(content).encode()
     return len(text).to_bytes(8, "little") + text + data
