@@ -95,11 +95,17 @@ def report_picture(browser, checkpoint: Path) -> bytes:
 
 
 def save(png: bytes, path: Path) -> None:
-    """Writes the picture with few colors, among them those of small areas."""
+    """Writes the picture with few colors: the most frequent ones as they are, such as those of backgrounds, and others
+    that lie far apart, such as those of a small dot."""
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(COLORS, Image.Quantize.MAXCOVERAGE)
-    picture.save(path, optimize=True)
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    ranked = sorted(picture.getcolors(picture.width * picture.height), reverse=True)
+    frequent = [color for _, color in ranked[: COLORS // 2]]
+    apart = picture.quantize(COLORS - len(frequent), Image.Quantize.MAXCOVERAGE).getpalette()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([channel for color in frequent for channel in color] + apart)
+    picture.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"written: {path}, {path.stat().st_size // 1000} kB")
 
 
