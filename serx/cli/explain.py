@@ -34,9 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=int, metavar="N", help="points of the integral; more lower its error; default: 128"
     )
-    common.add_json(
-        parser, "the content of saliency.json, and `recording`, the prediction of a long recording, or null"
-    )
+    common.add_json(parser, "the content of saliency.json, and of a long recording its prediction, `recording`")
     parser.add_argument("--out", default="explanation", metavar="DIR", help="default: explanation/")
     parser.add_argument("audio", metavar="FILE", help="a recording")
 
@@ -67,8 +65,8 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"{printable(path)}: not used for adaptation: {printable(reason)}", file=sys.stderr)
     written = explanation.write(arguments.out)
     if arguments.json:
-        document = {**explanation.as_dict(), "recording": None if recording is None else recording.as_dict()}
-        common.print_json(arguments, document)
+        whole = {} if recording is None else {"recording": recording.as_dict()}
+        common.print_json(arguments, explanation.as_dict() | whole)
         return 1 if unused else 0
     if recording is not None:
         show(drawn([recording]) if is_terminal(sys.stdout) else [table_row(recording)])

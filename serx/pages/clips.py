@@ -147,7 +147,7 @@ def spectrogram_picture(waveform: np.ndarray, sample_rate: int) -> Picture:
     """A log-mel spectrogram of `waveform (T,)`.
 
     >>> [text for text, _ in spectrogram_picture(np.sin(np.arange(8000) / 5).astype(np.float32), 16_000).ticks]
-    ['4 kHz', '1 kHz', '250 Hz']
+    ['4 kHz', '2 kHz', '1 kHz', '250 Hz']
     """
     window = round(WINDOW_SECONDS * sample_rate)
     mel = LogMel(sample_rate, n_mels=N_MELS, n_fft=window, hop_length=window // 4, f_min=F_MIN, top_db=DYNAMIC_RANGE_DB)
