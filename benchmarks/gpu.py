@@ -174,7 +174,7 @@ def measure_front(run: BenchmarkRun, rounds: int, clock: str) -> list[Row]:
     waveform = run.augment(*run.batch())
     stages: dict[str, Callable[[], object]] = {
         "batch": run.batch,
-        "augmentation": lambda: run.augment(run.inputs.waveform, run.inputs.lengths),
+        "augmentation": lambda: run.augment(run.inputs.waveform.clone(), run.inputs.lengths),
         "features": lambda: run.features(*waveform),
     }
     return [_row(name, clips, "fp32", "eager", Workload(stages[name], 1), rounds, clock) for name in FRONT]

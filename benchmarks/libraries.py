@@ -1,9 +1,10 @@
 """The same work by other libraries, each as its users would do it.
 
-librosa, audiomentations and Signalsmith Stretch take one clip at a time on the CPU. The libraries on torch run on the
-device of serx. Each function returns stage -> workload, and raises ImportError if its library is not installed.
+librosa, NumPy, audiomentations and Signalsmith Stretch take one clip at a time on the CPU. The libraries on torch run
+on the device of serx. Each function returns stage -> workload, and raises ImportError if its library is not installed.
 """
 
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
@@ -38,7 +39,7 @@ Wave = np.ndarray
 
 
 def with_librosa(inputs: Inputs) -> dict[str, Workload]:
-    """librosa and numpy, one clip at a time, as published systems do it."""
+    """librosa, one clip at a time, as published systems do it."""
     import librosa
 
     def each(function: Callable[..., object], *settings: np.ndarray) -> Workload:
@@ -74,10 +75,6 @@ def with_librosa(inputs: Inputs) -> dict[str, Workload]:
     ratios = (inputs.semitones, inputs.tempos)
     workloads |= {
         "noise": each(noise, inputs.snr_db),
-        "gain": each(lambda y, db: y * np.float32(10 ** (db / 20)), inputs.gain_db),
-        "polarity_inversion": each(lambda y: -y),
-        "clipping": each(lambda y: np.clip(y, -0.5 * np.abs(y).max(), 0.5 * np.abs(y).max())),
-        "shift": each(shift, inputs.shifts),
         "pitch_shift": each(pitch, inputs.semitones),
         "time_stretch": each(stretch, inputs.tempos),
         "speed": each(speed, inputs.speeds),
@@ -88,6 +85,32 @@ def with_librosa(inputs: Inputs) -> dict[str, Workload]:
     for way in ("mel_warp", "pitch_tempo", "two_passes"):
         workloads |= {f"logmel_{way}": logmel_workload, f"mfcc_{way}": mfcc_workload}
     return workloads
+
+
+def with_numpy(inputs: Inputs) -> dict[str, Workload]:
+    """The shortest NumPy for what serx does: what a clip draws follows from seed, epoch and clip alone."""
+
+    def each(function: Callable[[Wave, np.random.Generator], Wave]) -> Workload:
+        def run() -> None:
+            changed = []
+            for clip, y in enumerate(inputs.waves):
+                random = np.random.default_rng((0, 0, clip))
+                changed.append(function(y, random) if random.random() < 1.0 else y)
+
+        return Workload(run, inputs.count)
+
+    def gain(y: Wave, random: np.random.Generator) -> Wave:
+        return y * np.float32(10 ** (random.uniform(*GAIN_DB) / 20))
+
+    def clip(y: Wave, random: np.random.Generator) -> Wave:
+        bound = np.float32(10 ** (random.uniform(-12.0, -1.0) / 20)) * max(y.max(), -y.min())
+        return np.clip(y, -bound, bound)
+
+    def moved(y: Wave, random: np.random.Generator) -> Wave:
+        return shift(y, round(random.uniform(*SHIFT_SECONDS) * RATE))
+
+    changes = {"gain": gain, "polarity_inversion": lambda y, _: -y, "clipping": clip, "shift": moved}
+    return {name: each(change) for name, change in changes.items()}
 
 
 def shift(y: Wave, samples: int) -> Wave:
@@ -172,10 +195,6 @@ def with_torchaudio(inputs: Inputs) -> dict[str, Workload]:
         "mfcc_deltas": deltas,
         "centroid": T.SpectralCentroid(RATE, **SPECTRUM).to(inputs.device),
         "pitch": lambda x: AF.detect_pitch_frequency(x, RATE, freq_low=PITCH_HZ[0], freq_high=PITCH_HZ[1]),
-        "low_pass": lambda x: AF.lowpass_biquad(x, RATE, 4000.0),
-        "high_pass": lambda x: AF.highpass_biquad(x, RATE, 200.0),
-        "band_pass": lambda x: AF.bandpass_biquad(x, RATE, 1000.0),
-        "equalizer": lambda x: AF.equalizer_biquad(x, RATE, 1000.0, 3.0),
     }
     workloads = {name: _in_best_chunks(inputs, function) for name, function in batched.items()}
 
@@ -195,10 +214,53 @@ def with_torchaudio(inputs: Inputs) -> dict[str, Workload]:
     log_mels = torch.rand(inputs.count, 1, N_MELS, 1 + inputs.waves.shape[1] // HOP).to(inputs.device)
     time_mask, row_mask = T.TimeMasking(14, iid_masks=True), T.FrequencyMasking(8, iid_masks=True)
     return workloads | {
+        **{name: _batch(inputs, filtered) for name, filtered in _biquads(AF, inputs).items()},
         "noise": _batch(inputs, noise),
         "time_stretch": _batch(inputs, stretch),
         "time_mask": _batch(inputs, lambda: time_mask(time_mask(log_mels))),
         "frequency_mask": _batch(inputs, lambda: row_mask(row_mask(log_mels))),
+    }
+
+
+def _biquads(functional: Any, inputs: Inputs) -> dict[str, Callable[[], Tensor]]:
+    """torchaudio's recursive filter for the work of serx: order 4, three bands, and for each clip its own draws.
+
+    Its `lowpass_biquad` and the like have order 2 and one cut-off for the whole batch; coefficients are theirs, from
+    Bristow-Johnson's "Cookbook formulae for audio EQ biquad filter coefficients".
+    """
+    x, count = inputs.waveform, inputs.count
+    qualities = (0.5412, 1.3066)  # the quality of the two biquads
+
+    def drawn(low: float, high: float) -> Tensor:
+        return torch.exp2(torch.empty(count, device=x.device).uniform_(math.log2(low), math.log2(high)))
+
+    def angle_and_width(frequency: Tensor, q: Tensor | float) -> tuple[Tensor, Tensor]:
+        angle = 2 * torch.pi * frequency / RATE
+        return angle.cos(), angle.sin() / (2 * q)
+
+    def passed(y: Tensor, cutoff: Tensor, sign: float) -> Tensor:
+        """A low-pass with a sign of 1, a high-pass with -1."""
+        for q in qualities:
+            cosine, width = angle_and_width(cutoff, q)
+            outer = (1 - sign * cosine) / 2
+            b = torch.stack([outer, sign * 2 * outer, outer], 1)
+            y = functional.lfilter(y, torch.stack([1 + width, -2 * cosine, 1 - width], 1), b, clamp=False)
+        return y
+
+    def equalized() -> Tensor:
+        y = x
+        for _ in range(3):
+            gain = 10 ** (torch.empty(count, device=x.device).uniform_(-6, 6) / 40)
+            cosine, width = angle_and_width(drawn(100, 6000), drawn(0.5, 2.0))
+            a = torch.stack([1 + width / gain, -2 * cosine, 1 - width / gain], 1)
+            y = functional.lfilter(y, a, torch.stack([1 + width * gain, -2 * cosine, 1 - width * gain], 1), clamp=False)
+        return y
+
+    return {
+        "low_pass": lambda: passed(x, drawn(2500, 7500), 1),
+        "high_pass": lambda: passed(x, drawn(50, 300), -1),
+        "band_pass": lambda: passed(passed(x, drawn(50, 300), -1), drawn(2500, 7500), 1),
+        "equalizer": equalized,
     }
 
 
@@ -310,6 +372,7 @@ def with_signalsmith(inputs: Inputs) -> dict[str, Workload]:
 # Name in the report -> its workloads, and its name on PyPI.
 LIBRARIES: dict[str, tuple[Callable[[Inputs], dict[str, Workload]], str]] = {
     "librosa": (with_librosa, "librosa"),
+    "NumPy": (with_numpy, "numpy"),
     "torchaudio": (with_torchaudio, "torchaudio"),
     "nnAudio": (with_nnaudio, "nnAudio"),
     "audiomentations": (with_audiomentations, "audiomentations"),

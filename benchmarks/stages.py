@@ -114,7 +114,7 @@ def _batch(inputs: Inputs) -> Workload:
 def _augmentation(transform: Transform) -> Callable[[Inputs], Workload]:
     def workload(inputs: Inputs) -> Workload:
         loaded = A.load_recordings([transform], lambda _: list(inputs.waveform.cpu()), inputs.device)
-        return _without_gradients(inputs, lambda: _augmented(loaded, inputs))
+        return _in_place(inputs, loaded, inputs.waveform)
 
     return workload
 
@@ -122,9 +122,21 @@ def _augmentation(transform: Transform) -> Callable[[Inputs], Workload]:
 def _masking(transform: Transform) -> Callable[[Inputs], Workload]:
     def workload(inputs: Inputs) -> Workload:
         features, _ = _stack(LOGMEL, inputs)(inputs.waveform, inputs.lengths)
-        return _without_gradients(inputs, lambda: _augmented([transform], inputs, features))
+        return _in_place(inputs, [transform], features)
 
     return workload
+
+
+def _in_place(inputs: Inputs, transforms: Sequence[Transform], x: Tensor) -> Workload:
+    """As training does it: the batch is the loop's own and may be overwritten. Its copy is not timed."""
+    lengths = torch.full_like(inputs.lengths, x.shape[-1])
+    clips = torch.arange(inputs.count, device=inputs.device)
+
+    @torch.inference_mode()
+    def run(batch: Tensor) -> None:
+        augment(transforms, batch, lengths, clips, RATE, seed=0, epoch=0, in_place=True)
+
+    return Workload(run, inputs.count, lambda: (x.clone(),))
 
 
 def _mixing(**alpha: float) -> Callable[[Inputs], Workload]:
@@ -157,11 +169,9 @@ def _stack(config: FeaturesConfig, inputs: Inputs) -> FeatureStack:
     return FeatureStack(config, RATE).to(inputs.device)
 
 
-def _augmented(transforms: Sequence[Transform], inputs: Inputs, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    x = inputs.waveform if x is None else x
-    lengths = inputs.lengths if x is inputs.waveform else torch.full_like(inputs.lengths, x.shape[-1])
+def _augmented(transforms: Sequence[Transform], inputs: Inputs) -> tuple[Tensor, Tensor]:
     clips = torch.arange(inputs.count, device=inputs.device)
-    return augment(transforms, x, lengths, clips, RATE, seed=0, epoch=0)
+    return augment(transforms, inputs.waveform, inputs.lengths, clips, RATE, seed=0, epoch=0)
 
 
 def _without_gradients(inputs: Inputs, run: Callable[[], object]) -> Workload:

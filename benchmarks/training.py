@@ -141,25 +141,28 @@ def _batch(run: BenchmarkRun, inputs: Inputs) -> Workload:
 
 
 def _augment(run: BenchmarkRun, inputs: Inputs) -> Workload:
-    return Workload(lambda: run.augment(inputs.waveform, inputs.lengths), inputs.count)
+    return Workload(lambda batch: run.augment(batch, inputs.lengths), inputs.count, lambda: (inputs.waveform.clone(),))
 
 
 def _features(run: BenchmarkRun, inputs: Inputs) -> Workload:
-    augmented = run.augment(inputs.waveform, inputs.lengths)
+    augmented = run.augment(inputs.waveform.clone(), inputs.lengths)
     return Workload(lambda: run.features(*augmented), inputs.count)
 
 
 def _front(run: BenchmarkRun, inputs: Inputs) -> Workload:
-    return Workload(lambda: run.features(*run.augment(inputs.waveform, inputs.lengths)), inputs.count)
+    def front(batch: Tensor) -> None:
+        run.features(*run.augment(batch, inputs.lengths))
+
+    return Workload(front, inputs.count, lambda: (inputs.waveform.clone(),))
 
 
 def _forward(run: BenchmarkRun, inputs: Inputs) -> Workload:
-    features = run.features(*run.augment(inputs.waveform, inputs.lengths))
+    features = run.features(*run.augment(inputs.waveform.clone(), inputs.lengths))
     return Workload(lambda: run.loss(*features), inputs.count)
 
 
 def _backward(run: BenchmarkRun, inputs: Inputs) -> Workload:
-    features = run.features(*run.augment(inputs.waveform, inputs.lengths))
+    features = run.features(*run.augment(inputs.waveform.clone(), inputs.lengths))
     return Workload(lambda loss: loss.backward(), inputs.count, lambda: (run.loss(*features),))
 
 

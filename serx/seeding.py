@@ -5,6 +5,7 @@ epoch 17 of an uninterrupted run, and a clip's augmentation does not depend on t
 """
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,8 +16,13 @@ from torch import Tensor
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
 _SECOND = 0x94D049BB133111EB - (1 << 64)
+_MODULO = (1 << 64) - 1
+_UNSIGNED_FIRST, _UNSIGNED_SECOND = np.uint64(_FIRST & _MODULO), np.uint64(_SECOND & _MODULO)
+_DENOMINATOR = np.float32(1 << 24)
+FEW_CLIPS = 6  # up to so many, Python's integers are faster than NumPy's arrays
 
 
+@lru_cache(maxsize=1024)  # a transform asks for the same one at every step of an epoch
 def derive(seed: int, purpose: str, *position: int) -> int:
     """A 63-bit seed for one purpose at one position, such as `derive(seed, "order", epoch)`.
 
@@ -55,14 +61,20 @@ def _scramble(x: Tensor) -> Tensor:
 
 
 def _scramble_unsigned(x: np.ndarray) -> np.ndarray:
-    """`_scramble` of uint64."""
-    x = (x ^ (x >> 30)) * np.uint64(_FIRST + (1 << 64))
-    x = (x ^ (x >> 27)) * np.uint64(_SECOND + (1 << 64))
+    """`_scramble` of uint64, which is written into `x`."""
+    x ^= x >> 30
+    x *= _UNSIGNED_FIRST
+    x ^= x >> 27
+    x *= _UNSIGNED_SECOND
+    x ^= x >> 31
+    return x
+
+
+def _scramble_number(x: int) -> int:
+    """`_scramble` of one unsigned number."""
+    x = (x ^ (x >> 30)) * (_FIRST & _MODULO) & _MODULO
+    x = (x ^ (x >> 27)) * (_SECOND & _MODULO) & _MODULO
     return x ^ (x >> 31)
-
-
-def _tensor(x: np.ndarray) -> Tensor:
-    return torch.from_numpy(x.view(np.int64) if x.dtype == np.uint64 else x)
 
 
 class ClipRandom:
@@ -80,41 +92,63 @@ class ClipRandom:
     def __init__(self, clips: Tensor, key: int) -> None:
         """Starts the streams of `clips (B,)`, int64 ids, under a key from `derive`."""
         self._draws = 0
-        # The same numbers by NumPy, whose operations on few numbers take a fraction of torch's time.
-        self._by_numpy = is_plain_on_cpu(clips)
-        if self._by_numpy:
-            products = clips.numpy().astype(np.uint64) * np.uint64(_GOLDEN + (1 << 64))
-            self._unsigned_keys = _scramble_unsigned(products + np.uint64(key % (1 << 64)))
-        else:
+        # The same numbers by NumPy or by Python, whose operations on few numbers take a fraction of torch's time.
+        self._keys: Tensor | np.ndarray | list[int]
+        self._on_host = is_plain_on_cpu(clips)
+        if not self._on_host:
             self._keys = _scramble(clips * _GOLDEN + key)
+        elif len(clips) <= FEW_CLIPS:
+            self._keys = [_scramble_number((clip * _GOLDEN + key) & _MODULO) for clip in clips.tolist()]
+        else:
+            products = clips.numpy().astype(np.uint64) * np.uint64(_GOLDEN & _MODULO)
+            self._keys = _scramble_unsigned(products + np.uint64(key & _MODULO))
 
     def bits(self) -> Tensor:
         """The next `(B,)` int64, 64 random bits each."""
-        if self._by_numpy:
-            return _tensor(self._unsigned_bits())
+        if self._on_host:
+            return torch.from_numpy(self._unsigned_bits().view(np.int64))
         self._draws += 1
         return _scramble(self._keys + _signed(self._draws * _GOLDEN))
 
     def _unsigned_bits(self) -> np.ndarray:
+        """`bits` as `(B,)` uint64 on the host."""
+        if isinstance(self._keys, list):
+            return np.array(self._numbers(self._keys), np.uint64)
         self._draws += 1
-        return _scramble_unsigned(self._unsigned_keys + np.uint64(self._draws * _GOLDEN % (1 << 64)))
+        return _scramble_unsigned(self._keys + np.uint64(self._draws * _GOLDEN & _MODULO))
 
-    def _unit(self) -> np.ndarray:
-        """`(B,)` float32 in [0, 1)."""
-        return (self._unsigned_bits() >> 40).astype(np.float32) * np.float32(2**-24)
+    def _numerators(self) -> np.ndarray:
+        """`(B,)` float32 on the host: whole numbers below `_DENOMINATOR`, by which a draw from [0, 1) is divided."""
+        if isinstance(self._keys, list):
+            return np.array([number >> 40 for number in self._numbers(self._keys)], np.float32)
+        return (self._unsigned_bits() >> 40).astype(np.float32)
+
+    def _numbers(self, keys: list[int]) -> list[int]:
+        self._draws += 1
+        step = self._draws * _GOLDEN & _MODULO
+        return [_scramble_number((key + step) & _MODULO) for key in keys]
 
     def uniform(self, low: float | Tensor = 0.0, high: float | Tensor = 1.0) -> Tensor:
         """`(B,)` float32 in [low, high)."""
-        if self._by_numpy and not isinstance(low, Tensor) and not isinstance(high, Tensor):
-            return _tensor(np.float32(low) + self._unit() * np.float32(high - low))
-        unit = _tensor(self._unit()) if self._by_numpy else ((self.bits() >> 40) & 0xFFFFFF).float() / (1 << 24)
+        if self._on_host and not isinstance(low, Tensor) and not isinstance(high, Tensor):
+            drawn = self._numerators()
+            drawn *= np.float32(high - low) / _DENOMINATOR
+            drawn += np.float32(low)
+            return torch.from_numpy(drawn)
+        unit = ((self.bits() >> 40) & 0xFFFFFF).float() / (1 << 24)
         return low + unit * (high - low)
 
     def integers(self, count: int | Tensor) -> Tensor:
         """`(B,)` int64 in [0, count), or 0 where count is 0; uniform up to a bias of count / 2**40."""
+        if self._on_host and (not isinstance(count, Tensor) or is_plain_on_cpu(count)):
+            wide = (self._unsigned_bits() >> 24).view(np.int64)
+            wide %= np.maximum(count.numpy() if isinstance(count, Tensor) else count, 1)
+            return torch.from_numpy(wide)
         wide = (self.bits() >> 24) & 0xFFFFFFFFFF
         return wide % (count.clamp(min=1) if isinstance(count, Tensor) else max(count, 1))
 
     def chance(self, p: float) -> Tensor:
         """`(B,)` bool, true with probability p: never at 0, always at 1."""
-        return _tensor(self._unit() < np.float32(p)) if self._by_numpy else self.uniform() < p
+        if self._on_host:
+            return torch.from_numpy(self._numerators() < np.float32(p) * _DENOMINATOR)
+        return self.uniform() < p

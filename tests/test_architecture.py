@@ -99,7 +99,7 @@ def test_each_library_has_one_door():
 def test_training_and_prediction_start_without_the_libraries_that_few_runs_need():
     optional = {"timm", "torchvision", "nnAudio", "scipy", "transformers", "huggingface_hub", "peft"}
     program = (
-        f"import sys, serx.inference; print({optional | {'matplotlib', 'sklearn'}} & set(sys.modules)); "
+        f"import sys, serx.inference; print({optional | {'matplotlib', 'sklearn', 'torchaudio'}} & set(sys.modules)); "
         f"import serx.training.trainer; print({optional} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -18,7 +18,7 @@ from serx.augment.transform import (
 )
 from serx.base_config import BaseConfig
 from serx.dsp.batching import check_lengths, shape_of
-from serx.seeding import ClipRandom, derive
+from serx.seeding import ClipRandom, derive, is_plain_on_cpu
 
 # Random streams keep the names under which they were first derived, so that a resumed or repeated run draws the same.
 _FIRST_NAMES = {
@@ -198,6 +198,7 @@ def augment(
     rate: float,
     seed: int,
     epoch: int,
+    in_place: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Applies `transforms` in order, each with parameters that follow from (seed, its position, epoch, clip).
 
@@ -209,25 +210,50 @@ def augment(
         lengths: `(B,)` samples or frames.
         clips: `(B,)` int64, the ids of the clips.
         rate: samples or frames per second.
+        in_place: the caller does not need `x` any more, and a CPU may write into it; the result may be `x` itself.
     """
     chunk = max(1, CPU_NUMBERS // x.shape[1:].numel()) if x.device.type == "cpu" else len(x)
     if len(x) <= chunk or (len(transforms) == 1 and getattr(transforms[0], "is_one_pass", False)):
-        result, new_lengths = _apply_in_order(transforms, x, lengths, clips, rate, seed, epoch)
+        result, new_lengths = _apply_in_order(transforms, x, lengths, clips, rate, seed, epoch, in_place)
         result = result.contiguous()  # as `cat` makes it: convolutions round otherwise in another order of memory
-        unchanged = result.untyped_storage()._cdata == x.untyped_storage()._cdata
-        return result.clone() if unchanged else result, new_lengths  # never the memory of the input
+        return result.clone() if not in_place and _share_memory(result, x) else result, new_lengths
     parts = zip(x.split(chunk), lengths.split(chunk), clips.split(chunk), strict=True)
-    augmented = [_apply_in_order(transforms, *part, rate, seed, epoch) for part in parts]
+    augmented = [_apply_in_order(transforms, *part, rate, seed, epoch, in_place) for part in parts]
     return torch.cat([x for x, _ in augmented]), torch.cat([lengths for _, lengths in augmented])
 
 
 def _apply_in_order(
-    transforms: Sequence[Transform], x: Tensor, lengths: Tensor, clips: Tensor, rate: float, seed: int, epoch: int
+    transforms: Sequence[Transform],
+    x: Tensor,
+    lengths: Tensor,
+    clips: Tensor,
+    rate: float,
+    seed: int,
+    epoch: int,
+    in_place: bool,
 ) -> tuple[Tensor, Tensor]:
+    given = x
     for position, transform in enumerate(transforms):
         random = ClipRandom(clips, derive(seed, f"augment/{stream_name(transform.kind)}", position, epoch))
-        x, lengths = transform.apply(x, lengths, transform.draw(lengths, random, rate))
+        params = transform.draw(lengths, random, rate)
+        if (
+            getattr(transform, "works_in_place", False)
+            and (in_place or not _share_memory(x, given))
+            and x.is_contiguous()
+        ):
+            x, lengths = transform.apply(x, lengths, params, in_place=True)  # type: ignore[call-arg]
+        else:
+            x, lengths = transform.apply(x, lengths, params)
     return x, lengths
+
+
+def _share_memory(x: Tensor, other: Tensor) -> bool:
+    if x is other or x.untyped_storage()._cdata == other.untyped_storage()._cdata:
+        return True
+    if not (is_plain_on_cpu(x) and is_plain_on_cpu(other)):
+        return False
+    memory = other.untyped_storage()  # NumPy may have made another tensor of it
+    return memory.data_ptr() <= x.data_ptr() < memory.data_ptr() + memory.nbytes()
 
 
 def _read_folder(folder: str, sample_rate: int) -> Waveforms:

@@ -2,13 +2,14 @@
 
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from serx.augment.transform import Probability, WaveformTransform, ordered, register_transform
-from serx.dsp.batching import read_from, valid_mask, zero_beyond
+from serx.dsp.batching import change_rows, read_from, valid_mask, zero_beyond
 from serx.seeding import ClipRandom, is_plain_on_cpu
 
 Seconds = Annotated[float, Field(ge=-60, le=60)]
@@ -70,34 +71,31 @@ class Shift(WaveformTransform):
     """
 
     is_one_pass: ClassVar[bool] = True
+    works_in_place: ClassVar[bool] = True
     kind: Literal["shift"] = "shift"
     p: Probability = 0.5
     seconds: Annotated[tuple[Seconds, Seconds], AfterValidator(ordered)] = (-0.2, 0.2)
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> Tensor:
-        on, offset = random.chance(self.p), (random.uniform(*self.seconds) * rate).round().long()
-        offset = torch.maximum(torch.minimum(offset, lengths // 2), -(lengths // 2))
-        return torch.where(on, offset, 0)
+        on, offset = random.chance(self.p), (random.uniform(*self.seconds) * rate).round_().long()
+        half = lengths >> 1
+        return torch.minimum(offset, half).maximum(-half).mul_(on)
 
-    def apply(self, x: Tensor, lengths: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+    def apply(self, x: Tensor, lengths: Tensor, params: Tensor, in_place: bool = False) -> tuple[Tensor, Tensor]:
         if is_plain_on_cpu(x):
-            return _moved(x, params, lengths), lengths
+            return change_rows(_move, params, x, in_place, params, lengths), lengths
         size = x.shape[1]
         margin = size // 2  # the largest possible offset
         shifted = _read_rows(F.pad(x, (margin, margin)), margin - params, size)
         return shifted.mul_(valid_mask(lengths, size)), lengths
 
 
-def _moved(x: Tensor, offset: Tensor, lengths: Tensor) -> Tensor:
-    """Each clip of `x (B, T)` moved later by its `offset (B,)`, at most T, on a CPU: one copy of each sample."""
-    result = x.new_empty(x.shape)
-    rows = zip(result.numpy(), x.numpy(), offset.tolist(), lengths.tolist(), strict=True)
-    for row, clip, samples, length in rows:
-        start, end = max(samples, 0), length + min(samples, 0)
-        row[:start] = 0
-        row[start:end] = clip[start - samples : end - samples]
-        row[end:] = 0
-    return result
+def _move(clip: np.ndarray, row: np.ndarray, samples: int, length: int) -> None:
+    """Writes `clip (T,)`, of which `length` samples are sound, into `row (T,)` later by `samples`, at most `length`."""
+    start, end = max(samples, 0), length + min(samples, 0)
+    memoryview(row)[start:end] = memoryview(clip)[start - samples : end - samples]  # they may overlap
+    row[:start] = 0
+    row[end:] = 0
 
 
 def _read_rows(x: Tensor, start: Tensor, size: int) -> Tensor:

@@ -5,7 +5,7 @@ then 6 order dB per octave; and of the peaks of a parametric equalizer. The phas
 """
 
 import math
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import AfterValidator, Field, model_validator
@@ -70,6 +70,7 @@ class LowPass(WaveformTransform):
     -24
     """
 
+    works_in_place: ClassVar[bool] = True
     kind: Literal["low_pass"] = "low_pass"
     p: Probability = 0.3
     cutoff_hz: Hertz = (2500.0, 7500.0)
@@ -81,8 +82,8 @@ class LowPass(WaveformTransform):
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> FilterParams:
         return FilterParams(random.chance(self.p), None, log_uniform(random, self.cutoff_hz) / rate, _margin(rate))
 
-    def apply(self, x: Tensor, lengths: Tensor, params: FilterParams) -> tuple[Tensor, Tensor]:
-        return _pass(x, lengths, params, self.order), lengths
+    def apply(self, x: Tensor, lengths: Tensor, params: FilterParams, in_place: bool = False) -> tuple[Tensor, Tensor]:
+        return _pass(x, lengths, params, self.order, in_place), lengths
 
 
 @register_transform
@@ -104,6 +105,7 @@ class HighPass(WaveformTransform):
     -12
     """
 
+    works_in_place: ClassVar[bool] = True
     kind: Literal["high_pass"] = "high_pass"
     p: Probability = 0.3
     cutoff_hz: Hertz = (50.0, 300.0)
@@ -115,8 +117,8 @@ class HighPass(WaveformTransform):
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> FilterParams:
         return FilterParams(random.chance(self.p), log_uniform(random, self.cutoff_hz) / rate, None, _margin(rate))
 
-    def apply(self, x: Tensor, lengths: Tensor, params: FilterParams) -> tuple[Tensor, Tensor]:
-        return _pass(x, lengths, params, self.order), lengths
+    def apply(self, x: Tensor, lengths: Tensor, params: FilterParams, in_place: bool = False) -> tuple[Tensor, Tensor]:
+        return _pass(x, lengths, params, self.order, in_place), lengths
 
 
 @register_transform
@@ -134,6 +136,7 @@ class BandPass(WaveformTransform):
     >>> waveform, lengths = Compose([BandPass(p=1.0, low_hz=(300, 300), high_hz=(3400, 3400))])(torch.rand(2, 16000))
     """
 
+    works_in_place: ClassVar[bool] = True
     kind: Literal["band_pass"] = "band_pass"
     p: Probability = 0.3
     low_hz: Hertz = (50.0, 300.0)
@@ -158,8 +161,8 @@ class BandPass(WaveformTransform):
         on, low = random.chance(self.p), log_uniform(random, self.low_hz) / rate
         return FilterParams(on, low, log_uniform(random, self.high_hz) / rate, _margin(rate))
 
-    def apply(self, x: Tensor, lengths: Tensor, params: FilterParams) -> tuple[Tensor, Tensor]:
-        return _pass(x, lengths, params, self.order), lengths
+    def apply(self, x: Tensor, lengths: Tensor, params: FilterParams, in_place: bool = False) -> tuple[Tensor, Tensor]:
+        return _pass(x, lengths, params, self.order, in_place), lengths
 
 
 class EqualizerParams(NamedTuple):
@@ -190,6 +193,7 @@ class Equalizer(WaveformTransform):
     >>> waveform, lengths = Compose([Equalizer(p=1.0, bands=5, gain_db=(-3, 3))])(torch.rand(2, 16000))
     """
 
+    works_in_place: ClassVar[bool] = True
     kind: Literal["equalizer"] = "equalizer"
     p: Probability = 0.3
     bands: int = Field(3, ge=1, le=10)
@@ -202,17 +206,19 @@ class Equalizer(WaveformTransform):
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> EqualizerParams:
         on = random.chance(self.p)
-        frequency = torch.stack([log_uniform(random, self.frequency_hz) / rate for _ in range(self.bands)], 1)
+        frequency = log_uniform(random, self.frequency_hz, self.bands) / rate
         gain_db = torch.stack([random.uniform(*self.gain_db) for _ in range(self.bands)], 1)
-        q = torch.stack([log_uniform(random, self.q) for _ in range(self.bands)], 1)
+        q = log_uniform(random, self.q, self.bands)
         return EqualizerParams(on, frequency, gain_db, q, _margin(rate))
 
-    def apply(self, x: Tensor, lengths: Tensor, params: EqualizerParams) -> tuple[Tensor, Tensor]:
+    def apply(
+        self, x: Tensor, lengths: Tensor, params: EqualizerParams, in_place: bool = False
+    ) -> tuple[Tensor, Tensor]:
         bands = params.frequency, params.gain_db, params.q
-        return shape_chosen(x, lengths, params.on, peak_response, params.margin, *bands), lengths
+        return shape_chosen(x, lengths, params.on, peak_response, params.margin, *bands, in_place=in_place), lengths
 
 
-def _pass(x: Tensor, lengths: Tensor, params: FilterParams, order: int) -> Tensor:
+def _pass(x: Tensor, lengths: Tensor, params: FilterParams, order: int, in_place: bool) -> Tensor:
     def response(frequency: Tensor, *cutoffs: Tensor) -> Tensor:
         kinds = [kind for kind, cutoff in edges if cutoff is not None]
         responses = [kind(frequency, cutoff, order) for kind, cutoff in zip(kinds, cutoffs, strict=True)]
@@ -220,7 +226,7 @@ def _pass(x: Tensor, lengths: Tensor, params: FilterParams, order: int) -> Tenso
 
     edges = ((high_pass_response, params.low), (low_pass_response, params.high))
     cutoffs = [cutoff for _, cutoff in edges if cutoff is not None]
-    return shape_chosen(x, lengths, params.on, response, params.margin, *cutoffs)
+    return shape_chosen(x, lengths, params.on, response, params.margin, *cutoffs, in_place=in_place)
 
 
 def _margin(rate: float) -> int:

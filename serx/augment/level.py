@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from serx.augment.transform import DecibelRange, Probability, WaveformTransform, ordered, register_transform
+from serx.dsp.batching import change_rows
 from serx.seeding import ClipRandom, is_plain_on_cpu
 
 LimitDb = Annotated[float, Field(ge=-100, le=0)]  # a limit above the peak changes nothing
@@ -38,6 +39,7 @@ class Gain(WaveformTransform):
     """
 
     is_one_pass: ClassVar[bool] = True
+    works_in_place: ClassVar[bool] = True
     kind: Literal["gain"] = "gain"
     p: Probability = 0.5
     gain_db: DecibelRange = (-12.0, 6.0)
@@ -45,9 +47,11 @@ class Gain(WaveformTransform):
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> LevelParams:
         return LevelParams(random.chance(self.p), random.uniform(*self.gain_db))
 
-    def apply(self, x: Tensor, lengths: Tensor, params: LevelParams) -> tuple[Tensor, Tensor]:
-        gain = torch.where(params.on, 10 ** (params.db / 20), 1.0)
-        return x * gain[:, None], lengths
+    def apply(self, x: Tensor, lengths: Tensor, params: LevelParams, in_place: bool = False) -> tuple[Tensor, Tensor]:
+        gain = 10 ** (params.db / 20)
+        if is_plain_on_cpu(x):
+            return change_rows(_multiply, params.on, x, in_place, gain), lengths
+        return x * torch.where(params.on, gain, 1.0)[:, None], lengths
 
 
 @register_transform
@@ -64,13 +68,16 @@ class PolarityInversion(WaveformTransform):
     """
 
     is_one_pass: ClassVar[bool] = True
+    works_in_place: ClassVar[bool] = True
     kind: Literal["polarity_inversion"] = "polarity_inversion"
     p: Probability = 0.5
 
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> Tensor:
         return random.chance(self.p)
 
-    def apply(self, x: Tensor, lengths: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+    def apply(self, x: Tensor, lengths: Tensor, params: Tensor, in_place: bool = False) -> tuple[Tensor, Tensor]:
+        if is_plain_on_cpu(x):
+            return change_rows(np.negative, params, x, in_place), lengths
         return x * torch.where(params, -1.0, 1.0)[:, None], lengths
 
 
@@ -92,6 +99,7 @@ class Clipping(WaveformTransform):
     """
 
     is_one_pass: ClassVar[bool] = True
+    works_in_place: ClassVar[bool] = True
     kind: Literal["clipping"] = "clipping"
     p: Probability = 0.2
     limit_db: Annotated[tuple[LimitDb, LimitDb], AfterValidator(ordered)] = (-12.0, -1.0)
@@ -100,21 +108,23 @@ class Clipping(WaveformTransform):
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> LevelParams:
         return LevelParams(random.chance(self.p), random.uniform(*self.limit_db))
 
-    def apply(self, x: Tensor, lengths: Tensor, params: LevelParams) -> tuple[Tensor, Tensor]:
-        peak = torch.maximum(x.amax(1), -x.amin(1))
-        limit = peak * 10 ** (params.db / 20)
+    def apply(self, x: Tensor, lengths: Tensor, params: LevelParams, in_place: bool = False) -> tuple[Tensor, Tensor]:
+        level = 10 ** (params.db / 20)
+        if self.shape == "hard" and is_plain_on_cpu(x):
+            return change_rows(_limit, params.on, x, in_place, level), lengths
+        limit = (torch.maximum(x.amax(1), -x.amin(1)) * level)[:, None]
         if self.shape == "hard":
-            return _limited(x, torch.where(params.on, limit, torch.inf)), lengths
-        limit = limit[:, None]
+            limit = torch.where(params.on[:, None], limit, torch.inf)
+            return torch.maximum(torch.minimum(x, limit), -limit), lengths
         clipped = torch.tanh(x / limit.clamp(min=1e-20)) * limit  # a silent clip stays silent
         return torch.where(params.on[:, None], clipped, x), lengths
 
 
-def _limited(x: Tensor, limit: Tensor) -> Tensor:
-    """`x (B, T)` between `-limit (B,)` and `limit`."""
-    if not is_plain_on_cpu(x):
-        return torch.maximum(torch.minimum(x, limit[:, None]), -limit[:, None])
-    result = x.new_empty(x.shape)
-    for row, clip, bound in zip(result.numpy(), x.numpy(), limit.numpy(), strict=True):
-        np.clip(clip, -bound, bound, out=row)
-    return result
+def _multiply(clip: np.ndarray, row: np.ndarray, gain: float) -> None:
+    np.multiply(clip, np.float32(gain), out=row)
+
+
+def _limit(clip: np.ndarray, row: np.ndarray, level: float) -> None:
+    """Writes `clip (T,)` into `row (T,)`, limited to `level` relative to its peak."""
+    bound = np.maximum(clip.max(), -clip.min()) * np.float32(level)
+    np.maximum(np.minimum(clip, bound, out=row), -bound, out=row)

@@ -1,7 +1,7 @@
 """SpecAugment: masks over the frames and the rows of a spectrogram (Park et al. 2019)."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ class TimeMask(SpectrogramTransform):
     30
     """
 
+    works_in_place: ClassVar[bool] = True
     kind: Literal["time_mask"] = "time_mask"
     p: Probability = 1.0
     count: int = Field(2, ge=1, le=10)
@@ -52,9 +53,9 @@ class TimeMask(SpectrogramTransform):
         widths = tuple(torch.where(on, random.integers(widest + 1), 0) for _ in range(self.count))
         return MaskParams(tuple(random.integers(lengths - width + 1) for width in widths), widths)
 
-    def apply(self, x: Tensor, lengths: Tensor, params: MaskParams) -> tuple[Tensor, Tensor]:
+    def apply(self, x: Tensor, lengths: Tensor, params: MaskParams, in_place: bool = False) -> tuple[Tensor, Tensor]:
         if is_plain_on_cpu(x):
-            masked = x.clone(memory_format=torch.contiguous_format)
+            masked = x if in_place else x.clone(memory_format=torch.contiguous_format)
             for spectrogram, start, end in _spans(masked, params):
                 spectrogram[:, start:end] = 0
             return masked, lengths
@@ -87,6 +88,7 @@ class FrequencyMask(SpectrogramTransform):
     1
     """
 
+    works_in_place: ClassVar[bool] = True
     kind: Literal["frequency_mask"] = "frequency_mask"
     p: Probability = 1.0
     count: int = Field(2, ge=1, le=10)
@@ -97,14 +99,14 @@ class FrequencyMask(SpectrogramTransform):
         widths = tuple(random.integers(_WIDE) for _ in range(self.count))
         return RowMaskParams(on, tuple(random.integers(_WIDE) for _ in range(self.count)), widths)
 
-    def apply(self, x: Tensor, lengths: Tensor, params: RowMaskParams) -> tuple[Tensor, Tensor]:
+    def apply(self, x: Tensor, lengths: Tensor, params: RowMaskParams, in_place: bool = False) -> tuple[Tensor, Tensor]:
         rows = x.shape[1]
         choices = min(self.width, rows) + 1
         widths = tuple(torch.where(params.on, wide % choices, 0) for wide in params.width)
         starts = tuple(wide % (rows - width + 1) for wide, width in zip(params.start, widths, strict=True))
         drawn = MaskParams(starts, widths)
         if is_plain_on_cpu(x):
-            masked = x.clone(memory_format=torch.contiguous_format)
+            masked = x if in_place else x.clone(memory_format=torch.contiguous_format)
             for spectrogram, start, end in _spans(masked, drawn):
                 spectrogram[start:end] = 0
             return masked, lengths

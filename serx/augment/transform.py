@@ -28,6 +28,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Protocol, TypeVar
 
+import torch
 from pydantic import AfterValidator, Field, PlainValidator, SerializeAsAny, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from torch import Tensor
@@ -63,9 +64,18 @@ Range = Annotated[tuple[Number, Number], AfterValidator(ordered)]
 PositiveRange = Annotated[Range, AfterValidator(_above_zero)]
 
 
-def log_uniform(random: ClipRandom, bounds: tuple[float, float]) -> Tensor:
-    """`(B,)` float32 within `bounds`, uniform in the logarithm: each octave has the same probability."""
-    return random.uniform(math.log2(bounds[0]), math.log2(bounds[1])).double().exp2().float()
+def log_uniform(random: ClipRandom, bounds: tuple[float, float], count: int | None = None) -> Tensor:
+    """Float32 within `bounds`, uniform in the logarithm, so that each octave has the same probability.
+
+    Args:
+        count: of numbers for each clip. The result is `(B, count)`, or `(B,)` if None.
+    """
+    logarithms = math.log2(bounds[0]), math.log2(bounds[1])
+    if count is None:
+        drawn = random.uniform(*logarithms)
+    else:
+        drawn = torch.stack([random.uniform(*logarithms) for _ in range(count)], 1)
+    return drawn.double().exp2().float()
 
 
 class Transform(Protocol):
@@ -83,6 +93,8 @@ class BaseTransform(BaseConfig):
     kind: str
     # Whether `apply` reads and writes each sample once on a CPU. Alone, such a transform gains nothing from chunks.
     is_one_pass: ClassVar[bool] = False
+    # Whether `apply` takes `in_place=True` from a caller who does not need `x` any more, and may then overwrite it.
+    works_in_place: ClassVar[bool] = False
 
     def why_not_at(self, sample_rate: float) -> str | None:
         """Why the transform is of no use for audio at this sample rate, and how to mend it; None if it is."""

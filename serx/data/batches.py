@@ -35,7 +35,7 @@ class BatchSource(Protocol):
     device: torch.device
 
     def batch(self, clips: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]:
-        """`waveform (B, T)` and `lengths (B,)` of these clips."""
+        """`waveform (B, T)` and `lengths (B,)` of these clips; the waveform is new and may be overwritten."""
         ...
 
 

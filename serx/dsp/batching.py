@@ -64,8 +64,38 @@ def zero_beyond(x: Tensor, lengths: Tensor) -> Tensor:
     return x
 
 
+def change_rows(change: Callable[..., object], chosen: Tensor, x: Tensor, in_place: bool, *per_clip: Tensor) -> Tensor:
+    """`x (B, T)` on a CPU with the `chosen (B,)` clips changed by NumPy, one after the other.
+
+    Args:
+        change: gets a clip `(T,)`, the row `(T,)` to write to (the same memory if `in_place`), and the clip's values
+            as Python numbers.
+        in_place: the result is written into `x`; otherwise it is a new tensor.
+        per_clip: `(B,)` each.
+
+    >>> import numpy as np
+    >>> change_rows(np.negative, torch.tensor([True, False]), torch.ones(2, 3), False)
+    tensor([[-1., -1., -1.],
+            [ 1.,  1.,  1.]])
+    """
+    result = x if in_place else x.new_empty(x.shape)
+    rows = zip(x.numpy(), result.numpy(), chosen.tolist(), *(values.tolist() for values in per_clip), strict=True)
+    for clip, row, is_chosen, *values in rows:
+        if is_chosen:
+            change(clip, row, *values)
+        elif not in_place:
+            row[:] = clip
+    return result
+
+
 def map_chosen(
-    function: Callable[..., Tensor], chunk: int, chosen: Tensor, x: Tensor, lengths: Tensor, *per_clip: Tensor
+    function: Callable[..., Tensor],
+    chunk: int,
+    chosen: Tensor,
+    x: Tensor,
+    lengths: Tensor,
+    *per_clip: Tensor,
+    in_place: bool = False,
 ) -> Tensor:
     """`function(x, *per_clip)` for the `chosen (B,)` clips of `x (B, T)`, zero beyond `lengths`; the others unchanged.
 
@@ -74,13 +104,14 @@ def map_chosen(
     Args:
         function: maps `(b, T)` and any number of `(b, ...)` to new samples `(b, T)`.
         chunk: clips at a time on a CPU.
+        in_place: a CPU may write the result into `x`.
     """
     if not is_plain_on_cpu(x):
         return torch.where(chosen[:, None], function(x, *per_clip) * valid_mask(lengths, x.shape[1]), x)
-    result = x.new_empty(x.shape)
+    result = x if in_place else x.new_empty(x.shape)
     rows, given, ends, is_chosen = result.numpy(), x.numpy(), lengths.tolist(), chosen.tolist()
     for clip, is_changed in enumerate(is_chosen):
-        if not is_changed:
+        if not is_changed and not in_place:
             rows[clip] = given[clip]
     clips = [clip for clip, is_changed in enumerate(is_chosen) if is_changed]
     for start in range(0, len(clips), chunk):

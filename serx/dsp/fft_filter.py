@@ -4,6 +4,7 @@ Multiplication of spectra is circular convolution. Enough zeros follow the clip 
 the size of the transform, and with it the rest of the batch, does not change the result.
 """
 
+import math
 from collections.abc import Callable
 from functools import reduce
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from serx.dsp.batching import cached, map_chosen, map_in_chunks
+from serx.seeding import is_plain_on_cpu
 
 CPU_CHUNK = 2  # clips at a time on a CPU
 FILTER_CHUNK = 8  # the same where each clip needs one spectrum only
@@ -45,16 +47,24 @@ def shape_spectrum(x: Tensor, response: Callable[..., Tensor], margin: int, *per
 
 
 def shape_chosen(
-    x: Tensor, lengths: Tensor, chosen: Tensor, response: Callable[..., Tensor], margin: int, *per_clip: Tensor
+    x: Tensor,
+    lengths: Tensor,
+    chosen: Tensor,
+    response: Callable[..., Tensor],
+    margin: int,
+    *per_clip: Tensor,
+    in_place: bool = False,
 ) -> Tensor:
     """`shape_spectrum` of the `chosen (B,)` clips, zero beyond `lengths (B,)`; the other clips are unchanged.
+
+    With `in_place` a CPU writes the result into `x`.
 
     >>> x, chosen = torch.ones(2, 3), torch.tensor([True, False])
     >>> shape_chosen(x, torch.tensor([2, 3]), chosen, lambda f: torch.full((1, len(f)), 0.5), margin=0)
     tensor([[0.5000, 0.5000, 0.0000],
             [1.0000, 1.0000, 1.0000]])
     """
-    return map_chosen(_filter(response, x, margin), FILTER_CHUNK, chosen, x, lengths, *per_clip)
+    return map_chosen(_filter(response, x, margin), FILTER_CHUNK, chosen, x, lengths, *per_clip, in_place=in_place)
 
 
 def _filter(response: Callable[..., Tensor], x: Tensor, margin: int) -> Callable[..., Tensor]:
@@ -63,15 +73,51 @@ def _filter(response: Callable[..., Tensor], x: Tensor, margin: int) -> Callable
     frequency = _frequencies(size, x.device)
 
     def shape(part: Tensor, *per_clip: Tensor) -> Tensor:
-        # MKL takes twice as long for one row as for two.
-        is_single = len(part) == 1 and part.device.type == "cpu" and torch.backends.mkl.is_available()
-        spectrum = torch.fft.rfft(part.expand(2, -1) if is_single else part, n=size)
         factor = response(frequency, *per_clip)
+        if len(part) == 1 and is_plain_on_cpu(part) and size % 2 == 0:
+            return _filter_one(part, factor[0], size)
+        spectrum = torch.fft.rfft(part, n=size)
         spectrum.real.mul_(factor)  # a product of a complex and a real tensor would make the latter complex
         spectrum.imag.mul_(factor)
-        return torch.fft.irfft(spectrum, n=size)[: len(part), : part.shape[1]]
+        return torch.fft.irfft(spectrum, n=size)[:, : part.shape[1]]
 
     return shape
+
+
+def _filter_one(x: Tensor, factor: Tensor, size: int) -> Tensor:
+    """One clip `x (1, T)` with its spectrum of `size // 2 + 1` bins multiplied by the real `factor`.
+
+    MKL takes four times as long for one long real transform as for each of several, so the clip's even samples are
+    taken as real parts and the odd ones as imaginary parts of half as many numbers. With their transform Z, n = size
+    and m = n / 2, the product is
+
+        Z'[k] = a[k] Z[k] + j b[k] conj(Z[m - k])
+        a[k] = (1 - s[k]) / 2 factor[k] + (1 + s[k]) / 2 factor[m - k],    s[k] = sin(2 pi k / n)
+        b[k] = c[k] / 2 (factor[k] - factor[m - k]),                       c[k] = cos(2 pi k / n)
+
+    which follows from the spectra of the even and the odd samples, (Z[k] +- conj(Z[m - k])) / 2.
+    """
+    half = size // 2
+    weight, cosine = _turns(size)
+    padded = x.new_zeros(size)
+    padded[: x.shape[1]] = x[0]
+    spectrum = torch.view_as_real(torch.fft.fft(torch.view_as_complex(padded.view(half, 2))))
+    mirrored = torch.empty_like(spectrum)  # j conj(Z[m - k]): real and imaginary part change places
+    mirrored[0] = spectrum[0].flip(0)
+    mirrored.view(-1)[2:] = spectrum.view(-1)[2:].flip(0)
+    there, back = factor[:half], factor.flip(0)[:half]
+    first, second = torch.lerp(back, there, weight), (there - back).mul_(cosine)
+    for part in (0, 1):
+        spectrum[:, part].mul_(first).addcmul_(mirrored[:, part], second)
+    filtered = torch.view_as_real(torch.fft.ifft(torch.view_as_complex(spectrum)))
+    return filtered.view(1, size)[:, : x.shape[1]]
+
+
+@cached
+def _turns(size: int) -> tuple[Tensor, Tensor]:
+    """`(1 - sin) / 2` and `cos / 2` of the angles 2 pi k / size, k below size / 2."""
+    angle = torch.arange(size // 2, dtype=torch.float64) * (2 * math.pi / size)
+    return ((1 - angle.sin()) / 2).float(), (angle.cos() / 2).float()
 
 
 def convolve(x: Tensor, impulse_response: Callable[..., Tensor], taps: int, *per_clip: Tensor) -> Tensor:
@@ -140,8 +186,10 @@ def peak_response(frequency: Tensor, center: Tensor, gain_db: Tensor, q: Tensor)
     gain = 10 ** (gain_db / 40)
     with_gain, without_gain = (gain / q).square(), (1 / (gain * q)).square()
 
+    frequency_squared, scale = frequency.square(), center.square().reciprocal_()
+
     def peak(band: int) -> Tensor:
-        squared = (frequency / center[:, band, None]).square_()
+        squared = frequency_squared * scale[:, band, None]
         real_squared = (1 - squared).square_()
         numerator = torch.addcmul(real_squared, squared, with_gain[:, band, None])
         return numerator.div_(real_squared.addcmul_(squared, without_gain[:, band, None])).sqrt_()

@@ -10,7 +10,6 @@ import math
 
 import torch
 import torch.nn.functional as F
-import torchaudio.functional as AF
 from torch import Tensor
 
 TINY = torch.finfo(torch.float32).tiny  # below it librosa treats a frame as silent when it normalizes
@@ -82,4 +81,7 @@ def dct_matrix(n_mfcc: int, n_mels: int) -> Tensor:
     >>> torch.allclose(dct.T @ dct, torch.eye(8), atol=1e-6)
     True
     """
-    return AF.create_dct(n_mfcc, n_mels, norm="ortho")
+    mels, coefficients = torch.arange(float(n_mels)), torch.arange(float(n_mfcc))[:, None]
+    dct = torch.cos(math.pi / n_mels * (mels + 0.5) * coefficients)
+    dct[0] *= 1 / math.sqrt(2)
+    return dct.mul_(math.sqrt(2 / n_mels)).t()

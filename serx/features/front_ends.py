@@ -1,7 +1,7 @@
 """Front ends: waveform to power spectrum by torch, torchaudio or nnAudio, and nnAudio's constant-Q transform.
 
-The three spectra agree to 1e-5. torch's is the fastest on a CPU; nnAudio's can be learned. nnAudio is imported only
-where it is used, since it imports scipy's signal processing, which takes seconds.
+The three spectra agree to 1e-5. torch's is the fastest on a CPU; nnAudio's can be learned. Both other libraries are
+imported only where they are used: nnAudio imports scipy's signal processing, torchaudio its datasets and models.
 """
 
 from contextlib import AbstractContextManager
@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchaudio.transforms import Spectrogram
 
 from serx.dsp.spectrum import analysis_window, power_spectrum
 
@@ -51,6 +50,8 @@ class TorchaudioSpectrum(nn.Module):
 
     def __init__(self, n_fft: int, win_length: int, hop_length: int) -> None:
         super().__init__()
+        from torchaudio.transforms import Spectrogram
+
         self.transform = Spectrogram(n_fft, win_length, hop_length, power=2.0, pad_mode="constant")
         _exclude_from_state(self.transform)
 

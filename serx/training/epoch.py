@@ -172,7 +172,10 @@ def _class_losses(train: TrainConfig, training: TrainingClips, logits: Tensor, c
 
 
 def augmented_waveform(state: TrainingState, waveform: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
-    """The waveform transforms. `clips (B,)` are dataset indices; with seed and epoch they determine what is drawn."""
+    """The waveform transforms. `clips (B,)` are dataset indices; with seed and epoch they determine what is drawn.
+
+    `waveform` may be overwritten.
+    """
     return _transformed(state, waveform, lengths, clips, state.progress.epoch)
 
 
@@ -180,7 +183,7 @@ def _transformed(
     state: TrainingState, waveform: Tensor, lengths: Tensor, clips: Tensor, epoch: int
 ) -> tuple[Tensor, Tensor]:
     config, rate = state.config, float(state.recognizer.sample_rate)
-    return augment(state.waveform_transforms, waveform, lengths, clips, rate, config.train.seed, epoch)
+    return augment(state.waveform_transforms, waveform, lengths, clips, rate, config.train.seed, epoch, in_place=True)
 
 
 def augmented_features(state: TrainingState, waveform: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,7 +207,8 @@ def _normalized_and_masked(
 ) -> tuple[Tensor, Tensor]:
     config, rate = state.config, state.recognizer.sample_rate / state.config.features.hop_length
     features = state.recognizer.normalizer(features, frames)
-    return augment(config.augment.spectrogram, features, frames, clips, rate, config.train.seed, state.progress.epoch)
+    seed, epoch = config.train.seed, state.progress.epoch
+    return augment(config.augment.spectrogram, features, frames, clips, rate, seed, epoch, in_place=True)
 
 
 def _mixed(

@@ -9,6 +9,7 @@ import torch
 import serx.augment as A
 from serx import seeding
 from serx.augment import crop, level, masks
+from serx.augment.compose import augment
 from serx.data import audio
 from serx.dsp import batching, descriptors, fft_filter
 from serx.seeding import ClipRandom, derive
@@ -23,7 +24,7 @@ def general(monkeypatch):
     """Call it, and every tensor is treated as one that NumPy cannot read."""
 
     def switch() -> None:
-        for module in (seeding, crop, level, masks, batching, descriptors):
+        for module in (seeding, crop, level, masks, batching, descriptors, fft_filter):
             monkeypatch.setattr(module, "is_plain_on_cpu", lambda x: False)
 
     return switch
@@ -34,9 +35,10 @@ def speech_like() -> torch.Tensor:
     return noise * batching.valid_mask(LENGTHS, 4000)
 
 
-def test_random_numbers_by_numpy_are_those_by_torch(general):
+@pytest.mark.parametrize("count", [0, 1, seeding.FEW_CLIPS, 3000])
+def test_random_numbers_by_python_and_numpy_are_those_by_torch(general, count):
     def drawn():
-        clips = torch.cat([torch.arange(3000), torch.tensor([-1, (1 << 63) - 1])])
+        clips = torch.cat([torch.tensor([-1, (1 << 63) - 1]), torch.arange(3000)])[:count]
         random = ClipRandom(clips, derive(3, "test"))
         counts = torch.arange(len(clips)) % 7
         return [
@@ -127,6 +129,73 @@ def test_contrast_by_sorting_is_that_by_selecting():
     sorted_bands = descriptors.spectral_contrast(magnitude, valid, RATE, bands=6)
     selected = descriptors.spectral_contrast(magnitude.clone().requires_grad_(), valid, RATE, bands=6)
     torch.testing.assert_close(sorted_bands, selected.detach(), rtol=0, atol=1e-5)
+
+
+def batch_of(transform):
+    if isinstance(transform, A.TimeMask | A.FrequencyMask):
+        return torch.rand(5, 24, 60) + 1, torch.tensor([60, 1, 33, 60, 12])
+    return speech_like(), LENGTHS
+
+
+IN_PLACE = [
+    A.Gain(p=0.5), A.PolarityInversion(p=0.5), A.Clipping(p=0.5), A.Clipping(shape="soft"), A.Shift(p=0.8),
+    A.Shift(p=1.0, seconds=(-1.0, 1.0)), A.LowPass(p=0.5), A.Equalizer(p=0.5), A.TimeMask(), A.FrequencyMask(width=20),
+    A.Noise(p=0.5), A.Crop(seconds=0.1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("transform", IN_PLACE, ids=repr)
+def test_a_batch_that_may_be_overwritten_gets_the_same_numbers(transform):
+    x, counts = batch_of(transform)
+    before = x.clone()
+    apart, lengths = augment([transform], x, counts, CLIPS, RATE, 0, 0)
+    owned, same = augment([transform], x.clone(), counts, CLIPS, RATE, 0, 0, in_place=True)
+    assert torch.equal(owned, apart) and torch.equal(same, lengths) and torch.equal(x, before)
+
+
+def test_a_batch_that_may_be_overwritten_is():
+    x = speech_like()
+    y, _ = augment([A.Gain(p=1.0), A.Shift(p=1.0), A.LowPass(p=1.0)], x, LENGTHS, CLIPS, RATE, 0, 0, in_place=True)
+    assert y.data_ptr() == x.data_ptr()
+
+
+def test_in_a_list_only_what_a_transform_made_is_overwritten():
+    class Same(A.WaveformTransform):  # returns the memory of its input as another tensor
+        kind: str = "same"
+
+        def draw(self, lengths, random, rate):
+            return None
+
+        def apply(self, x, lengths, params):
+            return torch.from_numpy(x.numpy()), lengths
+
+    x = speech_like()
+    for chain in ([Same(), A.PolarityInversion(p=1.0)], [A.PolarityInversion(p=1.0), A.Shift(p=1.0), A.Gain(p=1.0)]):
+        y, _ = augment(chain, x, LENGTHS, CLIPS, RATE, 0, 0)
+        assert torch.equal(x, speech_like()) and not torch.equal(x, y)
+
+
+def test_rows_that_share_memory_are_not_overwritten():
+    class Tone(A.WaveformTransform):  # one row for all clips
+        kind: str = "tone"
+
+        def draw(self, lengths, random, rate):
+            return None
+
+        def apply(self, x, lengths, params):
+            return torch.ones(x.shape[1]).expand(x.shape), lengths
+
+    x, gain = torch.zeros(3, 8), A.Gain(p=1.0, gain_db=(6, 6))
+    y, _ = augment([Tone(), gain], x, torch.full((3,), 8), CLIPS[:3], RATE, 0, 0)
+    assert torch.allclose(y, torch.full((3, 8), 10 ** (6 / 20)))
+
+
+@pytest.mark.parametrize("size", [12, 40, 1024, 55_296])
+def test_one_clip_is_filtered_as_by_the_real_transform(size):
+    x, factor = torch.randn(1, size - 3), torch.rand(size // 2 + 1)
+    spectrum = torch.fft.rfft(x.double(), n=size) * factor.double()
+    expected = torch.fft.irfft(spectrum, n=size)[:, : size - 3]
+    torch.testing.assert_close(fft_filter._filter_one(x, factor, size).double(), expected, rtol=0, atol=3e-6)
 
 
 @pytest.mark.parametrize("transforms", [[A.PolarityInversion(p=0.0)], [A.Noise(p=0.0)], []], ids=repr)

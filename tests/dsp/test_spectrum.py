@@ -1,6 +1,8 @@
 """Spectra, decibels and the DCT against closed forms; on features they equal librosa's."""
 
+import pytest
 import torch
+import torchaudio.functional as AF
 
 from serx.dsp.spectrum import analysis_window, centered_frames, dct_matrix, frame_count, power_spectrum, power_to_db
 
@@ -48,3 +50,10 @@ def test_the_maximum_of_a_clip_ignores_frames_beyond_its_end():
 def test_the_dct_is_orthonormal():
     dct = dct_matrix(40, 40)
     torch.testing.assert_close(dct.T @ dct, torch.eye(40), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("n_mfcc", "n_mels"), [(13, 40), (40, 128), (8, 8)])
+def test_the_cosine_transform_of_cepstra_is_that_of_torchaudio(n_mfcc, n_mels):
+    expected = AF.create_dct(n_mfcc, n_mels, norm="ortho")
+    assert torch.equal(dct_matrix(n_mfcc, n_mels), expected)
+    assert dct_matrix(n_mfcc, n_mels).stride() == expected.stride()
