@@ -186,10 +186,8 @@ def peak_response(frequency: Tensor, center: Tensor, gain_db: Tensor, q: Tensor)
     gain = 10 ** (gain_db / 40)
     with_gain, without_gain = (gain / q).square(), (1 / (gain * q)).square()
 
-    frequency_squared, scale = frequency.square(), center.square().reciprocal_()
-
     def peak(band: int) -> Tensor:
-        squared = frequency_squared * scale[:, band, None]
+        squared = (frequency / center[:, band, None]).square_()
         real_squared = (1 - squared).square_()
         numerator = torch.addcmul(real_squared, squared, with_gain[:, band, None])
         return numerator.div_(real_squared.addcmul_(squared, without_gain[:, band, None])).sqrt_()
