@@ -93,10 +93,10 @@ class ClipRandom:
         """Starts the streams of `clips (B,)`, int64 ids, under a key from `derive`."""
         self._draws = 0
         # The same numbers by NumPy or by Python, whose operations on few numbers take a fraction of torch's time.
-        self._keys: Tensor | np.ndarray | list[int]
+        self._keys: np.ndarray | list[int]
         self._on_host = is_plain_on_cpu(clips)
         if not self._on_host:
-            self._keys = _scramble(clips * _GOLDEN + key)
+            self._device_keys = _scramble(clips * _GOLDEN + key)
         elif len(clips) <= FEW_CLIPS:
             self._keys = [_scramble_number((clip * _GOLDEN + key) & _MODULO) for clip in clips.tolist()]
         else:
@@ -108,7 +108,7 @@ class ClipRandom:
         if self._on_host:
             return torch.from_numpy(self._unsigned_bits().view(np.int64))
         self._draws += 1
-        return _scramble(self._keys + _signed(self._draws * _GOLDEN))
+        return _scramble(self._device_keys + _signed(self._draws * _GOLDEN))
 
     def _unsigned_bits(self) -> np.ndarray:
         """`bits` as `(B,)` uint64 on the host."""
@@ -141,9 +141,9 @@ class ClipRandom:
     def integers(self, count: int | Tensor) -> Tensor:
         """`(B,)` int64 in [0, count), or 0 where count is 0; uniform up to a bias of count / 2**40."""
         if self._on_host and (not isinstance(count, Tensor) or is_plain_on_cpu(count)):
-            wide = (self._unsigned_bits() >> 24).view(np.int64)
-            wide %= np.maximum(count.numpy() if isinstance(count, Tensor) else count, 1)
-            return torch.from_numpy(wide)
+            drawn = (self._unsigned_bits() >> 24).view(np.int64)
+            drawn %= np.maximum(count.numpy() if isinstance(count, Tensor) else count, 1)
+            return torch.from_numpy(drawn)
         wide = (self.bits() >> 24) & 0xFFFFFFFFFF
         return wide % (count.clamp(min=1) if isinstance(count, Tensor) else max(count, 1))
 

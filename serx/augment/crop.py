@@ -93,7 +93,7 @@ class Shift(WaveformTransform):
 def _move(clip: np.ndarray, row: np.ndarray, samples: int, length: int) -> None:
     """Writes `clip (T,)`, of which `length` samples are sound, into `row (T,)` later by `samples`, at most `length`."""
     start, end = max(samples, 0), length + min(samples, 0)
-    memoryview(row)[start:end] = memoryview(clip)[start - samples : end - samples]  # they may overlap
+    row.data[start:end] = clip.data[start - samples : end - samples]  # they may overlap
     row[:start] = 0
     row[end:] = 0
 

@@ -127,4 +127,4 @@ def _multiply(clip: np.ndarray, row: np.ndarray, gain: float) -> None:
 def _limit(clip: np.ndarray, row: np.ndarray, level: float) -> None:
     """Writes `clip (T,)` into `row (T,)`, limited to `level` relative to its peak."""
     bound = np.maximum(clip.max(), -clip.min()) * np.float32(level)
-    np.maximum(np.minimum(clip, bound, out=row), -bound, out=row)
+    np.clip(clip, -bound, bound, out=row)
