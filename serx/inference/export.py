@@ -293,6 +293,7 @@ def _metadata(predictor: Predictor, classifier: WaveformClassifier) -> dict[str,
         "min_samples": str(classifier.min_samples),
         "max_samples": str(classifier.max_samples),
         "protocol": str(predictor.metadata.get("protocol", "")),
+        "adapted": "to a speaker" if predictor.recognizer.adapted else "",
         "min_confidence": f"{predictor.min_confidence:g}",
         "serx": serx.__version__,
     }

@@ -60,6 +60,11 @@ class LinearProbeConfig(EncoderConfig):
         le=1e6,
         description="how much more directions are penalized in which corpora express an emotion differently",
     )
+    corpus_norm: bool = Field(
+        False,
+        description="train on vectors whose mean is the same in every corpus; a new clip keeps its own, and what "
+        "shifts it is inferred as the offset of its speaker",
+    )
     ensemble_size: int = Field(
         1, ge=1, le=1, description="always 1: a fit is deterministic, so an ensemble would repeat it"
     )
@@ -186,8 +191,11 @@ class LinearProbe(nn.Module):
     def fit(self, vectors: Tensor, targets: ProbeTargets) -> None:
         """Fits everything but the encoder to `vectors (n, F)` of at least two clips."""
         weights = targets.weights / targets.weights.mean()
-        center, projection = _principal_components(vectors.float(), weights.float(), self.config.components)
-        embedding = ((vectors.float() - center) @ projection).double()
+        recorded, several = vectors.float(), len(torch.unique(targets.corpora)) > 1
+        normalized = self.config.corpus_norm and several
+        vectors = _with_equal_means(recorded, targets.corpora, weights.float()) if normalized else recorded
+        center, projection = _principal_components(vectors, weights.float(), self.config.components)
+        embedding = ((vectors - center) @ projection).double()
         penalty = _corpus_penalty(embedding, targets, weights, self.config.corpus_penalty)
         if penalty is not None:  # x -> L^-1 x: the L2 penalty of what reads it is that of the penalized directions
             factor = torch.linalg.cholesky(penalty)
@@ -200,6 +208,11 @@ class LinearProbe(nn.Module):
         within, between = speaker_variances(
             embedding - targets.truth @ means, offsets, targets.speakers, targets.corpora, weights
         )
+        if normalized:  # a new speaker comes with the shift of a corpus too
+            as_recorded = ((recorded - center) @ projection).double()
+            own_means, own_offsets = _means_and_offsets(as_recorded, targets, weights)
+            residual = as_recorded - targets.truth @ own_means
+            _, between = speaker_variances(residual, own_offsets, targets.speakers, targets.corpora, weights)
         size = embedding.shape[1]
         self.center.copy_(center)
         self.projection.zero_()[:, :size] = projection
@@ -209,6 +222,14 @@ class LinearProbe(nn.Module):
         head.within.fill_(1.0)
         head.means[:, :size], head.within[:size], head.between[:size] = means, within, between
         output.weight[:, :size], output.bias[:] = weight.T, bias
+
+
+def _with_equal_means(vectors: Tensor, corpora: Tensor, weights: Tensor) -> Tensor:
+    """`vectors (n, F)`, shifted so that the weighted mean of each corpus is the mean of all."""
+    shares = F.one_hot(torch.unique(corpora, return_inverse=True)[1]).to(vectors.dtype) * weights[:, None]
+    means = (shares / shares.sum(0)).T @ vectors
+    overall = (weights / weights.sum()) @ vectors
+    return vectors - means[torch.unique(corpora, return_inverse=True)[1]] + overall
 
 
 def _principal_components(vectors: Tensor, weights: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -145,6 +145,8 @@ def test_the_file_of_an_adapted_model_is_adapted_and_the_predictor_is_restored(m
     assert np.abs(np.subtract(expected, plain)).max() > 1e-3
     np.testing.assert_allclose(run_onnx(tmp_path / "mine.onnx", clip), expected, atol=1e-5)
     np.testing.assert_allclose(predict(predictor, clip), plain, atol=1e-6)
+    metadata = onnxruntime.InferenceSession(tmp_path / "mine.onnx").get_modelmeta().custom_metadata_map
+    assert metadata["adapted"] == "to a speaker"
 
 
 KINDS = {

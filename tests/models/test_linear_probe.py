@@ -201,15 +201,46 @@ def test_a_run_is_one_fit_that_no_seed_changes(tiny_root, tmp_path, encoder_fold
 
 def test_a_probe_is_adapted_exported_and_restored(tiny_root, tmp_path, encoder_folder, clips):
     run = fit(probe_config(tiny_root, encoder_folder("whisper")), tmp_path / "run", progress=False)
-    plain, adapted, balanced = (
+    plain, with_clips, balanced = (
         evaluate(run.checkpoint, adapt=adapt, balanced=balanced, progress=False).predictions.probabilities
         for adapt, balanced in ((False, False), (True, False), (True, True))
     )
-    assert (adapted != plain).any() and (balanced != adapted).any()
+    assert (with_clips != plain).any() and (balanced != with_clips).any()
     np.testing.assert_array_equal(evaluate(run.checkpoint, progress=False).predictions.probabilities, plain)
     recognizer = Predictor.load(run.checkpoint).recognizer
     assert recognizer.speaker_model is not None and recognizer.speaker_model.share_prior is not None
     assert [type(head) for head in embedding_heads(recognizer)] == [ClipOffsetHead]
+
+
+def corpora_with_shifts(shift: float):
+    """Vectors of two corpora of five speakers each, the second shifted by a constant."""
+    vectors, labels, speaker = speech_like(np.random.default_rng(5), 10, 30)
+    corpora = (speaker >= 5).astype(int)
+    return vectors + shift * torch.from_numpy(corpora)[:, None], targets_of(labels, speaker, corpora)
+
+
+def test_what_shifts_a_whole_corpus_changes_nothing_but_how_far_speakers_may_differ():
+    plain, shifted = (probe(corpus_norm=True, corpus_penalty=0.0) for _ in range(2))
+    plain.fit(*corpora_with_shifts(0.0))
+    shifted.fit(*corpora_with_shifts(20.0))
+    vectors, _ = corpora_with_shifts(0.0)
+
+    def logits(model: LinearProbe) -> Tensor:
+        return model.head.classifier(model.embed(vectors + model.center - plain.center))
+
+    torch.testing.assert_close(logits(shifted), logits(plain), atol=5e-3, rtol=5e-3)
+    assert shifted.head.between.sum() > 2 * plain.head.between.sum()
+    without = probe(corpus_penalty=0.0)
+    without.fit(*corpora_with_shifts(20.0))
+    assert (logits(without) - logits(plain)).abs().max() > 0.1
+
+
+def test_one_corpus_is_not_normalized():
+    vectors, labels, speaker = speech_like(np.random.default_rng(6), 10, 30)
+    models = [probe(corpus_norm=choice) for choice in (False, True)]
+    for model in models:
+        model.fit(vectors, targets_of(labels, speaker))
+    assert all(torch.equal(tensor, models[1].state_dict()[name]) for name, tensor in models[0].state_dict().items())
 
 
 def test_augmented_copies_train_with_their_clips(tiny_root, tmp_path, encoder_folder):
