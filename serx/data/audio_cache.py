@@ -1,9 +1,10 @@
 """`AudioCache`: clips decoded once into flat int16 files, which later runs open without reading them.
 
 A clip is a file or a segment of one; a file is decoded once for all of its segments. The clips of one corpus and of the
-same audio settings share a folder, named by a digest of the settings and of the folder that holds all files. A clip is
-known there by a digest of its segment and of its file's path, size, inode, and times of modification and change: what
-is new or has changed is decoded and appended, and nothing else.
+same audio settings share a folder, named by digests of the settings and of the folder that holds all files. What
+another folder of the same settings holds, such as that of one corpus of a list, is read from there and not decoded
+again. A clip is known there by a digest of its segment and of its file's path, size, inode, and times of modification
+and change: what is new or has changed is decoded and appended, and nothing else.
 
 The folder holds shards of 1 GiB: `0000.int16`, the samples of clips end to end, and `0000.sealed`, its index after the
 sha256 of it: 52 bytes a clip, and what is to be said about files that cannot be used. After a leak check there are
@@ -31,7 +32,7 @@ from serx.files import locked, remove_temporaries, seal, unseal, why_not_written
 from serx.system import WINDOWS, cpu_count
 from serx.terminal import ProgressBar
 
-CACHE_VERSION = 10
+CACHE_VERSION = 11
 FULL_SCALE = 32768  # as in libsndfile: 16-bit files at the right rate are stored bit for bit
 SHARD_BYTES = 1 << 30
 CHECKPOINT_BYTES = 1 << 28  # a decoder that is killed has to repeat at most this much
@@ -157,6 +158,9 @@ def open_audio_cache(
     keys = _keys(segments)
     try:
         audio_cache = _Store(folder).open(segments, keys, verify)
+        if audio_cache is None and (others := _siblings(folder)):
+            audio_cache = _Store(folder, others).open(segments, keys, verify)
+            folder.mkdir(exist_ok=True)  # for what is computed from the audio
         if audio_cache is None:
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder / ".lock") as alone:
@@ -183,7 +187,8 @@ def _made(
     """The cache after decoding what it lacks, and what is damaged; None if it still is. `alone`: the lock is held."""
     decoded = 0
     for repair in (False, True):
-        store = _Store(folder)  # another process may have decoded the clips meanwhile
+        others = [] if repair else _siblings(folder)
+        store = _Store(folder, others)  # another process may have decoded the clips meanwhile
         if repair:
             store = store.without_damaged(keys)
         if alone:
@@ -193,14 +198,14 @@ def _made(
             with _Writer(folder, store, alone) as writer:
                 _decode(segments, keys, missing, config, writer, progress)
         decoded += len(missing)
-        audio_cache = _Store(folder).open(segments, keys, verify or repair, decoded)
+        audio_cache = _Store(folder, others).open(segments, keys, verify or repair, decoded)
         if audio_cache is not None:
             return audio_cache
     return None
 
 
 def _store_name(segments: Sequence[Segment], config: AudioConfig) -> str:
-    """A digest of the settings and of the folder that holds all files."""
+    """A digest of the settings, and one of the folder that holds all files."""
     folders = {os.path.dirname(segment.path) for segment in segments}
     parents = {os.path.abspath(folder) for folder in folders}
     try:
@@ -208,26 +213,36 @@ def _store_name(segments: Sequence[Segment], config: AudioConfig) -> str:
     except ValueError:  # on several drives of Windows
         above = ""
     settings = config.model_dump_json(include=set(AudioConfig.model_fields))
-    return hashlib.sha256(f"{CACHE_VERSION}|{settings}|{above}".encode(errors="surrogateescape")).hexdigest()[:24]
+    parts = f"{CACHE_VERSION}|{settings}", above
+    return "-".join(hashlib.sha256(part.encode(errors="surrogateescape")).hexdigest()[:16] for part in parts)
+
+
+def _siblings(folder: Path) -> list[Path]:
+    """The other folders of the same settings: what one corpus has decoded, a list of several need not decode again."""
+    settings = folder.name.rpartition("-")[0]
+    return [other for other in sorted(folder.parent.glob(f"{settings}-*")) if other != folder]
 
 
 def _keys(segments: Sequence[Segment]) -> np.ndarray:
     """`(n,)` digests of 16 bytes: of each segment, and of what changes when the content of its file does."""
-    states: dict[Path, str] = {}
-    keys = np.zeros(len(segments), "S16")
-    for i, segment in enumerate(segments):
-        if segment.path not in states:
-            states[segment.path] = _state(segment.path)
+    states: dict[str, str] = {}  # of files with segments: a whole file rarely comes twice
+    keys = []
+    for segment in segments:
+        path = str(segment.path)
+        state = states.get(path) or _state(path)
+        if not segment.is_whole:
+            states[path] = state
         # A file name need not be valid text.
-        text = f"{segment}|{states[segment.path]}".encode(errors="surrogateescape")
-        keys[i] = hashlib.sha256(text).digest()[:16]
-    return keys
+        text = f"{path}{segment.fragment}|{state}".encode(errors="surrogateescape")
+        keys.append(hashlib.sha256(text).digest()[:16])
+    return np.frombuffer(b"".join(keys), "S16")
 
 
 @dataclass(frozen=True)
 class _Shard:
     """A shard and its index. `refused` and `warnings` are by key."""
 
+    folder: Path
     number: int
     records: np.ndarray
     refused: dict[bytes, str]
@@ -266,18 +281,26 @@ def _read_shard(folder: Path, number: int) -> _Shard | None:
         return None
     flat = folder / f"{number:04d}.int16"
     held = flat.stat().st_size // 2 if flat.is_file() else 0
-    return _Shard(number, records[starts + lengths <= held], refused, warnings)
+    return _Shard(folder, number, records[starts + lengths <= held], refused, warnings)
+
+
+def _read_shards(folder: Path) -> dict[int, _Shard | None]:
+    """The shards of a folder by their numbers; None where the index is damaged."""
+    numbers = {int(p.stem) for p in folder.glob("*.*") if p.stem.isdecimal() and p.suffix in (".int16", ".sealed")}
+    return {number: _read_shard(folder, number) for number in sorted(numbers)}
 
 
 class _Store:
-    """The shards of a folder."""
+    """The shards of a folder, and what is read from other folders."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, others: Sequence[Path] = ()) -> None:
         self.folder = folder
-        numbers = {int(p.stem) for p in folder.glob("*.*") if p.stem.isdecimal() and p.suffix in (".int16", ".sealed")}
-        found = {number: _read_shard(folder, number) for number in sorted(numbers)}
+        found = _read_shards(folder)
         self.damaged = [number for number, shard in found.items() if shard is None]
-        self.shards = [shard for shard in found.values() if shard is not None]
+        self.own = [shard for shard in found.values() if shard is not None]
+        # Of clips that are held twice, those of the folder itself come last, and are used.
+        read = [shard for other in others for shard in _read_shards(other).values() if shard is not None]
+        self.shards = [*read, *self.own]
         records = [shard.records for shard in self.shards]
         self._records = np.concatenate(records) if records else np.zeros(0, _RECORD)
         self._shard = np.repeat(np.arange(len(records), dtype=np.int32), [len(part) for part in records])
@@ -297,8 +320,9 @@ class _Store:
         """Which of the keys are neither held nor refused."""
         return [i for i in np.flatnonzero(self._find(keys) < 0).tolist() if keys[i] not in self._refused]
 
-    def _samples(self, number: int) -> np.ndarray:
-        flat = self.folder / f"{number:04d}.int16"
+    @staticmethod
+    def _samples(shard: _Shard) -> np.ndarray:
+        flat = shard.folder / f"{shard.number:04d}.int16"
         return np.memmap(flat, np.int16, "r") if flat.stat().st_size > 1 else np.zeros(0, np.int16)
 
     def open(self, segments: Sequence[Segment], keys: np.ndarray, verify: bool, decoded: int = 0) -> AudioCache | None:
@@ -309,15 +333,16 @@ class _Store:
         chosen = self._records[found[found >= 0]]
         used, shard = np.unique(self._shard[found[found >= 0]], return_inverse=True)
         rows = np.where(found >= 0, np.cumsum(found >= 0) - 1, -1)
+        digests = chosen["digest"].tobytes().hex()
         audio_cache = AudioCache(
             folder=self.folder,
-            shards=tuple(self._samples(self.shards[i].number) for i in used),
+            shards=tuple(self._samples(self.shards[i]) for i in used),
             shard=shard.astype(np.int32),
             starts=chosen["start"].astype(np.int64),
             lengths=chosen["length"].astype(np.int64),
             scales=chosen["scale"].astype(np.float32),
             rows=tuple(rows.tolist()),
-            digests=tuple(digest.tobytes().hex() for digest in chosen["digest"]),
+            digests=tuple(digests[i : i + 32] for i in range(0, len(digests), 32)),
             skipped={str(segments[i]): self._refused[keys[i]] for i in np.flatnonzero(found < 0).tolist()},
             fingerprint=hashlib.sha256(self.folder.name.encode() + keys.tobytes()).hexdigest(),
             warnings={str(segments[i]): self._warnings[key] for i, key in enumerate(keys) if key in self._warnings}
@@ -341,10 +366,10 @@ class _Store:
             record, place = self._records[i], self._shard[i]
             start, length = int(record["start"]), int(record["length"])
             shard = self.shards[place]
-            if _digest(self._samples(shard.number)[start : start + length]) != record["digest"].tobytes():
+            if _digest(self._samples(shard)[start : start + length]) != record["digest"].tobytes():
                 kept = shard.records[shard.records["key"] != record["key"]]
                 self.shards[place] = replace(shard, records=kept)
-                _write_index(self.folder, self.shards[place])
+                _write_index(self.shards[place])
         return _Store(self.folder)
 
 
@@ -357,13 +382,13 @@ def _damaged_clips(audio_cache: AudioCache, verify: bool) -> bool:
     return any(_digest(audio_cache.clip(i)).hex() != audio_cache.digests[i] for i in clips.tolist())
 
 
-def _write_index(folder: Path, shard: _Shard) -> None:
+def _write_index(shard: _Shard) -> None:
     said = {
         name: {key.ljust(16, b"\0").hex(): text for key, text in entries.items()}
         for name, entries in (("refused", shard.refused), ("warnings", shard.warnings))
     }
     content = len(shard.records).to_bytes(8, "little") + shard.records.tobytes() + json.dumps(said).encode()
-    write_atomically(folder / f"{shard.number:04d}.sealed", seal(content))
+    write_atomically(shard.folder / f"{shard.number:04d}.sealed", seal(content))
 
 
 class _Writer:
@@ -371,12 +396,12 @@ class _Writer:
 
     def __init__(self, folder: Path, store: _Store, alone: bool) -> None:
         self._folder = folder
-        numbers = [shard.number for shard in store.shards]
-        last = store.shards[-1] if store.shards else None
+        numbers = [shard.number for shard in store.own]
+        last = store.own[-1] if store.own else None
         # Without locks, another process may append to the same shard.
         free = last is not None and last.end * 2 < SHARD_BYTES and alone
         self._begin(
-            last if last is not None and free else _empty_shard(max([*numbers, *store.damaged], default=-1) + 1)
+            last if last is not None and free else _empty_shard(folder, max([*numbers, *store.damaged], default=-1) + 1)
         )
 
     def _begin(self, shard: _Shard) -> None:
@@ -413,7 +438,7 @@ class _Writer:
         if 2 * self._end >= SHARD_BYTES:
             self._save()
             self._file.close()
-            self._begin(_empty_shard(self._shard.number + 1))
+            self._begin(_empty_shard(self._folder, self._shard.number + 1))
         elif 2 * (self._end - self._saved) >= CHECKPOINT_BYTES:
             self._save()
 
@@ -426,31 +451,31 @@ class _Writer:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._records = [np.concatenate(self._records)]
-        _write_index(self._folder, _Shard(self._shard.number, self._records[0], self._refused, self._warnings))
+        _write_index(replace(self._shard, records=self._records[0], refused=self._refused, warnings=self._warnings))
         self._saved = self._end
 
 
-def _empty_shard(number: int) -> _Shard:
-    return _Shard(number, np.zeros(0, _RECORD), {}, {})
+def _empty_shard(folder: Path, number: int) -> _Shard:
+    return _Shard(folder, number, np.zeros(0, _RECORD), {}, {})
 
 
-def _state(path: Path) -> str:
+def _state(path: str) -> str:
     """What changes when the content of a file changes.
 
     Size and modification time may survive a replacement (`cp -p`, `touch -r`). The inode, or the time of change, which
     no program can set, does not. Windows has no such time: there, both ends of the file are read.
     """
     try:
-        status = path.stat()
+        status = os.stat(path)
         state = f"{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
         return f"{state}|{_ends(path, status.st_size)}" if WINDOWS else state
     except OSError:
         return "missing"
 
 
-def _ends(path: Path, size: int) -> str:
+def _ends(path: str, size: int) -> str:
     """A digest of the first and the last block of a file."""
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         first = file.read(_BLOCK)
         file.seek(max(0, size - _BLOCK))
         return hashlib.sha256(first + file.read(_BLOCK)).hexdigest()

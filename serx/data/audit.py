@@ -8,6 +8,7 @@ import torch
 
 from serx.data.batches import BatchSource
 from serx.data.dataset import Dataset
+from serx.data.read_ahead import reading_ahead
 from serx.data.utterance import Sex, is_unknown
 from serx.dsp.channel import channel_features
 from serx.metrics.corpus_probe import corpus_probe
@@ -110,9 +111,10 @@ def audit_dataset(dataset: Dataset, source: BatchSource, sample_rate: int) -> Au
     ({'angry': {'ravdess': (1, 1)}}, [1.0], -20)
     """
     statistics, levels = [], []
-    with torch.inference_mode():
-        for batch in np.array_split(np.arange(len(dataset.utterances)), -(-len(dataset.utterances) // BATCH)):
-            waveform, lengths = source.batch(batch)
+    batches = np.array_split(np.arange(len(dataset.utterances)), -(-len(dataset.utterances) // BATCH))
+    with torch.inference_mode(), reading_ahead(source, batches) as ahead:
+        for batch in batches:
+            waveform, lengths = ahead.batch(batch)
             statistics.append(channel_features(waveform, lengths, sample_rate).double().cpu().numpy())
             power = waveform.double().square().sum(1) / lengths
             levels.append((10 * power.clamp(min=1e-20).log10()).cpu().numpy())

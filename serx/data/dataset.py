@@ -25,6 +25,7 @@ from serx.data.leaks import PARTS, check_copies, check_leaks
 from serx.data.names import NamesConfig, settle_names
 from serx.data.protocols import ProtocolConfig, Split, make_split, naming_places
 from serx.data.ratings import Task, check_rated, ratings_of
+from serx.data.read_ahead import reading_ahead
 from serx.data.scanner import scan
 from serx.data.tables import TablesConfig
 from serx.data.utterance import Utterance
@@ -363,7 +364,7 @@ def _target_notes(
 def _check_ranges(utterances: Sequence[Utterance], skipped: Mapping[str, str]) -> None:
     """Raises if a segment is not within its file: the table is wrong, and skipping the row would hide it."""
     faults = []
-    for utterance in utterances:
+    for utterance in utterances if skipped else ():
         reason, _, detail = skipped.get(str(utterance.segment), "").partition(": ")
         if reason == "out_of_range":
             what = f"{printable(utterance.segment.name)} is not within its file"
@@ -493,21 +494,52 @@ def _copies(audio_cache: AudioCache, groups: Sequence[int], sample_rate: int, pr
 
 
 def _segments(audio_cache: AudioCache, sample_rate: int, progress: bool) -> list[Tensor]:
-    """`copies.fingerprints` of every clip of the cache, computed once and stored with it."""
-    key = hashlib.sha256(_settings(audio_cache, sample_rate)).digest()
-    path = audio_cache.folder / f"fingerprints-{key.hex()[:16]}.sealed"
-    rows, clips = _stored(path, key, "<f2", DIMENSIONS + 1), len(audio_cache.digests)
-    if rows is None or not np.isin(rows[:, 0], (0, 1)).all() or rows[:, 0].sum(dtype=float) != clips or rows[0, 0] != 1:
+    """`copies.fingerprints` of every clip of the cache, computed once and stored with it by the digest of the clip.
+
+    Each file holds those that were new when it was written: digests, how many segments each has, and the segments.
+    """
+    key = hashlib.sha256(f"{RULES}|{sample_rate}".encode()).digest()
+    name = f"fingerprints-{key.hex()[:8]}"
+    clip_of = {digest: i for i, digest in reversed(list(enumerate(audio_cache.digests)))}
+    known: dict[str, Tensor] = {}
+    for path in sorted(audio_cache.folder.glob(f"{name}-*.sealed")):
+        if len(known) < len(clip_of):
+            known |= _stored_segments(path, key, clip_of)
+    missing = np.array(sorted(i for digest, i in clip_of.items() if digest not in known), np.int64)
+    if len(missing):
         source, found = StreamedAudio(audio_cache, torch.device("cpu")), []
-        with ProgressBar("compare", clips, "clips", progress) as bar:
-            for batch in np.array_split(np.arange(clips), -(-clips // FINGERPRINT_BATCH)):
-                found += fingerprints(*source.batch(batch), sample_rate)
+        batches = np.array_split(missing, -(-len(missing) // FINGERPRINT_BATCH))
+        with ProgressBar("compare", len(missing), "clips", progress) as bar, reading_ahead(source, batches) as ahead:
+            for batch in batches:
+                found += fingerprints(*ahead.batch(batch), sample_rate)
                 bar.update(len(batch))
-        # The first column marks the first segment of a clip.
-        rows = np.concatenate([np.pad(clip.numpy(), ((0, 0), (1, 0))) for clip in found]).astype("<f2")
-        rows[np.cumsum([0, *(len(clip) for clip in found[:-1])]), 0] = 1
-        _store(path, key, rows)
-    return list(torch.from_numpy(rows[:, 1:]).tensor_split(torch.from_numpy(rows[1:, 0]).nonzero()[:, 0] + 1))
+        new = [audio_cache.digests[i] for i in missing.tolist()]
+        digests, counts = bytes.fromhex("".join(new)), np.array([len(clip) for clip in found], "<u4")
+        head = key + len(new).to_bytes(8, "little") + digests + counts.tobytes()
+        own = hashlib.sha256(digests).hexdigest()[:16]
+        _store(audio_cache.folder / f"{name}-{own}.sealed", head, torch.cat(found).numpy().astype("<f2"))
+        known |= dict(zip(new, found, strict=True))
+    return [known[digest] for digest in audio_cache.digests]
+
+
+def _stored_segments(path: Path, key: bytes, wanted: Mapping[str, int]) -> dict[str, Tensor]:
+    """Those of the wanted digests that a file holds; none if it is of other settings or damaged."""
+    content = unseal(path)
+    start = len(key) + 8
+    if content is None or content[: len(key)] != key or len(content) < start:
+        return {}
+    clips = int.from_bytes(content[len(key) : start], "little")
+    end = start + 20 * clips
+    if end > len(content) or (len(content) - end) % (2 * DIMENSIONS):
+        return {}
+    digests = content[start : start + 16 * clips].hex()
+    counts = np.frombuffer(content, "<u4", clips, offset=start + 16 * clips).astype(np.int64)
+    rows = np.frombuffer(bytearray(content[end:]), "<f2").reshape(-1, DIMENSIONS)
+    if counts.sum() != len(rows) or not np.isfinite(rows).all():
+        return {}
+    parts = torch.from_numpy(rows).split(counts.tolist())
+    named = zip((digests[32 * i : 32 * i + 32] for i in range(clips)), parts, strict=True)
+    return {digest: part for digest, part in named if digest in wanted}
 
 
 def _settings(audio_cache: AudioCache, sample_rate: int) -> bytes:

@@ -5,6 +5,8 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -170,27 +172,25 @@ def assign_labels(
     _check_unlabeled(clips, words_of, chosen, targets_by_emotion)
 
     index = {label: number for number, label in enumerate(chosen)}
-    positions, rows, dropped, dropped_votes, without_vote = [], [], Counter[str](), Counter[str](), 0
+    dropped, dropped_votes = Counter[str](), Counter[str]()
+    votes = np.zeros((len(clips), len(chosen)))
     for position, (clip, words_of_clip) in enumerate(zip(clips, words_of, strict=True)):
-        row = np.zeros(len(chosen))
         for word, number in words_of_clip.items():
             target = targets_by_emotion[word]
             if target is not None:
-                row[index[target]] += number
+                votes[position, index[target]] += number
             elif clip.votes and labels_from == "votes":
                 dropped_votes[word] += number  # type: ignore[assignment]  # typeshed's Counter counts in int
             else:
                 dropped[word] += 1
-        if row.any():
-            positions.append(position)
-            rows.append(row)
-        elif clip.votes and labels_from == "votes":
-            without_vote += 1
+    kept = votes.any(axis=1)
+    positions = np.flatnonzero(kept).tolist()
     if not positions:
         left_out = ", ".join([*dropped, *dropped_votes])
         why = f"data.label_map drops all of {left_out}" if left_out else "there are no clips"
         raise DataError(f"no clip left to label: {why}; keep at least one emotion")
-    votes = np.stack(rows)
+    without_vote = sum(bool(clips[i].votes) for i in np.flatnonzero(~kept).tolist()) if labels_from == "votes" else 0
+    votes = votes[kept]
     return LabeledCorpus(
         utterances=tuple(clips[i] for i in positions),
         targets=majority(votes)[0].tolist(),
@@ -203,13 +203,13 @@ def assign_labels(
     )
 
 
-def _words(clip: Utterance, labels_from: LabelsFrom) -> dict[str, float]:
+def _words(clip: Utterance, labels_from: LabelsFrom) -> Mapping[str, float]:
     """The emotion words that label a clip, and the votes for each; a single vote if there are none.
 
     A clip with ratings only has no word.
     """
     if labels_from == "emotion" or not clip.votes:
-        return {clip.emotion: 1.0} if clip.emotion else {}
+        return _one_vote(clip.emotion)
     votes: dict[str, float] = {}
     for word, number in clip.votes:
         if not (math.isfinite(number) and number >= 0):
@@ -223,6 +223,12 @@ def _words(clip: Utterance, labels_from: LabelsFrom) -> dict[str, float]:
             "take the clip out"
         )
     return {word: number for word, number in votes.items() if number}
+
+
+@lru_cache(maxsize=1 << 10)
+def _one_vote(emotion: str) -> Mapping[str, float]:
+    """The same object for all clips of an emotion, which must not be changed."""
+    return MappingProxyType({emotion: 1.0} if emotion else {})
 
 
 def only_shared(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Literal, NoReturn, cast
+from typing import Literal, NamedTuple, NoReturn, cast
 from urllib.parse import unquote, urlsplit
 
 from serx.data.audformat import is_database, open_database
@@ -19,6 +19,7 @@ from serx.data.languages import language_code
 from serx.data.tables import OPENERS, Table, TablesConfig, is_table_folder, open_tables
 from serx.data.utterance import UNKNOWN_SPEAKER, Segment, Sex, SkippedFile, Style, Utterance, file_identity, visible
 from serx.errors import DataError
+from serx.system import WINDOWS
 
 _SEXES = {
     **dict.fromkeys(("male", "m", "man"), "male"),
@@ -135,6 +136,21 @@ def _no_rows(missing: list[SkippedFile], config: TablesConfig) -> str:
 
 
 Place = tuple[str, int]  # table and line
+_NUMBERS = ("start", "end", "duration", "weight", *DIMENSIONS)
+_KEPT_FACTS = 10_000  # combinations of words; a table with more has few rows of each
+
+
+class _Facts(NamedTuple):
+    """What the words of a row say: the same for all rows with the same words."""
+
+    corpus: str
+    speaker: str
+    emotion: str
+    sex: Sex | None
+    style: Style
+    intensity: str | None
+    part: str | None
+    language: str | None
 
 
 class _Reader:
@@ -150,8 +166,13 @@ class _Reader:
         self.ties: list[str] = []
         self.outvoted: list[str] = []  # rows whose emotion is not that of most votes
         self.sexes: dict[str, tuple[Sex, Place]] = {}
-        self.segments: dict[Segment, Place] = {}
-        self.files: dict[tuple[tuple[int, int], float, float | None], tuple[str, Place]] = {}
+        self.missing_segments: dict[Segment, Utterance] = {}
+        self.files: dict[tuple[tuple[int, int], float, float | None], Utterance] = {}
+        # The names of files that several rows name.
+        self.names: dict[tuple[tuple[int, int], float, float | None], dict[Path, Utterance]] = {}
+        self.facts: dict[tuple[str, ...], _Facts] = {}  # of rows without faults, by their words
+        self.agreeing: set[_Facts] = set()  # those that contradict no other row
+        self.columns: Columns | None = None  # of `facts`
         self.spellings: dict[str, tuple[str, Place]] = {}
         self.marks: dict[str, Place] = {}  # decimal point or comma -> where it was first seen
         # Few different words fill these columns of a long table.
@@ -161,12 +182,18 @@ class _Reader:
     def add(self, table: Table, line: int, cells: list[str], columns: Columns) -> str | None:
         """Adds one row, or returns what is wrong with it."""
         width = len(table.header)
-        spans = {i for i, cell in enumerate(cells) if "\n" in cell or "\r" in cell}
-        if spans and (len(cells) < width or spans & {*columns.index.values(), *columns.votes.values()}):
-            return 'a cell spans several lines; close its quote (")'
-        if any(cell.strip() for cell in cells[width:]):
-            return f"{len(cells)} cells under {width} columns; quote a cell that contains the separator"
-        cells = [cells[i].strip() if i < len(cells) else "" for i in range(width)]
+        text = "\t".join(cells)
+        if "\n" in text or "\r" in text:
+            spans = {i for i, cell in enumerate(cells) if "\n" in cell or "\r" in cell}
+            if len(cells) < width or spans & {*columns.index.values(), *columns.votes.values()}:
+                return 'a cell spans several lines; close its quote (")'
+        if len(cells) != width:
+            if any(cell.strip() for cell in cells[width:]):
+                return f"{len(cells)} cells under {width} columns; quote a cell that contains the separator"
+            cells = [*cells[:width], *[""] * (width - len(cells))]
+        cells = [cell.strip() for cell in cells]
+        if columns is not self.columns:
+            self.columns, self.facts = columns, {}
         row = {name: cells[i] if name == "path" else visible(cells[i]) for name, i in columns.index.items()}
         try:
             return self._add(table, line, row, {word: visible(cells[i]) for word, i in columns.votes.items()}, columns)
@@ -177,59 +204,61 @@ class _Reader:
         self, table: Table, line: int, row: Mapping[str, str], voted: Mapping[str, str], columns: Columns
     ) -> str | None:
         named = "speaker" in row
-        numbers = {
-            name: self._number(table, line, columns.titles[name], row[name])
-            for name in ("start", "end", "duration", "weight", *DIMENSIONS)
-            if name in row
-        }
+        numbers = {name: self._number(table, line, columns.titles[name], row[name]) for name in _NUMBERS if name in row}
         votes = {word: self._number(table, line, columns.titles[word], cell) or 0.0 for word, cell in voted.items()}
         if negative := [word for word, count in votes.items() if count < 0]:
             raise _BadCellError(f"{columns.titles[negative[0]]} is {votes[negative[0]]:g}; votes are at least 0")
-        emotion = row.get("emotion", "")
-        rated = any(numbers.get(name) is not None for name in DIMENSIONS)
-        if rated and emotion.casefold() in _NO_VALUE and not any(votes.values()):
-            emotion = ""
-        elif voted and emotion.casefold() in _NO_VALUE:
-            winners = _most_voted(votes)
-            emotion = winners[0]
-            if len(winners) > 1:
-                tie = f"a tie: {' and '.join(winners)} have {votes[emotion]:g} each"
-                self.ties.append(f"{table.name}:{line}: {tie}")
-        elif any(votes.values()) and normalize_emotion(emotion) not in (winners := _most_voted(votes)):
-            self.outvoted.append(f"{table.name}:{line} ({normalize_emotion(emotion)}, most votes: {winners[0]})")
-        if fault := _cell_fault(row, emotion, named, rated):
-            return fault
-        start, end = _span(numbers, columns.titles)
+        rated = any(numbers.get(name) is not None for name in DIMENSIONS) if numbers else False
+        emotion = self._emotion(table, line, row.get("emotion", ""), votes, rated)
+        words = () if voted or rated else tuple([row[name] for name in row if name != "path" and name not in numbers])
+        facts = self.facts.get(words) if words and row["path"] else None
+        if facts is None:
+            _check_cells(row, emotion, named, rated)
+        start, end = _span(numbers, columns.titles) if numbers else (0.0, None)
         if (weight := numbers.get("weight")) is not None and weight <= 0:
             raise _BadCellError(f"{columns.titles['weight']} is {weight:g}; write more than 0, or delete the row")
-        chosen: dict[str, str | None] = {}
-        for name, choices in (("sex", _SEXES), ("split", _PARTS), ("style", _STYLES)):
-            word = row.get(name, "").casefold()
-            if word not in choices:
-                return f"unknown {name} {row[name]!r}; write {_choices(choices)}"
-            chosen[name] = choices[word]
+        chosen = _chosen(row) if facts is None else {}
         path, file = self.audio.find(table.folder, row["path"])
-        chosen["split"] = chosen["split"] or self._part_of(table, path)
+        if facts is None:
+            facts = _Facts(
+                corpus=self._corpora(row.get("corpus") or self.corpus),
+                speaker=self._speakers(row["speaker"]) if named else UNKNOWN_SPEAKER,
+                emotion=self._emotions(emotion),
+                sex=cast("Sex | None", chosen["sex"]),
+                style=cast("Style", chosen["style"]),
+                intensity=row.get("intensity", "").casefold() or None,
+                part=chosen["split"],
+                language=self._languages(row.get("language", "")),
+            )
+            if words and len(self.facts) < _KEPT_FACTS:
+                self.facts[words] = facts
+        part = facts.part or self._part_of(table, path)
         clip = Utterance(
             path=path,
-            corpus=self._corpora(row.get("corpus") or self.corpus),
-            speaker=self._speakers(row["speaker"]) if named else UNKNOWN_SPEAKER,
-            emotion=self._emotions(emotion),
-            sex=cast("Sex | None", chosen["sex"]),
-            style=cast(Style, chosen["style"]),
-            intensity=row.get("intensity", "").casefold() or None,
-            part=cast(Literal["train", "valid", "test"] | None, chosen["split"]),
-            language=self._languages(row.get("language", "")),
+            corpus=facts.corpus,
+            speaker=facts.speaker,
+            emotion=facts.emotion,
+            sex=facts.sex,
+            style=facts.style,
+            intensity=facts.intensity,
+            part=cast("Literal['train', 'valid', 'test'] | None", part),
+            language=facts.language,
             start=start,
             end=end,
             weight=1.0 if weight is None else weight,
-            votes=tuple((word, count) for word, count in votes.items() if count > 0),
-            dimensions=tuple((name, value) for name in DIMENSIONS if (value := numbers.get(name)) is not None),
+            votes=tuple((word, count) for word, count in votes.items() if count > 0) if votes else (),
+            dimensions=tuple((name, value) for name in DIMENSIONS if (value := numbers.get(name)) is not None)
+            if rated
+            else (),
             corpus_named=bool(row.get("corpus")),
             speaker_known=named,
             source=f"{table.name}:{line}",
         )
-        fault = self._contradiction((table.name, line), clip, file)
+        fault = self._named_twice((table.name, line), clip, file)
+        if fault is None and facts not in self.agreeing:
+            fault = self._contradiction((table.name, line), clip)
+            if fault is None:
+                self.agreeing.add(facts)
         if fault is None:
             if file is not None:
                 self.utterances.append(clip)
@@ -238,8 +267,29 @@ class _Reader:
                 self.missing.append(SkippedFile(Path(str(clip.segment)), "missing", f"no such file ({clip.source})"))
         return fault
 
+    def _emotion(self, table: Table, line: int, cell: str, votes: Mapping[str, float], rated: bool) -> str:
+        """The emotion of a row: that of its cell, or the one with the most votes."""
+        if not (votes or rated):
+            return cell
+        voted, blank = any(votes.values()), cell.casefold() in _NO_VALUE
+        if not blank:
+            if voted and (word := self._emotions(cell)) not in (winners := _most_voted(votes)):
+                self.outvoted.append(f"{table.name}:{line} ({word}, most votes: {winners[0]})")
+            return cell
+        if rated and not voted:
+            return ""
+        if not votes:
+            return cell
+        winners = _most_voted(votes)
+        if len(winners) > 1:
+            tie = f"a tie: {' and '.join(winners)} have {votes[winners[0]]:g} each"
+            self.ties.append(f"{table.name}:{line}: {tie}")
+        return winners[0]
+
     def _part_of(self, table: Table, path: Path) -> str | None:
         """The split that the table as a whole or a folder in the path of a clip names, as Hugging Face's `datasets`."""
+        if not table.part and not table.part_by_folder:
+            return None
         words = [table.part]
         if table.part_by_folder:
             words = list(Path(os.path.relpath(path, self.root)).parts[:-1])
@@ -276,16 +326,29 @@ class _Reader:
                 raise _BadCellError(f"{title} {cell!r} could be {choices}; write it with a decimal point")
             self.marks.setdefault(mark, (table.name, line))
 
-    def _contradiction(self, place: Place, clip: Utterance, file: tuple[int, int] | None) -> str | None:
-        table, what = place[0], clip.segment
-        first = self.segments.setdefault(what, place)
-        if first != place:
-            return f"{what.name!r} is already {_where(first, table)}; delete one of the two rows"
-        if file is not None:
-            other, first = self.files.setdefault((file, clip.start, clip.end), (what.name, place))
-            if first != place:
-                same = "the same part of the same file" if what.fragment else "the same file"
-                return f"{what.name!r} is {same} as {other!r} {_where(first, table)}; delete one of the two rows"
+    def _named_twice(self, place: Place, clip: Utterance, file: tuple[int, int] | None) -> str | None:
+        """Whether an earlier row has the same part of the same file, under this name or another."""
+        if file is None:
+            other = self.missing_segments.setdefault(clip.segment, clip)
+            first = clip
+        else:
+            audio = (file, clip.start, clip.end)
+            first = self.files.setdefault(audio, clip)
+            if first is clip:
+                return None
+            other = self.names.setdefault(audio, {first.path: first}).setdefault(clip.path, clip)
+        what, table = clip.segment, place[0]
+        if other is not clip:
+            return f"{what.name!r} is already {_where(_place(other), table)}; delete one of the two rows"
+        if first is clip:
+            return None
+        same = "the same part of the same file" if what.fragment else "the same file"
+        where = _where(_place(first), table)
+        return f"{what.name!r} is {same} as {first.segment.name!r} {where}; delete one of the two rows"
+
+    def _contradiction(self, place: Place, clip: Utterance) -> str | None:
+        """Whether an earlier row says something else about the speaker."""
+        table = place[0]
         if not clip.speaker_known:
             return None
         # `Anna` and `anna` counted as two people could be in both parts of a split.
@@ -305,6 +368,11 @@ _MARKS = {",": "comma", ".": "point"}
 
 class _BadCellError(ValueError):
     """What is wrong with a cell, and how to fix it."""
+
+
+def _place(clip: Utterance) -> Place:
+    table, _, line = clip.source.rpartition(":")
+    return table, int(line)
 
 
 def _where(place: Place, table: str) -> str:
@@ -359,6 +427,7 @@ class _AudioFinder:
     """Finds the audio file that a table names."""
 
     def __init__(self, root: str | None) -> None:
+        self._absolute: dict[tuple[Path, str], str] = {}
         self._root = None if root is None else Path(os.path.abspath(os.path.expanduser(root)))
         if self._root is not None and not self._root.is_dir():
             raise DataError(f"data.audio_root: {self._root}: no such folder; name the one with the audio files")
@@ -369,6 +438,25 @@ class _AudioFinder:
         Raises:
             _BadCellError: there are several below `data.audio_root`.
         """
+        if cell[:5].casefold() != "file:":
+            path = Path(self._join(self._root or folder, cell))
+            if (file := file_identity(path)) is not None:
+                return path, file
+        return self._search(folder, cell)
+
+    def _join(self, base: Path, cell: str) -> str:
+        """The absolute path of a cell; most have few folders, which are joined once."""
+        head, slash, name = cell.rpartition("/")
+        if WINDOWS or name in ("", ".", "..") or "\0" in cell:
+            return os.path.abspath(os.path.join(base, cell))
+        folder = self._absolute.get((base, head + slash))
+        if folder is None:
+            folder = os.path.join(os.path.abspath(os.path.join(base, head + slash)), "")
+            self._absolute[base, head + slash] = folder
+        return folder + name
+
+    def _search(self, folder: Path, cell: str) -> tuple[Path, tuple[int, int] | None]:
+        """The file of a cell that is not simply its path."""
         base = self._root or folder
         if cell.casefold().startswith("file://"):
             cell = unquote(urlsplit(cell).path)
@@ -413,8 +501,8 @@ def _file_at(base: Path, cell: str) -> tuple[Path, tuple[int, int] | None]:
     return path, file_identity(path)
 
 
-def _cell_fault(row: Mapping[str, str], emotion: str, named: bool, rated: bool) -> str | None:
-    """What is wrong with the cells that must be filled; `named`: there is a column speaker.
+def _check_cells(row: Mapping[str, str], emotion: str, named: bool, rated: bool) -> None:
+    """Raises if cells that must be filled are empty or hold no name; `named`: there is a column speaker.
 
     A row that is `rated` on a dimension needs no emotion.
     """
@@ -423,12 +511,24 @@ def _cell_fault(row: Mapping[str, str], emotion: str, named: bool, rated: bool) 
         emotion = filled["emotion"] = "none"
     empty = [name for name in (*REQUIRED, *(["speaker"] if named else [])) if not filled[name]]
     if empty:
-        return f"no {' and no '.join(empty)}; fill the cell or delete the row"
+        raise _BadCellError(f"no {' and no '.join(empty)}; fill the cell or delete the row")
     if named and row["speaker"].casefold() in _NOBODY:
-        return f"speaker {row['speaker']!r} is nobody's name; write who speaks, or remove the column if nobody knows"
+        raise _BadCellError(
+            f"speaker {row['speaker']!r} is nobody's name; write who speaks, or remove the column if nobody knows"
+        )
     if not any(letter.isalpha() for letter in emotion):
-        return f"emotion {emotion!r} is not a word; write its name, such as angry"
-    return None
+        raise _BadCellError(f"emotion {emotion!r} is not a word; write its name, such as angry")
+
+
+def _chosen(row: Mapping[str, str]) -> dict[str, str | None]:
+    """Sex, split and style."""
+    chosen: dict[str, str | None] = {}
+    for name, choices in (("sex", _SEXES), ("split", _PARTS), ("style", _STYLES)):
+        word = row.get(name, "").casefold()
+        if word not in choices:
+            raise _BadCellError(f"unknown {name} {row[name]!r}; write {_choices(choices)}")
+        chosen[name] = choices[word]
+    return chosen
 
 
 def _choices(choices: Mapping[str, str | None]) -> str:

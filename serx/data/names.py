@@ -104,8 +104,13 @@ def settle_names(utterances: Sequence[Utterance], names: NamesConfig) -> tuple[U
     /spk7.wav: one person or two? own/S07 and own/spk7 (
     """
     first_names = {_canonical(name): _canonical(group[0]) for group in names.same_names for name in group}
-    settled = tuple(_renamed(clip, first_names) for clip in utterances)
-    faults = [*_alike_corpora(settled, names), *_alike_speakers(settled, names), *_two_sexes(settled)]
+    settled = _renamed(utterances, first_names)
+    # One clip for each combination of what is compared, the first.
+    distinct: dict[tuple[object, ...], Utterance] = {}
+    for clip in settled:
+        distinct.setdefault((clip.corpus, clip.speaker, clip.sex, clip.speaker_known, clip.corpus_named), clip)
+    some = list(distinct.values())
+    faults = [*_alike_corpora(some, names), *_alike_speakers(some, names), *_two_sexes(some)]
     if faults:
         raise DataError("\n".join(faults))
     return settled
@@ -116,11 +121,18 @@ def _canonical(name: str) -> str:
     return canonical_corpus(corpus) + slash + canonical_speaker(speaker)
 
 
-def _renamed(clip: Utterance, first_names: Mapping[str, str]) -> Utterance:
-    corpus = first_names.get(clip.corpus, clip.corpus)
-    corpus, _, speaker = first_names.get(f"{corpus}/{clip.speaker}", f"{corpus}/{clip.speaker}").partition("/")
-    same = (corpus, speaker) == (clip.corpus, clip.speaker)
-    return clip if same else replace(clip, corpus=corpus, speaker=speaker)
+def _renamed(utterances: Iterable[Utterance], first_names: Mapping[str, str]) -> tuple[Utterance, ...]:
+    new_names: dict[tuple[str, str], tuple[str, str]] = {}
+    renamed = []
+    for clip in utterances:
+        name = clip.corpus, clip.speaker
+        new = new_names.get(name)
+        if new is None:
+            corpus = first_names.get(clip.corpus, clip.corpus)
+            corpus, _, speaker = first_names.get(f"{corpus}/{clip.speaker}", f"{corpus}/{clip.speaker}").partition("/")
+            new = new_names[name] = name if (corpus, speaker) == name else (corpus, speaker)
+        renamed.append(clip if new is name or new == name else replace(clip, corpus=new[0], speaker=new[1]))
+    return tuple(renamed)
 
 
 def _alike_corpora(utterances: Iterable[Utterance], names: NamesConfig) -> list[str]:

@@ -24,7 +24,9 @@ def ratings_of(utterances: Sequence[Utterance], dimensions: Sequence[str]) -> np
     array([[3.5, nan]])
     """
     ratings = np.full((len(utterances), len(dimensions)), np.nan)
-    for row, clip in zip(ratings, utterances, strict=True):
+    for i, clip in enumerate(utterances):
+        if not clip.dimensions:
+            continue
         of_clip = dict(clip.dimensions)
         if len(of_clip) < len(clip.dimensions):
             raise DataError(f"{clip.source}: two ratings on one dimension; keep one")
@@ -32,7 +34,7 @@ def ratings_of(utterances: Sequence[Utterance], dimensions: Sequence[str]) -> np
             value = of_clip.get(name)
             if value is not None and not math.isfinite(value):
                 raise DataError(f"{clip.source}: {name} {value:g} is not a number; leave it empty where it is unknown")
-            row[column] = math.nan if value is None else value
+            ratings[i, column] = math.nan if value is None else value
     return ratings
 
 

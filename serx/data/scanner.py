@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from serx.data.audio import LOSSY, StrPath, files_in, is_audio
 from serx.data.columns import plain
@@ -54,8 +55,7 @@ class Scan:
     ties: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Clip:
+class _Clip(NamedTuple):
     """A clip, what identifies it within its corpus (`codes`), and what decides between two copies of it."""
 
     utterance: Utterance
@@ -240,8 +240,9 @@ def _one_clip_per_file(clips: Sequence[_Clip], skipped: dict[Path, SkippedFile])
         more = [f"... and {len(faults) - _MAX_SHOWN} more"] if len(faults) > _MAX_SHOWN else []
         raise DataError("\n".join([*faults[:_MAX_SHOWN], *more]))
     kept = {audio: clip for audio, clip in first.items() if clip.is_row}
-    rows = {clip.file: clip for clip in kept.values()}
-    for clip in _best_copies([clip for clip in clips if not clip.is_row], rows, skipped):
+    named = [clip for clip in clips if not clip.is_row]
+    rows = {clip.file: clip for clip in kept.values()} if named else {}
+    for clip in _best_copies(named, rows, skipped):
         path = clip.utterance.path
         if clip.file in part_of and clip.audio not in kept:
             listed = part_of[clip.file].utterance.source

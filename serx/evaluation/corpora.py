@@ -8,6 +8,7 @@ import torch
 
 from serx.data.batches import BatchSource
 from serx.data.dataset import Dataset
+from serx.data.read_ahead import reading_ahead
 from serx.data.utterance import is_unknown
 from serx.evaluation.tables import percent
 from serx.inference.classify import length_batches
@@ -40,8 +41,9 @@ def probe_corpora(
     clips = np.concatenate([_evenly(clips[corpora[clips] == name]) for name in np.unique(corpora[clips])])
     batches = length_batches(source, dataset.audio_cache.lengths[clips])
     recognizer.eval()
-    with torch.inference_mode():
-        parts = embeddings_of(recognizer, heads, (source.batch(clips[batch]) for batch in batches))
+    announced = [clips[batch] for batch in batches]
+    with torch.inference_mode(), reading_ahead(source, announced) as ahead:
+        parts = embeddings_of(recognizer, heads, map(ahead.batch, announced))
     order = np.concatenate(batches)
     embeddings = torch.cat(parts, dim=1).double().cpu().numpy()
     result = corpus_probe(embeddings, corpora[clips][order], [dataset.utterances[i].speaker_id for i in clips[order]])

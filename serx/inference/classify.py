@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from serx.data.batches import BatchSource
+from serx.data.read_ahead import reading_ahead
 from serx.recognizer import Recognizer
 from serx.terminal import ProgressBar
 
@@ -36,9 +37,13 @@ def predict(
     recognizer.eval()
     batches = length_batches(source, lengths)
     results = []
-    with ProgressBar("predict", len(clips), "clips", progress) as bar:
-        for batch in batches:
-            results.append(recognizer.predictions(*source.batch(clips[batch])))
+    announced = [clips[batch] for batch in batches]
+    with (
+        ProgressBar("predict", len(clips), "clips", progress) as bar,
+        reading_ahead(source, announced) as ahead,
+    ):
+        for batch in announced:
+            results.append(recognizer.predictions(*ahead.batch(batch)))
             bar.update(len(batch))
 
     def in_given_order(parts: Sequence[torch.Tensor]) -> np.ndarray:

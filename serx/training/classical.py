@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from serx.data.batches import BatchSource
+from serx.data.read_ahead import reading_ahead
 from serx.models.classical import Classical
 from serx.training.sampling import Step, TrainingClips
 from serx.training.state import TrainingState
@@ -76,8 +77,9 @@ class ClassicalTraining:
             normalized = recognizer.normalizer(self.training.vectors[..., None], frames)
             return self.classifier.vectors(normalized, frames)
         vectors = []
-        with torch.no_grad():
-            for batch in np.array_split(clips, -(-len(clips) // BATCH)):
-                features, frames = recognizer.features(*self.source.batch(batch))
+        batches = np.array_split(clips, -(-len(clips) // BATCH))
+        with torch.no_grad(), reading_ahead(self.source, batches) as ahead:
+            for batch in batches:
+                features, frames = recognizer.features(*ahead.batch(batch))
                 vectors.append(self.classifier.vectors(recognizer.normalizer(features, frames), frames))
         return torch.cat(vectors)

@@ -13,6 +13,7 @@ import torch
 from serx import checkpoint
 from serx.data.batches import BatchSource
 from serx.data.dataset import Dataset
+from serx.data.read_ahead import reading_ahead
 from serx.inference.classify import length_batches
 from serx.models.encoder_config import EncoderConfig
 from serx.models.layers import embedding_heads
@@ -49,7 +50,8 @@ def fit_speaker_model(
     recognizer.to(state.device).eval().use_cache(folder)
     recognizer.use_frame_cache(folder)
     batches = length_batches(source, dataset.audio_cache.lengths[clips])
-    with torch.inference_mode():
-        embeddings = embeddings_of(recognizer, embedding_heads(recognizer), (source.batch(clips[b]) for b in batches))
+    announced = [clips[batch] for batch in batches]
+    with torch.inference_mode(), reading_ahead(source, announced) as ahead:
+        embeddings = embeddings_of(recognizer, embedding_heads(recognizer), map(ahead.batch, announced))
     order = clips[np.concatenate(batches)]
     return SpeakerModel.fit(embeddings, dataset.targets[order], [dataset.utterances[i].speaker_id for i in order])
