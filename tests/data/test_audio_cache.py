@@ -421,3 +421,44 @@ def test_the_index_takes_less_than_100_bytes_a_clip(files, tmp_path):
     path = next((tmp_path / "cache").glob("*/0000.sealed"))
     assert path.stat().st_size < 50 * 100
     assert len(parsed(path)[0]) == 50
+
+
+def test_what_one_corpus_has_decoded_a_list_of_corpora_does_not_decode_again(tmp_path):
+    paths = {}
+    for corpus in ("one", "two"):
+        (tmp_path / corpus).mkdir()
+        paths[corpus] = [tmp_path / corpus / f"{i}.wav" for i in range(2)]
+        for i, path in enumerate(paths[corpus]):
+            soundfile.write(path, speechlike(0.3 + 0.1 * i, 150 + 9 * len(paths), i), RATE, subtype="PCM_16")
+    both, cache = [*paths["one"], *paths["two"]], tmp_path / "cache"
+    open_audio_cache(paths["one"], CONFIG, cache, progress=False)
+    partly = open_audio_cache(both, CONFIG, cache, progress=False)
+    assert partly.decoded == 2 and partly.folder.is_dir()
+    open_audio_cache(paths["two"], CONFIG, cache, progress=False)  # found in the folder of both
+    for _ in range(2):
+        again = open_audio_cache(both, CONFIG, cache, progress=False)
+        assert again.decoded == 0 and again.digests == partly.digests and again.fingerprint == partly.fingerprint
+        for i, path in enumerate(both):
+            assert np.array_equal(clip(again, i), soundfile.read(path, dtype="float32")[0])
+    assert open_audio_cache(both, AudioConfig(trim_db=30.0), cache, progress=False).decoded == 4
+
+
+@pytest.mark.parametrize("damage", ["samples", "index", "removed"])
+def test_damage_in_the_cache_of_one_corpus_does_not_reach_a_list_of_corpora(damage, tmp_path):
+    paths = [tmp_path / corpus / "0.wav" for corpus in ("one", "two")]
+    for i, path in enumerate(paths):
+        path.parent.mkdir()
+        soundfile.write(path, speechlike(0.3, 150 + 40 * i, i), RATE, subtype="PCM_16")
+    cache = tmp_path / "cache"
+    single = open_audio_cache(paths[:1], CONFIG, cache, progress=False).folder
+    open_audio_cache(paths, CONFIG, cache, progress=False)
+    if damage == "removed":
+        shutil.rmtree(single)
+    else:
+        path = single / {"samples": "0000.int16", "index": "0000.sealed"}[damage]
+        path.write_bytes(path.read_bytes()[:-1] + b"\x55")
+    again = open_audio_cache(paths, CONFIG, cache, progress=False)
+    assert again.decoded == 1
+    for i, path in enumerate(paths):
+        assert np.array_equal(clip(again, i), soundfile.read(path, dtype="float32")[0])
+    assert open_audio_cache(paths, CONFIG, cache, progress=False).decoded == 0

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from serx.data import dataset as dataset_module
 from serx.data.dataset import load_dataset, split_dataset
@@ -255,3 +257,37 @@ def quiet_click() -> np.ndarray:
     samples = np.zeros(RATE)
     samples[8_000] = 0.01
     return samples
+
+
+def test_fingerprints_are_computed_of_new_clips_only(data_of, monkeypatch):
+    config = data_of()
+    dataset = load_dataset(config, progress=False)
+    monkeypatch.setattr(dataset_module, "StreamedAudio", (counting := _counting(dataset_module.StreamedAudio)))
+    some = replace(dataset.audio_cache, **_part(dataset.audio_cache, range(10)))
+    first = dataset_module._segments(some, RATE, False)
+    assert sorted(counting.read) == list(range(10))
+    counting.read.clear()
+    everything = dataset_module._segments(dataset.audio_cache, RATE, False)
+    assert sorted(counting.read) == list(range(10, len(dataset.digests)))
+    counting.read.clear()
+    again = dataset_module._segments(dataset.audio_cache, RATE, False)
+    assert not counting.read
+    for one, two, three in zip(first, everything[:10], again[:10], strict=True):
+        assert torch.equal(one, two) and torch.equal(one, three)
+    assert all(torch.equal(one, two) for one, two in zip(everything, again, strict=True))
+
+
+def _part(audio_cache, clips):
+    chosen = list(clips)
+    fields = {name: getattr(audio_cache, name)[chosen] for name in ("shard", "starts", "lengths", "scales")}
+    return {**fields, "digests": tuple(audio_cache.digests[i] for i in chosen)}
+
+
+def _counting(source_class):
+    class Counting(source_class):
+        def host_batch(self, clips):
+            self.read.extend(np.asarray(clips).tolist())
+            return super().host_batch(clips)
+
+    Counting.read = []
+    return Counting

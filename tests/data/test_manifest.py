@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -687,3 +688,34 @@ def test_an_answer_about_columns_that_fits_no_table_raises_with_a_suggestion(tmp
         with pytest.raises(DataError) as caught:
             scan(table, tables=TablesConfig(columns=columns))
         assert fault in str(caught.value)
+
+
+def test_a_row_with_the_words_of_another_is_checked_like_it(tmp_path: Path) -> None:
+    for name in ("a.wav", "b.wav", "c.wav", "d.wav"):
+        (tmp_path / name).touch()
+    os.link(tmp_path / "a.wav", tmp_path / "link.wav")
+    rows = ["a.wav,sad,Ann,0", "link.wav,sad,Ann,0", "link.wav,sad,Ann,0", "a.wav,sad,Ann,0", ",sad,Ann,0"]
+    rows += ["b.wav,sad,Ann,-1", "c.wav,sad,ann,0", "d.wav,sad,ann,0", "d.wav,sad,Ann,0", "./b.wav,sad,Ann,0"]
+    (tmp_path / "own.csv").write_text("path,emotion,speaker,start\n" + "\n".join(rows) + "\n")
+    with pytest.raises(DataError) as raised:
+        read_manifest(tmp_path / "own.csv")
+    faults = [line.strip() for line in str(raised.value).splitlines()[1:]]
+    assert [fault.split(";")[0] for fault in faults] == [
+        "own.csv:3: 'link.wav' is the same file as 'a.wav' on line 2",
+        "own.csv:4: 'link.wav' is already on line 3",
+        "own.csv:5: 'a.wav' is already on line 2",
+        "own.csv:6: no path",
+        "own.csv:7: start is -1",
+        "own.csv:8: speaker 'ann' is 'Ann' on line 2",
+        "own.csv:9: speaker 'ann' is 'Ann' on line 2",
+        "own.csv:10: 'd.wav' is already on line 9",
+    ]
+
+
+@pytest.mark.parametrize("cell", ["./sub/a.wav", "sub/../sub/a.wav", "sub//a.wav", "sub/./a.wav", "sub\\a.wav"])
+def test_a_path_is_the_same_however_it_is_written(tmp_path: Path, cell: str) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.wav").touch()
+    (tmp_path / "own.csv").write_text(f"path,emotion\n{cell},sad\n")
+    [clip] = read_manifest(tmp_path / "own.csv").utterances
+    assert str(clip.path) == str(tmp_path / "sub" / "a.wav")

@@ -14,6 +14,7 @@ from serx.data.batches import DeviceAudio, StreamedAudio
 from serx.data.clip_reader import ClipReader, blocks_of, by_windows
 from serx.data.read_ahead import DEPTH, reading_ahead
 from serx.errors import DiskError
+from serx.inference.classify import predict
 
 CPU = torch.device("cpu")
 LENGTHS = np.array([1000, 1, 3000, 2500, 700, 0, 900])
@@ -188,3 +189,26 @@ def test_whole_blocks_are_requested_once_from_front_to_back(tmp_path, monkeypatc
     one = ClipReader(replace(on_disk(tmp_path, lengths, shards=1)))
     one.request(np.array([5]), set())
     assert asked[4:] == [(8000, 4000)]  # neighbors in one request
+
+
+def test_predictions_of_a_streamed_corpus_are_read_ahead_and_equal_those_of_device_memory(tmp_path):
+    audio_cache, clips = on_disk(tmp_path, np.full(40, 4000)), np.arange(40)[::-1].copy()
+    reading: list[str] = []
+
+    class Recorded(StreamedAudio):
+        def host_batch(self, clips):
+            reading.append(threading.current_thread().name)
+            return super().host_batch(clips)
+
+    class Sums:
+        def eval(self):
+            return self
+
+        def predictions(self, waveform, lengths):
+            return waveform.sum(1, keepdim=True), lengths[:, None]
+
+    lengths = audio_cache.lengths[clips]
+    streamed = predict(Sums(), Recorded(audio_cache, CPU), clips, lengths)
+    resident = predict(Sums(), DeviceAudio(audio_cache, CPU), clips, lengths)
+    assert reading == ["serx-read-ahead"] * 3 and not threads()
+    assert all(np.array_equal(one, two) for one, two in zip(streamed, resident, strict=True))
