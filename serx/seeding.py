@@ -90,14 +90,14 @@ class ClipRandom:
     """
 
     def __init__(self, clips: Tensor, key: int) -> None:
-        """Starts the streams of `clips (B,)`, int64 ids, under a key from `derive`."""
+        """Starts the streams of `clips (B,)`, int64 ids, under a key from `derive`; draws have the shape of `clips`."""
         self._draws = 0
         # The same numbers by NumPy or by Python, whose operations on few numbers take a fraction of torch's time.
         self._keys: np.ndarray | list[int]
         self._on_host = is_plain_on_cpu(clips)
         if not self._on_host:
             self._device_keys = _scramble(clips * _GOLDEN + key)
-        elif len(clips) <= FEW_CLIPS:
+        elif clips.numel() <= FEW_CLIPS and clips.dim() == 1:
             self._keys = [_scramble_number((clip * _GOLDEN + key) & _MODULO) for clip in clips.tolist()]
         else:
             products = clips.numpy().astype(np.uint64) * np.uint64(_GOLDEN & _MODULO)

@@ -408,11 +408,6 @@ def test_overwrite_replaces_a_run(folder):
         (["evaluate", "--checkpoint", "tiny.yaml"], 7, "not a checkpoint"),
         (["evaluate", "--checkpoint", "run/best.safetensors", "--part", "all"], 6, "--allow-seen"),
         (["predict", "--checkpoint", "absent.safetensors", "a.wav"], 7, "absent.safetensors"),
-        (
-            ["listen", "--checkpoint", "run/best.safetensors", "--adapt", "a.wav"],
-            2,
-            "needs a checkpoint with a speaker",
-        ),
         (["listen", "--adapt", "--adapt-to", "mine/", "a.wav"], 2, "--adapt and --adapt-to: both adapt"),
         (["listen", "--checkpoint", "run/best.safetensors", "absent.wav"], 6, "absent.wav: unreadable"),
     ],

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from serx.evaluation.tables import count
 from serx.terminal import printable
@@ -33,7 +33,8 @@ def code(text: str) -> Markup:
     >>> code("run `serx stress <x>`")
     Markup('run <code>serx stress &lt;x&gt;</code>')
     """
-    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(printable(text)))))
+    parts = re.split("`([^`]*)`", printable(text))  # every second one was between backquotes
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
 
 
 def _environment() -> Environment:

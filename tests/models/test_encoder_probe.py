@@ -120,7 +120,7 @@ def test_a_probe_without_an_architecture_says_where_it_comes_from():
         build_model(EncoderProbeConfig(), bins=1, classes=3)
 
 
-def test_a_probe_is_adapted_by_the_speaker_model_that_its_training_fitted(tiny_root, tmp_path, encoder_folder):
+def test_a_probe_is_adapted_by_the_speaker_model_that_its_training_fitted(tiny_root, tmp_path, encoder_folder, trusted):
     config = probe_config(tiny_root, encoder_folder("whisper"), "data.test_speakers=['01','02']", "train.epochs=4")
     run = fit(config, tmp_path / "run", progress=False)
     recognizer = Predictor.load(run.checkpoint).recognizer
@@ -143,7 +143,7 @@ def test_a_probe_is_adapted_by_the_speaker_model_that_its_training_fitted(tiny_r
         evaluate(run.checkpoint, balanced=True, progress=False)
 
 
-def test_the_probe_of_an_ensemble_keeps_its_speaker_model(tiny_root, tmp_path, encoder_folder):
+def test_the_probe_of_an_ensemble_keeps_its_speaker_model(tiny_root, tmp_path, encoder_folder, trusted):
     source = encoder_folder("whisper")
     runs = [fit(probe_config(tiny_root, source, f"train.seed={seed}"), tmp_path / str(seed), progress=False)
             for seed in (0, 1)]  # fmt: skip
