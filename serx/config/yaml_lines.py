@@ -75,6 +75,8 @@ def parse(text: str, source: str) -> tuple[Any, dict[KeyPath, int]]:
         mark = getattr(error, "problem_mark", None)
         where = f"{source}:{mark.line + 1}" if mark else source
         raise ConfigError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}") from error
+    except ValueError as error:  # a version of YAML with thousands of digits, an escape beyond Unicode
+        raise ConfigError(f"{source}: not YAML: {str(error).partition(';')[0]}") from error
     lines: dict[KeyPath, int] = {}
     value = _build(node, (), loader, lines, source) if node is not None else {}
     return value, lines

@@ -155,6 +155,14 @@ def test_text_that_is_not_yaml_is_reported_with_its_line(yaml_file):
     )
 
 
+def test_a_version_of_yaml_with_thousands_of_digits_is_no_yaml(yaml_file):
+    text = f"%YAML 1.{'9' * 5000}\n--- 1\n"
+    assert "not YAML" in mistakes(yaml_file(text))[0]
+    path = yaml_file("data: {root: x}\nmodel: {kind: cnn1d}\n")
+    with pytest.raises(ConfigError, match="(?s)command line.*not YAML"):
+        load_config(path, [f"optim.lr={text}"])
+
+
 def test_the_error_about_a_missing_file_lists_the_files_of_its_folder(yaml_file):
     path = yaml_file(GOOD)
     assert str(path) in mistakes(path.with_name("d.yaml"))[0]
