@@ -32,7 +32,7 @@ DOORS = {
     "soxr": {"data/audio.py"},
     "nnAudio": {"features/front_ends.py"},
     "timm": {"models/timm_backbone.py"},
-    "safetensors": {"checkpoint.py", "models/encoders/loading.py"},  # a run's checkpoints, and an encoder's weights
+    "safetensors": {"checkpoint/file.py", "models/encoders/loading.py"},  # checkpoints; encoders
     "transformers": {"models/encoders/loading.py"},
     "huggingface_hub": {"models/encoders/loading.py"},
     "yaml": {"config/yaml_lines.py", "config/loader.py", "data/audformat.py"},

@@ -14,6 +14,7 @@ import soundfile
 import torch
 
 from serx import checkpoint, files
+from serx.checkpoint.metadata import FORMAT
 from serx.config.loader import from_tree, tuples
 from serx.errors import CheckpointError, DiskError
 from serx.inference.predictor import Predictor
@@ -137,7 +138,7 @@ def test_an_unknown_format_is_refused_with_its_number(saved, tensors):
 
 def signed(header: dict, data: bytes = b"") -> bytes:
     """A safetensors file of any header, with a correct sha256."""
-    metadata = json.dumps({"format": checkpoint.FORMAT, "sha256": "0" * 64})
+    metadata = json.dumps({"format": FORMAT, "sha256": "0" * 64})
     text = json.dumps({"__metadata__": {"serx": metadata}, **header}).encode()
     unsigned = len(text).to_bytes(8, "little") + text + data
     return unsigned.replace(b"0" * 64, hashlib.sha256(unsigned).hexdigest().encode(), 1)
@@ -243,7 +244,7 @@ def test_a_run_of_format_1_resumes_to_the_recorded_end(integer_corpus, tmp_path)
     config = config.model_copy(update={"data": config.data.model_copy(update={"root": str(integer_corpus)})})
     fit(config, run, resume=True, progress=False)
     resumed = checkpoint.load_run_checkpoint(run / LAST)
-    assert resumed.metadata["format"] == checkpoint.FORMAT and resumed.metadata["progress"]["epoch"] == 3
+    assert resumed.metadata["format"] == FORMAT and resumed.metadata["progress"]["epoch"] == 3
     assert_recorded(Predictor.load(run / LAST, torch.device("cpu")), "cnn1d-resumed", integer_corpus)
 
 

@@ -10,6 +10,7 @@ import pytest
 from benchmarks import model_card
 from benchmarks.model_card import BEGIN, END, choose_min_confidence, pack, read_held_out, shareable, tables, write_card
 from serx import checkpoint
+from serx.checkpoint.metadata import metadata_fault
 from serx.errors import ConfigError, DataError, LeakError, SerxError
 from serx.evaluation import evaluate
 from serx.evaluation.predictions import Predictions
@@ -90,7 +91,7 @@ def test_teachers_that_knew_other_speakers_stay_and_the_others_are_left_out(run)
     kept = shareable({**metadata, "init_from": [covered, other, validated]})["init_from"]
     assert [source["path"] for source in kept] == ["b.safetensors", "a.safetensors"]
     assert kept[0]["data"]["root"] == ["emovo"] and kept[1]["digests"]["valid"] == ["f" * 32]
-    assert checkpoint.metadata_fault({**metadata, "init_from": kept}) is None
+    assert metadata_fault({**metadata, "init_from": kept}) is None
     assert "init_from" not in shareable({**metadata, "init_from": [covered]})
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from serx.checkpoint import check_metadata, load_run_checkpoint
+from serx.checkpoint import load_run_checkpoint
+from serx.checkpoint.metadata import check_metadata
 from serx.config.loader import load_config
 from serx.errors import DataError, SerxError
 from serx.evaluation.pooling import EVALUATION, RESULT, FoldResult, read_cross_validation, read_evaluation

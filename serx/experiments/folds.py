@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from serx import checkpoint
+from serx.checkpoint.metadata import PARTS
 from serx.config.loader import Config, load_config
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split, fold_count, make_split
@@ -117,7 +118,7 @@ def state_of(folder: Path, config: Config, dataset: Dataset, split: Split, evalu
         digests = checkpoint.load_run_checkpoint(folder / BEST).metadata["digests"]
     except (DataError, CheckpointError):  # not evaluated, or damaged since; --resume compares the clips
         return "begun"
-    for part in checkpoint.PARTS:
+    for part in PARTS:
         if sorted(digests[part]) != sorted(dataset.digests[i] for i in getattr(split, part)):
             raise ConfigError(f"{folder}: the {part} clips have changed since; name another folder with --out")
     return "finished"

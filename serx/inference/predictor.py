@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from serx import checkpoint
+from serx.checkpoint.metadata import check_metadata, dimensions_of
+from serx.checkpoint.tensors import fill
 from serx.config.loader import Config
 from serx.data.audio import (
     MAX_CHANNELS,
@@ -246,17 +248,17 @@ class Predictor:
             return cls(recognizer, config, metadata, None, on_device, min_confidence or 0.0, channel=channel)
         path = Path(path)
         saved = checkpoint.load_run_checkpoint(path)
-        config = checkpoint.check_metadata(path, saved.metadata)
+        config = check_metadata(path, saved.metadata)
         labels = tuple(saved.metadata["labels"])
         weights = saved.group("ema") or saved.group("model")
-        dimensions = checkpoint.dimensions_of(saved.metadata)
+        dimensions = dimensions_of(saved.metadata)
         try:
             recognizer = Recognizer(
                 config.features, config.model, labels, config.data.sample_rate, dimensions=dimensions
             )
         except (ConfigError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
             raise CheckpointError(f"{path}: config: it cannot be built: {error}".partition("\n")[0]) from error
-        checkpoint.fill(recognizer, weights, f"{path}: model")
+        fill(recognizer, weights, f"{path}: model")
         recognizer.temperature = float(saved.metadata.get("temperature", 1.0))  # `last.safetensors` has none
         try:
             ood_detector = OodDetector.from_tensors(saved.group("ood"), config.data.sample_rate)

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from serx import checkpoint
+from serx.checkpoint.metadata import PARTS, check_metadata, unsigned_metadata
+from serx.checkpoint.tensors import fill
 from serx.config.loader import Config
 from serx.config.training import TrainConfig
 from serx.data.dataset import DataConfig, Dataset, load_dataset
@@ -130,10 +132,10 @@ def build_ensemble(
     config = _config(voters, weights)
     metadata = _metadata(voters, config)
     tensors = _tensors(voters)
-    checkpoint.check_metadata(output, checkpoint.unsigned_metadata(metadata))
+    check_metadata(output, unsigned_metadata(metadata))
     labels = voters[0].predictor.labels
     weights_of_model = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-    checkpoint.fill(
+    fill(
         Recognizer(config.features, config.model, labels, config.data.sample_rate, dimensions=_dimensions(voters)),
         weights_of_model,
         str(output),
@@ -231,8 +233,8 @@ def _seen(tested: _Voter, part: str, record: Source) -> tuple[Sequence[str], Seq
             return met, []
     if digests & used:
         return [f"{len(digests & used)} clips"], []
-    new = digests - {digest for name in checkpoint.PARTS for digest in record["digests"][name]}
-    if not new or used <= {digest for name in checkpoint.PARTS for digest in tested.metadata["digests"][name]}:
+    new = digests - {digest for name in PARTS for digest in record["digests"][name]}
+    if not new or used <= {digest for name in PARTS for digest in tested.metadata["digests"][name]}:
         return [], []
     dataset = tested.dataset
     clips = [i for i, digest in enumerate(dataset.digests) if digest in new] if dataset is not None else []
@@ -307,7 +309,7 @@ def _config(voters: Sequence[_Voter], weights: Sequence[float]) -> Config:
 def _metadata(voters: Sequence[_Voter], config: Config) -> dict[str, Any]:
     every = [voter.metadata for voter in voters]
     union = {
-        item: {part: sorted({name for m in every for name in m[item][part]}) for part in checkpoint.PARTS}
+        item: {part: sorted({name for m in every for name in m[item][part]}) for part in PARTS}
         for item in ("speakers", "digests")
     }
     sources = {(s["sha256"], s.get("role")): s for voter in voters for s in voter.sources}

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from serx import checkpoint
+from serx.checkpoint.metadata import PARTS, dimensions_of
 from serx.config.loader import Config, from_tree, tuples
 from serx.data.dataset import DataConfig, Dataset
 from serx.data.names import same_speaker
@@ -49,7 +50,7 @@ def sources_of(metadata: Mapping[str, Any]) -> list[Source]:
 def _is_source(source: Any) -> bool:
     if not isinstance(source, dict) or not all(isinstance(source.get(name), kind) for name, kind in _TYPES.items()):
         return False
-    lists = [source[name].get(part) for name in ("speakers", "digests") for part in checkpoint.PARTS]
+    lists = [source[name].get(part) for name in ("speakers", "digests") for part in PARTS]
     return all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists)
 
 
@@ -102,7 +103,7 @@ def load_initial_weights(path: str) -> InitialWeights:
     except (CheckpointError, ConfigError, RecursionError) as error:
         raise CheckpointError(f"train.init_from: {error}") from error
     weights = saved.group("ema") or saved.group("model")
-    dimensions = tuple(dimension.name for dimension in checkpoint.dimensions_of(metadata))
+    dimensions = tuple(dimension.name for dimension in dimensions_of(metadata))
     return InitialWeights(path, weights, tuple(metadata["labels"]), dimensions, config, sources)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from serx import checkpoint
+from serx.checkpoint.metadata import check_metadata
 from serx.config import Config
 from serx.config.training import ENDLESS_SCHEDULES
 from serx.data.dataset import Dataset
@@ -32,7 +33,7 @@ def resumed_state(config: Config, dataset: Dataset, split: Split, device: torch.
         ConfigError: the saved run has other settings or clips.
     """
     path, saved, warnings = load_newest(folder)
-    then = checkpoint.check_metadata(path, saved.metadata)
+    then = check_metadata(path, saved.metadata)
     config = config.model_copy(update={"model": config.model.resumed(then.model)})  # what it had read from outside
     state = TrainingState(config, dataset.labels, device, False, dimension_ranges(dataset, split))
     state.start_average()

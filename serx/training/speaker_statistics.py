@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from serx import checkpoint
+from serx.checkpoint.tensors import fill
 from serx.data.batches import BatchSource
 from serx.data.dataset import Dataset
 from serx.data.read_ahead import reading_ahead
@@ -44,7 +45,7 @@ def fit_speaker_model(
         return head.speaker_model()
     recognizer = Recognizer(config.features, config.model, state.recognizer.labels, config.data.sample_rate)
     saved = checkpoint.load(kept)
-    checkpoint.fill(recognizer, saved.group("ema") or saved.group("model"), "model")
+    fill(recognizer, saved.group("ema") or saved.group("model"), "model")
     clips = clips[dataset.has_class[clips]]
     folder = dataset.audio_cache.folder.parent / "encoders"
     recognizer.to(state.device).eval().use_cache(folder)

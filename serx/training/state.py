@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from serx.augment.recordings import load_recordings
-from serx.checkpoint import Checkpoint, fill
+from serx.checkpoint import Checkpoint
+from serx.checkpoint.tensors import fill
 from serx.config import Config, without_validation
 from serx.data.audio import read_folder
 from serx.data.batches import BatchSource

@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from serx import checkpoint
-from serx.checkpoint import fill
+from serx.checkpoint.tensors import fill
 from serx.config.loader import Config, dump
 from serx.data.batches import BatchSource
 from serx.data.dataset import Dataset

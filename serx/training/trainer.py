@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from serx import checkpoint
+from serx.checkpoint.metadata import metadata_fault, unsigned_metadata
 from serx.config import Config, dump, notes
 from serx.data.batches import BatchSource, make_batch_source
 from serx.data.clip_reader import WINDOW_BYTES, blocks_of
@@ -221,7 +222,7 @@ class Trainer:
         """`folder` must be locked by this process; `progress` shows a bar; `on_epoch` as for `fit`."""
         self._on_epoch = on_epoch
         self.state, self.dataset, self.split, self.source, self.folder = state, dataset, split, source, folder
-        if fault := checkpoint.metadata_fault(checkpoint.unsigned_metadata(run_metadata(state, dataset, split))):
+        if fault := metadata_fault(unsigned_metadata(run_metadata(state, dataset, split))):
             if fault.startswith("config"):
                 raise ConfigError(f"a checkpoint cannot hold this run: {fault}; shorten the lists of the configuration")
             raise DataError(f"a checkpoint cannot hold this run: {fault}; rename it in the data")

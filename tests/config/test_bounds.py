@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from serx.augment.compose import AugmentConfig
-from serx.checkpoint import MAX_NUMBER
+from serx.checkpoint.metadata import MAX_NUMBER
 from serx.config import from_tree, load_config
 from serx.config.reference import reference
 from serx.config.schema import Config, kind_of, sections_of

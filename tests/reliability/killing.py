@@ -20,6 +20,7 @@ import torch._dynamo  # making an optimizer imports it, which would take seconds
 
 from serx import checkpoint
 from serx.config.loader import Config, load_config
+from serx.errors import CheckpointError
 from serx.training import tensorboard as tracking
 from serx.training.run_folder import BEST, LAST, METRICS, OWNER, PREVIOUS
 from serx.training.trainer import fit
@@ -121,7 +122,7 @@ def unreadable(run: Path) -> int:
     for path in run.glob("*.safetensors"):
         try:
             checkpoint.load(path)
-        except checkpoint.CheckpointError:
+        except CheckpointError:
             bad += 1
     return bad
 

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from serx import checkpoint
+from serx.checkpoint.metadata import metadata_fault
 from serx.cli.main import main
 from serx.errors import CheckpointError
 from serx.inference.predictor import Predictor
@@ -98,14 +99,14 @@ def test_each_altered_item_is_refused_on_one_line_or_gives_a_sane_predictor(item
 def test_labels_that_are_there_twice_or_speakers_on_both_sides_are_refused(tmp_path):
     saved = checkpoint.load(FORMAT_1 / "ensemble.safetensors").metadata
     metadata = {**saved, "sha256": "0" * 64}
-    assert checkpoint.metadata_fault(metadata) is None
-    assert "twice" in checkpoint.metadata_fault({**metadata, "labels": ["sad", "sad", "angry"]})
+    assert metadata_fault(metadata) is None
+    assert "twice" in metadata_fault({**metadata, "labels": ["sad", "sad", "angry"]})
     speakers = {**metadata["speakers"], "test": metadata["speakers"]["train"]}
-    assert "in train and in test" in checkpoint.metadata_fault({**metadata, "speakers": speakers})
+    assert "in train and in test" in metadata_fault({**metadata, "speakers": speakers})
     progress = {**metadata["progress"], "best": None}
-    assert "best_epoch" in checkpoint.metadata_fault({**metadata, "progress": progress})
+    assert "best_epoch" in metadata_fault({**metadata, "progress": progress})
     for temperature in (math.nan, math.inf, -1.0, 0.0):
-        assert "temperature" in checkpoint.metadata_fault({**metadata, "temperature": temperature})
+        assert "temperature" in metadata_fault({**metadata, "temperature": temperature})
 
 
 @pytest.mark.parametrize("name", ["running_var", "normalizer.deviation"])
@@ -179,7 +180,7 @@ def test_files_that_ask_for_much_memory_are_refused_within_little_memory(tmp_pat
 
 
 def test_a_signed_tensor_that_the_model_does_not_need_is_refused_before_it_is_read(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "MAX_SMALL_BYTES", 1 << 20)
+    monkeypatch.setattr("serx.checkpoint.tensors.MAX_SMALL_BYTES", 1 << 20)
     best = trained / "run" / BEST
     metadata = {key: value for key, value in metadata_of(best).items() if key != "sha256"}
     extra = {**load_file(best), "model.extra": torch.zeros(2 << 20, dtype=torch.uint8)}

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from serx import checkpoint
+from serx.checkpoint.metadata import FORMAT
 from serx.config.loader import load_config
 from serx.errors import CheckpointError, SerxError
 from serx.evaluation import evaluate
@@ -174,7 +175,7 @@ def _deep() -> list:
     return value
 
 
-@pytest.mark.parametrize("version", [1, checkpoint.FORMAT])
+@pytest.mark.parametrize("version", [1, FORMAT])
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
 @pytest.mark.parametrize("name", FORGERIES)
 def test_a_forged_file_with_a_correct_sha256_is_refused(name, command, version, trained, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from serx import checkpoint
-from serx.checkpoint import fill
+from serx.checkpoint.tensors import fill
 from serx.data.batches import make_batch_source
 from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import CheckpointError, ConfigError

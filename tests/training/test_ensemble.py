@@ -11,6 +11,7 @@ import soundfile
 import torch
 
 from serx import checkpoint
+from serx.checkpoint.header import NO_SHA256
 from serx.cli.main import main
 from serx.config.loader import from_tree, load_config
 from serx.errors import CheckpointError, ConfigError, LeakError
@@ -205,7 +206,7 @@ def test_what_a_voter_began_from_is_recorded_and_may_not_have_seen_what_another_
             "digests": {"train": saved.metadata["digests"]["train"][:3], "valid": [], "test": []},
             "data": saved.metadata["config"]["data"],
         }
-        metadata = {**saved.metadata, "init_from": [source], "sha256": checkpoint.NO_SHA256}
+        metadata = {**saved.metadata, "init_from": [source], "sha256": NO_SHA256}
         checkpoint.save(tmp_path / "begun.safetensors", saved.tensors, metadata)
         output = tmp_path / "both.safetensors"
         if leaked:
@@ -301,6 +302,6 @@ def test_a_forged_ensemble_is_refused_before_its_models_are_built(built, tmp_pat
         config = saved.metadata["config"]
         forged = [{**voters[0], **change}, *voters[1:]]
         metadata = {**saved.metadata, "config": {**config, "model": {**config["model"], "voters": forged}}}
-        checkpoint.save(tmp_path / "forged.safetensors", saved.tensors, {**metadata, "sha256": checkpoint.NO_SHA256})
+        checkpoint.save(tmp_path / "forged.safetensors", saved.tensors, {**metadata, "sha256": NO_SHA256})
         with pytest.raises(CheckpointError, match=message):
             Predictor.load(tmp_path / "forged.safetensors", CPU)

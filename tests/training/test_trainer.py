@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import serx
 from serx import checkpoint
 from serx.data.dataset import load_dataset, split_dataset
-from serx.errors import ConfigError, DataError, DiskError, DivergedError, RunInUseError
+from serx.errors import CheckpointError, ConfigError, DataError, DiskError, DivergedError, RunInUseError
 from serx.evaluation import evaluate
 from serx.evaluation.held_out import load_held_out
 from serx.evaluation.stress import stress_test, write_stress_test
@@ -215,7 +215,7 @@ def test_every_tensor_missing_from_a_checkpoint_is_named(tiny_config, tmp_path):
         rest = {key: tensor for key, tensor in saved.tensors.items() if key != name}
         state = TrainingState(config, dataset.labels, torch.device("cpu"), pretrained=False)
         state.start_average()
-        with pytest.raises(checkpoint.CheckpointError, match=name.replace(".", r"\.")):
+        with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
             state.load_state_dict(checkpoint.Checkpoint(rest, saved.metadata))
 
 
@@ -342,7 +342,7 @@ def test_a_folder_name_that_no_file_system_takes_is_one_line(tiny_config, tmp_pa
 
 
 def test_weights_that_overflow_are_a_divergence_and_not_a_damaged_checkpoint(tiny_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_first_not_finite", lambda tensors: "model.bias")
+    monkeypatch.setattr("serx.checkpoint.file.first_not_finite", lambda tensors: "model.bias")
     with pytest.raises(DivergedError, match=r"model.bias holds NaN or infinity: training diverged; lower optim.lr"):
         fit(tiny_config("train.epochs=1"), tmp_path / "run", progress=False)
 
@@ -393,7 +393,7 @@ def test_the_advice_after_a_full_disk_is_one_that_works(saves, advice, tiny_conf
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write_atomically(path, content, keep)
 
-    monkeypatch.setattr(checkpoint, "write_atomically", full)
+    monkeypatch.setattr("serx.checkpoint.file.write_atomically", full)
     with pytest.raises(DiskError, match=rf"No space left on device \(.* MB free\).*{advice}") as caught:
         fit(config, folder, progress=False)
     assert "\n" not in str(caught.value)
