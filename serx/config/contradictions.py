@@ -1,25 +1,21 @@
 """Settings of different sections that cannot be used together."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from serx.augment.compose import AugmentConfig
-from serx.augment.crop import Crop, Shift
+from serx.augment.crop import Crop
 from serx.augment.masks import FrequencyMask, TimeMask
 from serx.config.schema import Config
-from serx.config.training import ENDLESS_SCHEDULES
 from serx.config.yaml_lines import KeyPath
 from serx.errors import ConfigError
 from serx.features.registry import WAVEFORM
-from serx.features.stack import check_rate, why_not_warpable, why_rows_are_empty
+from serx.features.stack import check_rate, why_not_warpable
 from serx.models.classical import ClassicalConfig
-from serx.models.cnn2d import Cnn2dConfig
 from serx.models.encoder_config import EncoderConfig
 from serx.models.encoder_probe import EncoderProbeConfig
 from serx.models.ensemble import EnsembleConfig
 from serx.models.linear_probe import LinearProbeConfig
-from serx.models.sequential import SequentialConfig
 from serx.models.speech_encoder import SpeechEncoderConfig
 
 # A model that is fitted to all clips at once takes no steps, so these settings would have no effect. A classical model
@@ -35,8 +31,6 @@ _NOT_FOR_LINEAR_PROBE = (
     *(("augment", key) for key in ("spectrogram", "mel_warp", "mixstyle", "mixup", "cutmix")),
 )
 _KEYS_OF_RATE = ("contrast_bands", "pitch_max")  # which an error of `check_rate` may begin with
-# Ranges of transforms, and the value that changes nothing.
-_UNCHANGED = {"gain_db": 0.0, "semitones": 0.0, "tempo": 1.0, "ratio": 1.0, "seconds": 0.0}
 # These are read under one protocol only. Under another, a speaker who is listed for the test would be trained on.
 _OF_PROTOCOL = {"test_speakers": "speakers", "valid_speakers": "speakers", "test_corpora": "cross_corpus"}
 
@@ -75,11 +69,6 @@ def contradictions(config: Config) -> list[Contradiction]:
     for contradiction in every:
         first.setdefault(contradiction.place, contradiction)
     return list(first.values())
-
-
-def notes(config: Config) -> list[str]:
-    """Settings that have no effect, or another one than they seem to: lines for the user of a run."""
-    return [text for text in (*_notes(config), *_notes_without_emotions(config)) if text]
 
 
 def without_validation(config: Config) -> list[Contradiction]:
@@ -128,13 +117,6 @@ def _about_features(config: Config) -> Iterator[Contradiction]:
         yield Contradiction(("features", key), str(error), ("features", "data.sample_rate"))
 
 
-def _about_loggers(config: Config) -> Iterator[Contradiction]:
-    loggers = config.train.loggers
-    if len(set(loggers)) < len(loggers):
-        message = "train.loggers lists a logger more than once, and both would write the same files; list each once"
-        yield Contradiction(("train", "loggers"), message, ("train.loggers",))
-
-
 def _without_validation(config: Config) -> Iterator[Contradiction]:
     cause, model = "but there is no validation (data.valid_fraction: 0)", config.model
     reads = ("data.valid_fraction", "data.valid_speakers", "data.protocol")
@@ -180,16 +162,6 @@ def _about_augmentation(config: Config) -> Iterator[Contradiction]:
         yield Contradiction(("augment", "mixstyle"), message, ("augment.mixstyle", "features.stack"))
 
 
-def _about_kept_frames(config: Config) -> Iterator[Contradiction]:
-    """Frames that are kept are of no use where each epoch has other clips, and would fill the disk."""
-    if not (isinstance(config.model, SpeechEncoderConfig) and config.model.cache_frames):
-        return
-    changing = [key for key in ("waveform", "mixup", "cutmix") if getattr(config.augment, key)]
-    for key in changing:
-        message = f"model.cache_frames keeps frames of clips, but augment.{key} changes these in each epoch; drop one"
-        yield Contradiction(("model", "cache_frames"), message, (f"augment.{key}", "model.cache_frames"))
-
-
 def _about_copies(config: Config) -> Iterator[Contradiction]:
     copies, place = config.augment.copies, ("augment", "copies")
     frozen = isinstance(config.model, EncoderProbeConfig | LinearProbeConfig)
@@ -211,6 +183,16 @@ def _about_copies(config: Config) -> Iterator[Contradiction]:
             "list transforms, or write copies: 0"
         )
         yield Contradiction(place, message, ("augment.copies", "augment.waveform", "augment.mel_warp"))
+
+
+def _about_kept_frames(config: Config) -> Iterator[Contradiction]:
+    """Frames that are kept are of no use where each epoch has other clips, and would fill the disk."""
+    if not (isinstance(config.model, SpeechEncoderConfig) and config.model.cache_frames):
+        return
+    changing = [key for key in ("waveform", "mixup", "cutmix") if getattr(config.augment, key)]
+    for key in changing:
+        message = f"model.cache_frames keeps frames of clips, but augment.{key} changes these in each epoch; drop one"
+        yield Contradiction(("model", "cache_frames"), message, (f"augment.{key}", "model.cache_frames"))
 
 
 def _about_waveform_transforms(config: Config) -> Iterator[Contradiction]:
@@ -272,95 +254,6 @@ def _about_masks(config: Config) -> Iterator[Contradiction]:
             yield Contradiction(place, message, reads)
 
 
-def _notes(config: Config) -> Iterator[str | None]:
-    model, train, optim, data = config.model, config.train, config.optim, config.data
-    yield why_rows_are_empty(config.features, data.sample_rate)
-    if isinstance(model, Cnn2dConfig):
-        if model.shared_stages and model.ensemble_size == 1:
-            yield f"model.shared_stages: {model.shared_stages} has no effect: model.ensemble_size is 1"
-        rows = math.prod(stride for stride, _ in (model.stem_stride, *model.strides))
-        if rows > config.features.bins:
-            yield f"model.strides: strides of {rows} over frequency leave one row of {config.features.bins}; lower them"
-    if isinstance(model, SequentialConfig) and config.features.statistics and (model.frames or 1) > 1:
-        yield f"model.frames: {model.frames}, but features.statistics make one frame of each clip; the others are zeros"
-    if train.patience is not None and train.patience >= train.epochs:
-        yield f"train.patience: {train.patience} is never reached in train.epochs: {train.epochs}"
-    if optim.schedule == "plateau" and optim.plateau_patience >= train.epochs:
-        yield (
-            f"optim.plateau_patience: {optim.plateau_patience} is never reached in train.epochs: {train.epochs}, so "
-            "that the learning rate stays"
-        )
-    if optim.lr * optim.weight_decay >= 1:
-        yield (
-            f"optim.lr x optim.weight_decay is {optim.lr * optim.weight_decay:g}: a step turns the sign of the "
-            "weights; lower them"
-        )
-    if train.logit_adjustment > 0 and train.sampling == "class_balanced":
-        yield "train.logit_adjustment has no effect: with train.sampling: class_balanced all classes are as frequent"
-    if train.temperature != 1 and (data.valid_fraction > 0 or data.valid_speakers):
-        yield "train.temperature has no effect where there is validation: the temperature is fitted to it"
-    yield from _notes_on_transforms(config)
-    yield from _notes_on_keys_that_are_not_read(config)
-    if len(set(model.tta_speeds)) < len(model.tta_speeds):
-        yield "model.tta_speeds lists a speed more than once, which counts as often; list each once"
-
-
-def _notes_on_keys_that_are_not_read(config: Config) -> Iterator[str]:
-    """Settings that differ from their defaults, and that another setting switches off."""
-    data, train, optim = config.data, config.train, config.optim
-    plateau = optim.schedule == "plateau"
-    unread = {
-        "data.folds": data.protocol != "kfold" and f"data.protocol is {data.protocol}, not kfold",
-        "data.test_fraction": data.protocol not in ("holdout", "random")
-        and f"data.protocol is {data.protocol}, not holdout or random",
-        "optim.plateau_factor": not plateau and f"optim.schedule is {optim.schedule}, not plateau",
-        "optim.plateau_patience": not plateau and f"optim.schedule is {optim.schedule}, not plateau",
-        "optim.final_lr_ratio": optim.schedule in ENDLESS_SCHEDULES and f"optim.schedule is {optim.schedule}",
-        "train.teacher_weight": not train.teachers and "train.teachers lists none",
-        "train.teacher_temperature": not train.teachers and "train.teachers lists none",
-    }
-    for key, why in unread.items():
-        section, _, name = key.partition(".")
-        settings = getattr(config, section)
-        value = getattr(settings, name)
-        if why and value != type(settings).model_fields[name].default:
-            yield f"{key}: {value:g} has no effect: {why}"
-    if train.teachers and train.teacher_weight == 0:
-        yield "train.teachers have no effect: train.teacher_weight is 0"
-
-
-def _notes_on_transforms(config: Config) -> Iterator[str]:
-    data, features = config.data, config.features
-    longest = min(data.max_seconds, data.duration_seconds or data.max_seconds)
-    for i, transform in enumerate(config.augment.waveform):
-        name = f"augment.waveform.{i} ({transform.kind})"
-        ranges = [(key, _UNCHANGED[key]) for key in _UNCHANGED if key in type(transform).model_fields]
-        if getattr(transform, "p", 1) == 0:
-            yield f"{name} has no effect: p is 0"
-        elif isinstance(transform, Crop):
-            if transform.seconds >= longest:
-                yield f"{name}: {transform.seconds:g} s cut nothing off clips of up to {longest:g} s"
-        elif ranges and all(tuple(getattr(transform, key)) == (same, same) for key, same in ranges):
-            yield f"{name} has no effect: {' and '.join(f'{key} is always {same:g}' for key, same in ranges)}"
-        if isinstance(transform, Shift) and max(map(abs, transform.seconds)) >= longest:
-            yield f"{name}: a shift by {longest:g} s or more leaves only silence of every clip; lower seconds"
-    for i, mask in enumerate(config.augment.spectrogram):
-        name = f"augment.spectrogram.{i} ({mask.kind})"
-        if getattr(mask, "p", 1) == 0:
-            yield f"{name} has no effect: p is 0"
-        elif isinstance(mask, FrequencyMask) and mask.count * mask.width >= features.bins > mask.width:
-            yield f"{name}: {mask.count} masks of width {mask.width} may mask all {features.bins} rows; lower one"
-        elif isinstance(mask, TimeMask) and mask.count * mask.max_fraction >= 1:
-            yield f"{name}: {mask.count} masks of {mask.max_fraction:g} of a clip may mask all of it; lower one"
-
-
-def _notes_without_emotions(config: Config) -> Iterator[str]:
-    of_classes = {"class_weights": "none", "logit_adjustment": 0.0, "label_smoothing": 0.0, "temperature": 1.0}
-    for key, default in of_classes.items():
-        if "emotions" not in config.data.tasks and getattr(config.train, key) != default:
-            yield f"train.{key} has no effect without emotions in data.tasks"
-
-
 def _about_model(config: Config) -> Iterator[Contradiction]:
     model, defaults = config.model, Config.model_fields
     without_effect = {ClassicalConfig: _NOT_FOR_CLASSICAL, LinearProbeConfig: _NOT_FOR_LINEAR_PROBE}
@@ -394,6 +287,19 @@ def _about_model(config: Config) -> Iterator[Contradiction]:
         yield Contradiction(
             ("data", "sample_rate"), f"{rates}; write {model.sample_rate}", ("model", "data.sample_rate")
         )
+
+
+def _about_ensemble(config: Config, model: EnsembleConfig) -> Iterator[Contradiction]:
+    if config.features.stack != ("waveform",):
+        message = "model.kind ensemble reads waveforms; write features.stack: [waveform]"
+        yield Contradiction(("features", "stack"), message, ("model", "features.stack"))
+    if config.data.sample_rate != model.sample_rate:
+        message = f"data.sample_rate is {config.data.sample_rate}, but model.sample_rate is {model.sample_rate}"
+        yield Contradiction(("data", "sample_rate"), message, ("model", "data.sample_rate"))
+    for voter in model.voters:
+        own = config.model_copy(update={"features": voter.features, "model": voter.model})
+        for contradiction in _about_model(own):
+            yield Contradiction(("model", "voters"), f"model.voters: {contradiction.message}", ("model", "data"))
 
 
 def _about_tasks(config: Config) -> Iterator[Contradiction]:
@@ -437,14 +343,8 @@ def _about_tasks(config: Config) -> Iterator[Contradiction]:
         yield Contradiction(("train", "teachers"), message, ("train.teachers", "data.tasks"))
 
 
-def _about_ensemble(config: Config, model: EnsembleConfig) -> Iterator[Contradiction]:
-    if config.features.stack != ("waveform",):
-        message = "model.kind ensemble reads waveforms; write features.stack: [waveform]"
-        yield Contradiction(("features", "stack"), message, ("model", "features.stack"))
-    if config.data.sample_rate != model.sample_rate:
-        message = f"data.sample_rate is {config.data.sample_rate}, but model.sample_rate is {model.sample_rate}"
-        yield Contradiction(("data", "sample_rate"), message, ("model", "data.sample_rate"))
-    for voter in model.voters:
-        own = config.model_copy(update={"features": voter.features, "model": voter.model})
-        for contradiction in _about_model(own):
-            yield Contradiction(("model", "voters"), f"model.voters: {contradiction.message}", ("model", "data"))
+def _about_loggers(config: Config) -> Iterator[Contradiction]:
+    loggers = config.train.loggers
+    if len(set(loggers)) < len(loggers):
+        message = "train.loggers lists a logger more than once, and both would write the same files; list each once"
+        yield Contradiction(("train", "loggers"), message, ("train.loggers",))
