@@ -16,6 +16,7 @@ The way of a clip, and the modules in the order in which they build on each othe
     scanner        `scan`: from folders and manifests to utterances
     protocols      `make_split`: which clips train, validate and test
     copies         which clips hold the same recording, however it was altered
+    copy_candidates, whitened_correlation   which pairs of clips are compared, and how their waveforms are
     leaks          no speaker and no copy of a clip in two parts
     audio_cache    clips decoded once, into flat files
     batches        batches of waveforms, from the cache

@@ -18,7 +18,8 @@ from serx.base_config import FilePath, Name
 from serx.data.audio import AudioConfig
 from serx.data.audio_cache import AudioCache, cache_folder, open_audio_cache
 from serx.data.batches import Placement, StreamedAudio
-from serx.data.copies import DIMENSIONS, RULES, Copy, copies_among, fingerprints, nominate
+from serx.data.copies import RULES, Copy, copies_among
+from serx.data.copy_candidates import DIMENSIONS, fingerprints, nominate
 from serx.data.corpora import NO_AGREEMENT, known_label_map
 from serx.data.labels import LabeledCorpus, LabelsFrom, assign_labels, only_shared
 from serx.data.leaks import PARTS, check_copies, check_leaks

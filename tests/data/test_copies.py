@@ -9,8 +9,10 @@ import soundfile
 import soxr
 import torch
 
-from serx.data.copies import Copy, copies_among, copy_correlation, fingerprints, nominate
+from serx.data.copies import Copy, copies_among
+from serx.data.copy_candidates import fingerprints, nominate
 from serx.data.synthetic.corpus import Take, list_takes
+from serx.data.whitened_correlation import copy_correlation
 from tests.conftest import RATE, batched
 
 
@@ -192,7 +194,7 @@ def test_copies_are_sorted_by_correlation_and_each_pair_is_named_once(speech):
 def test_a_search_in_many_cells_finds_the_same_copies(speech, monkeypatch):
     waves = [*speech, *(0.5 * wave for wave in speech)]
     n = len(speech)
-    monkeypatch.setattr("serx.data.copies.CELL", 32)
+    monkeypatch.setattr("serx.data.copy_candidates.CELL", 32)
     assert pairs_of(waves, [0] * n + [1] * n) == {(i, n + i) for i in range(n)}
 
 

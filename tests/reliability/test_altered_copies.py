@@ -5,7 +5,9 @@ import os
 import numpy as np
 import pytest
 
-from serx.data.copies import MIN_CORRELATION, copies_among, copy_correlation, nominate
+from serx.data.copies import MIN_CORRELATION, copies_among
+from serx.data.copy_candidates import nominate
+from serx.data.whitened_correlation import copy_correlation
 from tests.conftest import RATE
 from tests.data.test_copies import ALTERATIONS, decoded, fingerprints_of
 
