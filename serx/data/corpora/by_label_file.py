@@ -1,4 +1,4 @@
-"""The corpora whose own label files say which clip is what; `readers.py` reads them.
+"""The corpora whose own label files say which clip is what; `readers` reads them.
 
 `source` names what documents a layout, as in `by_name.py`.
 """

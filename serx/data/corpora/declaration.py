@@ -1,7 +1,7 @@
 """`Corpus`: how one corpus names or lists its clips, and what its authors say that it holds.
 
 A corpus whose file names say everything is ten lines of data in `by_name.py`; one with label files of its own has a
-reader in `label_files.py`.
+reader in `readers`.
 """
 
 import re

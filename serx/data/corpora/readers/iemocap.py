@@ -1,0 +1,50 @@
+"""IEMOCAP: the evaluations of each dialog, or the table of Kaggle's copies."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from serx.data.corpora.readers.label_file import Label, ordered, read_text, wrong
+from serx.data.labels import normalize_emotion
+
+_TURN = re.compile(r"\[[\d.]+ - [\d.]+\]\t(\w+)\t(\w+)\t\[([\d.]+), ([\d.]+), ([\d.]+)\]")
+_IEMOCAP_WORDS = {"neutral state": "neutral", "frustration": "frustrated"}
+
+
+def iemocap(base: Path, paths: Sequence[Path]) -> Iterator[Label]:
+    for path in paths:
+        turn: Label | None = None
+        votes: dict[str, float] = defaultdict(float)
+        for number, line in enumerate(read_text(path).splitlines(), 1):
+            match = _TURN.match(line)
+            if match:
+                if turn:
+                    yield _voted(turn, votes)
+                turn, votes = _iemocap_turn(f"{path.name}:{number}", match), defaultdict(float)
+            elif line.startswith("C-E") and turn:  # C-F and C-M: what the actors say of themselves
+                words = [word.strip().casefold() for word in line.partition(":")[2].split(";")[:-1] if word.strip()]
+                for word in words:
+                    votes[normalize_emotion(_IEMOCAP_WORDS.get(word, word))] += 1 / len(words)
+        if turn:
+            yield _voted(turn, votes)
+
+
+def _iemocap_turn(where: str, match: re.Match[str]) -> Label:
+    name = match[1]
+    parts = re.fullmatch(r"Ses(\d{2})[FM]_(.+)_([FM])[\dX]+", name)
+    if parts is None:
+        raise wrong(where, f"{name} is no turn of IEMOCAP")
+    ratings = zip(("valence", "arousal", "dominance"), map(float, match.group(3, 4, 5)), strict=True)
+    return Label(
+        name,
+        match[2].lower(),
+        where,
+        speaker=parts[1] + parts[3],
+        statement=parts[2],
+        dimensions=tuple(sorted(ratings)),
+    )
+
+
+def _voted(label: Label, votes: Mapping[str, float]) -> Label:
+    return Label(**{**label.__dict__, "votes": ordered(votes)})
