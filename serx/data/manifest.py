@@ -423,14 +423,24 @@ def _language(cell: str) -> str | None:
         raise _BadCellError(str(error)) from None
 
 
+def audio_root(text: str) -> Path:
+    """The folder that `data.audio_root` names.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    path = Path(os.path.abspath(os.path.expanduser(text)))
+    if not path.is_dir():
+        raise DataError(f"data.audio_root: {path}: no such folder; name the one with the audio files")
+    return path
+
+
 class _AudioFinder:
     """Finds the audio file that a table names."""
 
     def __init__(self, root: str | None) -> None:
         self._absolute: dict[tuple[Path, str], str] = {}
-        self._root = None if root is None else Path(os.path.abspath(os.path.expanduser(root)))
-        if self._root is not None and not self._root.is_dir():
-            raise DataError(f"data.audio_root: {self._root}: no such folder; name the one with the audio files")
+        self._root = None if root is None else audio_root(root)
 
     def find(self, folder: Path, cell: str) -> tuple[Path, tuple[int, int] | None]:
         """The file and its `file_identity`, or where it would be and None.

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from serx.data.audio import LOSSY, StrPath, files_in, is_audio
 from serx.data.columns import plain
 from serx.data.corpora import CORPORA
-from serx.data.corpora.recognition import ChosenCorpora, recognize
-from serx.data.manifest import Manifest, is_manifest, read_manifest
+from serx.data.corpora.recognition import ChosenCorpora, corpus_of_label_file, recognize
+from serx.data.manifest import Manifest, audio_root, is_manifest, read_manifest
 from serx.data.tables import OPENERS, TablesConfig
 from serx.data.utterance import SkippedFile, Utterance, file_identity
 from serx.errors import DataError
@@ -60,7 +60,7 @@ class _Clip(NamedTuple):
 
     utterance: Utterance
     codes: tuple[str, ...]
-    modality: str
+    recording: int  # rank among the recordings of one utterance
     location: tuple[int, int, str]  # index of the root, depth below the root, path from the root
     file: tuple[int, int] | Path  # equal for all names of one file
     is_row: bool  # a manifest lists it; otherwise its name says what it is
@@ -120,7 +120,10 @@ def scan(
     columns: set[str] | None = None  # of all tables
     for number, item in enumerate(roots):
         path = Path(os.path.abspath(os.path.expanduser(item)))
-        if is_manifest(path) and (corpora is None or path.is_file()):  # a folder of a named corpus is none of tables
+        if path.is_file() and (labels := _label_file(path, tables, corpora)):
+            corpus, folder = labels
+            notes += _scan_folder(folder, number, named, skipped, [corpus], path)
+        elif is_manifest(path) and (corpora is None or path.is_file()):  # a folder of a named corpus is none of tables
             manifest = _scan_manifest(path, number, tables, listed, skipped)
             notes += manifest.notes
             ties += manifest.ties
@@ -159,12 +162,33 @@ def _check_renamed(tables: TablesConfig, columns: Collection[str]) -> None:
             raise DataError(f"data.columns.{name}: no table has a column {name!r}; {hint}")
 
 
+def _label_file(path: Path, tables: TablesConfig | None, corpora: ChosenCorpora) -> tuple[str, Path] | None:
+    """The corpus that a file lists in its own way, and the folder with its audio; None of a table of one's own.
+
+    With `data.columns` a file is a table.
+    """
+    if tables is not None and tables.columns:
+        return None
+    found = corpus_of_label_file(path, corpora)
+    if found is None or tables is None or tables.audio_root is None:
+        return found
+    return found[0], audio_root(tables.audio_root)
+
+
 def _scan_folder(
-    root: Path, number: int, named: dict[Path, _Clip], skipped: dict[Path, SkippedFile], corpora: ChosenCorpora
+    root: Path,
+    number: int,
+    named: dict[Path, _Clip],
+    skipped: dict[Path, SkippedFile],
+    corpora: ChosenCorpora,
+    label_file: Path | None = None,
 ) -> list[str]:
-    """Adds the clips in and below `root` to `named`, and the audio that is not a clip to `skipped`; returns notes."""
+    """Adds the clips in and below `root` to `named`, and the audio that is not a clip to `skipped`; returns notes.
+
+    Of the corpus's label files only `label_file` is read, if it is given.
+    """
     files = list(files_in(root))
-    found = recognize(root, files, corpora)
+    found = recognize(root, files, corpora, label_file)
     count, unused = 0, list(found.missing)
     sounds = {(path.parent, path.stem) for path in files if is_audio(path)}
     for path in files:
@@ -180,13 +204,13 @@ def _scan_folder(
         elif parsed is None:
             why = found.hints.get(path, "the name matches no corpus that serx knows")
             unused.append(SkippedFile(path, "unknown_name", why))
-        elif parsed.modality == "02":
-            unused.append(SkippedFile(path, "video_only", "modality 02 is film without sound"))
+        elif parsed.recording is None:
+            unused.append(SkippedFile(path, "video_only", "a film without sound"))
         elif (file := file_identity(path)) is None:
             unused.append(SkippedFile(path, "missing", "a link to a file that does not exist"))
         else:
             location = (number, len(local.parts), local.as_posix())
-            named.setdefault(path, _Clip(parsed.utterance, parsed.codes, parsed.modality, location, file, False))
+            named.setdefault(path, _Clip(parsed.utterance, parsed.codes, parsed.recording, location, file, False))
             count += 1
     if not count:
         raise DataError(_no_clip(root, unused))
@@ -206,7 +230,7 @@ def _scan_manifest(
         local = name.replace(os.sep, "/")
         end = math.inf if utterance.end is None else utterance.end
         part = () if utterance.is_whole_file else (f"{utterance.start:020.9f}", f"{end:020.9f}")
-        listed.append(_Clip(utterance, (local, *part), "", (number, 0, local), identity, True))
+        listed.append(_Clip(utterance, (local, *part), 0, (number, 0, local), identity, True))
     skipped.update((file.path, file) for file in manifest.skipped)
     if path.is_dir():
         rows = {utterance.path for utterance in manifest.utterances}
@@ -282,15 +306,16 @@ def _best_copies(
 
     def preference(clip: _Clip) -> tuple[object, ...]:
         path = clip.utterance.path
-        order = clip.modality == "01", path.suffix.lower() in LOSSY, -clips_in_folder[path.parent], clip.location
+        order = clip.recording, path.suffix.lower() in LOSSY, -clips_in_folder[path.parent], clip.location
         return clip.file not in rows, *order
 
     best: dict[tuple[str, ...], _Clip] = {}
     for clip in sorted(clips, key=preference):
         kept = best.setdefault((clip.utterance.corpus, *clip.codes), clip)
         if kept is not clip:
-            path = clip.utterance.path
-            skipped[path] = SkippedFile(path, "duplicate", f"a copy of {kept.utterance.path}")
+            path, same = clip.utterance.path, clip.recording == kept.recording
+            what = "a copy of" if same else "another recording of the utterance in"
+            skipped[path] = SkippedFile(path, "duplicate", f"{what} {kept.utterance.path}")
     return list(best.values())
 
 

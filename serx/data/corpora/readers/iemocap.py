@@ -5,14 +5,27 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from serx.data.corpora.readers.label_file import Label, ordered, read_text, wrong
+from serx.data.corpora.readers.label_file import Label, ordered, read_rows, read_text, wrong
 from serx.data.labels import normalize_emotion
 
 _TURN = re.compile(r"\[[\d.]+ - [\d.]+\]\t(\w+)\t(\w+)\t\[([\d.]+), ([\d.]+), ([\d.]+)\]")
 _IEMOCAP_WORDS = {"neutral state": "neutral", "frustration": "frustrated"}
 
 
-def iemocap(base: Path, paths: Sequence[Path]) -> Iterator[Label]:
+def iemocap(base: Path, paths: Sequence[Path]) -> Iterator[Label] | None:
+    """The evaluations, which have votes and ratings; without them, the table."""
+    evaluations = [path for path in paths if path.suffix.lower() == ".txt"]
+    return _evaluations(evaluations) if evaluations else _table(paths[0])
+
+
+def _table(path: Path) -> Iterator[Label] | None:
+    rows = read_rows(path, "session", "gender", "emotion", "path")
+    if rows is None:
+        return None
+    return (_turn(where, Path(row["path"].replace("\\", "/")).stem, row["emotion"]) for where, row in rows)
+
+
+def _evaluations(paths: Sequence[Path]) -> Iterator[Label]:
     for path in paths:
         turn: Label | None = None
         votes: dict[str, float] = defaultdict(float)
@@ -31,18 +44,21 @@ def iemocap(base: Path, paths: Sequence[Path]) -> Iterator[Label]:
 
 
 def _iemocap_turn(where: str, match: re.Match[str]) -> Label:
-    name = match[1]
+    ratings = zip(("valence", "arousal", "dominance"), map(float, match.group(3, 4, 5)), strict=True)
+    return _turn(where, match[1], match[2], tuple(sorted(ratings)))
+
+
+def _turn(where: str, name: str, emotion: str, ratings: tuple[tuple[str, float], ...] = ()) -> Label:
     parts = re.fullmatch(r"Ses(\d{2})[FM]_(.+)_([FM])[\dX]+", name)
     if parts is None:
         raise wrong(where, f"{name} is no turn of IEMOCAP")
-    ratings = zip(("valence", "arousal", "dominance"), map(float, match.group(3, 4, 5)), strict=True)
     return Label(
         name,
-        match[2].lower(),
+        emotion.lower(),
         where,
         speaker=parts[1] + parts[3],
         statement=parts[2],
-        dimensions=tuple(sorted(ratings)),
+        dimensions=ratings,
     )
 
 

@@ -57,11 +57,13 @@ class Reader:
         files: matches the end of a label file's path; what precedes the match is the corpus's folder.
         read: the corpus's folder and its label files -> the labels, or None if they are those of something else.
         audio: matches the names of its clips, where those are unmistakable.
+        fallback: whether they only add to the names of files, and may list others that are not there.
     """
 
     files: re.Pattern[str]
     read: Callable[[Path, Sequence[Path]], Iterable[Label] | None]
     audio: re.Pattern[str] | None = None
+    fallback: bool = False
 
 
 def read_rows(path: Path, *needed: str, delimiter: str = ",") -> Iterator[tuple[str, dict[str, str]]] | None:
@@ -80,14 +82,18 @@ def read_rows(path: Path, *needed: str, delimiter: str = ",") -> Iterator[tuple[
     return rows()
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
+    """The text of a file in UTF-8 or UTF-16, or else in `encoding`; what is no text becomes question marks."""
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return raw.decode("utf-16", errors="replace")
-    return raw.decode("utf-8-sig", errors="replace")  # MELD's sentences mix encodings; its labels do not
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode(encoding, errors="replace")  # MELD's sentences mix encodings; its labels do not
 
 
 def read_json(path: Path) -> Any:

@@ -25,7 +25,11 @@ from serx.data.labels import normalize_emotion
 
 # MSP-Podcast, BIIC-Podcast
 
-_PODCAST_COLUMNS = ("EmoClass", "EmoAct", "EmoVal", "EmoDom", "SpkrID", "Gender", "Split_Set")
+_PODCAST_ENDINGS = (".csv", ".json", ".txt")
+_PODCAST_COLUMNS = ("EmoClass", "EmoAct", "EmoVal", "EmoDom")
+_RATED = re.compile(
+    r"((?:MSP-PODCAST|BIIC)[\w-]+\.wav);\s*([A-Z]);\s*A:([\d.]+|NaN)\s*;\s*V:([\d.]+|NaN)\s*;\s*D:([\d.]+|NaN)"
+)
 _PODCAST_WORDS = ("angry", "sad", "happy", "surprised", "fearful", "disgust", "contempt", "neutral")
 
 
@@ -44,31 +48,47 @@ def biicpodcast(base: Path, paths: Sequence[Path]) -> Iterator[Label] | None:
 
 def _podcast(paths: Sequence[Path], clip: re.Pattern[str]) -> Iterator[Label] | None:
     """The labels of a podcast corpus: several have label files of the same name and columns, so the clips decide."""
-    path = min(paths, key=lambda p: (p.suffix.lower() != ".csv", len(p.parts), p.name))
-    listed = _keyed_rows(path, "FileName", _PODCAST_COLUMNS)
+    path = min(paths, key=lambda p: (_PODCAST_ENDINGS.index(p.suffix.lower()), len(p.parts), p.name))
+    in_text, ratings = _rated(path) if path.suffix.lower() == ".txt" else (None, {})
+    listed = _keyed_rows(path, "FileName", _PODCAST_COLUMNS) if in_text is None else iter(in_text)
     first = None if listed is None else next(listed, None)
     if listed is None or first is None or not clip.fullmatch(Path(first[1]).stem):
         return None
 
     def labels() -> Iterator[Label]:
-        votes = _podcast_votes(path.parent)
-        for where, file, row in itertools.chain([first], listed):
-            if not row["EmoClass"]:
+        votes = _podcast_votes(path.parent) or ratings
+        about = _podcast_lists(path.parent)
+        for where, file, cells in itertools.chain([first], listed):
+            if not cells["EmoClass"]:
                 continue  # a test set whose labels are kept back
             scales = (("arousal", "EmoAct"), ("dominance", "EmoDom"), ("valence", "EmoVal"))
-            part = row["Split_Set"].casefold()
+            row = {**about.get(file, {}), **{column: cell for column, cell in cells.items() if cell}}
+            part = row.get("Split_Set", "").casefold()
             yield Label(
                 Path(file).stem,
                 row["EmoClass"].lower(),
                 where,
-                speaker=known_speaker(row["SpkrID"]),
-                sex=SEXES.get(row["Gender"].casefold()),
+                speaker=known_speaker(row.get("SpkrID", "")),
+                sex=SEXES.get(row.get("Gender", "").casefold()),
                 part="test" if part.startswith("test") else PARTS.get(part),
                 votes=votes.get(file, ()),
-                dimensions=tuple((name, read_number(row[column], where)) for name, column in scales if row[column]),
+                dimensions=tuple((name, read_number(row[column], where)) for name, column in scales if column in row),
             )
 
     return labels()
+
+
+def _rated(path: Path) -> tuple[list[tuple[str, str, dict[str, str]]], dict[str, Votes]]:
+    """(`file:line`, file, cells) of each clip of `labels.txt`, and the votes of its raters, who follow it."""
+    rows: list[tuple[str, str, dict[str, str]]] = []
+    words: dict[str, list[str]] = defaultdict(list)
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if match := _RATED.match(line):
+            values = ("" if value == "NaN" else value for value in match.group(2, 3, 4, 5))
+            rows.append((f"{path.name}:{number}", match[1], dict(zip(_PODCAST_COLUMNS, values, strict=True))))
+        elif line.strip() and rows:
+            words[rows[-1][1]].append(_podcast_word([*line.split(";"), ""][1]))
+    return rows, {file: counted(chosen) for file, chosen in words.items()}
 
 
 def _keyed_rows(path: Path, key: str, columns: Sequence[str]) -> Iterator[tuple[str, str, dict[str, str]]] | None:
@@ -81,7 +101,25 @@ def _keyed_rows(path: Path, key: str, columns: Sequence[str]) -> Iterator[tuple[
         isinstance(cells, dict) and set(columns) <= set(cells) for cells in content.values()
     ):
         return None
-    return ((path.name, file, {name: str(cells[name]) for name in columns}) for file, cells in content.items())
+    return (
+        (path.name, file, {str(name): "" if cell is None else str(cell) for name, cell in cells.items()})
+        for file, cells in content.items()
+    )
+
+
+def _podcast_lists(folder: Path) -> dict[str, dict[str, str]]:
+    """file -> part, speaker and sex, of releases that list them beside the labels."""
+    about: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in ("Partitions.txt", "Speaker_ids.txt"):
+        path = next((p for p in (folder / name, folder.parent / name) if p.is_file()), None)
+        for line in read_text(path).splitlines() if path else ():
+            words = [word.strip() for word in line.split(";") if word.strip()]
+            file = next((word for word in words if word.lower().endswith(".wav")), None)
+            for word in words if file else ():
+                if word != file:
+                    what = "Split_Set" if name.startswith("P") else "Gender" if word.casefold() in SEXES else "SpkrID"
+                    about[str(file)].setdefault(what, word)
+    return about
 
 
 def _podcast_votes(folder: Path) -> dict[str, Votes]:
