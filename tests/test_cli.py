@@ -22,7 +22,7 @@ import pytest
 import soundfile
 import soxr
 
-from serx.cli import common, sweep
+from serx.cli import common, sweep, verbs
 from serx.cli.main import main
 from serx.data.synthetic.corpus import make_corpus
 from serx.training.run_folder import lock_run_folder
@@ -483,6 +483,14 @@ def test_help_of_a_verb_imports_no_torch(verb, tmp_path):
     done = subprocess.run([sys.executable, "-c", program, verb, "--help"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("False\n") and "examples:" in done.stdout
+
+
+def test_a_verb_that_computes_nothing_starts_without_torch(tmp_path):
+    assert set(verbs.WITHOUT_TORCH) <= set(VERBS)
+    program = "import sys; from serx.cli.main import main\ntry: main('corpora')\nfinally: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("False\n")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ GROUPS = {
     "use a model": ("predict", "listen", "explain", "demo", "ensemble", "export"),
     "examine": ("stress", "leakage"),
 }
+WITHOUT_TORCH = {"corpora", "download", "synthesize", "tensorboard"}
 RENAMED_VERBS = {"prepare": "audit", "cross_validate": "cross-validate"}
 
 
@@ -38,7 +39,7 @@ def run(verb: str | None, words: list[str]) -> NoReturn:
         module.add_arguments(parser)
         arguments = common.parse(parser, words)
         arguments.command_line = f"{common.command(verb)} {shlex.join(words)}"
-        common.run(module.main, arguments)
+        common.run(module.main, arguments, computes=verb not in WITHOUT_TORCH)
 
 
 def _refuse_torchrun(verb: str) -> None:

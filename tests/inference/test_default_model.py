@@ -29,7 +29,17 @@ for name in ("transformers", "peft", "huggingface_hub", "onnx", "sounddevice"):
 def refuse(*_): raise OSError("no network")
 socket.socket.connect = socket.getaddrinfo = refuse
 from serx.cli.main import main
-main("predict", ["--json", "me.wav"])
+try:
+    main("predict", ["--json", "me.wav"])
+finally:
+    import gc
+    used = [name for name, module in sys.modules.items() if module is not None]
+    print(json.dumps([used, [gc.isenabled(), gc.get_freeze_count() > 100_000]]), file=sys.stderr)
+"""
+NEEDED = """
+import numpy, torch, pydantic.main, annotated_types, safetensors.torch, soundfile, soxr, filelock, yaml
+import json, sys
+print(json.dumps([*sys.modules]))
 """
 
 
@@ -117,6 +127,12 @@ def test_predict_needs_no_flag_no_network_and_no_optional_package(desk):
     [row] = json.loads(done.stdout)
     assert row["label"] in (*row["probabilities"], "unsure")
     assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    used, (collects_garbage, keeps_libraries) = json.loads(done.stderr.splitlines()[-1])
+    assert collects_garbage and keeps_libraries
+    needed = json.loads(subprocess.run([sys.executable, "-c", NEEDED], capture_output=True, check=True).stdout)
+    libraries, needed = ({name.partition(".")[0] for name in names} for names in (used, needed))
+    assert libraries - needed - sys.stdlib_module_names == {"serx"}, "a prediction waits for the import of the others"
+    assert not {"torch._dynamo", "torch._inductor", "torch.onnx"} & set(used)
 
 
 def test_predict_says_in_one_line_which_model_it_uses_and_what_that_knows(desk, predictor):
