@@ -8,7 +8,8 @@ from pathlib import Path
 from serx.cli.interrupts import exit_on_signals
 
 exit_on_signals()
-from serx.cli import common as commands  # noqa: E402  after the handlers are set
+from serx.cli.execution import run_main  # noqa: E402  after the handlers are set
+from serx.cli.parsing import make_parser  # noqa: E402  after the handlers are set
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is not part of the package
 
@@ -22,7 +23,7 @@ def main(arguments) -> None:
 
 
 if __name__ == "__main__":
-    parser = commands.parser(
+    parser = make_parser(
         __doc__,
         "  python scripts/benchmark.py --root /corpora/RAVDESS\n"
         "  python scripts/benchmark.py --only logmel mfcc chains --rounds 15 --out /tmp/speed\n"
@@ -47,4 +48,4 @@ if __name__ == "__main__":
     )
     parser.add_argument("--out", default="benchmarks", metavar="DIR", help="folder of the report (default: benchmarks)")
     parser.add_argument("--profile", metavar="DIR", help="write a trace of the training step for TensorBoard")
-    commands.run(main, parser.parse_args())
+    run_main(main, parser.parse_args())

@@ -11,7 +11,8 @@ from pathlib import Path
 from serx.cli.interrupts import exit_on_signals
 
 exit_on_signals()
-from serx.cli import common as commands  # noqa: E402  after the handlers are set
+from serx.cli.execution import run_main  # noqa: E402  after the handlers are set
+from serx.cli.parsing import make_parser  # noqa: E402  after the handlers are set
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks/ is not part of the package
@@ -71,7 +72,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    parser = commands.parser(
+    parser = make_parser(
         __doc__ or "",
         "  python scripts/gpu.py                                 (what `make gpu` runs)\n"
         "  python scripts/gpu.py --batches 256 --no-tests        (one batch size)\n"
@@ -101,4 +102,4 @@ if __name__ == "__main__":
     parser.add_argument("--config", default="configs/cnn2d.yaml", help="recipe of the step (default: %(default)s)")
     parser.add_argument("--out", default=str(ROOT / "benchmarks"), metavar="DIR", help="folder of gpu.md")
     parser.add_argument("--no-tests", dest="tests", action="store_false", help="measure only")
-    commands.run(main, parser.parse_args())
+    run_main(main, parser.parse_args())

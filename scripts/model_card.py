@@ -7,7 +7,8 @@ from pathlib import Path
 from serx.cli.interrupts import exit_on_signals
 
 exit_on_signals()
-from serx.cli import common as commands  # noqa: E402  after the handlers are set
+from serx.cli.execution import run_main  # noqa: E402  after the handlers are set
+from serx.cli.parsing import make_parser  # noqa: E402  after the handlers are set
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks/ is not part of the package
@@ -35,7 +36,7 @@ def main(arguments) -> None:
 
 
 if __name__ == "__main__":
-    parser = commands.parser(
+    parser = make_parser(
         __doc__,
         "  python scripts/model_card.py --checkpoint RUN/best.safetensors --held-out CV/predictions.csv \\\n"
         "      --unseen tess=/corpora/TESS --unseen ased=/corpora/ASED/manifest.csv",
@@ -53,4 +54,4 @@ if __name__ == "__main__":
     )
     parser.add_argument("--out", default=str(ROOT / "checkpoints"), metavar="DIR", help="default: checkpoints/")
     parser.add_argument("--cache", metavar="DIR", help="folder for decoded audio")
-    commands.run(main, parser.parse_args())
+    run_main(main, parser.parse_args())

@@ -17,7 +17,8 @@ from pathlib import Path
 from serx.cli.interrupts import exit_on_signals
 
 exit_on_signals()
-from serx.cli import common as commands  # noqa: E402  after the handlers are set
+from serx.cli.execution import run_main  # noqa: E402  after the handlers are set
+from serx.cli.parsing import make_parser  # noqa: E402  after the handlers are set
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 SIZES = {"demo": (1100, 900), "demo_phone": (390, 844)}
@@ -110,7 +111,7 @@ def save(png: bytes, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = commands.parser(__doc__, "  python scripts/screenshots.py checkpoints/demo/RUN")
+    parser = make_parser(__doc__, "  python scripts/screenshots.py checkpoints/demo/RUN")
     parser.add_argument("run", metavar="RUN", help="folder of a run of `make demo`")
     parser.add_argument("--out", default=str(IMAGES), metavar="DIR", help="default: docs/images/")
-    commands.run(main, parser.parse_args())
+    run_main(main, parser.parse_args())

@@ -22,8 +22,9 @@ import pytest
 import soundfile
 import soxr
 
-from serx.cli import common, sweep, verbs
+from serx.cli import sweep, verbs
 from serx.cli.main import main
+from serx.cli.parsing import make_parser, parse
 from serx.data.synthetic.corpus import make_corpus
 from serx.training.run_folder import lock_run_folder
 from tests.conftest import RATE, speechlike
@@ -32,7 +33,7 @@ from tests.pages.test_evaluation_page import text_of
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
-NO_VERBS = {"__init__", "main", "verbs", "common", "interrupts"}
+NO_VERBS = {"__init__", "main", "verbs", "interrupts", "parsing", "commands", "options", "output", "parts", "execution"}
 MODULES = {path.stem for path in (ROOT / "serx" / "cli").glob("*.py")} - NO_VERBS
 VERBS = sorted(name.replace("_", "-") for name in MODULES)
 
@@ -514,11 +515,11 @@ def test_old_names_are_errors_that_name_the_new_ones(words, message, monkeypatch
 
 
 def test_overrides_may_stand_anywhere_on_the_command_line():
-    parser = common.parser("", "")
+    parser = make_parser("", "")
     sweep.add_arguments(parser)
     words = ["--config", "x", "--seeds", "0", "1", "augment.waveform.2.p=0", "--try", "optim.lr=[1, 2]",
              "--devices", "cpu", "features=[mfcc]", "data.root=a=b", "--out", "a.b=c"]  # fmt: skip
-    arguments = common.parse(parser, words)
+    arguments = parse(parser, words)
     assert arguments.overrides == ["augment.waveform.2.p=0", "features=[mfcc]", "data.root=a=b"]
     assert (arguments.seeds, arguments.tried, arguments.out) == ([0, 1], ["optim.lr=[1, 2]"], "a.b=c")
     assert arguments.devices == ["cpu"]

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 import serx
-from serx.cli.common import IMPORTS
+from serx.cli.execution import IMPORTS
 from serx.cli.main import main
 from serx.data.synthetic import synthesize_clip, synthesize_speaker
 from serx.models import MlpConfig

@@ -10,7 +10,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from serx.cli import common
+from serx.cli.options import add_config
+from serx.cli.output import add_json, print_json
 from serx.terminal import Table, show, wrap
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ EXAMPLES = """  %(prog)s --config cnn2d data.root=/corpora/ravdess
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The recipe whose data section is examined."""
-    common.add_config(parser)
-    common.add_json(
+    add_config(parser)
+    add_json(
         parser,
         "`clips`, `seconds`, `emotions`, `speakers`, `protocol`, `folds`, `duplicates`, `corpus_probe`, `warnings`, "
         "`notes`",
@@ -78,7 +79,7 @@ def main(arguments: argparse.Namespace) -> int:
             "warnings": result.warnings,
             "notes": dataset.notes,
         }
-        common.print_json(arguments, document)
+        print_json(arguments, document)
         return 0
     show([*tables(result), *rating_tables(ratings), *probe_lines(result), *fold_lines(parts, config.data.protocol)])
     for warning in result.warnings:

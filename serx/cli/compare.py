@@ -7,7 +7,8 @@ cross-validation. Runs of the same clips only can be compared speaker by speaker
 import argparse
 from pathlib import Path
 
-from serx.cli import common
+from serx.cli.options import add_import
+from serx.cli.output import add_json, add_report, how_to_reproduce, print_json, write_page
 from serx.terminal import show
 
 EXAMPLES = """  %(prog)s checkpoints/mlp/RUN checkpoints/cnn1d/RUN              (two trainings)
@@ -25,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print one Markdown table instead, a run a row")
-    common.add_json(form, "`runs`, `comparisons`, `settings` and `curves`")
-    common.add_report(parser, "the comparison")
-    common.add_import(parser)
+    add_json(form, "`runs`, `comparisons`, `settings` and `curves`")
+    add_report(parser, "the comparison")
+    add_import(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -38,7 +39,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     result = compare_runs([read_run(Path(folder)) for folder in arguments.runs])
     if arguments.json:
-        common.print_json(arguments, result)
+        print_json(arguments, result)
     elif arguments.markdown:
         print(markdown_comparison(result), end="")
     else:
@@ -46,7 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.report:
         from serx.pages import comparison_page
 
-        common.write_page(arguments.report, comparison_page(result, common.reproduction(arguments, {})))
+        write_page(arguments.report, comparison_page(result, how_to_reproduce(arguments, {})))
     refused = [comparison["not_compared"] for comparison in result["comparisons"] if "not_compared" in comparison]
     if len(refused) == len(result["comparisons"]):
         raise DataError(f"{arguments.runs[0]} can be compared with no other run: {refused[0]}")

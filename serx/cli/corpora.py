@@ -6,7 +6,8 @@ layout, label maps and a recommended protocol.
 
 import argparse
 
-from serx.cli import common
+from serx.cli.options import add_import
+from serx.cli.output import add_json, print_json
 from serx.terminal import Table, show
 
 EXAMPLES = """  %(prog)s
@@ -17,8 +18,8 @@ EXAMPLES = """  %(prog)s
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The corpus, and the form of the answer."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="a corpus to show in full; default: list all")
-    common.add_json(parser, "the facts about the corpus, or a list of those of all corpora")
-    common.add_import(parser)
+    add_json(parser, "the facts about the corpus, or a list of those of all corpora")
+    add_import(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -28,14 +29,14 @@ def main(arguments: argparse.Namespace) -> int:
 
     if arguments.name is None:
         if arguments.json:
-            common.print_json(arguments, [facts(corpus) for corpus in CORPORA.values()])
+            print_json(arguments, [facts(corpus) for corpus in CORPORA.values()])
             return 0
         rows = [row(corpus) for corpus in CORPORA.values()]
         show([Table(f"{len(rows)} corpora", COLUMNS, rows, left=(0, 1, 6, 7))])
         return 0
     corpus = CORPORA[known_corpus("serx corpora", arguments.name)]
     if arguments.json:
-        common.print_json(arguments, facts(corpus))
+        print_json(arguments, facts(corpus))
         return 0
     print(f"{corpus.title} ({corpus.name})")
     entries = lines(corpus)

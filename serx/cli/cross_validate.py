@@ -10,7 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serx.cli import common
+from serx.cli.commands import command_line, serx_command
+from serx.cli.options import add_config
+from serx.cli.output import add_json, add_report, how_to_reproduce, print_json, write_page
+from serx.cli.parts import (
+    add_cluster,
+    add_parts,
+    add_workers,
+    cluster_job,
+    folder_of_runs,
+    print_parts,
+    workers_of,
+    written_script,
+)
 from serx.terminal import Block, show
 
 if TYPE_CHECKING:
@@ -28,16 +40,16 @@ EXAMPLES = """  %(prog)s --config configs/cnn1d.yaml data.root=/corpora/ravdess 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The recipe, its folds, and what to compare it with."""
-    common.add_config(parser)
+    add_config(parser)
     parser.add_argument(
         "--out",
         metavar="DIR",
         help="default: checkpoints/<config>/cross_validation; folds that are finished there are not trained again",
     )
     parser.add_argument("--folds", type=int, nargs="+", metavar="N", help="train only these folds; default: all")
-    common.add_workers(parser, "folds")
-    common.add_parts(parser)
-    common.add_cluster(parser)
+    add_workers(parser, "folds")
+    add_parts(parser)
+    add_cluster(parser)
     parser.add_argument(
         "--baseline",
         metavar="RECIPE",
@@ -49,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="then evaluate each fold again, adapted to each test speaker without labels, and compare both",
     )
-    common.add_report(parser, "the pooled result")
-    common.add_json(
+    add_report(parser, "the pooled result")
+    add_json(
         parser,
         "`folder`, `cross_validation` (null if no fold is finished), and where they were asked for `adapted`, "
         "`adapted_comparison`, `baseline` and `baseline_comparison`",
@@ -65,12 +77,12 @@ def main(arguments: argparse.Namespace) -> int:
 
     config = load_config(arguments.config, arguments.overrides)
     baseline_recipe, baseline = _baseline(arguments, config)
-    out = common.folder_of_runs(arguments, config.train.output, "cross_validation")
+    out = folder_of_runs(arguments, config.train.output, "cross_validation")
     if config.data.fold and not arguments.folds:
         print(
             f"note: data.fold={config.data.fold} chooses no fold here; --folds {config.data.fold} trains that one only"
         )
-    workers = common.workers_of(arguments)
+    workers = workers_of(arguments)
     seeds = list(dict.fromkeys(arguments.seeds or [config.train.seed]))
     only = arguments.folds or ()
     if arguments.adapt:
@@ -89,7 +101,7 @@ def main(arguments: argparse.Namespace) -> int:
         _show(arguments, ["", *cross_validation_blocks(result.summary), ""])
         print(f"written: {out / 'cross_validation.json'}, and in the same folder {_files(result.summary)}")
         if arguments.report:
-            common.write_page(arguments.report, _page(arguments, config, out, result.summary))
+            write_page(arguments.report, _page(arguments, config, out, result.summary))
     is_stopped = code >= 128
     if arguments.adapt and result.summary and not is_stopped:
         print()
@@ -109,7 +121,7 @@ def main(arguments: argparse.Namespace) -> int:
             document["baseline_comparison"] = _comparison(arguments, out / "baseline", out)
         code = code or of_baseline.exit_code
     if arguments.json:
-        common.print_json(arguments, document)
+        print_json(arguments, document)
     return code
 
 
@@ -135,16 +147,16 @@ def _parts(
         return True, run_part(config, to, fold.seed, fold.number, replace(workers, processes=1), adapt)
     commands = [part_command(arguments, out, seeds, part) for part in range(len(parts))]
     if arguments.list_parts:
-        common.print_parts(commands)
+        print_parts(commands)
         return True, 0
     if arguments.executor == "sbatch":
-        return True, common.written_script(arguments, commands, out)
+        return True, written_script(arguments, commands, out)
     to_do = {
         f"{'' if to == out else 'baseline '}{fold.name}": commands[part]
         for part, (_, fold, to) in enumerate(parts)
         if fold.state != "finished" or arguments.adapt
     }
-    codes = run_on_cluster(arguments.executor, to_do, out, common.cluster_job(arguments)).values()
+    codes = run_on_cluster(arguments.executor, to_do, out, cluster_job(arguments)).values()
     return False, next((code for code in codes if code not in (0, IN_USE)), 0)
 
 
@@ -155,7 +167,7 @@ def part_command(arguments: argparse.Namespace, out: Path, seeds: Sequence[int],
     words += ["--baseline", arguments.baseline] if arguments.baseline else []
     words += ["--devices", *arguments.devices] if arguments.devices else []
     words += ["--adapt"] * arguments.adapt
-    return common.serx_command("cross-validate", arguments, *words, "--part", str(part), *arguments.overrides)
+    return serx_command("cross-validate", arguments, *words, "--part", str(part), *arguments.overrides)
 
 
 def _baseline(arguments: argparse.Namespace, config: "Config") -> tuple[str, "Config | None"]:
@@ -205,6 +217,6 @@ def _page(arguments: argparse.Namespace, config: "Config", out: Path, summary: M
         config,
         dataset,
         summary,
-        common.reproduction(arguments, facts),
-        lambda checkpoint: common.command_line("stress", arguments, "--checkpoint", checkpoint),
+        how_to_reproduce(arguments, facts),
+        lambda checkpoint: command_line("stress", arguments, "--checkpoint", checkpoint),
     )

@@ -7,7 +7,7 @@ import argparse
 import sys
 import threading
 
-from serx.cli import common
+from serx.cli.options import add_device, add_import, add_min_confidence, load_predictor
 from serx.errors import ConfigError
 
 EXAMPLES = """  %(prog)s                                                         (the model of serx)
@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="best.safetensors or last.safetensors of a run; or an emotion model of the Hugging Face hub, by its id or "
         "its folder; default: the model that ships with serx",
     )
-    common.add_import(parser)
-    common.add_min_confidence(parser)
-    common.add_device(parser)
+    add_import(parser)
+    add_min_confidence(parser)
+    add_device(parser)
     parser.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860")
     parser.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="default: 127.0.0.1, which only this computer reaches"
@@ -52,7 +52,7 @@ def main(arguments: argparse.Namespace) -> int:
         )
     if arguments.port is not None and not 1 <= arguments.port <= MAX_PORT:
         raise ConfigError(f"--port {arguments.port}: give a number from 1 to {MAX_PORT}")
-    predictor = common.load_predictor(arguments, choose_device(arguments.device, "--device"), arguments.min_confidence)
+    predictor = load_predictor(arguments, choose_device(arguments.device, "--device"), arguments.min_confidence)
     with serve(predictor, summary(predictor.metadata, predictor.min_confidence), arguments.host, arguments.port) as url:
         print(f"demo: {url} (Ctrl-C stops it)", flush=True)
         if not is_local(arguments.host):

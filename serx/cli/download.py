@@ -7,7 +7,7 @@ below the folder.
 import argparse
 from pathlib import Path
 
-from serx.cli import common
+from serx.cli.output import add_json, print_json
 
 EXAMPLES = """  %(prog)s ravdess --root data
   %(prog)s emodb --root /corpora"""
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "corpus", metavar="CORPUS", help="ravdess, emodb or cremad; tess and savee print how to get them by hand"
     )
-    common.add_json(parser, "`corpus`, `license` and `folder`")
+    add_json(parser, "`corpus`, `license` and `folder`")
     parser.add_argument("--root", default="data", metavar="DIR", help="the corpus goes to DIR/CORPUS; default: data")
 
 
@@ -41,6 +41,6 @@ def main(arguments: argparse.Namespace) -> int:
     print("By downloading you accept that license; models trained on the corpus inherit its restrictions.", flush=True)
     folder = download(arguments.corpus, Path(arguments.root))
     if arguments.json:
-        common.print_json(arguments, {"corpus": arguments.corpus, "license": source.license, "folder": folder})
+        print_json(arguments, {"corpus": arguments.corpus, "license": source.license, "folder": folder})
     print(f"ready: train with data.root={folder}")
     return 0

@@ -6,7 +6,9 @@ clips that another one holds out. The new checkpoint is evaluated, exported and 
 
 import argparse
 
-from serx.cli import common
+from serx.cli.commands import command_line
+from serx.cli.options import add_import
+from serx.cli.output import add_json, print_json
 from serx.terminal import Table, printable, show
 
 EXAMPLES = """  %(prog)s probe/best.safetensors cnn/best.safetensors --output ensemble.safetensors
@@ -24,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="W",
         help="the weight of each checkpoint, in their order and relative to each other; default: all the same",
     )
-    common.add_json(parser, "`checkpoint`, `bytes`, `voters`, `labels`, `dimensions` and `protocol`")
-    common.add_import(parser)
+    add_json(parser, "`checkpoint`, `bytes`, `voters`, `labels`, `dimensions` and `protocol`")
+    add_import(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -40,7 +42,7 @@ def main(arguments: argparse.Namespace) -> int:
         voters = [dict(zip(fields, voter, strict=True)) for voter in built.voters]
         document = {"checkpoint": arguments.output, "bytes": built.n_bytes, "voters": voters}
         names = {"labels": built.labels, "dimensions": built.dimensions}
-        common.print_json(arguments, {**document, **names, "protocol": built.protocol})
+        print_json(arguments, {**document, **names, "protocol": built.protocol})
         return 0
     print(f"{printable(arguments.output)}: {built.n_bytes / 1e6:.1f} MB, {len(built.voters)} models that vote")
     rows = [(f"{100 * share:.1f} %", kind, sha256, path) for kind, path, sha256, share in built.voters]
@@ -50,5 +52,5 @@ def main(arguments: argparse.Namespace) -> int:
     if built.dimensions:
         print(f"dimensions: {', '.join(built.dimensions)}")
     print(f"protocol: {built.protocol}")
-    print(f"evaluate: {common.command_line('evaluate', arguments, '--checkpoint', str(arguments.output))}")
+    print(f"evaluate: {command_line('evaluate', arguments, '--checkpoint', str(arguments.output))}")
     return 0

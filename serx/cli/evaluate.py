@@ -4,7 +4,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serx.cli import common
+from serx.cli.commands import command_line
+from serx.cli.options import add_held_out, held_out_model
+from serx.cli.output import add_json, add_report, how_to_reproduce, print_json, write_page
 from serx.terminal import show
 
 if TYPE_CHECKING:
@@ -23,9 +25,9 @@ EXAMPLES = """  %(prog)s --checkpoint checkpoints/cnn1d/RUN/best.safetensors
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The checkpoint, the clips, and how to treat their speakers."""
-    common.add_held_out(parser, ["test", "valid", "all"], "evaluation.json, predictions.csv and figures")
-    common.add_report(parser, "the evaluation")
-    common.add_json(parser, "the content of evaluation.json")
+    add_held_out(parser, ["test", "valid", "all"], "evaluation.json, predictions.csv and figures")
+    add_report(parser, "the evaluation")
+    add_json(parser, "the content of evaluation.json")
     parser.add_argument(
         "--allow-seen", action="store_true", help="evaluate training speakers as well; the report says so"
     )
@@ -55,7 +57,7 @@ def main(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"{arguments.checkpoint}: a published model has no run folder; say with --out where the report goes"
         )
-    path, out = common.held_out_model(arguments)
+    path, out = held_out_model(arguments)
     device = choose_device(arguments.device, "--device")
     held = load_held_out(path, arguments.root, arguments.part, device, arguments.allow_seen, cache=arguments.cache)
     evaluation = evaluate_held_out(held, arguments.adapt, arguments.balanced)
@@ -66,7 +68,7 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"warning: {warning}")
     written = evaluation.write(out, epochs)
     if arguments.json:
-        common.print_json(arguments, evaluation.scores)
+        print_json(arguments, evaluation.scores)
     else:
         show([*report_blocks(evaluation.scores), ""])
     files = ["ratings.csv"] if evaluation.ratings else []
@@ -74,7 +76,7 @@ def main(arguments: argparse.Namespace) -> int:
         files = ["predictions.csv", *files, "confusion.png", "report.png", "speakers.png", "calibration.png"]
     print(f"written: {written}, and in the same folder {', '.join(files + ['curves.png'] * bool(epochs))}")
     if arguments.report:
-        common.write_page(arguments.report, _page(arguments, held, evaluation, path.parent, out, epochs))
+        write_page(arguments.report, _page(arguments, held, evaluation, path.parent, out, epochs))
     return 0
 
 
@@ -93,7 +95,7 @@ def _page(
 
     scores, p = evaluation.scores, evaluation.predictions
     config, recorded = held.predictor.config, run / "config.yaml"
-    before = [common.command_line("train", arguments, "--config", str(recorded))] if recorded.exists() else []
+    before = [command_line("train", arguments, "--config", str(recorded))] if recorded.exists() else []
     facts = {
         "data": held.root,
         "data (sha256)": scores["data_sha256"],
@@ -102,7 +104,7 @@ def _page(
         "seed": config.train.seed,
     }
     title, curves = f"{config.model.kind}: evaluation on {PARTS[held.part]}", {str(run): epochs}
-    reproduction = common.reproduction(arguments, facts, *before)
+    reproduction = how_to_reproduce(arguments, facts, *before)
     if p is None:
         assert evaluation.ratings is not None
         return ratings_page(scores, evaluation.ratings, title, curves, reproduction)
@@ -143,4 +145,4 @@ def _without_stress(arguments: argparse.Namespace, recipe_adapts: bool, adapted:
     given = ((f"--{name}", getattr(arguments, name)) for name in ("checkpoint", "root", "out", "cache"))
     words = [word for option, value in given if value is not None for word in (option, value)]
     part = ["--part", arguments.part] if arguments.part != "test" else []
-    return Absent(ABSENT["stress"].why, [common.command_line("stress", arguments, *words, *part)])
+    return Absent(ABSENT["stress"].why, [command_line("stress", arguments, *words, *part)])

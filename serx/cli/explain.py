@@ -10,7 +10,8 @@ import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from serx.cli import common
+from serx.cli.options import add_channel, add_device, add_model, load_predictor
+from serx.cli.output import add_json, print_json
 from serx.cli.predict import drawn, table_row
 from serx.terminal import Table, is_terminal, printable, show
 
@@ -25,16 +26,16 @@ EXAMPLES = """  %(prog)s me.wav                                          (the mo
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The checkpoint, the recording, the emotion, and where the files go."""
-    common.add_model(parser)
-    common.add_channel(parser)
-    common.add_device(parser)
+    add_model(parser)
+    add_channel(parser)
+    add_device(parser)
     parser.add_argument("--emotion", metavar="NAME", help="emotion to explain; default: the most probable one")
     parser.add_argument("--start", type=float, metavar="S", help="second where the part to explain begins")
     parser.add_argument("--end", type=float, metavar="S", help="second where it ends")
     parser.add_argument(
         "--steps", type=int, metavar="N", help="points of the integral; more lower its error; default: 128"
     )
-    common.add_json(parser, "the content of saliency.json, and of a long recording its prediction, `recording`")
+    add_json(parser, "the content of saliency.json, and of a long recording its prediction, `recording`")
     parser.add_argument("--out", default="explanation", metavar="DIR", help="default: explanation/")
     parser.add_argument("audio", metavar="FILE", help="a recording")
 
@@ -46,7 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.inference.adaptation import adapted
     from serx.inference.attribution import STEPS
 
-    predictor = common.load_predictor(arguments, choose_device(arguments.device, "--device"), channel=arguments.channel)
+    predictor = load_predictor(arguments, choose_device(arguments.device, "--device"), channel=arguments.channel)
     clips, unused = predictor.adaptation_clips(audio_files(arguments.adapt_to or []))
     with adapted(predictor.recognizer, clips) if arguments.adapt_to else nullcontext():
         recording = _long_recording(predictor, arguments)
@@ -66,7 +67,7 @@ def main(arguments: argparse.Namespace) -> int:
     written = explanation.write(arguments.out)
     if arguments.json:
         whole = {} if recording is None else {"recording": recording.as_dict()}
-        common.print_json(arguments, explanation.as_dict() | whole)
+        print_json(arguments, explanation.as_dict() | whole)
         return 1 if unused else 0
     if recording is not None:
         show(drawn([recording]) if is_terminal(sys.stdout) else [table_row(recording)])

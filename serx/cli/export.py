@@ -8,7 +8,8 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from serx.cli import common
+from serx.cli.options import add_model, load_predictor
+from serx.cli.output import add_json, print_json
 from serx.terminal import printable
 
 EXAMPLES = """  %(prog)s                                                   (the model of serx: writes default.onnx)
@@ -21,8 +22,8 @@ export needs more packages: pip install 'serx[export]'"""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The checkpoint, the output file, and recordings to compare on."""
-    common.add_model(parser)
-    common.add_json(parser, "`file`, `bytes`, `sample_rate`, `labels`, `clips_compared` and `max_difference`")
+    add_model(parser)
+    add_json(parser, "`file`, `bytes`, `sample_rate`, `labels`, `clips_compared` and `max_difference`")
     parser.add_argument("--out", metavar="FILE", help="default: the checkpoint's name, ending in .onnx")
     parser.add_argument(
         "audio",
@@ -42,7 +43,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     default = Path(arguments.checkpoint).with_suffix(".onnx") if arguments.checkpoint else Path("default.onnx")
     out = Path(arguments.out or default)
-    predictor = common.load_predictor(arguments, torch.device("cpu"))
+    predictor = load_predictor(arguments, torch.device("cpu"))
     whole = {"trim_db": None, "offset_seconds": 0.0, "duration_seconds": None}  # the ONNX file trims and cuts by itself
     clips = [decode(path, predictor.config.data.model_copy(update=whole)) for path in audio_files(arguments.audio)]
     speaker_clips, unused = predictor.adaptation_clips(audio_files(arguments.adapt_to or []))
@@ -59,7 +60,7 @@ def main(arguments: argparse.Namespace) -> int:
             "clips_compared": exported.n_clips,
             "max_difference": exported.max_difference,
         }
-        common.print_json(arguments, document)
+        print_json(arguments, document)
         return 1 if unused else 0
     names = {"probabilities": predictor.labels, "dimensions": [dimension.name for dimension in predictor.dimensions]}
     outputs = [f"{output} (1, {len(of)}): {', '.join(of)}" for output, of in names.items() if of]

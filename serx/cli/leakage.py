@@ -8,7 +8,8 @@ import argparse
 import time
 from pathlib import Path
 
-from serx.cli import common
+from serx.cli.options import add_config
+from serx.cli.output import add_json, print_json
 from serx.terminal import show
 
 EXAMPLES = """  %(prog)s --config mlp data.root=/corpora/ravdess
@@ -18,8 +19,8 @@ EXAMPLES = """  %(prog)s --config mlp data.root=/corpora/ravdess
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The recipe, and how many augmented copies one of the mistakes makes."""
-    common.add_config(parser)
-    common.add_json(parser, "the content of leakage.json")
+    add_config(parser)
+    add_json(parser, "the content of leakage.json")
     parser.add_argument("--out", metavar="DIR", help="default: checkpoints/<config>/leakage-<time>")
     parser.add_argument(
         "--copies",
@@ -42,7 +43,7 @@ def main(arguments: argparse.Namespace) -> int:
     if code:
         return code
     if arguments.json:
-        common.print_json(arguments, lesson)
+        print_json(arguments, lesson)
     else:
         show(lesson_blocks(lesson))
     print(f"written: {out / 'leakage.json'}, and in the same folder leakage.png")

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from serx.cli import common
+from serx.cli.options import add_channel, add_device, add_min_confidence, add_model, load_predictor
 from serx.cli.predict import label_and_percents
 from serx.errors import ConfigError
 from serx.terminal import printable
@@ -32,10 +32,10 @@ microphones need one more package: pip install 'serx[microphone]'"""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The checkpoint, the source of audio, and the form of the output."""
-    common.add_model(parser)
-    common.add_min_confidence(parser)
-    common.add_channel(parser)
-    common.add_device(parser)
+    add_model(parser)
+    add_min_confidence(parser)
+    add_channel(parser)
+    add_device(parser)
     parser.add_argument(
         "--microphone", metavar="N_OR_NAME", help="input device, by number or name; default: the system's default"
     )
@@ -73,7 +73,7 @@ def main(arguments: argparse.Namespace) -> int:
         raise ConfigError("--channel: the microphone and standard input are mono; name a recording")
     if arguments.adapt and arguments.adapt_to:
         raise ConfigError("--adapt and --adapt-to: both adapt to the speaker; give one of them")
-    predictor = common.load_predictor(arguments, device, arguments.min_confidence, arguments.channel)
+    predictor = load_predictor(arguments, device, arguments.min_confidence, arguments.channel)
     notes: list[str] = []
     clips, unused = predictor.adaptation_clips(audio_files(arguments.adapt_to or []))
     for path, reason in unused.items():

@@ -12,7 +12,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from serx.cli import common
+from serx.cli.options import add_channel, add_device, add_min_confidence, add_model, load_predictor
+from serx.cli.output import add_json, print_json
 from serx.errors import DataError
 from serx.terminal import Block, ProgressBar, Table, bar, is_terminal, printable, show
 
@@ -27,11 +28,11 @@ EXAMPLES = """  %(prog)s me.wav                                          (with t
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The checkpoint, the files, and the form of the output."""
-    common.add_model(parser)
-    common.add_min_confidence(parser)
-    common.add_channel(parser)
-    common.add_device(parser)
-    common.add_json(
+    add_model(parser)
+    add_min_confidence(parser)
+    add_channel(parser)
+    add_device(parser)
+    add_json(
         parser,
         "a list of objects: path, label, confidence, probabilities, dimensions (of a model that predicts some), ood, "
         "error, warning, and the segments of a long recording, which have start and end (s) and no path",
@@ -49,7 +50,7 @@ def main(arguments: argparse.Namespace) -> int:
     passed_over: dict[Path, str] = {}
     paths, empty_folders = files_and_empty_folders(arguments.audio, passed_over)
     device = choose_device(arguments.device, "--device")
-    predictor = common.load_predictor(arguments, device, arguments.min_confidence, arguments.channel)
+    predictor = load_predictor(arguments, device, arguments.min_confidence, arguments.channel)
     clips, unused = predictor.adaptation_clips(audio_files(arguments.adapt_to or []))
     for path, reason in unused.items():
         print(f"{printable(path)}: not used for adaptation: {printable(reason)}", file=sys.stderr)
@@ -62,7 +63,7 @@ def main(arguments: argparse.Namespace) -> int:
                 progress.update(len(batch))
         predictions += empty_folders
     if arguments.json:
-        common.print_json(arguments, [prediction.as_dict() for prediction in predictions])
+        print_json(arguments, [prediction.as_dict() for prediction in predictions])
     else:
         show(drawn(predictions) if is_terminal(sys.stdout) else map(table_row, predictions))
         if predictor.ood_unknown and not all(prediction.error for prediction in predictions):

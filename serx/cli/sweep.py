@@ -7,7 +7,19 @@ number of processes and machines may run the same command at the same time, and 
 import argparse
 from typing import TYPE_CHECKING
 
-from serx.cli import common
+from serx.cli.commands import command_line, serx_command
+from serx.cli.options import add_config
+from serx.cli.output import add_json, print_json
+from serx.cli.parts import (
+    add_cluster,
+    add_parts,
+    add_workers,
+    cluster_job,
+    folder_of_runs,
+    print_parts,
+    workers_of,
+    written_script,
+)
 from serx.terminal import show
 
 if TYPE_CHECKING:
@@ -26,7 +38,7 @@ EXAMPLES = """  %(prog)s --config cnn1d data.root=DIR --try optim.lr=[1e-3,3e-3]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The recipe, the settings to try, and on what."""
-    common.add_config(parser)
+    add_config(parser)
     parser.add_argument(
         "--try",
         dest="tried",
@@ -77,10 +89,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE_OR_URL",
         help="of the study: a journal file, or a database such as sqlite:///study.db; default: study.journal in --out",
     )
-    common.add_workers(parser, "settings")
-    common.add_parts(parser)
-    common.add_cluster(parser)
-    common.add_json(parser, "the content of sweep.json, or null if no setting is finished")
+    add_workers(parser, "settings")
+    add_parts(parser)
+    add_cluster(parser)
+    add_json(parser, "the content of sweep.json, or null if no setting is finished")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -92,7 +104,7 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.experiments.sweep import collect, plan_sweep, prepare, run_part, sweep
 
     recipe = load_config(arguments.config, arguments.overrides)
-    out = common.folder_of_runs(arguments, recipe.train.output, "sweep")
+    out = folder_of_runs(arguments, recipe.train.output, "sweep")
     plan = plan_sweep(
         arguments.config,
         arguments.overrides,
@@ -110,15 +122,15 @@ def main(arguments: argparse.Namespace) -> int:
         return run_part(plan, arguments.part)
     commands = [part_command(arguments, plan, part) for part in range(plan.parts)]
     if arguments.list_parts:
-        common.print_parts(commands)
+        print_parts(commands)
         return 0
     if arguments.executor == "sbatch" and not arguments.collect:
         prepare(plan)
-        return common.written_script(arguments, commands, out)
+        return written_script(arguments, commands, out)
     if arguments.collect or arguments.executor != "processes":
         codes = []
         if not arguments.collect:
-            job = common.cluster_job(arguments)
+            job = cluster_job(arguments)
             to_do = {f"part {part}": commands[part] for part in prepare(plan)}
             codes = [*run_on_cluster(arguments.executor, to_do, out, job).values()]
         ranking, failed = collect(plan)
@@ -128,15 +140,15 @@ def main(arguments: argparse.Namespace) -> int:
         def command(part: int, device: str, threads: int) -> list[str]:
             return part_command(arguments, plan, part, f"train.device={device}", f"train.threads={threads}")
 
-        ranking, code = sweep(plan, common.workers_of(arguments), command)
+        ranking, code = sweep(plan, workers_of(arguments), command)
     if arguments.json:
-        common.print_json(arguments, ranking)
+        print_json(arguments, ranking)
     if ranking:
         if not arguments.json:
             show(["", *ranking_blocks(ranking), ""])
         print(f"written: {out / 'sweep.json'}, and in the same folder sweep.md, sweep.png and best.yaml (the best)")
         best = str(out / "best.yaml")
-        print(f"to test it: {common.command_line('cross-validate', arguments, '--config', best)}")
+        print(f"to test it: {command_line('cross-validate', arguments, '--config', best)}")
     return code
 
 
@@ -148,4 +160,4 @@ def part_command(arguments: argparse.Namespace, plan: "SweepPlan", part: int, *o
     words += ["--prune", *plan.prune] if plan.prune else []
     words += ["--groups", str(plan.groups), "--seeds", *map(str, plan.seeds), "--out", str(plan.out)]
     words += ["--storage", plan.storage] if plan.storage else []
-    return common.serx_command("sweep", arguments, *words, "--part", str(part), *arguments.overrides, *overrides)
+    return serx_command("sweep", arguments, *words, "--part", str(part), *arguments.overrides, *overrides)

@@ -6,7 +6,7 @@ The clips are speech-like: 24 synthetic speakers with eight emotions.
 import argparse
 from pathlib import Path
 
-from serx.cli import common
+from serx.cli.output import add_json, print_json
 
 EXAMPLES = """  %(prog)s
   %(prog)s --root data/small --speakers 8 --clips 2 --seed 1"""
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clips", type=int, default=4, metavar="N", help="clips per speaker and emotion, 1 to 8; default: 4"
     )
-    common.add_json(parser, "`root`, `clips`, `speakers` and `made` (false if the corpus was there already)")
+    add_json(parser, "`root`, `clips`, `speakers` and `made` (false if the corpus was there already)")
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="another seed makes other speakers; default: 0"
     )
@@ -38,7 +38,7 @@ def main(arguments: argparse.Namespace) -> int:
     count = sum(1 for _ in root.rglob("*.wav"))
     if arguments.json:
         document = {"root": root, "clips": count, "speakers": arguments.speakers, "made": not is_there}
-        common.print_json(arguments, document)
+        print_json(arguments, document)
     elif is_there:
         print(f"{root} already holds this corpus")
     else:

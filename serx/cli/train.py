@@ -3,7 +3,9 @@
 import argparse
 from pathlib import Path
 
-from serx.cli import common
+from serx.cli.commands import command_line
+from serx.cli.options import add_config
+from serx.cli.output import add_json, print_json
 
 EXAMPLES = """  %(prog)s --config configs/cnn1d.yaml data.root=/corpora/ravdess
   %(prog)s --config cnn2d data.root=/corpora/ravdess data.fold=1 train.seed=3 train.output=checkpoints/fold1
@@ -14,8 +16,8 @@ EXAMPLES = """  %(prog)s --config configs/cnn1d.yaml data.root=/corpora/ravdess
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The recipe, and what to do with a run that is there already."""
-    common.add_config(parser)
-    common.add_json(parser, "`run`, `checkpoint`, `kept` (the line of metrics.jsonl) and `stopped_by`")
+    add_config(parser)
+    add_json(parser, "`run`, `checkpoint`, `kept` (the line of metrics.jsonl) and `stopped_by`")
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--resume", action="store_true", help="continue the run in train.output, or the newest one")
     way.add_argument("--overwrite", action="store_true", help="delete the run that is in train.output first")
@@ -38,13 +40,13 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         checkpoint = result.checkpoint if result.kept else None
         document = {"run": folder, "checkpoint": checkpoint, "kept": result.kept or None}
-        common.print_json(arguments, {**document, "stopped_by": result.stopped_by})
+        print_json(arguments, {**document, "stopped_by": result.stopped_by})
     if result.stopped_by is not None and not holds_run(folder):
         print(f"stopped; {what_is_saved(folder)}")
         return 128 + result.stopped_by
     if result.stopped_by is not None:
         words = ("--config", str(folder / "config.yaml"), f"train.output={folder}", "--resume")
-        print(f"stopped; continue with: {common.command_line('train', arguments, *words)}")
+        print(f"stopped; continue with: {command_line('train', arguments, *words)}")
         return 128 + result.stopped_by
     kept = result.kept
     if not kept:
@@ -61,5 +63,5 @@ def main(arguments: argparse.Namespace) -> int:
     scores += f", mean validation CCC {score['ccc']:.3f}" if score and "ccc" in score else ""
     print(f"kept: {epoch} ({why[config.train.select]}){scores} ({kept['protocol']})")
     words = ("--checkpoint", str(result.checkpoint), *(("--cache", config.data.cache) if config.data.cache else ()))
-    print(f"evaluate: {common.command_line('evaluate', arguments, *words)}")
+    print(f"evaluate: {command_line('evaluate', arguments, *words)}")
     return 0

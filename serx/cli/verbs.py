@@ -13,7 +13,9 @@ from types import ModuleType
 from typing import Any, NoReturn, cast
 
 import serx
-from serx.cli import common
+from serx.cli.commands import command
+from serx.cli.execution import print_unencodable_as_escapes, run_main
+from serx.cli.parsing import make_parser, parse
 from serx.terminal import PrintableStream
 
 GROUPS = {
@@ -28,18 +30,18 @@ RENAMED_VERBS = {"prepare": "audit", "cross_validate": "cross-validate"}
 
 def run(verb: str | None, words: list[str]) -> NoReturn:
     """Runs a command line and exits with its code; arguments as for `serx.cli.main.main`."""
-    common.print_unencodable_as_escapes()
+    print_unencodable_as_escapes()
     out, err = (cast(Any, PrintableStream(stream)) for stream in (sys.stdout, sys.stderr))
     with redirect_stdout(out), redirect_stderr(err):
         if verb is None:
             verb, words = _verb_of(words), words[1:]
         _refuse_torchrun(verb)
         module = _module(verb)
-        parser = common.parser(module.__doc__ or "", module.EXAMPLES, common.command(verb))
+        parser = make_parser(module.__doc__ or "", module.EXAMPLES, command(verb))
         module.add_arguments(parser)
-        arguments = common.parse(parser, words)
-        arguments.command_line = f"{common.command(verb)} {shlex.join(words)}"
-        common.run(module.main, arguments, computes=verb not in WITHOUT_TORCH)
+        arguments = parse(parser, words)
+        arguments.command_line = f"{command(verb)} {shlex.join(words)}"
+        run_main(module.main, arguments, computes=verb not in WITHOUT_TORCH)
 
 
 def _refuse_torchrun(verb: str) -> None:
@@ -61,7 +63,7 @@ def _verb_of(words: list[str]) -> str:
     if first in verbs:
         return first
     if first in RENAMED_VERBS:
-        message = f"{first} is now called {RENAMED_VERBS[first]}: {common.command(RENAMED_VERBS[first])}"
+        message = f"{first} is now called {RENAMED_VERBS[first]}: {command(RENAMED_VERBS[first])}"
     else:
         near = difflib.get_close_matches(first, verbs, n=1)
         hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(verbs)}"

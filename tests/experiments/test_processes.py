@@ -102,14 +102,14 @@ def test_an_error_leaves_no_process_behind(tmp_path):
 def test_a_command_stops_as_on_sigterm_when_its_parent_is_killed(tmp_path):
     script = (
         "import time\n"
-        "from serx.cli import common as commands\n"
+        "from serx.cli.execution import run_main\n"
         "from serx.training.signals import catch_signals\n"
         "def main(arguments):\n"
         "    with catch_signals() as signals:\n"
         "        print('ready', flush=True)\n"
         "        while not signals: time.sleep(0.02)\n"
         "    print('saved', signals[0], flush=True)\n"
-        "commands.run(main, None)\n"
+        "run_main(main, None)\n"
     )
     log = tmp_path / "log.txt"
     parent_program = (

@@ -185,8 +185,7 @@ def test_runs_stopped_by_sixty_signals_end_with_the_same_bits(tiny_config, tmp_p
 
 
 EVALUATE = """
-import argparse, signal, sys, time
-from serx.cli import common as commands
+import signal, sys, time
 from serx.evaluation import held_out
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background processes with SIGINT ignored
@@ -246,7 +245,7 @@ sys.meta_path.insert(0, Finder())
         ("serx", "torch._C"),
         ("python -m serx", "numpy"),
         ("script", "argparse"),
-        ("benchmark", "serx.cli.common"),
+        ("benchmark", "serx.cli.execution"),
     ],
 )
 def test_a_signal_within_the_imports_of_a_command_ends_it_without_a_word(command, within, number, tmp_path):
@@ -259,7 +258,8 @@ def test_a_signal_within_the_imports_of_a_command_ends_it_without_a_word(command
 
 RUNNING = """
 import os, sys
-from serx.cli import common, verbs
+from serx.cli import verbs
+from serx.cli.execution import run_main
 from serx.cli.main import main as main_of_command
 
 class Careless:
@@ -285,7 +285,7 @@ if where == "at the end":
     import atexit
     atexit.register(os.kill, os.getpid(), number)
     main = lambda arguments: print("working")
-verbs.run = lambda *_: common.run(main, None)
+verbs.run = lambda *_: run_main(main, None)
 main_of_command()
 """
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from serx.cli import common, download
 from serx.cli import corpora as verb
+from serx.cli import download
+from serx.cli.parsing import make_parser
 from serx.data.corpora import CORPORA, PUBLISHED_CORPORA
 from serx.data.corpora.comparison import compare
 from serx.data.corpora.reference import facts, lines, reference
@@ -22,7 +23,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "corpora.md"
 
 
 def printed(capsys: pytest.CaptureFixture, *words: str) -> str:
-    parser = common.parser(verb.__doc__ or "", verb.EXAMPLES)
+    parser = make_parser(verb.__doc__ or "", verb.EXAMPLES)
     verb.add_arguments(parser)
     assert verb.main(parser.parse_args(words)) == 0
     return capsys.readouterr().out
