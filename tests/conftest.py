@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import soundfile
 import torch
 
 from serx.config.loader import Config, load_config
+from serx.data import dataset as dataset_module
+from serx.models.encoders import Encoder
 from serx.system import stop_signals
 from serx.training import tensorboard as tracking
 from serx.training.run_folder import BEST
@@ -247,6 +250,36 @@ def trained(tiny_config, tmp_path, tmp_path_factory, _finished):
         return Path(shutil.copytree(_finished[overrides], tmp_path / "run")) / BEST
 
     return train
+
+
+@pytest.fixture
+def encoded(monkeypatch) -> list[int]:
+    """The samples of each clip that an encoder gets, in order."""
+    lengths: list[int] = []
+    for kind in Encoder.__subclasses__():
+
+        def forward(self, waveform, sizes, encode=kind.forward):
+            lengths.extend(sizes.tolist())
+            return encode(self, waveform, sizes)
+
+        monkeypatch.setattr(kind, "forward", forward)
+    return lengths
+
+
+@pytest.fixture
+def alter_clips(monkeypatch):
+    """A function that lets `scan` add to each utterance what `change(n, utterance)` returns."""
+    original = dataset_module.scan
+
+    def install(change):
+        def scan(*arguments):
+            found = original(*arguments)
+            clips = tuple(replace(u, **change(n, u)) for n, u in enumerate(found.utterances))
+            return replace(found, utterances=clips)
+
+        monkeypatch.setattr(dataset_module, "scan", scan)
+
+    return install
 
 
 @pytest.fixture

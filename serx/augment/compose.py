@@ -212,39 +212,27 @@ def augment(
         rate: samples or frames per second.
         in_place: the caller does not need `x` any more, and a CPU may write into it; the result may be `x` itself.
     """
+
+    def in_order(x: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
+        given = x
+        for position, transform in enumerate(transforms):
+            random = ClipRandom(clips, derive(seed, f"augment/{stream_name(transform.kind)}", position, epoch))
+            params = transform.draw(lengths, random, rate)
+            may_write = in_place or not _share_memory(x, given)
+            if getattr(transform, "works_in_place", False) and may_write and x.is_contiguous():
+                x, lengths = transform.apply(x, lengths, params, in_place=True)  # type: ignore[call-arg]
+            else:
+                x, lengths = transform.apply(x, lengths, params)
+        return x, lengths
+
     chunk = max(1, CPU_NUMBERS // x.shape[1:].numel()) if x.device.type == "cpu" else len(x)
     if len(x) <= chunk or (len(transforms) == 1 and getattr(transforms[0], "is_one_pass", False)):
-        result, new_lengths = _apply_in_order(transforms, x, lengths, clips, rate, seed, epoch, in_place)
+        result, new_lengths = in_order(x, lengths, clips)
         result = result.contiguous()  # as `cat` makes it: convolutions round otherwise in another order of memory
         return result.clone() if not in_place and _share_memory(result, x) else result, new_lengths
     parts = zip(x.split(chunk), lengths.split(chunk), clips.split(chunk), strict=True)
-    augmented = [_apply_in_order(transforms, *part, rate, seed, epoch, in_place) for part in parts]
+    augmented = [in_order(*part) for part in parts]
     return torch.cat([x for x, _ in augmented]), torch.cat([lengths for _, lengths in augmented])
-
-
-def _apply_in_order(
-    transforms: Sequence[Transform],
-    x: Tensor,
-    lengths: Tensor,
-    clips: Tensor,
-    rate: float,
-    seed: int,
-    epoch: int,
-    in_place: bool,
-) -> tuple[Tensor, Tensor]:
-    given = x
-    for position, transform in enumerate(transforms):
-        random = ClipRandom(clips, derive(seed, f"augment/{stream_name(transform.kind)}", position, epoch))
-        params = transform.draw(lengths, random, rate)
-        if (
-            getattr(transform, "works_in_place", False)
-            and (in_place or not _share_memory(x, given))
-            and x.is_contiguous()
-        ):
-            x, lengths = transform.apply(x, lengths, params, in_place=True)  # type: ignore[call-arg]
-        else:
-            x, lengths = transform.apply(x, lengths, params)
-    return x, lengths
 
 
 def _share_memory(x: Tensor, other: Tensor) -> bool:

@@ -7,7 +7,7 @@ import argparse
 import sys
 import threading
 
-from serx.cli.options import add_device, add_import, add_min_confidence, load_predictor
+from serx.cli.options import add_checkpoint, add_device, add_import, add_min_confidence, load_predictor
 from serx.errors import ConfigError
 
 EXAMPLES = """  %(prog)s                                                         (the model of serx)
@@ -19,12 +19,7 @@ MAX_PORT = 65_535
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The checkpoint, and where the page is served."""
-    parser.add_argument(
-        "--checkpoint",
-        metavar="FILE",
-        help="best.safetensors or last.safetensors of a run; or an emotion model of the Hugging Face hub, by its id or "
-        "its folder; default: the model that ships with serx",
-    )
+    add_checkpoint(parser)
     add_import(parser)
     add_min_confidence(parser)
     add_device(parser)

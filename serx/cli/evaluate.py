@@ -90,8 +90,8 @@ def _page(
 ) -> str:
     from serx.evaluation.stamps import is_adapted
     from serx.pages import clip_explainer, clip_reader, confident_mistakes, evaluation_page, map_of_clips, stress_of
-    from serx.pages.evaluation_page import OF_ADAPTED, OF_WAVEFORMS
     from serx.pages.ratings_page import ratings_page, ratings_section
+    from serx.pages.sections import OF_ADAPTED, OF_WAVEFORMS
 
     scores, p = evaluation.scores, evaluation.predictions
     config, recorded = held.predictor.config, run / "config.yaml"
@@ -134,7 +134,7 @@ def _page(
 
 def _without_stress(arguments: argparse.Namespace, recipe_adapts: bool, adapted: bool) -> "Absent":
     """What the page says where there is no stress test of the same evaluation."""
-    from serx.pages.evaluation_page import ABSENT, Absent
+    from serx.pages.sections import ABSENT, Absent
 
     if arguments.part == "all" or arguments.allow_seen:
         return Absent(

@@ -47,14 +47,19 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: auto")
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """A checkpoint to predict with, and recordings to adapt it to a speaker."""
+def add_checkpoint(parser: argparse.ArgumentParser, default: str = "") -> None:
+    """The checkpoint of a model; `default` is said of the model that ships with serx."""
     parser.add_argument(
         "--checkpoint",
         metavar="FILE",
         help="best.safetensors or last.safetensors of a run; or an emotion model of the Hugging Face hub, by its id or "
-        "its folder; default: the model that ships with serx",
+        f"its folder; default: the model that ships with serx{default}",
     )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """A checkpoint to predict with, and recordings to adapt it to a speaker."""
+    add_checkpoint(parser)
     parser.add_argument(
         "--adapt-to",
         action="append",
@@ -91,12 +96,7 @@ def announce_default_model(metadata: Mapping[str, Any], min_confidence: float) -
 
 def add_held_out(parser: argparse.ArgumentParser, parts: list[str], written: str) -> None:
     """A checkpoint to evaluate, on which clips, and where `written` go."""
-    parser.add_argument(
-        "--checkpoint",
-        metavar="FILE",
-        help="best.safetensors or last.safetensors of a run; or an emotion model of the Hugging Face hub, by its id or "
-        "its folder; default: the model that ships with serx, which needs --root",
-    )
+    add_checkpoint(parser, ", which needs --root")
     parser.add_argument(
         "--root", metavar="DIR", help="another corpus folder or manifest; default: the one it was trained on"
     )

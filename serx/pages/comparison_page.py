@@ -17,8 +17,8 @@ from serx.evaluation.comparison import (
 )
 from serx.metrics.intervals import few_speakers_warning
 from serx.pages.charts import Line, line_chart
-from serx.pages.evaluation_page import Reproduction
 from serx.pages.render import render
+from serx.pages.sections import Reproduction
 
 COLORS = 8  # CSS classes c0 to c7
 CHARTS = {"valid_uar": (100, "validation UAR, %"), "valid_ccc": (1, "validation mean CCC"),

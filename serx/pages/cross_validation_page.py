@@ -27,17 +27,9 @@ from serx.files import read_json
 from serx.inference.explanation import Explanation
 from serx.inference.predictor import Predictor
 from serx.pages.clips import Explain, clip_explainer, clip_reader, confident_mistakes
-from serx.pages.evaluation_page import (
-    ABSENT,
-    OF_ADAPTED,
-    OF_WAVEFORMS,
-    Absent,
-    Reproduction,
-    evaluation_page,
-    map_of_clips,
-    stress_of,
-)
+from serx.pages.evaluation_page import evaluation_page, map_of_clips, stress_of
 from serx.pages.ratings_page import ratings_page, ratings_section
+from serx.pages.sections import ABSENT, OF_ADAPTED, OF_WAVEFORMS, Absent, Reproduction
 from serx.recognizer import Recognizer
 from serx.training.run_folder import BEST, read_metrics
 

@@ -2,7 +2,6 @@
 
 import colorsys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,10 @@ from serx.evaluation.scores import worst_first
 from serx.files import read_json
 from serx.inference.adaptation import output_layers
 from serx.metrics import calibration_counts
-from serx.metrics.intervals import few_speakers_warning
 from serx.pages.charts import Line, interval_chart, line_chart, scatter
-from serx.pages.clip_map import MIN_POINTS, chosen_clips, embeddings, flat_map
+from serx.pages.clip_map import chosen_clips, embeddings, flat_map
 from serx.pages.clips import Mistake
-from serx.pages.curves import learning_curves
-from serx.pages.render import render
+from serx.pages.sections import Absent, Reproduction, render_results
 from serx.plots.experiments import LARGE_LOSS
 from serx.plots.style import EMOTION_COLORS, OTHER_COLORS, emotion_color
 from serx.recognizer import Recognizer
@@ -43,44 +40,6 @@ LEAST_COVERAGE = 0.02  # the accuracy of fewer clips says little
 COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee8833", "#888888", "#8855dd", "#44aa99")
 STRESS = "stress.json"
 ROUNDING = 1e-9  # of a UAR
-
-
-@dataclass(frozen=True)
-class Reproduction:
-    """How a page can be made again: command lines, and names and values such as the version of serx."""
-
-    commands: Sequence[str] = ()
-    facts: Sequence[tuple[str, str]] = ()
-
-
-@dataclass(frozen=True)
-class Absent:
-    """Why a section of a page is empty, in sentences, and the commands that fill it."""
-
-    why: str
-    commands: Sequence[str] = ()
-
-
-ABSENT = {
-    "curves": Absent(
-        "There is no metrics.jsonl beside the checkpoint. `serx train` writes it into the folder of a run: evaluate "
-        "the checkpoint that is there."
-    ),
-    "stress": Absent(
-        "Not measured. `serx stress` measures the scores under noise, reverberation, telephones and other levels; then "
-        "make this page again."
-    ),
-    "map": Absent(f"A map needs {MIN_POINTS} clips or more that the model does not find all alike."),
-    "saliency": Absent("The saliency was not computed; `serx explain FILE` does it for one recording."),
-}
-OF_ADAPTED = Absent(
-    "There is no saliency, because the predictions are of models adapted to each speaker. "
-    "`serx explain --adapt-to CLIPS FILE` explains such a prediction."
-)
-OF_WAVEFORMS = Absent(
-    "There is no saliency here, because with a model that reads waveforms it takes minutes; `serx explain FILE` "
-    "computes it for one recording, over time."
-)
 
 
 def evaluation_page(
@@ -113,34 +72,26 @@ def evaluation_page(
         rated: of `serx.pages.ratings_page.ratings_section`, for a model that predicts dimensions, too.
     """
     chance = 1 / np.count_nonzero(np.array(scores["confusion"]).sum(1))
-    extra: dict[str, Any] = {
-        "seeds": [],
-        "warnings": [],
-        "without_adaptation": None,
-        "calibration_before": None,
-        "ood_fraction": None,
-    }
-    return render(
+    return render_results(
         "evaluation.html.j2",
-        title=title,
-        e={**extra, **scores},
+        {"without_adaptation": None, "calibration_before": None, **scores},
+        title,
+        curves,
+        reproduction,
+        absent,
         score_names=SCORES,
         classes_that_count=classes_that_count(scores),
         votes=vote_lines(scores),
         probe_line=probe_line(scores["corpus_probe"]) if scores.get("corpus_probe") else None,
-        few_speakers=few_speakers_warning(scores["n_speakers"]),
         chance=chance,
         uar_chart=interval_chart(scores["uar"], scores["intervals"]["uar"], chance),
-        folds=scores.get("folds", []),
         not_pooled=[f"{title}: {entry}" for key, title in NOT_POOLED.items() for entry in scores.get(key) or []],
-        curves=learning_curves(curves or {}),
         speakers=[
             {"name": name, **scores["per_speaker"][name], "extra": scores["per_speaker"][name]["sex"] or "–"}
             for name in worst_first(scores["per_speaker"])
         ],
         groups=_groups(scores),
         rated=rated,
-        absent={**ABSENT, **(absent or {})},
         max_rows=MAX_ROWS,
         confused=_confused(scores) if len(scores["labels"]) > MAX_MATRIX else [],
         reliability=_reliability(predictions.with_class()),
@@ -150,7 +101,6 @@ def evaluation_page(
         large_loss=LARGE_LOSS,
         map=clip_map,
         mistakes=mistakes,
-        reproduction=reproduction or Reproduction(),
     )
 
 

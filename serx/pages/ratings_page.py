@@ -8,12 +8,10 @@ from markupsafe import Markup
 
 from serx.data.utterance import is_unknown
 from serx.evaluation.ratings import Ratings, mean_ccc, speaker_sums
-from serx.metrics.intervals import few_speakers_warning
 from serx.metrics.regression import REGRESSION_METRICS
 from serx.pages.charts import Line, line_chart
-from serx.pages.curves import learning_curves
-from serx.pages.evaluation_page import ABSENT, MAX_ROWS, Absent, Reproduction
-from serx.pages.render import render
+from serx.pages.evaluation_page import MAX_ROWS
+from serx.pages.sections import Absent, Reproduction, render_results
 
 MAX_DOTS = 1500  # clips in a chart
 
@@ -36,17 +34,8 @@ def ratings_page(
         reproduction: of the page.
         absent: what is said where the section `curves` is empty; default: sentences that hold for any page.
     """
-    return render(
-        "ratings.html.j2",
-        title=title,
-        e={"seeds": [], "warnings": [], "ood_fraction": None, **scores},
-        rated=ratings_section(scores["dimensions"], ratings),
-        few_speakers=few_speakers_warning(scores["n_speakers"]),
-        folds=scores.get("folds", []),
-        curves=learning_curves(curves or {}),
-        absent={**ABSENT, **(absent or {})},
-        reproduction=reproduction or Reproduction(),
-    )
+    rated = ratings_section(scores["dimensions"], ratings)
+    return render_results("ratings.html.j2", scores, title, curves, reproduction, absent, rated=rated)
 
 
 def ratings_section(scores: Mapping[str, Any], ratings: Ratings) -> dict[str, Any]:

@@ -1,12 +1,10 @@
 """Votes of several raters become shares of classes: renamed, added up, dropped; and every loss is noted."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from serx.data import dataset as dataset_module
 from serx.data.dataset import DataConfig, load_dataset
 from serx.data.labels import assign_labels, only_shared
 from serx.data.utterance import Utterance
@@ -82,26 +80,9 @@ def test_shared_labels_are_those_that_raters_of_every_corpus_chose():
     assert assign_labels(clips, labels, label_map, "votes").votes.tolist() == [[1, 2], [1, 1]]
 
 
-@pytest.fixture
-def voted(monkeypatch):
-    """A function that lets `scan` add to the n-th utterance what `change(n, utterance)` returns."""
-
-    def install(change):
-        original = dataset_module.scan
-
-        def scan(*arguments):
-            found = original(*arguments)
-            clips = tuple(replace(u, **change(n, u)) for n, u in enumerate(found.utterances))
-            return replace(found, utterances=clips)
-
-        monkeypatch.setattr(dataset_module, "scan", scan)
-
-    return install
-
-
-def test_a_dataset_notes_ties_dropped_votes_and_clips_without_votes(tiny_root, voted):
+def test_a_dataset_notes_ties_dropped_votes_and_clips_without_votes(tiny_root, alter_clips):
     votes = {0: {"happy": 1.0, "sad": 1.0}, 1: {"other": 3.0}, 2: {"sad": 2.0, "other": 1.0}}
-    voted(lambda n, u: {"votes": tuple(votes.get(n, {}).items())})
+    alter_clips(lambda n, u: {"votes": tuple(votes.get(n, {}).items())})
     config = DataConfig(root=str(tiny_root), labels_from="votes", label_map={"other": None})
     dataset = load_dataset(config, progress=False)
     assert len(dataset.targets) == 71 and (~dataset.has_class).sum() == 1 and dataset.votes.shape == (71, 4)
@@ -121,15 +102,15 @@ def test_labels_from_votes_without_any_vote_are_an_error_but_a_checkpoint_reads_
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_weight_that_is_not_positive_and_finite_is_an_error_that_names_the_clip(weight, tiny_root, voted):
-    voted(lambda n, u: {"weight": weight if n == 3 else 1.0})
+def test_a_weight_that_is_not_positive_and_finite_is_an_error_that_names_the_clip(weight, tiny_root, alter_clips):
+    alter_clips(lambda n, u: {"weight": weight if n == 3 else 1.0})
     with pytest.raises(DataError, match=r"03-01-.*\.wav: weight .* is not"):
         load_dataset(DataConfig(root=str(tiny_root)), progress=False)
 
 
-def test_weights_are_noted_unless_all_are_equal(tiny_root, voted):
+def test_weights_are_noted_unless_all_are_equal(tiny_root, alter_clips):
     assert not [n for n in load_dataset(DataConfig(root=str(tiny_root)), progress=False).notes if "weight" in n]
-    voted(lambda n, u: {"weight": 0.5 + n / 10})
+    alter_clips(lambda n, u: {"weight": 0.5 + n / 10})
     dataset = load_dataset(DataConfig(root=str(tiny_root)), progress=False)
     note = "clips have weights from 0.5 to 7.6: the loss of a clip is multiplied with its weight"
     assert note in dataset.notes and dataset.weights[2] == 0.7

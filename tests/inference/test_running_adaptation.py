@@ -13,7 +13,6 @@ from serx.errors import ConfigError
 from serx.inference.adaptation import PIECE_SECONDS, TRUST, RunningAdaptation, adapted
 from serx.inference.predictor import Predictor
 from serx.inference.segmentation import Segment
-from serx.models.encoders import Encoder
 from serx.models.layers import EmbeddingHead, embedding_heads
 from serx.models.linear_probe import ClipOffsetHead
 from serx.recognizer import Recognizer, embeddings_of
@@ -59,20 +58,6 @@ def predictor(request, predictor_of, monkeypatch) -> Predictor:
         return predictor_of(kind="speech_encoder", embedding=12)
     tta = {"tta_speeds": [0.9, 1.0], "ensemble_size": 2} if request.param == "tta" else {}
     return predictor_of(kind="encoder_probe", **tta)
-
-
-@pytest.fixture
-def encoded(monkeypatch) -> list[int]:
-    """The samples of each clip that an encoder gets, in order."""
-    lengths: list[int] = []
-    for kind in Encoder.__subclasses__():
-
-        def forward(self, waveform, sizes, encode=kind.forward):
-            lengths.extend(sizes.tolist())
-            return encode(self, waveform, sizes)
-
-        monkeypatch.setattr(kind, "forward", forward)
-    return lengths
 
 
 def streamed(predictor: Predictor, segments: list[Segment], monkeypatch, adapt: bool = True):

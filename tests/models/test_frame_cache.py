@@ -8,7 +8,7 @@ import torch
 
 from serx.config.loader import load_config
 from serx.errors import ConfigError, DiskError
-from serx.models.encoders import Encoder, load_encoder, resolve_encoder
+from serx.models.encoders import load_encoder, resolve_encoder
 from serx.models.frame_cache import FrameCache, frame_bytes
 from serx.models.vector_cache import VectorCache
 from serx.run import fit
@@ -26,20 +26,6 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.fixture
 def encoder_of(encoder_folder):
     return lambda kind: load_encoder(resolve_encoder(str(encoder_folder(kind)), None)).eval().requires_grad_(False)
-
-
-@pytest.fixture
-def encoded(monkeypatch) -> list[int]:
-    """The samples of each clip that an encoder gets, in order."""
-    lengths: list[int] = []
-    for kind in Encoder.__subclasses__():
-
-        def forward(self, waveform, sizes, encode=kind.forward):
-            lengths.extend(sizes.tolist())
-            return encode(self, waveform, sizes)
-
-        monkeypatch.setattr(kind, "forward", forward)
-    return lengths
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -32,7 +32,7 @@ from serx.inference.export import export_onnx
 from serx.inference.predictor import Predictor
 from serx.metrics import ccc
 from serx.pages import comparison_page, cross_validation_page
-from serx.pages.evaluation_page import Reproduction
+from serx.pages.sections import Reproduction
 from serx.recognizer import Dimension, Recognizer
 from serx.training import fit
 from serx.training.ensemble import build_ensemble

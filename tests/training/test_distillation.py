@@ -14,6 +14,17 @@ from serx.training.trainer import fit
 CPU = torch.device("cpu")
 
 
+def without_validation(test_speakers: str) -> list[str]:
+    """Settings that train on all other speakers."""
+    return [
+        "data.protocol=speakers",
+        f"data.test_speakers=[{test_speakers}]",
+        "data.valid_speakers=[]",
+        "data.valid_fraction=0",
+        "train.select=last",
+    ]
+
+
 @pytest.fixture(scope="module")
 def _trained() -> list[str]:
     return []
@@ -24,13 +35,7 @@ def teachers(tiny_config, tmp_path_factory, _trained):
     """Checkpoints trained on speakers 3 to 6, and on 1, 2, 5, 6."""
     paths = _trained
     for test in ("'01','02'", "'03','04'") if not paths else ():
-        parts = (
-            "data.protocol=speakers",
-            f"data.test_speakers=[{test}]",
-            "data.valid_speakers=[]",
-            "data.valid_fraction=0",
-            "train.select=last",
-        )
+        parts = without_validation(test)
         folder = tmp_path_factory.mktemp("teacher")
         paths.append(str(fit(tiny_config(*parts, "train.epochs=1"), folder / "run", progress=False).checkpoint))
     return paths
@@ -51,13 +56,7 @@ def test_a_clip_learns_from_the_teachers_that_were_not_trained_on_its_speaker(ti
 
 
 def test_with_full_weight_only_the_teachers_teach(tiny_config, teachers, tmp_path, monkeypatch):
-    parts = (
-        "data.protocol=speakers",
-        "data.test_speakers=['01']",
-        "data.valid_speakers=[]",
-        "data.valid_fraction=0",
-        "train.select=last",
-    )
+    parts = without_validation("'01'")
     constant = torch.tensor([0.2, 0.3, 0.5])
     monkeypatch.setattr(
         "serx.training.trainer.teacher_probabilities", lambda c, d, clips, *_: constant.expand(len(clips), 3)
@@ -72,25 +71,13 @@ def test_with_full_weight_only_the_teachers_teach(tiny_config, teachers, tmp_pat
 
 
 def test_a_teacher_may_not_know_a_test_speaker(tiny_config, teachers, tmp_path):
-    parts = (
-        "data.protocol=speakers",
-        "data.test_speakers=['03']",
-        "data.valid_speakers=[]",
-        "data.valid_fraction=0",
-        "train.select=last",
-    )
+    parts = without_validation("'03'")
     with pytest.raises(LeakError, match=r"train\.teachers.*Actor|train\.teachers.*03"):
         fit(tiny_config(*parts, f"train.teachers=['{teachers[0]}']"), tmp_path / "run", progress=False)
 
 
 def test_the_checkpoint_of_a_pupil_names_whom_its_teachers_were_trained_on(tiny_config, teachers, tmp_path):
-    parts = (
-        "data.protocol=speakers",
-        "data.test_speakers=['01']",
-        "data.valid_speakers=[]",
-        "data.valid_fraction=0",
-        "train.select=last",
-    )
+    parts = without_validation("'01'")
     config = tiny_config(*parts, f"train.teachers=['{teachers[0]}']", "train.epochs=1")
     run = fit(config, tmp_path / "run", progress=False)
     metadata = Predictor.load(run.checkpoint, CPU).metadata
@@ -100,13 +87,7 @@ def test_the_checkpoint_of_a_pupil_names_whom_its_teachers_were_trained_on(tiny_
 
 def test_a_teacher_that_decodes_otherwise_or_lacks_a_class_is_refused(tiny_config, teachers, tmp_path):
     for override, message in (("data.trim_db=30.0", "data.trim_db=None"), ("data.label_map={angry: sad}", "not know")):
-        parts = (
-            "data.protocol=speakers",
-            "data.test_speakers=['01']",
-            "data.valid_speakers=[]",
-            "data.valid_fraction=0",
-            "train.select=last",
-        )
+        parts = without_validation("'01'")
         config = tiny_config(*parts, f"train.teachers=['{teachers[0]}']", override)
         with pytest.raises(ConfigError, match=message):
             fit(config, tmp_path / override.replace(":", ""), progress=False)

@@ -1,7 +1,6 @@
 """Votes as targets and weights of clips: closed forms, and runs that must not change."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ import torch.nn.functional as F
 from scipy.special import log_softmax
 
 from serx.config.training import TrainConfig
-from serx.data import dataset as dataset_module
 from serx.evaluation import evaluate
 from serx.evaluation.predictions import from_csv
 from serx.pages import evaluation_page
@@ -21,22 +19,6 @@ from serx.training.sampling import relative_weights, sampling_weights
 
 SHARES = np.array([[1.0, 0, 0], [0.5, 0.5, 0], [0.25, 0.25, 0.5], [0, 0, 1.0], [0, 0.2, 0.8]])
 CORPORA = np.array([0, 0, 0, 1, 1])
-
-
-@pytest.fixture
-def altered(monkeypatch):
-    """A function that lets `scan` add to each utterance what `change(n, utterance)` returns."""
-    original = dataset_module.scan
-
-    def install(change):
-        def scan(*arguments):
-            found = original(*arguments)
-            clips = tuple(replace(u, **change(n, u)) for n, u in enumerate(found.utterances))
-            return replace(found, utterances=clips)
-
-        monkeypatch.setattr(dataset_module, "scan", scan)
-
-    return install
 
 
 def test_the_loss_of_votes_is_their_cross_entropy():
@@ -102,15 +84,15 @@ def curves(folder):
     return [{key: value for key, value in line.items() if key != "clips_per_second"} for line in lines]
 
 
-def test_unanimous_votes_and_equal_weights_train_with_the_same_bits(tiny_config, tmp_path, altered):
+def test_unanimous_votes_and_equal_weights_train_with_the_same_bits(tiny_config, tmp_path, alter_clips):
     overrides = "train.epochs=2", "train.logit_adjustment=1.0", "augment.mixup=0.3"
     fit(tiny_config(*overrides), tmp_path / "labels", progress=False)
-    altered(lambda n, u: {"votes": ((u.emotion, 3.0), ("sad", 0.0)), "weight": 0.3})
+    alter_clips(lambda n, u: {"votes": ((u.emotion, 3.0), ("sad", 0.0)), "weight": 0.3})
     fit(tiny_config(*overrides, "data.labels_from=votes"), tmp_path / "votes", progress=False)
     assert curves(tmp_path / "votes") == curves(tmp_path / "labels")
 
 
-def test_a_clip_of_almost_no_weight_teaches_almost_nothing(tiny_config, tmp_path, altered):
+def test_a_clip_of_almost_no_weight_teaches_almost_nothing(tiny_config, tmp_path, alter_clips):
     """With every label of two thirds of the clips wrong, equal weights learn the wrong labels."""
     wrong = {"neutral": "happy", "happy": "angry", "angry": "neutral"}
     weights = (1e-6, 1.0)
@@ -120,7 +102,7 @@ def test_a_clip_of_almost_no_weight_teaches_almost_nothing(tiny_config, tmp_path
             return {"weight": weights[1]}
         return {"emotion": wrong[u.emotion], "weight": weights[0]}
 
-    altered(change)
+    alter_clips(change)
     settings = (
         "model={kind: classical, c: [1.0]}",
         "features.statistics=[mean]",
@@ -134,13 +116,13 @@ def test_a_clip_of_almost_no_weight_teaches_almost_nothing(tiny_config, tmp_path
     assert weighted > 0.9 and equal < 0.5
 
 
-def test_a_mixture_has_the_mixture_of_the_weights(tiny_config, tmp_path, altered, monkeypatch):
+def test_a_mixture_has_the_mixture_of_the_weights(tiny_config, tmp_path, alter_clips, monkeypatch):
     from serx.training import epoch
 
     seen = []
     original = epoch._losses
     monkeypatch.setattr(epoch, "_losses", lambda *given: seen.append(given[-1]["weights"][:, 0]) or original(*given))
-    altered(lambda n, u: {"weight": 1.0 + n % 2})
+    alter_clips(lambda n, u: {"weight": 1.0 + n % 2})
     fit(tiny_config("train.epochs=1", "augment.mixup=1.0"), tmp_path / "run", progress=False)
     found = torch.cat(seen)
     assert found.min() >= 2 / 3 - 1e-6 and found.max() <= 4 / 3 + 1e-6 and len(found.unique()) > 10
@@ -149,14 +131,14 @@ def test_a_mixture_has_the_mixture_of_the_weights(tiny_config, tmp_path, altered
 VOTES = {"neutral": {"neutral": 4, "happy": 1}, "happy": {"happy": 4, "angry": 1}, "angry": {"angry": 4, "neutral": 1}}
 
 
-def test_a_model_of_votes_meets_them_and_the_report_says_how_well(tiny_config, tmp_path, altered):
+def test_a_model_of_votes_meets_them_and_the_report_says_how_well(tiny_config, tmp_path, alter_clips):
     """Raters disagree in the same way on every clip of a pitch, so a model can meet their shares."""
 
     def change(n, u):
         votes = {"happy": 2, "angry": 2, "neutral": 1} if u.speaker == "06" and n % 12 == 0 else VOTES[u.emotion]
         return {"votes": tuple((word, float(number)) for word, number in votes.items())}
 
-    altered(change)
+    alter_clips(change)
     settings = "model={kind: classical, c: [0.1]}", "features.statistics=[mean]", "features.normalize=training"
     config = tiny_config(
         *settings, "augment={}", "train.ema_decay=0.0", "data.labels_from=votes", "data.valid_speakers=[4]"
