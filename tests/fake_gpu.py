@@ -24,10 +24,11 @@ from serx.config import Config
 from serx.data.audio_cache import AudioCache
 from serx.data.batches import DeviceAudio
 from serx.recognizer import Recognizer
-from serx.training.epoch import constant_vectors, run_epoch
+from serx.training.epoch import run_epoch
 from serx.training.optim import LossScaler
 from serx.training.sampling import TrainingClips, plan_epoch
 from serx.training.state import EpochSums, TrainingState
+from serx.training.training_clips import constant_vectors
 
 GPU = torch.device("cuda", 0)
 LABELS = ("neutral", "happy", "angry")

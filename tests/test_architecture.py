@@ -89,6 +89,16 @@ def test_the_map_of_the_package_names_every_room():
     assert sorted(listed) == sorted(ORDER)
 
 
+def test_the_map_of_each_package_names_every_module():
+    """The verbs of the command line are in `serx.cli.verbs.GROUPS`."""
+    for name, path in sources():
+        package, verb = path.with_name("__init__.py"), "def add_arguments(" in path.read_text()
+        if path.name in ("__init__.py", "__main__.py") or verb:
+            continue
+        described = ast.get_docstring(ast.parse(package.read_text())) or ""
+        assert re.search(rf"\b{path.stem}\b", described), f"the docstring of {package} does not name {name}"
+
+
 def test_each_library_has_one_door():
     for name, path in sources():
         for imported in imports(path):

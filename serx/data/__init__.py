@@ -4,7 +4,9 @@ The way of a clip, and the modules in the order in which they build on each othe
 
     utterance      `Utterance`: one clip, its speaker and its emotion; `Segment`: the part of a file that it is
     audio          decode one file or its segments, or raise an error with a reason; the list of audio endings
+    ffmpeg         decode what libsndfile does not read: AAC, AMR, WMA, videos
     damage         whether a file is cut off or damaged, by what its container says
+    ratings        numbers for dimensions such as arousal
     labels         emotion words and class numbers; `register_emotion`
     corpora/       how corpora name and list their clips; `register_corpus`
     names          which names are one speaker or one corpus
@@ -15,11 +17,14 @@ The way of a clip, and the modules in the order in which they build on each othe
     manifest       your own recordings, listed in a table
     scanner        `scan`: from folders and manifests to utterances
     protocols      `make_split`: which clips train, validate and test
-    copies         which clips hold the same recording, however it was altered
-    copy_candidates, whitened_correlation   which pairs of clips are compared, and how their waveforms are
+    copies         which clips hold the same recording, however it was altered: by
+    copy_candidates         pairs of clips with similar spectrograms, and by the
+    whitened_correlation    of their waveforms
     leaks          no speaker and no copy of a clip in two parts
     audio_cache    clips decoded once, into flat files
+    clip_reader    reads clips from the files of the cache
     batches        batches of waveforms, from the cache
+    read_ahead     reads the next batches while the device computes
     dataset        `load_dataset` and `split_dataset`: all of the above in two calls
     overlap        `find_overlap`: which clips were in the training of a checkpoint
     audit          `audit_dataset`: what a corpus holds, and what would mislead

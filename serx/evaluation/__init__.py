@@ -4,12 +4,14 @@
 
 held_out.py       choose the clips of a part, refuse training speakers, predict
 predictions.py    probabilities and what is known about the clips, and their CSV file
+ratings.py        the same for dimensions such as arousal
 scores.py         all scores of predictions as one dictionary
 report.py         the Evaluation: scores as an object, as text and as files
 pooling.py        the folds of a cross-validation together
 finished_runs.py  what the folders of finished runs and cross-validations hold
 comparison.py     runs and cross-validations compared, speaker by speaker
 ranking.py        the settings of a sweep, best first
+corpora.py        how much a model's embedding tells of the corpus of a clip
 stress.py         scores under noise, reverberation, telephones and other levels
 stamps.py         the words that name a protocol
 tables.py         text and Markdown tables

@@ -7,7 +7,8 @@ adaptation.py     adapt a recognizer to one speaker with unlabeled clips
 segmentation.py   cut running speech at its pauses (voice activity detection)
 streaming.py      blocks of samples from another program or a microphone
 export.py         one ONNX file, waveform -> probabilities
-explanation.py    which moments and frequencies a prediction rests on
+attribution.py    how much each part of a clip raises the probability of an emotion
+explanation.py    which moments and frequencies a prediction rests on, as files and a picture
 classify.py       probabilities of many clips in batches, for validation and evaluation
 """
 

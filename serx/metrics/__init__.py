@@ -5,6 +5,7 @@ calibration.py      NLL, Brier, ECE, selective prediction, temperature
 regression.py       CCC, RMSE and Pearson's correlation of dimensions such as arousal
 votes.py            votes of several raters: majority, divergence, what a single rater scores
 intervals.py        confidence intervals over speakers
+corpus_probe.py     how well a linear probe tells the corpus of an embedding
 
 >>> import serx.metrics
 >>> serx.metrics.uar(["sad", "sad", "happy", "angry"], ["sad", "happy", "happy", "angry"])

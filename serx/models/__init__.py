@@ -13,6 +13,8 @@ encoder_config   the settings of every model on a pretrained encoder
 encoder_probe    `kind: encoder_probe`: a small classifier on the layers of a frozen pretrained encoder
 linear_probe     `kind: linear_probe`: logistic regression on the layers of a frozen pretrained encoder
 speech_encoder   `kind: speech_encoder`: a pretrained encoder with a small head
+frame_cache      the frames of a frozen encoder, kept on disk
+vector_cache     the vectors of a frozen network, kept on disk
 ensemble         `kind: ensemble`: trained models of any kinds that vote; `serx ensemble` builds it
 waveform_model   a model with its features and normalizer: waveform to logits
 published        emotion models of the Hugging Face hub, for prediction

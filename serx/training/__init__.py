@@ -1,15 +1,36 @@
 """Training: `fit` runs a configuration from its first epoch to its last.
 
-trainer.py      fit, and the Trainer that trains, validates, records and saves each epoch
-epoch.py        one epoch by gradient descent: from a batch of clips to the optimizer's step
-classical.py    one "epoch" of a scikit-learn classifier
-losses.py, sampling.py, optim.py    the loss; which clips in which order; optimizer, schedule, averaged weights
-state.py        all that changes while a run trains, and how a checkpoint stores it
-validation.py   scores of an epoch, and whether it is kept
-resume.py, run_folder.py, signals.py    continuing, the files of a run, stopping
-console.py                    what is printed
-run_logger.py, loggers.py,
-tensorboard.py                what is shown: TensorBoard, MLflow, Weights & Biases
+The loop:
+
+trainer.py               fit, and the Trainer that trains, validates, records and saves each epoch
+training_clips.py        what an epoch trains on: clips, targets, weights
+sampling.py              which clips an epoch takes, in which order
+epoch.py                 one epoch by gradient descent: from a batch of clips to the optimizer's step
+classical.py             one "epoch" of a scikit-learn classifier
+linear_probe.py          one "epoch" of a linear probe: a fit to all clips
+losses.py                cross-entropy of votes and classes, concordance of ratings
+optim.py                 optimizer, learning-rate schedules, averaged weights
+validation.py            scores of an epoch, and whether it is kept
+state.py                 all that changes while a run trains, and how a checkpoint stores it
+
+Before and after it:
+
+init_from.py             begin with the weights of a checkpoint
+distillation.py          learn from the probabilities of other models
+resume.py                continue a run
+distributed.py           several processes, one for each GPU
+memory.py                whether a run fits into memory
+run_folder.py            the files of a run
+signals.py               stop after the current step
+speaker_statistics.py    what speaker adaptation needs of a finished run
+ensemble.py              one checkpoint of several, whose models vote
+
+What is shown:
+
+console.py               printed lines
+run_logger.py            what every logger is given
+loggers.py               TensorBoard, MLflow or Weights & Biases
+tensorboard.py           curves, matrices, sounds
 """
 
 from serx.training.state import TrainingState

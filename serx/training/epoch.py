@@ -15,14 +15,11 @@ from serx.data.batches import BatchSource, width
 from serx.data.read_ahead import reading_ahead
 from serx.models.backbone import split_outputs
 from serx.seeding import ClipRandom, derive
-from serx.terminal import ProgressBar
 from serx.training.distributed import Share
 from serx.training.losses import concordance_loss, cross_entropy
 from serx.training.optim import learning_rate
 from serx.training.sampling import Step, TrainingClips, plan_epoch
 from serx.training.state import TrainingState
-
-VECTOR_BATCH = 64  # clips at a time in `constant_vectors`
 
 
 def run_epoch(
@@ -176,25 +173,27 @@ def augmented_waveform(state: TrainingState, waveform: Tensor, lengths: Tensor, 
 
     `waveform` may be overwritten.
     """
-    return _transformed(state, waveform, lengths, clips, state.progress.epoch)
+    return transformed_waveform(state, waveform, lengths, clips, state.progress.epoch)
 
 
-def _transformed(
+def transformed_waveform(
     state: TrainingState, waveform: Tensor, lengths: Tensor, clips: Tensor, epoch: int
 ) -> tuple[Tensor, Tensor]:
+    """`augmented_waveform` with the draws of any epoch."""
     config, rate = state.config, float(state.recognizer.sample_rate)
     return augment(state.waveform_transforms, waveform, lengths, clips, rate, config.train.seed, epoch, in_place=True)
 
 
 def augmented_features(state: TrainingState, waveform: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
     """The recognizer's own features, warped, normalized, then masked: `(B, F, N)` and frames `(B,)`."""
-    features, frames = _warped_features(state, waveform, lengths, clips, state.progress.epoch)
+    features, frames = warped_features(state, waveform, lengths, clips, state.progress.epoch)
     return _normalized_and_masked(state, features, frames, clips)
 
 
-def _warped_features(
+def warped_features(
     state: TrainingState, waveform: Tensor, lengths: Tensor, clips: Tensor, epoch: int
 ) -> tuple[Tensor, Tensor]:
+    """The features before normalization, with `augment.mel_warp` as drawn for any epoch: `(B, F, N)`, frames `(B,)`."""
     config, warp = state.config, None
     if config.augment.mel_warp is not None:
         random = ClipRandom(clips, derive(config.train.seed, "augment/fused", epoch))
@@ -223,50 +222,6 @@ def _mixed(
     rows = rows.to(state.device, non_blocking=True)
     features, frames, targets = mix(features, frames, targets, config, seed)
     return features[rows], frames[rows], targets[rows]
-
-
-def constant_vectors(
-    state: TrainingState, source: BatchSource, clips: np.ndarray, progress: bool = True
-) -> Tensor | None:
-    """What the trained part reads, if no epoch changes it: then a hundred epochs cost the features of one.
-
-    That is the vector of a frozen encoder (`Backbone.constant_part`), or features with `statistics`.
-
-    Returns:
-        `(n, F)`; with `augment.copies: k`, `(n + k * n, F)`: the clips, then the first copy of each, and so on. Copy k
-        has the draws of epoch k - 1. None if each epoch augments the waveform anew, if the filters are trained, or if
-        the features are sequences (too large to keep).
-    """
-    config, part = state.config, state.recognizer.backbone.constant_part
-    augmented = bool(config.augment.waveform) or config.augment.mel_warp is not None
-    anew = augmented and not config.augment.copies
-    if anew or config.features.trainable or not (config.features.statistics or part):
-        return None
-
-    def vectors_of(features: Tensor, frames: Tensor) -> Tensor:
-        if part is not None:
-            features, _ = part(state.recognizer.normalizer(features, frames), frames)
-        return features[..., 0]
-
-    batches = np.array_split(clips, -(-len(clips) // VECTOR_BATCH))
-    rounds = [None, *range(config.augment.copies)]
-    vectors = []
-    with (
-        torch.no_grad(),
-        ProgressBar("encode", len(clips) * len(rounds), "clips", part is not None and progress) as bar,
-    ):
-        for copy in rounds:
-            with reading_ahead(source, batches) as ahead:
-                for batch in batches:
-                    waveform, lengths = ahead.batch(batch)
-                    if copy is None:
-                        vectors.append(vectors_of(*state.recognizer.features(waveform, lengths)))
-                    else:
-                        indices = torch.from_numpy(batch).to(state.device)
-                        waveform, lengths = _transformed(state, waveform, lengths, indices, copy)
-                        vectors.append(vectors_of(*_warped_features(state, waveform, lengths, indices, copy)))
-                    bar.update(len(batch))
-    return torch.cat(vectors)
 
 
 class TrainingMethod(Protocol):

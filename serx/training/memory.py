@@ -1,8 +1,11 @@
-"""Whether a run fits into memory, computed from shapes before anything is allocated.
+"""Whether a run fits into memory, computed from shapes before anything is allocated; and what to say if it did not.
 
 A size that the system refuses raises an error that can be explained. A size that it grants and cannot keep ends in the
 kernel's out-of-memory killer, which explains nothing.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -11,7 +14,7 @@ from torch import Tensor
 from serx.config import Config
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split
-from serx.errors import OutOfMemoryError
+from serx.errors import OutOfMemoryError, SerxError, is_out_of_memory
 from serx.features.stack import CPU_CHUNK
 from serx.models.backbone import backbone_bytes, build_model
 from serx.system import memory_bytes
@@ -89,3 +92,29 @@ def activation_bytes(config: Config, classes: int, clips: int, samples: int) -> 
     except Exception:  # a network that reads numbers raises any class
         return 0
     return total if config.train.precision in ("fp32", "auto") else total // 2
+
+
+@contextmanager
+def explain_out_of_memory(config: Config, device: torch.device, lengths: np.ndarray) -> Iterator[None]:
+    """Turns an out-of-memory error within the block into one line that says what to lower. Nothing is saved.
+
+    Args:
+        config: of the run.
+        device: where it trains.
+        lengths: `(n,)` samples of every clip; a batch is as long as its longest clip.
+
+    Raises:
+        OutOfMemoryError: the run does not fit its device.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, SerxError) or not is_out_of_memory(error):
+            raise
+        longest = float(np.max(lengths, initial=0)) / config.data.sample_rate
+        peak = f", {torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB at its peak" if device.type == "cuda" else ""
+        raise OutOfMemoryError(
+            f"{device}: out of memory: train.batch_size={config.train.batch_size}, longest clip {longest:.1f} s{peak}. "
+            "Lower train.batch_size (train.accumulation_steps keeps the step's size), "
+            "data.max_seconds or the model, or leave the audio on the host with data.placement=stream"
+        ) from error

@@ -1,8 +1,8 @@
 """`fit` and `Trainer`: a run from its first epoch to its last. Each epoch trains, validates, records and saves."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,6 @@ from serx import checkpoint
 from serx.checkpoint.metadata import metadata_fault, unsigned_metadata
 from serx.config import Config, dump, notes
 from serx.data.batches import BatchSource, make_batch_source
-from serx.data.clip_reader import WINDOW_BYTES, blocks_of
 from serx.data.dataset import Dataset, load_dataset, split_dataset
 from serx.data.protocols import Split
 from serx.device import choose_device, configure_torch
@@ -25,28 +24,22 @@ from serx.errors import (
     DataError,
     DiskError,
     DivergedError,
-    OutOfMemoryError,
-    SerxError,
     explaining_out_of_memory,
-    is_out_of_memory,
 )
 from serx.files import as_path
 from serx.metrics import score_from_confusion
 from serx.models.classical import ClassicalConfig
 from serx.models.linear_probe import LinearProbeConfig
 from serx.ood import OodDetector
-from serx.recognizer import Dimension
 from serx.terminal import ProgressBar
 from serx.training.classical import ClassicalTraining
 from serx.training.console import echo, epoch_line, print_run_header
-from serx.training.distillation import teacher_probabilities
 from serx.training.distributed import World, explain_lost_process, join_world
-from serx.training.epoch import GradientTraining, TrainingMethod, constant_vectors
+from serx.training.epoch import GradientTraining, TrainingMethod
 from serx.training.init_from import stamped
 from serx.training.linear_probe import LinearProbeTraining
 from serx.training.loggers import check_loggers, make_loggers
-from serx.training.losses import class_weights, classes_of_corpora, logit_offsets
-from serx.training.memory import check_memory
+from serx.training.memory import check_memory, explain_out_of_memory
 from serx.training.resume import resumed_state, why_not_longer
 from serx.training.run_folder import (
     BEST,
@@ -62,11 +55,12 @@ from serx.training.run_folder import (
     write,
 )
 from serx.training.run_logger import epoch_scalars
-from serx.training.sampling import Step, TrainingClips, relative_weights
+from serx.training.sampling import Step
 from serx.training.signals import catch_signals
 from serx.training.speaker_statistics import fit_speaker_model
 from serx.training.state import TrainingState, new_state, run_metadata
 from serx.training.tensorboard import augmented_clips, validation_view
+from serx.training.training_clips import collect_training_clips
 from serx.training.validation import Validation, concordance, scalars, select, validate
 
 MAX_BAD_STEPS = 10  # this many non-finite steps in a row end a run
@@ -229,7 +223,7 @@ class Trainer:
         self._progress = progress
         lengths = dataset.audio_cache.lengths[[*split.train, *split.valid]]
         state.use_cache(dataset.audio_cache.folder.parent / "encoders", lengths)
-        self.training = _training_clips(state, dataset, split, source, progress)
+        self.training = collect_training_clips(state, dataset, split, source, progress)
         speaker_ids = [dataset.utterances[i].speaker_id for i in split.train]
         self.method: TrainingMethod = (
             LinearProbeTraining(state, self.training, speaker_ids)
@@ -464,72 +458,3 @@ class Trainer:
 
     def _saved_before(self) -> str:
         return "; the checkpoints saved before are whole" if holds_run(self.folder) else ""
-
-
-def _training_clips(
-    state: TrainingState, dataset: Dataset, split: Split, source: BatchSource, progress: bool
-) -> TrainingClips:
-    """The training clips of a split with the class weights, logit offsets and constant features of the recipe."""
-    train, classes, rows_per_clip = state.config.train, len(dataset.labels), 1 + state.config.augment.copies
-    unfinished = state.progress.epoch < state.epochs
-    vectors = constant_vectors(state, source, np.asarray(split.train), progress) if unfinished else None
-    clips = np.tile(np.asarray(split.train), rows_per_clip)
-    targets, shares = dataset.targets[clips], dataset.shares
-    truth = targets if shares is None else shares[clips]
-    cache, has_class, weights = dataset.audio_cache, dataset.has_class[clips], relative_weights(dataset.weights[clips])
-    corpora = np.unique([dataset.utterances[i].corpus for i in clips], return_inverse=True)[1]
-    possible = classes_of_corpora(truth, corpora, classes) if classes else None
-    if "class" in train.sampling and not dataset.has_label[clips].all():
-        raise DataError(f"train.sampling: {train.sampling} would never draw clips without a class; write shuffle")
-
-    def on_device(values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(values).to(state.device)
-
-    return TrainingClips(
-        clips=clips,
-        targets=targets,
-        class_weights=class_weights(train.class_weights, truth, classes, weights).to(state.device),
-        vectors=vectors,
-        corpora=corpora,
-        logit_offsets=logit_offsets(train, truth, corpora, classes, weights).to(state.device),
-        taught=teacher_probabilities(state.config, dataset, clips, source, state.device) if unfinished else None,
-        possible=None if possible is None else on_device(possible),
-        shares=None if shares is None else on_device(truth.astype(np.float32)),
-        without_class=None if has_class.all() else on_device(~has_class),
-        weights=None if weights is None else on_device(weights.astype(np.float32)),
-        lengths=cache.lengths[clips],
-        ratings=on_device(_relative(dataset, clips, state.recognizer.dimensions)) if dataset.dimensions else None,
-        blocks=blocks_of(cache.lengths)[clips] if cache.nbytes > WINDOW_BYTES else None,
-    )
-
-
-def _relative(dataset: Dataset, clips: np.ndarray, dimensions: tuple[Dimension, ...]) -> np.ndarray:
-    """The ratings of the clips, `(n, D)` float32: 0 for the lowest rating of training, 1 for the highest."""
-    low, high = np.array([d.low for d in dimensions]), np.array([d.high for d in dimensions])
-    return ((dataset.ratings[clips] - low) / (high - low)).astype(np.float32)
-
-
-@contextmanager
-def explain_out_of_memory(config: Config, device: torch.device, lengths: np.ndarray) -> Iterator[None]:
-    """Turns an out-of-memory error within the block into one line that says what to lower. Nothing is saved.
-
-    Args:
-        config: of the run.
-        device: where it trains.
-        lengths: `(n,)` samples of every clip; a batch is as long as its longest clip.
-
-    Raises:
-        OutOfMemoryError: the run does not fit its device.
-    """
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, SerxError) or not is_out_of_memory(error):
-            raise
-        longest = float(np.max(lengths, initial=0)) / config.data.sample_rate
-        peak = f", {torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB at its peak" if device.type == "cuda" else ""
-        raise OutOfMemoryError(
-            f"{device}: out of memory: train.batch_size={config.train.batch_size}, longest clip {longest:.1f} s{peak}. "
-            "Lower train.batch_size (train.accumulation_steps keeps the step's size), "
-            "data.max_seconds or the model, or leave the audio on the host with data.placement=stream"
-        ) from error

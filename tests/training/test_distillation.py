@@ -59,7 +59,7 @@ def test_with_full_weight_only_the_teachers_teach(tiny_config, teachers, tmp_pat
     parts = without_validation("'01'")
     constant = torch.tensor([0.2, 0.3, 0.5])
     monkeypatch.setattr(
-        "serx.training.trainer.teacher_probabilities", lambda c, d, clips, *_: constant.expand(len(clips), 3)
+        "serx.training.training_clips.teacher_probabilities", lambda c, d, clips, *_: constant.expand(len(clips), 3)
     )
     config = tiny_config(*parts, "train.teacher_weight=1", "train.epochs=30", "augment={}", "train.ema_decay=0")
     run = fit(config, tmp_path / "run", progress=False)

@@ -11,11 +11,12 @@ from serx.augment.compose import augment
 from serx.config.training import TrainConfig
 from serx.data.batches import make_batch_source
 from serx.data.dataset import load_dataset, split_dataset
-from serx.training import epoch
-from serx.training import trainer as loop
+from serx.training import epoch, training_clips
 from serx.training.losses import classes_of_corpora, cross_entropy, logit_offsets
 from serx.training.run_folder import METRICS
 from serx.training.state import new_state
+from serx.training.trainer import fit
+from serx.training.training_clips import collect_training_clips
 
 
 def test_the_loss_is_cross_entropy_with_weights_and_smoothing():
@@ -68,8 +69,10 @@ def test_a_mixture_may_be_of_any_emotion_of_either_corpus(tiny_config, tmp_path,
         return cross_entropy(*inputs)
 
     monkeypatch.setattr(epoch, "cross_entropy", record)
-    monkeypatch.setattr(loop, "classes_of_corpora", lambda targets, *_: np.eye(targets.max() + 1, dtype=bool)[targets])
-    loop.fit(tiny_config("augment.mixup=0.4", "train.epochs=1"), tmp_path / "run", progress=False)
+    monkeypatch.setattr(
+        training_clips, "classes_of_corpora", lambda targets, *_: np.eye(targets.max() + 1, dtype=bool)[targets]
+    )
+    fit(tiny_config("augment.mixup=0.4", "train.epochs=1"), tmp_path / "run", progress=False)
     assert all(bool((possible == (truth > 0)).all()) for truth, possible in used)
     assert any(bool((possible.sum(1) == 2).any()) for _, possible in used)
 
@@ -115,7 +118,7 @@ def test_a_run_trains_with_the_logit_offsets_of_its_training_clips(tiny_config, 
     used = []
     monkeypatch.setattr(epoch, "cross_entropy", lambda *inputs: used.append(inputs[4]) or cross_entropy(*inputs))
     config = tiny_config("train.logit_adjustment=1", "train.epochs=1", "data.label_map={angry: happy}")
-    loop.fit(config, tmp_path / "run", progress=False)
+    fit(config, tmp_path / "run", progress=False)
     assert used
     for offsets in used:
         np.testing.assert_allclose(offsets.numpy(), np.log([1 / 3, 2 / 3]), rtol=1e-6)
@@ -127,11 +130,13 @@ VECTORS = ("features={stack: [mfcc, rms], n_fft: 512, statistics: [mean, std]}",
 @pytest.mark.slow
 def test_vectors_computed_once_train_like_vectors_computed_in_every_epoch(tiny_config, tmp_path, monkeypatch):
     config = tiny_config(*VECTORS, "augment={}", "train.epochs=3")
-    original, returned = loop.constant_vectors, []
-    monkeypatch.setattr(loop, "constant_vectors", lambda *inputs: returned.append(original(*inputs)) or returned[-1])
-    loop.fit(config, tmp_path / "once", progress=False)
-    monkeypatch.setattr(loop, "constant_vectors", lambda *inputs: None)
-    loop.fit(config, tmp_path / "each", progress=False)
+    original, returned = training_clips.constant_vectors, []
+    monkeypatch.setattr(
+        training_clips, "constant_vectors", lambda *inputs: returned.append(original(*inputs)) or returned[-1]
+    )
+    fit(config, tmp_path / "once", progress=False)
+    monkeypatch.setattr(training_clips, "constant_vectors", lambda *inputs: None)
+    fit(config, tmp_path / "each", progress=False)
     assert returned[0].shape == (24, config.features.bins)
     once, each = (
         [json.loads(line) for line in (tmp_path / name / METRICS).read_text().splitlines()] for name in ("once", "each")
@@ -155,9 +160,11 @@ def test_vectors_computed_once_train_like_vectors_computed_in_every_epoch(tiny_c
 def test_features_that_augmentation_or_training_changes_are_computed_in_every_epoch(
     changes, tiny_config, tmp_path, monkeypatch
 ):
-    original, returned = loop.constant_vectors, []
-    monkeypatch.setattr(loop, "constant_vectors", lambda *inputs: returned.append(original(*inputs)) or returned[-1])
-    loop.fit(tiny_config(*VECTORS, *changes, "train.epochs=1"), tmp_path / "run", progress=False)
+    original, returned = training_clips.constant_vectors, []
+    monkeypatch.setattr(
+        training_clips, "constant_vectors", lambda *inputs: returned.append(original(*inputs)) or returned[-1]
+    )
+    fit(tiny_config(*VECTORS, *changes, "train.epochs=1"), tmp_path / "run", progress=False)
     assert returned == [None]
 
 
@@ -172,7 +179,7 @@ def test_copies_are_training_clips_augmented_as_in_the_first_epochs(augmentation
     split = split_dataset(dataset, config.data, progress=False)
     source = make_batch_source(dataset.audio_cache, torch.device("cpu"))
     state = new_state(config, dataset, split, source, torch.device("cpu"))
-    training = loop._training_clips(state, dataset, split, source, progress=False)
+    training = collect_training_clips(state, dataset, split, source, progress=False)
     train, n, rate = np.asarray(split.train), len(split.train), config.data.sample_rate
     assert training.clips.tolist() == [*split.train] * 3  # no clip of validation or test, and each equally often
     assert training.targets.tolist() == dataset.targets[training.clips].tolist()

@@ -9,8 +9,7 @@ import torch
 
 from serx.data import clip_reader
 from serx.training import epoch as epoch_module
-from serx.training import fit
-from serx.training import trainer as trainer_module
+from serx.training import fit, training_clips
 from serx.training.sampling import TrainingClips, plan_epoch, sampling_weights
 
 TARGETS = np.array([0] * 60 + [1] * 20 + [0] * 3 + [1] * 5 + [2] * 2)
@@ -72,7 +71,7 @@ def test_a_large_corpus_is_taken_by_windows_without_changing_which_clips_are_dra
 @pytest.mark.slow
 def test_streamed_and_resident_training_of_a_large_corpus_are_the_same(tiny_config, tmp_path, monkeypatch):
     monkeypatch.setattr(clip_reader, "BLOCK_BYTES", 100_000)
-    for module in (clip_reader, trainer_module):
+    for module in (clip_reader, training_clips):
         monkeypatch.setattr(module, "WINDOW_BYTES", 300_000)
     lines = []
     for placement in ("stream", "device"):
