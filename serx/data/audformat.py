@@ -5,14 +5,14 @@ that have emotions, the speakers and ratings that other tables give to the same 
 labels, such as a speaker's gender (https://audeering.github.io/audformat/data-format.html).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from serx.data.columns import COLUMNS, known_as, plain
+from serx.data.columns import COLUMNS, is_known, known_as, plain
 from serx.data.labels import EMOTIONS, normalize_emotion
 from serx.data.tables import OPENERS, Table, TablesConfig
 from serx.errors import DataError
@@ -21,6 +21,7 @@ _INDEX = ("file", "start", "end")
 _JOINED = tuple(name for name in COLUMNS if name not in ("path", "emotion", "split", "start", "end", "duration"))
 _PARTS = {"train": "train", "dev": "valid", "test": "test"}
 _Cells = dict[str, str]  # name of a column -> its cell
+_Key = tuple[str, str, str]  # file, start, end
 
 
 def is_database(path: Path) -> bool:
@@ -49,11 +50,48 @@ def open_database(path: Path, config: TablesConfig) -> list[Table]:
     if not labeled:
         where = f"among {', '.join(tables) or 'none'}" if path.is_dir() else f"in {path.name}"
         raise DataError(f"{path}: no table with a column emotion {where}; name a column with data.columns")
-    facts: dict[tuple[str, str, str], _Cells] = {}
+    facts: dict[_Key, _Cells] = {}
     for name in tables:
         if name not in labeled:
             _add_facts(facts, folder, header, name, config)
-    return [_joined(folder, header, name, facts, config) for name in labeled]
+    joined = [_joined(folder, header, name, facts, config) for name in labeled]
+    return _merged(joined) if len(joined) > 1 else joined
+
+
+def _merged(tables: Sequence[Table]) -> list[Table]:
+    """Tables of which several may list the same clips, such as all, those of training, and those of the test.
+
+    A clip stays in the first table that lists it, and has the split of any other.
+
+    Raises:
+        DataError: two tables give a clip different emotions.
+    """
+    rows = [list(table.rows) for table in tables]
+    places = [[table.header.index(title) for title in ("path", "start", "end", "emotion")] for table in tables]
+    parts: dict[_Key, set[str]] = {}
+    for table, of_table, (path, start, end, _) in zip(tables, rows, places, strict=True):
+        for _, cells in of_table if table.part else ():
+            parts.setdefault((cells[path], cells[start], cells[end]), set()).add(table.part)
+    # Other splits than one: which of them counts is not for serx to say.
+    one_split = all(len(found) == 1 for found in parts.values())
+    first: dict[_Key, tuple[str, str]] = {}
+    merged = []
+    for table, of_table, (path, start, end, emotion) in zip(tables, rows, places, strict=True):
+        kept = []
+        for line, cells in of_table:
+            key, where = (cells[path], cells[start], cells[end]), f"{table.name}:{line}"
+            word, known = first.setdefault(key, (normalize_emotion(cells[emotion]), where))
+            if known == where:
+                part = next(iter(parts.get(key, ("",)))) if one_split else ""
+                kept.append((line, [part, *cells]))
+            elif word != normalize_emotion(cells[emotion]):
+                raise DataError(
+                    f"{where}: {cells[path]} is {normalize_emotion(cells[emotion])}, but {word} in {known}; name one "
+                    f"table as data.root, such as {table.folder / table.name}"
+                )
+        if kept:
+            merged.append(replace(table, header=["split", *table.header], rows=iter(kept), part=""))
+    return merged
 
 
 def _header(path: Path) -> Mapping[str, Any]:
@@ -95,14 +133,14 @@ def _rows(table: Table) -> Iterator[tuple[int, _Cells]]:
         yield line, dict(zip(table.header, cells, strict=False))
 
 
-def _key(row: _Cells) -> tuple[str, str, str]:
+def _key(row: _Cells) -> _Key:
     """File, start and end; both empty for a whole file."""
     start, end = row.get("start", ""), row.get("end", "")
     return row.get("file", ""), start, "" if end == "NaT" else end
 
 
 def _add_facts(
-    facts: dict[tuple[str, str, str], _Cells], folder: Path, header: Mapping[str, Any], name: str, config: TablesConfig
+    facts: dict[_Key, _Cells], folder: Path, header: Mapping[str, Any], name: str, config: TablesConfig
 ) -> None:
     """Adds what a table without emotions says about files and segments."""
     columns = {c: _meaning(header, name, c, config) for c in _columns(_mapping(header, "tables"), name)}
@@ -120,7 +158,7 @@ def _joined(
     folder: Path,
     header: Mapping[str, Any],
     name: str,
-    facts: Mapping[tuple[str, str, str], _Cells],
+    facts: Mapping[_Key, _Cells],
     config: TablesConfig,
 ) -> Table:
     table = _open(folder, name, config)
@@ -137,7 +175,7 @@ def _joined(
                 f"one, such as data.columns.{column}=null"
             )
         own[meaning] = by_name.pop() if first != column else column
-    own |= {c: c for c in table.header if c.startswith("emotion.")}
+    own |= {c: c for c in table.header if c.startswith("emotion.") and is_known(plain(c))}
     about = _speakers(folder, header, config)
     words = _emotion_names(header, name, own.get("emotion", ""), config)
     languages = header.get("languages") or []

@@ -17,8 +17,9 @@ COLUMNS = (
 # The names of the same columns in other tools. A name that could be two of them is in `_AMBIGUOUS`.
 _OTHER_NAMES = {
     "path": """file filename file_name filepath file_path audio audio.path audio_path audio_file audio_filename
-        audio_filepath wav wavfile wav_file wav_path wav_filename clip_path""",
-    "emotion": "label class target category emo emotion_label emotion_class emotion_name emoclass label_name",
+        audio_filepath wav wavfile wav_file wav_path wav_filename clip_path file_id fname""",
+    "emotion": """label labels class target category emo emotions emotion_label emotion_class emotion_name emoclass
+        label_name major_emotion""",
     "speaker": """actor spk spkr speaker_id speakerid spk_id spkid spkrid subject subject_id person person_id actor_id
         talker participant participant_id client_id speaker_name""",
     "sex": "gender speaker_sex speaker_gender",
@@ -188,7 +189,7 @@ def _votes(
             continue
         if word in votes:
             faults.append(f"{titles[votes[word]]!r} and {titles[number]!r} are both votes for {word}; keep one")
-        elif not any(letter.isalpha() for letter in word) or word in _NO_EMOTION:
+        elif not any(letter.isalpha() for letter in word):
             faults.append(f"{titles[number]!r} looks like votes for an emotion {word!r}; {_way_out(names[number])}")
         else:
             votes[word] = number
@@ -198,7 +199,7 @@ def _votes(
 def _voted(name: str) -> str | None:
     """The emotion whose votes a column holds."""
     if match := _VOTES.fullmatch(name):
-        return normalize_emotion(match[1])
+        return None if match[1] in _NO_EMOTION else normalize_emotion(match[1])
     match = _VOTES_UNDERSCORE.fullmatch(name)
     return word if match and (word := normalize_emotion(match[1])) in EMOTIONS else None
 

@@ -11,9 +11,10 @@ from typing import Literal, NamedTuple, NoReturn, cast
 from urllib.parse import unquote, urlsplit
 
 from serx.data.audformat import is_database, open_database
-from serx.data.audio import StrPath, is_audio
+from serx.data.audio import StrPath, files_in, is_audio
 from serx.data.columns import DIMENSIONS, REQUIRED, Columns, match_columns, plain
 from serx.data.corpora import canonical_corpus, canonical_speaker
+from serx.data.corpora.speakers_by_name import speakers_by_name
 from serx.data.labels import normalize_emotion
 from serx.data.languages import language_code
 from serx.data.tables import OPENERS, Table, TablesConfig, is_table_folder, open_tables
@@ -71,7 +72,8 @@ def read_manifest(path: StrPath, config: TablesConfig | None = None) -> Manifest
 
     Audio paths are relative to the table's folder, or to `config.audio_root`. If `corpus` is empty, the table's own
     name takes its place (`load_dataset` raises if a speaker is then in two manifests). A speaker's sex on one row holds
-    for all rows of that speaker. Without a column speaker nobody knows who speaks: no split of these clips is called
+    for all rows of that speaker. Without a column speaker the speakers are those of the files' names, if all are names
+    of one known corpus and say the same emotions; else nobody knows who speaks, and no split of these clips is called
     speaker-independent.
 
     Raises:
@@ -100,7 +102,7 @@ def read_manifest(path: StrPath, config: TablesConfig | None = None) -> Manifest
     if reader.faults:
         _refuse(path, reader.faults)
     if not reader.utterances:
-        raise DataError(f"{path}: {_no_rows(reader.missing, config)}")
+        raise DataError(f"{path}: {_no_rows(reader.missing, config, path)}")
     if reader.outvoted:
         rows = "1 row" if len(reader.outvoted) == 1 else f"{len(reader.outvoted)} rows"
         notes.append(f"{rows} with another emotion than most votes, such as {reader.outvoted[0]}: the emotion counts")
@@ -109,6 +111,9 @@ def read_manifest(path: StrPath, config: TablesConfig | None = None) -> Manifest
         replace(clip, sex=sex) if clip.speaker_known and clip.sex != (sex := sexes.get(clip.speaker_id)) else clip
         for clip in reader.utterances
     )
+    utterances, corpus = speakers_by_name(utterances)
+    if corpus:
+        notes.append(f"{path.name}: no column speaker: who speaks is what the names of {corpus} say")
     found = tuple(reader.found)
     return Manifest(utterances, tuple(reader.missing), found, tuple(notes), tuple(reader.ties), frozenset(titles))
 
@@ -125,13 +130,17 @@ def is_manifest(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in OPENERS
 
 
-def _no_rows(missing: list[SkippedFile], config: TablesConfig) -> str:
+def _no_rows(missing: list[SkippedFile], config: TablesConfig, table: Path) -> str:
     if not missing:
         return "no rows below the header; write one line per clip: path,emotion,speaker"
     where = "the table's folder" if config.audio_root is None else f"data.audio_root, {config.audio_root}"
+    name = missing[0].path.name.partition("#t=")[0]
+    below = table if table.is_dir() else table.parent
+    near = next((found for found in files_in(below) if found.name == name), None) if config.audio_root is None else None
+    hint = f": {near} is there, so set data.audio_root={near.parent}" if near else ""
     return (
         f"none of its {len(missing)} audio files exists, such as {missing[0].path}: {missing[0].detail}; paths are "
-        f"relative to {where}"
+        f"relative to {where}{hint}"
     )
 
 

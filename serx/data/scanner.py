@@ -12,13 +12,15 @@ from typing import NamedTuple
 from serx.data.audio import LOSSY, StrPath, files_in, is_audio
 from serx.data.columns import plain
 from serx.data.corpora import CORPORA
-from serx.data.corpora.recognition import ChosenCorpora, corpus_of_label_file, recognize
+from serx.data.corpora.by_folder import clips_of_folders
+from serx.data.corpora.recognition import ChosenCorpora, ParsedName, corpus_of_label_file, recognize
 from serx.data.manifest import Manifest, audio_root, is_manifest, read_manifest
 from serx.data.tables import OPENERS, TablesConfig
 from serx.data.utterance import SkippedFile, Utterance, file_identity
 from serx.errors import DataError
 
 _MAX_SHOWN = 10  # contradictions in one error message
+_UNKNOWN = "the name matches no corpus that serx knows"
 
 # Endings of files beside a recording that say what is said in it, and when.
 TRANSCRIPTS = {
@@ -26,6 +28,9 @@ TRANSCRIPTS = {
     ".ctm",
     ".json",
     ".lab",
+    ".lablaut",
+    ".labsilb",
+    ".silb",
     ".srt",
     ".textgrid",
     ".trs",
@@ -189,7 +194,12 @@ def _scan_folder(
     """
     files = list(files_in(root))
     found = recognize(root, files, corpora, label_file)
+    if not (found.clips or found.hints or corpora):
+        found.clips, note = clips_of_folders(root, files)
+        found.notes += [note] if note else []
     count, unused = 0, list(found.missing)
+    others: list[tuple[SkippedFile, ParsedName]] = []  # files with the names of clips that are no audio
+    heard: set[tuple[str, ...]] = set()
     sounds = {(path.parent, path.stem) for path in files if is_audio(path)}
     for path in files:
         local = path.relative_to(root)
@@ -197,12 +207,12 @@ def _scan_folder(
         if not is_audio(path):
             transcript = path.suffix.lower() in TRANSCRIPTS and (path.parent, path.stem) in sounds
             if parsed is not None and not path.name.startswith(".") and not transcript:
-                other = f"{path.suffix or 'no ending'} is not audio or video; rename or convert it"
-                unused.append(SkippedFile(path, "format", other))
+                why = f"{path.suffix or 'no ending'} is not audio or video; rename or convert it"
+                others.append((SkippedFile(path, "format", why), parsed))
         elif path.name.startswith("."):
             unused.append(SkippedFile(path, "hidden", "a macOS side file or another hidden file, not a clip"))
         elif parsed is None:
-            why = found.hints.get(path, "the name matches no corpus that serx knows")
+            why = found.hints.get(path, _UNKNOWN)
             unused.append(SkippedFile(path, "unknown_name", why))
         elif parsed.recording is None:
             unused.append(SkippedFile(path, "video_only", "a film without sound"))
@@ -211,7 +221,11 @@ def _scan_folder(
         else:
             location = (number, len(local.parts), local.as_posix())
             named.setdefault(path, _Clip(parsed.utterance, parsed.codes, parsed.recording, location, file, False))
+            heard.add((parsed.corpus, *parsed.codes))
             count += 1
+    for other, named_so in others:  # what has the ending of text and belongs to a recording describes it
+        if other.path.suffix.lower() not in TRANSCRIPTS or (named_so.corpus, *named_so.codes) not in heard:
+            unused.append(other)
     if not count:
         raise DataError(_no_clip(root, unused))
     skipped.update((file.path, file) for file in unused)
@@ -320,7 +334,9 @@ def _best_copies(
 
 
 def _no_clip(root: Path, unused: Sequence[SkippedFile]) -> str:
-    example = f", such as {unused[-1].path.name!r}: {unused[-1].detail}" if unused else ""
+    reasons = Counter(file.detail for file in reversed(unused) if file.detail != _UNKNOWN)
+    why = reasons.most_common(1)[0][0] if reasons else _UNKNOWN
+    example = next((f", such as {file.path.name!r}: {why}" for file in reversed(unused) if file.detail == why), "")
     shown = [corpus for corpus in CORPORA.values() if corpus.rank < 2]
     names = ", ".join(f"{corpus.name} {corpus.example}" for corpus in shown)
     return (

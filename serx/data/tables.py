@@ -148,7 +148,7 @@ def _has_file_name(path: Path) -> bool:
 
 def _shard_split(path: Path) -> str:
     """The split in a name such as `train-00000-of-00002.parquet`, or in that of its folder."""
-    match = re.fullmatch(r"(.+?)-[0-9]{5}-of-[0-9]{5}", path.stem)
+    match = re.fullmatch(r"(.+?)-[0-9]{5}-of-[0-9]{5}(?:-[0-9a-f]+)?", path.stem)
     return match[1] if match else path.parent.name
 
 

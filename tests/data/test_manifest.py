@@ -358,11 +358,18 @@ def test_ties_of_votes_are_listed_and_rows_without_a_vote_raise(tmp_path: Path) 
     ("header", "fault"),
     [
         ("emotion.happy,emotion.happiness", "'emotion.happy' and 'emotion.happiness' are both votes for happy"),
-        ("emotion.happy,emotion.confidence", "'emotion.confidence' looks like votes for an emotion 'confidence'"),
+        ("emotion.happy,emotion.2", "'emotion.2' looks like votes for an emotion '2'"),
     ],
 )
 def test_columns_of_votes_that_are_not_clear_raise(tmp_path: Path, header: str, fault: str) -> None:
     assert fault in error_message(write(tmp_path, f"path,{header}\na.wav,1,2\n"))
+
+
+@pytest.mark.parametrize("name", ["emotion.confidence", "emotion.agreement", "label.score"])
+def test_a_column_about_the_emotion_is_no_vote_and_is_not_used(tmp_path: Path, name: str) -> None:
+    manifest = read_manifest(write(tmp_path, f"path,emotion,{name}\na.wav,sad,0.9\n"))
+    assert [(clip.emotion, clip.votes) for clip in manifest.utterances] == [("sad", ())]
+    assert manifest.notes == (f"own.csv: not used: '{name}'",)
 
 
 def test_columns_may_be_named_and_left_out_in_the_configuration(tmp_path: Path) -> None:

@@ -257,6 +257,55 @@ def test_an_audformat_database_is_read_with_speakers_ratings_and_splits(tmp_path
     assert (clip.path.name, clip.speaker_id) == ("b.wav", "mydb/08")
 
 
+SPLITS = {"train": {"type": "train"}, "test": {"type": "test"}}
+
+
+def overlapping_database(root: Path, tables: dict[str, tuple[str | None, str]]) -> Path:
+    """A database of tables (split, rows) with a column emotion and its confidence, as EMO-DB has them."""
+    columns = {"emotion": {"scheme_id": "emotion"}, "emotion.confidence": {"scheme_id": "confidence"}}
+    about = {
+        name: {"type": "filewise", "columns": columns, **({"split_id": split} if split else {})}
+        for name, (split, _) in tables.items()
+    }
+    touch(root, ["a.wav", "b.wav", "c.wav"])
+    schemes = {"emotion": {"dtype": "str"}, "confidence": {"dtype": "float"}}
+    header = {"name": "mydb", "splits": SPLITS, "schemes": schemes, "tables": about}
+    (root / "db.yaml").write_text(yaml.safe_dump(header, sort_keys=False))
+    for name, (_, rows) in tables.items():
+        (root / f"db.{name}.csv").write_text(f"file,emotion,emotion.confidence\n{rows}")
+    return root
+
+
+@pytest.mark.parametrize("order", [("all", "gold.test", "gold.train"), ("gold.test", "gold.train", "all")])
+def test_a_clip_that_several_tables_of_a_database_list_counts_once_and_has_its_split(tmp_path: Path, order) -> None:
+    rows = {
+        "all": (None, "a.wav,anger,0.9\nb.wav,fear,1\nc.wav,fear,0.4\n"),
+        "gold.test": ("test", "b.wav,fear,1\n"),
+        "gold.train": ("train", "a.wav,anger,0.9\n"),
+    }
+    found = scan(overlapping_database(tmp_path / "db", {name: rows[name] for name in order}))
+    assert [(clip.path.name, clip.emotion, clip.part) for clip in found.utterances] == [
+        ("a.wav", "angry", "train"), ("b.wav", "fearful", "test"), ("c.wav", "fearful", None),
+    ]  # fmt: skip
+    assert all(clip.votes == () for clip in found.utterances)
+
+
+def test_a_database_with_two_splits_of_the_same_clips_leaves_the_split_open(tmp_path: Path) -> None:
+    rows = {"one": ("train", "a.wav,anger,1\n"), "two": ("test", "a.wav,anger,1\nb.wav,fear,1\n")}
+    found = scan(overlapping_database(tmp_path / "db", rows))
+    assert [(clip.path.name, clip.part) for clip in found.utterances] == [("a.wav", None), ("b.wav", None)]
+
+
+def test_two_tables_of_a_database_that_contradict_each_other_raise_one_line(tmp_path: Path) -> None:
+    rows = {"raw": (None, "a.wav,anger,1\n"), "gold": (None, "a.wav,fear,1\n")}
+    root = overlapping_database(tmp_path / "db", rows)
+    fault = r"db\.gold\.csv:2: a\.wav is fearful, but angry in db\.raw\.csv:2; name one table as data\.root, such as"
+    with pytest.raises(DataError, match=fault) as caught:
+        scan(root)
+    assert "\n" not in str(caught.value)
+    assert scan(root / "db.gold.csv").utterances[0].emotion == "fearful"
+
+
 @pytest.mark.parametrize(
     ("header", "fault"),
     [
@@ -291,6 +340,6 @@ def test_codes_of_emotions_have_the_names_that_their_scheme_gives_them(tmp_path:
         "schemes": {"emo": {"dtype": "str", "labels": {**labels, "sad": {"category": "something else"}}}},
         "tables": {"emotion": {"type": "filewise", "columns": {"emotion": {"scheme_id": "emo"}}}},
     }
-    (root / "db.yaml").write_text(yaml.safe_dump(header))
+    (root / "db.yaml").write_text(yaml.safe_dump(header, sort_keys=False))
     (root / "db.emotion.csv").write_text("file,emotion\na.wav,A\nb.wav,H\nc.wav,sad\n")
     assert [clip.emotion for clip in scan(root).utterances] == ["angry", "joy", "sad"]

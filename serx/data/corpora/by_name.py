@@ -1037,6 +1037,32 @@ BY_NAME = (
         protocol_note="one speaker tested at a time",
     ),
     Corpus(
+        "eseravd",
+        "E-SERAVD",
+        "E-SERAVD/02_Audio-Only/angry/AADC/02-01-AADC-T-0001.wav",
+        (
+            pattern(
+                r"0[12]-(?P<emotion>0[1-4])-(?P<speaker>AADC|D1990|DHB|HA3|HSL|TAOL)-(?P<status>[A-Z])-(?P<take>[0-9]{4})"
+            ),
+        ),
+        table("01=angry 02=sad 03=neutral 04=happy"),
+        dict.fromkeys(["AADC", "D1990", "DHB", "HA3", "HSL", "TAOL"]),
+        language="id",
+        aliases=("e-seravd",),
+        clips=1200,
+        speaker_count=6,
+        counts=each("angry sad neutral happy", 300),
+        license="see its page",
+        url="https://github.com/felixbur/nkululeko/tree/main/data/e-seravd",
+        cite="Telecommunication Signal Processing Laboratory, EEPIS",
+        source="nkululeko e-seravd",
+        layout="02 (sound), emotion, film, T (tested), number",
+        note="Sentences of six films. The name says from which film, not who speaks in it: whoever speaks in a film "
+        "counts as one speaker.",
+        protocol=_LOSO,
+        protocol_note="one film tested at a time",
+    ),
+    Corpus(
         "mess",
         "MESS",
         "MESS/AF1_01.wav",

@@ -32,12 +32,12 @@ frustrated, excited, joy, ...) stay words of their own. The label maps below ren
 ## Which corpus is it?
 
 Label files come first: what they list is theirs. You can name one of them as `data.root`: then serx reads no other, and
-its recordings are those in and below the corpus's folder, or `data.audio_root`. Several recordings of one utterance, such
-as sound and films, count once; `serx audit` says which do not. Other files are known by their names. Where a name fits several
-corpora, serx looks at the other names of its folder, then of the folders around it: the corpus that fits all of them is
-chosen. If several do, the folder's name decides, then capitals; then the better known of the two is chosen, and a note
-says so. If names of one folder fit only one corpus and others only another, the run stops and asks. Say which corpus it
-is:
+its recordings are those in and below the corpus's folder, or in `data.audio_root`. Several recordings of one utterance,
+such as sound and films, count once; a note says how many are left out. Other files are known by their names. Where a
+name fits several corpora, serx looks at the other names of its folder, then of the folders around it: the corpus that
+fits all of them is chosen. If several do, the folder's name decides, then capitals; then the better known of the two is
+chosen, and a note says so. If names of one folder fit only one corpus and others only another, the run stops and asks.
+Say which corpus it is:
 
 ```text
 data.corpora=[banglaser]                                   # look for nothing else

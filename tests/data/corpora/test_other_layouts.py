@@ -16,9 +16,7 @@ CHINESE = dict(zip(ESD, ("\u4e2d\u7acb", "\u751f\u6c14", "\u5feb\u4e50", "\u4f24
 
 def facts(found: Scan, root: Path) -> dict[str, tuple[str, str, str | None]]:
     """File -> speaker, emotion, sex."""
-    return {
-        clip.path.relative_to(root).as_posix(): (clip.speaker, clip.emotion, clip.sex) for clip in found.utterances
-    }
+    return {clip.path.relative_to(root).as_posix(): (clip.speaker, clip.emotion, clip.sex) for clip in found.utterances}
 
 
 def skipped(found: Scan) -> dict[str, tuple[str, str]]:
@@ -83,14 +81,15 @@ def test_an_utterance_of_mead_counts_once_and_its_sound_before_its_films(tmp_pat
 @pytest.mark.parametrize(
     ("form", "kept"),
     [
-        ("{0}/video/{1}/sad/level_3/001.mp4", ["M003/video/front/sad/level_3/001.mp4", "W009/video/top/sad/level_3/001.mp4"]),
-        ("{0}_{1}_sad_level_3_001.mp4", ["M003_front_sad_level_3_001.mp4", "W009_top_sad_level_3_001.mp4"]),
+        ("{0}/video/{1}/sad/level_3/001.mp4", "M003/video/front/sad/level_3/001.mp4 "
+         "W009/video/top/sad/level_3/001.mp4"),
+        ("{0}_{1}_sad_level_3_001.mp4", "M003_front_sad_level_3_001.mp4 W009_top_sad_level_3_001.mp4"),
     ],
 )  # fmt: skip
-def test_of_films_from_several_angles_one_counts(tmp_path: Path, form: str, kept: list[str]) -> None:
+def test_of_films_from_several_angles_one_counts(tmp_path: Path, form: str, kept: str) -> None:
     angles = {"M003": "left_60 top front right_30", "W009": "right_60 top left_30"}
     found = scan(touch(tmp_path, [name for who, seen in angles.items() for name in names(form, [who], seen)]))
-    assert list(facts(found, tmp_path)) == kept
+    assert list(facts(found, tmp_path)) == kept.split()
     assert len(found.skipped) == 5
 
 
@@ -209,3 +208,123 @@ def test_other_files_of_a_corpus_are_skipped_with_their_reason(tmp_path, corpus:
     touch(tmp_path, [name])
     reason, detail = skipped(scan(tmp_path))[Path(name).name]
     assert reason == "unknown_name" and why in detail
+
+
+RAVDESS_NAMES = {"03-01-01-01-01-01-01": "neutral", "03-01-05-01-02-01-02": "anger", "03-01-06-02-01-01-02": "fear"}
+
+
+@pytest.mark.parametrize("folder", ["", "audio/"])
+def test_a_table_without_speakers_has_those_of_known_names(tmp_path: Path, folder: str) -> None:
+    rows = [f"{folder}{name}.wav,{word}" for name, word in RAVDESS_NAMES.items()]
+    touch(tmp_path, [f"{folder}{name}.wav" for name in RAVDESS_NAMES])
+    (tmp_path / "own.csv").write_text(csv("path,emotion", *rows))
+    found = scan(tmp_path / "own.csv")
+    assert [(c.speaker_id, c.emotion, c.sex, c.language, c.speaker_known) for c in found.utterances] == [
+        ("ravdess/01", "neutral", "male", "en", True),
+        ("ravdess/02", "angry", "female", "en", True),
+        ("ravdess/02", "fearful", "female", "en", True),
+    ]
+    assert "own.csv: no column speaker: who speaks is what the names of ravdess say" in found.notes
+
+
+@pytest.mark.parametrize(
+    ("header", "change"),
+    [
+        ("path,emotion", {"anger": "sad"}),  # another emotion than the name's
+        ("path,emotion,sex", {"neutral": "neutral,female", "anger": "anger,female", "fear": "fear,female"}),
+        ("path,emotion,corpus", {"neutral": "neutral,lab", "anger": "anger,lab", "fear": "fear,lab"}),
+        ("path,emotion,start", {"neutral": "neutral,0", "anger": "anger,0.5", "fear": "fear,0"}),  # parts of files
+    ],
+)
+def test_a_table_that_says_something_else_than_its_names_has_no_speakers(tmp_path, header, change) -> None:
+    touch(tmp_path, [f"{name}.wav" for name in RAVDESS_NAMES])
+    rows = [f"{name}.wav,{change.get(word, word)}" for name, word in RAVDESS_NAMES.items()]
+    (tmp_path / "own.csv").write_text(csv(header, *rows))
+    assert not any(clip.speaker_known for clip in scan(tmp_path / "own.csv").utterances)
+
+
+def test_one_other_name_leaves_the_speakers_of_a_table_open(tmp_path: Path) -> None:
+    touch(tmp_path, [*(f"{name}.wav" for name in RAVDESS_NAMES), "mine.wav"])
+    rows = [f"{name}.wav,{word}" for name, word in RAVDESS_NAMES.items()]
+    (tmp_path / "own.csv").write_text(csv("path,emotion", *rows, "mine.wav,sad"))
+    assert not any(clip.speaker_known for clip in scan(tmp_path / "own.csv").utterances)
+
+
+def test_a_table_of_turns_of_iemocap_has_their_speakers(tmp_path: Path) -> None:
+    touch(tmp_path, ["Ses01F_impro01_M000.wav", "Ses04M_script01_1_F002.wav"])
+    rows = ["Ses01F_impro01_M000.wav,fru", "Ses04M_script01_1_F002.wav,anger"]
+    (tmp_path / "own.csv").write_text(csv("file,major_emotion", *rows))
+    assert [(c.speaker_id, c.emotion, c.sex) for c in scan(tmp_path / "own.csv").utterances] == [
+        ("iemocap/01M", "frustrated", "male"), ("iemocap/04F", "angry", "female"),
+    ]  # fmt: skip
+
+
+def test_a_table_whose_files_lie_in_another_folder_names_it(tmp_path: Path) -> None:
+    touch(tmp_path, ["samples/one.wav"])
+    (tmp_path / "data.tsv").write_text("file_id\temotion\none.wav\tsad\n")
+    with pytest.raises(DataError, match=rf"one\.wav is there, so set data\.audio_root={tmp_path / 'samples'}$"):
+        scan(tmp_path / "data.tsv")
+
+
+FOLDERS = {
+    "train/Angry/x/1.wav": ("angry", "train", "unknown", None),
+    "train/02_happiness/2.wav": ("happy", "train", "unknown", None),
+    "test/speaker 3/female/pleasant-surprise/3.mp3": ("surprised", "test", "03", "female"),
+    "Actor_12/sad/4.mp4": ("sad", None, "12", None),
+}
+
+
+def test_recordings_of_no_known_corpus_have_the_emotions_of_their_folders(tmp_path: Path) -> None:
+    others = ["loose.wav", "misc/5.wav", "sad/._6.wav", "sad/7.txt"]
+    root = touch(tmp_path / "Our Lab", [*FOLDERS, *others])
+    found = scan(root)
+    assert {
+        c.path.relative_to(root).as_posix(): (c.emotion, c.part, c.speaker, c.sex) for c in found.utterances
+    } == FOLDERS
+    assert [(c.corpus, c.speaker_known) for c in found.utterances].count(("our lab", False)) == 2
+    assert {file.path.name: file.reason for file in found.skipped} == {
+        "loose.wav": "unknown_name", "5.wav": "unknown_name", "._6.wav": "hidden",
+    }  # fmt: skip
+    (note,) = found.notes
+    assert "no known corpus; the folders of 4 recordings name their emotions (angry, happy, sad, surprised)" in note
+    assert "nothing says who speaks in 2" in note
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["sad/1.wav", "sad/2.wav"],  # one emotion
+        ["music/1.wav", "talks/2.wav"],
+        ["sad/1.wav", "angry/Ses01F_impro01_F000.wav"],  # a known corpus that lacks its labels
+    ],
+)
+def test_other_folders_are_refused_with_one_line(tmp_path: Path, files: list[str]) -> None:
+    with pytest.raises(DataError, match="no known clip among 2 audio files") as caught:
+        scan(touch(tmp_path, files))
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_of_emotions_are_not_read_beside_a_known_corpus_or_where_one_is_asked_for(tmp_path: Path) -> None:
+    root = touch(tmp_path, ["sad/03-01-05-01-01-01-07.wav", "sad/1.wav", "angry/2.wav"])
+    found = scan(root)
+    assert [(clip.corpus, clip.emotion) for clip in found.utterances] == [("ravdess", "angry")]
+    assert {file.reason for file in found.skipped} == {"unknown_name"}
+    with pytest.raises(DataError, match="no known clip"):
+        scan(root, corpora=["emovo"])
+
+
+def test_annotations_in_folders_of_their_own_are_no_clips_that_lack_their_sound(tmp_path: Path) -> None:
+    clips = ["wav/03a01Fa.wav", "wav/08a01Wa.wav"]
+    notes = ["lablaut/03a01Fa.lablaut", "silb/08a01Wa.silb", "labsilb/08a01Wa.labsilb", "text/03a01Fa.txt"]
+    found = scan(touch(tmp_path, [*clips, *notes, "text/09a01Wa.txt", "raw/08a01Wa.xyz"]))
+    assert len(found.utterances) == 2
+    assert {file.path.name: file.reason for file in found.skipped} == {
+        "09a01Wa.txt": "format", "08a01Wa.xyz": "format",
+    }  # fmt: skip
+
+
+def test_a_folder_whose_label_files_lie_elsewhere_says_so(tmp_path: Path) -> None:
+    TREES["msppodcast"].build(tmp_path)
+    touch(tmp_path, ["Audios/MSP-PODCAST_test3_0001.wav", "Audios/zoo.wav"])
+    with pytest.raises(DataError, match="no label file lists it: name the folder of MSP-Podcast that holds its label"):
+        scan(tmp_path / "Audios")

@@ -302,6 +302,32 @@ def _mer2023() -> Tree:
 
 
 _SIX = "angry fear happy neutral sad surprise"
+
+
+def _emotiontalk() -> Tree:
+    texts, audio = {}, []
+    for who, (label, other) in enumerate((("neutral", "happy"), ("disgusted", "neutral"), ("surprise", "sad")), 1):
+        name = f"G00001/G00001_01/G00001_01_0{who}/G00001_01_0{who}_001"
+        audio.append(f"Audio/wav/{name}.wav")
+        for modality, word in (("Text", other), ("Audio", label), ("Video", other)):
+            content = {"emotion_result": word, "speaker_id": f"0{who}", "file_name": f"{name}.wav"}
+            texts[f"{modality}/json/{name}.json"] = json.dumps(content)
+    return Tree(audio, 3, 0, 0, {"neutral", "disgust", "surprised"}, texts, languages=("zh",))
+
+
+def _textgrid(word: str) -> str:
+    tiers = [("words", "some words"), ("emotion", word), ("sentence", "A sentence.")]
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "item []:"]
+    for number, (name, text) in enumerate(tiers, 1):
+        lines += [
+            f"    item [{number}]:",
+            f'        name = "{name}"',
+            "        intervals [1]:",
+            f'            text = "{text}"',
+        ]
+    return "\n".join(lines)
+
+
 TREES = {
     "ravdess": Tree(layouts.ravdess(), 24, 12, 12, {*SEVEN, "calm"}, languages=("en",)),
     "cremad": Tree(layouts.cremad()[:820], 10, 8, 2, SEVEN - {"surprised"}, languages=("en",)),
@@ -636,6 +662,40 @@ TREES = {
         0,
         {"happy", "surprised", "angry", "fearful"},
         languages=("ar",),
+    ),
+    "eseravd": Tree(
+        names("E-SERAVD/02_Audio-Only/any/{1}/02-{0}-{1}-T-000{2}.wav", "01 02 03 04", "AADC D1990 TAOL", "1 2"),
+        3,
+        0,
+        0,
+        {"angry", "sad", "neutral", "happy"},
+        languages=("id",),
+    ),
+    "emotiontalk": _emotiontalk(),
+    "mlendsnd": Tree(
+        ["MLEndSND_Public/00000.wav", "MLEndSND_Public/00001.wav", "MLEndSND_Public/00002.wav"],
+        2,
+        0,
+        0,
+        {"excited", "boredom", "question"},
+        {
+            "MLEndSND_Audio_Attributes.csv": csv(
+                "Public filename,Numeral,Intonation,Speaker",
+                "00000,4,excited,127",
+                "00001,8,bored,85",
+                "00002,8,question,85",
+            )
+        },
+        languages=("en",),
+    ),
+    "ekorpus": Tree(
+        ["ekorpus/1.wav", "ekorpus/2.wav"],
+        1,
+        1,
+        0,
+        {"joy", "neutral"},
+        {f"ekorpus/{n}.TextGrid": _textgrid(word) for n, word in ((1, "joy"), (2, "neutral"))},
+        languages=("et",),
     ),
     "mer2023": _mer2023(),
     "iemocap": _iemocap(),

@@ -19,8 +19,8 @@ from serx.data.corpora.readers.label_file import Label, Reader
 from serx.data.corpora.readers.msp import BIIC_CLIP, PODCAST_CLIP, biicpodcast, mspimprov, msppodcast
 from serx.data.corpora.readers.raters import VOTE_TABLES, cremad_votes, dusha, mosei
 from serx.data.corpora.readers.series import emorynlp, m3ed, meld
-from serx.data.corpora.readers.tables import emns, emozionalmente, mer2023, resd, thaiser
-from serx.data.corpora.readers.transcripts import esd
+from serx.data.corpora.readers.tables import emns, emozionalmente, mer2023, mlendsnd, resd, thaiser
+from serx.data.corpora.readers.transcripts import ekorpus, emotiontalk, esd
 
 __all__ = ["READERS", "VOTE_TABLES", "Label", "Reader", "cremad_votes"]
 
@@ -56,6 +56,13 @@ READERS = {
         dusha,
     ),
     "esd": Reader(_end(r"00[0-2][0-9]/00[0-2][0-9]\.txt"), esd, fallback=True),
+    "emotiontalk": Reader(
+        _end(r"(?:Audio|Text|Video|Multimodal)/json/(?:[^/]+/)*G\d+(?:_\d+)+\.json"),
+        emotiontalk,
+        re.compile(r"G\d{5}(?:_\d+){3}"),
+    ),
+    "mlendsnd": Reader(_end(r"MLEndSND_Audio_Attributes\.csv"), mlendsnd),
+    "ekorpus": Reader(_end(r"[^/]+\.TextGrid"), ekorpus),
     "mer2023": Reader(_end(r"(?:mer2023train/train|test-labels/test[123])-label\.csv"), mer2023),
     "m3ed": Reader(_end(r"annotation\.json"), m3ed),
     "thaiser": Reader(_end(r"emotion_label\.json"), thaiser, re.compile(r"[sz]\d{3}_[a-z]+_actor\d{3}_\w+")),

@@ -9,6 +9,7 @@ from serx.data.corpora.readers.label_file import Label, ordered, read_rows, read
 from serx.data.labels import normalize_emotion
 
 _TURN = re.compile(r"\[[\d.]+ - [\d.]+\]\t(\w+)\t(\w+)\t\[([\d.]+), ([\d.]+), ([\d.]+)\]")
+_TURN_NAME = re.compile(r"Ses(\d{2})[FM]_(.+)_([FM])[\dX]+")
 _IEMOCAP_WORDS = {"neutral state": "neutral", "frustration": "frustrated"}
 
 
@@ -48,8 +49,18 @@ def _iemocap_turn(where: str, match: re.Match[str]) -> Label:
     return _turn(where, match[1], match[2], tuple(sorted(ratings)))
 
 
+def speaker_of_turn(name: str) -> str | None:
+    """The speaker of a turn, by its session and its letter; None of another name.
+
+    >>> speaker_of_turn("Ses05F_impro01_M001"), speaker_of_turn("Ses05F_impro01")
+    ('05M', None)
+    """
+    parts = _TURN_NAME.fullmatch(name)
+    return parts[1] + parts[3] if parts else None
+
+
 def _turn(where: str, name: str, emotion: str, ratings: tuple[tuple[str, float], ...] = ()) -> Label:
-    parts = re.fullmatch(r"Ses(\d{2})[FM]_(.+)_([FM])[\dX]+", name)
+    parts = _TURN_NAME.fullmatch(name)
     if parts is None:
         raise wrong(where, f"{name} is no turn of IEMOCAP")
     return Label(

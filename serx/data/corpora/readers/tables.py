@@ -1,4 +1,4 @@
-"""EMNS, Emozionalmente, RESD, MER 2023 and THAI SER: a table or an object of all clips."""
+"""EMNS, Emozionalmente, RESD, MER 2023, MLEnd and THAI SER: a table or an object of all clips."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -87,6 +87,22 @@ def mer2023(base: Path, paths: Sequence[Path]) -> Iterator[Label] | None:
                 )
 
     return labels()
+
+
+def mlendsnd(base: Path, paths: Sequence[Path]) -> Iterator[Label] | None:
+    rows = read_rows(paths[0], "Public filename", "Numeral", "Intonation", "Speaker")
+    if rows is None:
+        return None
+    return (
+        Label(
+            Path(row["Public filename"]).stem,
+            row["Intonation"].lower(),
+            where,
+            speaker=known_speaker(row["Speaker"]),
+            statement=row["Numeral"],
+        )
+        for where, row in rows
+    )
 
 
 def thaiser(base: Path, paths: Sequence[Path]) -> Iterator[Label] | None:
