@@ -8,13 +8,13 @@
     >>> mel, frames = serx.features.LogMel(sample_rate=16000)(torch.zeros(2, 16000))
     >>> augment = serx.augment.Compose([serx.augment.PitchShift(p=0.4)], sample_rate=16000)
 
-The package from the ground up; each room imports only rooms above it in this list:
+Its modules and packages from the ground up; each imports only those above it in this list:
 
     terminal       printed text without control characters
-    errors, seeding, files, system, base_config    exit codes, keyed randomness, atomic files, machines, settings
+    errors, seeding, files, system, base_config    exit codes, random numbers by key, atomic files, machines, settings
     dsp            pure functions on (B, T) and (B, N, F): spectra, mel, pitch, resampling, vocoder, filters, noise
     plots          numbers in, figures out
-    features       log-mel, MFCC, chroma ...: modules made of dsp; normalizer
+    features       log-mel, MFCC, chroma ...: modules made of dsp; normalization
     speaker_model  infers a speaker's voice together with the emotions of the clips
     models         one file an architecture; registry
     metrics        UAR, intervals, calibration, confusion: arrays in, numbers out
@@ -31,9 +31,9 @@ The package from the ground up; each room imports only rooms above it in this li
     evaluation     held-out evaluation, report, comparison, stress test
     pages          results as self-contained HTML pages
     run            training and evaluation as one call: `serx.fit`
-    experiments    cross-validation, sweeps, leakage lesson
+    experiments    cross-validation, sweeps, and how much a leak inflates a score
     demo           a page in the browser to try a model
-    cli            one module a verb
+    cli            the command line, one module a verb
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The house keeps its order: imports run one way, and each library has one door."""
+"""Imports run one way, each library is imported in one place, and the maps of the packages are complete."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ import serx
 
 PACKAGE = Path(serx.__file__).parent
 
-# The rooms from the ground up: each may import those before it, and itself.
+# Modules and packages from the ground up: each may import those before it, and itself.
 ORDER = (
     "terminal", "errors", "seeding", "files", "system", "base_config", "dsp", "plots", "features", "speaker_model",
     "models", "metrics", "ood", "data", "augment", "testing", "recognizer", "config", "device", "checkpoint",
@@ -25,8 +25,8 @@ APART = (
     {"metrics", "models"},
 )
 
-# Libraries with one user, so that they can be replaced in one file.
-DOORS = {
+# Library -> the files that import it: few, so that it can be replaced there.
+IMPORTED_IN = {
     "soundfile": {"data/audio.py"},
     "av": {"data/ffmpeg.py"},
     "soxr": {"data/audio.py"},
@@ -72,18 +72,18 @@ def part_of(module: str) -> str:
     return "__init__" if part in ("", "__version__") else part
 
 
-def test_each_room_imports_those_below_it():
+def test_each_part_imports_only_parts_below_it():
     for name, path in sources():
         for imported in imports(path):
             if imported == "serx" or imported.startswith("serx."):
-                room, target = part_of(name), part_of(imported)
-                if "__init__" in (room, target) or room == "__main__":
+                part, target = part_of(name), part_of(imported)
+                if "__init__" in (part, target) or part == "__main__":
                     continue
-                assert ORDER.index(target) <= ORDER.index(room), f"{name} imports {imported}"
-                assert {room, target} not in APART, f"{name} imports {imported}"
+                assert ORDER.index(target) <= ORDER.index(part), f"{name} imports {imported}"
+                assert {part, target} not in APART, f"{name} imports {imported}"
 
 
-def test_the_map_of_the_package_names_every_room():
+def test_the_map_of_serx_names_every_part():
     lines = re.findall(r"^    ([a-z_, ]+?)  ", serx.__doc__, re.MULTILINE)
     listed = [part for line in lines for part in line.split(", ")]
     assert sorted(listed) == sorted(ORDER)
@@ -99,11 +99,11 @@ def test_the_map_of_each_package_names_every_module():
         assert re.search(rf"\b{path.stem}\b", described), f"the docstring of {package} does not name {name}"
 
 
-def test_each_library_has_one_door():
+def test_each_library_is_imported_in_its_own_place():
     for name, path in sources():
         for imported in imports(path):
             library = imported.split(".")[0]
-            assert name in DOORS.get(library, {name}), f"{name} imports {library}"
+            assert name in IMPORTED_IN.get(library, {name}), f"{name} imports {library}"
 
 
 def test_training_and_prediction_start_without_the_libraries_that_few_runs_need():

@@ -201,7 +201,11 @@ def _take_run_folder(stack: ExitStack, run_folder: Path, resume: bool, overwrite
 
 
 class Trainer:
-    """Trains a state on a split as it is. `fit` is the way that checks the split for leaks first."""
+    """The loop over epochs. It trains on the split that it is given; `fit` checks the split for leaks first.
+
+    `world` is all processes of the run: one, unless torchrun started several. `world.from_first(f)` calls `f` in the
+    first process, which alone validates, writes and prints, and returns the result in all of them.
+    """
 
     def __init__(
         self,
@@ -245,32 +249,31 @@ class Trainer:
         self._first_epoch, self._began = state.progress.epoch, time.monotonic()
 
     def run(self) -> TrainingResult:
-        """Runs the remaining epochs, until the last one, the end of the patience, or a signal."""
+        """Runs the remaining epochs. Ends early if patience runs out, `on_epoch` returns True, or a signal comes."""
         state, method, world = self.state, self.method, self.state.world
         world.from_first(self._announce)
         if state.progress.epoch >= state.epochs or self._out_of_patience():
             echo(f"note: nothing is left to train: {self._why_finished()}")
         stopped_by, ended = 0, False
         with catch_signals(alone=not world.joined, announce=world.is_first) as signals:
+
+            def stop_signal() -> int:
+                """The number of the signal that has come to any process; 0 for none."""
+                return world.largest(signals[0] if signals else 0)
+
             while state.progress.epoch < state.epochs and not self._out_of_patience():
-                stopped_by = world.largest(signals[0] if signals else 0)
+                stopped_by = stop_signal()
                 if stopped_by:
                     break
                 steps = method.plan()
-                if state.progress.step == 0:
-                    state.sums = state.new_sums(len(steps))
-                elif not state.progress.step <= len(steps) == len(state.sums.finite):
-                    raise CheckpointError(
-                        f"{self.folder / LAST}: progress.step {state.progress.step} or epoch.finite does not fit an "
-                        f"epoch of {len(steps)} steps; use another checkpoint"
-                    )
+                self._begin_epoch(len(steps))
                 began = time.monotonic()
                 with self._progress_bar() as bar:
-                    method.run(steps, self._after_step(steps, bar, signals))
+                    method.run(steps, self._after_step(steps, bar, stop_signal))
                 world.collect(state.sums.of_clips())
                 if state.progress.step < len(steps):  # a signal came within the epoch
                     world.from_first(self._save_last)
-                    stopped_by = world.largest(signals[0] if signals else 0)
+                    stopped_by = stop_signal()
                     break
                 clips_per_second = len(self.training.clips) / (time.monotonic() - began)
                 line, valid = world.from_first(partial(self._finished_epoch, clips_per_second))
@@ -281,8 +284,23 @@ class Trainer:
                 if ended:
                     break
             else:
-                stopped_by = world.largest(signals[0] if signals else 0)
+                stopped_by = stop_signal()
         return self._finish(stopped_by, ended)
+
+    def _begin_epoch(self, steps: int) -> None:
+        """Sets the sums of a new epoch to zero. Those of a resumed one are in the checkpoint, and must fit it.
+
+        Raises:
+            CheckpointError: they do not.
+        """
+        state = self.state
+        if state.progress.step == 0:
+            state.sums = state.new_sums(steps)
+        elif not state.progress.step <= steps == len(state.sums.finite):
+            raise CheckpointError(
+                f"{self.folder / LAST}: progress.step {state.progress.step} or epoch.finite does not fit an "
+                f"epoch of {steps} steps; use another checkpoint"
+            )
 
     def _finished_epoch(self, clips_per_second: float) -> tuple[dict[str, Any], Validation | None]:
         """Validates; returns the line of `metrics.jsonl` of the epoch, without `kept`, and the validation."""
@@ -430,7 +448,7 @@ class Trainer:
         label = f"epoch {self.state.progress.epoch + 1}"
         return ProgressBar(label, len(self.training.clips), "clips", self._progress)
 
-    def _after_step(self, steps: list[Step], bar: ProgressBar, signals: list[int]) -> Callable[[], bool]:
+    def _after_step(self, steps: list[Step], bar: ProgressBar, stop_signal: Callable[[], int]) -> Callable[[], bool]:
         """A function to call after each step: moves the bar, checks for divergence, and says whether to stop."""
 
         def after_step() -> bool:
@@ -438,7 +456,7 @@ class Trainer:
             bar.update(sum(len(batch) for batch in steps[done - 1]))
             if done % CHECK_EVERY == 0 or done == len(steps):
                 self._check_divergence(steps[:done])
-            return self.state.world.largest(signals[0] if signals else 0) > 0
+            return stop_signal() > 0
 
         return after_step
 
