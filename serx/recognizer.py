@@ -71,10 +71,12 @@ class Recognizer(WaveformModel):
     def predictions(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities `(B, C)`, and the value of each dimension `(B, D)` in units of the ratings; float32."""
         logits, values = split_outputs(self(waveform, lengths), len(self.dimensions))
-        if self.dimensions:
-            low, high = (values.new_tensor([getattr(d, end) for d in self.dimensions]) for end in ("low", "high"))
-            values = low + (high - low) * values
-        return (logits / self.temperature).softmax(-1), values
+        return (logits / self.temperature).softmax(-1), self.ratings(values) if self.dimensions else values
+
+    def ratings(self, values: Tensor) -> Tensor:
+        """Values of the dimensions `(..., D)`, as the network gives them, in units of the ratings."""
+        low, high = (values.new_tensor([getattr(d, end) for d in self.dimensions]) for end in ("low", "high"))
+        return low + (high - low) * values
 
     def use_cache(self, folder: Path) -> None:
         """Keeps in `folder` what frozen encoders compute from each clip; other models have nothing to keep."""

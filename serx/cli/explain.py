@@ -2,10 +2,12 @@
 
 Writes saliency.png (the spectrogram with the saliency over it), saliency.csv (each frame and band) and saliency.json
 (each frame, each band, the completeness error). Models of waveforms and ensembles are explained over time only.
-Of a recording that is longer than the model takes, the segment in which the emotion is most probable is explained.
+Of a recording that is longer than the model takes, the segment in which the emotion is most probable, or the rating on
+the dimension highest, is explained.
 """
 
 import argparse
+import math
 import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """  %(prog)s me.wav                                          (the most probable emotion, the model of serx)
   %(prog)s --checkpoint best.safetensors --emotion angry --out why_angry me.wav
+  %(prog)s --checkpoint dimensions.safetensors --dimension arousal me.wav
   %(prog)s --start 62.5 --end 66 talk.wav                  (a part of a long recording)
   %(prog)s --adapt-to my_recordings/ me.wav"""
 
@@ -30,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_channel(parser)
     add_device(parser)
     parser.add_argument("--emotion", metavar="NAME", help="emotion to explain; default: the most probable one")
+    parser.add_argument(
+        "--dimension",
+        metavar="NAME",
+        help="such as arousal, to explain in place of an emotion; default: none, or the "
+        "first of a model without emotions",
+    )
     parser.add_argument("--start", type=float, metavar="S", help="second where the part to explain begins")
     parser.add_argument("--end", type=float, metavar="S", help="second where it ends")
     parser.add_argument(
@@ -51,17 +60,21 @@ def main(arguments: argparse.Namespace) -> int:
     clips, unused = predictor.adaptation_clips(audio_files(arguments.adapt_to or []))
     with adapted(predictor.recognizer, clips) if arguments.adapt_to else nullcontext():
         recording = _long_recording(predictor, arguments)
-        emotion, start, end = arguments.emotion, arguments.start, arguments.end
+        emotion, dimension, start, end = arguments.emotion, arguments.dimension, arguments.start, arguments.end
         if recording is not None:
-            emotion, start, end = clearest_segment(recording, emotion)
+            start, end = clearest_segment(recording, emotion, dimension)
+            if recording.probabilities and dimension is None:
+                emotion = emotion or max(recording.probabilities, key=recording.probabilities.__getitem__)
         explanation = predictor.explain(
             arguments.audio,
             emotion=emotion,
+            dimension=dimension,
             start=start,
             end=end,
             steps=STEPS if arguments.steps is None else arguments.steps,
         )
-    prediction, part_name = explanation.prediction, f"{explanation.emotion}: log-probability"
+    prediction, name, unit = explanation.prediction, explanation.name, explanation.unit
+    rated = explanation.dimension is not None
     for path, reason in unused.items():
         print(f"{printable(path)}: not used for adaptation: {printable(reason)}", file=sys.stderr)
     written = explanation.write(arguments.out)
@@ -72,20 +85,20 @@ def main(arguments: argparse.Namespace) -> int:
     if recording is not None:
         show(drawn([recording]) if is_terminal(sys.stdout) else [table_row(recording)])
         print(
-            f"explained: {start:.1f} to {end:.1f} s, where {explanation.emotion} is most probable; --start and --end "
-            "choose another part"
+            f"explained: {start:.1f} to {end:.1f} s, where {name} is {'highest' if rated else 'most probable'}; "
+            "--start and --end choose another part"
         )
     show(drawn([prediction]) if is_terminal(sys.stdout) else [table_row(prediction)])
-    print(f"{part_name} {explanation.log_probability:.3f} nats")
+    size = f"{explanation.value:.3f}"
+    print(f"{name}: rating {size}" if rated else f"{name}: log-probability {size} nats")
     if explanation.completeness_error is None:
         print("method: occlusion, over time only, because this model does not read features of frames")
     else:
-        baseline, error = explanation.baseline_log_probability, explanation.completeness_error
-        print(
-            f"method: integrated gradients from a baseline of {baseline:.3f} nats; completeness error {error:+.3f} nats"
-        )
-    rows = [(f"{start:.2f} to {end:.2f}", f"{nats:+.3f}") for start, end, nats in explanation.strongest_parts()]
-    show([Table("Strongest parts, in nats", ("seconds", explanation.emotion), rows)])
+        baseline, error = f"{explanation.baseline_value:.3f}", f"{explanation.completeness_error:+.3f}"
+        nats = "" if rated else " nats"
+        print(f"method: integrated gradients from a baseline of {baseline}{nats}; completeness error {error}{nats}")
+    rows = [(f"{start:.2f} to {end:.2f}", f"{value:+.3f}") for start, end, value in explanation.strongest_parts()]
+    show([Table(f"Strongest parts, in {'units of the rating' if rated else unit}", ("seconds", name), rows)])
     print(f"written: {', '.join(map(str, written))}")
     return 1 if unused else 0
 
@@ -109,20 +122,27 @@ def _long_recording(predictor: "Predictor", arguments: argparse.Namespace) -> "P
     return recording
 
 
-def clearest_segment(recording: "Prediction", emotion: str | None = None) -> tuple[str, float, float]:
-    """An emotion, and the start and the end (s) of the segment of a recording in which it is most probable.
+def clearest_segment(
+    recording: "Prediction", emotion: str | None = None, dimension: str | None = None
+) -> tuple[float, float]:
+    """The start and the end (s) of the segment in which an emotion is most probable, or a rating highest.
 
     Args:
         recording: with segments, at least one of them without an error.
         emotion: default: the most probable one of the recording.
+        dimension: in place of an emotion; default, without emotions: the first.
 
     >>> from serx.inference.predictor import Prediction
     >>> parts = [Prediction(probabilities={"sad": p, "happy": 1 - p}, start=p, end=p + 1) for p in (0.2, 0.9, 0.6)]
     >>> clearest_segment(Prediction(probabilities={"sad": 0.6, "happy": 0.4}, segments=tuple(parts)))
-    ('sad', 0.9, 1.9)
+    (0.9, 1.9)
     """
-    values = recording.probabilities
-    named = max(values, key=values.__getitem__) if emotion is None else emotion
     usable = [segment for segment in recording.segments if segment.error is None]
-    segment = max(usable, key=lambda segment: segment.probabilities.get(named, 0.0))
-    return named, segment.start or 0.0, segment.end or 0.0
+    values = recording.probabilities
+    if dimension is None and values:
+        named = emotion or max(values, key=values.__getitem__)
+        segment = max(usable, key=lambda segment: segment.probabilities.get(named, 0.0))
+    else:
+        named = dimension or next(iter(recording.dimensions), "")
+        segment = max(usable, key=lambda segment: segment.dimensions.get(named, -math.inf))
+    return segment.start or 0.0, segment.end or 0.0

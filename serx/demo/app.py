@@ -214,7 +214,7 @@ def voices() -> list[str]:
 
 def _picture(explanation: Explanation) -> str:
     content = base64.b64encode(figure_png(explanation.figure())).decode()
-    about = f"Spectrogram with the saliency for {explanation.emotion}"
+    about = f"Spectrogram with the saliency for {explanation.name}"
     image = f'<img id="saliency" alt="{html.escape(about)}" src="data:image/png;base64,{content}">'
     return f'<div class="serx-picture">{image}</div>'
 

@@ -1,11 +1,12 @@
-"""How much each part of a clip raises the log-probability of an emotion, in nats.
+"""How much each part of a clip raises the log-probability of an emotion, in nats, or the rating on a dimension.
 
 Where the model reads features of frames, by *integrated gradients* (Sundararajan et al. 2017, "Axiomatic attribution
 for deep networks"). The network's input goes on a straight line from a baseline to the clip. The gradient of the
 emotion's log-probability, averaged over the line and multiplied by the difference to the baseline, is the saliency of
 each mel band in each frame, in nats. All of it adds up to the log-probability of the clip minus that of the baseline
-(completeness), except for the error of the numerical integral, which is reported. The baseline is zero at the input of
-the network, behind the normalizer: with `features.normalize: training` the mean spectrum of the training speakers, with
+(completeness), except for the error of the numerical integral, which is reported. The predicted rating on a dimension
+such as arousal is explained in the same way, in units of the rating. The baseline is zero at the input of the network,
+behind the normalizer: with `features.normalize: training` the mean spectrum of the training speakers, with
 `clip` that of the clip.
 
 Other models (of waveforms, of statistics, ensembles of checkpoints, models without a gradient) are explained over time
@@ -39,7 +40,7 @@ class IntegratedGradients(NamedTuple):
 
     Attributes:
         saliency: `(B, F, N)`, of each row of the network's input, zero beyond the clip.
-        value: `(B,)`, the log-probability of the clip.
+        value: `(B,)`, the log-probability, or the rating, of the clip.
         baseline_value: `(B,)`, that of the baseline.
     """
 
@@ -51,7 +52,7 @@ class IntegratedGradients(NamedTuple):
 def integrated_gradients(
     recognizer: Recognizer, waveform: Tensor, lengths: Tensor, targets: Tensor, steps: int = STEPS
 ) -> IntegratedGradients | None:
-    """Attributes the log-probability of the class `targets (B,)` to the features that the network reads.
+    """Attributes a log-probability or a rating, that of `targets (B,)`, to the features that the network reads.
 
     At several test-time speeds the saliencies of all of them are added, each frame where it lies in the clip. Whatever
     adjusts the logits (temperature, speaker adaptation) is part of the function that is explained.
@@ -60,7 +61,7 @@ def integrated_gradients(
         recognizer: in evaluation mode; its features must have frames.
         waveform: `(B, T)`, zero beyond `lengths (B,)` samples.
         lengths: of the clips.
-        targets: class indices.
+        targets: indices of classes; from C on, of dimensions.
         steps: points of the Gauss-Legendre quadrature.
 
     Returns:
@@ -81,9 +82,9 @@ def integrated_gradients(
 
     with torch.no_grad():
         with _network_input(recognizer, keep):
-            value = _log_probability(recognizer, waveform, lengths, targets)
+            value = _output(recognizer, waveform, lengths, targets)
         with _network_input(recognizer, torch.zeros_like):
-            baseline_value = _log_probability(recognizer, waveform, lengths, targets)
+            baseline_value = _output(recognizer, waveform, lengths, targets)
     totals = [torch.zeros_like(read) for read in inputs]
     size = max(1, MAX_ROWS // len(waveform))
     for scales, share in zip(*(numbers.to(waveform).split(size) for numbers in _quadrature(steps)), strict=True):
@@ -94,7 +95,7 @@ def integrated_gradients(
             torch.backends.cudnn.flags(enabled=False),  # cuDNN's recurrent layers have no gradient in evaluation mode
             _network_input(recognizer, with_gradient),
         ):
-            values = _log_probability(recognizer, waveform, lengths, targets.repeat(len(scales)))
+            values = _output(recognizer, waveform, lengths, targets.repeat(len(scales)))
         if not values.requires_grad:
             return None
         gradients = torch.autograd.grad(values, points, share.repeat_interleave(len(waveform)), materialize_grads=True)
@@ -122,16 +123,16 @@ def _quadrature(steps: int) -> tuple[Tensor, Tensor]:
 def occlusion(
     recognizer: Recognizer, waveform: Tensor, targets: Tensor, seconds: np.ndarray
 ) -> tuple[np.ndarray, float]:
-    """How far the log-probability of a class falls when a stretch of the clip is silenced.
+    """How far the log-probability of a class, or a rating, falls when a stretch of the clip is silenced.
 
     Args:
         recognizer: in evaluation mode.
         waveform: `(1, T)`.
-        targets: `(1,)`, the class.
+        targets: `(1,)`, the class; from C on, a dimension.
         seconds: `(N,)`, the moments to report.
 
     Returns:
-        The falls `(N,)` in nats, interpolated between stretches; and the log-probability of the clip.
+        The falls `(N,)`, interpolated between stretches; and the log-probability, or the rating, of the clip.
     """
     size = waveform.shape[1]
     count = max(1, min(MAX_OCCLUSIONS, round(size / recognizer.sample_rate / OCCLUSION_STEP_SECONDS)))
@@ -141,11 +142,11 @@ def occlusion(
     fade = max(1.0, FADE_SECONDS * recognizer.sample_rate)
     values = []
     with torch.no_grad():
-        value = float(_log_probability(recognizer, waveform, _whole(waveform), targets))
+        value = float(_output(recognizer, waveform, _whole(waveform), targets))
         for part in centers.split(MAX_ROWS):
             gate = ((samples - part[:, None]).abs().sub(step).div(fade)).clamp(0, 1)
             silenced = waveform * gate
-            values.append(_log_probability(recognizer, silenced, _whole(silenced), targets.repeat(len(part))))
+            values.append(_output(recognizer, silenced, _whole(silenced), targets.repeat(len(part))))
     falls = (value - torch.cat(values)).double().cpu().numpy()
     return np.interp(seconds, centers.cpu().numpy() / recognizer.sample_rate, falls), value
 
@@ -155,10 +156,13 @@ def _whole(waveform: Tensor) -> Tensor:
     return torch.full((len(waveform),), waveform.shape[1], device=waveform.device)
 
 
-def _log_probability(recognizer: Recognizer, waveform: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
-    """`(B,)` in nats."""
-    logits, _ = split_outputs(recognizer(waveform, lengths), len(recognizer.dimensions))
-    return (logits / recognizer.temperature).log_softmax(-1).gather(1, targets[:, None])[:, 0]
+def _output(recognizer: Recognizer, waveform: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
+    """`(B,)`: log-probabilities in nats, or ratings."""
+    logits, values = split_outputs(recognizer(waveform, lengths), len(recognizer.dimensions))
+    outputs = (logits / recognizer.temperature).log_softmax(-1)
+    if recognizer.dimensions:
+        outputs = torch.cat([outputs, recognizer.ratings(values)], -1)
+    return outputs.gather(1, targets[:, None])[:, 0]
 
 
 @contextmanager

@@ -39,23 +39,25 @@ MEL_FEATURES = ("mel", "logmel")  # features whose rows are mel bands
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What one emotion's log-probability rests on; N frames, F mel bands.
+    """What one emotion's log-probability, or the rating on one dimension, rests on; N frames, F mel bands.
+
+    Saliencies of an emotion are in nats, those of a dimension in units of the rating.
 
     Attributes:
         prediction: of the clip.
-        emotion: whose log-probability is explained.
+        emotion: whose log-probability is explained; None if it is a dimension.
         method: `integrated_gradients`, or `occlusion`, which has no bands.
         seconds: `(N,)`, the middle of each frame from the start of the recording.
         hertz: `(F,)`, the center of each mel band.
         spectrogram: `(F, N)` in dB.
-        saliency: `(F, N)` in nats, above zero where the clip raises the log-probability; None with occlusion.
-        frame_saliency: `(N,)` in nats: of all features of a frame; with occlusion, how far the log-probability falls
-            when the stretch around the frame is silenced.
+        saliency: `(F, N)`, above zero where the clip raises the value; None with occlusion.
+        frame_saliency: `(N,)`: of all features of a frame; with occlusion, how far the value falls when the stretch
+            around the frame is silenced.
         feature_saliency: the sum over the clip for each feature of the model's stack; empty with occlusion.
-        log_probability: of `emotion` for the clip, in nats.
-        baseline_log_probability: of `emotion` for the baseline; None with occlusion.
-        completeness_error: what the saliency adds up to, minus `log_probability - baseline_log_probability`, in nats;
-            None with occlusion.
+        value: the log-probability of `emotion` for the clip, in nats, or the rating on `dimension`.
+        baseline_value: that of the baseline; None with occlusion.
+        completeness_error: what the saliency adds up to, minus `value - baseline_value`; None with occlusion.
+        dimension: such as arousal, whose rating is explained; None if it is an emotion.
 
     >>> from serx.config import from_tree
     >>> from serx.inference.predictor import Predictor
@@ -67,7 +69,7 @@ class Explanation:
     """
 
     prediction: "Prediction"
-    emotion: str
+    emotion: str | None
     method: Method
     seconds: np.ndarray
     hertz: np.ndarray
@@ -75,24 +77,40 @@ class Explanation:
     saliency: np.ndarray | None
     frame_saliency: np.ndarray
     feature_saliency: dict[str, float]
-    log_probability: float
-    baseline_log_probability: float | None = None
+    value: float
+    baseline_value: float | None = None
     completeness_error: float | None = None
+    dimension: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The emotion or the dimension."""
+        return self.emotion or self.dimension or ""
+
+    @property
+    def unit(self) -> str:
+        """Of the saliencies: `nats`, or `rating`."""
+        return "nats" if self.dimension is None else "rating"
 
     @property
     def band_saliency(self) -> np.ndarray | None:
-        """`(F,)` in nats: the sum over the frames; None with occlusion, or if no feature has mel bands."""
+        """`(F,)`: the sum over the frames; None with occlusion, or if no feature has mel bands."""
         return None if self.saliency is None else self.saliency.sum(1)
 
     def as_dict(self) -> dict[str, Any]:
         """All but the spectrogram, as JSON can hold it: a list of frames and one of bands."""
         bands = self.band_saliency
+        if self.dimension is None:
+            target = {"emotion": self.emotion}
+            values = {"log_probability": self.value, "baseline_log_probability": self.baseline_value}
+        else:
+            target = {"dimension": self.dimension}
+            values = {"value": self.value, "baseline_value": self.baseline_value}
         return {
             "path": None if self.prediction.path is None else str(self.prediction.path),
-            "emotion": self.emotion,
+            **target,
             "method": self.method,
-            "log_probability": self.log_probability,
-            "baseline_log_probability": self.baseline_log_probability,
+            **values,
             "completeness_error": self.completeness_error,
             "features": self.feature_saliency,
             "frames": _records("seconds", self.seconds, self.frame_saliency),
@@ -103,15 +121,17 @@ class Explanation:
     def figure(self) -> "Figure":
         """The spectrogram with the saliency over it, and the saliency of each frame."""
         name = printable(self.prediction.path.name) if self.prediction.path else "samples"
-        title = f"{name}: saliency for {self.emotion} ({100 * math.exp(self.log_probability):.0f} %)"
+        size = f"{100 * math.exp(self.value):.0f} %" if self.dimension is None else f"{self.value:.2f}"
+        title = f"{name}: saliency for {self.name} ({size})"
+        what = "its log-probability" if self.dimension is None else "the rating"
         if self.completeness_error is None:
-            note = "red: silencing the moment makes the emotion less probable"
+            falls = "makes the emotion less probable" if self.dimension is None else "lowers the rating"
+            note = f"red: silencing the moment {falls}"
         else:
-            note = (
-                f"red raises its log-probability, blue lowers it; completeness error {self.completeness_error:.3f} nats"
-            )
+            error = f"{self.completeness_error:.3f}{' nats' if self.dimension is None else ''}"
+            note = f"red raises {what}, blue lowers it; completeness error {error}"
         return plots.saliency_figure(
-            self.spectrogram, self.saliency, self.frame_saliency, self.seconds, self.hertz, title, note
+            self.spectrogram, self.saliency, self.frame_saliency, self.seconds, self.hertz, title, note, self.unit
         )
 
     def write(self, folder: StrPath) -> list[Path]:
@@ -136,7 +156,7 @@ class Explanation:
         return [out / name for name in contents]
 
     def strongest_parts(self) -> list[tuple[float, float, float]]:
-        """The start, the end (s) and the saliency (nats) of the quarters of a second that speak most for the emotion.
+        """The start, the end (s) and the saliency of the quarters of a second that raise the value most.
 
         At most three, the strongest first, and only such with a positive saliency.
         """
@@ -173,6 +193,7 @@ def explain_clip(
     emotion: str | None = None,
     start: float = 0.0,
     steps: int = STEPS,
+    dimension: str | None = None,
 ) -> Explanation:
     """Explains the prediction of one clip.
 
@@ -183,17 +204,23 @@ def explain_clip(
         emotion: one of the recognizer's labels; default: the most probable one.
         start: seconds before the clip in its recording.
         steps: points of the integral.
+        dimension: one of the recognizer's dimensions, in place of an emotion; default, of a recognizer without
+            emotions: the first.
 
     Raises:
-        ConfigError: the recognizer has no such emotion, or `steps` is out of range.
+        ConfigError: the recognizer has no such emotion or dimension, both are given, or `steps` is out of range.
     """
     if not 1 <= steps <= MAX_STEPS:
         raise ConfigError(f"steps {steps}: give a number from 1 to {MAX_STEPS}")
-    if not recognizer.labels:
-        raise ConfigError(
-            "an explanation is of the probability of an emotion, and this model predicts dimensions alone"
-        )
-    target = _index_of(recognizer.labels, prediction, emotion)
+    dimensions = [known.name for known in recognizer.dimensions]
+    if emotion is not None and dimension is not None:
+        raise ConfigError(f"emotion {emotion} and dimension {dimension}: an explanation is of one of them")
+    if emotion is None and (dimension is not None or not recognizer.labels):
+        target = len(recognizer.labels) + (0 if dimension is None else _index_of(dimensions, dimension, "dimension"))
+        dimension = dimensions[target - len(recognizer.labels)]
+    else:
+        emotion = emotion or max(recognizer.labels, key=lambda label: prediction.probabilities[label])
+        target = _index_of(recognizer.labels, emotion, "emotion")
     device = _device(recognizer)
     waveform, lengths = torch.from_numpy(clip)[None].to(device), torch.tensor([len(clip)], device=device)
     picture = _picture_features(recognizer)
@@ -202,7 +229,8 @@ def explain_clip(
     seconds = np.arange(spectrogram.shape[1]) * picture.config.hop_length / recognizer.sample_rate
     known = {
         "prediction": prediction,
-        "emotion": recognizer.labels[target],
+        "emotion": emotion,
+        "dimension": dimension,
         "seconds": start + seconds,
         "hertz": mel_centers(picture.scale).numpy(),
         "spectrogram": spectrogram,
@@ -218,7 +246,7 @@ def explain_clip(
             saliency=None,
             frame_saliency=drops,
             feature_saliency={},
-            log_probability=value,
+            value=value,
             **known,
         )
     of_rows = result.saliency[0].double().cpu().numpy()
@@ -232,8 +260,8 @@ def explain_clip(
         saliency=bands if isinstance(bands, np.ndarray) else None,
         frame_saliency=of_rows.sum(0),
         feature_saliency=features,
-        log_probability=float(result.value),
-        baseline_log_probability=float(result.baseline_value),
+        value=float(result.value),
+        baseline_value=float(result.baseline_value),
         completeness_error=float(of_rows.sum() - (result.value - result.baseline_value)),
         **known,
     )
@@ -264,11 +292,10 @@ def _device(recognizer: Recognizer) -> torch.device:
     return next((tensor.device for tensor in recognizer.state_dict().values()), torch.device("cpu"))
 
 
-def _index_of(labels: Sequence[str], prediction: "Prediction", emotion: str | None) -> int:
-    if emotion is None:
-        return max(range(len(labels)), key=lambda index: prediction.probabilities[labels[index]])
-    if emotion not in labels:
-        near = difflib.get_close_matches(emotion, labels, n=1)
+def _index_of(names: Sequence[str], name: str, what: str) -> int:
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"emotion {emotion!r}: {hint}this model knows {', '.join(labels)}")
-    return labels.index(emotion)
+        known = f"knows {', '.join(names)}" if names else f"predicts no {what}s"
+        raise ConfigError(f"{what} {name!r}: {hint}this model {known}")
+    return names.index(name)

@@ -368,6 +368,7 @@ class Predictor:
         start: float | None = None,
         end: float | None = None,
         steps: int = STEPS,
+        dimension: str | None = None,
     ) -> Explanation:
         """Says which moments and frequencies the prediction of one clip rests on (`serx.inference.explanation`).
 
@@ -378,11 +379,13 @@ class Predictor:
             start: where the part to explain begins, in seconds; default: where predictions begin.
             end: where it ends; default: where predictions end.
             steps: points of the integral; more of them lower the completeness error.
+            dimension: such as arousal, to explain in place of an emotion; default, of a model without emotions: its
+                first.
 
         Raises:
             AudioError: the audio cannot be used, or is too long.
-            ConfigError: there is no such emotion, `sample_rate` was given with a path, or `start`, `end` or `steps` is
-                out of range.
+            ConfigError: there is no such emotion or dimension, `sample_rate` was given with a path, or `start`, `end`
+                or `steps` is out of range.
         """
         whole, begin, path, notes = self._part(audio, sample_rate, start, end)
         settings, rate = self.config.data, self.config.data.sample_rate
@@ -394,7 +397,7 @@ class Predictor:
             first, last = trim_bounds(whole, rate, settings.trim_db, settings.trim_keep_seconds)
         clip = np.ascontiguousarray(whole[first:last])
         prediction = replace(self.predict_clips([clip])[0], path=path, warning=_warning(notes))
-        return explain_clip(self.recognizer, clip, prediction, emotion, begin + first / rate, steps)
+        return explain_clip(self.recognizer, clip, prediction, emotion, begin + first / rate, steps, dimension)
 
     @contextmanager
     def adapted_to(self, recordings: StrPath | Sequence[StrPath]) -> Iterator[dict[Path, str]]:

@@ -26,6 +26,7 @@ def saliency_figure(
     hertz: np.ndarray,
     title: str,
     note: str = "",
+    unit: str = "nats",
 ) -> Figure:
     """The spectrogram in gray with the saliency over it, red where it is positive; below, the saliency of each frame.
 
@@ -34,12 +35,13 @@ def saliency_figure(
 
     Args:
         spectrogram: `(F, N)` in dB.
-        saliency: `(F, N)` in nats; None: the frames only.
-        frame_saliency: `(N,)` in nats.
+        saliency: `(F, N)` in `unit`; None: the frames only.
+        frame_saliency: `(N,)` in `unit`.
         seconds: `(N,)`, the middle of each frame.
         hertz: `(F,)`, rising; the vertical axis has one row a band.
         title: heading; a long one is wrapped.
         note: a line below the axes, such as the completeness error.
+        unit: of the saliency.
 
     >>> random = np.random.default_rng(0)
     >>> bands, seconds, hertz = random.normal(size=(40, 90)), np.arange(90) / 60, np.geomspace(60, 7000, 40)
@@ -60,7 +62,7 @@ def saliency_figure(
     for sign, color in ((1, RED), (-1, BLUE)):
         of_sign = sign * np.clip(sign * frame_saliency, 0, None)
         lower.fill_between(seconds, 0, of_sign, color=color, linewidth=0, step="mid")
-    lower.set_ylabel("nats per frame" if saliency is not None else "nats", fontsize=11, color=MUTED, labelpad=6)
+    lower.set_ylabel(f"{unit} per frame" if saliency is not None else unit, fontsize=11, color=MUTED, labelpad=6)
     lower.set_xlabel("seconds", fontsize=11, color=MUTED, labelpad=4)
     lower.set_xlim(extent[:2])
     lower.locator_params(axis="y", nbins=4)

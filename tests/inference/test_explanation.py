@@ -11,6 +11,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+from serx.cli.explain import clearest_segment
 from serx.cli.main import main
 from serx.config.loader import from_tree
 from serx.data.audio import AudioError, trim_bounds
@@ -18,9 +19,9 @@ from serx.demo.analysis import synthetic_conversation
 from serx.errors import ConfigError
 from serx.inference.adaptation import adapted
 from serx.inference.attribution import _at_recorded_speed, integrated_gradients, occlusion
-from serx.inference.predictor import Predictor
+from serx.inference.predictor import Prediction, Predictor
 from serx.plots import figure_array, saliency_png
-from serx.recognizer import Recognizer
+from serx.recognizer import Dimension, Recognizer
 from tests.conftest import RATE, speechlike
 from tests.inference.untrained import SMALL, untrained_predictor
 
@@ -139,13 +140,119 @@ def test_occlusion_reports_how_far_the_log_probability_falls_without_each_moment
 def test_the_saliency_adds_up_to_the_change_of_the_log_probability(features, model):
     predictor = untrained_predictor({**SMALL, **model}, features)
     explanation = predictor.explain(speechlike(0.7, 150, 0), RATE, emotion="happy")
-    change = explanation.log_probability - explanation.baseline_log_probability
+    change = explanation.value - explanation.baseline_value
     assert explanation.frame_saliency.sum() == pytest.approx(change, abs=0.01 + 0.02 * abs(change))
     assert explanation.completeness_error == pytest.approx(explanation.frame_saliency.sum() - change, abs=1e-6)
     assert sum(explanation.feature_saliency.values()) == pytest.approx(explanation.frame_saliency.sum(), abs=1e-6)
     assert set(explanation.feature_saliency) == set(features.get("stack", ["logmel"]))
     assert explanation.saliency.sum() == pytest.approx(explanation.feature_saliency["logmel"], abs=1e-6)
-    assert np.exp(explanation.log_probability) == pytest.approx(explanation.prediction.probabilities["happy"], abs=1e-5)
+    assert np.exp(explanation.value) == pytest.approx(explanation.prediction.probabilities["happy"], abs=1e-5)
+
+
+RATED = (Dimension("arousal", 1.0, 7.0), Dimension("valence", -1.0, 1.0))
+
+
+def rated_predictor(labels=(), dimensions=RATED, model=SMALL) -> Predictor:
+    """A predictor of dimensions, and of emotions if there are labels, with random weights."""
+    config = from_tree({"data": {"root": "nowhere"}, "model": model}, source="test")
+    torch.manual_seed(0)
+    recognizer = Recognizer(config.features, config.model, labels, RATE, dimensions=dimensions).eval()
+    for parameter in recognizer.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return Predictor(recognizer, config)
+
+
+@pytest.mark.parametrize("labels", [(), ("angry", "happy")])
+@pytest.mark.parametrize("model", [SMALL, SMALL | {"tta_speeds": [0.9, 1.0, 1.15]}, SMALL | {"ensemble_size": 2}])
+@pytest.mark.parametrize("name", ["arousal", "valence"])
+def test_the_saliency_adds_up_to_the_change_of_the_rating(labels, model, name):
+    explanation = rated_predictor(labels, model=model).explain(speechlike(0.7, 150, 0), RATE, dimension=name)
+    assert (explanation.dimension, explanation.emotion, explanation.unit) == (name, None, "rating")
+    assert explanation.value == pytest.approx(explanation.prediction.dimensions[name], abs=1e-4)
+    change = explanation.value - explanation.baseline_value
+    assert abs(change) > 1e-3
+    assert explanation.frame_saliency.sum() == pytest.approx(change, abs=0.01 + 0.02 * abs(change))
+    assert explanation.saliency.sum() == pytest.approx(explanation.frame_saliency.sum(), abs=1e-5)
+
+
+def test_the_saliency_of_a_rating_is_in_its_units():
+    narrow = (Dimension("arousal", 1.0, 7.0), Dimension("valence", 0.0, 1.0))
+    wide = (narrow[0], Dimension("valence", -5.0, 5.0))
+    clip = speechlike(0.7, 150, 0)
+    small, large = (
+        rated_predictor(dimensions=of).explain(clip, RATE, dimension="valence").saliency for of in (narrow, wide)
+    )
+    np.testing.assert_allclose(large, 10 * small, rtol=1e-3, atol=1e-6)
+
+
+class RatedEnergyModel(EnergyModel):
+    """The rating is 1 and the energy of the clip."""
+
+    dimensions = RATED[:1]
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        return torch.cat([super().forward(waveform, lengths), waveform.square().sum(1, keepdim=True)], -1)
+
+    def ratings(self, values: Tensor) -> Tensor:
+        return 1 + values
+
+
+def test_occlusion_reports_how_far_the_rating_falls_without_each_moment():
+    waveform, seconds = torch.zeros(1, RATE), np.array([0.15, 0.45, 0.55, 0.85])
+    waveform[0, round(0.5 * RATE) : round(0.54 * RATE)] = 0.05  # energy 1.6
+    falls, value = occlusion(RatedEnergyModel(), waveform, torch.tensor([2]), seconds)
+    assert value == pytest.approx(2.6, abs=1e-4)
+    np.testing.assert_allclose(falls, [0, 1.6, 1.6, 0], atol=1e-4)
+
+
+def test_what_is_explained_unless_it_is_named():
+    clip = speechlike(0.7, 150, 0)
+    assert rated_predictor().explain(clip, RATE, steps=8).dimension == "arousal"
+    both = rated_predictor(("angry", "happy")).explain(clip, RATE, steps=8)
+    assert both.dimension is None and both.emotion == both.prediction.label
+
+
+@pytest.mark.parametrize(
+    ("labels", "wrong", "fault"),
+    [
+        (
+            (),
+            {"dimension": "arousel"},
+            "'arousel': did you mean arousal[?] this model knows arousal, valence",
+        ),
+        ((), {"emotion": "sad"}, "emotion 'sad': this model predicts no emotions"),
+        (("sad", "happy"), {"emotion": "sad", "dimension": "valence"}, "an explanation is of one of them"),
+    ],
+)
+def test_a_wrong_dimension_is_named(labels, wrong, fault):
+    with pytest.raises(ConfigError, match=fault):
+        rated_predictor(labels).explain(speechlike(0.7, 150, 0), RATE, **wrong)
+
+
+def test_a_model_without_dimensions_says_so(tone_predictor):
+    with pytest.raises(ConfigError, match="dimension 'arousal': this model predicts no dimensions"):
+        tone_predictor.explain(noise_with_tone(0.4, 3), RATE, dimension="arousal")
+
+
+def test_the_command_explains_a_rating(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("serx.cli.explain.load_predictor", lambda *_args, **_settings: rated_predictor())
+    soundfile.write("me.wav", speechlike(0.8, 150, 0), RATE)
+    with pytest.raises(SystemExit) as left:
+        main("explain", ["me.wav", "--dimension", "valence", "--steps", "64"])
+    printed = capsys.readouterr()
+    assert left.value.code == 0, printed.err
+    assert "valence: rating" in printed.out and "nats" not in printed.out
+    written = json.loads((tmp_path / "explanation" / "saliency.json").read_text())
+    assert written["dimension"] == "valence" and "emotion" not in written and "log_probability" not in written
+    assert written["value"] == pytest.approx(written["prediction"]["dimensions"]["valence"], abs=1e-4)
+
+
+def test_of_a_long_recording_the_segment_with_the_highest_rating_is_explained():
+    parts = [Prediction(dimensions={"arousal": v, "valence": -v}, start=v, end=v + 1) for v in (0.2, 0.9, 0.6)]
+    recording = Prediction(dimensions={"arousal": 0.5, "valence": -0.5}, segments=tuple(parts))
+    assert clearest_segment(recording) == clearest_segment(recording, None, "arousal") == (0.9, 1.9)
+    assert clearest_segment(recording, None, "valence") == (0.2, 1.2)
 
 
 def test_a_linear_models_saliency_is_its_weights_times_its_input():
@@ -209,9 +316,9 @@ def test_within_adaptation_the_adapted_prediction_is_explained(model):
     with adapted(predictor.recognizer, speaker):
         inside = predictor.explain(clip, RATE, emotion="sad")
         again = predictor(clip, RATE)
-    assert np.exp(inside.log_probability) == pytest.approx(again.probabilities["sad"], abs=1e-5)
-    assert abs(inside.log_probability - before.log_probability) > 1e-4
-    change = inside.log_probability - inside.baseline_log_probability
+    assert np.exp(inside.value) == pytest.approx(again.probabilities["sad"], abs=1e-5)
+    assert abs(inside.value - before.value) > 1e-4
+    change = inside.value - inside.baseline_value
     assert abs(inside.completeness_error) < 0.01 + 0.02 * abs(change)
     after = predictor.explain(clip, RATE, emotion="sad", steps=16)
     np.testing.assert_array_equal(after.saliency, before.saliency)

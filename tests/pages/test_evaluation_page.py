@@ -253,7 +253,7 @@ def explanation_of(saliency: np.ndarray, /, **changes) -> Explanation:
         "saliency": saliency,
         "frame_saliency": saliency.sum(0),
         "feature_saliency": {},
-        "log_probability": 0.0,
+        "value": 0.0,
     }
     return Explanation(**{**known, **changes})
 

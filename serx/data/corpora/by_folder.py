@@ -22,11 +22,8 @@ _PERSON = re.compile(
 )
 _SEXES = {"female": "female", "women": "female", "woman": "female", "male": "male", "men": "male", "man": "male"}
 _PARTS = {
-    "train": "train",
-    "training": "train",
-    "valid": "valid",
-    "validation": "valid",
-    "dev": "valid",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "validation", "val", "dev"), "valid"),
     "test": "test",
 }
 _SHOWN = 4  # emotions in the note

@@ -3,6 +3,14 @@
 A reader finds the audio of each label by its file name below the corpus's folder. What it cannot read raises a
 `DataError` that names the file, what is wrong and what to do.
 
+    label_file     `Label`, `Reader`, and how rows, objects and words are read
+    iemocap        IEMOCAP
+    msp            MSP-Podcast, BIIC-Podcast, MSP-IMPROV
+    raters         CMU-MOSEI, Dusha, CREMA-D
+    series         MELD, EmoryNLP, M3ED
+    tables         EMNS, Emozionalmente, RESD, MER 2023, MLEnd, THAI SER
+    transcripts    ESD, EmotionTalk, EEKK
+
     label_file     `Label` and `Reader`; how rows, objects and words of label files are read
     iemocap        IEMOCAP
     msp            MSP-Podcast, BIIC-Podcast, MSP-IMPROV
