@@ -18,7 +18,8 @@ from serx.cli.predict import drawn, table_row
 from serx.terminal import Table, is_terminal, printable, show
 
 if TYPE_CHECKING:
-    from serx.inference.predictor import Prediction, Predictor
+    from serx.inference.prediction import Prediction
+    from serx.inference.predictor import Predictor
 
 EXAMPLES = """  %(prog)s me.wav                                          (the most probable emotion, the model of serx)
   %(prog)s --checkpoint best.safetensors --emotion angry --out why_angry me.wav
@@ -132,7 +133,7 @@ def clearest_segment(
         emotion: default: the most probable one of the recording.
         dimension: in place of an emotion; default, without emotions: the first.
 
-    >>> from serx.inference.predictor import Prediction
+    >>> from serx.inference.prediction import Prediction
     >>> parts = [Prediction(probabilities={"sad": p, "happy": 1 - p}, start=p, end=p + 1) for p in (0.2, 0.9, 0.6)]
     >>> clearest_segment(Prediction(probabilities={"sad": 0.6, "happy": 0.4}, segments=tuple(parts)))
     (0.9, 1.9)

@@ -18,7 +18,8 @@ from serx.errors import ConfigError
 from serx.terminal import printable
 
 if TYPE_CHECKING:
-    from serx.inference.predictor import PredictedSegment, Predictor
+    from serx.inference.prediction import PredictedSegment
+    from serx.inference.predictor import Predictor
 
 EXAMPLES = """  %(prog)s                                                         (the microphone, the model of serx)
   %(prog)s --checkpoint best.safetensors                           (the microphone)

@@ -18,7 +18,7 @@ from serx.errors import DataError
 from serx.terminal import Block, ProgressBar, Table, bar, is_terminal, printable, show
 
 if TYPE_CHECKING:
-    from serx.inference.predictor import Prediction
+    from serx.inference.prediction import Prediction
 
 EXAMPLES = """  %(prog)s me.wav                                          (with the model that ships with serx)
   %(prog)s --checkpoint checkpoints/cnn1d/RUN/best.safetensors me.wav
@@ -88,7 +88,7 @@ def files_and_empty_folders(
         DataError: there are only such folders.
     """
     from serx.data.audio import audio_files
-    from serx.inference.predictor import Prediction
+    from serx.inference.prediction import Prediction
 
     paths: list[Path] = []
     empty: list[Prediction] = []

@@ -15,7 +15,8 @@ from torch import Tensor
 from serx.data.audio import AudioError, read_blocks
 from serx.data.synthetic import synthesize_clip, synthesize_speaker
 from serx.errors import DataError
-from serx.inference.predictor import PredictedSegment, Prediction, Predictor
+from serx.inference.prediction import PredictedSegment, Prediction
+from serx.inference.predictor import Predictor
 from serx.inference.segmentation import MAX_SECONDS as LONGEST_PART
 from serx.inference.segmentation import RATE
 

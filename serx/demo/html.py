@@ -5,7 +5,7 @@ from html import escape
 
 from serx.data.labels import UNSURE
 from serx.demo.analysis import Analysis, Part
-from serx.inference.predictor import Prediction
+from serx.inference.prediction import Prediction
 from serx.plots.style import emotion_color
 from serx.terminal import printable
 

@@ -1,6 +1,8 @@
 """From a checkpoint to predictions: of files, arrays, running speech, a microphone, and in other programs.
 
-predictor.py      checkpoint -> Predictor -> Prediction
+predictor.py      checkpoint -> Predictor
+prediction.py     what it predicts: the emotion of a clip, a segment or a recording
+samples.py        arrays and tensors of samples to mono float32
 published.py      emotion models of the Hugging Face hub as recognizers
 default_model.py  the model that ships with serx
 adaptation.py     adapt a recognizer to one speaker with unlabeled clips
@@ -16,7 +18,8 @@ from serx.inference.adaptation import adapted
 from serx.inference.default_model import default_checkpoint
 from serx.inference.explanation import Explanation
 from serx.inference.export import ExportResult, export_onnx
-from serx.inference.predictor import PredictedSegment, Prediction, Predictor
+from serx.inference.prediction import PredictedSegment, Prediction
+from serx.inference.predictor import Predictor
 from serx.inference.segmentation import Segment, SpeechSegmenter, speech_segments
 from serx.inference.streaming import microphone_blocks, pcm_blocks
 

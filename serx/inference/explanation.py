@@ -27,7 +27,7 @@ from serx.recognizer import Recognizer
 from serx.terminal import printable
 
 if TYPE_CHECKING:
-    from serx.inference.predictor import Prediction
+    from serx.inference.prediction import Prediction
     from serx.plots.style import Figure
 
 Method = Literal["integrated_gradients", "occlusion"]

@@ -1,10 +1,9 @@
 """`Predictor`: loads a checkpoint and predicts the emotion of files, arrays and running speech."""
 
-import numbers
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args, overload
 
@@ -17,10 +16,7 @@ from serx.checkpoint.metadata import check_metadata, dimensions_of
 from serx.checkpoint.tensors import fill
 from serx.config.loader import Config
 from serx.data.audio import (
-    MAX_CHANNELS,
-    MAX_RATE,
     MAX_RECORDING_SECONDS,
-    MIN_RATE,
     AudioError,
     Channel,
     ChannelMixer,
@@ -35,7 +31,6 @@ from serx.data.audio import (
     read_blocks,
     trim_bounds,
 )
-from serx.data.labels import UNSURE
 from serx.device import choose_device
 from serx.errors import CheckpointError, ConfigError, explaining_out_of_memory
 from serx.files import as_path
@@ -43,122 +38,19 @@ from serx.inference.adaptation import RunningAdaptation, adapted
 from serx.inference.attribution import STEPS
 from serx.inference.default_model import default_checkpoint
 from serx.inference.explanation import Explanation, explain_clip
+from serx.inference.prediction import PredictedSegment, Prediction
 from serx.inference.published import is_published, load_published
+from serx.inference.samples import ARRAY, Samples, checked_rate, mono_samples
 from serx.inference.segmentation import MAX_SECONDS, RATE, Segment, speech_segments
 from serx.inference.streaming import resampled_blocks
 from serx.models.layers import embedding_heads
-from serx.ood import UNKNOWN, OodDetector, unknown_reason
+from serx.ood import OodDetector, unknown_reason
 from serx.recognizer import Dimension, Recognizer
 from serx.speaker_model import SpeakerModel
 
 BATCH = 16  # clips; more of them leave a CPU's cache
-ARRAY = "array"  # stands for a path in messages about samples
 NO_SPEECH = "no_speech: no speech was found"
 LEVEL_SAMPLES = RATE // 10  # of a recording that arrives in blocks, the level is measured in at least so many
-
-Samples = np.ndarray | Tensor
-# NumPy's kind and size in bytes -> the value of silence, and full scale
-INTEGER_FORMATS = {("u", 1): (128, 1 << 7), ("i", 2): (0, 1 << 15), ("i", 4): (0, 1 << 31)}
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The emotion of one clip, or the reason why there is none.
-
-    Attributes:
-        label: the most probable emotion; "unsure" below the predictor's `min_confidence`; None with an `error`, and
-            of a model that predicts dimensions alone.
-        confidence: the probability of the most probable emotion; None without a label.
-        probabilities: of every emotion, in the order of the model's labels; empty without a label.
-        ood: how the recording differs from those of training; `unknown: ` and the reason if too few training speakers
-            can tell; None if it does not differ, or without a detector.
-        path: the file; None for samples.
-        error: why the file could not be used.
-        start, end: of a segment, in seconds from the start of the recording; None for a whole clip.
-        segments: the predictions of the segments of a recording that is longer than `data.max_seconds`.
-        warning: what a user should know about the audio, such as that its channels cancel each other; or None.
-        dimensions: the value of each dimension that the model predicts, such as arousal, in units of the ratings that
-            it was trained with; empty with an `error`.
-
-    >>> prediction = Prediction("angry", 0.75, {"angry": 0.75, "happy": 0.25})
-    >>> prediction.label, prediction.error
-    ('angry', None)
-    """
-
-    label: str | None = None
-    confidence: float | None = None
-    probabilities: dict[str, float] = field(default_factory=dict)
-    ood: str | None = None
-    path: Path | None = None
-    error: str | None = None
-    start: float | None = None
-    end: float | None = None
-    segments: tuple["Prediction", ...] = ()
-    warning: str | None = None
-    dimensions: dict[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def from_probabilities(
-        cls,
-        probabilities: Mapping[str, float],
-        min_confidence: float = 0.0,
-        ood: str | None = None,
-        dimensions: Mapping[str, float] | None = None,
-    ) -> "Prediction":
-        """The prediction that follows from the probability of each label, and from the value of each dimension.
-
-        >>> Prediction.from_probabilities({"angry": 0.5, "happy": 0.3, "sad": 0.2}, min_confidence=0.6).label
-        'unsure'
-        """
-        values = dict(dimensions or {})
-        if not probabilities:
-            return cls(ood=ood, dimensions=values)
-        label = max(probabilities, key=probabilities.__getitem__)
-        confidence = probabilities[label]
-        label = label if confidence >= min_confidence else UNSURE
-        return cls(label, confidence, dict(probabilities), ood, dimensions=values)
-
-    @property
-    def is_ood(self) -> bool | None:
-        """Whether the recording is out of distribution; None if that is unknown.
-
-        >>> Prediction(ood="unknown: fitted on 3 speakers").is_ood is None
-        True
-        """
-        unknown = self.error is not None or (self.ood or "").startswith(UNKNOWN)
-        return None if unknown else self.ood is not None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fields as JSON can hold them: the path is text, and segments are objects with `start` and `end`.
-
-        >>> list(Prediction(path=Path("a.wav"), error="empty: 0 bytes").as_dict().items())[:2]
-        [('path', 'a.wav'), ('label', None)]
-        """
-        result = {name: getattr(self, name) for name in ("label", "confidence", "probabilities", "ood", "error")}
-        if self.dimensions:
-            result["dimensions"] = self.dimensions
-        if self.start is not None and self.end is not None:
-            return {"start": round(self.start, 2), "end": round(self.end, 2), **result}
-        path = None if self.path is None else str(self.path)
-        segments = [segment.as_dict() for segment in self.segments]
-        return {"path": path, **result, "warning": self.warning, "segments": segments}
-
-
-@dataclass(frozen=True, eq=False)
-class PredictedSegment(Segment):
-    """A `Segment` of speech with its prediction.
-
-    Attributes:
-        adapted_to: the number of segments, this one included, to whose speaker the model was adapted; 0 for the first
-            segment; None without adaptation to the stream.
-
-    >>> segment = PredictedSegment(0.5, np.zeros(16_000, np.float32), Prediction("calm", 0.9))
-    >>> f"{segment.start:.1f} to {segment.end:.1f} s: {segment.prediction.label}"
-    '0.5 to 1.5 s: calm'
-    """
-
-    prediction: Prediction
-    adapted_to: int | None = None
 
 
 class Predictor:
@@ -523,7 +415,7 @@ class Predictor:
             return Prediction(error=f"{error.reason}: {error.detail}")
 
     def _predict_samples(self, samples: Samples, sample_rate: int | None) -> Prediction:
-        rate, audio = _checked_rate(sample_rate), self.config.data
+        rate, audio = checked_rate(sample_rate), self.config.data
         notes: list[str] = []
         mono = mono_samples(samples, ChannelMixer(audio.channel, rate, notes))
         if len(mono) > audio.max_seconds * rate:
@@ -541,9 +433,9 @@ class Predictor:
                 raise ConfigError("sample_rate: a file has its own sample rate; give one with samples only")
             return _not_silent(read_blocks(audio, RATE, self.config.data.channel, notes), audio)
         blocks, rate = [audio] if isinstance(audio, Samples) else (block for block in audio if len(block)), sample_rate
-        mixer = ChannelMixer(self.config.data.channel, _checked_rate(rate), notes)
+        mixer = ChannelMixer(self.config.data.channel, checked_rate(rate), notes)
         mono = (mono_samples(block, mixer) for block in blocks)
-        return _not_silent(resampled_blocks(mono, _checked_rate(rate), RATE), ARRAY)
+        return _not_silent(resampled_blocks(mono, checked_rate(rate), RATE), ARRAY)
 
     def _predict_segments(
         self, segments: Iterable[Segment], adaptation: RunningAdaptation | None = None
@@ -588,7 +480,7 @@ class Predictor:
         part = settings.model_copy(update={**cut, "max_seconds": longest})
         notes: list[str] = []
         if isinstance(audio, np.ndarray | Tensor):
-            rate = _checked_rate(sample_rate)
+            rate = checked_rate(sample_rate)
             mono = mono_samples(audio, ChannelMixer(part.channel, rate, notes))
             return clip_from_mono(mono, rate, part, ARRAY), begin, None, notes
         if sample_rate is not None:
@@ -628,55 +520,6 @@ def _not_silent(blocks: Iterable[np.ndarray], source: StrPath) -> Iterator[np.nd
 
 def _warning(notes: Sequence[str]) -> str | None:
     return "; ".join(notes) or None
-
-
-def mono_samples(samples: Samples, mixer: ChannelMixer | None = None) -> np.ndarray:
-    """Converts the samples of one clip to mono, `(T,)` float32 with full scale 1.
-
-    Args:
-        samples: `(T,)`, `(channels, T)` or `(T, channels)`, where the longer axis is time; floats with full scale 1,
-            or int16, int32 or uint8.
-        mixer: of the recording that the samples belong to; default: one that mixes them.
-
-    Raises:
-        AudioError: another shape or type, no samples, or NaN or infinity among them.
-
-    >>> mono_samples(np.array([[0, 16384, -32768], [0, 16384, 0]], np.int16))
-    array([ 0. ,  0.5, -0.5], dtype=float32)
-    """
-    if isinstance(samples, Tensor):
-        if samples.layout != torch.strided or samples.is_quantized or samples.is_meta:
-            raise AudioError(ARRAY, "not_audio", "a sparse, quantized or empty tensor; give a dense one")
-        samples = samples.detach().cpu()
-        samples = (samples.float() if samples.is_floating_point() else samples).numpy()  # NumPy has no bfloat16
-    if samples.ndim not in (1, 2):
-        raise AudioError(ARRAY, "not_audio", f"shape {samples.shape}; give (T,), (channels, T) or (T, channels)")
-    if samples.size == 0:
-        raise AudioError(ARRAY, "empty", "no samples")
-    if min(samples.shape) > MAX_CHANNELS and samples.ndim == 2:
-        raise AudioError(ARRAY, "too_many_channels", f"shape {samples.shape}; give one clip, at most {MAX_CHANNELS}")
-    kind = (samples.dtype.kind, samples.dtype.itemsize)
-    if kind[0] != "f" and kind not in INTEGER_FORMATS:
-        raise AudioError(ARRAY, "not_audio", f"{samples.dtype} samples; give floats, int16, int32 or uint8")
-    with np.errstate(over="ignore", invalid="ignore"):  # infinities are reported below
-        mono = samples.astype(np.float32)
-        if kind in INTEGER_FORMATS:
-            zero, full_scale = INTEGER_FORMATS[kind]
-            mono = (mono - zero) / np.float32(full_scale)
-        mono = mono[:, None] if mono.ndim == 1 else mono if mono.shape[0] > mono.shape[1] else mono.T
-        mono = (mixer or ChannelMixer("mix", RATE))(mono)
-    if not np.isfinite(mono).all():
-        raise AudioError(ARRAY, "nonfinite", "NaN or infinite samples; clean them first")
-    return mono
-
-
-def _checked_rate(sample_rate: int | None) -> int:
-    if sample_rate is None:
-        raise AudioError(ARRAY, "bad_rate", "samples need their sample rate in Hz, as in predictor(samples, 16000)")
-    is_number = isinstance(sample_rate, numbers.Real) and not isinstance(sample_rate, bool)
-    if not is_number or not MIN_RATE <= sample_rate <= MAX_RATE or sample_rate != int(sample_rate):
-        raise AudioError(ARRAY, "bad_rate", f"{sample_rate} Hz, expected a whole number from {MIN_RATE} to {MAX_RATE}")
-    return int(sample_rate)
 
 
 def _as_paths(audio: Any) -> list[Path]:

@@ -16,7 +16,7 @@ from serx.evaluation.predictions import Predictions
 from serx.features.registry import WAVEFORM
 from serx.features.transforms import LogMel
 from serx.inference.explanation import Explanation, explain_clip
-from serx.inference.predictor import Prediction
+from serx.inference.prediction import Prediction
 from serx.pages.charts import saliency_strip
 from serx.recognizer import Recognizer
 

@@ -17,7 +17,7 @@ from serx.demo import app, html
 from serx.demo.analysis import Analysis, Part, analyze, synthetic_conversation, synthetic_voice, voice_clips
 from serx.demo.app import CONVERSATION, MOST_PROBABLE, Demo, Session, voices
 from serx.errors import ConfigError, DataError
-from serx.inference.predictor import Prediction
+from serx.inference.prediction import Prediction
 from serx.inference.segmentation import RATE
 from serx.plots import image_png
 from tests.conftest import speechlike

@@ -29,7 +29,8 @@ from serx.experiments.cross_validation import fold_commands
 from serx.experiments.fold_runs import Workers
 from serx.experiments.folds import plan_folds
 from serx.inference.explanation import explain_clip
-from serx.inference.predictor import Prediction, Predictor
+from serx.inference.prediction import Prediction
+from serx.inference.predictor import Predictor
 from serx.metrics import ccc
 from serx.pages import Reproduction, cross_validation_page
 from serx.pages.clips import SALIENCY_STEPS

@@ -18,7 +18,8 @@ from serx.errors import ConfigError, DiskError
 from serx.inference import export as exporting
 from serx.inference.adaptation import adapted
 from serx.inference.export import ExportResult, WaveformClassifier, export_onnx, trimmed
-from serx.inference.predictor import Prediction, Predictor
+from serx.inference.prediction import Prediction
+from serx.inference.predictor import Predictor
 from serx.models.encoders import resolve_encoder
 from serx.training.run_folder import BEST
 from serx.training.trainer import fit

@@ -16,7 +16,8 @@ from serx.data.batches import make_batch_source
 from serx.data.dataset import load_dataset
 from serx.errors import CheckpointError, ConfigError, DataError
 from serx.inference.classify import classify
-from serx.inference.predictor import Prediction, Predictor
+from serx.inference.prediction import Prediction
+from serx.inference.predictor import Predictor
 from serx.inference.segmentation import RATE as SEGMENT_RATE
 from serx.inference.segmentation import Segment
 from serx.training.run_folder import BEST, LAST

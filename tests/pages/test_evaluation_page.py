@@ -22,7 +22,7 @@ from serx.evaluation.scores import score_predictions
 from serx.features.stack import FeaturesConfig
 from serx.files import to_json
 from serx.inference.explanation import Explanation, explain_clip
-from serx.inference.predictor import Prediction
+from serx.inference.prediction import Prediction
 from serx.models import Cnn1dConfig
 from serx.pages import (
     Absent,
