@@ -165,7 +165,7 @@ def with_torch_audiomentations(inputs: Inputs) -> dict[str, Workload]:
     def workload(name: str) -> Workload:
         count = min(SLOW, inputs.count) if name == "pitch_shift" else inputs.count
         clips, transform = inputs.waveform[:count, None], transforms[name].to(inputs.device)
-        return Workload(torch.inference_mode()(lambda: transform(clips)), count)
+        return Workload(lambda: transform(clips), count, inputs.written, inference=True)
 
     return {name: workload(name) for name in transforms}
 
@@ -181,30 +181,30 @@ def with_torch_time_stretch(inputs: Inputs) -> dict[str, Workload]:
         for wave, ratio in zip(inputs.waveform[:count], ratios, strict=True):
             time_stretch(wave[None, None], ratio, RATE)
 
-    return {"time_stretch": Workload(torch.inference_mode()(stretch), count)}
+    return {"time_stretch": Workload(stretch, count, inference=True)}
 
 
 def _batch(inputs: Inputs, run: Callable[[], object]) -> Workload:
-    return Workload(torch.inference_mode()(run), inputs.count)
+    return Workload(run, inputs.count, inputs.written, inference=True)
 
 
 def _in_best_chunks(inputs: Inputs, function: Callable[[Tensor], object]) -> Workload:
     """All clips as `(b, 1, T)`, so that maxima are of one clip, in chunks of the size b that is fastest here."""
     clips = inputs.waveform[:, None]
 
-    @torch.inference_mode()
     def run(size: int) -> None:
         for chunk in clips.split(size):
             function(chunk)
 
     def seconds(size: int) -> float:
-        return min(elapsed(Workload(lambda: run(size), inputs.count), "wall") for _ in range(2))
+        return min(elapsed(Workload(lambda: run(size), inputs.count, inference=True), "wall") for _ in range(2))
 
     @cache
     def best() -> tuple[int]:
         if inputs.device.type != "cpu":
             return (inputs.count,)
-        run(1)  # warm-up
+        with torch.inference_mode():
+            run(1)  # warm-up
         return (min(sorted({min(size, inputs.count) for size in CHUNKS}), key=seconds),)
 
-    return Workload(run, inputs.count, best)
+    return Workload(run, inputs.count, best, inference=True)

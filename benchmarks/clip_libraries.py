@@ -132,7 +132,7 @@ def with_numpy(inputs: Inputs) -> dict[str, Workload]:
                 random = np.random.default_rng((0, 0, clip))
                 changed.append(function(y, random) if random.random() < 1.0 else y)
 
-        return Workload(run, inputs.count)
+        return Workload(run, inputs.count, inputs.written)
 
     def gain(y: Wave, random: np.random.Generator) -> Wave:
         return y * np.float32(10 ** (random.uniform(*GAIN_DB) / 20))
@@ -180,7 +180,10 @@ def with_audiomentations(inputs: Inputs) -> dict[str, Workload]:
     }
 
     def workload(transform: Any) -> Workload:
-        return Workload(lambda: [transform(samples=wave, sample_rate=RATE) for wave in inputs.waves], inputs.count)
+        def run() -> None:
+            [transform(samples=wave, sample_rate=RATE) for wave in inputs.waves]
+
+        return Workload(run, inputs.count, inputs.written)
 
     return {name: workload(transform) for name, transform in transforms.items()}
 

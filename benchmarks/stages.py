@@ -129,14 +129,13 @@ def _masking(transform: Transform) -> Callable[[Inputs], Workload]:
 
 def _in_place(inputs: Inputs, transforms: Sequence[Transform], x: Tensor) -> Workload:
     """As training does it: the batch is the loop's own and may be overwritten. Its copy is not timed."""
-    lengths = torch.full_like(inputs.lengths, x.shape[-1])
+    lengths, own = torch.full_like(inputs.lengths, x.shape[-1]), x.clone()
     clips = torch.arange(inputs.count, device=inputs.device)
 
-    @torch.inference_mode()
     def run(batch: Tensor) -> None:
         augment(transforms, batch, lengths, clips, RATE, seed=0, epoch=0, in_place=True)
 
-    return Workload(run, inputs.count, lambda: (x.clone(),))
+    return Workload(run, inputs.count, lambda: (own.copy_(x),), inference=True)
 
 
 def _mixing(**alpha: float) -> Callable[[Inputs], Workload]:
@@ -175,4 +174,4 @@ def _augmented(transforms: Sequence[Transform], inputs: Inputs) -> tuple[Tensor,
 
 
 def _without_gradients(inputs: Inputs, run: Callable[[], object]) -> Workload:
-    return Workload(torch.inference_mode()(run), inputs.count)
+    return Workload(run, inputs.count, inference=True)

@@ -22,11 +22,13 @@ class Workload:
         run: is timed.
         clips: the number of clips that `run` processes.
         before: returns the arguments of `run`; is not timed.
+        inference: whether it runs in torch's inference mode, which is entered before the clock starts.
     """
 
     run: Callable[..., object]
     clips: int
     before: Callable[[], tuple[Any, ...]] = tuple
+    inference: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,11 @@ def summary(seconds: list[float], clips: int) -> Timing:
 
 def elapsed(workload: Workload, clock: str) -> float:
     """Seconds of one run, the mean of several short ones; on a GPU between two CUDA events, the device's own time."""
+    with torch.inference_mode(workload.inference):
+        return _elapsed(workload, clock)
+
+
+def _elapsed(workload: Workload, clock: str) -> float:
     if clock != "cuda":
         spent, calls = 0.0, 0
         while spent < SHORTEST_SECONDS and calls < MOST_CALLS:

@@ -5,7 +5,9 @@ epoch 17 of an uninterrupted run, and a clip's augmentation does not depend on t
 """
 
 import hashlib
+from ctypes import c_float
 from functools import lru_cache
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
 _SECOND = 0x94D049BB133111EB - (1 << 64)
 _MODULO = (1 << 64) - 1
-_UNSIGNED_FIRST, _UNSIGNED_SECOND = np.uint64(_FIRST & _MODULO), np.uint64(_SECOND & _MODULO)
+_FIRST_UNSIGNED, _SECOND_UNSIGNED = _FIRST & _MODULO, _SECOND & _MODULO
 _DENOMINATOR = np.float32(1 << 24)
 FEW_CLIPS = 6  # up to so many, Python's integers are faster than NumPy's arrays
 
@@ -46,7 +48,7 @@ def generator(seed: int, purpose: str, *position: int, device: torch.device | st
 
 def is_plain_on_cpu(x: Tensor) -> bool:
     """Whether NumPy can read the tensor's memory: not on another device, not fake, not traced, without a gradient."""
-    return type(x) is Tensor and x.device.type == "cpu" and not x.requires_grad and not torch.compiler.is_compiling()
+    return type(x) is Tensor and x.is_cpu and not x.requires_grad and not torch.compiler.is_compiling()
 
 
 def _signed(number: int) -> int:
@@ -63,18 +65,28 @@ def _scramble(x: Tensor) -> Tensor:
 def _scramble_unsigned(x: np.ndarray) -> np.ndarray:
     """`_scramble` of uint64, which is written into `x`."""
     x ^= x >> 30
-    x *= _UNSIGNED_FIRST
+    x *= np.uint64(_FIRST_UNSIGNED)
     x ^= x >> 27
-    x *= _UNSIGNED_SECOND
+    x *= np.uint64(_SECOND_UNSIGNED)
     x ^= x >> 31
     return x
 
 
-def _scramble_number(x: int) -> int:
-    """`_scramble` of one unsigned number."""
-    x = (x ^ (x >> 30)) * (_FIRST & _MODULO) & _MODULO
-    x = (x ^ (x >> 27)) * (_SECOND & _MODULO) & _MODULO
-    return x ^ (x >> 31)
+def _scramble_numbers(numbers: list[int]) -> list[int]:
+    """`_scramble` of a few numbers, which are taken modulo 2**64."""
+    scrambled = []
+    for number in numbers:
+        x = number & _MODULO
+        x = (x ^ (x >> 30)) * _FIRST_UNSIGNED & _MODULO
+        x = (x ^ (x >> 27)) * _SECOND_UNSIGNED & _MODULO
+        scrambled.append(x ^ (x >> 31))
+    return scrambled
+
+
+@lru_cache(maxsize=256)
+def _step_and_first(low: float, high: float) -> tuple[float, float]:
+    """What `uniform` multiplies its whole numbers by, and adds: both float32."""
+    return c_float(high - low).value / (1 << 24), c_float(low).value
 
 
 class ClipRandom:
@@ -91,42 +103,45 @@ class ClipRandom:
 
     def __init__(self, clips: Tensor, key: int) -> None:
         """Starts the streams of `clips (B,)`, int64 ids, under a key from `derive`; draws have the shape of `clips`."""
-        self._draws = 0
+        self._clips, self._key, self._draws = clips, key, 0
         # The same numbers by NumPy or by Python, whose operations on few numbers take a fraction of torch's time.
-        self._keys: np.ndarray | list[int]
         self._on_host = is_plain_on_cpu(clips)
-        if not self._on_host:
-            self._device_keys = _scramble(clips * _GOLDEN + key)
-        elif clips.numel() <= FEW_CLIPS and clips.dim() == 1:
-            self._keys = [_scramble_number((clip * _GOLDEN + key) & _MODULO) for clip in clips.tolist()]
-        else:
-            products = clips.numpy().astype(np.uint64) * np.uint64(_GOLDEN & _MODULO)
-            self._keys = _scramble_unsigned(products + np.uint64(key & _MODULO))
+        self._are_few = self._on_host and clips.dim() == 1 and clips.numel() <= FEW_CLIPS
+        self._keys: Any = None  # made at the first draw
 
     def bits(self) -> Tensor:
         """The next `(B,)` int64, 64 random bits each."""
         if self._on_host:
             return torch.from_numpy(self._unsigned_bits().view(np.int64))
+        if self._keys is None:
+            self._keys = _scramble(self._clips * _GOLDEN + self._key)
         self._draws += 1
-        return _scramble(self._device_keys + _signed(self._draws * _GOLDEN))
+        return _scramble(self._keys + _signed(self._draws * _GOLDEN))
 
     def _unsigned_bits(self) -> np.ndarray:
         """`bits` as `(B,)` uint64 on the host."""
-        if isinstance(self._keys, list):
-            return np.array(self._numbers(self._keys), np.uint64)
+        if self._are_few:
+            return np.array(self._numbers(), np.uint64)
+        if self._keys is None:
+            products = self._clips.numpy().astype(np.uint64) * np.uint64(_GOLDEN & _MODULO)
+            self._keys = _scramble_unsigned(products + np.uint64(self._key & _MODULO))
         self._draws += 1
         return _scramble_unsigned(self._keys + np.uint64(self._draws * _GOLDEN & _MODULO))
 
     def _numerators(self) -> np.ndarray:
         """`(B,)` float32 on the host: whole numbers below `_DENOMINATOR`, by which a draw from [0, 1) is divided."""
-        if isinstance(self._keys, list):
-            return np.array([number >> 40 for number in self._numbers(self._keys)], np.float32)
+        if self._are_few:
+            return np.array([number >> 40 for number in self._numbers()], np.float32)
         return (self._unsigned_bits() >> 40).astype(np.float32)
 
-    def _numbers(self, keys: list[int]) -> list[int]:
+    def _numbers(self) -> list[int]:
+        """`bits` of few clips, without a sign."""
+        if self._keys is None:
+            key = self._key
+            self._keys = _scramble_numbers([clip * _GOLDEN + key for clip in self._clips.tolist()])
         self._draws += 1
-        step = self._draws * _GOLDEN & _MODULO
-        return [_scramble_number((key + step) & _MODULO) for key in keys]
+        step = self._draws * _GOLDEN
+        return _scramble_numbers([key + step for key in self._keys])
 
     def uniform(self, low: float | Tensor = 0.0, high: float | Tensor = 1.0) -> Tensor:
         """`(B,)` float32 in [low, high)."""
@@ -149,6 +164,31 @@ class ClipRandom:
 
     def chance(self, p: float) -> Tensor:
         """`(B,)` bool, true with probability p: never at 0, always at 1."""
+        if p <= 0 or p >= 1:
+            self._draws += 1
+            return self._clips.new_full(self._clips.shape, p >= 1, dtype=torch.bool)
         if self._on_host:
             return torch.from_numpy(self._numerators() < np.float32(p) * _DENOMINATOR)
         return self.uniform() < p
+
+    def uniforms(self, low: float, high: float) -> list[float]:
+        """`uniform` of clips `(B,)` as Python numbers, without a tensor if there are few on a CPU.
+
+        >>> ClipRandom(torch.tensor([3]), key=0).uniforms(2, 5) == ClipRandom(torch.tensor([3]), key=0).uniform(2, 5)
+        tensor([True])
+        """
+        if not self._are_few:
+            return cast(list[float], self.uniform(low, high).tolist())
+        step, first = _step_and_first(low, high)
+        # An operation of float64, rounded to float32, has the bits of float32's own.
+        return [c_float(c_float((number >> 40) * step).value + first).value for number in self._numbers()]
+
+    def chances(self, p: float) -> list[bool]:
+        """`chance` of clips `(B,)` as Python values, without a tensor if there are few on a CPU, or if p is 0 or 1."""
+        if p <= 0 or p >= 1:
+            self._draws += 1
+            return [p >= 1] * self._clips.numel()
+        if not self._are_few:
+            return cast(list[bool], self.chance(p).tolist())
+        bound = c_float(p).value * (1 << 24)
+        return [number >> 40 < bound for number in self._numbers()]

@@ -1,10 +1,11 @@
 """Random numbers are a function of seed, purpose and position, and pass tests of uniformity."""
 
 import numpy as np
+import pytest
 import torch
 from scipy import stats
 
-from serx.seeding import ClipRandom, derive, generator
+from serx.seeding import FEW_CLIPS, ClipRandom, derive, generator
 
 
 def test_a_clip_draws_the_same_numbers_in_any_batch_and_order():
@@ -50,6 +51,32 @@ def test_chance_is_never_true_at_zero_and_always_at_one():
     assert not random.chance(0.0).any()
     assert random.chance(1.0).all()
     assert abs(random.chance(0.3).float().mean() - 0.3) < 0.02
+
+
+@pytest.mark.parametrize("count", [0, 1, FEW_CLIPS, FEW_CLIPS + 1, 500])
+def test_numbers_without_tensors_are_those_of_the_tensors(count):
+    key = derive(2, "x")
+    tensors, numbers = (ClipRandom(torch.arange(count) * 977 - 3, key) for _ in range(2))
+    for low, high in [(-12.0, 6.0), (0.1, 0.3), (-1e6, 1e6), (5.0, 5.0), (1e-3, 1.1e-3)]:
+        assert numbers.uniforms(low, high) == tensors.uniform(low, high).tolist()
+    for p in (0.0, 0.3, 1.0, 0.7):
+        assert numbers.chances(p) == tensors.chance(p).tolist()
+    assert torch.equal(numbers.bits(), tensors.bits())
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_a_certain_chance_takes_its_place_in_the_stream(p):
+    certain, drawn = (ClipRandom(torch.arange(9), derive(0, "p")) for _ in range(2))
+    assert certain.chance(p).tolist() == [bool(p)] * 9
+    drawn.uniform()
+    assert torch.equal(certain.uniform(), drawn.uniform())
+
+
+def test_draws_have_the_shape_of_the_ids():
+    ids = torch.arange(12).view(3, 4)
+    random = ClipRandom(ids, 3)
+    for drawn in (random.chance(1.0), random.chance(0.5), random.uniform(), random.bits()):
+        assert drawn.shape == ids.shape
 
 
 def test_generators_depend_on_their_position_alone():

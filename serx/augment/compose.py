@@ -1,6 +1,7 @@
 """`Compose` applies a list of transforms to batches, in training and in any loop; `AugmentConfig` configures a run."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Annotated
 
 import torch
@@ -31,9 +32,10 @@ MAX_SAMPLE_RATE = 384_000
 CPU_NUMBERS = 1 << 20  # at a time on a CPU: a whole batch would leave the cache with every transform
 
 
-def stream_name(kind: str) -> str:
-    """The name under which the random stream of a kind of transform is derived."""
-    return _FIRST_NAMES.get(kind, kind)
+@lru_cache(maxsize=1024)  # a list of transforms asks for the same ones at every step of an epoch
+def _stream_key(seed: int, kind: str, position: int, epoch: int) -> int:
+    """The key of the random streams of a transform, which is at a position of its list."""
+    return derive(seed, f"augment/{_FIRST_NAMES.get(kind, kind)}", position, epoch)
 
 
 def _off_or_drawable(alpha: float) -> float:
@@ -216,20 +218,24 @@ def augment(
     def in_order(x: Tensor, lengths: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
         given = x
         for position, transform in enumerate(transforms):
-            random = ClipRandom(clips, derive(seed, f"augment/{stream_name(transform.kind)}", position, epoch))
+            random = ClipRandom(clips, _stream_key(seed, transform.kind, position, epoch))
+            may_write = (in_place or not _share_memory(x, given)) and x.is_contiguous()
+            if may_write and getattr(transform, "changes_rows", False) and is_plain_on_cpu(x):
+                transform.change(x, lengths, random, rate)  # type: ignore[attr-defined]
+                continue
             params = transform.draw(lengths, random, rate)
-            may_write = in_place or not _share_memory(x, given)
-            if getattr(transform, "works_in_place", False) and may_write and x.is_contiguous():
+            if may_write and getattr(transform, "works_in_place", False):
                 x, lengths = transform.apply(x, lengths, params, in_place=True)  # type: ignore[call-arg]
             else:
                 x, lengths = transform.apply(x, lengths, params)
         return x, lengths
 
-    chunk = max(1, CPU_NUMBERS // x.shape[1:].numel()) if x.device.type == "cpu" else len(x)
-    if len(x) <= chunk or (len(transforms) == 1 and getattr(transforms[0], "is_one_pass", False)):
+    is_one_pass = len(transforms) == 1 and getattr(transforms[0], "is_one_pass", False)
+    if is_one_pass or not x.is_cpu or x.numel() <= CPU_NUMBERS or len(x) == 1:
         result, new_lengths = in_order(x, lengths, clips)
         result = result.contiguous()  # as `cat` makes it: convolutions round otherwise in another order of memory
         return result.clone() if not in_place and _share_memory(result, x) else result, new_lengths
+    chunk = max(1, CPU_NUMBERS // x[0].numel())
     parts = zip(x.split(chunk), lengths.split(chunk), clips.split(chunk), strict=True)
     augmented = [in_order(*part) for part in parts]
     return torch.cat([x for x, _ in augmented]), torch.cat([lengths for _, lengths in augmented])

@@ -1,5 +1,6 @@
 """Transforms of the position in time: a random crop, and a shift."""
 
+from ctypes import c_float
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from serx.augment.transform import Probability, WaveformTransform, ordered, register_transform
+from serx.augment.transform import Probability, RowTransform, WaveformTransform, ordered, register_transform
 from serx.dsp.batching import change_rows, read_from, valid_mask, zero_beyond
 from serx.seeding import ClipRandom, is_plain_on_cpu
 
@@ -53,7 +54,7 @@ class Crop(WaveformTransform):
 
 
 @register_transform
-class Shift(WaveformTransform):
+class Shift(RowTransform):
     """Moves a clip later (positive) or earlier in time. Its length stays: zeros enter, samples leave at the other end.
 
     A clip moves by at most half its length, so speech is never lost completely. Shifts much longer than the silence
@@ -70,8 +71,6 @@ class Shift(WaveformTransform):
     tensor([[0., 0., 1., 2., 3.]])
     """
 
-    is_one_pass: ClassVar[bool] = True
-    works_in_place: ClassVar[bool] = True
     kind: Literal["shift"] = "shift"
     p: Probability = 0.5
     seconds: Annotated[tuple[Seconds, Seconds], AfterValidator(ordered)] = (-0.2, 0.2)
@@ -81,13 +80,20 @@ class Shift(WaveformTransform):
         half = lengths >> 1
         return torch.minimum(offset, half).maximum(-half).mul_(on)
 
-    def apply(self, x: Tensor, lengths: Tensor, params: Tensor, in_place: bool = False) -> tuple[Tensor, Tensor]:
+    def apply(self, x: Tensor, lengths: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         if is_plain_on_cpu(x):
-            return change_rows(_move, params, x, in_place, params, lengths), lengths
+            return change_rows(_move, params, x, params, lengths), lengths
         size = x.shape[1]
         margin = size // 2  # the largest possible offset
         shifted = _read_rows(F.pad(x, (margin, margin)), margin - params, size)
         return shifted.mul_(valid_mask(lengths, size)), lengths
+
+    def change(self, x: Tensor, lengths: Tensor, random: ClipRandom, rate: float) -> None:
+        drawn = zip(random.chances(self.p), random.uniforms(*self.seconds), lengths.tolist(), strict=True)
+        for row, (is_on, seconds, length) in zip(x.numpy(), drawn, strict=True):
+            if is_on:
+                offset = round(c_float(seconds * c_float(rate).value).value)
+                _move(row, row, max(-(length >> 1), min(length >> 1, offset)), length)
 
 
 def _move(clip: np.ndarray, row: np.ndarray, samples: int, length: int) -> None:

@@ -95,6 +95,7 @@ class BaseTransform(BaseConfig):
     is_one_pass: ClassVar[bool] = False
     # Whether `apply` takes `in_place=True` from a caller who does not need `x` any more, and may then overwrite it.
     works_in_place: ClassVar[bool] = False
+    changes_rows: ClassVar[bool] = False  # whether it is a `RowTransform`
 
     def why_not_at(self, sample_rate: float) -> str | None:
         """Why the transform is of no use for audio at this sample rate, and how to mend it; None if it is."""
@@ -135,6 +136,21 @@ class WaveformTransform(BaseTransform):
     >>> import torch
     >>> check_transform(Mute())
     """
+
+
+class RowTransform(WaveformTransform):
+    """A waveform transform that a CPU applies in place by `change`, one clip after the other.
+
+    A dozen operations on tensors `(B,)` take longer than the samples of a clip. `change` draws Python numbers instead,
+    the same as `draw`.
+    """
+
+    is_one_pass: ClassVar[bool] = True
+    changes_rows: ClassVar[bool] = True
+
+    @abstractmethod
+    def change(self, x: Tensor, lengths: Tensor, random: ClipRandom, rate: float) -> None:
+        """Writes into `x (B, T)`, which is on a CPU, what `apply` returns for the parameters that `draw` returns."""
 
 
 class SpectrogramTransform(BaseTransform):

@@ -64,26 +64,24 @@ def zero_beyond(x: Tensor, lengths: Tensor) -> Tensor:
     return x
 
 
-def change_rows(change: Callable[..., object], chosen: Tensor, x: Tensor, in_place: bool, *per_clip: Tensor) -> Tensor:
-    """`x (B, T)` on a CPU with the `chosen (B,)` clips changed by NumPy, one after the other.
+def change_rows(change: Callable[..., object], chosen: Tensor, x: Tensor, *per_clip: Tensor) -> Tensor:
+    """A copy of `x (B, T)` on a CPU with the `chosen (B,)` clips changed by NumPy, one after the other.
 
     Args:
-        change: gets a clip `(T,)`, the row `(T,)` to write to (the same memory if `in_place`), and the clip's values
-            as Python numbers.
-        in_place: the result is written into `x`; otherwise it is a new tensor.
+        change: gets a clip `(T,)`, the row `(T,)` to write to, and the clip's values as Python numbers.
         per_clip: `(B,)` each.
 
     >>> import numpy as np
-    >>> change_rows(np.negative, torch.tensor([True, False]), torch.ones(2, 3), False)
+    >>> change_rows(np.negative, torch.tensor([True, False]), torch.ones(2, 3))
     tensor([[-1., -1., -1.],
             [ 1.,  1.,  1.]])
     """
-    result = x if in_place else x.new_empty(x.shape)
+    result = x.new_empty(x.shape)
     rows = zip(x.numpy(), result.numpy(), chosen.tolist(), *(values.tolist() for values in per_clip), strict=True)
     for clip, row, is_chosen, *values in rows:
         if is_chosen:
             change(clip, row, *values)
-        elif not in_place:
+        else:
             row[:] = clip
     return result
 

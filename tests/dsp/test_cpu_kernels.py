@@ -153,6 +153,22 @@ def test_a_batch_that_may_be_overwritten_gets_the_same_numbers(transform):
     assert torch.equal(owned, apart) and torch.equal(same, lengths) and torch.equal(x, before)
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize(
+    "transform",
+    [A.Gain(p=0.8), A.PolarityInversion(), A.PolarityInversion(p=1.0), A.Clipping(p=0.8), A.Shift(p=0.8)],
+    ids=repr,
+)
+def test_a_clip_alone_has_every_bit_of_the_same_clip_in_a_batch(transform, in_place):
+    x, count = torch.randn(70, 1000, generator=torch.Generator().manual_seed(2)), 70
+    lengths, clips = torch.full((count,), 1000), torch.arange(count) * 31
+    batch, _ = augment([transform], x.clone(), lengths, clips, RATE, 0, 0, in_place=in_place)
+    for start, size in [*((i, 1) for i in range(0, count, 3)), (5, 4), (11, 20)]:
+        part = slice(start, start + size)
+        alone, _ = augment([transform], x[part].clone(), lengths[part], clips[part], RATE, 0, 0, in_place=in_place)
+        assert torch.equal(alone, batch[part])
+
+
 def test_a_batch_that_may_be_overwritten_is():
     x = speech_like()
     y, _ = augment([A.Gain(p=1.0), A.Shift(p=1.0), A.LowPass(p=1.0)], x, LENGTHS, CLIPS, RATE, 0, 0, in_place=True)
