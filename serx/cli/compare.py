@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Prints the comparison; returns 6 where no run could be compared with the first."""
     from serx.errors import DataError
-    from serx.evaluation.comparison import compare_runs, comparison_blocks, markdown_comparison
+    from serx.evaluation.comparison import compare_runs
+    from serx.evaluation.comparison_report import comparison_blocks, markdown_comparison
     from serx.evaluation.finished_runs import read_run
 
     result = compare_runs([read_run(Path(folder)) for folder in arguments.runs])

@@ -197,7 +197,8 @@ def _show(arguments: argparse.Namespace, report: Sequence[Block]) -> None:
 
 def _comparison(arguments: argparse.Namespace, reference: Path, run: Path) -> dict[str, Any]:
     """A comparison, which is also shown, and written into the folder `run`."""
-    from serx.evaluation.comparison import compare_runs, comparison_blocks, write_comparison
+    from serx.evaluation.comparison import compare_runs, write_comparison
+    from serx.evaluation.comparison_report import comparison_blocks
     from serx.evaluation.finished_runs import read_run
 
     result = compare_runs([read_run(reference), read_run(run)])

@@ -10,6 +10,7 @@ report.py         the Evaluation: scores as an object, as text and as files
 pooling.py        the folds of a cross-validation together
 finished_runs.py  what the folders of finished runs and cross-validations hold
 comparison.py     runs and cross-validations compared, speaker by speaker
+comparison_report.py  the comparison as text and tables
 ranking.py        the settings of a sweep, best first
 corpora.py        how much a model's embedding tells of the corpus of a clip
 stress.py         scores under noise, reverberation, telephones and other levels

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from serx.evaluation.comparison import (
+from serx.evaluation.comparison_report import (
     different_protocols,
     format_tests,
     letter,

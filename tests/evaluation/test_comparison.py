@@ -9,14 +9,8 @@ from scipy import stats
 
 from serx.errors import DataError
 from serx.evaluation import Evaluation
-from serx.evaluation.comparison import (
-    compare,
-    compare_runs,
-    format_comparison,
-    format_tests,
-    markdown_comparison,
-    write_comparison,
-)
+from serx.evaluation.comparison import compare, compare_runs, write_comparison
+from serx.evaluation.comparison_report import format_comparison, format_tests, markdown_comparison
 from serx.evaluation.finished_runs import FinishedRun, read_run
 from serx.evaluation.pooling import write_cross_validation
 from serx.evaluation.scores import score_predictions

@@ -18,7 +18,8 @@ from serx.demo import html
 from serx.demo.analysis import analyze
 from serx.errors import CheckpointError, ConfigError, DataError
 from serx.evaluation import evaluate
-from serx.evaluation.comparison import compare_runs, format_comparison, markdown_comparison
+from serx.evaluation.comparison import compare_runs
+from serx.evaluation.comparison_report import format_comparison, markdown_comparison
 from serx.evaluation.finished_runs import read_run
 from serx.evaluation.held_out import load_held_out
 from serx.evaluation.pooling import FoldResult, write_cross_validation
