@@ -25,10 +25,10 @@ from serx.data.audio_cache import AudioCache, to_int16
 from serx.data.batches import BatchSource, StreamedAudio, make_batch_source
 from serx.data.dataset import DataConfig, Dataset, load_dataset, split_dataset
 from serx.data.protocols import Split
-from serx.data.ratings import check_emotions_only
 from serx.device import choose_device, configure_torch
 from serx.errors import ConfigError, DivergedError
-from serx.evaluation.held_out import predict_clips
+from serx.evaluation.held_out import predict_clips, predict_ratings
+from serx.evaluation.ratings import score_ratings
 from serx.evaluation.report import write_files
 from serx.evaluation.scores import score_predictions
 from serx.evaluation.stamps import adapted_stamp
@@ -40,7 +40,7 @@ from serx.seeding import generator
 from serx.terminal import Block, ProgressBar, Table, as_text, wrap
 from serx.training.console import echo
 from serx.training.run_folder import BEST, LAST, lock_run_folder
-from serx.training.state import TrainingState, fit_normalizer
+from serx.training.state import TrainingState, dimension_ranges, fit_normalizer
 from serx.training.trainer import Trainer
 
 BATCH = 8
@@ -137,7 +137,6 @@ def run_leakage_lesson(
         raise ConfigError(f"--copies {copies}: the lesson is about copies; give at least one")
     if any(out.glob(f"*/{LAST}")):
         raise ConfigError(f"--out {out}: holds a leakage lesson, which cannot be resumed; name another folder")
-    check_emotions_only(config.data.tasks, "a leakage lesson")
     device = choose_device(config.train.device)
     configure_torch(config.train.threads, config.train.deterministic)
     config.model.resolved()
@@ -168,10 +167,14 @@ def run_leakage_lesson(
             "config": config.model_dump(mode="json"),
         }
     )
-    rows = [(r["title"], r["accuracy"], r["uar"], r["speaker_independent"]) for r in results]
     epochs = count(config.train.epochs, "epoch")
     title = f"One recipe ({config.model.kind}), {epochs} each: the score depends on how the test part is chosen"
-    figure = plots.protocols_figure(rows, 1 / len(dataset.labels), title)
+    if dataset.labels:
+        rows = [(r["title"], r["accuracy"], r["uar"], r["speaker_independent"]) for r in results]
+        figure = plots.protocols_figure(rows, 1 / len(dataset.labels), title)
+    else:
+        rated = [(r["title"], r["ccc"], None, r["speaker_independent"]) for r in results]
+        figure = plots.protocols_figure(rated, 0.0, title, "mean CCC")
     write_files(out, {"leakage.png": plots.figure_png(figure), "leakage.json": to_json(lesson)})
     return lesson, 0
 
@@ -264,7 +267,8 @@ def _train(
 ) -> int | None:
     """Trains one case; returns the signal that stopped it, or None."""
     with lock_run_folder(folder, "leakage study", "--out"):
-        state = TrainingState(config, dataset.labels, device, pretrained=True)
+        ranges = dimension_ranges(dataset, case.split)
+        state = TrainingState(config, dataset.labels, device, pretrained=True, dimensions=ranges)
         cache_features(state.recognizer, cache)
         fit_normalizer(state, case.split, source)
         result = Trainer(state, dataset, case.split, source, folder, progress).run()
@@ -280,14 +284,25 @@ def _test(
     predictor = Predictor.load(folder / BEST, device)
     cache_features(predictor.recognizer, cache)
     clips, adapt = np.asarray(case.split.test), predictor.config.model.adapt
-    predictions = predict_clips(predictor, dataset, clips, source, adapt)
-    protocol = adapted_stamp(case.split.stamp, predictions.speaker_ids) if adapt else case.split.stamp
-    scores = score_predictions(predictions, protocol)
+    protocol, scores = case.split.stamp, dict[str, Any]()
+    if dataset.labels:
+        predictions = predict_clips(predictor, dataset, clips, source, adapt)
+        protocol = adapted_stamp(protocol, predictions.speaker_ids) if adapt else protocol
+        of_classes = score_predictions(predictions, protocol)
+        names = ("accuracy", "uar", "macro_f1", "n_clips", "n_speakers", "protocol")
+        scores |= {name: of_classes[name] for name in names}
+    if dataset.dimensions:
+        ratings = predict_ratings(predictor, dataset, clips, source)
+        of_dimensions = score_ratings(ratings, resamples=1)
+        scores |= {"ccc": of_dimensions["mean"]["ccc"], "dimensions": of_dimensions}
+        if not dataset.labels:
+            speakers = len(set(ratings.speaker_ids))
+            scores |= {"n_clips": len(ratings.paths), "n_speakers": speakers, "protocol": protocol}
     return {
         "case": case.name,
         "title": case.title,
         "speaker_independent": case.speaker_independent,
-        **{name: scores[name] for name in ("accuracy", "uar", "macro_f1", "n_clips", "n_speakers", "protocol")},
+        **scores,
         **{f"n_{part}": len(getattr(case.split, part)) for part in ("train", "valid", "test")},
     }
 
@@ -299,12 +314,16 @@ def format_lesson(lesson: dict[str, Any]) -> str:
 
 def lesson_blocks(lesson: dict[str, Any]) -> list[Block]:
     """The same report as a table and lines."""
+    columns = {"accuracy": ("accuracy, %", percent), "uar": ("UAR, %", percent), "ccc": ("CCC", "{:.3f}".format)}
+    scores = {name: column for name, column in columns.items() if name in lesson["cases"][0]}
     rows = [
-        [case["title"], percent(case["accuracy"]), percent(case["uar"]), case["n_train"], case["n_test"]]
+        [case["title"], *(show(case[name]) for name, (_, show) in scores.items()), case["n_train"], case["n_test"]]
         for case in lesson["cases"]
     ]
-    title = f"One recipe, {count(lesson['epochs'], 'epoch')} each, four ways to choose the test part, %"
-    lines: list[Block] = [Table(title, ["", "accuracy", "UAR", "training clips", "test clips"], rows)]
+    epochs = count(lesson["epochs"], "epoch")
+    title = f"One recipe, {epochs} each, four ways to choose the test part; clips in training and test"
+    header = ["", *(title for title, _ in scores.values()), "training", "test"]
+    lines: list[Block] = [Table(title, header, rows)]
     for case in lesson["cases"]:
         lines += wrap(f"  {case['case']}: {case['protocol']}")
     return lines

@@ -26,13 +26,16 @@ from serx.plots.style import (
 LARGE_LOSS = 0.10  # of UAR: the bars of conditions that lose more are red
 
 
-def protocols_figure(rows: Sequence[tuple[str, float, float, bool]], chance: float, title: str) -> Figure:
-    """Accuracy of one recipe under several protocols as bars, its UAR as a dot; leaky protocols are red.
+def protocols_figure(
+    rows: Sequence[tuple[str, float, float | None, bool]], chance: float, title: str, score: str = "accuracy"
+) -> Figure:
+    """A score of one recipe under several protocols as bars, its UAR as a dot; leaky protocols are red.
 
     Args:
-        rows: (name, accuracy, uar, speaker_independent), scores as fractions.
-        chance: the UAR of guessing.
+        rows: (name, score, UAR or None, speaker_independent), scores as fractions.
+        chance: the UAR of guessing; for another score than accuracy, that score of guessing.
         title: heading; a long one is wrapped.
+        score: what the bars show: accuracy, in percent, or another score, as it is.
 
     >>> rows = [("clips at random", 0.9, 0.88, False), ("speakers apart", 0.5, 0.48, True)]
     >>> figure = protocols_figure(rows, chance=1 / 8, title="One recipe")
@@ -43,24 +46,26 @@ def protocols_figure(rows: Sequence[tuple[str, float, float, bool]], chance: flo
     axes = figure.add_subplot()
     positions = np.arange(len(rows))
     colors = [BLUE if independent else RED for *_, independent in rows]
-    axes.barh(positions, [100 * accuracy for _, accuracy, _, _ in rows], height=0.62, color=colors)
-    axes.scatter([100 * uar for _, _, uar, _ in rows], positions, s=36, color="white", edgecolor=INK, zorder=3)
-    for position, (_, accuracy, _, independent) in enumerate(rows):
+    in_percent = score == "accuracy"
+    axes.barh(positions, [100 * value for _, value, _, _ in rows], height=0.62, color=colors)
+    dots = [(100 * uar, position) for position, (_, _, uar, _) in enumerate(rows) if uar is not None]
+    if dots:
+        axes.scatter([x for x, _ in dots], [y for _, y in dots], s=36, color="white", edgecolor=INK, zorder=3)
+    for position, (_, value, _, independent) in enumerate(rows):
         word, weight = ("new speakers", "bold") if independent else ("leaky", "normal")
-        text = f"{100 * accuracy:.1f}  {word}"
-        axes.text(100 * accuracy + 2.2, position, text, va="center", color=INK, weight=weight)
+        text = f"{100 * value:.1f}  {word}" if in_percent else f"{value:.3f}  {word}"
+        axes.text(100 * max(value, 0) + 2.2, position, text, va="center", color=INK, weight=weight)
     axes.axvline(100 * chance, color=MUTED, linewidth=1.2, linestyle=DASHES)
     remove_clutter(axes, "x")
-    axes.set(xlim=(0, 122), ylim=(len(rows) - 0.5, -0.5))
+    axes.set(xlim=(100 * min(0, *(value for _, value, _, _ in rows)), 122), ylim=(len(rows) - 0.5, -0.5))
     axes.set_yticks(positions, [textwrap.fill(name, 30) for name, *_ in rows], fontsize=10, **LITERAL)
-    axes.set_xticks(range(0, 101, 20))
-    axes.set_xlabel("accuracy on the test part, %", fontsize=11, color=MUTED, labelpad=6)
+    axes.set_xticks(range(0, 101, 20), [str(tick) if in_percent else f"{tick / 100:.1f}" for tick in range(0, 101, 20)])
+    axes.set_xlabel(f"{score} on the test part{', %' if in_percent else ''}", fontsize=11, color=MUTED, labelpad=6)
     dot = Line2D([], [], marker="o", color="none", markerfacecolor="white", markeredgecolor=INK, label="UAR")
-    line = Line2D([], [], color=MUTED, linewidth=1.2, linestyle=DASHES, label=f"chance {100 * chance:.1f}")
-    legend_below(
-        figure,
-        [Patch(color=BLUE, label="speaker-independent"), Patch(color=RED, label="leaky"), dot, line],
-    )
+    guess = f"chance {100 * chance:.1f}" if in_percent else f"chance {chance:.1f}"
+    line = Line2D([], [], color=MUTED, linewidth=1.2, linestyle=DASHES, label=guess)
+    legend = [Patch(color=BLUE, label="speaker-independent"), Patch(color=RED, label="leaky")]
+    legend_below(figure, [*legend, *([dot] if dots else []), line])
     write_title(figure, title)
     return figure
 

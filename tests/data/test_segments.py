@@ -80,6 +80,25 @@ def test_segments_of_what_ffmpeg_decodes_are_those_of_the_whole(tmp_path) -> Non
     assert np.array_equal(first, whole[8_000:24_000]) and np.array_equal(second, whole[16_000:68_000])
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.m4a", "aac"), ("b.m4a", "alac"), ("a.mp3", "libmp3lame"), ("a.opus", "libopus"), ("a.webm", "libopus")],
+)
+def test_segments_of_formats_with_encoder_delay_begin_at_the_sample_of_their_wav(tmp_path, name, codec) -> None:
+    wave, rate = talk(4, 16_000)[:, 0], 16_000
+    time = np.arange(800) / rate
+    for start in range(rate // 2, 4 * rate - 800, rate // 2):  # sounds that are found again to the sample
+        wave[start : start + 800] += 0.5 * np.sin(2 * np.pi * (300 * time + 20_000 * time**2)) * np.hanning(800)
+    soundfile.write(tmp_path / "a.wav", wave, rate)
+    spans = [(0.0, 1.2), (0.7, 2.0), (1.25, 3.5), (1.25, 2.0)]
+    clips = decoded(encode(tmp_path / name, wave, rate, codec), spans, AudioConfig())
+    for clip, reference in zip(clips, decoded(tmp_path / "a.wav", spans, AudioConfig()), strict=True):
+        assert len(clip) == len(reference)
+        spectra = np.fft.rfft([clip, reference], 2 * len(clip))
+        correlation = np.fft.irfft(spectra[0] * spectra[1].conj())
+        assert correlation.argmax() == 0 and correlation[0] > 0.5 * np.square(reference).sum()
+
+
 def test_a_long_file_is_opened_once_and_gaps_are_skipped(tmp_path, monkeypatch) -> None:
     soundfile.write(tmp_path / "a.wav", talk(60, 16_000), 16_000)
     opened, read = [], []

@@ -19,7 +19,8 @@ from serx.demo.analysis import synthetic_conversation
 from serx.errors import ConfigError
 from serx.inference.adaptation import adapted
 from serx.inference.attribution import _at_recorded_speed, integrated_gradients, occlusion
-from serx.inference.predictor import Prediction, Predictor
+from serx.inference.prediction import Prediction
+from serx.inference.predictor import Predictor
 from serx.plots import figure_array, saliency_png
 from serx.recognizer import Dimension, Recognizer
 from tests.conftest import RATE, speechlike

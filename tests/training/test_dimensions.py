@@ -28,6 +28,7 @@ from serx.evaluation.ratings import join_ratings, score_ratings
 from serx.evaluation.stress import format_stress_test, stress_test, write_stress_test
 from serx.experiments.cross_validation import check_can_adapt
 from serx.experiments.folds import read_fold
+from serx.experiments.leakage import COPIES, format_lesson, run_leakage_lesson, with_copies
 from serx.experiments.sweep import VALID, collect, plan_runs, plan_sweep, run_part
 from serx.inference.export import export_onnx
 from serx.inference.predictor import Predictor
@@ -519,3 +520,26 @@ def test_classes_drawn_evenly_never_draw_clips_without_one(rated, config_of, tmp
     with pytest.raises(DataError, match="would never draw clips without a class"):
         fit(config, tmp_path / "run", progress=False)
     assert not (tmp_path / "run" / METRICS).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tasks", [DIMENSIONS, BOTH], ids=["dimensions", "both"])
+def test_the_leakage_lesson_scores_dimensions_by_their_mean_ccc(rated, config_of, tmp_path, tasks):
+    config = config_of(*tasks, "train.epochs=1")
+    lesson, code = run_leakage_lesson(config, tmp_path / "lesson", 1, progress=False)
+    assert code == 0 and [case["speaker_independent"] for case in lesson["cases"]] == [False, False, False, True]
+    last = lesson["cases"][3]
+    assert ("accuracy" in last) == (tasks is BOTH) and last["n_test"] == last["n_clips"] == 24
+    evaluation = evaluate(tmp_path / "lesson/3-speakers/best.safetensors", progress=False)
+    assert evaluation.ccc == pytest.approx(last["ccc"], abs=1e-6)
+    assert last["ccc"] == pytest.approx(np.mean([last["dimensions"][n]["ccc"] for n in ("arousal", "valence")]))
+    text = format_lesson(lesson)
+    assert ("CCC" in text, "accuracy" in text) == (True, tasks is BOTH)
+    assert f"{last['ccc']:.3f}" in text and max(map(len, text.splitlines())) <= 100
+    assert (tmp_path / "lesson/leakage.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_copy_of_a_clip_has_its_ratings(rated, config_of):
+    dataset = load_dataset(config_of(*DIMENSIONS).data, progress=False)
+    copied = with_copies(dataset, COPIES[:1], RATE, 0, progress=False)
+    np.testing.assert_array_equal(copied.ratings, np.tile(dataset.ratings, (2, 1)))

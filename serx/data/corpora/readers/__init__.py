@@ -10,14 +10,6 @@ A reader finds the audio of each label by its file name below the corpus's folde
     series         MELD, EmoryNLP, M3ED
     tables         EMNS, Emozionalmente, RESD, MER 2023, MLEnd, THAI SER
     transcripts    ESD, EmotionTalk, EEKK
-
-    label_file     `Label` and `Reader`; how rows, objects and words of label files are read
-    iemocap        IEMOCAP
-    msp            MSP-Podcast, BIIC-Podcast, MSP-IMPROV
-    raters         corpora that give every rater's votes: Dusha, CMU-MOSEI, CREMA-D
-    series         MELD, EmoryNLP, M3ED: dialogs of TV series
-    tables         corpora with one table: RESD, THAI-SER, Emozionalmente, EMNS, MER2023
-    transcripts    ESD, whose emotions are in its transcripts
 """
 
 import re
