@@ -61,7 +61,7 @@ MIN_SECONDS_TO_JUDGE = 0.1  # of a block behind the first, for its channels to b
 DAMAGED = "; the file is damaged, copy it again"
 _MPEG_ENDINGS = {".mp1", ".mp2", ".mp3"}  # which libsndfile takes for MPEG audio whatever is in the file
 _UNKNOWN_FRAMES = (1 << 63) - 1
-_BLOCK = 1 << 16  # frames read at a time
+_BLOCK, _MONO_BLOCK = 1 << 16, 1 << 20  # frames read at a time: a file's channels are mixed block by block
 ROUNDED_SECONDS = 0.01  # a segment may end so far behind its file: tables round
 
 
@@ -287,6 +287,21 @@ def clip_from_mono(
     mono = cut_window(mono, rate, config.offset_seconds, config.duration_seconds)
     if len(mono) == 0:
         raise AudioError(source, "too_short", f"{file_seconds:.3f} s, data.offset_seconds is {config.offset_seconds}")
+    _check_samples(mono, source)
+    mono = prepare_clip(mono, rate, config, as_recorded)
+    if len(mono) < max(1, config.min_seconds * config.sample_rate):
+        seconds = len(mono) / config.sample_rate
+        raise AudioError(source, "too_short", f"{seconds:.3f} s, data.min_seconds is {config.min_seconds}")
+    if not as_recorded:
+        _check_not_silent(mono, config.sample_rate, source)  # what the model gets: after resampling
+    return mono
+
+
+def _check_samples(mono: np.ndarray, source: StrPath) -> None:
+    """Raises if a sample of `mono (T,)` is not finite, if one is beyond `MAX_LEVEL`, or if all are zero."""
+    # The sum of the squares, in a third of the time, shows that none of these is so: it is at least the largest one.
+    if 1e-30 < np.dot(mono, mono) < MAX_LEVEL**2 / 2:
+        return
     highest, lowest = float(mono.max()), float(mono.min())
     if not (math.isfinite(highest) and math.isfinite(lowest)):  # both are NaN if a sample is
         raise AudioError(source, "nonfinite", "NaN or infinite samples; export it again")
@@ -295,13 +310,6 @@ def clip_from_mono(
         raise AudioError(source, "silent", "every sample is zero")
     if peak > MAX_LEVEL:
         raise AudioError(source, "absurd_level", f"peak {peak:.3g}, full scale is 1")
-    mono = prepare_clip(mono, rate, config, as_recorded)
-    if len(mono) < max(1, config.min_seconds * config.sample_rate):
-        seconds = len(mono) / config.sample_rate
-        raise AudioError(source, "too_short", f"{seconds:.3f} s, data.min_seconds is {config.min_seconds}")
-    if not as_recorded:
-        _check_not_silent(mono, config.sample_rate, source)  # what the model gets: after resampling
-    return mono
 
 
 class ChannelMixer:
@@ -392,10 +400,13 @@ def check_level(level_db: float, source: StrPath) -> None:
 
 
 def _check_not_silent(waveform: np.ndarray, sample_rate: int, source: StrPath) -> None:
-    """`check_level` of `loudest_level_db`; where the 25 ms with the highest sample are loud enough, of those alone."""
-    size = min(len(waveform), _level_size(sample_rate))
-    start = min(int(waveform.argmax()) // size * size, len(waveform) - size)
-    if waveform[start : start + size].var(dtype=np.float64) <= 1.01 * 10 ** (SILENT_DB / 10):
+    """`check_level` of `loudest_level_db`, unless the 25 ms around the highest sample are certainly loud enough."""
+    size, highest = min(len(waveform), _level_size(sample_rate)), int(waveform.argmax())
+    start = min(highest // size * size, len(waveform) - size)
+    span = float(waveform[highest]) - float(np.minimum.reduce(waveform[start : start + size]))
+    if span**2 / (2 * size) <= 1.01 * 10 ** (
+        SILENT_DB / 10
+    ):  # the variance is at least this: two samples alone have it
         check_level(loudest_level_db(waveform, sample_rate), source)
 
 
@@ -441,7 +452,8 @@ def remove_offset(waveform: np.ndarray) -> np.ndarray:
     >>> remove_offset(np.array([0.75, 0.25], np.float32)), remove_offset(np.array([0.5, -0.49], np.float32))
     (array([ 0.25, -0.25], dtype=float32), array([ 0.5 , -0.49], dtype=float32))
     """
-    power, mean = np.dot(waveform, waveform) / max(1, len(waveform)), waveform.mean()  # quick, of lower precision
+    size = max(1, len(waveform))
+    power, mean = np.dot(waveform, waveform) / size, np.einsum("i->", waveform) / size  # quick, of lower precision
     if abs(mean) < MAX_OFFSET / 2 * math.sqrt(max(0.0, float(power - mean**2))):
         return waveform
     mean = waveform.mean(dtype=np.float64)
@@ -624,7 +636,8 @@ def _decode_mono(path: Path, config: AudioConfig, notes: list[str]) -> tuple[np.
     with _opened(path, config.max_seconds, notes) as file:
         mix = ChannelMixer(config.channel, file.rate, notes)
         parts, frames = list[np.ndarray](), 0
-        for block in file.blocks():  # many channels of a long file are never in memory at once
+        # Many channels of a long file are never in memory at once. One channel is read at once, which spares a copy.
+        for block in file.blocks(_BLOCK if file.channels > 1 else _MONO_BLOCK):
             frames += len(block)
             if frames > config.max_seconds * file.rate + _BLOCK:  # longer than its header says
                 raise AudioError(path, "too_long", f"data.max_seconds is {config.max_seconds:g}")
@@ -649,15 +662,16 @@ class _Opened:
         self.frames = None if isinstance(file, FfmpegFile) else file.frames
         self.seconds = file.seconds if isinstance(file, FfmpegFile) else file.frames / file.samplerate
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Yields the samples as `(n, channels)` float32, at most about `_BLOCK` frames at a time."""
+    def blocks(self, size: int = _BLOCK) -> Iterator[np.ndarray]:
+        """Yields the samples as `(n, channels)` float32, at most about `size` frames at a time."""
         if isinstance(self._file, FfmpegFile):
-            yield from self._file.blocks(_BLOCK)
+            yield from self._file.blocks(_BLOCK)  # the number of channels may change
             return
+        size = min(size, max(1, self._file.frames))
         done = 0
         while True:
             with without_messages() if self._prints else nullcontext():
-                block = self._file.read(_BLOCK, dtype="float32", always_2d=True)
+                block = self._file.read(size, dtype="float32", always_2d=True)
             if len(block) == 0:
                 return
             yield block

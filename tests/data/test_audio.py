@@ -272,3 +272,25 @@ def test_read_audio_takes_a_string_and_decodes_as_training_does(wave, tmp_path):
     config = AudioConfig(sample_rate=RATE, trim_db=35.0)
     assert np.array_equal(read_audio(str(path), sample_rate=RATE, trim_db=35.0), decode(path, config))
     assert len(read_audio(path)) == 2 * (len(wave) + 4000)
+
+
+@pytest.mark.parametrize("frames", [(1 << 16) + 5, (1 << 20) + 7])
+def test_a_long_file_of_one_channel_is_decoded_to_its_samples(frames, tmp_path):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, frames).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    decoded = decode(tmp_path / "a.wav", AudioConfig(sample_rate=RATE, max_seconds=600))
+    assert np.array_equal(decoded, samples)
+
+
+@pytest.mark.parametrize("tail", [0.0, 0.3])
+@pytest.mark.parametrize(
+    ("sample", "reason"), [(np.nan, "nonfinite"), (-np.inf, "nonfinite"), (2e4, "absurd_level"), (-2e4, "absurd_level")]
+)
+def test_one_bad_sample_among_good_ones_is_an_error(sample, reason, tail, tmp_path):
+    samples = np.full(RATE, tail, np.float32)
+    samples[::2] *= -1
+    samples[777] = sample
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    with pytest.raises(AudioError) as error:
+        decode(tmp_path / "a.wav", AudioConfig(sample_rate=RATE))
+    assert error.value.reason == reason
