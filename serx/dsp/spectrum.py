@@ -39,6 +39,22 @@ def centered_frames(waveform: Tensor, size: int, hop_length: int) -> Tensor:
     return F.pad(waveform, (size // 2, size // 2)).unfold(-1, size, hop_length)
 
 
+def real_dft(frames: Tensor) -> Tensor:
+    """The DFT of real `frames (..., n)`: real and imaginary part of each bin, `(..., n // 2 + 1, 2)`.
+
+    An exported graph multiplies by sines and cosines where n is no power of two: ONNX Runtime's DFT of such a size has
+    a hundred times the error, which bins 80 dB below the loudest show.
+
+    >>> real_dft(torch.tensor([1.0, 0.0, 0.0, 0.0])).tolist()
+    [[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]
+    """
+    size = frames.shape[-1]
+    if not torch.compiler.is_exporting() or size & (size - 1) == 0:
+        return torch.view_as_real(torch.fft.rfft(frames))
+    angles = 2 * math.pi / size * (torch.outer(torch.arange(size), torch.arange(size // 2 + 1)) % size).double()
+    return torch.stack([frames @ angles.cos().float(), frames @ -angles.sin().float()], -1)
+
+
 def power_spectrum(waveform: Tensor, window: Tensor, hop_length: int) -> Tensor:
     """Squared magnitudes of the centered STFT: `(B, T)` -> `(B, N, n_fft // 2 + 1)`.
 
@@ -52,8 +68,8 @@ def power_spectrum(waveform: Tensor, window: Tensor, hop_length: int) -> Tensor:
     >>> power.shape, int(power[0, 30].argmax()) * 16000 / 1024
     (torch.Size([1, 63, 513]), 1000.0)
     """
-    spectrum = torch.fft.rfft(centered_frames(waveform, len(window), hop_length) * window)
-    squares = torch.view_as_real(spectrum).square_()  # in place: a new page of memory costs more than the square
+    spectrum = real_dft(centered_frames(waveform, len(window), hop_length) * window)
+    squares = spectrum.square_()  # in place: a new page of memory costs more than the square
     return squares[..., 0] + squares[..., 1]
 
 

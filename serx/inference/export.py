@@ -45,6 +45,8 @@ from serx.seeding import derive
 OPSET = 20  # the first with a DFT of any length
 TOLERANCE = 1e-4  # of a probability; rounding differs by less
 TEST_SECONDS = (0.4, 1.0, 2.2, 3.7, 9.1)  # of the synthetic clips that the file is compared on
+MAX_BYTES = (1 << 31) - (1 << 24)  # of the weights: a file of ONNX holds two gigabytes
+LONGEST_SECONDS = 60.0  # of the longest one, unless `data.max_seconds` is less
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ def export_onnx(predictor: Predictor, path: Path, clips: Sequence[np.ndarray] = 
         clips: more clips `(T,)` to compare on, as recorded, at the model's sample rate.
 
     Raises:
-        ConfigError: a package is missing; torch cannot export a part of this recipe; or the file's probabilities differ
-            from the checkpoint's, and then it is not written.
+        ConfigError: a package is missing; the model is too large; torch cannot export a part of this recipe; or the
+            file's probabilities differ from the checkpoint's, and then it is not written.
         DiskError: the file cannot be written.
 
     >>> export_onnx(predictor, Path("best.onnx")).max_difference < 1e-4  # doctest: +SKIP
@@ -90,6 +92,12 @@ def export_onnx(predictor: Predictor, path: Path, clips: Sequence[np.ndarray] = 
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         _import_extra(package)
+    size = sum(tensor.nbytes for tensor in predictor.recognizer.state_dict().values())
+    if size > MAX_BYTES:
+        raise ConfigError(
+            f"{path}: not written: a file of ONNX holds 2 GB, and this model has {size / 1e9:.1f} GB of weights; "
+            "use serx.Predictor, or train on a smaller encoder"
+        )
     classifier = WaveformClassifier(predictor.recognizer, predictor.config.data).eval()
     program = _onnx_program(classifier, path)
     program.model.metadata_props.update(_metadata(predictor, classifier))
@@ -245,7 +253,8 @@ def with_onnx_grus(model: nn.Module) -> nn.Module:
 def _onnx_program(classifier: WaveformClassifier, path: Path) -> Any:
     """torch's ONNX program of the module."""
     samples = torch.export.Dim("samples", min=2, max=classifier.max_samples)
-    example = torch.from_numpy(_noise((classifier.min_samples + classifier.max_samples) // 7))[None]
+    # The longest clip, since torch follows the example where it meets a condition: long clips are encoded in windows.
+    example = torch.from_numpy(_noise(_longest(classifier)))[None]
     with torch.no_grad():
         classifier(example)  # makes cached constants now: made during export they would be the exporter's fake tensors
     try:
@@ -318,11 +327,18 @@ def _differences(predictor: Predictor, content: bytes, clips: Sequence[np.ndarra
 
 def _synthetic_clips(classifier: WaveformClassifier) -> list[np.ndarray]:
     rate = classifier.audio.sample_rate
-    counts = [classifier.min_samples, *(classifier.start + round(seconds * rate) for seconds in TEST_SECONDS)]
-    clips = [_noise(n) for n in counts if classifier.min_samples <= n <= classifier.max_samples]
+    longest = _longest(classifier)
+    counts = [classifier.min_samples, *(classifier.start + round(seconds * rate) for seconds in TEST_SECONDS), longest]
+    clips = [_noise(n) for n in sorted(set(counts)) if classifier.min_samples <= n <= longest]
     with_gap = _noise(min(classifier.start + rate, classifier.max_samples))
     with_gap[len(with_gap) // 2 : len(with_gap) * 3 // 5] = 0  # digital silence, whose features divide by small numbers
     return [*clips, with_gap]
+
+
+def _longest(classifier: WaveformClassifier) -> int:
+    """The samples of the longest clip to compare."""
+    longest = max(classifier.min_samples, round(LONGEST_SECONDS * classifier.audio.sample_rate))
+    return min(classifier.max_samples, longest)
 
 
 def _noise(samples: int) -> np.ndarray:

@@ -53,7 +53,7 @@ class LinearProbeConfig(EncoderConfig):
     components: int = Field(
         1024, ge=1, le=1 << 14, description="principal components that are classified, or one fewer than training clips"
     )
-    l2: float = Field(0.1, ge=1e-9, le=1e9, description="L2 penalty on the weights, beside the mean cross-entropy")
+    l2: float = Field(0.2, ge=1e-9, le=1e9, description="L2 penalty on the weights, beside the mean cross-entropy")
     corpus_penalty: float = Field(
         10.0,
         ge=0,

@@ -1,10 +1,19 @@
 """Spectra, decibels and the DCT against closed forms; on features they equal librosa's."""
 
+import onnxruntime
 import pytest
 import torch
 import torchaudio.functional as AF
 
-from serx.dsp.spectrum import analysis_window, centered_frames, dct_matrix, frame_count, power_spectrum, power_to_db
+from serx.dsp.spectrum import (
+    analysis_window,
+    centered_frames,
+    dct_matrix,
+    frame_count,
+    power_spectrum,
+    power_to_db,
+    real_dft,
+)
 
 N_FFT, HOP, RATE = 512, 128, 16_000
 
@@ -57,3 +66,21 @@ def test_the_cosine_transform_of_cepstra_is_that_of_torchaudio(n_mfcc, n_mels):
     expected = AF.create_dct(n_mfcc, n_mels, norm="ortho")
     assert torch.equal(dct_matrix(n_mfcc, n_mels), expected)
     assert dct_matrix(n_mfcc, n_mels).stride() == expected.stride()
+
+
+class RealDft(torch.nn.Module):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return real_dft(frames)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [400, 512])
+def test_an_exported_dft_has_the_error_of_float32(size, tmp_path):
+    """ONNX Runtime's own DFT of 400 points has an error of 3e-5 of the loudest bin."""
+    frames = torch.randn(20, size, generator=torch.Generator().manual_seed(size))
+    torch.onnx.export(RealDft(), (frames,), tmp_path / "dft.onnx", dynamo=True, opset_version=20, verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "dft.onnx")
+    [found] = session.run(None, {session.get_inputs()[0].name: frames.numpy()})
+    exact = torch.view_as_real(torch.fft.rfft(frames.double()))
+    for result in (torch.from_numpy(found), real_dft(frames)):
+        assert (result - exact).abs().max() < 2e-6 * exact.abs().max()

@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from serx.config.loader import from_tree
-from serx.data.audio import AudioConfig, AudioError, trim_silence
+from serx.data.audio import AudioConfig, AudioError, prepare_clip, trim_silence
 from serx.errors import ConfigError, DiskError
 from serx.inference import export as exporting
 from serx.inference.adaptation import adapted
@@ -25,6 +25,7 @@ from serx.training.run_folder import BEST
 from serx.training.trainer import fit
 from tests.conftest import RATE, speechlike
 from tests.inference.untrained import SMALL, untrained_predictor
+from tests.test_cli import run_here
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
@@ -93,7 +94,7 @@ def between_silences(seconds: float, seed: int) -> np.ndarray:
 
 def test_the_file_gives_a_recording_the_probabilities_of_the_checkpoint(predictor, exported, tmp_path):
     path, result = exported
-    assert result.n_clips == 7 and 0 <= result.max_difference < 1e-5
+    assert result.n_clips == 8 and 0 <= result.max_difference < 1e-5
     assert result.n_bytes == path.stat().st_size
     for seed, seconds in enumerate((0.12, 0.5, 1.234, 4.0)):
         soundfile.write(tmp_path / "clip.wav", between_silences(seconds, seed), RATE, subtype="FLOAT")
@@ -198,25 +199,48 @@ def test_a_gru_is_exported_for_any_number_of_frames_and_stays_a_gru_in_the_model
         np.testing.assert_allclose(run_onnx(tmp_path / "m.onnx", clip), predict(predictor, clip), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["whisper", "hubert"])
-def test_a_speech_encoder_can_be_exported(kind, encoder_folder, tmp_path):
-    predictor = untrained_encoder(
-        encoder_folder(kind), max_seconds=0.8
-    )  # and the least length, 0.1 s: the tiny Whisper has 1 s
-    assert export_onnx(predictor, tmp_path / "m.onnx").max_difference < 1e-4
+def test_silence_is_appended_to_clips_shorter_than_pad_seconds_and_to_no_longer_one(encoder_folder, tmp_path):
+    """Clips longer than a second, the window of the tiny Whisper, are encoded in windows."""
+    architecture = resolve_encoder(str(encoder_folder("whisper"))).architecture
+    features, model = {"stack": ("waveform",), "normalize": "none"}, {"kind": "speech_encoder", "pad_seconds": 1.7}
+    predictor = untrained_predictor({**model, "architecture": architecture}, features, {"max_seconds": 3.0})
+    clips = [speechlike(seconds, 150, 3) for seconds in (0.3, 0.9, 1.69, 1.7, 1.71, 2.0, 2.01, 2.9)]
+    assert export_onnx(predictor, tmp_path / "m.onnx", clips).max_difference < 1e-5
 
 
-def test_whisper_for_clips_longer_than_its_window_is_not_exported(encoder_folder, tmp_path):
-    with pytest.raises(ConfigError):
-        export_onnx(untrained_encoder(encoder_folder("whisper"), max_seconds=2.5), tmp_path / "m.onnx")
-    assert not (tmp_path / "m.onnx").exists()
+@pytest.fixture(scope="module")
+def probe_of(tiny_root, tmp_path_factory, encoder_folder):
+    """A function from the kind of an encoder to a checkpoint of a linear probe on it."""
+
+    def train(kind: str) -> Path:
+        speakers = {"protocol": "speakers", "test_speakers": ("01",)}
+        tree = {
+            "data": {"root": str(tiny_root), "valid_fraction": 0, "max_seconds": 4.0, "trim_db": 35.0, **speakers},
+            "features": {"stack": ("waveform",), "normalize": "none"},
+            "model": {"kind": "linear_probe", "source": str(encoder_folder(kind)), "l2": 0.2},
+            "train": {"device": "cpu", "threads": 1, "select": "last", "label_smoothing": 0.1},
+        }
+        return fit(from_tree(tree, source="test"), tmp_path_factory.mktemp(kind) / "run", progress=False).checkpoint
+
+    return train
 
 
-def untrained_encoder(folder: Path, max_seconds: float) -> Predictor:
-    architecture = resolve_encoder(str(folder)).architecture
-    features = {"stack": ("waveform",), "normalize": "none"}
-    model = {"kind": "speech_encoder", "architecture": architecture}
-    return untrained_predictor(model, features, {"max_seconds": max_seconds})
+@pytest.mark.parametrize(("kind", "trust"), [("whisper", 0.6), ("wav2vec2", 1.0), ("wavlm", None)])
+def test_a_linear_probe_is_exported_alone_and_adapted(kind, trust, probe_of, tiny_root, tmp_path, monkeypatch):
+    """`trust` is how far the offset of the speaker counts; what each clip tells of itself counts for the rest."""
+    monkeypatch.setattr("serx.inference.adaptation._trust", lambda *_: trust)
+    path, folder, predictor = tmp_path / "probe.onnx", tiny_root / "Actor_01", Predictor.load(probe_of(kind), CPU)
+    waves = [between_silences(seconds, seed) for seed, seconds in enumerate((0.12, 0.5, 0.995, 1.005, 2.2))]
+    clips = [prepare_clip(wave, RATE, predictor.config.data) for wave in waves]
+    plain = expected = [predict(predictor, clip) for clip in clips]
+    if trust is not None:
+        with predictor.adapted_to(folder):
+            expected = [predict(predictor, clip) for clip in clips]
+        assert np.abs(np.subtract(expected, plain)).max() > 1e-3
+    adapt_to = [] if trust is None else ["--adapt-to", str(folder)]
+    done = run_here("export", "--checkpoint", predictor.path, "--out", path, *adapt_to, "--json", cwd=tmp_path)
+    assert done.returncode == 0 and json.loads(done.stdout)["max_difference"] < 2e-5, done.stderr
+    np.testing.assert_allclose([run_onnx(path, wave) for wave in waves], expected, atol=2e-5)
 
 
 def test_the_file_describes_its_input_labels_and_protocol_and_not_this_machine(predictor, exported):
@@ -268,6 +292,13 @@ def test_the_error_for_what_torch_cannot_export_is_one_line(tmp_path):
     ) as caught:
         export_onnx(predictor, tmp_path / "m.onnx")
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_larger_than_a_file_of_onnx_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "MAX_BYTES", 1000)
+    with pytest.raises(ConfigError, match=r"m\.onnx: not written: a file of ONNX holds 2 GB"):
+        export_onnx(untrained_predictor(), tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("missing", ["onnxscript", "onnxruntime"])

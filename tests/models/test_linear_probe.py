@@ -199,7 +199,7 @@ def test_a_run_is_one_fit_that_no_seed_changes(tiny_root, tmp_path, encoder_fold
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
-def test_a_probe_is_adapted_exported_and_restored(tiny_root, tmp_path, encoder_folder, clips):
+def test_a_probe_is_adapted_and_restored(tiny_root, tmp_path, encoder_folder):
     run = fit(probe_config(tiny_root, encoder_folder("whisper")), tmp_path / "run", progress=False)
     plain, with_clips, balanced = (
         evaluate(run.checkpoint, adapt=adapt, balanced=balanced, progress=False).predictions.probabilities

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from serx.dsp.batching import valid_mask
 from serx.dsp.mel import MelScale, mel_filters
+from serx.dsp.spectrum import real_dft
 from serx.models.encoders.architecture import WhisperArchitecture
 from serx.models.encoders.layers import (
     PLAIN,
@@ -61,7 +62,7 @@ class WhisperMel(nn.Module):
         waveform = torch.cat([waveform[:, 1 : half + 1].flip(1), waveform], dim=1)
         size = max(1, (waveform.shape[1] - N_FFT - half) // HOP_LENGTH)
         windows = waveform.unfold(1, N_FFT, HOP_LENGTH)[:, :size]
-        squares = torch.view_as_real(torch.fft.rfft(windows * self.window)).square().sum(-1)
+        squares = real_dft(windows * self.window).square().sum(-1)
         levels = (squares @ self.filters).clamp(min=AMIN).log10()
         frames = torch.div(lengths, HOP_LENGTH, rounding_mode="floor").clamp(min=1)
         valid = valid_mask(frames, size)
@@ -117,18 +118,20 @@ class WhisperEncoder(Encoder):
         own_frames = _halved(torch.div(lengths, HOP_LENGTH, rounding_mode="floor").clamp(min=1))
         if self.options.pad_seconds is not None:
             padded = round(self.options.pad_seconds * SAMPLE_RATE)
-            waveform, lengths = F.pad(waveform, (0, max(0, padded - waveform.shape[1]))), lengths.clamp(min=padded)
+            waveform = F.pad(waveform, (0, torch.sym_max(0, padded - waveform.shape[1])))
+            lengths = lengths.clamp(min=padded)
         mel, mel_frames = self.mel(waveform, lengths)
         mel = self.input_masks(mel, mel_frames)
         clips, window = len(mel), 2 * self.positions
-        number = -(-mel.shape[1] // window)
+        number = (mel.shape[1] + window - 1) // window
         if number > 1:  # the windows of a clip become clips of the batch
+            window = torch.sym_min(mel.shape[1], window)  # an exported graph goes this way for shorter clips too
             mel = F.pad(mel, (0, 0, 0, number * window - mel.shape[1])).reshape(clips * number, window, -1)
             start = torch.arange(number, device=mel_frames.device) * window
             mel_frames = (mel_frames[:, None] - start).clamp(1, window).flatten()
         states = self._encode(mel, mel_frames)
         if number > 1:
-            states = [state.reshape(clips, number * self.positions, -1) for state in states]
+            states = [state.reshape(clips, number * state.shape[1], -1) for state in states]
         return states, own_frames
 
     def _encode(self, mel: Tensor, mel_frames: Tensor) -> list[Tensor]:
