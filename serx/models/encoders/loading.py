@@ -28,6 +28,7 @@ from serx.models.encoders.whisper import WhisperEncoder
 FAMILIES = ("whisper", "wav2vec2", "hubert", "wavlm", "data2vec-audio")
 SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
 WEIGHTS, INDEX, SHARDS = "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"
+ADAPTER = "adapter_config.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 MAX_SETTINGS_BYTES = 4 << 20
@@ -159,6 +160,11 @@ def weight_files(source: str, folder: Path) -> list[Path]:
             if not path.is_file():
                 raise refused(source, f"half downloaded: {path.name} is missing; fetch the files again")
         return paths
+    if (folder / ADAPTER).is_file():
+        raise refused(
+            source,
+            "an adapter of peft without its encoder; merge them (merge_and_unload), then call save_pretrained",
+        )
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
     if pickles:
         raise _only_pickles(source, pickles[0])

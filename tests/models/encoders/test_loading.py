@@ -129,6 +129,14 @@ def test_half_downloaded_damaged_or_absent_files_are_refused(folder):
     assert "there is no config.json" in refusal(folder)
 
 
+@pytest.mark.parametrize("weights", ["adapter_model.safetensors", "adapter_model.bin"])
+def test_an_adapter_of_peft_without_its_encoder_is_refused(weights, folder):
+    (folder / "model.safetensors").rename(folder / weights)
+    (folder / "config.json").unlink()
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    assert "an adapter of peft without its encoder; merge them" in refusal(folder)
+
+
 class Payload:
     def __init__(self, trace: Path) -> None:
         self.trace = trace
