@@ -18,8 +18,13 @@ import numpy as np
 import soundfile
 import torch
 
+from serx.data.audio_cache import open_audio_cache
 from serx.data.batches import DeviceAudio, StreamedAudio
 from serx.data.dataset import DataConfig, load_dataset
+from serx.data.leaks import check_leaks
+from serx.data.protocols import make_split
+from serx.data.scan_snapshot import scan_once
+from serx.data.utterances import Utterances
 
 SECONDS, RATE, SPEAKERS, BATCH, BATCHES = 0.1, 16_000, 100, 64, 200
 HEADER = (
@@ -66,6 +71,9 @@ def measure(step: str, folder: Path, count: int) -> None:
     config = DataConfig(root=str(folder / "own.csv"), cache=str(folder / "cache"))
     before, start = _peak_mb(), time.process_time()
     dataset = load_dataset(config, progress=False)
+    if step == "start":
+        split = make_split(dataset.utterances, dataset.strata, config, dataset.digests, dataset.labels, dataset.shares)
+        check_leaks(dataset.utterances, split, dataset.digests)
     seconds, peak = time.process_time() - start, _peak_mb()
     if step == "segments":
         print(seconds, peak - before)
@@ -74,12 +82,10 @@ def measure(step: str, folder: Path, count: int) -> None:
     elif step == "start":
         print(seconds, peak - before)
     elif step == "open":
-        from serx.data.audio_cache import open_audio_cache
-
-        segments = [utterance.segment for utterance in dataset.utterances]
+        clips = Utterances.of(scan_once(config.root, config.styles, config, config.corpora).utterances)
         start = time.process_time()
-        open_audio_cache(segments, config, folder / "cache", progress=False)
-        indexes = sum(path.stat().st_size for path in (folder / "cache").glob("*/*.sealed"))
+        open_audio_cache(clips.segments, config, folder / "cache", progress=False)
+        indexes = sum(path.stat().st_size for path in (folder / "cache").glob("audio-*/*.sealed"))
         print(time.process_time() - start, indexes / count)
     else:
         source = {"stream": StreamedAudio, "device": DeviceAudio}[step](dataset.audio_cache, torch.device("cpu"))

@@ -76,7 +76,8 @@ def unseal(path: Path) -> bytes | None:
         sealed = path.read_bytes()
     except OSError:
         return None
-    return sealed[32:] if hashlib.sha256(sealed[32:]).digest() == sealed[:32] else None
+    content = memoryview(sealed)[32:]
+    return bytes(content) if hashlib.sha256(content).digest() == sealed[:32] else None
 
 
 def as_path(value: object, name: str) -> Path:

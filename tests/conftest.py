@@ -269,7 +269,7 @@ def encoded(monkeypatch) -> list[int]:
 @pytest.fixture
 def alter_clips(monkeypatch):
     """A function that lets `scan` add to each utterance what `change(n, utterance)` returns."""
-    original = dataset_module.scan
+    original = dataset_module.scan_once
 
     def install(change):
         def scan(*arguments):
@@ -277,7 +277,7 @@ def alter_clips(monkeypatch):
             clips = tuple(replace(u, **change(n, u)) for n, u in enumerate(found.utterances))
             return replace(found, utterances=clips)
 
-        monkeypatch.setattr(dataset_module, "scan", scan)
+        monkeypatch.setattr(dataset_module, "scan_once", scan)
 
     return install
 

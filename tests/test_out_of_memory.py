@@ -119,7 +119,7 @@ def full(*_, **__):
 @pytest.mark.parametrize(
     ("broken", "use"),
     [
-        ("serx.data.dataset.scan", lambda best, config: load_dataset(config.data)),
+        ("serx.data.dataset.scan_once", lambda best, config: load_dataset(config.data)),
         ("serx.training.trainer.load_dataset", lambda best, config: fit(config, best.parent / "new", progress=False)),
         ("serx.training.trainer.new_state", lambda best, config: fit(config, best.parent / "new", progress=False)),
         ("serx.evaluation.held_out.load_dataset", lambda best, config: evaluate(best, progress=False)),

@@ -45,7 +45,8 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.data.audit import audit_dataset
     from serx.data.batches import make_batch_source
     from serx.data.corpora.comparison import compare
-    from serx.data.dataset import find_duplicates, load_dataset
+    from serx.data.dataset import load_dataset
+    from serx.data.duplicates import duplicates_of
     from serx.data.scanner import scan
 
     config = load_config(arguments.config, arguments.overrides)
@@ -63,7 +64,7 @@ def main(arguments: argparse.Namespace) -> int:
     parts = folds(dataset, config.data)
     copies = [
         (dataset.utterances[copy.first], dataset.utterances[copy.second], copy.correlation)
-        for copy in find_duplicates(dataset, config.data)
+        for copy in duplicates_of(dataset, config.data)
     ]
     if arguments.json:
         document = {

@@ -3,6 +3,7 @@
 The way of a clip, and the modules in the order in which they build on each other:
 
     utterance      `Utterance`: one clip, its speaker and its emotion; `Segment`: the part of a file that it is
+    utterances     many clips as columns
     audio          decode one file or its segments, or raise an error with a reason; the list of audio endings
     ffmpeg         decode what libsndfile does not read: AAC, AMR, WMA, videos
     damage         whether a file is cut off or damaged, by what its container says
@@ -16,15 +17,21 @@ The way of a clip, and the modules in the order in which they build on each othe
     audformat      tables of audEERING databases
     manifest       your own recordings, listed in a table
     scanner        `scan`: from folders and manifests to utterances
+    file_state     what changes when the content of a file changes
+    scan_snapshot  a scan of tables, kept for the next start
     protocols      `make_split`: which clips train, validate and test
     copies         which clips hold the same recording, however it was altered: by
     copy_candidates         pairs of clips with similar spectrograms, and by the
     whitened_correlation    of their waveforms
     leaks          no speaker and no copy of a clip in two parts
-    audio_cache    clips decoded once, into flat files
+    audio_shards   the flat files, and their indexes, of an
+    audio_cache    clips decoded once
     clip_reader    reads clips from the files of the cache
     batches        batches of waveforms, from the cache
     read_ahead     reads the next batches while the device computes
+    copy_search    the search for copies among decoded clips, with its results stored
+    duplicates     a dataset without what a corpus holds twice
+    dataset_notes  what a user is told about the clips of a dataset
     dataset        `load_dataset` and `split_dataset`: all of the above in two calls
     overlap        `find_overlap`: which clips were in the training of a checkpoint
     audit          `audit_dataset`: what a corpus holds, and what would mislead
@@ -59,6 +66,7 @@ if TYPE_CHECKING:
     from serx.data.protocols import ProtocolConfig, Split, fold_count, make_split
     from serx.data.scanner import Scan, scan
     from serx.data.utterance import SkippedFile, Utterance
+    from serx.data.utterances import Utterances
 
 __all__ = [
     "AudioCache",
@@ -74,6 +82,7 @@ __all__ = [
     "SkippedFile",
     "Split",
     "Utterance",
+    "Utterances",
     "audio_files",
     "audit_dataset",
     "fold_count",
@@ -104,6 +113,7 @@ _MODULES = {
     "SkippedFile": "serx.data.utterance",
     "Split": "serx.data.protocols",
     "Utterance": "serx.data.utterance",
+    "Utterances": "serx.data.utterances",
     "audio_files": "serx.data.audio",
     "audit_dataset": "serx.data.audit",
     "fold_count": "serx.data.protocols",

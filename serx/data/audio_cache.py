@@ -14,32 +14,66 @@ ones some are, and `serx audit --verify` compares all.
 """
 
 import hashlib
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
+from typing import overload
 
 import numpy as np
 
 from serx.data.audio import AudioConfig, AudioError, StrPath, decode, decode_segments
+from serx.data.audio_shards import Store, Writer, digest
+from serx.data.file_state import audio_keys
 from serx.data.utterance import Segment
+from serx.data.utterances import Segments
 from serx.errors import DiskError
-from serx.files import locked, remove_temporaries, seal, unseal, why_not_written, write_atomically
-from serx.system import WINDOWS, cpu_count
+from serx.files import locked, remove_temporaries, why_not_written
+from serx.system import cpu_count
 from serx.terminal import ProgressBar
 
 CACHE_VERSION = 11
 FULL_SCALE = 32768  # as in libsndfile: 16-bit files at the right rate are stored bit for bit
-SHARD_BYTES = 1 << 30
-CHECKPOINT_BYTES = 1 << 28  # a decoder that is killed has to repeat at most this much
 CHECKED_BYTES = 1 << 28  # every clip of so much audio is compared with its digest when it is opened
 SAMPLED_CLIPS = 256  # and so many of more audio
-_BLOCK = 4096  # bytes at each end of a file that are compared where the system keeps no time of change
-_RECORD = np.dtype([("key", "S16"), ("digest", "V16"), ("start", "<i8"), ("length", "<i8"), ("scale", "<f4")])
+
+
+class Digests(Sequence[str]):
+    """Digests of 16 bytes as hexadecimal text, kept as bytes.
+
+    >>> digests = Digests(bytes(range(32)))
+    >>> len(digests), digests[0]
+    (2, '000102030405060708090a0b0c0d0e0f')
+    """
+
+    def __init__(self, content: bytes) -> None:
+        """`content`: the digests one after the other."""
+        self._content = content
+
+    def __len__(self) -> int:
+        return len(self._content) // 16
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[str]: ...
+    def __getitem__(self, place: int | slice) -> str | Sequence[str]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        i = range(len(self))[place]
+        return self._content[16 * i : 16 * i + 16].hex()
+
+    def __iter__(self) -> Iterator[str]:
+        text = self._content.hex()
+        return (text[i : i + 32] for i in range(0, len(text), 32))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -53,7 +87,7 @@ class AudioCache:
         starts: `(clips,)` int64; clip i is `shards[shard[i]][starts[i]:starts[i] + lengths[i]]`.
         lengths: `(clips,)` int64, in samples.
         scales: `(clips,)` float32; samples times scale are in [-1, 1], or beyond if a float file was.
-        rows: for each file or segment given, its clip, or -1 if it was skipped.
+        rows: `(n,)` int64, for each file or segment given its clip, or -1 if it was skipped.
         digests: a hash of each clip's decoded samples: equal audio has equal digests, in any file format.
         skipped: `str` of a segment (a path, and `#t=start,end` of a part) -> `reason: detail`, if it cannot be used.
         fingerprint: digest of the inputs.
@@ -71,8 +105,8 @@ class AudioCache:
     starts: np.ndarray
     lengths: np.ndarray
     scales: np.ndarray
-    rows: tuple[int, ...]
-    digests: tuple[str, ...]
+    rows: np.ndarray
+    digests: Sequence[str]
     skipped: dict[str, str]
     fingerprint: str
     warnings: dict[str, str] = field(default_factory=dict)
@@ -96,7 +130,7 @@ class AudioCache:
             starts=np.cumsum([0, *lengths[:-1]], dtype=np.int64)[:count],
             lengths=np.asarray(lengths, np.int64),
             scales=np.ones(count, np.float32) if scales is None else scales,
-            rows=tuple(range(count)),
+            rows=np.arange(count),
             digests=tuple(digests),
             skipped={},
             fingerprint="",
@@ -127,7 +161,7 @@ def cache_folder(configured: str | None = None) -> Path:
 
 
 def open_audio_cache(
-    clips: Sequence[StrPath | Segment],
+    clips: Sequence[StrPath | Segment] | Segments,
     config: AudioConfig,
     cache: StrPath | None = None,
     progress: bool = True,
@@ -149,17 +183,21 @@ def open_audio_cache(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     soundfile.write(f"{folder}/a.wav", np.sin(np.arange(1600)), 16_000)
     ...     audio_cache = open_audio_cache([f"{folder}/a.wav", f"{folder}/b.wav"], AudioConfig(), folder)
-    ...     audio_cache.rows, audio_cache.lengths.tolist()
-    ((0, -1), [1600])
+    ...     audio_cache.rows.tolist(), audio_cache.lengths.tolist()
+    ([0, -1], [1600])
     """
-    segments = [clip if isinstance(clip, Segment) else Segment(Path(clip)) for clip in clips]
+    segments: Sequence[Segment]
+    if isinstance(clips, Segments):
+        segments, keys = clips, clips.clips.audio_keys
+    else:
+        segments, keys = [clip if isinstance(clip, Segment) else Segment(Path(clip)) for clip in clips], None
     root = cache_folder() if cache is None else Path(cache)
     folder = root / f"audio-{_store_name(segments, config)}"
-    keys = _keys(segments)
+    keys = audio_keys(segments) if keys is None else keys
     try:
-        audio_cache = _Store(folder).open(segments, keys, verify)
+        audio_cache = _opened(Store(folder), segments, keys, verify)
         if audio_cache is None and (others := _siblings(folder)):
-            audio_cache = _Store(folder, others).open(segments, keys, verify)
+            audio_cache = _opened(Store(folder, others), segments, keys, verify)
             folder.mkdir(exist_ok=True)  # for what is computed from the audio
         if audio_cache is None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -188,25 +226,69 @@ def _made(
     decoded = 0
     for repair in (False, True):
         others = [] if repair else _siblings(folder)
-        store = _Store(folder, others)  # another process may have decoded the clips meanwhile
+        store = Store(folder, others)  # another process may have decoded the clips meanwhile
         if repair:
             store = store.without_damaged(keys)
         if alone:
             store.remove_unreadable()
         missing = store.missing(keys)
         if missing:
-            with _Writer(folder, store, alone) as writer:
+            with Writer(folder, store, alone) as writer:
                 _decode(segments, keys, missing, config, writer, progress)
         decoded += len(missing)
-        audio_cache = _Store(folder, others).open(segments, keys, verify or repair, decoded)
+        audio_cache = _opened(Store(folder, others), segments, keys, verify or repair, decoded)
         if audio_cache is not None:
             return audio_cache
     return None
 
 
+def _opened(
+    store: Store, segments: Sequence[Segment], keys: np.ndarray, verify: bool, decoded: int = 0
+) -> AudioCache | None:
+    """The clips of these keys; None if one is missing or is not what its digest says."""
+    found = store.find(keys)
+    held = found >= 0
+    if not all(key in store.refused for key in keys[~held]):
+        return None
+    chosen = store.records[found[held]]
+    used, shard = np.unique(store.shard_of[found[held]], return_inverse=True)
+    warned = (
+        np.flatnonzero(np.isin(keys, np.array(list(store.warnings), "S16"))) if store.warnings else np.zeros(0, int)
+    )
+    audio_cache = AudioCache(
+        folder=store.folder,
+        shards=tuple(store.samples(store.shards[i]) for i in used),
+        shard=shard.astype(np.int32),
+        starts=chosen["start"].astype(np.int64),
+        lengths=chosen["length"].astype(np.int64),
+        scales=chosen["scale"].astype(np.float32),
+        rows=np.where(held, np.cumsum(held) - 1, -1),
+        digests=Digests(chosen["digest"].tobytes()),
+        skipped={str(segments[i]): store.refused[keys[i]] for i in np.flatnonzero(~held).tolist()},
+        fingerprint=hashlib.sha256(store.folder.name.encode() + keys.tobytes()).hexdigest(),
+        warnings={str(segments[i]): store.warnings[keys[i]] for i in warned.tolist()},
+        decoded=decoded,
+    )
+    return None if _damaged_clips(audio_cache, verify) else audio_cache
+
+
+def _damaged_clips(audio_cache: AudioCache, verify: bool) -> bool:
+    """Whether a clip is not what its digest says: all are compared, or a sample of a large cache."""
+    clips = np.arange(len(audio_cache.digests))
+    if not verify and audio_cache.nbytes > CHECKED_BYTES and len(clips) > SAMPLED_CLIPS:
+        # Other clips each time, so that damage is found sooner or later. No result depends on which.
+        clips = np.random.default_rng().choice(clips, SAMPLED_CLIPS, replace=False)
+    return any(digest(audio_cache.clip(i)).hex() != audio_cache.digests[i] for i in clips.tolist())
+
+
 def _store_name(segments: Sequence[Segment], config: AudioConfig) -> str:
     """A digest of the settings, and one of the folder that holds all files."""
-    folders = {os.path.dirname(segment.path) for segment in segments}
+    if isinstance(segments, Segments):
+        files = segments.clips.files
+        used = np.unique(files.folder[np.unique(segments.clips.file)])
+        folders = {os.path.dirname(files.folders[i]) for i in used.tolist()}
+    else:
+        folders = {os.path.dirname(segment.path) for segment in segments}
     parents = {os.path.abspath(folder) for folder in folders}
     try:
         above = os.path.commonpath(parents) if parents else ""
@@ -223,270 +305,12 @@ def _siblings(folder: Path) -> list[Path]:
     return [other for other in sorted(folder.parent.glob(f"{settings}-*")) if other != folder]
 
 
-def _keys(segments: Sequence[Segment]) -> np.ndarray:
-    """`(n,)` digests of 16 bytes: of each segment, and of what changes when the content of its file does."""
-    states: dict[str, str] = {}  # of files with segments: a whole file rarely comes twice
-    keys = []
-    for segment in segments:
-        path = str(segment.path)
-        state = states.get(path) or _state(path)
-        if not segment.is_whole:
-            states[path] = state
-        # A file name need not be valid text.
-        text = f"{path}{segment.fragment}|{state}".encode(errors="surrogateescape")
-        keys.append(hashlib.sha256(text).digest()[:16])
-    return np.frombuffer(b"".join(keys), "S16")
-
-
-@dataclass(frozen=True)
-class _Shard:
-    """A shard and its index. `refused` and `warnings` are by key."""
-
-    folder: Path
-    number: int
-    records: np.ndarray
-    refused: dict[bytes, str]
-    warnings: dict[bytes, str]
-
-    @property
-    def end(self) -> int:
-        """How many samples belong to clips."""
-        return int((self.records["start"] + self.records["length"]).max(initial=0))
-
-
-def _read_shard(folder: Path, number: int) -> _Shard | None:
-    """A shard, without the clips that its file is too short for; None if its index is damaged."""
-    content = unseal(folder / f"{number:04d}.sealed")
-    if content is None or len(content) < 8:
-        return None
-    count = int.from_bytes(content[:8], "little")
-    size = 8 + count * _RECORD.itemsize
-    if size > len(content):
-        return None
-    records = np.frombuffer(content, _RECORD, count, offset=8)
-    try:
-        said = json.loads(content[size:])
-        refused, warnings = (
-            {bytes.fromhex(key).rstrip(b"\0"): str(text) for key, text in said[name].items()}
-            for name in ("refused", "warnings")
-        )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
-    starts, lengths = records["start"], records["length"]
-    order = np.argsort(starts, kind="stable")
-    apart = (starts[order][1:] >= (starts + lengths)[order][:-1]).all()
-    limit = 1 << 40
-    sound = ((starts >= 0) & (lengths >= 0) & (starts < limit) & (lengths < limit)).all() and apart
-    if not sound or not (np.isfinite(records["scale"]) & (records["scale"] > 0)).all():
-        return None
-    flat = folder / f"{number:04d}.int16"
-    held = flat.stat().st_size // 2 if flat.is_file() else 0
-    return _Shard(folder, number, records[starts + lengths <= held], refused, warnings)
-
-
-def _read_shards(folder: Path) -> dict[int, _Shard | None]:
-    """The shards of a folder by their numbers; None where the index is damaged."""
-    numbers = {int(p.stem) for p in folder.glob("*.*") if p.stem.isdecimal() and p.suffix in (".int16", ".sealed")}
-    return {number: _read_shard(folder, number) for number in sorted(numbers)}
-
-
-class _Store:
-    """The shards of a folder, and what is read from other folders."""
-
-    def __init__(self, folder: Path, others: Sequence[Path] = ()) -> None:
-        self.folder = folder
-        found = _read_shards(folder)
-        self.damaged = [number for number, shard in found.items() if shard is None]
-        self.own = [shard for shard in found.values() if shard is not None]
-        # Of clips that are held twice, those of the folder itself come last, and are used.
-        read = [shard for other in others for shard in _read_shards(other).values() if shard is not None]
-        self.shards = [*read, *self.own]
-        records = [shard.records for shard in self.shards]
-        self._records = np.concatenate(records) if records else np.zeros(0, _RECORD)
-        self._shard = np.repeat(np.arange(len(records), dtype=np.int32), [len(part) for part in records])
-        self._order = np.argsort(self._records["key"], kind="stable")
-        self._sorted = self._records["key"][self._order]
-        self._refused = {key: text for shard in self.shards for key, text in shard.refused.items()}
-        self._warnings = {key: text for shard in self.shards for key, text in shard.warnings.items()}
-
-    def _find(self, keys: np.ndarray) -> np.ndarray:
-        """`(n,)` the record of each key, or -1."""
-        place = np.searchsorted(self._sorted, keys, side="right") - 1
-        if not len(self._sorted):
-            return place
-        return np.where(self._sorted[place] == keys, self._order[place], -1)
-
-    def missing(self, keys: np.ndarray) -> list[int]:
-        """Which of the keys are neither held nor refused."""
-        return [i for i in np.flatnonzero(self._find(keys) < 0).tolist() if keys[i] not in self._refused]
-
-    @staticmethod
-    def _samples(shard: _Shard) -> np.ndarray:
-        flat = shard.folder / f"{shard.number:04d}.int16"
-        return np.memmap(flat, np.int16, "r") if flat.stat().st_size > 1 else np.zeros(0, np.int16)
-
-    def open(self, segments: Sequence[Segment], keys: np.ndarray, verify: bool, decoded: int = 0) -> AudioCache | None:
-        """The clips of these keys; None if one is missing or is not what its digest says."""
-        if self.missing(keys):
-            return None
-        found = self._find(keys)
-        chosen = self._records[found[found >= 0]]
-        used, shard = np.unique(self._shard[found[found >= 0]], return_inverse=True)
-        rows = np.where(found >= 0, np.cumsum(found >= 0) - 1, -1)
-        digests = chosen["digest"].tobytes().hex()
-        audio_cache = AudioCache(
-            folder=self.folder,
-            shards=tuple(self._samples(self.shards[i]) for i in used),
-            shard=shard.astype(np.int32),
-            starts=chosen["start"].astype(np.int64),
-            lengths=chosen["length"].astype(np.int64),
-            scales=chosen["scale"].astype(np.float32),
-            rows=tuple(rows.tolist()),
-            digests=tuple(digests[i : i + 32] for i in range(0, len(digests), 32)),
-            skipped={str(segments[i]): self._refused[keys[i]] for i in np.flatnonzero(found < 0).tolist()},
-            fingerprint=hashlib.sha256(self.folder.name.encode() + keys.tobytes()).hexdigest(),
-            warnings={str(segments[i]): self._warnings[key] for i, key in enumerate(keys) if key in self._warnings}
-            if self._warnings
-            else {},
-            decoded=decoded,
-        )
-        return None if _damaged_clips(audio_cache, verify) else audio_cache
-
-    def remove_unreadable(self) -> None:
-        """Deletes shards without an index."""
-        for number in self.damaged:
-            for ending in ("int16", "sealed"):
-                (self.folder / f"{number:04d}.{ending}").unlink(missing_ok=True)
-        self.damaged = []
-
-    def without_damaged(self, keys: np.ndarray) -> "_Store":
-        """The store without those clips of these keys that are not what their digests say."""
-        found = self._find(keys)
-        for i in np.unique(found[found >= 0]).tolist():
-            record, place = self._records[i], self._shard[i]
-            start, length = int(record["start"]), int(record["length"])
-            shard = self.shards[place]
-            if _digest(self._samples(shard)[start : start + length]) != record["digest"].tobytes():
-                kept = shard.records[shard.records["key"] != record["key"]]
-                self.shards[place] = replace(shard, records=kept)
-                _write_index(self.shards[place])
-        return _Store(self.folder)
-
-
-def _damaged_clips(audio_cache: AudioCache, verify: bool) -> bool:
-    """Whether a clip is not what its digest says: all are compared, or a sample of a large cache."""
-    clips = np.arange(len(audio_cache.digests))
-    if not verify and audio_cache.nbytes > CHECKED_BYTES and len(clips) > SAMPLED_CLIPS:
-        # Other clips each time, so that damage is found sooner or later. No result depends on which.
-        clips = np.random.default_rng().choice(clips, SAMPLED_CLIPS, replace=False)
-    return any(_digest(audio_cache.clip(i)).hex() != audio_cache.digests[i] for i in clips.tolist())
-
-
-def _write_index(shard: _Shard) -> None:
-    said = {
-        name: {key.ljust(16, b"\0").hex(): text for key, text in entries.items()}
-        for name, entries in (("refused", shard.refused), ("warnings", shard.warnings))
-    }
-    content = len(shard.records).to_bytes(8, "little") + shard.records.tobytes() + json.dumps(said).encode()
-    write_atomically(shard.folder / f"{shard.number:04d}.sealed", seal(content))
-
-
-class _Writer:
-    """Appends clips to the last shard of a folder, and begins new ones."""
-
-    def __init__(self, folder: Path, store: _Store, alone: bool) -> None:
-        self._folder = folder
-        numbers = [shard.number for shard in store.own]
-        last = store.own[-1] if store.own else None
-        # Without locks, another process may append to the same shard.
-        free = last is not None and last.end * 2 < SHARD_BYTES and alone
-        self._begin(
-            last if last is not None and free else _empty_shard(folder, max([*numbers, *store.damaged], default=-1) + 1)
-        )
-
-    def _begin(self, shard: _Shard) -> None:
-        self._shard, self._records = shard, [shard.records]
-        self._refused, self._warnings = dict(shard.refused), dict(shard.warnings)
-        self._end = self._saved = shard.end
-        flat = self._folder / f"{shard.number:04d}.int16"
-        if flat.is_symlink() or (flat.exists() and not flat.is_file()):
-            flat.unlink()
-        self._file = flat.open("r+b" if flat.exists() else "w+b")
-        self._file.truncate(2 * self._end)  # what a killed process wrote behind
-        self._file.seek(2 * self._end)
-
-    def __enter__(self) -> "_Writer":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None or not issubclass(kind, OSError):  # a full disk holds no index either
-                self._save()
-        finally:
-            self._file.close()
-
-    def add(self, key: bytes, samples: np.ndarray, scale: float, warning: str) -> None:
-        """Appends a clip."""
-        self._file.write(samples.tobytes())
-        record = np.zeros(1, _RECORD)
-        record["key"], record["digest"] = key, np.void(_digest(samples))
-        record["start"], record["length"], record["scale"] = self._end, len(samples), scale
-        self._records.append(record)
-        if warning:
-            self._warnings[key] = warning
-        self._end += len(samples)
-        if 2 * self._end >= SHARD_BYTES:
-            self._save()
-            self._file.close()
-            self._begin(_empty_shard(self._folder, self._shard.number + 1))
-        elif 2 * (self._end - self._saved) >= CHECKPOINT_BYTES:
-            self._save()
-
-    def refuse(self, key: bytes, reason: str) -> None:
-        """Notes why a clip cannot be used."""
-        self._refused[key] = reason
-
-    def _save(self) -> None:
-        """Writes the index, after the samples have reached the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._records = [np.concatenate(self._records)]
-        _write_index(replace(self._shard, records=self._records[0], refused=self._refused, warnings=self._warnings))
-        self._saved = self._end
-
-
-def _empty_shard(folder: Path, number: int) -> _Shard:
-    return _Shard(folder, number, np.zeros(0, _RECORD), {}, {})
-
-
-def _state(path: str) -> str:
-    """What changes when the content of a file changes.
-
-    Size and modification time may survive a replacement (`cp -p`, `touch -r`). The inode, or the time of change, which
-    no program can set, does not. Windows has no such time: there, both ends of the file are read.
-    """
-    try:
-        status = os.stat(path)
-        state = f"{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
-        return f"{state}|{_ends(path, status.st_size)}" if WINDOWS else state
-    except OSError:
-        return "missing"
-
-
-def _ends(path: str, size: int) -> str:
-    """A digest of the first and the last block of a file."""
-    with open(path, "rb") as file:
-        first = file.read(_BLOCK)
-        file.seek(max(0, size - _BLOCK))
-        return hashlib.sha256(first + file.read(_BLOCK)).hexdigest()
-
-
 def _decode(
     segments: Sequence[Segment],
     keys: np.ndarray,
     missing: Sequence[int],
     config: AudioConfig,
-    writer: _Writer,
+    writer: Writer,
     progress: bool,
 ) -> None:
     """Decodes file by file in threads (libsndfile and soxr release the GIL), and writes clips as they come.
@@ -543,10 +367,6 @@ def _run(work: Callable[[Sequence[int]], None], items: Sequence[Sequence[int]]) 
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _digest(clip: np.ndarray) -> bytes:
-    return hashlib.sha256(clip.tobytes()).digest()[:16]
 
 
 def to_int16(waveform: np.ndarray) -> tuple[np.ndarray, float]:

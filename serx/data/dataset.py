@@ -2,41 +2,34 @@
 
 import gc
 import hashlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 from pydantic import BeforeValidator, Field
-from torch import Tensor
 
 from serx.base_config import FilePath, Name
 from serx.data.audio import AudioConfig
 from serx.data.audio_cache import AudioCache, cache_folder, open_audio_cache
-from serx.data.batches import Placement, StreamedAudio
-from serx.data.copies import RULES, Copy, copies_among
-from serx.data.copy_candidates import DIMENSIONS, fingerprints, nominate
-from serx.data.corpora import NO_AGREEMENT, known_label_map
+from serx.data.batches import Placement
+from serx.data.copy_search import find_copies
+from serx.data.corpora import known_label_map
+from serx.data.dataset_notes import MAX_SHOWN, skipped_notes, target_notes, warning_notes, weight_notes
+from serx.data.duplicates import without_duplicates
 from serx.data.labels import LabeledCorpus, LabelsFrom, assign_labels, only_shared
 from serx.data.leaks import PARTS, check_copies, check_leaks
 from serx.data.names import NamesConfig, settle_names
 from serx.data.protocols import ProtocolConfig, Split, make_split, naming_places
 from serx.data.ratings import Task, check_rated, ratings_of
-from serx.data.read_ahead import reading_ahead
-from serx.data.scanner import scan
+from serx.data.scan_snapshot import scan_once
 from serx.data.tables import TablesConfig
-from serx.data.utterance import Utterance
-from serx.errors import ConfigError, DataError, DiskError, explaining_out_of_memory
-from serx.files import seal, unseal, why_not_written, write_atomically
+from serx.data.utterances import Utterances
+from serx.errors import ConfigError, DataError, explaining_out_of_memory
 from serx.metrics.votes import majority, to_shares
-from serx.terminal import ProgressBar, printable
-
-MAX_SHOWN = 5  # names in a message
-FINGERPRINT_BATCH = 8  # clips; more do not fit a CPU's cache
+from serx.terminal import printable
 
 
 def _named_label_map(value: Any) -> Any:
@@ -136,7 +129,7 @@ class Dataset:
         ratings: `(n, D)` float64, NaN where a clip is not rated.
     """
 
-    utterances: tuple[Utterance, ...]
+    utterances: Utterances
     targets: np.ndarray
     labels: tuple[str, ...]
     audio_cache: AudioCache
@@ -174,7 +167,7 @@ class Dataset:
         """The fields with an entry for each clip, of some `clips` only; without the audio."""
         chosen = list(clips)
         return {
-            "utterances": tuple(self.utterances[i] for i in chosen),
+            "utterances": self.utterances.take(chosen),
             "targets": self.targets[chosen],
             "votes": None if self.votes is None else self.votes[chosen],
             "labeled": None if self.labeled is None else self.labeled[chosen],
@@ -184,20 +177,21 @@ class Dataset:
     @property
     def weights(self) -> np.ndarray:
         """`(n,)` float64, how much each clip counts in training."""
-        return np.array([utterance.weight for utterance in self.utterances], np.float64)
+        return self.utterances.numbers["weight"]
 
     @property
-    def digests(self) -> tuple[str, ...]:
+    def digests(self) -> Sequence[str]:
         """One hash per clip; equal for clips with equal decoded audio."""
         return self.audio_cache.digests
 
-    def speaker_ids(self, indices: tuple[int, ...]) -> list[str]:
+    def speaker_ids(self, indices: Sequence[int]) -> list[str]:
         """The distinct speakers of the clips with these `indices`, sorted."""
-        return sorted({self.utterances[i].speaker_id for i in indices})
+        return sorted(set(self.utterances.speaker_ids_of(indices)))
 
     def sha256(self, indices: Sequence[int]) -> str:
         """A hash of the decoded audio, label and speaker of these clips; their order and their paths do not matter."""
-        lines = sorted(f"{self.digests[i]} {self._label(i)} {self.utterances[i].speaker_id}" for i in indices)
+        speakers = zip(indices, self.utterances.speaker_ids_of(indices), strict=True)
+        lines = sorted(f"{self.digests[i]} {self._label(i)} {speaker_id}" for i, speaker_id in speakers)
         return hashlib.sha256("\n".join(lines).encode(errors="backslashreplace")).hexdigest()
 
     def _label(self, i: int) -> str:
@@ -237,45 +231,49 @@ def load_dataset(
 def _load_dataset(config: DataConfig, labels: tuple[str, ...] | None, progress: bool, verify: bool) -> Dataset:
     try:
         with _no_garbage_collection():
-            scanned = scan(config.root, config.styles, config, config.corpora)
+            scanned = scan_once(config.root, config.styles, config, config.corpora)
     except (OSError, ValueError) as error:  # a name that is too long, or contains a zero byte
         raise DataError(f"data.root: cannot be scanned: {error}; check the spelling") from error
     utterances = settle_names(scanned.utterances, config)
-    for clip in utterances:
-        if not (math.isfinite(clip.weight) and clip.weight > 0):
-            raise DataError(f"{clip.source}: weight {clip.weight:g} is not above 0; leave the clip out in place of it")
+    weights = utterances.numbers["weight"]
+    for i in np.flatnonzero(~(np.isfinite(weights) & (weights > 0)))[:1].tolist():
+        weight = f"weight {weights[i]:g} is not above 0"
+        raise DataError(f"{utterances.source(i)}: {weight}; leave the clip out in place of it")
     labeled = _labeled(utterances, config, labels, scanned.ties)
     rated = _rated(utterances, config, of_checkpoint=labels is not None)
-    notes = [*scanned.notes, *_skipped_notes([(file.reason, file.path) for file in scanned.skipped])]
-    row_of = {position: row for row, position in enumerate(labeled.positions)} if labeled else {}
-    used = [i for i in range(len(utterances)) if i in row_of or rated[i].any()]
-    notes += _target_notes(config, labeled, utterances, used, rated)
-    notes += _weight_notes([utterances[i] for i in used])
-    segments = [utterances[i].segment for i in used]
-    audio_cache = open_audio_cache(segments, config, cache_folder(config.cache), progress, verify)
-    _check_ranges([utterances[i] for i in used], audio_cache.skipped)
-    notes += _skipped_notes([(why.partition(":")[0], Path(path)) for path, why in audio_cache.skipped.items()])
-    notes += _warning_notes(audio_cache.warnings)
-    kept = [i for i, row in enumerate(audio_cache.rows) if row >= 0]
-    if not kept:
-        raise DataError(f"{config.root}: none of the {len(segments)} files could be decoded; {'; '.join(notes)}")
-    chosen = [used[i] for i in kept]
-    has_label = np.array([i in row_of for i in chosen])
-    rows = [row_of.get(i, 0) for i in chosen]
-    targets = np.zeros(len(chosen), np.int64) if labeled is None else np.asarray(labeled.targets, np.int64)[rows]
+    notes = [*scanned.notes, *skipped_notes([(file.reason, file.path) for file in scanned.skipped])]
+    row_of = np.full(len(utterances), -1)
+    if labeled is not None:
+        row_of[labeled.positions] = np.arange(len(labeled.positions))
+    used = np.flatnonzero((row_of >= 0) | rated.any(1))
+    notes += target_notes(config, labeled, len(utterances), used, rated)
+    notes += weight_notes(weights[used])
+    clips = utterances if len(used) == len(utterances) else utterances.take(used)
+    audio_cache = open_audio_cache(clips.segments, config, cache_folder(config.cache), progress, verify)
+    _check_ranges(clips, audio_cache.skipped)
+    notes += skipped_notes([(why.partition(":")[0], Path(path)) for path, why in audio_cache.skipped.items()])
+    notes += warning_notes(audio_cache.warnings)
+    kept = audio_cache.rows >= 0
+    if not kept.any():
+        raise DataError(f"{config.root}: none of the {len(clips)} files could be decoded; {'; '.join(notes)}")
+    clips, rows = clips if kept.all() else clips.take(kept), row_of[used[kept]]
+    has_label = rows >= 0
+    targets = np.zeros(len(rows), np.int64) if labeled is None else np.asarray(labeled.targets, np.int64)[rows]
     votes = None if labeled is None else labeled.votes
+    dimensions = config.dimensions if "dimensions" in config.tasks else ()
+    clips.audio_keys = None  # the cache is open
     dataset = Dataset(
-        utterances=tuple(utterances[i] for i in chosen),
+        utterances=clips,
         targets=np.where(has_label, targets, 0),
         labels=() if labeled is None else tuple(labeled.labels),
         audio_cache=audio_cache,
         notes=tuple(notes),
         votes=None if votes is None else np.where(has_label[:, None], votes[rows], 0.0),
         labeled=None if labeled is None or has_label.all() else has_label,
-        dimensions=config.dimensions if "dimensions" in config.tasks else (),
-        ratings=ratings_of([utterances[i] for i in chosen], config.dimensions if "dimensions" in config.tasks else ()),
+        dimensions=dimensions,
+        ratings=ratings_of(clips, dimensions),
     )
-    return dataset if config.duplicates == "refuse" else _without_duplicates(dataset, config, progress)
+    return dataset if config.duplicates == "refuse" else without_duplicates(dataset, config, progress)
 
 
 @contextmanager
@@ -291,23 +289,23 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def _labeled(
-    utterances: Sequence[Utterance], config: DataConfig, labels: tuple[str, ...] | None, ties: Sequence[str]
+    utterances: Utterances, config: DataConfig, labels: tuple[str, ...] | None, ties: Sequence[str]
 ) -> LabeledCorpus | None:
     """The clips that have a label, if emotions are learned."""
     if "emotions" not in config.tasks:
         return None
     label_map, source = config.label_map, config.labels_from
-    nameless = [clip for clip in utterances if not clip.emotion and not (source == "votes" and clip.votes)]
-    if nameless and "dimensions" not in config.tasks:
+    nameless = np.flatnonzero(~utterances.has("emotion") & ~((source == "votes") & utterances.has("votes")))
+    if len(nameless) and "dimensions" not in config.tasks:
         raise DataError(
-            f"{nameless[0].source}: no emotion, and {len(nameless)} clips have none; fill the cells, delete the rows, "
-            "or learn the ratings: data.tasks=[dimensions] data.dimensions=[arousal]"
+            f"{utterances.source(int(nameless[0]))}: no emotion, and {len(nameless)} clips have none; fill the cells, "
+            "delete the rows, or learn the ratings: data.tasks=[dimensions] data.dimensions=[arousal]"
         )
     if ties and source == "emotion":
         more = [f"... and {len(ties) - MAX_SHOWN} more"] if len(ties) > MAX_SHOWN else []
         answer = "choose one in a column emotion, delete the row, or learn from the votes: data.labels_from=votes"
         raise DataError("\n".join([*(f"{tie}; {answer}" for tie in ties[:MAX_SHOWN]), *more]))
-    if source == "votes" and labels is None and not any(clip.votes for clip in utterances):
+    if source == "votes" and labels is None and not utterances.has("votes").any():
         raise DataError(
             "data.labels_from is votes, but no clip has votes; add them to the data, or write labels_from: emotion"
         )
@@ -318,7 +316,7 @@ def _labeled(
     return assign_labels(utterances, labels, label_map, source)
 
 
-def _rated(utterances: Sequence[Utterance], config: DataConfig, of_checkpoint: bool) -> np.ndarray:
+def _rated(utterances: Utterances, config: DataConfig, of_checkpoint: bool) -> np.ndarray:
     """Whether each clip is rated on each dimension that is learned, `(n, D)` bool."""
     dimensions = config.dimensions if "dimensions" in config.tasks else ()
     ratings = ratings_of(utterances, dimensions)
@@ -329,40 +327,7 @@ def _rated(utterances: Sequence[Utterance], config: DataConfig, of_checkpoint: b
     return ~np.isnan(ratings)
 
 
-def _target_notes(
-    config: DataConfig,
-    labeled: LabeledCorpus | None,
-    utterances: Sequence[Utterance],
-    used: Sequence[int],
-    rated: np.ndarray,
-) -> list[str]:
-    """What is dropped, and which clips lack a label or a rating."""
-    notes = []
-    if labeled is not None:
-        what = "without a class, by" if "dimensions" in config.tasks else "dropped by"
-        for emotion, count in labeled.dropped.items():
-            why = "data.label_map" if emotion in config.label_map else "data.labels: shared"
-            notes.append(f"{what} {why}: {count} x {emotion}")
-        if config.labels_from == "emotion" and NO_AGREEMENT in labeled.labels:
-            notes.append(
-                f"warning: {NO_AGREEMENT} is a class: clips on whose emotion the raters did not agree; drop them with "
-                f"data.label_map.{NO_AGREEMENT}=null, or learn from the votes: data.labels_from=votes"
-            )
-        notes += _vote_notes(labeled)
-    if "dimensions" not in config.tasks:
-        return notes
-    if dropped := len(utterances) - len(used):
-        lack = "a rating" if labeled is None else "a class or a rating"
-        notes.append(f"dropped: {dropped} clips without {lack} of {', '.join(config.dimensions)}")
-    if labeled is not None and len(labeled.positions) < len(used):
-        notes.append(f"{len(used) - len(labeled.positions)} of {len(used)} clips have ratings and no class")
-    for name, column in zip(config.dimensions, rated[list(used)].T, strict=True):
-        if not column.all():
-            notes.append(f"{int((~column).sum())} of {len(used)} clips have no rating of {name}")
-    return notes
-
-
-def _check_ranges(utterances: Sequence[Utterance], skipped: Mapping[str, str]) -> None:
+def _check_ranges(utterances: Utterances, skipped: Mapping[str, str]) -> None:
     """Raises if a segment is not within its file: the table is wrong, and skipping the row would hide it."""
     faults = []
     for utterance in utterances if skipped else ():
@@ -373,55 +338,6 @@ def _check_ranges(utterances: Sequence[Utterance], skipped: Mapping[str, str]) -
     if faults:
         more = [f"... and {len(faults) - MAX_SHOWN} more"] if len(faults) > MAX_SHOWN else []
         raise DataError("\n".join([*faults[:MAX_SHOWN], *more]))
-
-
-def find_duplicates(dataset: Dataset, config: DataConfig, progress: bool = True) -> list[Copy]:
-    """Pairs of clips of a dataset that hold the same recording under two speakers, by `serx.data.copies`.
-
-    Under the protocols `random` and `manifest`, which may put clips of one speaker into two parts, any two clips count.
-    """
-    if config.protocol in ("random", "manifest"):
-        groups = list(range(len(dataset.utterances)))
-    else:
-        groups = _numbered([u.speaker_id for u in dataset.utterances])
-    copies = {(c.first, c.second): c for c in _copies(dataset.audio_cache, groups, config.sample_rate, progress)}
-    equal: dict[str, list[int]] = {}  # silence has no fingerprint, and many equal files crowd each other out
-    for i, digest in enumerate(dataset.digests):
-        equal.setdefault(digest, []).append(i)
-    for first, *others in equal.values():
-        for i in others:
-            if groups[i] != groups[first]:
-                copies.setdefault((first, i), Copy(first, i, 1.0))
-    return sorted(copies.values(), key=lambda copy: (-copy.correlation, copy.first, copy.second))
-
-
-def _without_duplicates(dataset: Dataset, config: DataConfig, progress: bool) -> Dataset:
-    """The dataset as `config.duplicates` wants it, with the files that are left out in its notes."""
-    copies = find_duplicates(dataset, config, progress)
-    if not copies:
-        return dataset
-    path = [str(utterance.segment) for utterance in dataset.utterances]
-    first_of = list(range(len(path)))  # the first file by path that holds the same recording, through other copies too
-    while any(first_of[c.first] != first_of[c.second] for c in copies):
-        for c in copies:
-            first_of[c.first] = first_of[c.second] = min(first_of[c.first], first_of[c.second], key=path.__getitem__)
-    dropped = {i: first for i, first in enumerate(first_of) if i != first}  # clip -> the clip that it is a copy of
-    if config.duplicates == "drop_all":
-        dropped |= {first: i for i, first in sorted(dropped.items(), reverse=True)}
-    kept = [i for i in range(len(path)) if i not in dropped]
-    if not kept:
-        raise DataError(f"data.duplicates: {config.duplicates} leaves out every clip; delete the copies by hand")
-    names = [f"{printable(path[i])} (as {printable(Path(path[of]).name)})" for i, of in sorted(dropped.items())]
-    more = f", and {len(names) - MAX_SHOWN} more, which the checkpoint lists" if len(names) > MAX_SHOWN else ""
-    note = f"left out by data.duplicates: {config.duplicates} ({len(names)}): {', '.join(names[:MAX_SHOWN])}{more}"
-    utterances = tuple(dataset.utterances[i] for i in kept)
-    return replace(
-        dataset,
-        **dataset.part(kept),
-        audio_cache=open_audio_cache([u.segment for u in utterances], config, cache_folder(config.cache), progress),
-        notes=(*dataset.notes, note),
-        duplicates=tuple(printable(path[i]) for i in sorted(dropped)),
-    )
 
 
 @explaining_out_of_memory("lower data.max_seconds, or give fewer recordings")
@@ -445,171 +361,19 @@ def split_dataset(dataset: Dataset, config: DataConfig, progress: bool = True) -
     """
     split = make_split(dataset.utterances, dataset.strata, config, dataset.digests, dataset.labels, dataset.shares)
     check_leaks(dataset.utterances, split, dataset.digests)
-    if split.speaker_independent and split.validation_independent:
-        groups = _numbered([u.speaker_id for u in dataset.utterances])  # the same for each fold, and searched once
-    else:
-        part = {i: name for name in PARTS for i in getattr(split, name)}
-        groups = _numbered([part.get(i, "") for i in range(len(dataset.utterances))])
-    check_copies(dataset.utterances, split, _copies(dataset.audio_cache, groups, config.sample_rate, progress))
+    groups = dataset.utterances.speakers[0]  # the same for each fold, and searched once
+    if not (split.speaker_independent and split.validation_independent):
+        groups = _numbered_parts(split, len(dataset.utterances))
+    copies = find_copies(dataset.audio_cache, groups, config.sample_rate, progress)
+    check_copies(dataset.utterances, split, copies)
     return split
 
 
-def find_copies(
-    first: Dataset,
-    first_clips: Sequence[int],
-    second: Dataset,
-    second_clips: Sequence[int],
-    sample_rate: int,
-    progress: bool = True,
-) -> list[tuple[int, int]]:
-    """Copies between two datasets, however encoded: pairs of one of `first_clips` and one of `second_clips`.
-
-    Both datasets are decoded at `sample_rate`. A pair is a copy by the criteria of `serx.data.copies`.
-    """
-    chosen = [(first, i) for i in first_clips] + [(second, i) for i in second_clips]
-    segments = {id(d): _segments(d.audio_cache, sample_rate, progress) for d in (first, second)}
-    groups = [0] * len(first_clips) + [1] * len(second_clips)
-    candidates = nominate([segments[id(d)][i] for d, i in chosen], groups)
-    copies = copies_among(candidates, lambda k: chosen[k][0].audio_cache.clip(chosen[k][1]), sample_rate)
-    return [(chosen[copy.first][1], chosen[copy.second][1]) for copy in copies]
-
-
-def _numbered(names: Sequence[str]) -> list[int]:
-    """The same number for the same name."""
-    numbers: dict[str, int] = {}
-    return [numbers.setdefault(name, len(numbers)) for name in names]
-
-
-def _copies(audio_cache: AudioCache, groups: Sequence[int], sample_rate: int, progress: bool) -> list[Copy]:
-    """Copies among clips of different groups, searched once and stored with the cache."""
-    numbers = np.asarray(groups, "<i8")
-    key = hashlib.sha256(_settings(audio_cache, sample_rate) + numbers.tobytes()).digest()
-    path = audio_cache.folder / f"copies-{key.hex()[:16]}.sealed"
-    rows = _stored(path, key, "<f8", 3)
-    if rows is None or not np.isin(rows[:, :2], np.arange(len(groups))).all():
-        candidates = nominate(_segments(audio_cache, sample_rate, progress), groups)
-        found = copies_among(candidates, audio_cache.clip, sample_rate)
-        rows = np.asarray([(copy.first, copy.second, copy.correlation) for copy in found], "<f8").reshape(-1, 3)
-        _store(path, key, rows)
-    return [Copy(int(first), int(second), float(correlation)) for first, second, correlation in rows]
-
-
-def _segments(audio_cache: AudioCache, sample_rate: int, progress: bool) -> list[Tensor]:
-    """`copies.fingerprints` of every clip of the cache, computed once and stored with it by the digest of the clip.
-
-    Each file holds those that were new when it was written: digests, how many segments each has, and the segments.
-    """
-    key = hashlib.sha256(f"{RULES}|{sample_rate}".encode()).digest()
-    name = f"fingerprints-{key.hex()[:8]}"
-    clip_of = {digest: i for i, digest in reversed(list(enumerate(audio_cache.digests)))}
-    known: dict[str, Tensor] = {}
-    for path in sorted(audio_cache.folder.glob(f"{name}-*.sealed")):
-        if len(known) < len(clip_of):
-            known |= _stored_segments(path, key, clip_of)
-    missing = np.array(sorted(i for digest, i in clip_of.items() if digest not in known), np.int64)
-    if len(missing):
-        source, found = StreamedAudio(audio_cache, torch.device("cpu")), []
-        batches = np.array_split(missing, -(-len(missing) // FINGERPRINT_BATCH))
-        with ProgressBar("compare", len(missing), "clips", progress) as bar, reading_ahead(source, batches) as ahead:
-            for batch in batches:
-                found += fingerprints(*ahead.batch(batch), sample_rate)
-                bar.update(len(batch))
-        new = [audio_cache.digests[i] for i in missing.tolist()]
-        digests, counts = bytes.fromhex("".join(new)), np.array([len(clip) for clip in found], "<u4")
-        head = key + len(new).to_bytes(8, "little") + digests + counts.tobytes()
-        own = hashlib.sha256(digests).hexdigest()[:16]
-        _store(audio_cache.folder / f"{name}-{own}.sealed", head, torch.cat(found).numpy().astype("<f2"))
-        known |= dict(zip(new, found, strict=True))
-    return [known[digest] for digest in audio_cache.digests]
-
-
-def _stored_segments(path: Path, key: bytes, wanted: Mapping[str, int]) -> dict[str, Tensor]:
-    """Those of the wanted digests that a file holds; none if it is of other settings or damaged."""
-    content = unseal(path)
-    start = len(key) + 8
-    if content is None or content[: len(key)] != key or len(content) < start:
-        return {}
-    clips = int.from_bytes(content[len(key) : start], "little")
-    end = start + 20 * clips
-    if end > len(content) or (len(content) - end) % (2 * DIMENSIONS):
-        return {}
-    digests = content[start : start + 16 * clips].hex()
-    counts = np.frombuffer(content, "<u4", clips, offset=start + 16 * clips).astype(np.int64)
-    rows = np.frombuffer(bytearray(content[end:]), "<f2").reshape(-1, DIMENSIONS)
-    if counts.sum() != len(rows) or not np.isfinite(rows).all():
-        return {}
-    parts = torch.from_numpy(rows).split(counts.tolist())
-    named = zip((digests[32 * i : 32 * i + 32] for i in range(clips)), parts, strict=True)
-    return {digest: part for digest, part in named if digest in wanted}
-
-
-def _settings(audio_cache: AudioCache, sample_rate: int) -> bytes:
-    return f"{RULES}|{sample_rate}|{'|'.join(audio_cache.digests)}".encode()
-
-
-def _stored(path: Path, key: bytes, dtype: str, columns: int) -> np.ndarray | None:
-    """`(n, columns)` numbers; None if the file is of other audio or damaged. Nothing in it is interpreted."""
-    content = unseal(path)
-    row = columns * np.dtype(dtype).itemsize
-    if content is None or content[: len(key)] != key or (len(content) - len(key)) % row:
-        return None
-    numbers = np.frombuffer(bytearray(content), dtype, offset=len(key)).reshape(-1, columns)
-    return numbers if np.isfinite(numbers).all() else None
-
-
-def _store(path: Path, key: bytes, rows: np.ndarray) -> None:
-    try:
-        write_atomically(path, seal(key + rows.tobytes()))
-    except OSError as error:
-        what = f"{path}: cannot write the result of the leak check: {why_not_written(error, path)}"
-        raise DiskError(f"{what}, or choose another folder with data.cache=DIR or SERX_CACHE") from error
-
-
-def _vote_notes(labeled: LabeledCorpus) -> list[str]:
-    """What is left of the votes, and which clips have none."""
-    if labeled.votes is None:
-        return []
-    clips, voted = len(labeled.utterances), sum(bool(clip.votes) for clip in labeled.utterances)
-    notes = []
-    for emotion, number in labeled.dropped_votes.items():
-        notes.append(f"left out by the label map: {number:g} votes for {emotion}")
-    if labeled.without_vote:
-        notes.append(f"dropped: {labeled.without_vote} clips without a vote for any of {', '.join(labeled.labels)}")
-    if voted < clips:
-        notes.append(f"{clips - voted} of {clips} clips have no votes: their emotion is their label")
-    if tied := int(majority(labeled.votes)[1].sum()):
-        notes.append(
-            f"the votes of {tied} of {clips} clips tie: they train with their shares of votes, and count in no score "
-            "of classes"
-        )
-    return notes
-
-
-def _weight_notes(utterances: Sequence[Utterance]) -> list[str]:
-    """The range of the weights, unless all are equal."""
-    weights = [clip.weight for clip in utterances]
-    low, high = min(weights), max(weights)
-    if low == high:
-        return []
-    return [f"clips have weights from {low:g} to {high:g}: the loss of a clip is multiplied with its weight"]
-
-
-def _warning_notes(warnings: dict[str, str]) -> list[str]:
-    """One line per warning about files that are used, with the first few names."""
-    return [
-        f"warning: {what}: {_first_names([Path(path) for path, why in warnings.items() if why == what])}"
-        for what in dict.fromkeys(warnings.values())
-    ]
-
-
-def _skipped_notes(files: list[tuple[str, Path]]) -> list[str]:
-    """One line per reason, with the first few names."""
-    return [
-        f"skipped ({reason}): {_first_names([path for why, path in files if why == reason])}"
-        for reason in dict.fromkeys(reason for reason, _ in files)
-    ]
-
-
-def _first_names(paths: Sequence[Path]) -> str:
-    more = f", and {len(paths) - MAX_SHOWN} more" if len(paths) > MAX_SHOWN else ""
-    return f"{', '.join(map(printable, paths[:MAX_SHOWN]))}{more}"
+def _numbered_parts(split: Split, clips: int) -> np.ndarray:
+    """`(clips,)`: the part of each clip, numbered in the order of the clips."""
+    part = np.full(clips, len(PARTS))  # of clips in no part
+    for number, name in enumerate(PARTS):
+        part[list(getattr(split, name))] = number
+    first = np.unique(part, return_index=True)
+    order = np.argsort(np.argsort(first[1]))
+    return order[np.searchsorted(first[0], part)]

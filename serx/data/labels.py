@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from serx.data.utterance import Utterance, visible
+from serx.data.utterances import Utterances
 from serx.errors import ConfigError, DataError
 from serx.metrics.votes import majority
 
@@ -35,6 +36,7 @@ SYNONYMS: dict[str, str] = {
 }
 
 LabelsFrom = Literal["emotion", "votes"]
+_SAY: Mapping[LabelsFrom, tuple[str, ...]] = {"emotion": ("emotion",), "votes": ("emotion", "votes")}  # what says it
 UNSURE = "unsure"  # the label of a prediction below `min_confidence`, so no class may have this name
 _TYPO = 0.7  # difflib ratio: `clam`/`calm` (0.75) is a typo, `mad`/`sad` (0.67) is another word
 
@@ -59,7 +61,7 @@ class LabeledCorpus:
         positions: for each utterance its position among those that were given.
     """
 
-    utterances: tuple[Utterance, ...]
+    utterances: Utterances
     targets: list[int]
     labels: tuple[str, ...]
     dropped: dict[str, int]
@@ -160,47 +162,51 @@ def assign_labels(
     >>> labeled.labels, labeled.targets, labeled.dropped
     (('neutral', 'sad'), [1, 0], {'boredom': 1})
     """
-    clips = tuple(utterances)
-    words_of = [_words(clip, labels_from) for clip in clips]
+    clips = _columns(utterances)
+    first, number = clips.distinct(*_SAY[labels_from])
+    words_of = [_words(clips[i], labels_from) for i in first.tolist()]  # of each combination of words
     _check_spelling(words_of, labels, label_map)
     words = dict.fromkeys(word for words in words_of for word in words)
     targets_by_emotion = {word: label_map.get(word, word) for word in words}
     chosen = (
         order_labels(word for word in targets_by_emotion.values() if word is not None) if labels is None else labels
     )
-    _check_reserved(clips, words_of, chosen, label_map, targets_by_emotion)
-    _check_unlabeled(clips, words_of, chosen, targets_by_emotion)
+    _check_reserved(clips, number, words_of, chosen, label_map, targets_by_emotion)
+    _check_unlabeled(clips, number, words_of, chosen, targets_by_emotion)
 
     index = {label: number for number, label in enumerate(chosen)}
     dropped, dropped_votes = Counter[str](), Counter[str]()
-    votes = np.zeros((len(clips), len(chosen)))
-    for position, (clip, words_of_clip) in enumerate(zip(clips, words_of, strict=True)):
-        for word, number in words_of_clip.items():
+    votes = np.zeros((len(first), len(chosen)))
+    has_votes, counts = clips.has("votes"), np.bincount(number, minlength=len(first)).tolist()
+    for row, words_of_clip in enumerate(words_of):
+        for word, times in words_of_clip.items():
             target = targets_by_emotion[word]
             if target is not None:
-                votes[position, index[target]] += number
-            elif clip.votes and labels_from == "votes":
-                dropped_votes[word] += number  # type: ignore[assignment]  # typeshed's Counter counts in int
+                votes[row, index[target]] += times
+            elif has_votes[first[row]] and labels_from == "votes":
+                dropped_votes[word] += times * counts[row]
             else:
-                dropped[word] += 1
-    kept = votes.any(axis=1)
-    positions = np.flatnonzero(kept).tolist()
-    if not positions:
+                dropped[word] += counts[row]
+    kept = np.asarray(votes.any(axis=1))[number]
+    positions = np.flatnonzero(kept)
+    if not len(positions):
         left_out = ", ".join([*dropped, *dropped_votes])
         why = f"data.label_map drops all of {left_out}" if left_out else "there are no clips"
         raise DataError(f"no clip left to label: {why}; keep at least one emotion")
-    without_vote = sum(bool(clips[i].votes) for i in np.flatnonzero(~kept).tolist()) if labels_from == "votes" else 0
-    votes = votes[kept]
     return LabeledCorpus(
-        utterances=tuple(clips[i] for i in positions),
-        targets=majority(votes)[0].tolist(),
+        utterances=clips if kept.all() else clips.take(positions),
+        targets=majority(votes)[0][number[positions]].tolist(),
         labels=tuple(chosen),
         dropped=dict(dropped),
-        votes=votes if labels_from == "votes" else None,
-        without_vote=without_vote,
+        votes=votes[number[positions]] if labels_from == "votes" else None,
+        without_vote=int(has_votes[~kept].sum()) if labels_from == "votes" else 0,
         dropped_votes=dict(dropped_votes),
-        positions=positions,
+        positions=positions.tolist(),
     )
+
+
+def _columns(utterances: Iterable[Utterance]) -> Utterances:
+    return utterances if isinstance(utterances, Utterances) else Utterances.of(tuple(utterances))
 
 
 def _words(clip: Utterance, labels_from: LabelsFrom) -> Mapping[str, float]:
@@ -245,7 +251,9 @@ def only_shared(
         DataError: the corpora share fewer than two emotions; the message lists those of each corpus.
     """
     words: dict[str, dict[str, str]] = {}  # corpus -> {emotion before the map: emotion after it}
-    for clip in utterances:
+    clips = _columns(utterances)
+    for i in clips.distinct("corpus", *_SAY[labels_from])[0].tolist():
+        clip = clips[i]
         for emotion in _words(clip, labels_from):
             word = label_map.get(emotion, emotion)
             if word is not None:
@@ -289,7 +297,8 @@ def _check_spelling(
 
 
 def _check_reserved(
-    clips: Sequence[Utterance],
+    clips: Utterances,
+    number: np.ndarray,
     words_of: Sequence[Mapping[str, float]],
     labels: Sequence[str],
     label_map: Mapping[str, str | None],
@@ -299,23 +308,20 @@ def _check_reserved(
     for emotion, target in label_map.items():
         if target is not None and _plain_word(target) == UNSURE:
             raise DataError(f"data.label_map.{emotion}: {_RESERVED}; map to another word, or to null to drop the clips")
-    for number, label in enumerate(labels):
+    for position, label in enumerate(labels):
         if _plain_word(label) != UNSURE:
             continue
-        chosen = [
-            clip
-            for clip, words in zip(clips, words_of, strict=True)
-            if any(targets_by_emotion[word] == label for word in words)
-        ]
-        where = _sources(chosen, 1) if chosen else f"data.labels.{number}"
+        mapped = [any(targets_by_emotion[word] == label for word in words) for words in words_of]
+        chosen = np.flatnonzero(np.array(mapped, bool)[number])
+        where = _sources(clips, chosen, 1) if len(chosen) else f"data.labels.{position}"
         fix = f"rename it, such as data.label_map.{UNSURE}=uncertain, or drop it with data.label_map.{UNSURE}=null"
         raise DataError(f"{where}: {_RESERVED}; {fix}")
 
 
-def _sources(clips: Sequence[Utterance], shown: int = _MAX_SHOWN) -> str:
-    """Where the first clips are listed: `file.csv:LINE`, or the file if its name tells the emotion."""
-    more = f" and {len(clips) - shown} more" if len(clips) > shown > 1 else ""
-    return ", ".join(clip.source for clip in clips[:shown]) + more
+def _sources(clips: Utterances, chosen: np.ndarray, shown: int = _MAX_SHOWN) -> str:
+    """Where the first chosen clips are listed: `file.csv:LINE`, or the file if its name tells the emotion."""
+    more = f" and {len(chosen) - shown} more" if len(chosen) > shown > 1 else ""
+    return ", ".join(clips.source(i) for i in chosen[:shown].tolist()) + more
 
 
 def _nearest(word: str, known: Sequence[str]) -> str | None:
@@ -327,7 +333,8 @@ def _plain_word(text: str) -> str:
 
 
 def _check_unlabeled(
-    clips: Sequence[Utterance],
+    clips: Utterances,
+    number: np.ndarray,
     words_of: Sequence[Mapping[str, float]],
     labels: Sequence[str],
     targets_by_emotion: Mapping[str, str | None],
@@ -337,13 +344,14 @@ def _check_unlabeled(
         return
     listed = []
     for emotion in unlabeled:
-        chosen = [clip for clip, words in zip(clips, words_of, strict=True) if emotion in words]
+        chosen = np.flatnonzero(np.array([emotion in words for words in words_of], bool)[number])
         target = targets_by_emotion[emotion]
         renamed = "" if target == emotion else f", mapped to {target}"
-        corpora = ", ".join(sorted({clip.corpus for clip in chosen}))
-        listed.append(f"{emotion} ({len(chosen)} clips of {corpora}{renamed}: {_sources(chosen)})")
+        corpora = ", ".join(sorted(clips.present("corpus", chosen)))
+        listed.append(f"{emotion} ({len(chosen)} clips of {corpora}{renamed}: {_sources(clips, chosen)})")
     first = unlabeled[0]
-    where = next(clip.source for clip, words in zip(clips, words_of, strict=True) if first in words)
+    combination = next(row for row, words in enumerate(words_of) if first in words)
+    where = clips.source(int((number == combination).argmax()))
     raise DataError(
         f"{where}: emotions that are missing in data.labels ({', '.join(labels)}): {'; '.join(listed)}. For each: add "
         f"it to data.labels, or map it: data.label_map.{first}={labels[0]}, or drop it: data.label_map.{first}=null"

@@ -7,10 +7,13 @@ Identical audio has identical digests. Copies that were encoded again, filtered,
 from collections.abc import Hashable, Sequence
 from itertools import combinations
 
+import numpy as np
+
 from serx.data.copies import Copy
 from serx.data.corpora import canonical_speaker
 from serx.data.protocols import Split
-from serx.data.utterance import Utterance, overlapping
+from serx.data.utterance import Utterance
+from serx.data.utterances import Utterances, overlapping
 from serx.errors import LeakError
 
 REMEDY = (
@@ -46,8 +49,12 @@ def check_leaks(utterances: Sequence[Utterance], split: Split, digests: Sequence
     ...     print(error)
     speakers in two parts (1): own/07 (train and test, valid and test); put all clips of a speaker into one part
     """
+    utterances = Utterances.of(utterances)
+    first_of, number = utterances.distinct("corpus", "speaker")
+    named = [utterances[i] for i in first_of.tolist()]
     # Utterances made by hand may spell one speaker `7` and `07`.
-    speakers = [(u.corpus, canonical_speaker(u.speaker).casefold()) for u in utterances]
+    speakers = _numbered([(u.corpus, canonical_speaker(u.speaker).casefold()) for u in named])[number]
+    audio = _numbered(list(digests))
     shared_speakers: dict[str, list[str]] = {}
     same_audio = []
     for first_part, second_part in combinations(PARTS, 2):
@@ -56,12 +63,11 @@ def check_leaks(utterances: Sequence[Utterance], split: Split, digests: Sequence
             for i, j in _shared(speakers, first, second):
                 spellings = dict.fromkeys((utterances[i].speaker_id, utterances[j].speaker_id))
                 shared_speakers.setdefault(" = ".join(spellings), []).append(f"{first_part} and {second_part}")
-        same_audio += [_pair(utterances, i, first_part, j, second_part) for i, j in _shared(digests, first, second)]
-    part = {i: name for name in PARTS for i in getattr(split, name)}
+        same_audio += [_pair(utterances, i, first_part, j, second_part) for i, j in _shared(audio, first, second)]
+    pairs = overlapping(utterances)
+    part = {i: name for name in PARTS for i in getattr(split, name)} if pairs else {}
     overlaps = [
-        _pair(utterances, i, part[i], j, part[j])
-        for i, j in overlapping(utterances)
-        if i in part and j in part and part[i] != part[j]
+        _pair(utterances, i, part[i], j, part[j]) for i, j in pairs if i in part and j in part and part[i] != part[j]
     ]
     faults = []
     if shared_speakers:
@@ -86,7 +92,7 @@ def check_copies(utterances: Sequence[Utterance], split: Split, copies: Sequence
     Raises:
         LeakError: names the most similar pairs, at most five, and their number.
     """
-    part = {i: name for name in PARTS for i in getattr(split, name)}
+    part = {i: name for name in PARTS for i in getattr(split, name)} if copies else {}
     pairs = [
         f"{_pair(utterances, c.first, part[c.first], c.second, part[c.second])}: {c.correlation:.3f}"
         for c in copies
@@ -96,10 +102,18 @@ def check_copies(utterances: Sequence[Utterance], split: Split, copies: Sequence
         raise LeakError(f"copies in two parts ({len(pairs)}, with their correlation): {_list(pairs)}; {REMEDY}")
 
 
-def _shared(keys: Sequence[Hashable], first: Sequence[int], second: Sequence[int]) -> list[tuple[int, int]]:
+def _numbered(keys: Sequence[Hashable]) -> np.ndarray:
+    """`(n,)`: the same number for equal keys."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
+
+
+def _shared(keys: np.ndarray, first: Sequence[int], second: Sequence[int]) -> list[tuple[int, int]]:
     """For each key in both parts, its first index in `first` and in `second`."""
-    in_first, in_second = ({keys[i]: i for i in reversed(part)} for part in (first, second))
-    return sorted((i, in_second[key]) for key, i in in_first.items() if key in in_second)
+    parts = [np.asarray(part, np.int64) for part in (first, second)]
+    (in_first, rows), (in_second, others) = (np.unique(keys[part], return_index=True) for part in parts)
+    _, i, j = np.intersect1d(in_first, in_second, assume_unique=True, return_indices=True)
+    return sorted(zip(parts[0][rows[i]].tolist(), parts[1][others[j]].tolist(), strict=True))
 
 
 def _pair(utterances: Sequence[Utterance], i: int, part_of_i: str, j: int, part_of_j: str) -> str:

@@ -9,7 +9,6 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import combinations
 from typing import Annotated, Literal
 
@@ -18,6 +17,7 @@ from pydantic import AfterValidator, Field
 from serx.base_config import BaseConfig, Name
 from serx.data.corpora import CORPORA, canonical_corpus, canonical_speaker, name_key
 from serx.data.utterance import Utterance
+from serx.data.utterances import Utterances, Words
 from serx.errors import DataError
 
 MAX_SHOWN = 5  # pairs in a message
@@ -85,7 +85,7 @@ def same_speaker(clip: Utterance, speaker_id: str, names: NamesConfig = NO_NAMES
     return clip.corpus == corpus or (not clip.corpus_named and corpus not in CORPORA)
 
 
-def settle_names(utterances: Sequence[Utterance], names: NamesConfig) -> tuple[Utterance, ...]:
+def settle_names(utterances: Sequence[Utterance], names: NamesConfig) -> Utterances:
     """The utterances with one name for each speaker and corpus, the first of its group in `names.same_names`.
 
     Raises:
@@ -104,12 +104,10 @@ def settle_names(utterances: Sequence[Utterance], names: NamesConfig) -> tuple[U
     /spk7.wav: one person or two? own/S07 and own/spk7 (
     """
     first_names = {_canonical(name): _canonical(group[0]) for group in names.same_names for name in group}
-    settled = _renamed(utterances, first_names)
+    settled = _renamed(Utterances.of(utterances), first_names)
     # One clip for each combination of what is compared, the first.
-    distinct: dict[tuple[object, ...], Utterance] = {}
-    for clip in settled:
-        distinct.setdefault((clip.corpus, clip.speaker, clip.sex, clip.speaker_known, clip.corpus_named), clip)
-    some = list(distinct.values())
+    first, _ = settled.distinct("corpus", "speaker", "sex", "speaker_known", "corpus_named")
+    some = [settled[i] for i in first.tolist()]
     faults = [*_alike_corpora(some, names), *_alike_speakers(some, names), *_two_sexes(some)]
     if faults:
         raise DataError("\n".join(faults))
@@ -121,18 +119,19 @@ def _canonical(name: str) -> str:
     return canonical_corpus(corpus) + slash + canonical_speaker(speaker)
 
 
-def _renamed(utterances: Iterable[Utterance], first_names: Mapping[str, str]) -> tuple[Utterance, ...]:
-    new_names: dict[tuple[str, str], tuple[str, str]] = {}
-    renamed = []
-    for clip in utterances:
-        name = clip.corpus, clip.speaker
-        new = new_names.get(name)
-        if new is None:
-            corpus = first_names.get(clip.corpus, clip.corpus)
-            corpus, _, speaker = first_names.get(f"{corpus}/{clip.speaker}", f"{corpus}/{clip.speaker}").partition("/")
-            new = new_names[name] = name if (corpus, speaker) == name else (corpus, speaker)
-        renamed.append(clip if new is name or new == name else replace(clip, corpus=new[0], speaker=new[1]))
-    return tuple(renamed)
+def _renamed(utterances: Utterances, first_names: Mapping[str, str]) -> Utterances:
+    first, number = utterances.distinct("corpus", "speaker")
+    new_names = []
+    for i in first.tolist():
+        clip = utterances[i]
+        corpus = first_names.get(clip.corpus, clip.corpus)
+        corpus, _, speaker = first_names.get(f"{corpus}/{clip.speaker}", f"{corpus}/{clip.speaker}").partition("/")
+        new_names.append((corpus, speaker))
+    if all((utterances[i].corpus, utterances[i].speaker) == new for i, new in zip(first, new_names, strict=True)):
+        return utterances
+    columns = (Words.of(column) for column in zip(*new_names, strict=True))
+    corpus_words, speaker_words = (Words(column.codes[number], column.values) for column in columns)
+    return utterances.with_words(corpus=corpus_words, speaker=speaker_words)
 
 
 def _alike_corpora(utterances: Iterable[Utterance], names: NamesConfig) -> list[str]:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from serx.data.dataset import DataConfig, Dataset, find_copies, load_dataset
+from serx.data.copy_search import find_common
+from serx.data.dataset import DataConfig, Dataset, load_dataset
 from serx.data.names import same_speaker
 from serx.errors import DataError
 from serx.terminal import printable
@@ -61,7 +62,7 @@ def _find_copies(
     notes = (gap,) if missing else ()
     if not present:
         return [], notes
-    pairs = find_copies(dataset, clips, training, present, trained_on.sample_rate, progress)
+    pairs = find_common(dataset.audio_cache, clips, training.audio_cache, present, trained_on.sample_rate, progress)
     names = (
         f"{printable(dataset.utterances[i].segment)} (a copy of {printable(training.utterances[j].segment.name)})"
         for i, j in pairs

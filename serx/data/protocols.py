@@ -17,7 +17,8 @@ from pydantic import BeforeValidator, Field, PrivateAttr
 
 from serx.base_config import BaseConfig, Name, Seed
 from serx.data.corpora import PUBLISHED_CORPORA, canonical_corpus, canonical_speaker
-from serx.data.utterance import Utterance, overlapping
+from serx.data.utterance import Utterance
+from serx.data.utterances import Utterances, overlapping
 from serx.errors import ConfigError, DataError
 from serx.seeding import derive
 
@@ -161,7 +162,7 @@ class _Speaker:
     corpus: str
     name: str
     stratum: tuple[str, str]  # sex and corpus
-    clips: list[int]
+    clips: np.ndarray  # indices, ascending
     counts: np.ndarray  # clips of each class
 
 
@@ -176,8 +177,9 @@ def fold_count(utterances: Sequence[Utterance], config: ProtocolConfig) -> int:
     5
     """
     counts = {name: len(folds.split("|")) for name, folds in PUBLISHED.items()}
-    counts |= {"kfold": config.folds, "loso": len({u.speaker_id for u in utterances})}
-    corpora = len({u.corpus for u in utterances})
+    clips = Utterances.of(utterances)
+    counts |= {"kfold": config.folds, "loso": len(clips.speakers[1])}
+    corpora = len(clips.present("corpus"))
     counts |= {"loco": corpora, "cross_corpus": 1 if config.test_corpora else corpora}
     return counts.get(config.protocol, 1)
 
@@ -213,66 +215,66 @@ def make_split(
     ((6, 7), 'speakers, speaker-independent')
     """
     with naming_places(config):
-        return _make_split(utterances, targets, config, digests, labels, shares)
+        return _make_split(Utterances.of(utterances), np.asarray(targets), config, digests, labels, shares)
 
 
 def _make_split(
-    utterances: Sequence[Utterance],
-    targets: Sequence[int],
+    clips: Utterances,
+    targets: np.ndarray,
     config: ProtocolConfig,
     digests: Sequence[str] | None,
     labels: Sequence[str] | None,
     shares: np.ndarray | None,
 ) -> Split:
-    protocol, folds = config.protocol, fold_count(utterances, config)
+    protocol, folds = config.protocol, fold_count(clips, config)
     if config.fold >= folds:
         raise ConfigError(f"data.fold is {config.fold}, but on this data {protocol} takes 0 to {folds - 1}")
-    unknown = [u for u in utterances if not u.speaker_known]
-    if unknown and protocol not in WITHOUT_SPEAKERS:
+    is_known = clips.has("speaker_known")
+    unknown = np.flatnonzero(~is_known)
+    if len(unknown) and protocol not in WITHOUT_SPEAKERS:
         raise DataError(
-            f"{unknown[0].source}: protocol {protocol} needs to know who speaks, and {len(unknown)} clips have no "
-            "speaker; add a column speaker, or set data.protocol=random, whose stamp says that speakers are unknown"
+            f"{clips.source(int(unknown[0]))}: protocol {protocol} needs to know who speaks, and {len(unknown)} clips "
+            "have no speaker; add a column speaker, or set data.protocol=random, whose stamp says that speakers are "
+            "unknown"
         )
-    clip_keys = digests if digests is not None else [f"{u.path.as_posix()}{u.segment.fragment}" for u in utterances]
-    clip_keys = _kept_together(clip_keys, overlapping(utterances))
-    test, valid = _test_and_valid(utterances, targets, config, clip_keys)
-    train = set(range(len(utterances))) - test - valid
-    trained = {targets[i] for i in train} if shares is None else set(np.flatnonzero(shares[sorted(train)].any(0)))
+    test, valid = _test_and_valid(clips, targets, config, digests)
+    train = ~test & ~valid
+    trained = set(np.unique(targets[train]).tolist()) if shares is None else set(np.flatnonzero(shares[train].any(0)))
     untrained = [] if labels is None else sorted(set(range(len(labels))) - trained)
-    left_out = {i for i in test if targets[i] in untrained} if protocol == "loco" else set[int]()
-    test -= left_out
-    train_speakers, valid_speakers = ({utterances[i].speaker_id for i in part} for part in (train, valid))
-    if left_out and not test:
+    left_out = test & np.isin(targets, untrained) & (protocol == "loco")
+    test = test & ~left_out
+    if left_out.any() and not test.any():
         raise DataError(
-            f"protocol loco fold {config.fold}: no emotion of {utterances[min(left_out)].corpus} has a training clip; "
-            "rename emotions with data.label_map, or choose another fold"
+            f"protocol loco fold {config.fold}: no emotion of {clips[int(left_out.argmax())].corpus} has a training "
+            "clip; rename emotions with data.label_map, or choose another fold"
         )
-    if not (train and test and (valid or not config.valid_fraction)):
-        sizes = f"{len(train)} clips to train, {len(valid)} to validate, {len(test)} to test"
+    if not (train.any() and test.any() and (valid.any() or not config.valid_fraction)):
+        sizes = f"{train.sum()} clips to train, {valid.sum()} to validate, {test.sum()} to test"
         raise DataError(f"protocol {protocol} gives an empty part: {sizes}; add speakers or choose another protocol")
     # Every protocol but random guarantees independence; the leak check raises if a manifest breaks this guarantee.
-    known = [{utterances[i].speaker_id for i in part if utterances[i].speaker_known} for part in (test, train | valid)]
-    apart = (protocol != "random" and not unknown) or not known[0] & known[1]
-    independent = apart and not unknown
+    speaker = clips.speakers[0]
+    both = np.intersect1d(speaker[test & is_known], speaker[(train | valid) & is_known])
+    apart = (protocol != "random" and not len(unknown)) or not len(both)
+    independent = apart and not len(unknown)
     name = protocol if folds == 1 else f"{protocol} fold {config.fold}"
-    guarantee, notes = _guarantee(utterances, test, apart)
-    stamp = [name, *guarantee, *([] if valid else ["no validation"])]
+    guarantee, notes = _guarantee(clips, test, apart)
+    stamp = [name, *guarantee, *([] if valid.any() else ["no validation"])]
     if labels is not None and untrained:
         stamp.append(f"no training clip of {' and '.join(labels[n] for n in untrained)}")
         for n in untrained:
             fault = f"{name}: no training clip of {labels[n]}: the model cannot learn it, and its test clips"
-            count = sum(targets[i] == n for i in left_out or test)
+            count = np.count_nonzero(targets[left_out if left_out.any() else test] == n)
             advice = f"add training clips of it, or take it out with data.label_map.{labels[n]}=null or by data.labels"
             is_left_out = protocol == "loco"
             notes.append(f"{fault} ({count}) {'are left out' if is_left_out else f'count as errors; {advice}'}")
-    if left_out:
-        stamp.append(f"{len(left_out)} test clips of it left out")
+    if left_out.any():
+        stamp.append(f"{left_out.sum()} test clips of it left out")
     if protocol in ("cross_corpus", "loco"):
-        stamp.append(f"{' and '.join(sorted({utterances[i].corpus for i in test}))} held out")
+        stamp.append(f"{' and '.join(sorted(clips.present('corpus', test)))} held out")
     if protocol in PUBLISHED:
         corpus, everyone = FOLDS_OF[protocol], published_speakers(protocol)
-        missing = sorted(set(everyone) - {u.speaker for u in utterances if u.corpus == corpus})
-        others = sorted({u.corpus for u in utterances} - {corpus})
+        missing = sorted(set(everyone) - clips.present("speaker", clips.where("corpus", corpus)))
+        others = sorted(clips.present("corpus") - {corpus})
         stamp += [f"{len(missing)} of {len(everyone)} speakers missing"] if missing else []
         notes += [f"{corpus.upper()} speakers missing: {', '.join(missing)}"] if missing else []
         notes += (
@@ -280,22 +282,23 @@ def _make_split(
             if others
             else []
         )
-    by_speaker = not unknown and not train_speakers & valid_speakers
+    by_speaker = not len(unknown) and not len(np.intersect1d(speaker[train], speaker[valid]))
     if independent and not by_speaker:
         stamp.append("validation by clips of training speakers")
         notes.append("validation uses clips of training speakers: its figures are too optimistic")
-    ordered = [tuple(sorted(part)) for part in (train, valid, test)]
+    ordered = [tuple(np.flatnonzero(part).tolist()) for part in (train, valid, test)]
     return Split(ordered[0], ordered[1], ordered[2], ", ".join(stamp), independent, by_speaker, tuple(notes))
 
 
-def _guarantee(utterances: Sequence[Utterance], test: set[int], apart: bool) -> tuple[list[str], list[str]]:
+def _guarantee(clips: Utterances, test: np.ndarray, apart: bool) -> tuple[list[str], list[str]]:
     """What the stamp says about speakers, and notes: who was kept apart, as far as it is known who speaks.
 
     Args:
+        test: `(n,)` bool, the clips of the test part.
         apart: no test speaker is in another part, by name.
     """
-    unknown = sum(not u.speaker_known for u in utterances)
-    doubts = _made_up(utterances, test)
+    unknown = np.count_nonzero(~clips.has("speaker_known"))
+    doubts = _made_up(clips, test)
     clauses = [] if apart else ["LEAKY: speakers shared between train and test"]
     if unknown:
         clauses.append("speakers unknown: a speaker may be in train and test")
@@ -309,39 +312,40 @@ def _guarantee(utterances: Sequence[Utterance], test: set[int], apart: bool) -> 
     return clauses or ["speaker-independent"], notes
 
 
-def _made_up(utterances: Sequence[Utterance], test: set[int]) -> list[str]:
+def _made_up(clips: Utterances, test: np.ndarray) -> list[str]:
     """For each corpus in the test part and outside whose speakers nearly all have one clip: how many have.
 
     The file names of published corpora tell the speaker.
     """
-    tested = {utterances[i].corpus for i in test}
-    others = {u.corpus for i, u in enumerate(utterances) if i not in test}
-    written = [
-        u for u in utterances if u.speaker_known and not (u.corpus in PUBLISHED_CORPORA and u.source == str(u.path))
-    ]
     found = []
-    for corpus in sorted(tested & others):
-        clips = Counter(u.speaker for u in written if u.corpus == corpus)
-        single = sum(n == 1 for n in clips.values())
-        if len(clips) >= MIN_SPEAKERS_TO_DOUBT and single >= DOUBTFUL * len(clips):
-            found.append(f"{single} of {len(clips)} speakers of {corpus} have one clip")
+    for corpus in sorted(clips.present("corpus", test) & clips.present("corpus", ~test)):
+        written = clips.where("corpus", corpus) & clips.has("speaker_known")
+        if corpus in PUBLISHED_CORPORA:
+            written &= ~clips.is_named_by_file
+        counts = np.unique(clips.words["speaker"].codes[written], return_counts=True)[1]
+        single = np.count_nonzero(counts == 1)
+        if len(counts) >= MIN_SPEAKERS_TO_DOUBT and single >= DOUBTFUL * len(counts):
+            found.append(f"{single} of {len(counts)} speakers of {corpus} have one clip")
     return found
 
 
 def _test_and_valid(
-    utterances: Sequence[Utterance], targets: Sequence[int], config: ProtocolConfig, clip_keys: Sequence[str]
-) -> tuple[set[int], set[int]]:
-    speakers = _speakers(utterances, targets)
-    everything = set(range(len(utterances)))
+    clips: Utterances, targets: np.ndarray, config: ProtocolConfig, digests: Sequence[str] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """`(n,)` bool each: the clips of the test part, and of the validation part."""
+    speakers, nothing = _speakers(clips, targets), np.zeros(len(clips), bool)
     if config.protocol == "random":
-        test, valid = _draw_clips(everything, targets, clip_keys, config.test_fraction, config.split_seed), set[int]()
+        test, valid = _draw_clips(~nothing, clips, targets, digests, config.test_fraction, config.split_seed), nothing
     elif config.protocol == "manifest":
-        test, valid = _manifest_parts(utterances)
-        test_speakers = {utterances[i].speaker_id for i in test}
-        valid = valid or _clips(_pick_validation([s for s in speakers if s.speaker_id not in test_speakers], config))
+        test, valid = _manifest_parts(clips)
+        if not valid.any():
+            tested = set(clips.speaker_ids_of(np.flatnonzero(test)))
+            valid = _clips(_pick_validation([s for s in speakers if s.speaker_id not in tested], config), len(clips))
     else:
-        test, valid = map(_clips, _CHOOSERS[config.protocol](speakers, config))
-    return test, valid or _draw_clips(everything - test, targets, clip_keys, config.valid_fraction, config.split_seed)
+        test, valid = (_clips(chosen, len(clips)) for chosen in _CHOOSERS[config.protocol](speakers, config))
+    if not valid.any():
+        valid = _draw_clips(~test, clips, targets, digests, config.valid_fraction, config.split_seed)
+    return test, valid
 
 
 def _published(speakers: _Speakers, config: ProtocolConfig) -> _Chosen:
@@ -432,10 +436,10 @@ _CHOOSERS = {
 _CHOOSERS |= {"kfold": _fold_by_fold, "loso": _fold_by_fold, "loco": _by_corpus, "cross_corpus": _by_corpus}
 
 
-def _manifest_parts(utterances: Sequence[Utterance]) -> tuple[set[int], set[int]]:
-    parts = {name: {i for i, u in enumerate(utterances) if u.part == name} for name in ("train", "valid", "test", None)}
-    if parts[None] or not parts["train"] or not parts["test"]:
-        counts = ", ".join(f"{len(part)} {name or 'without'}" for name, part in parts.items())
+def _manifest_parts(clips: Utterances) -> tuple[np.ndarray, np.ndarray]:
+    parts = {name: clips.where("part", name) for name in ("train", "valid", "test", None)}
+    if parts[None].any() or not parts["train"].any() or not parts["test"].any():
+        counts = ", ".join(f"{part.sum()} {name or 'without'}" for name, part in parts.items())
         raise DataError(
             "protocol manifest needs train, valid or test in column split of every row, and at least one train and one "
             f"test row; rows: {counts}"
@@ -443,22 +447,32 @@ def _manifest_parts(utterances: Sequence[Utterance]) -> tuple[set[int], set[int]
     return parts["test"], parts["valid"]
 
 
-def _speakers(utterances: Sequence[Utterance], targets: Sequence[int]) -> _Speakers:
+def _speakers(clips: Utterances, targets: np.ndarray) -> _Speakers:
     """All speakers, sorted by corpus and name."""
-    clips_of: dict[tuple[str, str, str], list[int]] = defaultdict(list)
-    for i, u in enumerate(utterances):
-        clips_of[u.corpus, u.speaker, u.speaker_id].append(i)
-    classes = np.unique(np.asarray(targets), return_inverse=True)[1]
-    speakers = []
-    for (corpus, name, speaker_id), clips in sorted(clips_of.items()):
-        stratum = max(utterances[i].sex or "" for i in clips), corpus
-        counts = np.bincount(classes[clips], minlength=len(set(targets)))
-        speakers.append(_Speaker(speaker_id, corpus, name, stratum, clips, counts))
-    return speakers
+    first, number = clips.distinct("corpus", "speaker")
+    classes = np.unique(targets, return_inverse=True)[1].reshape(-1)
+    count = int(classes.max(initial=-1)) + 1
+    counts = np.bincount(number * count + classes, minlength=len(first) * count).reshape(len(first), count)
+    sexes = sorted({sex or "" for sex in clips.words["sex"].values} | {""})
+    rank = np.array([sexes.index(sex or "") for sex in clips.words["sex"].values], np.int64)
+    sex_of = np.zeros(len(first), np.int64)
+    np.maximum.at(sex_of, number, rank[clips.words["sex"].codes])
+    order = np.argsort(number, kind="stable")
+    parts = np.split(order, np.cumsum(np.bincount(number, minlength=len(first)))[:-1])
+    some = [clips[i] for i in first.tolist()]
+    speakers = [
+        _Speaker(u.speaker_id, u.corpus, u.speaker, (sexes[sex_of[i]], u.corpus), parts[i], counts[i])
+        for i, u in enumerate(some)
+    ]
+    return sorted(speakers, key=lambda s: (s.corpus, s.name, s.speaker_id))
 
 
-def _clips(speakers: _Speakers) -> set[int]:
-    return {i for s in speakers for i in s.clips}
+def _clips(speakers: _Speakers, count: int) -> np.ndarray:
+    """`(count,)` bool: the clips of these speakers."""
+    chosen = np.zeros(count, bool)
+    for speaker in speakers:
+        chosen[speaker.clips] = True
+    return chosen
 
 
 def _orders(speakers: _Speakers, seed: int, purpose: str) -> list[_Speakers]:
@@ -518,17 +532,28 @@ def _kept_together(clip_keys: Sequence[str], pairs: Sequence[tuple[int, int]]) -
 
 
 def _draw_clips(
-    clips: set[int], targets: Sequence[int], clip_keys: Sequence[str], fraction: float, seed: int
-) -> set[int]:
-    """A fraction of the clips of each class; clips with equal keys stay together."""
+    among: np.ndarray,
+    clips: Utterances,
+    targets: np.ndarray,
+    digests: Sequence[str] | None,
+    fraction: float,
+    seed: int,
+) -> np.ndarray:
+    """`(n,)` bool: a fraction of each class of the clips in the mask `among`; clips with equal keys stay together."""
+    if not fraction:
+        return np.zeros(len(clips), bool)
+    named = digests if digests is not None else [f"{s.path.as_posix()}{s.fragment}" for s in clips.segments]
+    keys = _kept_together(list(named), overlapping(clips))
     groups: dict[str, list[int]] = defaultdict(list)
-    for i in clips:
-        groups[clip_keys[i]].append(i)
+    for i in np.flatnonzero(among).tolist():
+        groups[keys[i]].append(i)
     classes: dict[int, list[str]] = defaultdict(list)
     for key in sorted(groups, key=lambda key: derive(seed, f"clip {key}")):
-        classes[min(targets[i] for i in groups[key])].append(key)
+        classes[min(targets[groups[key]].tolist())].append(key)
     drawn = (key for keys in classes.values() for key in keys[: _quota(fraction, len(keys))])
-    return {i for key in drawn for i in groups[key]}
+    chosen = np.zeros(len(clips), bool)
+    chosen[[i for key in drawn for i in groups[key]]] = True
+    return chosen
 
 
 # Speakers of each fold, written as test: validation.

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from serx.data.utterance import Utterance
+from serx.data.utterances import Utterances
 from serx.errors import ConfigError, DataError
 
 Task = Literal["emotions", "dimensions"]
@@ -23,19 +24,22 @@ def ratings_of(utterances: Sequence[Utterance], dimensions: Sequence[str]) -> np
     >>> ratings_of([clip], ["arousal", "dominance"])
     array([[3.5, nan]])
     """
-    ratings = np.full((len(utterances), len(dimensions)), np.nan)
-    for i, clip in enumerate(utterances):
-        if not clip.dimensions:
-            continue
-        of_clip = dict(clip.dimensions)
-        if len(of_clip) < len(clip.dimensions):
-            raise DataError(f"{clip.source}: two ratings on one dimension; keep one")
+    clips = Utterances.of(utterances)
+    first, number = clips.distinct("dimensions")
+    column_of, ratings = clips.words["dimensions"], np.full((len(first), len(dimensions)), np.nan)
+    for row, i in enumerate(first.tolist()):
+        rated = column_of.values[column_of.codes[i]]
+        of_clip = dict(rated)
+        if len(of_clip) < len(rated):
+            raise DataError(f"{clips.source(i)}: two ratings on one dimension; keep one")
         for column, name in enumerate(dimensions):
             value = of_clip.get(name)
             if value is not None and not math.isfinite(value):
-                raise DataError(f"{clip.source}: {name} {value:g} is not a number; leave it empty where it is unknown")
-            ratings[i, column] = math.nan if value is None else value
-    return ratings
+                raise DataError(
+                    f"{clips.source(i)}: {name} {value:g} is not a number; leave it empty where it is unknown"
+                )
+            ratings[row, column] = math.nan if value is None else value
+    return ratings[number]
 
 
 def check_rated(utterances: Sequence[Utterance], ratings: np.ndarray, dimensions: Sequence[str]) -> None:
@@ -46,7 +50,8 @@ def check_rated(utterances: Sequence[Utterance], ratings: np.ndarray, dimensions
     """
     for name, column in zip(dimensions, ratings.T, strict=True):
         if np.isnan(column).all():
-            known = sorted({other for clip in utterances for other, _ in clip.dimensions})
+            rated = Utterances.of(utterances).present("dimensions")
+            known = sorted({other for ratings_of_clip in rated for other, _ in ratings_of_clip})
             there = f"the data rate {', '.join(known)}" if known else "the data rate no dimension"
             raise DataError(f"data.dimensions: no clip has a rating of {name}; {there}")
 

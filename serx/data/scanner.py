@@ -54,7 +54,7 @@ class Scan:
     ()
     """
 
-    utterances: tuple[Utterance, ...]
+    utterances: Sequence[Utterance]
     skipped: tuple[SkippedFile, ...]
     notes: tuple[str, ...] = ()
     ties: tuple[str, ...] = ()

@@ -2,13 +2,14 @@
 
 `Segment`: the file or the part of a file that holds the clip.
 
-Also which clips share a moment of a file (`overlapping`), when two words are the same to a reader (`visible`), and two
-paths the same file (`file_identity`).
+Also when two words are the same to a reader (`visible`), and two paths the same file (`file_identity`).
 """
 
 import stat
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -137,32 +138,6 @@ class Utterance:
         return Segment(self.path, self.start, self.end)
 
 
-def overlapping(utterances: Sequence[Utterance]) -> list[tuple[int, int]]:
-    """Pairs of clips that share a moment of one file, by any of its names.
-
-    >>> talk = [Utterance(Path("/a.wav"), "own", "7", "sad", start=n, end=n + 1.5) for n in (0, 1, 2.5)]
-    >>> overlapping(talk)
-    [(0, 1)]
-    """
-    if all(utterance.is_whole_file for utterance in utterances):
-        return []
-    clips_of: dict[Path, list[int]] = {}
-    for i, utterance in enumerate(utterances):
-        clips_of.setdefault(utterance.path, []).append(i)
-    by_file: dict[tuple[int, int] | Path, list[int]] = {}
-    for path, clips in clips_of.items():
-        by_file.setdefault(file_identity(path) or path, []).extend(clips)
-    pairs = []
-    for clips in by_file.values():
-        clips.sort(key=lambda i: (utterances[i].start, i))
-        speaking: list[int] = []
-        for i in clips:
-            speaking = [j for j in speaking if (end := utterances[j].end) is None or end > utterances[i].start]
-            pairs += [(min(i, j), max(i, j)) for j in speaking]
-            speaking.append(i)
-    return sorted(pairs)
-
-
 @lru_cache(maxsize=1 << 16)
 def visible(text: str) -> str:
     """Text as a reader sees it: one Unicode form, no invisible characters, single spaces.
@@ -178,17 +153,43 @@ def _is_invisible(character: str) -> bool:
     return unicodedata.category(character) in ("Cf", "Cc") or character in _INVISIBLE
 
 
-def file_identity(path: Path) -> tuple[int, int] | None:
+FileIdentity = tuple[int, int]
+NOT_A_FILE = (-1, -1)  # what is recorded of a folder, a pipe or a device
+_asked: ContextVar[dict[str, FileIdentity | None] | None] = ContextVar("asked", default=None)
+
+
+def file_identity(path: Path) -> FileIdentity | None:
     """What is equal for all names of one file (links, other cases of letters); None if there is no such file.
 
     >>> file_identity(Path("no such file")) is None
     True
     """
+    asked, answer = _asked.get(), None
     try:
         status = path.stat()
+        answer = (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else NOT_A_FILE
     except (OSError, ValueError):  # also a name that is too long, or contains a zero byte
-        return None
-    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
+        pass
+    if asked is not None:
+        asked[str(path)] = answer
+    return None if answer == NOT_A_FILE else answer
+
+
+@contextmanager
+def recording_identities() -> Iterator[dict[str, FileIdentity | None]]:
+    """Collects what `file_identity` answers within the block: a path -> identity, `NOT_A_FILE`, or None for no file.
+
+    >>> with recording_identities() as asked:
+    ...     _ = file_identity(Path("no such file"))
+    >>> asked
+    {'no such file': None}
+    """
+    asked: dict[str, FileIdentity | None] = {}
+    token = _asked.set(asked)
+    try:
+        yield asked
+    finally:
+        _asked.reset(token)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from serx.data.audio_cache import AudioCache, to_int16
 from serx.data.batches import BatchSource, StreamedAudio, make_batch_source
 from serx.data.dataset import DataConfig, Dataset, load_dataset, split_dataset
 from serx.data.protocols import Split
+from serx.data.utterances import Utterances
 from serx.device import choose_device, configure_torch
 from serx.errors import ConfigError, DivergedError
 from serx.evaluation.held_out import predict_clips, predict_ratings
@@ -79,7 +80,7 @@ def with_copies(
     originals_of = np.tile(np.arange(originals), 1 + len(transforms))
     return replace(
         dataset,
-        **{**dataset.part(originals_of.tolist()), "utterances": tuple(utterances)},
+        **{**dataset.part(originals_of.tolist()), "utterances": Utterances.of(utterances)},
         audio_cache=with_copies_too,
     )
 

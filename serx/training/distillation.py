@@ -34,7 +34,7 @@ def teacher_probabilities(
     if not config.train.teachers:
         return None
     labels, lengths = dataset.labels, dataset.audio_cache.lengths[clips]
-    speaker_ids = np.array([dataset.utterances[i].speaker_id for i in clips])
+    speaker_ids = np.array(dataset.utterances.speaker_ids_of(clips))
     log_probabilities, is_new = [], []
     for path in config.train.teachers:
         teacher = Predictor.load(path, device)

@@ -55,4 +55,4 @@ def fit_speaker_model(
     with torch.inference_mode(), reading_ahead(source, announced) as ahead:
         embeddings = embeddings_of(recognizer, embedding_heads(recognizer), map(ahead.batch, announced))
     order = clips[np.concatenate(batches)]
-    return SpeakerModel.fit(embeddings, dataset.targets[order], [dataset.utterances[i].speaker_id for i in order])
+    return SpeakerModel.fit(embeddings, dataset.targets[order], dataset.utterances.speaker_ids_of(order))

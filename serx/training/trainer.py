@@ -228,7 +228,7 @@ class Trainer:
         lengths = dataset.audio_cache.lengths[[*split.train, *split.valid]]
         state.use_cache(dataset.audio_cache.folder.parent / "encoders", lengths)
         self.training = collect_training_clips(state, dataset, split, source, progress)
-        speaker_ids = [dataset.utterances[i].speaker_id for i in split.train]
+        speaker_ids = dataset.utterances.speaker_ids_of(split.train)
         self.method: TrainingMethod = (
             LinearProbeTraining(state, self.training, speaker_ids)
             if isinstance(state.config.model, LinearProbeConfig)

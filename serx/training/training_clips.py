@@ -32,7 +32,7 @@ def collect_training_clips(
     targets, shares = dataset.targets[clips], dataset.shares
     truth = targets if shares is None else shares[clips]
     cache, has_class, weights = dataset.audio_cache, dataset.has_class[clips], relative_weights(dataset.weights[clips])
-    corpora = np.unique([dataset.utterances[i].corpus for i in clips], return_inverse=True)[1]
+    corpora = dataset.utterances.ranks("corpus", clips)
     possible = classes_of_corpora(truth, corpora, classes) if classes else None
     if "class" in train.sampling and not dataset.has_label[clips].all():
         raise DataError(f"train.sampling: {train.sampling} would never draw clips without a class; write shuffle")

@@ -15,6 +15,8 @@ import soundfile
 import torch
 
 from serx.data import audio_cache as audio_cache_module
+from serx.data import audio_shards
+from serx.data import file_state as file_state_module
 from serx.data.audio import AudioConfig
 from serx.data.audio_cache import open_audio_cache
 from serx.data.batches import DeviceAudio, StreamedAudio, make_batch_source
@@ -48,7 +50,7 @@ def test_cached_clips_equal_the_files(files, tmp_path):
         assert np.array_equal(
             clip(audio_cache, i), soundfile.read(paths[i], dtype="float32")[0]
         )  # 16-bit files bit for bit
-    assert audio_cache.rows == (0, 1, 2, 3)
+    assert audio_cache.rows.tolist() == [0, 1, 2, 3]
     assert len(set(audio_cache.digests)) == 4
 
 
@@ -84,7 +86,7 @@ def test_broken_files_are_skipped_with_name_and_reason(files, tmp_path):
     paths[1].write_bytes(b"")
     paths[2].write_bytes(paths[2].read_bytes()[:3000])
     audio_cache = open_audio_cache([*paths, tmp_path / "absent.wav"], CONFIG, tmp_path / "cache", progress=False)
-    assert audio_cache.rows == (0, -1, -1, 1, -1)
+    assert audio_cache.rows.tolist() == [0, -1, -1, 1, -1]
     reasons = {os.path.basename(path): why.split(":")[0] for path, why in audio_cache.skipped.items()}
     assert reasons == {"1.wav": "empty", "2.wav": "truncated", "absent.wav": "unreadable"}
 
@@ -96,7 +98,7 @@ def test_file_names_that_are_not_text_are_decoded_and_skipped_like_others(files,
     paths = [paths[0].rename(odd / "0.wav"), paths[1], odd / "absent.wav"]
     for _ in range(2):  # decoded, then opened
         audio_cache = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
-        assert audio_cache.rows == (0, 1, -1)
+        assert audio_cache.rows.tolist() == [0, 1, -1]
         assert np.abs(clip(audio_cache, 0) - waves[0]).max() < 1e-4
         assert list(audio_cache.skipped) == [str(odd / "absent.wav")]
 
@@ -169,7 +171,7 @@ WRONG_VALUES = {
 
 def check_rebuilt(paths, waves, cache) -> None:
     audio_cache = open_audio_cache(paths, CONFIG, cache, progress=False)
-    assert audio_cache.rows == (0, 1, 2, 3)
+    assert audio_cache.rows.tolist() == [0, 1, 2, 3]
     for i, wave in enumerate(waves):
         assert np.abs(clip(audio_cache, i) - wave).max() < 1e-4
 
@@ -185,7 +187,7 @@ def test_an_index_with_a_right_digest_and_other_content_is_made_again(content, f
 def parsed(path: Path) -> tuple[np.ndarray, dict]:
     content = unseal(path)
     count = int.from_bytes(content[:8], "little")
-    records = np.frombuffer(content, audio_cache_module._RECORD, count, 8).copy()
+    records = np.frombuffer(content, audio_shards.RECORD, count, 8).copy()
     return records, json.loads(content[8 + records.nbytes :])
 
 
@@ -248,12 +250,12 @@ def test_other_recordings_of_the_same_size_and_time_are_decoded_again(way, files
 
 
 def test_without_a_time_of_change_the_ends_of_a_file_tell_its_replacement(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(audio_cache_module, "WINDOWS", True)
-    before = audio_cache_module._ends(files[0][0], files[0][0].stat().st_size)
-    first = audio_cache_module._state(files[0][0])
+    monkeypatch.setattr(file_state_module, "WINDOWS", True)
+    before = file_state_module._ends(files[0][0], files[0][0].stat().st_size)
+    first = file_state_module.file_state(files[0][0])
     replaced(files[0][0], files[1][3], "written over")
-    assert before in first and before not in audio_cache_module._state(files[0][0])
-    assert audio_cache_module._state(tmp_path / "absent.wav") == "missing"
+    assert before in first and before not in file_state_module.file_state(files[0][0])
+    assert file_state_module.file_state(tmp_path / "absent.wav") == "missing"
 
 
 DECODE = """
@@ -303,11 +305,11 @@ def test_a_damaged_cache_that_cannot_be_written_raises_one_line(files, tmp_path,
 
 def test_a_killed_decoder_leaves_no_cache_that_seems_complete(files, tmp_path, monkeypatch):
     paths, _ = files
-    monkeypatch.setattr(audio_cache_module, "write_atomically", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(audio_shards, "write_atomically", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
     monkeypatch.undo()
-    assert open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False).rows == (0, 1, 2, 3)
+    assert open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False).rows.tolist() == [0, 1, 2, 3]
 
 
 def test_a_cache_that_cannot_be_written_raises_one_line(files, tmp_path):
@@ -361,7 +363,7 @@ def test_one_more_file_is_decoded_alone_and_one_less_is_not(files, tmp_path, mon
 
 def test_a_large_cache_is_split_into_shards_and_only_a_damaged_clip_is_decoded_again(files, tmp_path, monkeypatch):
     paths, waves = files
-    monkeypatch.setattr(audio_cache_module, "SHARD_BYTES", 12_000)
+    monkeypatch.setattr(audio_shards, "SHARD_BYTES", 12_000)
     audio_cache = open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False)
     assert len(audio_cache.shards) == 3 and audio_cache.nbytes == 2 * sum(map(len, waves))
     source = DeviceAudio(audio_cache, torch.device("cpu"))
@@ -383,8 +385,8 @@ def test_a_large_cache_is_compared_by_samples_and_as_a_whole_on_demand(files, tm
     monkeypatch.setattr(audio_cache_module, "CHECKED_BYTES", 0)
     monkeypatch.setattr(audio_cache_module, "SAMPLED_CLIPS", 1)
     compared = []
-    digest = audio_cache_module._digest
-    monkeypatch.setattr(audio_cache_module, "_digest", lambda clip: compared.append(len(clip)) or digest(clip))
+    digest = audio_cache_module.digest
+    monkeypatch.setattr(audio_cache_module, "digest", lambda clip: compared.append(len(clip)) or digest(clip))
     assert open_audio_cache(paths, CONFIG, tmp_path / "cache", progress=False).decoded == 0
     assert len(compared) == 1
     flat = next((tmp_path / "cache").glob("*/0000.int16"))
@@ -395,7 +397,7 @@ def test_a_large_cache_is_compared_by_samples_and_as_a_whole_on_demand(files, tm
 
 def test_a_killed_decoder_keeps_what_it_wrote_down(files, tmp_path, monkeypatch):
     paths, waves = files
-    monkeypatch.setattr(audio_cache_module, "CHECKPOINT_BYTES", 1)
+    monkeypatch.setattr(audio_shards, "CHECKPOINT_BYTES", 1)
     decode = audio_cache_module.decode
 
     def killed(path, *args, **kwargs):

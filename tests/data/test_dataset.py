@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from serx.data import dataset as dataset_module
+from serx.data import copy_search
 from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import DataError, LeakError
 from serx.files import seal, unseal
@@ -102,7 +102,7 @@ def test_fingerprints_and_copies_of_the_leak_check_are_cached(data_of, monkeypat
     split = split_dataset(dataset, config, progress=False)
     assert dataset.speaker_ids(split.test) == ["ravdess/05", "ravdess/06"]
     for step in ("fingerprints", "nominate", "copies_among"):
-        monkeypatch.setattr(dataset_module, step, lambda *a: pytest.fail("computed again"))
+        monkeypatch.setattr(copy_search, step, lambda *a: pytest.fail("computed again"))
     assert split_dataset(dataset, config, progress=False) == split
 
 
@@ -262,15 +262,15 @@ def quiet_click() -> np.ndarray:
 def test_fingerprints_are_computed_of_new_clips_only(data_of, monkeypatch):
     config = data_of()
     dataset = load_dataset(config, progress=False)
-    monkeypatch.setattr(dataset_module, "StreamedAudio", (counting := _counting(dataset_module.StreamedAudio)))
+    monkeypatch.setattr(copy_search, "StreamedAudio", (counting := _counting(copy_search.StreamedAudio)))
     some = replace(dataset.audio_cache, **_part(dataset.audio_cache, range(10)))
-    first = dataset_module._segments(some, RATE, False)
+    first = copy_search.segments_of(some, RATE, False)
     assert sorted(counting.read) == list(range(10))
     counting.read.clear()
-    everything = dataset_module._segments(dataset.audio_cache, RATE, False)
+    everything = copy_search.segments_of(dataset.audio_cache, RATE, False)
     assert sorted(counting.read) == list(range(10, len(dataset.digests)))
     counting.read.clear()
-    again = dataset_module._segments(dataset.audio_cache, RATE, False)
+    again = copy_search.segments_of(dataset.audio_cache, RATE, False)
     assert not counting.read
     for one, two, three in zip(first, everything[:10], again[:10], strict=True):
         assert torch.equal(one, two) and torch.equal(one, three)

@@ -13,7 +13,8 @@ from serx.data.dataset import DataConfig, load_dataset, split_dataset
 from serx.data.leaks import check_leaks
 from serx.data.protocols import ProtocolConfig, Split, make_split
 from serx.data.scanner import scan
-from serx.data.utterance import Segment, Utterance, overlapping
+from serx.data.utterance import Segment, Utterance
+from serx.data.utterances import overlapping
 from serx.errors import DataError, LeakError
 from tests.data.encoding import encode
 from tests.test_cli import run_here

@@ -7,6 +7,7 @@ import torch
 
 from serx.data.batches import make_batch_source
 from serx.data.dataset import DataConfig, load_dataset
+from serx.data.utterances import Utterances
 from serx.evaluation.corpora import MAX_CLIPS, probe_corpora, probe_line
 from serx.evaluation.pooling import FoldResult, format_cross_validation, summarize_folds
 from serx.evaluation.report import Evaluation, format_report
@@ -25,7 +26,7 @@ def two_corpora(root, tmp_path):
     """The tiny corpus as two, of three speakers each, and a source of its clips."""
     dataset = load_dataset(DataConfig(root=str(root), cache=str(tmp_path)), progress=False)
     renamed = [replace(u, corpus="new") if u.speaker in "04 05 06" else u for u in dataset.utterances]
-    dataset = replace(dataset, utterances=tuple(renamed))
+    dataset = replace(dataset, utterances=Utterances.of(renamed))
     return dataset, make_batch_source(dataset.audio_cache, torch.device("cpu"))
 
 
@@ -47,7 +48,7 @@ def test_where_one_corpus_is_tested_the_training_clips_are_probed_too(tiny_root,
     found = probe_corpora(untrained_predictor().recognizer, dataset, test, source)
     assert found["with_training_clips"] and found["n_clips"] == len(dataset.utterances)
     assert "training and other clips" in probe_line(found)
-    one = replace(dataset, utterances=tuple(replace(u, corpus="new") for u in dataset.utterances))
+    one = replace(dataset, utterances=Utterances.of([replace(u, corpus="new") for u in dataset.utterances]))
     assert probe_corpora(untrained_predictor().recognizer, one, test, source) is None
 
 

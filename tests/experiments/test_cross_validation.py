@@ -22,6 +22,7 @@ from serx.config.loader import load_config
 from serx.data.dataset import load_dataset
 from serx.data.labels import EMOTIONS
 from serx.data.scanner import scan
+from serx.data.utterances import Utterances
 from serx.errors import ConfigError
 from serx.evaluation import evaluate
 from serx.evaluation.pooling import read_cross_validation
@@ -363,7 +364,7 @@ def test_every_protocol_has_its_number_of_folds(protocol, count, workplace, tiny
     dataset = load_dataset(config.data, progress=False)
     if protocol in ("cross_corpus", "loco"):
         renamed = [replace(u, corpus="b" if u.speaker in "05 06" else "a") for u in dataset.utterances]
-        dataset = replace(dataset, utterances=tuple(renamed))
+        dataset = replace(dataset, utterances=Utterances.of(renamed))
     folds, _ = plan_folds(config, dataset, workplace / "new", [0])
     assert len(folds) == count
     assert all(("LEAKY" in fold.protocol) == (protocol == "random") for fold in folds)

@@ -236,8 +236,8 @@ def test_a_replica_of_audeerings_model_predicts_what_its_own_class_predicts(tmp_
                  for n, u in enumerate(found.utterances)]  # fmt: skip
         return replace(found, utterances=tuple(rated))
 
-    original = dataset_module.scan
-    monkeypatch.setattr(dataset_module, "scan", scan)
+    original = dataset_module.scan_once
+    monkeypatch.setattr(dataset_module, "scan_once", scan)
     evaluation = evaluate(str(tmp_path / "dim"), tiny_root, "all", "cpu", progress=False)
     assert set(evaluation.scores["dimensions"]) == {"arousal", "dominance", "valence", "mean"}
     warning = "arousal is rated from 1 to 7 here, and the model predicts 0 to 1: CCC and RMSE compare two scales"

@@ -68,7 +68,7 @@ def rated_root(tmp_path_factory) -> Path:
 @pytest.fixture
 def rated(monkeypatch, rated_root):
     """A function that lets `scan` add the ratings, and what `change(n, utterance)` returns."""
-    original = dataset_module.scan
+    original = dataset_module.scan_once
 
     def install(change=lambda n, u: {}):
         def scan(*arguments):
@@ -76,7 +76,7 @@ def rated(monkeypatch, rated_root):
             clips = [replace(u, dimensions=RATINGS.get(u.path.name, ())) for u in found.utterances]
             return replace(found, utterances=tuple(replace(u, **change(n, u)) for n, u in enumerate(clips)))
 
-        monkeypatch.setattr(dataset_module, "scan", scan)
+        monkeypatch.setattr(dataset_module, "scan_once", scan)
 
     install()
     return install

@@ -1,0 +1,332 @@
+"""The stored scan of a table: used while nothing has changed, never after any change, and never trusted."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+
+import serx
+from serx.data import scan_snapshot
+from serx.data.corpora import registry
+from serx.data.dataset import DataConfig, load_dataset
+from serx.data.file_state import audio_keys
+from serx.data.labels import SYNONYMS
+from serx.data.scan_snapshot import scan_once
+from serx.data.scanner import scan
+from serx.errors import ConfigError, DataError
+from serx.files import seal, unseal
+from tests.data.test_audio_cache import pickled
+
+RATE = 16_000
+ROWS = (
+    "path,emotion,speaker,sex,split,start,end,weight,mood\n"
+    "a.wav,happy,ann,female,train,,,1,x\n"
+    "b.wav,sad,bob,,train,0.1,0.4,2,\n"
+    "b.wav,angry,bob,,test,0.5,,1,\n"
+    "gone.wav,sad,cem,,test,,,1,\n"
+    "caf\u00e9/d.wav,Anger,dan,,test,,,1,\n"
+)
+
+
+@pytest.fixture
+def table(tmp_path):
+    folder = tmp_path / "corpus"
+    (folder / "caf\u00e9").mkdir(parents=True)
+    for n, name in enumerate(("a", "b", "caf\u00e9/d")):
+        noise = 0.1 * np.random.default_rng(n).standard_normal(RATE)
+        soundfile.write(folder / f"{name}.wav", noise, RATE)
+    (folder / "own.csv").write_text(ROWS, encoding="utf-8")
+    return folder / "own.csv"
+
+
+@pytest.fixture
+def config_of(table, tmp_path):
+    def make(**settings):
+        return DataConfig(**{"root": str(table), "cache": str(tmp_path / "cache"), **settings})
+
+    return make
+
+
+def arguments(config):
+    return config.root, config.styles, config, config.corpora
+
+
+def same(one, two) -> bool:
+    clips = [[(u, u.source) for u in found.utterances] for found in (one, two)]
+    return clips[0] == clips[1] and all(
+        getattr(one, name) == getattr(two, name) for name in ("skipped", "notes", "ties")
+    )
+
+
+@pytest.fixture
+def scans(monkeypatch):
+    """Counts how often tables are parsed."""
+    calls = []
+    monkeypatch.setattr(scan_snapshot, "scan", lambda *a: calls.append(a) or scan(*a))
+    return calls
+
+
+def test_a_second_start_parses_no_table_and_finds_the_same(config_of, scans):
+    config = config_of()
+    first, second = scan_once(*arguments(config)), scan_once(*arguments(config))
+    assert len(scans) == 1
+    assert same(first, scan(*arguments(config))) and same(second, first)
+    assert [file.path.name for file in second.skipped] == ["gone.wav"] and second.notes
+
+
+def test_a_start_from_the_snapshot_gives_the_same_dataset_with_all_notes(config_of, scans):
+    first, second = (load_dataset(config_of(), progress=False) for _ in range(2))
+    assert len(scans) == 1
+    assert first.utterances == second.utterances and first.notes == second.notes
+    assert any("gone.wav" in note for note in second.notes) and any("weights" in note for note in second.notes)
+    assert first.targets.tolist() == second.targets.tolist() and first.digests == second.digests
+
+
+def edited_in_place(table):
+    """Another word of the same length, and the times as they were."""
+    before = table.stat()
+    table.write_text(ROWS.replace("happy", "bored"), encoding="utf-8")
+    os.utime(table, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def a_row_more(table):
+    soundfile.write(table.parent / "e.wav", np.full(800, 0.1), RATE)
+    table.write_text(ROWS + "e.wav,sad,eve,,test,,,1,\n", encoding="utf-8")
+
+
+def a_missing_file_appears(table):
+    shutil.copy(table.parent / "a.wav", table.parent / "gone.wav")
+
+
+def a_folder_in_the_place_of_a_missing_file(table):
+    (table.parent / "gone.wav").mkdir()
+
+
+def a_file_disappears(table):
+    (table.parent / "a.wav").unlink()
+
+
+def a_file_becomes_a_folder(table):
+    (table.parent / "a.wav").unlink()
+    (table.parent / "a.wav").mkdir()
+
+
+def a_file_is_exchanged(table):
+    shutil.copy(table.parent / "a.wav", table.parent / "new.wav")
+    os.replace(table.parent / "new.wav", table.parent / "a.wav")
+
+
+CHANGES = [
+    edited_in_place,
+    a_row_more,
+    a_missing_file_appears,
+    a_folder_in_the_place_of_a_missing_file,
+    a_file_disappears,
+    a_file_becomes_a_folder,
+    a_file_is_exchanged,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_any_change_of_the_table_or_of_the_files_is_a_new_scan(change, table, config_of, scans):
+    config = config_of()
+    scan_once(*arguments(config))
+    change(table)
+    assert same(scan_once(*arguments(config)), scan(*arguments(config)))
+    assert len(scans) == 2
+    assert same(scan_once(*arguments(config)), scan(*arguments(config)))
+    assert len(scans) == 2  # the new scan is kept in its turn
+
+
+def test_a_link_that_makes_two_rows_one_file_is_refused_as_on_a_first_start(table, config_of):
+    config = config_of()
+    scan_once(*arguments(config))
+    (table.parent / "a.wav").unlink()
+    os.link(table.parent / "caf\u00e9" / "d.wav", table.parent / "a.wav")
+    for _ in range(2):
+        with pytest.raises(DataError, match="the same file"):
+            scan_once(*arguments(config))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"columns": {"mood": None}},
+        {"encoding": "utf-8"},
+        {"styles": ("speech", "song")},
+        {"corpora": ("ravdess",)},
+        {"audio_root": "."},
+    ],
+)
+def test_other_settings_are_a_new_scan(settings, table, config_of, scans, monkeypatch):
+    monkeypatch.chdir(table.parent)
+    scan_once(*arguments(config_of()))
+    scan_once(*arguments(config_of(**settings)))
+    assert len(scans) == 2
+    scan_once(*arguments(config_of()))
+    scan_once(*arguments(config_of(**settings)))
+    assert len(scans) == 2  # each has a snapshot of its own
+
+
+def other_version(monkeypatch, tmp_path):
+    monkeypatch.setattr(serx, "__version__", "0.1.1")
+
+
+def other_code(monkeypatch, tmp_path):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "manifest.py").write_text("# mended\n")
+    before = scan_snapshot._code_digest(tmp_path / "code")
+    (tmp_path / "code" / "manifest.py").write_text("# Mended\n")
+    assert scan_snapshot._code_digest(tmp_path / "code") != before
+    monkeypatch.setattr(scan_snapshot, "_CODE", before)
+
+
+def another_meaning_of_a_word(monkeypatch, tmp_path):
+    monkeypatch.setitem(SYNONYMS, "bored", "calm")
+
+
+def another_corpus(monkeypatch, tmp_path):
+    monkeypatch.setattr(registry, "CORPORA", dict(registry.CORPORA))
+    monkeypatch.setattr(scan_snapshot, "CORPORA", registry.CORPORA)
+    registry.register_corpus("office", r"(?P<speaker>x+)_(?P<emotion>a)", {"a": "angry"})
+
+
+@pytest.mark.parametrize("change", [other_version, other_code, another_meaning_of_a_word, another_corpus])
+def test_another_version_or_another_registration_is_a_new_scan(change, config_of, scans, monkeypatch, tmp_path):
+    scan_once(*arguments(config_of()))
+    change(monkeypatch, tmp_path)
+    scan_once(*arguments(config_of()))
+    assert len(scans) == 2
+
+
+DAMAGES = {
+    "nothing": lambda content: b"",
+    "cut": lambda content: content[:-5],
+    "objects": lambda content: content[:32] + pickled(),
+    "nested": lambda content: content[:32] + (200_000).to_bytes(8, "little") + b"[" * 200_000,
+    "codes beyond the words": lambda content: content.replace(b'"happy"', b"null,9").replace(b'"sad"', b"1"),
+    "of another table": lambda content: bytes(32) + content[32:],
+}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "flipped bit", "folder"])
+def test_a_damaged_snapshot_is_made_again(damage, config_of, scans, tmp_path):
+    config = config_of()
+    first = scan_once(*arguments(config))
+    (path,) = (tmp_path / "cache" / "scans").glob("*.sealed")
+    content = unseal(path)
+    if damage == "flipped bit":
+        path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
+    elif damage == "folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes(seal(DAMAGES[damage](content)))
+    assert same(scan_once(*arguments(config)), first)
+    assert len(scans) == 2
+    if damage != "folder":
+        assert unseal(path) == content
+
+
+def test_a_number_that_points_beyond_its_column_is_no_snapshot(config_of, scans, tmp_path):
+    scan_once(*arguments(config_of()))
+    (path,) = (tmp_path / "cache" / "scans").glob("*.sealed")
+    content = unseal(path)
+    words = content.replace(b'["happy", "sad", "angry"]', b'["happy", "sad"         ]')
+    assert words != content
+    path.write_bytes(seal(words))
+    scan_once(*arguments(config_of()))
+    assert len(scans) == 2
+
+
+def test_a_snapshot_that_cannot_be_written_costs_nothing_but_the_next_scan(config_of, scans, monkeypatch):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(scan_snapshot, "write_atomically", refuse)
+    first, second = scan_once(*arguments(config_of())), scan_once(*arguments(config_of()))
+    assert len(scans) == 2 and same(first, second)
+
+
+def test_a_table_that_changes_while_it_is_read_leaves_no_snapshot(table, config_of, monkeypatch, tmp_path):
+    def changing(*a):
+        found = scan(*a)
+        edited_in_place(table)
+        return found
+
+    monkeypatch.setattr(scan_snapshot, "scan", changing)
+    scan_once(*arguments(config_of()))
+    assert not list(tmp_path.glob("cache/scans/*.sealed"))
+
+
+def test_a_table_with_faults_is_refused_at_every_start_with_the_same_words(table, config_of):
+    scan_once(*arguments(config_of()))
+    table.write_text(ROWS.replace("angry,bob", "angry,"), encoding="utf-8")
+    said = []
+    for _ in range(2):
+        with pytest.raises(DataError) as caught:
+            scan_once(*arguments(config_of()))
+        said.append(str(caught.value))
+    assert said[0] == said[1] and "own.csv:4: no speaker" in said[0]
+
+
+def test_changed_audio_is_decoded_again_and_the_table_is_not_parsed(table, config_of, scans):
+    before = load_dataset(config_of(), progress=False)
+    with (table.parent / "a.wav").open("r+b") as file:  # the same file, with another sample
+        file.seek(-2, os.SEEK_END)
+        file.write(b"\x39\x30")
+    after = load_dataset(config_of(), progress=False)
+    assert len(scans) == 1
+    changed = [one != two for one, two in zip(before.digests, after.digests, strict=True)]
+    paths = [clip.path.name for clip in after.utterances]
+    assert [name for name, is_new in zip(paths, changed, strict=True) if is_new] == ["a.wav"]
+    assert after.audio_cache.decoded == 1
+
+
+def test_keys_of_a_snapshot_are_those_that_the_audio_cache_computes(config_of):
+    for _ in range(2):
+        clips = scan_once(*arguments(config_of())).utterances
+        assert clips.audio_keys.tolist() == audio_keys([clip.segment for clip in clips]).tolist()
+
+
+def test_files_that_are_found_by_name_are_searched_again_when_a_folder_has_others(table, config_of, scans):
+    inner = table.parent / "deep" / "er"
+    inner.mkdir(parents=True)
+    os.replace(table.parent / "a.wav", inner / "a.wav")
+    config = config_of(audio_root=str(table.parent))
+    first, second = scan_once(*arguments(config)), scan_once(*arguments(config))
+    assert len(scans) == 1 and same(first, second)
+    assert inner / "a.wav" in [clip.path for clip in second.utterances]
+    shutil.copy(inner / "a.wav", table.parent / "deep" / "a.wav")
+    with pytest.raises(DataError, match="found 2 times"):
+        scan_once(*arguments(config))
+
+
+def test_a_folder_of_data_corpora_that_is_gone_is_refused_as_on_a_first_start(table, config_of):
+    named = table.parent / "named"
+    named.mkdir()
+    config = config_of(corpora={str(named): "ravdess"})
+    scan_once(*arguments(config))
+    named.rmdir()
+    with pytest.raises(ConfigError, match="no such folder"):
+        scan_once(*arguments(config))
+
+
+def test_folders_and_label_files_are_scanned_at_each_start(tiny_root, config_of, scans, tmp_path):
+    config = config_of(root=str(tiny_root))
+    for _ in range(2):
+        assert same(scan_once(*arguments(config)), scan(*arguments(config)))
+    assert len(scans) == 2 and not list(tmp_path.glob("cache/scans/*.sealed"))
+
+
+def test_two_tables_are_one_snapshot(table, config_of, scans):
+    other = table.with_name("more.csv")
+    soundfile.write(table.parent / "f.wav", np.full(800, 0.1), RATE)
+    other.write_text("path,emotion,speaker,corpus\nf.wav,sad,zoe,more\n")
+    config = config_of(root=(str(table), str(other)))
+    first, second = scan_once(*arguments(config)), scan_once(*arguments(config))
+    assert len(scans) == 1 and same(first, second) and len(first.utterances) == 5
+    other.write_text("path,emotion,speaker,corpus\nf.wav,sad,zoo,more\n")
+    assert "more/zoo" in {clip.speaker_id for clip in scan_once(*arguments(config)).utterances}
