@@ -1,15 +1,16 @@
 """`Recognizer`: features, normalizer and backbone in one module, so that no checkpoint gets the wrong features."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from serx.errors import ConfigError
 from serx.features.stack import FeaturesConfig
 from serx.models.backbone import split_outputs
-from serx.models.classical import Classical
+from serx.models.classical import ABSENT_CLASS_LOGIT, Classical
 from serx.models.encoder_probe import FrozenEncoder
 from serx.models.registry import BaseModelConfig
 from serx.models.speech_encoder import SpeechEncoder
@@ -38,6 +39,7 @@ class Recognizer(WaveformModel):
         dimensions: the dimensions of the outputs behind the logits, in order; none for a model of emotions alone.
         sample_rate: the sampling rate of `waveform`, in Hz.
         temperature: divides the logits before they become probabilities (Guo et al. 2017); 1 until it is fitted.
+        among: indices of the emotions that it chooses among (`choose_among`); None: all.
         adapted: whether it is adapted to a speaker at the moment (`serx.inference.adaptation`).
 
     >>> from serx.features.stack import FeaturesConfig
@@ -60,7 +62,39 @@ class Recognizer(WaveformModel):
         super().__init__(features, model, len(labels), sample_rate, pretrained, len(dimensions))
         self.dimensions = dimensions
         self.labels, self.sample_rate, self.temperature = labels, sample_rate, 1.0
+        self.among: list[int] | None = None
         self.adapted = False
+
+    def choose_among(self, emotions: Collection[str] | None) -> None:
+        """From now on one of these emotions is predicted; the others get no probability. None: one of all.
+
+        Raises:
+            ConfigError: the model has no such emotion, or they are fewer than two.
+
+        >>> from serx.features.stack import FeaturesConfig
+        >>> from serx.models import Cnn1dConfig
+        >>> recognizer = Recognizer(FeaturesConfig(), Cnn1dConfig(), ("angry", "happy", "sad"), 16_000).eval()
+        >>> recognizer.choose_among(["angry", "sad"])
+        >>> recognizer.probabilities(torch.zeros(1, 16_000), torch.tensor([16_000]))[0, 1].round(decimals=6)
+        tensor(0.)
+        """
+        if emotions is None:
+            self.among = None
+            return
+        unknown = [emotion for emotion in emotions if emotion not in self.labels]
+        if unknown or len(set(emotions)) < 2:
+            what = f"{unknown[0]!r:.100}: the model does not know it" if unknown else "give two or more"
+            raise ConfigError(f"emotions: {what}; it predicts {', '.join(self.labels) or 'none'}")
+        self.among = [index for index, label in enumerate(self.labels) if label in set(emotions)]
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        outputs = super().forward(waveform, lengths)
+        if self.among is None:
+            return outputs
+        possible = torch.full_like(outputs, ABSENT_CLASS_LOGIT * max(1.0, self.temperature))
+        possible[:, self.among] = outputs[:, self.among].log_softmax(-1)
+        possible[:, len(self.labels) :] = outputs[:, len(self.labels) :]
+        return possible
 
     @torch.inference_mode()
     def probabilities(self, waveform: Tensor, lengths: Tensor) -> Tensor:

@@ -1,235 +1,244 @@
-"""`SpeakerModel`: infers a speaker's voice together with the emotions of the clips.
+"""`SpeakerModel`: tells a speaker's voice from the emotions, by several clips without labels.
 
-A voice, a room or a microphone shifts what a network sees of every clip: one speaker's neutral clips look angry. In the
-embedding that a network's head reads,
+A voice, a room or a microphone shifts what a network says of every clip: all clips of one speaker look angrier than
+they are. In the logits,
 
-    embedding = mean of the emotion + offset of the speaker + noise
+    logits = mean logits of the emotion + offset of the speaker + noise
 
-per dimension, with an offset of variance B over speakers and noise of variance W. The means, B and W come from the
-training clips. With some clips of a speaker, but not their emotions, offset and emotions are inferred by expectation
-maximization: predict the emotions `q`; the mean of `embedding - q @ means` over the clips, shrunk as if W / B clips
-without an offset had been heard too, is the offset; predict again without it. What a speaker's clips share because they
-are all of one emotion is the mean of that emotion, and is not taken for the voice. Where the fewer emotions seem to be
-heard, the less sure the offset is, it can be shrunk the more (`share_prior`).
+with an offset of variance B over speakers and noise of variance W. The means, B and W come from the training clips.
+What several clips of a new speaker say of that speaker is inferred in three steps:
 
-If it is known that the clips are of all emotions equally often, as in acted corpora, more can be gained (`balanced`):
-the offset then does not depend on the predictions, and every emotion gets its share of them. Where that is not so, most
-predictions become wrong.
+1. *The offset* is the mean of the clips' logits less the mean logits of the emotions, each weighted by how often it is
+   heard. A clip that the network is not sure of counts for all emotions alike. It is shrunk as if W / B clips without
+   an offset had been heard too.
+2. *How far it counts* (`trust`). Clips of one emotion tell nothing: what they share may be the voice or the emotion.
+   With the mean of the clips taken for the voice, the mutual information of clip and emotion is high where several
+   emotions are heard, and low where one is, whichever the network thought it was.
+3. *Prototypes.* Clips of one speaker that resemble each other usually express the same emotion. Each emotion gets a
+   prototype, the mean direction of the logits of the clips predicted as that emotion, and each prediction moves toward
+   the prototypes that its clip resembles. It is expectation maximization for a mixture of von Mises-Fisher
+   distributions (Banerjee et al. 2005, "Clustering on the unit hypersphere using von Mises-Fisher distributions") with
+   the network's predictions as priors, close to the prototypes of Iwasawa and Matsuo 2021, "Test-time classifier
+   adjustment module for model-agnostic domain generalization".
+
+No share of emotions is assumed, and nothing but logits is needed, so any classifier can be adapted.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from serx.errors import CheckpointError
 
-MIN_SPEAKERS = 4  # fewer have no measurable variance
+MIN_SPEAKERS = 2  # fewer have no variance
 MIN_PRIOR_CLIPS, MAX_PRIOR_CLIPS = 1e-3, 1000.0
-ROUNDS = 10  # of expectation maximization
-SHARE_ROUNDS = 30  # until every emotion has its share
-_TINY = 1e-9
-
-Head = Callable[[Tensor], Tensor]  # embeddings (n, D) -> logits (n, C)
+SHARE_ROUNDS = 5  # of offset and shares of the emotions in turn
+# Up to the first share of the mutual information that is possible, clips do not count; from the second on fully.
+TRUST = (0.2, 0.4)
+CHANCE = 1.5  # few clips have mutual information by chance: this much, divided by their number, does not count
+CONCENTRATION = 12.0  # added to an emotion's log-probability at cosine similarity 1 to its prototype
+HALF_WEIGHT_CLIPS = 40.0  # prototypes of this many clips get half their weight: few clips are alike by chance
+REDUNDANCY = 1.5  # prediction and similarity come from the same clip, so their sum is overconfident by this much
+PROTOTYPE_ROUNDS = 10  # of expectation maximization
 
 
 @dataclass(frozen=True)
 class Adjustment:
-    """What is subtracted from the embedding of each head, and added to the logits, for one speaker.
+    """What changes in the logits of one speaker.
 
-    >>> Adjustment(offsets=(torch.zeros(4),), logits=torch.zeros(3)).logits.shape
-    torch.Size([3])
+    Attributes:
+        offset: `(C,)`, subtracted from the logits.
+        prototypes: `(C, C)`, the direction of each emotion's logits, of unit length.
+        trust: from 0 to 1, how far `offset` counts.
+        weight: from 0 to 1, how far `prototypes` count.
+        temperature: divides logits before they become probabilities.
+
+    >>> nothing = Adjustment(torch.zeros(3), torch.eye(3), trust=0.0, weight=0.0, temperature=1.0)
+    >>> nothing.apply(torch.tensor([[1.0, 2.0, 3.0]]))
+    tensor([[1., 2., 3.]])
     """
 
-    offsets: tuple[Tensor, ...]
-    logits: Tensor
+    offset: Tensor
+    prototypes: Tensor
+    trust: float
+    weight: float
+    temperature: float
+
+    def apply(self, logits: Tensor) -> Tensor:
+        """Adjusted logits of clips of the speaker, `(B, C)` -> `(B, C)`."""
+        if self.trust == 0:
+            return logits
+        moved = _centered(logits) - self.trust * self.offset
+        scores = _scores((moved / self.temperature).log_softmax(-1), moved, self.prototypes, self.weight)
+        return scores * (self.temperature / (1 + REDUNDANCY * self.weight))
 
 
 @dataclass(frozen=True)
 class SpeakerModel:
-    """The parameters for each of the network's heads (an ensemble of four networks has four), float32.
+    """The parameters, float32.
 
     Attributes:
-        means: `(C, D)` for each head: row y is the mean embedding of the clips of emotion y.
-        prior_clips: `(D,)` for each head: W / B, the number of clips from which on a speaker's clips say more about the
-            offset than is known without them.
-        share_prior: `(D,)` for each head: by how much clips of one emotion, however many, add to 1 + W / (n B), whose
-            inverse is the weight of the evidence; clips of all emotions alike add nothing. None: 0.
+        means: `(C, C)`: row y is the mean of the logits of the training clips of emotion y, those of each clip less
+            their own mean. Every corpus counts alike.
+        prior_clips: `(C,)`: W / B, the number of clips from which on a speaker's clips say more about the offset than
+            is known without them.
 
     >>> random = np.random.default_rng(0)
     >>> speakers, emotions = np.repeat(np.arange(8), 30), np.tile(np.arange(3), 80)
-    >>> embeddings = 3 * np.eye(3)[emotions] + 2 * random.standard_normal((8, 3))[speakers]
-    >>> embeddings = torch.from_numpy(embeddings + random.standard_normal(embeddings.shape)).float()
-    >>> model, head = SpeakerModel.fit([embeddings], emotions, [f"s{s}" for s in speakers]), torch.nn.Identity()
+    >>> logits = 3 * np.eye(3)[emotions] + 2 * random.standard_normal((8, 3))[speakers]
+    >>> logits = torch.from_numpy(logits + random.standard_normal(logits.shape)).float()
+    >>> model = SpeakerModel.fit(logits, emotions, [f"s{s}" for s in speakers])
     >>> own = torch.from_numpy(speakers == 0)
-    >>> [offset] = model.infer([head], [embeddings[own]]).offsets
-    >>> right = [(e.argmax(1).numpy() == emotions[own]).mean() for e in (embeddings[own], embeddings[own] - offset)]
+    >>> adjusted = model.infer(logits[own]).apply(logits[own])
+    >>> right = [(x.argmax(1).numpy() == emotions[own]).mean() for x in (logits[own], adjusted)]
     >>> bool(right[1] > right[0])
     True
     """
 
-    means: tuple[Tensor, ...]
-    prior_clips: tuple[Tensor, ...]
-    share_prior: tuple[Tensor, ...] | None = None
-
-    @classmethod
-    def of_variances(cls, means: Tensor, within: Tensor, between: Tensor, share_penalty: float) -> "SpeakerModel":
-        """The model of one head.
-
-        Args:
-            means: `(C, D)` of the emotions.
-            within: `(D,)`, the variance of a speaker's clips of one emotion.
-            between: `(D,)`, the variance of speakers' offsets.
-            share_penalty: `share_prior` in units of the variance of the emotions' means over `between`.
-        """
-        prior = (within / between).nan_to_num(MAX_PRIOR_CLIPS).clamp(MIN_PRIOR_CLIPS, MAX_PRIOR_CLIPS)
-        share = (share_penalty * means.var(0, correction=0) / between).nan_to_num(0.0).clamp(0.0, MAX_PRIOR_CLIPS)
-        return cls((means.float(),), (prior.float(),), (share.float(),))
+    means: Tensor
+    prior_clips: Tensor
 
     @classmethod
     def fit(
-        cls, embeddings: Sequence[Tensor], targets: np.ndarray, speaker_ids: Sequence[str]
+        cls, logits: Tensor, targets: np.ndarray, speaker_ids: Sequence[str], corpora: Sequence[str] | None = None
     ) -> "SpeakerModel | None":
         """Means and variances of clips whose emotions and speakers are known.
 
         Args:
-            embeddings: `(n, D)` for each head.
+            logits: `(n, C)`.
             targets: `(n,)` class indices.
             speaker_ids: the n speakers.
+            corpora: the n corpora; None: one.
 
         Returns:
             None if there are fewer than `MIN_SPEAKERS` speakers, or an emotion has no clip.
         """
         names, speakers = np.unique(np.asarray(speaker_ids), return_inverse=True)
-        classes = int(targets.max()) + 1
+        classes = logits.shape[1]
         if len(names) < MIN_SPEAKERS or len(np.unique(targets)) < classes:
             return None
         target, speaker = torch.from_numpy(targets), torch.from_numpy(speakers)
-        means, prior_clips = [], []
-        for embedding in (e.detach().cpu().double() for e in embeddings):
-            mean = _means(embedding, target, classes)
-            residual = embedding - mean[target]
-            offset = _means(residual, speaker, len(names))
-            within = _means((residual - offset[speaker]).square(), speaker, len(names)).mean(0)
-            clips = len(targets) / len(names)
-            between = offset.var(0) - within / clips
-            means.append(mean.float())
-            prior = torch.where(between * MAX_PRIOR_CLIPS > within, within / between, MAX_PRIOR_CLIPS)
-            prior_clips.append(prior.clamp(min=MIN_PRIOR_CLIPS).float())
-        return cls(tuple(means), tuple(prior_clips))
+        values = _centered(logits.detach().cpu().double())
+        corpus = (
+            torch.zeros_like(target)
+            if corpora is None
+            else torch.from_numpy(np.unique(corpora, return_inverse=True)[1])
+        )
+        means = torch.stack([_mean_of_groups(values[target == y], corpus[target == y]) for y in range(classes)])
+        residual = values - means[target]
+        offset = _means(residual, speaker, len(names))
+        within = _means((residual - offset[speaker]).square(), speaker, len(names)).mean(0)
+        between = offset.var(0) - within * len(names) / len(targets)
+        prior = torch.where(between * MAX_PRIOR_CLIPS > within, within / between, MAX_PRIOR_CLIPS)
+        return cls(means.float(), prior.clamp(min=MIN_PRIOR_CLIPS).float())
 
-    def infer(self, heads: Sequence[Head], embeddings: Sequence[Tensor], balanced: bool = False) -> Adjustment:
+    def among(self, classes: Sequence[int] | None) -> "SpeakerModel":
+        """The model of these classes alone, by index; None: of all."""
+        if classes is None:
+            return self
+        return SpeakerModel(_centered(self.means[classes][:, classes]), self.prior_clips[classes])
+
+    def infer(self, logits: Tensor, temperature: float = 1.0) -> Adjustment:
         """What the clips of one speaker say about that speaker.
 
         Args:
-            heads: of the network, in evaluation mode.
-            embeddings: `(n, D)` for each head: the speaker's n clips.
-            balanced: the clips are known to be of all emotions equally often.
+            logits: `(n, C)` of the speaker's n clips.
+            temperature: divides logits before they become probabilities.
         """
-        clips, classes = len(embeddings[0]), len(self.means[0])
-        share_prior = self.share_prior or tuple(torch.zeros_like(prior) for prior in self.prior_clips)
-        offsets = tuple(torch.zeros_like(prior) for prior in self.prior_clips)
-        even = torch.full((clips, classes), 1 / classes, device=embeddings[0].device)
-        for _ in range(1 if balanced else ROUNDS):
-            emotions = even if balanced else _probabilities(heads, embeddings, offsets)
-            one_sided = _one_sidedness(emotions)
-            offsets = tuple(
-                (embedding - emotions @ mean).mean(0) / (1 + prior / clips + one_sided * share)
-                for embedding, mean, prior, share in zip(
-                    embeddings, self.means, self.prior_clips, share_prior, strict=True
-                )
-            )
-        logits = even.new_zeros(classes)
-        if balanced:
-            logs = _probabilities(heads, embeddings, offsets).clamp(min=_TINY).log()
-            for _ in range(SHARE_ROUNDS):
-                shares = (logs + logits).softmax(1).mean(0)
-                logits = logits - 0.5 * (classes * shares.clamp(min=_TINY)).log()
-        return Adjustment(offsets, logits)
+        values, clips = _centered(logits.float()), len(logits)
+        shares = self.prior_clips.new_full((len(self.means),), 1 / len(self.means))
+        unshrunk = values.mean(0) - shares @ self.means
+        trust = _trust(((values - unshrunk) / temperature).softmax(-1))
+        offset = unshrunk
+        for _ in range(SHARE_ROUNDS):
+            offset = (values.mean(0) - shares @ self.means) / (1 + self.prior_clips / clips)
+            shares = _shares(((values - offset) / temperature).softmax(-1))
+        weight = trust * clips / (clips + HALF_WEIGHT_CLIPS)
+        moved = values - trust * offset
+        prototypes = _prototypes((moved / temperature).log_softmax(-1), moved, weight)
+        return Adjustment(offset, prototypes, trust, weight, temperature)
 
     def tensors(self) -> dict[str, Tensor]:
         """The parameters by name, for a checkpoint."""
-        parts = {"means": self.means, "prior_clips": self.prior_clips, "share_prior": self.share_prior or ()}
-        return {f"{i}.{name}": tensor for name, tensors in parts.items() for i, tensor in enumerate(tensors)}
+        return {"means": self.means, "prior_clips": self.prior_clips}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], heads: Sequence[Head], classes: int) -> "SpeakerModel | None":
+    def from_tensors(cls, tensors: Mapping[str, Tensor], classes: int) -> "SpeakerModel | None":
         """The model that `tensors` returned; None without tensors.
 
         Raises:
-            CheckpointError: a tensor is missing, or its shape, type or values are not those of a model of these heads.
+            CheckpointError: a tensor is missing, or its shape, type or values are not those of these classes.
         """
         if not tensors:
             return None
-        names = ("means", "prior_clips") + (("share_prior",) if "0.share_prior" in tensors else ())
-        expected = [f"{i}.{name}" for i in range(len(heads)) for name in names]
-        for name in [*expected, *tensors]:
-            if name not in expected or name not in tensors or tensors[name].dtype != torch.float32:
-                raise CheckpointError(f"checkpoint: speaker.{name} is missing, unknown or of another type")
-        parts = {name: tuple(tensors[f"{i}.{name}"] for i in range(len(heads))) for name in names}
-        means, prior_clips, shares = parts["means"], parts["prior_clips"], parts.get("share_prior")
-        for i, (head, mean, prior) in enumerate(zip(heads, means, prior_clips, strict=True)):
-            if mean.dim() != 2 or len(mean) != classes or prior.shape != mean.shape[1:] or not _fits(head, mean):
-                raise CheckpointError(f"checkpoint: speaker.{i}.means or prior_clips has another shape than the model")
-            if not mean.isfinite().all() or not ((prior > 0) & (prior <= MAX_PRIOR_CLIPS)).all():
-                raise CheckpointError(f"checkpoint: speaker.{i} has values that training never writes")
-        for i, (share, prior) in enumerate(zip(shares or (), prior_clips, strict=False)):
-            if share.shape != prior.shape or not ((share >= 0) & (share <= MAX_PRIOR_CLIPS)).all():
-                raise CheckpointError(f"checkpoint: speaker.{i}.share_prior has values that training never writes")
-        return cls(means, prior_clips, shares)
+        for name in ("means", "prior_clips"):
+            if name not in tensors or tensors[name].dtype != torch.float32:
+                raise CheckpointError(f"checkpoint: speaker.{name} is missing or of another type")
+        means, prior_clips = tensors["means"], tensors["prior_clips"]
+        if means.shape != (classes, classes) or prior_clips.shape != (classes,):
+            raise CheckpointError("checkpoint: speaker.means or speaker.prior_clips has another shape than the model")
+        if not means.isfinite().all() or not ((prior_clips > 0) & (prior_clips <= MAX_PRIOR_CLIPS)).all():
+            raise CheckpointError("checkpoint: speaker has values that training never writes")
+        return cls(means, prior_clips)
 
     def to(self, device: torch.device) -> "SpeakerModel":
         """The same model on a device."""
-
-        def moved(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return tuple(tensor.to(device) for tensor in tensors)
-
-        share_prior = None if self.share_prior is None else moved(self.share_prior)
-        return SpeakerModel(moved(self.means), moved(self.prior_clips), share_prior)
+        return SpeakerModel(self.means.to(device), self.prior_clips.to(device))
 
 
-def speaker_variances(
-    residual: Tensor, offsets: Tensor, speakers: Tensor, corpora: Tensor, weights: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The variance of a speaker's clips of one emotion, and that of speakers' offsets; `(D,)` each.
-
-    Args:
-        residual: `(n, D)`, embeddings without the means of their emotions.
-        offsets: `(S, D)`, the mean residual of each speaker; all 0: their variance is 0 too.
-        speakers: `(n,)` indices.
-        corpora: `(n,)` indices; every corpus counts alike.
-        weights: `(n,)`, how much each clip counts.
-    """
-    share = (weights / weights.sum())[:, None]
-    within = (share * (residual - offsets[speakers]).square()).sum(0)
-    by_corpus = [offsets[speakers[corpora == c].unique()].square().mean(0) for c in corpora.unique()]
-    clips = len(speakers) / len(speakers.unique())
-    return within, (torch.stack(by_corpus).mean(0) - within / clips).clamp(min=0.0)
+def _centered(logits: Tensor) -> Tensor:
+    return logits - logits.mean(-1, keepdim=True)
 
 
-def _one_sidedness(emotions: Tensor) -> Tensor:
-    """0 if the clips' probabilities `(n, C)` add up to all emotions alike, 1 if to a single one."""
-    even = 1 / emotions.shape[1]
-    return ((emotions.mean(0).square().sum() - even) / (1 - even)).clamp(min=0.0)
+def _mean_of_groups(values: Tensor, groups: Tensor) -> Tensor:
+    """The mean `(C,)` of the means of the groups of the rows of `values (n, C)`."""
+    return torch.stack([values[groups == group].mean(0) for group in groups.unique()]).mean(0)
 
 
 def _means(values: Tensor, groups: Tensor, count: int) -> Tensor:
-    """The mean `(count, D)` of the rows of `values (n, D)` in each group."""
+    """The mean `(count, C)` of the rows of `values (n, C)` in each group."""
     sums = values.new_zeros(count, values.shape[1]).index_add_(0, groups, values)
     return sums / torch.bincount(groups, minlength=count)[:, None]
 
 
-def _probabilities(heads: Sequence[Head], embeddings: Sequence[Tensor], offsets: Sequence[Tensor]) -> Tensor:
-    """`(n, C)`: the mean over the heads."""
-    votes = [head(e - o).float().softmax(-1) for head, e, o in zip(heads, embeddings, offsets, strict=True)]
-    return torch.stack(votes).mean(0)
+def _trust(emotions: Tensor) -> float:
+    """How far clips count, from 0 to 1, by their probabilities `(n, C)` with their mean taken for the voice.
+
+    The mutual information of clip and emotion is the entropy of the mean of all predictions less the mean of their
+    entropies; log(C) is possible.
+    """
+    information = (_entropy(emotions.mean(0)) - _entropy(emotions).mean()) / math.log(emotions.shape[1])
+    low, high = TRUST
+    return float(((information - CHANCE / len(emotions) - low) / (high - low)).clamp(0.0, 1.0))
 
 
-def _fits(head: Head, means: Tensor) -> bool:
-    try:
-        with torch.no_grad():
-            return head(means).shape == (len(means), len(means))
-    except RuntimeError:
-        return False
+def _entropy(probabilities: Tensor) -> Tensor:
+    """In nats, over the last dimension."""
+    return -torch.special.xlogy(probabilities, probabilities).sum(-1)
+
+
+def _shares(emotions: Tensor) -> Tensor:
+    """How often each emotion is heard, `(C,)`; a clip of `emotions (n, C)` counts for all alike if it is unsure."""
+    classes = emotions.shape[1]
+    unsure = (_entropy(emotions) / math.log(classes))[:, None]
+    return torch.lerp(emotions, torch.full_like(emotions, 1 / classes), unsure).mean(0)
+
+
+def _prototypes(log_probabilities: Tensor, logits: Tensor, weight: float) -> Tensor:
+    """`(C, C)`: expectation maximization, started from predictions `(n, C)`, over the directions of `logits (n, C)`."""
+    directions, membership = F.normalize(logits), log_probabilities.softmax(-1)
+    prototypes = F.normalize(membership.T @ directions)
+    for _ in range(PROTOTYPE_ROUNDS - 1):
+        membership = _scores(log_probabilities, logits, prototypes, weight).softmax(-1)
+        prototypes = F.normalize(membership.T @ directions)
+    return prototypes
+
+
+def _scores(log_probabilities: Tensor, logits: Tensor, prototypes: Tensor, weight: float) -> Tensor:
+    """Predictions `(n, C)`, moved toward the prototypes that `logits (n, C)` resemble."""
+    return log_probabilities + weight * CONCENTRATION * F.normalize(logits) @ prototypes.T

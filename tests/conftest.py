@@ -285,4 +285,4 @@ def alter_clips(monkeypatch):
 @pytest.fixture
 def trusted(monkeypatch):
     """Clips count fully in adaptation, whatever a network that is hardly trained predicts."""
-    monkeypatch.setattr("serx.inference.adaptation._trust", lambda *_: 1.0)
+    monkeypatch.setattr("serx.speaker_model._trust", lambda *_: 1.0)

@@ -32,10 +32,8 @@ from serx.dsp.channel import channel_features
 from serx.dsp.mel_warp import Warp
 from serx.features import FeaturesConfig, FeatureStack, feature_names
 from serx.inference.adaptation import adapted
-from serx.models.cnn2d import Cnn2dConfig
 from serx.models.layers import BidirectionalGru
 from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
-from serx.recognizer import Recognizer
 from serx.seeding import ClipRandom
 from serx.training.epoch import run_epoch
 from serx.training.run_folder import METRICS
@@ -44,6 +42,7 @@ from serx.training.state import EpochSums, new_state
 from serx.training.trainer import fit
 from tests.conftest import RATE, batched
 from tests.fake_gpu import Run
+from tests.inference.untrained import untrained_predictor
 from tests.test_fake_gpu import CONFIGS, recipe
 
 OTHER_TRANSFORMS = (
@@ -180,18 +179,19 @@ def test_a_speech_encoder_agrees_with_the_cpu_and_never_waits_for_the_device(kin
     torch.testing.assert_close(actual.cpu(), expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.usefixtures("trusted")
 def test_speaker_adaptation_agrees_with_the_cpu(clips):
-    torch.manual_seed(0)
-    model = Cnn2dConfig(ensemble_size=2, stem=4, widths=(8, 16), strides=((2, 2), (2, 2)), embedding=8)
-    recognizer = Recognizer(FeaturesConfig(), model, ("calm", "angry", "sad"), RATE).eval()
+    sizes = {"stem": 4, "widths": (8, 16), "strides": ((2, 2), (2, 2)), "embedding": 8}
+    recognizer = untrained_predictor({"kind": "cnn2d", "ensemble_size": 2, **sizes}).recognizer
     waveform, lengths = batched(clips)
-    probabilities = []
+    plain, probabilities = recognizer.probabilities(waveform, lengths), []
     for device in (torch.device("cpu"), GPU):
-        recognizer.to(device)
+        recognizer.to(device).speaker_model = recognizer.speaker_model.to(device)
         waves = [row[:end].to(device) for row, end in zip(waveform, lengths, strict=True)]
         with adapted(recognizer, waves):
             probabilities.append(recognizer.probabilities(waveform.to(device), lengths.to(device)).cpu())
     torch.testing.assert_close(probabilities[1], probabilities[0], rtol=1e-3, atol=1e-3)
+    assert (probabilities[0] - plain).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

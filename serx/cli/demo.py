@@ -7,7 +7,7 @@ import argparse
 import sys
 import threading
 
-from serx.cli.options import add_checkpoint, add_device, add_import, add_min_confidence, load_predictor
+from serx.cli.options import add_checkpoint, add_device, add_emotions, add_import, add_min_confidence, load_predictor
 from serx.errors import ConfigError
 
 EXAMPLES = """  %(prog)s                                                         (the model of serx)
@@ -20,6 +20,7 @@ MAX_PORT = 65_535
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The checkpoint, and where the page is served."""
     add_checkpoint(parser)
+    add_emotions(parser)
     add_import(parser)
     add_min_confidence(parser)
     add_device(parser)

@@ -36,12 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="adapt the model to each speaker with that speaker's unlabeled clips first; default: model.adapt",
     )
-    parser.add_argument(
-        "--balanced",
-        action="store_true",
-        help="with --adapt, for models on a pretrained encoder: each speaker's clips are known to be of all emotions "
-        "equally often, as in acted corpora",
-    )
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -59,8 +53,10 @@ def main(arguments: argparse.Namespace) -> int:
         )
     path, out = held_out_model(arguments)
     device = choose_device(arguments.device, "--device")
-    held = load_held_out(path, arguments.root, arguments.part, device, arguments.allow_seen, cache=arguments.cache)
-    evaluation = evaluate_held_out(held, arguments.adapt, arguments.balanced)
+    held = load_held_out(
+        path, arguments.root, arguments.part, device, arguments.allow_seen, True, arguments.cache, arguments.emotions
+    )
+    evaluation = evaluate_held_out(held, arguments.adapt)
     for note in evaluation.notes:
         print(f"note: {note}")
     epochs, warnings = read_metrics(path.parent)

@@ -1,6 +1,7 @@
 """Options of several verbs: a recipe, a model, clips to evaluate, the device."""
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,9 +58,20 @@ def add_checkpoint(parser: argparse.ArgumentParser, default: str = "") -> None:
     )
 
 
+def add_emotions(parser: argparse.ArgumentParser, otherwise: str = "all that the model knows") -> None:
+    """The emotions to choose among."""
+    parser.add_argument(
+        "--emotions",
+        type=lambda text: tuple(filter(None, re.split(r"[\s,]+", text))),
+        metavar="A,B,...",
+        help=f"choose among these emotions, such as angry,happy,sad; default: {otherwise}",
+    )
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
     """A checkpoint to predict with, and recordings to adapt it to a speaker."""
     add_checkpoint(parser)
+    add_emotions(parser)
     parser.add_argument(
         "--adapt-to",
         action="append",
@@ -79,7 +91,7 @@ def load_predictor(
     """The predictor of `--checkpoint`; without it the model that ships with serx, named in a line on stderr."""
     from serx.inference.predictor import Predictor
 
-    predictor = Predictor.load(arguments.checkpoint, device, min_confidence, channel)
+    predictor = Predictor.load(arguments.checkpoint, device, min_confidence, channel, arguments.emotions)
     if arguments.checkpoint is None:
         announce_default_model(predictor.metadata, predictor.min_confidence)
     return predictor
@@ -97,6 +109,7 @@ def announce_default_model(metadata: Mapping[str, Any], min_confidence: float) -
 def add_held_out(parser: argparse.ArgumentParser, parts: list[str], written: str) -> None:
     """A checkpoint to evaluate, on which clips, and where `written` go."""
     add_checkpoint(parser, ", which needs --root")
+    add_emotions(parser, "all that the model knows; under the protocols loco and cross_corpus those of the corpus")
     parser.add_argument(
         "--root", metavar="DIR", help="another corpus folder or manifest; default: the one it was trained on"
     )

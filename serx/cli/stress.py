@@ -28,7 +28,9 @@ def main(arguments: argparse.Namespace) -> int:
 
     path, out = held_out_model(arguments)
     device = choose_device(arguments.device, "--device")
-    held = load_held_out(path, arguments.root, arguments.part, device, cache=arguments.cache)
+    held = load_held_out(
+        path, arguments.root, arguments.part, device, cache=arguments.cache, emotions=arguments.emotions
+    )
     for note in held.notes:
         print(f"note: {note}")
     result = stress_test(held, arguments.noise)

@@ -51,6 +51,8 @@ def _notes(config: Config) -> Iterator[str | None]:
     yield from _notes_on_keys_that_are_not_read(config)
     if len(set(model.tta_speeds)) < len(model.tta_speeds):
         yield "model.tta_speeds lists a speed more than once, which counts as often; list each once"
+    if len(set(model.tta_shifts)) < len(model.tta_shifts):
+        yield "model.tta_shifts lists a shift more than once, which counts as often; list each once"
 
 
 def _notes_on_keys_that_are_not_read(config: Config) -> Iterator[str]:

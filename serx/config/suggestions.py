@@ -89,6 +89,7 @@ _NAMES = {
     "model.kernel": "kernel kernelsize ksize",
     "model.ensemble_size": "ensemble ensemblesize nmodels numensemble nestimators members",
     "model.tta_speeds": "tta testtimeaugmentation ttaspeeds",
+    "model.tta_shifts": "ttashifts shiftinvariance antialiasing blurpool",
     "model.pretrained": "pretrained usepretrained imagenet",
     "model.source": "bundle encoder pretrainedmodel wav2vec2 hubert wavlm encodername",
     "model.tune": "tune finetune freeze freezeencoder frozen unfreeze",

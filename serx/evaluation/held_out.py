@@ -1,7 +1,7 @@
 """Evaluate a checkpoint on speakers that were not in its training, and refuse those that were (`serx.data.overlap`)."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -32,6 +32,7 @@ from serx.training.init_from import is_speaker_of_sources, seen_by_sources, sour
 
 Part = Literal["test", "valid", "all"]
 NAMES_SHOWN = 5
+CORPORA_HELD_OUT = ("cross_corpus", "loco")  # protocols that test on corpora that they do not train on
 UNKNOWN = "speakers unknown: they may be those of the training"  # clause of a stamp
 
 
@@ -45,7 +46,7 @@ def evaluate(
     progress: bool = True,
     adapt: bool | None = None,
     cache: str | Path | None = None,
-    balanced: bool = False,
+    emotions: Collection[str] | None = None,
 ) -> Evaluation:
     """Predicts the held-out clips of a checkpoint and scores the predictions.
 
@@ -62,8 +63,9 @@ def evaluate(
             recipe says (`model.adapt`).
         cache: the folder for decoded audio; default: $SERX_CACHE or ~/.cache/serx. What the checkpoint's configuration
             says is not used: no path in a checkpoint decides where anything is written.
-        balanced: with `adapt`: each speaker's clips are known to be of all emotions equally often, as in acted corpora;
-            the protocol stamp says so.
+        emotions: predictions are among these alone, and clips of others are left out; the protocol stamp says so.
+            Default: all of the model; where the protocol leaves a corpus out (`loco`, `cross_corpus`), those of that
+            corpus.
 
     Raises:
         CheckpointError: the file is missing or damaged, or its weights give no probabilities.
@@ -76,23 +78,19 @@ def evaluate(
         ...
     serx.errors.CheckpointError: runs/missing/best.safetensors: ...
     """
-    held = load_held_out(checkpoint, root, part, device, allow_seen, progress, cache)
-    return evaluate_held_out(held, adapt, balanced, progress)
+    held = load_held_out(checkpoint, root, part, device, allow_seen, progress, cache, emotions)
+    return evaluate_held_out(held, adapt, progress)
 
 
 @explaining_out_of_memory('evaluate on the CPU with device="cpu", or give shorter recordings')
-def evaluate_held_out(
-    held: "HeldOut", adapt: bool | None = None, balanced: bool = False, progress: bool = True
-) -> Evaluation:
+def evaluate_held_out(held: "HeldOut", adapt: bool | None = None, progress: bool = True) -> Evaluation:
     """What `evaluate` does with the clips of `load_held_out`; the other arguments are those of `evaluate`."""
     predictor, source, clips = held.predictor, held.source, held.clips
     adapt = predictor.config.model.adapt if adapt is None else adapt
-    if balanced and not adapt:
-        raise ConfigError("balanced says how to adapt to each speaker; adapt as well (--adapt --balanced)")
     protocol, predictions, of_classes = held.protocol, None, {}
     if predictor.labels:
-        predictions = predict_clips(predictor, held.dataset, clips, source, adapt, balanced, progress)
-        protocol = adapted_stamp(protocol, predictions.speaker_ids, balanced) if adapt else protocol
+        predictions = predict_clips(predictor, held.dataset, clips, source, adapt, progress)
+        protocol = adapted_stamp(protocol, predictions.speaker_ids) if adapt else protocol
         of_classes = _details_of_classes(held, predictions, adapt)
     elif adapt:
         raise ConfigError(f"{held.checkpoint}: speaker adaptation is for emotions, and it predicts dimensions alone")
@@ -186,6 +184,7 @@ def load_held_out(
     allow_seen: bool = False,
     progress: bool = True,
     cache: str | Path | None = None,
+    emotions: Collection[str] | None = None,
 ) -> HeldOut:
     """Loads a checkpoint and the clips of `part`; arguments and errors are those of `evaluate`."""
     if part not in get_args(Part):
@@ -198,9 +197,13 @@ def load_held_out(
     trained_on = predictor.config.data.model_copy(update={"cache": None if cache is None else str(cache)})
     config = trained_on.model_copy(update={"root": str(root)}) if root else trained_on
     if PUBLISHED in metadata:
-        return _published(str(checkpoint), predictor, config, part, device, root is not None, progress)
+        held = _published(str(checkpoint), predictor, config, part, device, root is not None, progress)
+        chosen = _choose_emotions(predictor, held.dataset, held.clips, held.protocol, emotions, of_corpus=False)
+        return replace(held, clips=chosen[0], protocol=chosen[1], notes=(*held.notes, *chosen[2]))
     dataset = load_dataset(config, predictor.labels, progress)
     clips, protocol = _choose_clips(dataset, metadata, part, config)
+    of_corpus = not root and part == "test" and trained_on.protocol in CORPORA_HELD_OUT
+    clips, protocol, choice = _choose_emotions(predictor, dataset, clips, protocol, emotions, of_corpus)
     seen, notes = find_overlap(dataset, metadata, clips, trained_on, progress)
     compared = [digest for recorded in ("valid", "test") for digest in metadata["digests"][recorded]]
     independent, sources = metadata["speaker_independent"], sources_of(metadata)
@@ -229,8 +232,40 @@ def load_held_out(
         source=source,
         protocol="; ".join([protocol, *warnings]),
         warnings=warnings,
-        notes=(*dataset.notes, *notes, *also_notes),
+        notes=(*dataset.notes, *notes, *also_notes, *choice),
     )
+
+
+def _choose_emotions(
+    predictor: Predictor,
+    dataset: Dataset,
+    clips: np.ndarray,
+    protocol: str,
+    emotions: Collection[str] | None,
+    of_corpus: bool,
+) -> tuple[np.ndarray, str, list[str]]:
+    """Lets the predictor choose among some emotions; returns the clips of these, the protocol stamp, and notes.
+
+    Args:
+        emotions: those to choose among; None: all, or with `of_corpus` those of the clips.
+    """
+    labels = predictor.labels
+    heard = {labels[target] for target in dataset.targets[clips[dataset.has_class[clips]]]}
+    if emotions is not None:
+        predictor.recognizer.choose_among(emotions)
+        chosen = [index for index, label in enumerate(labels) if label in emotions]
+        other = dataset.has_class[clips] & ~np.isin(dataset.targets[clips], chosen)
+        left_out = sorted({labels[target] for target in dataset.targets[clips[other]]})
+        notes = [f"{other.sum()} clips of other emotions are left out: {', '.join(left_out)}"] if left_out else []
+        return clips[~other], f"{protocol}; among {' '.join(labels[index] for index in chosen)}", notes
+    if of_corpus and len(heard) > 1:
+        predictor.recognizer.choose_among(heard)
+        return clips, f"{protocol}; among the emotions of the test corpus", []
+    absent = [label for label in labels if label not in heard]
+    if not absent or len(heard) < 2:
+        return clips, protocol, []
+    possible = ",".join(label for label in labels if label in heard)
+    return clips, protocol, [f"no clip is {' or '.join(absent)}; --emotions {possible} chooses among the others"]
 
 
 def _published(
@@ -268,14 +303,12 @@ def predict_clips(
     clips: np.ndarray,
     source: BatchSource,
     adapt: bool = False,
-    balanced: bool = False,
     progress: bool = False,
 ) -> Predictions:
     """Predictions for those of `clips (n,)` of a dataset that have a label, by any speaker.
 
     Args:
         adapt: adapts the model to each speaker first, with that speaker's clips among these.
-        balanced: those are known to be of all emotions equally often.
         progress: shows a bar on a terminal.
 
     Raises:
@@ -296,7 +329,7 @@ def predict_clips(
             waveform, sizes = source.batch(own)
             try:
                 own_clips = [row[:n] for row, n in zip(waveform, sizes, strict=True)]
-                with adapted(predictor.recognizer, own_clips, balanced):
+                with adapted(predictor.recognizer, own_clips):
                     probabilities[rows] = classify(predictor.recognizer, source, own, lengths[own])
             except DataError as error:
                 raise DataError(f"{speaker_id}: {error}; --no-adapt evaluates without adaptation") from error

@@ -13,20 +13,17 @@ from serx.metrics.intervals import clips_by_name
 
 # Clauses that differ between folds and are merged into one; `make_split` and `adapted_stamp` write them.
 _HELD_OUT = re.compile("(.+) held out")
-BALANCED = "EMOTIONS OF EACH SPEAKER TAKEN AS BALANCED"
 _ADAPTED = re.compile("ADAPTED to each speaker with ([0-9]+)(?: to ([0-9]+))? unlabeled clips")
 
 
-def adapted_stamp(stamp: str, speaker_ids: Sequence[str], balanced: bool = False) -> str:
+def adapted_stamp(stamp: str, speaker_ids: Sequence[str]) -> str:
     """The stamp of clips by these speakers `(n,)`, where the model was adapted to each speaker with all of its clips.
-
-    `balanced`: it took the emotions of each speaker's clips as equally frequent.
 
     >>> adapted_stamp("kfold fold 0", ["ann", "ann", "ben"])
     'kfold fold 0; ADAPTED to each speaker with 1 to 2 unlabeled clips'
     """
     adapted = _adapted([len(clips) for clips in clips_by_name(speaker_ids).values()])
-    return f"{stamp}; {adapted}{'; ' + BALANCED if balanced else ''}"
+    return f"{stamp}; {adapted}"
 
 
 def is_adapted(stamp: str) -> bool:

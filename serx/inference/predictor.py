@@ -1,7 +1,8 @@
 """`Predictor`: loads a checkpoint and predicts the emotion of files, arrays and running speech."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -43,12 +44,13 @@ from serx.inference.published import is_published, load_published
 from serx.inference.samples import ARRAY, Samples, checked_rate, mono_samples
 from serx.inference.segmentation import MAX_SECONDS, RATE, Segment, speech_segments
 from serx.inference.streaming import resampled_blocks
-from serx.models.layers import embedding_heads
 from serx.ood import OodDetector, unknown_reason
 from serx.recognizer import Dimension, Recognizer
 from serx.speaker_model import SpeakerModel
 
 BATCH = 16  # clips; more of them leave a CPU's cache
+# What older checkpoints hold of speakers describes embeddings, not logits, and is not read.
+OF_EMBEDDINGS = re.compile(r"speaker\.(.*\.voters\.[0-9]+\.)?[0-9]+\.(means|prior_clips|share_prior)")
 NO_SPEECH = "no_speech: no speech was found"
 LEVEL_SAMPLES = RATE // 10  # of a recording that arrives in blocks, the level is measured in at least so many
 
@@ -117,6 +119,7 @@ class Predictor:
         device: torch.device | str = "auto",
         min_confidence: float | None = None,
         channel: Channel | None = None,
+        emotions: Collection[str] | None = None,
     ) -> "Predictor":
         """Rebuilds the recognizer from a checkpoint alone, or opens an emotion model of the Hugging Face hub.
 
@@ -128,15 +131,18 @@ class Predictor:
             min_confidence: below this probability a prediction is labeled "unsure"; default: what the checkpoint says,
                 which is 0 for that of a run and a published model.
             channel: of recordings with several: mix, left or right; default: as in training.
+            emotions: those to choose among, two or more; default: all that the model knows.
 
         Raises:
             CheckpointError: the file is missing, damaged or not a checkpoint of serx.
-            ConfigError: the device is not available, a published model cannot be used, or there is no such channel.
+            ConfigError: the device is not available, a published model cannot be used, or there is no such channel or
+                emotion.
         """
         on_device = device if isinstance(device, torch.device) else choose_device(device, "device")
         path = default_checkpoint() if path is None else as_path(path, "checkpoint")
         if is_published(os.fspath(path)):
             recognizer, config, metadata = load_published(os.fspath(path))
+            recognizer.choose_among(emotions)
             return cls(recognizer, config, metadata, None, on_device, min_confidence or 0.0, channel=channel)
         path = Path(path)
         saved = checkpoint.load_run_checkpoint(path)
@@ -151,17 +157,18 @@ class Predictor:
         except (ConfigError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
             raise CheckpointError(f"{path}: config: it cannot be built: {error}".partition("\n")[0]) from error
         fill(recognizer, weights, f"{path}: model")
+        recognizer.choose_among(emotions)
         recognizer.temperature = float(saved.metadata.get("temperature", 1.0))  # `last.safetensors` has none
         try:
             ood_detector = OodDetector.from_tensors(saved.group("ood"), config.data.sample_rate)
-            left_over = {name for name in saved.tensors if name.startswith("speaker.")}
+            speaker_tensors = [name for name in saved.tensors if name.startswith("speaker.")]
+            left_over = {name for name in speaker_tensors if not OF_EMBEDDINGS.fullmatch(name)}
             for name, model in recognizer.waveform_models().items():
                 group = ".".join(["speaker", *filter(None, [name])])
                 tensors = saved.group(group)
-                own = {key: tensor for key, tensor in tensors.items() if key[:1].isdigit()}  # others are of its voters
+                own = {key: tensor for key, tensor in tensors.items() if "." not in key}  # others are of voters
                 left_over -= {f"{group}.{key}" for key in own}
-                heads = embedding_heads(model)
-                speaker_model = SpeakerModel.from_tensors(own, heads, len(labels))
+                speaker_model = SpeakerModel.from_tensors(own, len(labels))
                 model.speaker_model = None if speaker_model is None else speaker_model.to(on_device)
             if left_over:
                 raise CheckpointError(f"checkpoint: {min(left_over)} is left over")

@@ -21,7 +21,7 @@ published        emotion models of the Hugging Face hub, for prediction
 encoders         Whisper, wav2vec 2.0, HuBERT, WavLM ... from a folder or the Hugging Face hub
 """
 
-from serx.models.backbone import Backbone, batch_norms, build_model
+from serx.models.backbone import Backbone, build_model
 from serx.models.classical import ClassicalConfig
 from serx.models.cnn1d import Cnn1dConfig
 from serx.models.cnn2d import Cnn2dConfig
@@ -55,7 +55,6 @@ __all__ = [
     "TimmConfig",
     "VoterConfig",
     "WaveformModel",
-    "batch_norms",
     "build_model",
     "model_kinds",
     "register_model",

@@ -4,14 +4,20 @@ Ensembles follow Lakshminarayanan et al. 2017, "Simple and scalable predictive u
 ensembles": members differ in their initial weights and their dropout. All members read the same batch, so features and
 augmentation are computed once. So are the first layers where members share them. With 13 training speakers it is a
 matter of chance which of them a single network comes to rely on; averaging evens that out.
+
+A network with strides sees every second or fourth position only, so a clip that begins some milliseconds later may get
+another prediction (Zhang 2019, "Making convolutional networks shift-invariant again"). In evaluation, predictions at
+several shifts can be averaged (`tta_shifts`).
 """
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from serx.dsp.statistics import row_statistics
-from serx.errors import ConfigError, OutOfMemoryError
-from serx.models.encoder_config import EncoderConfig
+from serx.errors import OutOfMemoryError
 from serx.models.layers import time_mask
 from serx.models.registry import BaseModelConfig, model_kinds
 from serx.system import memory_bytes
@@ -39,15 +45,32 @@ class Backbone(nn.Module):
         shared: nn.Module | None = None,
         relaxed_freq_norm: float = 0.0,
         dimensions: int = 0,
+        tta_shifts: Sequence[int] = (0,),
     ) -> None:
-        """The last `dimensions` outputs of each member are values and no logits; members average them as they are."""
+        """
+        Args:
+            members: of the ensemble.
+            shared: the stages that they share.
+            relaxed_freq_norm: weight of the normalized features.
+            dimensions: the last of the outputs of each member are values and no logits; they are averaged as they are.
+            tta_shifts: frames by which a clip is moved back; the log-probabilities at each are averaged.
+        """
         super().__init__()
+        self.tta_shifts = tuple(tta_shifts)
         self.relaxed_freq_norm, self.dimensions = relaxed_freq_norm, dimensions
         self.shared = shared
         self.members = nn.ModuleList(members)
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
         """`(B, C)`: for several members the logarithm of their mean probability, so that its softmax is that mean."""
+        if self.tta_shifts == (0,):
+            return self._outputs(features, frames)
+        versions = [(F.pad(features, (shift, 0), mode="replicate"), frames + shift) for shift in self.tta_shifts]
+        logits, values = split_outputs(torch.stack([self._outputs(*version) for version in versions]), self.dimensions)
+        mean = logits.float().log_softmax(-1).mean(0)
+        return torch.cat([mean, values.mean(0)], -1) if self.dimensions else mean
+
+    def _outputs(self, features: Tensor, frames: Tensor) -> Tensor:
         features, frames = self._prepare(features, frames)
         if len(self.members) == 1:
             return self.members[0](features, frames)
@@ -114,7 +137,7 @@ def build_model(
 
     Raises:
         OutOfMemoryError: the weights alone are larger than the machine's memory.
-        ConfigError: weights cannot be read, the network does not fit `bins`, or `config.adapt` finds no batch norm.
+        ConfigError: weights cannot be read, or the network does not fit `bins`.
 
     >>> from serx.models import Cnn2dConfig
     >>> backbone = build_model(Cnn2dConfig(), bins=64, classes=8)
@@ -155,25 +178,4 @@ def _build(config: BaseModelConfig, bins: int, classes: int, pretrained: bool, d
     share = getattr(module, "shared_part", None)
     shared = None if share is None else share(config, bins, pretrained)
     members = [make(config, bins, classes + dimensions) for _ in range(config.ensemble_size)]
-    backbone = Backbone(members, shared, config.relaxed_freq_norm, dimensions)
-    if config.adapt and not isinstance(config, EncoderConfig):  # those get a speaker model
-        batch_norms(backbone)
-    return backbone
-
-
-def batch_norms(module: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
-    """The layers with running statistics of the training speakers. Speaker adaptation replaces these statistics.
-
-    Raises:
-        ConfigError: there are none.
-
-    >>> from serx.models import MlpConfig, build_model
-    >>> len(batch_norms(build_model(MlpConfig(widths=(16, 16)), bins=40, classes=4)))
-    2
-    """
-    norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
-    if not norms:
-        raise ConfigError(
-            "speaker adaptation needs batch norms, and this model has none: drop model.adapt, --adapt and --adapt-to"
-        )
-    return norms
+    return Backbone(members, shared, config.relaxed_freq_norm, dimensions, config.tta_shifts)

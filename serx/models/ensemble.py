@@ -81,8 +81,9 @@ class EnsembleConfig(BaseModelConfig):
 
     @model_validator(mode="after")
     def _check_settings(self) -> "EnsembleConfig":
-        if self.ensemble_size > 1 or self.relaxed_freq_norm > 0 or self.tta_speeds != (1.0,):
-            raise ValueError("ensemble_size, relaxed_freq_norm and tta_speeds are settings of each voter")
+        own = self.ensemble_size, self.relaxed_freq_norm, self.tta_speeds, self.tta_shifts
+        if own != (1, 0.0, (1.0,), (0,)):
+            raise ValueError("ensemble_size, relaxed_freq_norm, tta_speeds and tta_shifts are settings of each voter")
         return self
 
     def resolved(self) -> NoReturn:

@@ -170,7 +170,7 @@ class AttentiveStatistics(nn.Module):
 class OutputLayer(nn.Linear):
     """The last layer of a network, from a clip's embedding `(B, D)` to logits `(B, C)`.
 
-    It is a class so that speaker adaptation can find it and read the embedding. Use it in a model of your own.
+    It is a class so that what it reads can be found (`output_layers`). Use it in a model of your own.
 
     >>> OutputLayer(192, 8)(torch.zeros(2, 192)).shape
     torch.Size([2, 8])
@@ -180,11 +180,20 @@ class OutputLayer(nn.Linear):
 class EmbeddingHead(nn.Sequential):
     """What follows a clip's embedding `(B, D)`, up to the logits `(B, C)`, where that is more than an `OutputLayer`.
 
-    A class, so that speaker adaptation can find it. The offset of a speaker is subtracted from its input.
+    A class, so that what it reads can be found (`embedding_heads`).
 
     >>> EmbeddingHead(nn.ReLU(), OutputLayer(192, 8))(torch.zeros(2, 192)).shape
     torch.Size([2, 8])
     """
+
+
+def output_layers(model: nn.Module) -> list[OutputLayer]:
+    """The last layer of each network. Models without one embedding per clip (timm's windows) have none.
+
+    >>> len(output_layers(Classifier(4, 2, dropout=0.0)))
+    1
+    """
+    return [layer for layer in model.modules() if isinstance(layer, OutputLayer)]
 
 
 def embedding_heads(model: nn.Module) -> list[nn.Module]:

@@ -3,11 +3,10 @@
 The mean and deviation of every layer (`FrozenEncoder`) are standardized, reduced to principal components and classified
 linearly. Three things make it understand speakers and corpora that it was not trained on:
 
-1. *Speaker offsets.* Each component of a clip is the mean of its emotion, an offset of its speaker and noise (see
-   `serx.speaker_model`). The regression is fitted to the training clips without the offsets of their speakers.
+1. *Speaker offsets.* Each component of a clip is the mean of its emotion, an offset of its speaker and noise. The
+   regression is fitted to the training clips without the offsets of their speakers.
 2. *The offset of a single clip.* A new clip comes with the offset of an unknown speaker, room and microphone. It is
-   inferred from that clip alone, together with the emotion, and subtracted. With more clips of the speaker
-   (adaptation) it is known better.
+   inferred from that clip alone, together with the emotion, and subtracted.
 3. *Corpora.* Where several corpora train, what one corpus does to express an emotion and the others do not is a reason
    to trust a direction less: such directions are regularized more (`corpus_penalty`).
 
@@ -17,7 +16,6 @@ Input: waveforms as features `(B, 1, T)` and their `lengths (B,)`. `FrozenEncode
 is what is fitted: `(B, F, 1)` -> `(B, C)`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,10 +29,9 @@ from serx.models.encoder_config import EncoderConfig
 from serx.models.encoder_probe import FrozenEncoder, frozen_encoder
 from serx.models.layers import EmbeddingHead, OutputLayer
 from serx.models.registry import register_model
-from serx.speaker_model import MIN_SPEAKERS, SpeakerModel, speaker_variances
 
 RELIABILITY = 0.3  # a clip counts as this much of an independent observation, since its components are not independent
-SHARE_PENALTY = 10.0  # how uncertain an offset is that was inferred from clips of one emotion
+MIN_SPEAKERS = 4  # fewer have no measurable variance
 CLIP_ROUNDS = 5  # of expectation maximization for a single clip
 FIT_ROUNDS = 5  # of emotions' means and speakers' offsets in turn
 MAX_ITERATIONS = 500
@@ -82,8 +79,8 @@ class ClipOffsetHead(EmbeddingHead):
         means: `(C, D)`, the mean of each emotion.
         within: `(D,)`, the variance of a speaker's clips of one emotion.
         between: `(D,)`, the variance of the speakers' offsets; 0 until it is fitted: nothing is taken out.
-        offset: `(D,)`, the offset of the speaker where it is known from several clips; None: each clip tells its own.
-        trust: from 0 to 1, how far `offset` counts; the offset that a clip tells of itself counts for the rest.
+        own_share: from 0 to 1, how far the offset counts that each clip tells of itself: less where a speaker is known
+            from several clips (`serx.inference.adaptation`).
 
     >>> head = ClipOffsetHead(4, 2)
     >>> embedding = torch.ones(3, 4)
@@ -100,8 +97,7 @@ class ClipOffsetHead(EmbeddingHead):
         self.register_buffer("means", torch.zeros(classes, size))
         self.register_buffer("within", torch.ones(size))
         self.register_buffer("between", torch.zeros(size))
-        self.offset: Tensor | None = None
-        self.trust = 1.0
+        self.own_share = 1.0
 
     @property
     def classifier(self) -> OutputLayer:
@@ -111,11 +107,9 @@ class ClipOffsetHead(EmbeddingHead):
         return output
 
     def forward(self, embedding: Tensor) -> Tensor:
-        if self.offset is None:
-            return self.classifier(embedding - self._own_offset(embedding))
-        if self.trust == 1:
-            return self.classifier(embedding - self.offset)
-        return self.classifier(embedding - torch.lerp(self._own_offset(embedding), self.offset, self.trust))
+        if self.own_share == 0:
+            return self.classifier(embedding)
+        return self.classifier(embedding - self.own_share * self._own_offset(embedding))
 
     def _own_offset(self, embedding: Tensor) -> Tensor:
         """What each clip says of its speaker's offset, `(B, D)`: expectation maximization with one clip."""
@@ -125,17 +119,6 @@ class ClipOffsetHead(EmbeddingHead):
             emotions = self.classifier(embedding - offset).softmax(-1)
             offset = weight * (embedding - emotions @ self.means)
         return offset
-
-    def speaker_model(self) -> SpeakerModel | None:
-        """Infers the offset from several clips; None if too few speakers trained."""
-        if not self.between.any():
-            return None
-        return SpeakerModel.of_variances(self.means, self.within / RELIABILITY, self.between, SHARE_PENALTY)
-
-
-def classifiers(heads: Sequence[nn.Module]) -> list[nn.Module]:
-    """What maps an embedding without the speaker's offset to logits, for each of `heads`."""
-    return [head.classifier if isinstance(head, ClipOffsetHead) else head for head in heads]
 
 
 @dataclass(frozen=True)
@@ -205,14 +188,14 @@ class LinearProbe(nn.Module):
         without_offset = embedding - offsets[targets.speakers]
         weight, bias = _logistic_regression(without_offset, targets, weights, self.config.l2)
         bias[targets.truth.sum(0) == 0] = ABSENT_CLASS_LOGIT
-        within, between = speaker_variances(
+        within, between = _speaker_variances(
             embedding - targets.truth @ means, offsets, targets.speakers, targets.corpora, weights
         )
         if normalized:  # a new speaker comes with the shift of a corpus too
             as_recorded = ((recorded - center) @ projection).double()
             own_means, own_offsets = _means_and_offsets(as_recorded, targets, weights)
             residual = as_recorded - targets.truth @ own_means
-            _, between = speaker_variances(residual, own_offsets, targets.speakers, targets.corpora, weights)
+            _, between = _speaker_variances(residual, own_offsets, targets.speakers, targets.corpora, weights)
         size = embedding.shape[1]
         self.center.copy_(center)
         self.projection.zero_()[:, :size] = projection
@@ -282,6 +265,25 @@ def _corpus_penalty(embedding: Tensor, targets: ProbeTargets, weights: Tensor, s
     scale = embedding.var(0).mean()
     unit = torch.eye(embedding.shape[1], dtype=embedding.dtype, device=embedding.device)
     return unit + strength / scale * (own.T @ own) / len(own)
+
+
+def _speaker_variances(
+    residual: Tensor, offsets: Tensor, speakers: Tensor, corpora: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The variance of a speaker's clips of one emotion, and that of speakers' offsets; `(D,)` each.
+
+    Args:
+        residual: `(n, D)`, embeddings without the means of their emotions.
+        offsets: `(S, D)`, the mean residual of each speaker; all 0: their variance is 0 too.
+        speakers: `(n,)` indices.
+        corpora: `(n,)` indices; every corpus counts alike.
+        weights: `(n,)`, how much each clip counts.
+    """
+    share = (weights / weights.sum())[:, None]
+    within = (share * (residual - offsets[speakers]).square()).sum(0)
+    by_corpus = [offsets[speakers[corpora == c].unique()].square().mean(0) for c in corpora.unique()]
+    clips = len(speakers) / len(speakers.unique())
+    return within, (torch.stack(by_corpus).mean(0) - within / clips).clamp(min=0.0)
 
 
 def _mean_where(values: Tensor, present: Tensor, dim: int) -> Tensor:

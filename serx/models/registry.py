@@ -48,6 +48,13 @@ class BaseModelConfig(BaseConfig):
         max_length=16,
         description="test-time augmentation: playing speeds of a clip whose predictions are averaged",
     )
+    tta_shifts: tuple[Annotated[int, Field(ge=0, le=64)], ...] = Field(
+        (0,),
+        min_length=1,
+        max_length=16,
+        description="test-time augmentation: frames by which a clip is moved back, and whose predictions are averaged; "
+        "a network with strides then depends less on where a recording begins",
+    )
     relaxed_freq_norm: float = Field(
         0.0,
         ge=0,

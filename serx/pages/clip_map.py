@@ -2,13 +2,14 @@
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from serx.data.batches import BatchSource
-from serx.inference.adaptation import captured_embeddings, output_layers
-from serx.recognizer import Recognizer
+from serx.models.layers import output_layers
+from serx.recognizer import Recognizer, embeddings_of
 
 MAX_POINTS = 1500  # more take minutes, and a page of megabytes
 MIN_POINTS = 10
@@ -28,12 +29,12 @@ def chosen_clips(count: int) -> np.ndarray:
 def embeddings(recognizer: Recognizer, source: BatchSource, clips: np.ndarray) -> np.ndarray:
     """`(n, D)` vectors of `clips (n,)`: what the output layer reads; without one, the log-probabilities."""
     recognizer.eval()
-    rows = []
-    with captured_embeddings(recognizer) as read_embeddings:
-        for start in range(0, len(clips), BATCH):
-            log_probabilities = recognizer(*source.batch(clips[start : start + BATCH])).log_softmax(-1)
-            rows.append(read_embeddings() if output_layers(recognizer) else log_probabilities)
-    return torch.cat(rows).double().cpu().numpy()
+    batches = (source.batch(clips[start : start + BATCH]) for start in range(0, len(clips), BATCH))
+    if layers := output_layers(recognizer):
+        rows = F.normalize(torch.cat(embeddings_of(recognizer, layers, batches), 1))
+    else:
+        rows = torch.cat([recognizer(*batch).log_softmax(-1) for batch in batches])
+    return rows.double().cpu().numpy()
 
 
 def flat_map(vectors: np.ndarray) -> np.ndarray | None:

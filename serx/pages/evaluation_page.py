@@ -14,8 +14,8 @@ from serx.evaluation.predictions import Predictions
 from serx.evaluation.report import SCORES, classes_that_count, vote_lines
 from serx.evaluation.scores import worst_first
 from serx.files import read_json
-from serx.inference.adaptation import output_layers
 from serx.metrics import calibration_counts
+from serx.models.layers import output_layers
 from serx.pages.charts import Line, interval_chart, line_chart, scatter
 from serx.pages.clip_map import chosen_clips, embeddings, flat_map
 from serx.pages.clips import Mistake

@@ -246,6 +246,7 @@ def test_a_saliency_is_a_picture(demo, tmp_path):
     assert "no such" not in page and "did you mean" in text_of(demo.explain(session, "hapy"))
 
 
+@pytest.mark.usefixtures("trusted")
 def test_a_voice_changes_the_predictions_until_it_is_forgotten(demo, predictor, tmp_path):
     names = []
     for i in range(4):

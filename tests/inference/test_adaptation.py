@@ -1,27 +1,78 @@
-"""A recognizer is adapted to one speaker within the block, and afterward restored to the bit."""
+"""A recognizer of any kind is adapted to one speaker within the block, and afterward restored to the bit."""
+
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from torch import Tensor
 
+from serx.config.loader import from_tree
 from serx.data.batches import make_batch_source
 from serx.data.dataset import load_dataset
 from serx.data.synthetic.corpus import make_corpus
 from serx.errors import ConfigError, DataError
 from serx.evaluation import evaluate
-from serx.features.stack import FeaturesConfig
-from serx.inference.adaptation import PRIOR_CLIPS, TRUST, Prototypes, adapted, captured_embeddings
+from serx.inference.adaptation import RunningAdaptation, adapted, own_offsets
 from serx.inference.classify import classify
 from serx.inference.predictor import Predictor
-from serx.models.backbone import batch_norms, build_model
-from serx.models.cnn2d import Cnn2dConfig
-from serx.models.mlp import MlpConfig
-from serx.models.timm_backbone import TimmConfig
+from serx.models.linear_probe import ClipOffsetHead
 from serx.recognizer import Recognizer
+from serx.speaker_model import SpeakerModel
+from serx.training.ensemble import build_ensemble
+from serx.training.run_folder import BEST
+from serx.training.trainer import fit
 from tests.conftest import RATE, batched, speechlike
+from tests.inference.untrained import untrained_predictor
 
 CPU = torch.device("cpu")
+MELS = {"n_mels": 24, "n_fft": 512}
+VECTORS = {**MELS, "statistics": ("mean", "std")}
+WAVEFORMS = {"stack": ("waveform",), "normalize": "none"}
+CNN2D = {"kind": "cnn2d", "stem": 8, "widths": (8, 8), "strides": ((2, 2), (2, 1)), "embedding": 8}
+KINDS = {
+    "cnn1d": (MELS, {"kind": "cnn1d", "stem": 8, "widths": (8,), "strides": (2,), "relaxed_freq_norm": 0.5}),
+    "cnn2d": (MELS, {**CNN2D, "ensemble_size": 2, "shared_stages": 1, "tta_speeds": (0.9375, 1.0, 1.125)}),
+    "timm": ({"n_mels": 32}, {"kind": "timm", "name": "resnet10t", "frames": 32}),
+    "mlp": (VECTORS, {"kind": "mlp", "widths": (16,), "ensemble_size": 2}),
+    "classical": (VECTORS, {"kind": "classical", "classifier": "logistic_regression", "c": (0.1,)}),
+    "linear_probe": (WAVEFORMS, {"kind": "linear_probe", "components": 8}),
+    "encoder_probe": (WAVEFORMS, {"kind": "encoder_probe", "hidden": 8}),
+}
+VOTERS = ("cnn2d", "classical", "linear_probe")
+
+
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory, tiny_root, encoder_folder) -> Callable[..., Path]:
+    """A function from a kind to the checkpoint of a short run; "ensemble" of `VOTERS`."""
+    finished: dict[tuple[str, str], Path] = {}
+
+    def run(kind: str, **data) -> Path:
+        key = (kind, repr(data))
+        if key in finished:
+            return finished[key]
+        folder = tmp_path_factory.mktemp(kind) / "run"
+        if kind == "ensemble":
+            build_ensemble([run(voter) for voter in VOTERS], folder.with_suffix(".safetensors"))
+            finished[key] = folder.with_suffix(".safetensors")
+            return finished[key]
+        features, model = KINDS[kind]
+        source = {"source": str(encoder_folder("whisper"))} if kind.endswith("probe") else {}
+        split = {"protocol": "speakers", "test_speakers": ("5", "6"), "valid_speakers": ("3",)}
+        tree = {
+            "data": {"root": str(tiny_root), **split, **data},
+            "features": features,
+            "model": {**model, **source},
+            "train": {"epochs": 4, "batch_size": 8, "device": "cpu", "threads": 1},
+            **({} if kind in ("classical", "linear_probe") else {"optim": {"lr": 0.02}}),
+        }
+        fit(from_tree(tree, source="test"), folder, progress=False)
+        finished[key] = folder / BEST
+        return finished[key]
+
+    return run
 
 
 @pytest.fixture
@@ -39,173 +90,187 @@ def recognizer(predictor):
     return predictor.recognizer
 
 
-def clips_of_speaker(count: int, pitch: float = 150, seconds: float = 0.6) -> list[torch.Tensor]:
-    return [torch.from_numpy(speechlike(seconds, pitch + 7 * i, i)) for i in range(count)]
+def clips_of_speaker(count: int, pitch: float = 150, seconds: float = 0.6) -> list[Tensor]:
+    return [torch.from_numpy(speechlike(seconds + 0.03 * (i % 3), pitch + 11 * i, i)) for i in range(count)]
 
 
-def copied_state(recognizer) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in recognizer.state_dict().items()}
+def state_of(recognizer: Recognizer) -> tuple[dict[str, Tensor], list]:
+    """Copies of its tensors, and what else an adaptation might leave in it."""
+    tensors = {name: tensor.clone() for name, tensor in recognizer.state_dict().items()}
+    hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in recognizer.modules()]
+    shares = [head.own_share for head in recognizer.modules() if isinstance(head, ClipOffsetHead)]
+    replaced = ["forward" in module.__dict__ for module in recognizer.modules()]
+    return tensors, [hooks, shares, replaced, recognizer.adapted, recognizer.temperature]
 
 
-def first_norm(recognizer) -> torch.nn.Module:
-    return batch_norms(recognizer.backbone)[0]
-
-
-def recorded_training_inputs(norm) -> list[torch.Tensor]:
-    """A list that receives each batch that updates the statistics of `norm`."""
-    inputs_of_norm: list[torch.Tensor] = []
-    norm.register_forward_pre_hook(lambda layer, inputs: inputs_of_norm.append(inputs[0]) if layer.training else None)
-    return inputs_of_norm
+def assert_restored(recognizer: Recognizer, before: tuple[dict[str, Tensor], list]) -> None:
+    after = state_of(recognizer)
+    assert after[1] == before[1] and after[0].keys() == before[0].keys()
+    assert all(torch.equal(after[0][name], tensor) for name, tensor in before[0].items())
+    assert not any(module.training for module in recognizer.modules())
 
 
 def values(prediction) -> list[float]:
     return [*prediction.probabilities.values()]
 
 
-# Batch-norm statistics
+# Every kind of model
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "ensemble"])
 @pytest.mark.usefixtures("trusted")
-def test_statistics_of_speaker_and_training_are_weighted_by_the_number_of_clips(recognizer):
-    clips, norm = clips_of_speaker(4), first_norm(recognizer)
-    before = norm.running_mean.clone(), norm.running_var.clone()
-    batches = recorded_training_inputs(norm)
-    with adapted(recognizer, clips):
-        weight = 4 / (4 + PRIOR_CLIPS)
-        per_channel = batches[0].transpose(0, 1).flatten(1)
-        mean, var = per_channel.mean(1), per_channel.var(1)
-        torch.testing.assert_close(norm.running_mean, weight * mean + (1 - weight) * before[0], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(norm.running_var, weight * var + (1 - weight) * before[1], atol=1e-5, rtol=1e-4)
-    assert len(batches) == 1
-
-
-@pytest.mark.parametrize(
-    ("logits", "trust"),
-    [
-        (20 * torch.eye(3), 1.0),  # three emotions, each of them sure
-        (20 * torch.eye(3)[[0, 0, 0]], 0.0),  # one emotion
-        (torch.zeros(3, 3), 0.0),  # nothing is known
-        (20 * torch.eye(3)[[0, 0, 0, 0, 0, 0, 0, 1]], (0.342949 - TRUST[0]) / (TRUST[1] - TRUST[0])),
-    ],
-)
-def test_clips_count_as_far_as_several_emotions_are_heard_and_sure(recognizer, logits, trust):
-    """In the last case the mutual information is the entropy of (1/8, 7/8) = 0.376770 nats, of log(3) possible ones."""
-    clips, norm = clips_of_speaker(len(logits)), first_norm(recognizer)
-    recognizer.temperature = 1.0
-    before, batches = norm.running_mean.clone(), recorded_training_inputs(norm)
-    hook = recognizer.register_forward_hook(lambda _module, _inputs, _logits: logits)
-    with adapted(recognizer, clips):
-        weight = trust * len(clips) / (len(clips) + PRIOR_CLIPS)
-        expected = before + weight * (batches[0].mean((0, 2, 3)) - before)
-        torch.testing.assert_close(norm.running_mean, expected, atol=1e-5, rtol=1e-3)
-    hook.remove()
-
-
-def test_the_recognizer_is_restored_after_the_block_and_after_an_error(recognizer):
-    before, momentum = copied_state(recognizer), first_norm(recognizer).momentum
-    with adapted(recognizer, clips_of_speaker(3)):
-        assert any(not torch.equal(tensor, before[name]) for name, tensor in recognizer.state_dict().items())
-    with pytest.raises(ZeroDivisionError), adapted(recognizer, clips_of_speaker(3)):
-        raise ZeroDivisionError
-    unusable = torch.zeros(RATE, dtype=torch.int16, device="meta")
-    with pytest.raises(RuntimeError), adapted(recognizer, [*clips_of_speaker(1), unusable]):
-        pass
-    after = recognizer.state_dict()
-    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
-    assert first_norm(recognizer).momentum == momentum
-    assert not any(module.training for module in recognizer.modules())
-    assert not recognizer._forward_hooks
-
-
-def test_adapted_predictions_do_not_depend_on_neighbors_or_padding(recognizer):
-    clips = clips_of_speaker(5)
+def test_every_kind_of_model_is_adapted_within_the_block_and_restored(run_of, kind):
+    recognizer = Predictor.load(run_of(kind), CPU).recognizer
+    models = [model for model in recognizer.waveform_models().values() if model.speaker_model is not None]
+    assert len(models) == (len(VOTERS) if kind == "ensemble" else 1)
+    clips, before = clips_of_speaker(7), state_of(recognizer)
+    batch = batched([clip.numpy() for clip in clips])
+    plain = recognizer.probabilities(*batch)
     with adapted(recognizer, clips):
         together = recognizer.probabilities(*batched([clip.numpy() for clip in clips], extra=3000))
         for row, clip in zip(together, clips, strict=True):
             alone = recognizer.probabilities(clip[None], torch.tensor([len(clip)]))[0]
-            torch.testing.assert_close(alone, row, atol=1e-5, rtol=0)
-
-
-@pytest.mark.usefixtures("trusted")
-def test_logits_are_adjusted_by_the_prototypes_of_the_adapted_network(recognizer, monkeypatch):
-    clips = clips_of_speaker(6)
-    batch = batched([clip.numpy() for clip in clips])
-    with adapted(recognizer, clips), torch.inference_mode():
-        adjusted = recognizer(*batch)
-    with monkeypatch.context() as without_prototypes:
-        without_prototypes.setattr("serx.inference.adaptation.CONCENTRATION", 0.0)
-        without_prototypes.setattr("serx.inference.adaptation.REDUNDANCY", 0.0)
-        with adapted(recognizer, clips), captured_embeddings(recognizer) as read_embeddings, torch.inference_mode():
-            predicted = recognizer(*batch).log_softmax(1)
-            embeddings = read_embeddings()
-    expected = Prototypes(predicted, embeddings).adjust(predicted, embeddings)
-    torch.testing.assert_close(adjusted, expected, atol=1e-4, rtol=0)
-    assert (adjusted - predicted).abs().max() > 0.05
-
-
-def test_a_long_recording_counts_as_its_pieces(recognizer):
-    recording = torch.from_numpy(speechlike(12.0, 140, 5))
-    with adapted(recognizer, [recording]):
-        expected = copied_state(recognizer)
-    with adapted(recognizer, list(recording.split(4 * RATE))):
-        for name, tensor in recognizer.state_dict().items():
-            torch.testing.assert_close(tensor, expected[name], atol=1e-6, rtol=1e-6)
-
-
-@pytest.mark.usefixtures("trusted")
-def test_several_batches_are_averaged_and_every_clip_counts(recognizer, monkeypatch):
-    clips, norm = clips_of_speaker(6), first_norm(recognizer)
-    monkeypatch.setattr("serx.inference.adaptation.NORM_BATCH", 3)
-    before, batches = norm.running_mean.clone(), recorded_training_inputs(norm)
-    with adapted(recognizer, clips):
-        mean = torch.stack([batch.mean((0, 2, 3)) for batch in batches]).mean(0)
-        expected = (6 * mean + PRIOR_CLIPS * before) / (6 + PRIOR_CLIPS)
-        torch.testing.assert_close(norm.running_mean, expected, atol=1e-5, rtol=1e-4)
-    assert [len(batch) for batch in batches] == [3, 3]
-    with adapted(recognizer, clips[::2]):  # neighbors are spread over the batches
+            torch.testing.assert_close(alone, row, atol=2e-5, rtol=0)
+    assert together.isfinite().all() and (together - plain).abs().max() > 1e-3
+    assert_restored(recognizer, before)
+    with pytest.raises(ZeroDivisionError), adapted(recognizer, clips):
+        raise ZeroDivisionError
+    unusable = torch.zeros(RATE, dtype=torch.int16, device="meta")
+    with pytest.raises(RuntimeError), adapted(recognizer, [*clips[:1], unusable]):
         pass
-    torch.testing.assert_close(batches[2], batches[0], atol=1e-6, rtol=0)
+    assert_restored(recognizer, before)
+    assert torch.equal(recognizer.probabilities(*batch), plain)
 
 
-def test_clips_of_equal_length_are_padded_as_in_training(recognizer):
-    widths = []
-    hook = recognizer.features.register_forward_pre_hook(lambda _, inputs: widths.append(inputs[0].shape[1]))
-    with adapted(recognizer, clips_of_speaker(3, seconds=0.7)):
-        hook.remove()
-    assert widths[0] == RATE  # 0.7 of it is speech
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_speaker_model_of_a_run_is_that_of_the_logits_of_its_training_clips(run_of, kind, tiny_root):
+    predictor = Predictor.load(run_of(kind), CPU)
+    files = [path for actor in (1, 2, 4) for path in sorted((tiny_root / f"Actor_0{actor}").iterdir())]
+    waves = [torch.from_numpy(soundfile.read(path, dtype="float32")[0]) for path in files]
+    emotions = {"01": "neutral", "03": "happy", "05": "angry"}
+    targets = np.array([predictor.labels.index(emotions[path.name[6:8]]) for path in files])
+    recognizer = predictor.recognizer
+    with torch.no_grad(), own_offsets([recognizer], 0.0):
+        logits = torch.cat([recognizer(wave[None], torch.tensor([len(wave)])) for wave in waves])
+    expected = SpeakerModel.fit(logits, targets, [path.parent.name for path in files])
+    scale = expected.means.abs().max()
+    torch.testing.assert_close(recognizer.speaker_model.means / scale, expected.means / scale, atol=1e-3, rtol=0)
+    torch.testing.assert_close(recognizer.speaker_model.prior_clips, expected.prior_clips, rtol=0.02, atol=1e-3)
+
+
+def test_a_model_of_one_training_speaker_is_refused_in_one_line(run_of):
+    path = run_of("mlp", test_speakers=("3", "4", "5", "6"), valid_speakers=("2",))
+    predictor = Predictor.load(path, CPU)
+    assert predictor.recognizer.speaker_model is None
+    for refused in (
+        lambda: adapted(predictor.recognizer, clips_of_speaker(3)).__enter__(),
+        lambda: RunningAdaptation(predictor.recognizer),
+        lambda: evaluate(path, None, "test", CPU, progress=False, adapt=True),
+    ):
+        with pytest.raises(ConfigError, match="trained on a single speaker") as caught:
+            refused()
+        assert "\n" not in str(caught.value) and "--adapt-to" in str(caught.value)
+
+
+def test_a_model_that_is_adapted_already_is_refused(recognizer):
+    with adapted(recognizer, clips_of_speaker(3)):
+        with pytest.raises(ConfigError, match="adapted to recordings of a speaker already"):
+            RunningAdaptation(recognizer)
+        with (
+            pytest.raises(ConfigError, match="adapted to recordings of a speaker already"),
+            adapted(recognizer, clips_of_speaker(3)),
+        ):
+            pass
+        assert recognizer.adapted
+    assert not recognizer.adapted
+
+
+# Adjusted logits
+
+
+def untrained_with(logits_of: Callable[[Tensor], Tensor], monkeypatch) -> Recognizer:
+    """A recognizer whose logits are a function of the waveforms `(B, T)`."""
+    recognizer = untrained_predictor().recognizer
+    recognizer.temperature = 2.0
+    monkeypatch.setattr(recognizer, "logits", lambda waveform, _lengths: logits_of(waveform))
+    return recognizer
+
+
+def test_logits_are_adjusted_by_what_the_speaker_model_infers_at_the_temperature_of_the_recognizer(monkeypatch):
+    random = torch.Generator().manual_seed(0)
+    table = 6 * torch.eye(3)[torch.arange(40) % 3] + torch.randn(40, 3, generator=random) + torch.tensor([3.0, 0, -3])
+    recognizer = untrained_with(lambda waveform: table[waveform[:, 0].long()], monkeypatch)
+    recognizer.speaker_model = SpeakerModel(6 * torch.eye(3) - 2, torch.full((3,), 0.5))
+    clips = [torch.full((100,), float(number)) for number in range(40)]  # three batches
+    adjustment = recognizer.speaker_model.infer(table, 2.0)
+    with adapted(recognizer, clips), torch.inference_mode():
+        found = recognizer(torch.stack(clips), torch.full((40,), 100))
+        probabilities = recognizer.probabilities(torch.stack(clips), torch.full((40,), 100))
+    assert adjustment.trust > 0.5
+    torch.testing.assert_close(found, adjustment.apply(table))
+    torch.testing.assert_close(probabilities, (adjustment.apply(table) / 2).softmax(1))
+
+
+def test_clips_of_one_emotion_leave_all_predictions_to_the_bit(monkeypatch):
+    table = 6 * torch.eye(3)[torch.zeros(8, dtype=torch.int64)]
+    recognizer = untrained_with(lambda waveform: table[waveform[:, 0].long()], monkeypatch)
+    clips = torch.arange(8.0)[:, None].expand(8, 100)
+    plain = recognizer.probabilities(clips, torch.full((8,), 100))
+    with adapted(recognizer, list(clips)):
+        assert torch.equal(recognizer.probabilities(clips, torch.full((8,), 100)), plain)
 
 
 @pytest.mark.usefixtures("trusted")
-def test_after_adaptation_the_level_of_the_recording_does_not_matter(monkeypatch):
-    """20 dB less subtract the same number from every row of a log-mel and from its mean, so batch norms cancel it."""
-    monkeypatch.setattr("serx.inference.adaptation.PRIOR_CLIPS", 0)
-    features = FeaturesConfig(statistics=("mean", "std"), normalize="none", remove_level=False, amin=1e-12, top_db=None)
-    recognizer = Recognizer(features, MlpConfig(), ("calm", "angry", "sad"), RATE).eval()
-    loud = clips_of_speaker(10)
-    soft = [clip / 10 for clip in loud]
+def test_emotions_that_are_not_chosen_stay_without_probability(monkeypatch):
+    random = torch.Generator().manual_seed(0)
+    table = 6 * torch.eye(3)[torch.arange(10) % 3] + torch.randn(10, 3, generator=random)
+    recognizer = untrained_with(lambda waveform: table[waveform[:, 0].long()], monkeypatch)
+    recognizer.choose_among(("angry", "sad"))
+    clips = torch.arange(10.0)[:, None].expand(10, 100)
+    chosen = table[:, [0, 2]]
+    expected = recognizer.speaker_model.among([0, 2]).infer(chosen.log_softmax(1), 2.0).apply(chosen.log_softmax(1))
+    with adapted(recognizer, list(clips)):
+        found = recognizer.probabilities(clips, torch.full((10,), 100))
+    torch.testing.assert_close(found[:, [0, 2]], (expected / 2).softmax(1))
+    assert found[:, 1].max() < 1e-6
 
-    def probabilities(clips: list[torch.Tensor]) -> torch.Tensor:
-        return recognizer.probabilities(*batched([clip.numpy() for clip in clips]))
 
-    assert (probabilities(soft) - probabilities(loud)).abs().max() > 0.05
-    with adapted(recognizer, loud):
-        expected = probabilities(loud)
-    with adapted(recognizer, soft):
-        torch.testing.assert_close(probabilities(soft), expected, atol=1e-3, rtol=0)
+@pytest.mark.usefixtures("trusted")
+def test_a_long_recording_counts_as_its_pieces(recognizer):
+    recording, clip = torch.from_numpy(speechlike(12.0, 140, 5)), clips_of_speaker(1)[0][None]
+    found = []
+    for clips in ([recording], list(recording.split(4 * RATE))):
+        with adapted(recognizer, clips):
+            found.append(recognizer.probabilities(clip, torch.tensor([clip.shape[1]])))
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=0)
+    assert (found[0] - recognizer.probabilities(clip, torch.tensor([clip.shape[1]]))).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("share", "trust"), [(0.0, 1.0), (0.75, 0.25), (1.0, 0.0)])
+def test_the_offset_that_a_clip_tells_of_itself_counts_as_far_as_the_speakers_does_not(
+    run_of, monkeypatch, share, trust
+):
+    monkeypatch.setattr("serx.speaker_model._trust", lambda *_: trust)
+    recognizer, clips = Predictor.load(run_of("linear_probe"), CPU).recognizer, clips_of_speaker(5)
+    batch = batched([clip.numpy() for clip in clips])
+    [head] = [module for module in recognizer.modules() if isinstance(module, ClipOffsetHead)]
+    head.between.fill_(2.0)  # three speakers have no measurable variance
+    with torch.no_grad(), own_offsets([recognizer], 0.0):
+        without = recognizer(*batch)
+    adjustment = recognizer.speaker_model.infer(without, recognizer.temperature)
+    with torch.no_grad(), own_offsets([recognizer], share):
+        expected = adjustment.apply(recognizer(*batch))
+    with adapted(recognizer, clips), torch.no_grad():
+        assert head.own_share == share
+        torch.testing.assert_close(recognizer(*batch), expected, atol=1e-4, rtol=1e-4)
+    with torch.no_grad():
+        assert (recognizer(*batch) - without).abs().max() > 1e-2  # the offset of a clip has an effect
 
 
 @pytest.mark.parametrize("clips", [[], clips_of_speaker(1)])
 def test_fewer_than_two_clips_raise(recognizer, clips):
     with pytest.raises(DataError, match=f"{len(clips)} clips are too few"), adapted(recognizer, clips):
         pass
-
-
-def test_a_model_without_batch_norms_is_refused_before_training():
-    build_model(Cnn2dConfig(adapt=True), 64, 8)
-    build_model(TimmConfig(adapt=True, name="resnet10t"), 64, 8)
-    build_model(MlpConfig(adapt=True), 64, 8)
-    with pytest.raises(ConfigError, match="speaker adaptation needs batch norms"):
-        build_model(TimmConfig(adapt=True, name="test_vit"), 64, 8)
 
 
 # Evaluation
@@ -276,6 +341,7 @@ def test_a_folder_may_be_given_for_its_files(predictor, tiny_root):
         assert predictor(files[0]) == expected
 
 
+@pytest.mark.usefixtures("trusted")
 def test_a_long_recording_is_cut_at_its_pauses_before_adaptation(predictor, tmp_path):
     make_corpus(tmp_path / "speaker", 1, 1, 0)
     files = sorted((tmp_path / "speaker").rglob("*.wav"))

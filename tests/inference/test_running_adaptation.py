@@ -10,12 +10,12 @@ from serx.cli.listen import output_line
 from serx.config.loader import from_tree
 from serx.data.labels import order_labels
 from serx.errors import ConfigError
-from serx.inference.adaptation import PIECE_SECONDS, TRUST, RunningAdaptation, adapted
+from serx.inference.adaptation import PIECE_SECONDS, RunningAdaptation, adapted
 from serx.inference.predictor import Predictor
 from serx.inference.segmentation import Segment
-from serx.models.layers import EmbeddingHead, embedding_heads
-from serx.models.linear_probe import ClipOffsetHead
-from serx.recognizer import Recognizer, embeddings_of
+from serx.models.layers import embedding_heads
+from serx.models.linear_probe import ClipOffsetHead, LinearProbe
+from serx.recognizer import Recognizer
 from serx.speaker_model import SpeakerModel
 from tests.conftest import RATE, randomize, speechlike
 from tests.inference.untrained import untrained_predictor
@@ -36,26 +36,32 @@ def predictor_of(encoder_folder) -> Callable[..., Predictor]:
         config = from_tree(tree, source="test")
         recognizer = Recognizer(config.features, config.model.resolved(), LABELS, RATE, pretrained=True).eval()
         torch.manual_seed(0)
-        heads = embedding_heads(recognizer)
-        for head in heads:
+        for head in embedding_heads(recognizer):
             randomize(head)
-        clips = [torch.from_numpy(speechlike(0.5, 100 + 9 * i, 50 + i)) for i in range(6)]
-        own = embeddings_of(recognizer, heads, [(clip[None], torch.tensor([len(clip)])) for clip in clips])
-        means = tuple(e.detach()[:3] for e in own)
-        recognizer.speaker_model = SpeakerModel(means, tuple(torch.full_like(mean[0], 0.5) for mean in means))
+            if isinstance(head, ClipOffsetHead):
+                head.between.fill_(0.5)
+        for member in recognizer.backbone.members:
+            if isinstance(member, LinearProbe):
+                member.projection.normal_(std=0.3)
+        clips = [torch.from_numpy(speechlike(0.5, 100 + 9 * i, 50 + i)) for i in range(3)]
+        with torch.no_grad():
+            means = torch.cat([recognizer(clip[None], torch.tensor([len(clip)])) for clip in clips])
+        recognizer.speaker_model = SpeakerModel(means - means.mean(1, keepdim=True), torch.full((3,), 0.5))
         return Predictor(recognizer, config)
 
     return build
 
 
-@pytest.fixture(params=["speech_encoder", "encoder_probe", "tta", "cnn1d"])
+@pytest.fixture(params=["speech_encoder", "encoder_probe", "linear_probe", "tta", "cnn1d"])
 def predictor(request, predictor_of, monkeypatch) -> Predictor:
     """Its clips count in part, whatever the made-up network predicts."""
-    monkeypatch.setattr("serx.inference.adaptation._trust", lambda *_: 0.6)
-    if request.param == "cnn1d":  # has batch norms and no speaker model
+    monkeypatch.setattr("serx.speaker_model._trust", lambda *_: 0.6)
+    if request.param == "cnn1d":
         return untrained_predictor()
     if request.param == "speech_encoder":
         return predictor_of(kind="speech_encoder", embedding=12)
+    if request.param == "linear_probe":
+        return predictor_of(kind="linear_probe", components=8)
     tta = {"tta_speeds": [0.9, 1.0], "ensemble_size": 2} if request.param == "tta" else {}
     return predictor_of(kind="encoder_probe", **tta)
 
@@ -99,6 +105,19 @@ def test_no_segment_is_encoded_twice(predictor_of, monkeypatch, encoded):
     assert not any("forward" in module.__dict__ for module in predictor.recognizer.modules())
 
 
+def test_the_recognizer_is_restored_after_each_segment_and_after_an_error(predictor):
+    running, clip = RunningAdaptation(predictor.recognizer), torch.from_numpy(SEGMENTS[0].waveform)
+    before = [(dict(module.__dict__), list(module._forward_hooks.items())) for module in predictor.recognizer.modules()]
+    for _ in range(2):
+        with running.including(clip):
+            assert predictor.recognizer.adapted
+        with pytest.raises(ZeroDivisionError), running.including(clip):
+            raise ZeroDivisionError
+    assert running.clips == 4
+    after = [(dict(module.__dict__), list(module._forward_hooks.items())) for module in predictor.recognizer.modules()]
+    assert after == before and not predictor.recognizer.adapted
+
+
 def test_a_silent_segment_is_no_part_of_the_speaker(predictor_of, monkeypatch):
     predictor = predictor_of(kind="encoder_probe")
     silent = Segment(5.0, np.zeros(RATE, np.float32))
@@ -108,83 +127,27 @@ def test_a_silent_segment_is_no_part_of_the_speaker(predictor_of, monkeypatch):
     np.testing.assert_array_equal(rows([found[0], found[2]]), expected)
 
 
-def test_one_emotion_alone_changes_nothing_in_a_model_without_a_speaker_model(monkeypatch):
-    predictor = untrained_predictor()  # is sure of nothing
-    plain = rows(streamed(predictor, SEGMENTS, monkeypatch, adapt=False))
-    np.testing.assert_allclose(rows(streamed(predictor, SEGMENTS, monkeypatch)), plain, atol=1e-6)
+def test_clips_that_do_not_count_change_nothing(predictor_of, monkeypatch):
+    monkeypatch.setattr("serx.speaker_model._trust", lambda *_: 0.0)
+    for predictor in (untrained_predictor(), predictor_of(kind="linear_probe", components=8)):
+        plain = rows(streamed(predictor, SEGMENTS, monkeypatch, adapt=False))
+        np.testing.assert_array_equal(rows(streamed(predictor, SEGMENTS, monkeypatch)), plain)
 
 
 @pytest.mark.usefixtures("trusted")
-def test_only_the_last_pieces_count_in_a_model_without_a_speaker_model(monkeypatch):
+def test_only_the_last_pieces_count(monkeypatch):
     predictor = untrained_predictor()
     monkeypatch.setattr("serx.inference.adaptation.MAX_PIECES", 3)
     found = rows(streamed(predictor, SEGMENTS, monkeypatch))
     clips = [torch.from_numpy(predictor._clip_of_segment(segment)) for segment in SEGMENTS]
-    with adapted(predictor.recognizer, clips[2:]):  # the third has two pieces
-        expected = predictor.recognizer.probabilities(clips[3][None], torch.tensor([len(clips[3])]))[0]
-    np.testing.assert_allclose(found[3], expected.numpy(), atol=2e-5)
-
-
-@pytest.mark.usefixtures("trusted")
-def test_only_the_last_embeddings_count_in_a_model_with_a_speaker_model(predictor_of, monkeypatch):
-    predictor = predictor_of(kind="encoder_probe")
-    monkeypatch.setattr("serx.inference.adaptation.MAX_EMBEDDINGS", 2)
-    found = rows(streamed(predictor, SEGMENTS[:2] + SEGMENTS[3:], monkeypatch))
-    expected = rows(streamed(predictor, [SEGMENTS[1], SEGMENTS[3]], monkeypatch))
-    np.testing.assert_allclose(found[2], expected[1], atol=1e-6)
-
-
-def sure_of(monkeypatch, labels: list[int]) -> None:
-    """Each head of the network is sure that the clips, in their order, are of these emotions."""
-    logits = 30 * torch.eye(3)[labels]
-    monkeypatch.setattr(EmbeddingHead, "forward", lambda _, embedding: logits[: len(embedding)] + 0 * embedding[:, :3])
-
-
-def offset_and_share(predictor: Predictor, clips: list[torch.Tensor], **options) -> tuple[torch.Tensor, torch.Tensor]:
-    """The offset that the speaker model infers, and what is subtracted from the embedding within the block."""
-    [head], model = embedding_heads(predictor.recognizer), predictor.recognizer.speaker_model
-    embedding = torch.randn(2, head[0].normalized_shape[0], generator=torch.Generator().manual_seed(1))
-    inferred, read = [], []
-    infer = model.infer
-    object.__setattr__(model, "infer", lambda *arguments: inferred.append(infer(*arguments)) or inferred[-1])
-    with adapted(predictor.recognizer, clips, **options):
-        head.register_forward_pre_hook(lambda _module, inputs: read.append(inputs[0]))
-        head(embedding)
-    return inferred[0].offsets[0], embedding[0] - read[0][0]
-
-
-@pytest.mark.parametrize(
-    ("emotions", "options", "share"),
-    [
-        ([0, 1, 2], {}, 1.0),
-        ([0, 0, 0], {}, 0.0),
-        ([0, 0, 0], {"balanced": True}, 1.0),
-        ([0] * 7 + [1], {}, (0.342949 - TRUST[0]) / (TRUST[1] - TRUST[0])),  # of log(3): the entropy of (1/8, 7/8)
-    ],
-)
-def test_the_offset_of_a_speaker_counts_as_far_as_several_emotions_are_heard(
-    predictor_of, monkeypatch, emotions, options, share
-):
-    predictor = predictor_of(kind="encoder_probe")
-    sure_of(monkeypatch, emotions)
-    clips = [torch.from_numpy(speechlike(0.3, 120 + 9 * i, i)) for i in range(len(emotions))]
-    offset, subtracted = offset_and_share(predictor, clips, **options)
-    torch.testing.assert_close(subtracted, share * offset, atol=1e-5, rtol=1e-3)
-
-
-def test_a_linear_probe_takes_each_clips_own_offset_where_the_speakers_does_not_count():
-    head = ClipOffsetHead(4, 2)
-    for tensor in (head.means, head.between, *head.parameters()):
-        tensor.data = torch.rand(tensor.shape, generator=torch.Generator().manual_seed(tensor.numel()))
-    embedding, speakers = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), torch.arange(4.0)
-    alone, own = head(embedding), head._own_offset(embedding)
-    head.offset = speakers
-    for share in (0.0, 0.25, 1.0):
-        head.trust = share
-        expected = head.classifier(embedding - (share * speakers + (1 - share) * own))
-        torch.testing.assert_close(head(embedding), expected)
-    head.trust = 0.0
-    torch.testing.assert_close(head(embedding), alone, rtol=0, atol=0)
+    expected = []
+    for kept in (clips[2:], clips):  # the third has two pieces
+        with adapted(predictor.recognizer, kept):
+            expected.append(
+                predictor.recognizer.probabilities(clips[3][None], torch.tensor([len(clips[3])]))[0].numpy()
+            )
+    np.testing.assert_allclose(found[3], expected[0], atol=2e-5)
+    assert np.abs(found[3] - expected[1]).max() > 1e-3
 
 
 def test_a_model_that_cannot_be_adapted_and_an_adapted_one_are_refused(predictor_of):
@@ -200,10 +163,9 @@ def test_a_model_that_cannot_be_adapted_and_an_adapted_one_are_refused(predictor
             ):
                 pass
         assert not kind.recognizer.adapted
-    without_norms = predictor_of(kind="linear_probe").recognizer
-    without_norms.speaker_model = None
-    with pytest.raises(ConfigError, match="has none") as caught:
-        RunningAdaptation(without_norms)
+    predictor.recognizer.speaker_model = None
+    with pytest.raises(ConfigError, match="trained on a single speaker") as caught:
+        RunningAdaptation(predictor.recognizer)
     assert "\n" not in str(caught.value)
 
 

@@ -1,4 +1,4 @@
-"""Predictors with random weights: they need no training, and still give different clips different probabilities."""
+"""Predictors with random weights and a speaker model: they need no training, and still tell clips apart."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import torch
 from serx.config.loader import from_tree
 from serx.inference.predictor import Predictor
 from serx.recognizer import Recognizer
+from serx.speaker_model import SpeakerModel
 from tests.conftest import speechlike
 
 LABELS = ("angry", "happy", "sad")
@@ -32,4 +33,6 @@ def untrained_predictor(
     clip = torch.from_numpy(speechlike(1, 200, 3))[None]
     with torch.no_grad():  # logits of raw features are large; probabilities of 0 and 1 would hide differences
         recognizer.temperature = float(recognizer(clip, torch.tensor([clip.shape[1]])).abs().max())
+    means = recognizer.temperature * (torch.eye(len(LABELS)) - 1 / len(LABELS))
+    recognizer.speaker_model = SpeakerModel(means, prior_clips=torch.full((len(LABELS),), 0.5))
     return Predictor(recognizer, config, min_confidence=min_confidence)

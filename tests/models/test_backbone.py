@@ -5,8 +5,7 @@ import re
 import pytest
 import torch
 
-from serx.errors import ConfigError
-from serx.models import Cnn1dConfig, Cnn2dConfig, TimmConfig, build_model
+from serx.models import Cnn2dConfig, build_model
 from serx.models.backbone import relaxed_freq_norm
 from tests.models.test_models import BINS, CLASSES, random_features, trained_like
 
@@ -81,9 +80,3 @@ def test_a_backbone_applies_the_relaxed_norm_before_its_members():
     model = trained_like("relaxed norm").eval()
     expected = model.members[0](relaxed_freq_norm(features, frames, 0.5), frames)
     assert torch.equal(model(features, frames), expected)
-
-
-def test_speaker_adaptation_without_batch_norms_is_refused():
-    build_model(Cnn1dConfig(stem=8, widths=(8,), strides=(1,), adapt=True), BINS, CLASSES)
-    with pytest.raises(ConfigError, match="needs batch norms"):
-        build_model(TimmConfig(name="vit_tiny_patch16_224", frames=48, adapt=True), 48, CLASSES)

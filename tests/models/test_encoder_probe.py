@@ -15,7 +15,6 @@ from serx.experiments.folds import state_of
 from serx.models import build_model
 from serx.models.encoder_probe import EncoderProbeConfig, FrozenEncoder, layer_statistics
 from serx.models.encoders import load_encoder, resolve_encoder
-from serx.models.layers import embedding_heads
 from serx.training.ensemble import build_ensemble
 from serx.training.trainer import fit
 from tests.conftest import batched
@@ -124,23 +123,12 @@ def test_a_probe_is_adapted_by_the_speaker_model_that_its_training_fitted(tiny_r
     config = probe_config(tiny_root, encoder_folder("whisper"), "data.test_speakers=['01','02']", "train.epochs=4")
     run = fit(config, tmp_path / "run", progress=False)
     recognizer = Predictor.load(run.checkpoint).recognizer
-    model, heads = recognizer.speaker_model, embedding_heads(recognizer)
-    assert model is not None and [len(mean) for mean in model.means] == [3] * len(heads)
-    plain, adapted, balanced = (
-        evaluate(run.checkpoint, adapt=adapt, balanced=balanced, progress=False)
-        for adapt, balanced in ((False, False), (True, False), (True, True))
-    )
-    assert "ADAPTED" in adapted.protocol and "BALANCED" not in adapted.protocol and "BALANCED" in balanced.protocol
-    assert (adapted.predictions.probabilities != plain.predictions.probabilities).any()
-    speakers = np.array(balanced.predictions.speaker_ids)
-    temperature = recognizer.temperature
-    for name in np.unique(speakers):
-        logits = torch.from_numpy(balanced.predictions.probabilities[speakers == name]).log() * temperature
-        torch.testing.assert_close(logits.softmax(1).mean(0), torch.full((3,), 1 / 3).double(), atol=0.02, rtol=0)
+    assert recognizer.speaker_model is not None and recognizer.speaker_model.means.shape == (3, 3)
+    plain, adapted = (evaluate(run.checkpoint, adapt=adapt, progress=False) for adapt in (False, True))
+    assert "ADAPTED" in adapted.protocol and "ADAPTED" not in plain.protocol
+    assert np.abs(adapted.predictions.probabilities - plain.predictions.probabilities).max() > 1e-3
     again = evaluate(run.checkpoint, adapt=False, progress=False)  # nothing of the adaptation is left
     np.testing.assert_array_equal(again.predictions.probabilities, plain.predictions.probabilities)
-    with pytest.raises(ConfigError, match="adapt as well"):
-        evaluate(run.checkpoint, balanced=True, progress=False)
 
 
 def test_the_probe_of_an_ensemble_keeps_its_speaker_model(tiny_root, tmp_path, encoder_folder, trusted):

@@ -6,6 +6,7 @@ import torch
 from serx.config.loader import from_tree
 from serx.errors import ConfigError
 from serx.features.stack import FeaturesConfig
+from serx.inference.adaptation import adapted
 from serx.models import (
     ClassicalConfig,
     Cnn1dConfig,
@@ -13,11 +14,11 @@ from serx.models import (
     EnsembleConfig,
     VoterConfig,
     WaveformModel,
-    batch_norms,
     build_model,
 )
 from serx.models.ensemble import Ensemble
 from serx.recognizer import Recognizer
+from serx.speaker_model import SpeakerModel
 from serx.testing import check_model, wake_norms
 from tests.conftest import batched
 
@@ -89,9 +90,21 @@ def test_the_sizes_of_an_ensemble_are_known_without_memory():
     real(torch.randn(2, 1, 8000), torch.tensor([8000, 7000]))  # no constant was made without memory and kept
 
 
-def test_adaptation_reaches_the_batch_norms_of_every_voter(recognizer):
-    counts = [len(batch_norms(voter)) for voter in voters_of(recognizer)[:2]]
-    assert len(batch_norms(recognizer.backbone)) == sum(counts)
+@pytest.mark.usefixtures("trusted")
+@torch.inference_mode()
+def test_each_voter_is_adapted_as_it_would_be_alone(recognizer, clips):
+    waveform, lengths = batched(clips)
+    waves = [row[:length] for row, length in zip(waveform, lengths, strict=True)]
+    plain, product = recognizer.probabilities(waveform, lengths), 1.0
+    for voter, config, share in zip(voters_of(recognizer), VOTERS, (0.6, 0.2, 0.2), strict=True):
+        voter.speaker_model = SpeakerModel(voter(waveform, lengths)[:3], torch.full((3,), 0.5))
+        logits = voter.speaker_model.infer(voter(waveform, lengths)).apply(voter(waveform, lengths))
+        probabilities = (logits / config.temperature).softmax(-1)
+        product = product * probabilities[:, list(config.label_order or (0, 1, 2))] ** share
+    with adapted(recognizer, waves):
+        found = recognizer.probabilities(waveform, lengths)
+    torch.testing.assert_close(found, product / product.sum(-1, keepdim=True), rtol=0, atol=1e-5)
+    assert (found - plain).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("order", [(0, 1), (0, 1, 1), (0, 1, 3), (1, 2, 3)])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from serx import Predictor
 from serx.config.loader import load_config
-from serx.errors import CheckpointError, ConfigError
+from serx.errors import ConfigError
 from serx.evaluation import evaluate
 from serx.models.encoders.architecture import WhisperArchitecture
 from serx.models.layers import embedding_heads
@@ -105,50 +105,33 @@ def test_the_offset_of_a_clip_is_what_remains_of_it_without_its_emotion_shrunk_b
     weight = torch.tensor([4.0, 0.5]) / (torch.tensor([4.0, 0.5]) + torch.tensor([1.0, 2.0]) / RELIABILITY)
     expected = head.classifier(clip - weight * (clip - head.means[:2]))
     torch.testing.assert_close(head(clip), expected)
-    head.offset = torch.tensor([1.0, -1.0])  # known from the speaker's other clips
-    torch.testing.assert_close(head(clip), head.classifier(clip - head.offset))
+    for share in (0.0, 0.25, 1.0):  # less where the speaker is known from other clips
+        head.own_share = share
+        offset = share * weight * (clip - head.means[:2])
+        torch.testing.assert_close(head(clip), head.classifier(clip - offset))
 
 
 def test_new_speakers_are_understood_better_by_several_of_their_clips():
     vectors, labels, speaker = speech_like(np.random.default_rng(2), 40, 30)
     known = speaker < 30
-    model = probe(components=24)
+    model = probe(components=24, l2=1e-3)
     model.fit(vectors[known], targets_of(labels[known], speaker[known]))
-    new = vectors[~known]
-    alone = logits_of(model, new).argmax(1).numpy()
-    truth = labels[~known]
-
-    speaker_model, embedding = model.head.speaker_model(), model.embed(new)
+    model.head.own_share = 0.0
+    logits = logits_of(model, vectors)
+    speaker_model = SpeakerModel.fit(logits[known], labels[known], [f"s{s}" for s in speaker[known]])
     assert speaker_model is not None
-    right = []
-    for own in (speaker[~known] == s for s in range(30, 40)):
-        rows = torch.from_numpy(own)
-        offset = speaker_model.infer([model.head.classifier], [embedding[rows]]).offsets[0]
-        right += (model.head.classifier(embedding[rows] - offset).argmax(1).numpy() == truth[own]).tolist()
-    assert np.mean(right) > (alone == truth).mean() + 0.1
+    alone, truth = logits[~known].argmax(1).numpy(), labels[~known]
+    new = [logits[speaker == s] for s in range(30, 40)]
+    together = torch.cat([speaker_model.infer(own).apply(own) for own in new]).argmax(1).numpy()
+    assert (together == truth).mean() > (alone == truth).mean() + 0.1
 
 
 def test_few_speakers_leave_the_embedding_as_it_is():
     vectors, labels, speaker = speech_like(np.random.default_rng(3), 3, 30)
     model = probe(components=8)
     model.fit(vectors, targets_of(labels, speaker))
-    assert model.head.speaker_model() is None
+    assert not model.head.between.any()
     torch.testing.assert_close(logits_of(model, vectors), model.head.classifier(model.embed(vectors)))
-
-
-def test_an_offset_is_trusted_less_where_one_emotion_alone_is_heard():
-    means, sure = torch.tensor([[3.0, 0.0], [-3.0, 0.0]]), torch.tensor([1.0, 1.0])
-    model = SpeakerModel.of_variances(means, 0.5 * sure, sure, share_penalty=2.0)
-    head = torch.nn.Linear(2, 2, bias=False)
-    head.weight.data.copy_(10 * means)
-    one = torch.tensor([[3.0, 1.0]]).repeat(8, 1)
-    both = torch.cat([one[:4], torch.tensor([[-3.0, 1.0]]).repeat(4, 1)])
-    with torch.no_grad():
-        of_one, of_both = (model.infer([head], [clips]).offsets[0] for clips in (one, both))
-    torch.testing.assert_close(of_both, torch.tensor([0.0, 1 / (1 + 0.5 / 8)]))
-    torch.testing.assert_close(of_one, torch.tensor([0.0, 1 / (1 + 0.5 / 8)]))  # emotions do not differ there
-    shifted = model.infer([head], [one + torch.tensor([0.5, 0.0])]).offsets[0]
-    torch.testing.assert_close(shifted[0], torch.tensor(0.5 / (1 + 0.5 / 8 + 2.0 * 9.0)))
 
 
 def test_directions_in_which_corpora_express_an_emotion_differently_are_trusted_less():
@@ -201,14 +184,13 @@ def test_a_run_is_one_fit_that_no_seed_changes(tiny_root, tmp_path, encoder_fold
 
 def test_a_probe_is_adapted_and_restored(tiny_root, tmp_path, encoder_folder):
     run = fit(probe_config(tiny_root, encoder_folder("whisper")), tmp_path / "run", progress=False)
-    plain, with_clips, balanced = (
-        evaluate(run.checkpoint, adapt=adapt, balanced=balanced, progress=False).predictions.probabilities
-        for adapt, balanced in ((False, False), (True, False), (True, True))
+    plain, with_clips = (
+        evaluate(run.checkpoint, adapt=adapt, progress=False).predictions.probabilities for adapt in (False, True)
     )
-    assert (with_clips != plain).any() and (balanced != with_clips).any()
+    assert (with_clips != plain).any()
     np.testing.assert_array_equal(evaluate(run.checkpoint, progress=False).predictions.probabilities, plain)
     recognizer = Predictor.load(run.checkpoint).recognizer
-    assert recognizer.speaker_model is not None and recognizer.speaker_model.share_prior is not None
+    assert recognizer.speaker_model is not None
     assert [type(head) for head in embedding_heads(recognizer)] == [ClipOffsetHead]
 
 
@@ -264,13 +246,3 @@ def test_augmented_copies_train_with_their_clips(tiny_root, tmp_path, encoder_fo
 def test_settings_that_a_fit_cannot_have_are_refused(override, message, tiny_root, encoder_folder):
     with pytest.raises(ConfigError, match=message):
         probe_config(tiny_root, encoder_folder("whisper"), override)
-
-
-@pytest.mark.parametrize("bad", [-1.0, float("nan"), 1e9])
-def test_a_damaged_share_prior_is_refused(bad):
-    model = SpeakerModel.of_variances(torch.randn(CLASSES, 4), torch.ones(4), torch.ones(4), share_penalty=1.0)
-    head = torch.nn.Linear(4, CLASSES)
-    assert SpeakerModel.from_tensors(model.tensors(), [head], CLASSES) is not None
-    damaged = model.tensors() | {"0.share_prior": torch.full((4,), bad)}
-    with pytest.raises(CheckpointError, match="share_prior"):
-        SpeakerModel.from_tensors(damaged, [head], CLASSES)
