@@ -20,7 +20,6 @@ from serx.evaluation.stamps import fold_names
 from serx.experiments.fold_runs import FoldRuns, Workers, evaluate_command, run_folds, train_command
 from serx.experiments.folds import TEST, Fold, plan_folds, read_fold
 from serx.experiments.parts import lock_part
-from serx.recognizer import Recognizer
 from serx.training.console import echo
 from serx.training.run_folder import BEST, lock_run_folder
 
@@ -170,12 +169,10 @@ def check_can_adapt(config: Config) -> None:
     """Checks before any training that `adapt_folds` will work.
 
     Raises:
-        ConfigError: the recipe adapts to each speaker anyway, or its model cannot be adapted, or predicts dimensions.
+        ConfigError: the recipe adapts to each speaker anyway, or predicts dimensions.
     """
     check_emotions_only(config.data.tasks, "--adapt")
     _check_not_adapted(config)
-    model = config.model.resolved().model_copy(update={"adapt": True})
-    Recognizer(config.features, model, ("one", "two"), config.data.sample_rate)
 
 
 def _check_not_adapted(config: Config) -> None:
