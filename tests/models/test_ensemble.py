@@ -98,7 +98,7 @@ def test_each_voter_is_adapted_as_it_would_be_alone(recognizer, clips):
     plain, product = recognizer.probabilities(waveform, lengths), 1.0
     for voter, config, share in zip(voters_of(recognizer), VOTERS, (0.6, 0.2, 0.2), strict=True):
         voter.speaker_model = SpeakerModel(voter(waveform, lengths)[:3], torch.full((3,), 0.5))
-        logits = voter.speaker_model.infer(voter(waveform, lengths)).apply(voter(waveform, lengths))
+        logits = voter.speaker_model.infer(voter(waveform, lengths), config.temperature).apply(voter(waveform, lengths))
         probabilities = (logits / config.temperature).softmax(-1)
         product = product * probabilities[:, list(config.label_order or (0, 1, 2))] ** share
     with adapted(recognizer, waves):
