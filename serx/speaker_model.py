@@ -15,13 +15,13 @@ What several clips of a new speaker say of that speaker is inferred in three ste
    With the mean of the clips taken for the voice, the mutual information of clip and emotion is high where several
    emotions are heard, and low where one is, whichever the network thought it was.
 3. *Prototypes.* Clips of one speaker that resemble each other usually express the same emotion. Each emotion gets a
-   prototype, the mean direction of the logits of the clips predicted as that emotion, and each prediction moves toward
-   the prototypes that its clip resembles. It is expectation maximization for a mixture of von Mises-Fisher
-   distributions (Banerjee et al. 2005, "Clustering on the unit hypersphere using von Mises-Fisher distributions") with
-   the network's predictions as priors, close to the prototypes of Iwasawa and Matsuo 2021, "Test-time classifier
-   adjustment module for model-agnostic domain generalization".
+   prototype, the mean direction of the embeddings of the clips predicted as that emotion, seen from the mean of all
+   clips. Each prediction moves toward the prototypes that its clip resembles. It is expectation maximization for a
+   mixture of von Mises-Fisher distributions (Banerjee et al. 2005, "Clustering on the unit hypersphere using von
+   Mises-Fisher distributions") with the network's predictions as priors, close to the prototypes of Iwasawa and Matsuo
+   2021, "Test-time classifier adjustment module for model-agnostic domain generalization".
 
-No share of emotions is assumed, and nothing but logits is needed, so any classifier can be adapted.
+No share of emotions is assumed. Without an embedding the logits take its place, so any classifier can be adapted.
 """
 
 import math
@@ -53,28 +53,36 @@ class Adjustment:
 
     Attributes:
         offset: `(C,)`, subtracted from the logits.
-        prototypes: `(C, C)`, the direction of each emotion's logits, of unit length.
+        center: `(D,)`, the mean embedding of the speaker's clips.
+        prototypes: `(C, D)`, the direction of each emotion from there, of unit length.
         trust: from 0 to 1, how far `offset` counts.
         weight: from 0 to 1, how far `prototypes` count.
         temperature: divides logits before they become probabilities.
 
-    >>> nothing = Adjustment(torch.zeros(3), torch.eye(3), trust=0.0, weight=0.0, temperature=1.0)
+    >>> nothing = Adjustment(torch.zeros(3), torch.zeros(3), torch.eye(3), trust=0.0, weight=0.0, temperature=1.0)
     >>> nothing.apply(torch.tensor([[1.0, 2.0, 3.0]]))
     tensor([[1., 2., 3.]])
     """
 
     offset: Tensor
+    center: Tensor
     prototypes: Tensor
     trust: float
     weight: float
     temperature: float
 
-    def apply(self, logits: Tensor) -> Tensor:
-        """Adjusted logits of clips of the speaker, `(B, C)` -> `(B, C)`."""
+    def apply(self, logits: Tensor, embeddings: Tensor | None = None) -> Tensor:
+        """Adjusted logits `(B, C)` of clips of the speaker.
+
+        Args:
+            logits: `(B, C)`.
+            embeddings: `(B, D)`; None or D = 0: the logits.
+        """
         if self.trust == 0:
             return logits
         moved = _centered(logits) - self.trust * self.offset
-        scores = _scores((moved / self.temperature).log_softmax(-1), moved, self.prototypes, self.weight)
+        directions = F.normalize(_embeddings(logits, embeddings) - self.center)
+        scores = _scores((moved / self.temperature).log_softmax(-1), directions, self.prototypes, self.weight)
         return scores * (self.temperature / (1 + REDUNDANCY * self.weight))
 
 
@@ -143,12 +151,13 @@ class SpeakerModel:
             return self
         return SpeakerModel(_centered(self.means[classes][:, classes]), self.prior_clips[classes])
 
-    def infer(self, logits: Tensor, temperature: float = 1.0) -> Adjustment:
+    def infer(self, logits: Tensor, temperature: float = 1.0, embeddings: Tensor | None = None) -> Adjustment:
         """What the clips of one speaker say about that speaker.
 
         Args:
             logits: `(n, C)` of the speaker's n clips.
             temperature: divides logits before they become probabilities.
+            embeddings: `(n, D)`; None or D = 0: the logits.
         """
         values, clips = _centered(logits.float()), len(logits)
         shares = self.prior_clips.new_full((len(self.means),), 1 / len(self.means))
@@ -159,9 +168,11 @@ class SpeakerModel:
             offset = (values.mean(0) - shares @ self.means) / (1 + self.prior_clips / clips)
             shares = _shares(((values - offset) / temperature).softmax(-1))
         weight = trust * clips / (clips + HALF_WEIGHT_CLIPS)
-        moved = values - trust * offset
-        prototypes = _prototypes((moved / temperature).log_softmax(-1), moved, weight)
-        return Adjustment(offset, prototypes, trust, weight, temperature)
+        embeddings = _embeddings(logits, embeddings)
+        center = embeddings.mean(0)
+        log_probabilities = ((values - trust * offset) / temperature).log_softmax(-1)
+        prototypes = _prototypes(log_probabilities, F.normalize(embeddings - center), weight)
+        return Adjustment(offset, center, prototypes, trust, weight, temperature)
 
     def tensors(self) -> dict[str, Tensor]:
         """The parameters by name, for a checkpoint."""
@@ -189,6 +200,11 @@ class SpeakerModel:
     def to(self, device: torch.device) -> "SpeakerModel":
         """The same model on a device."""
         return SpeakerModel(self.means.to(device), self.prior_clips.to(device))
+
+
+def _embeddings(logits: Tensor, embeddings: Tensor | None) -> Tensor:
+    """`(n, D)`, or the logits where there are none."""
+    return _centered(logits.float()) if embeddings is None or not embeddings.shape[1] else embeddings
 
 
 def _centered(logits: Tensor) -> Tensor:
@@ -229,16 +245,16 @@ def _shares(emotions: Tensor) -> Tensor:
     return torch.lerp(emotions, torch.full_like(emotions, 1 / classes), unsure).mean(0)
 
 
-def _prototypes(log_probabilities: Tensor, logits: Tensor, weight: float) -> Tensor:
-    """`(C, C)`: expectation maximization, started from predictions `(n, C)`, over the directions of `logits (n, C)`."""
-    directions, membership = F.normalize(logits), log_probabilities.softmax(-1)
+def _prototypes(log_probabilities: Tensor, directions: Tensor, weight: float) -> Tensor:
+    """`(C, D)`: expectation maximization, started from predictions `(n, C)`, over `directions (n, D)`."""
+    membership = log_probabilities.softmax(-1)
     prototypes = F.normalize(membership.T @ directions)
     for _ in range(PROTOTYPE_ROUNDS - 1):
-        membership = _scores(log_probabilities, logits, prototypes, weight).softmax(-1)
+        membership = _scores(log_probabilities, directions, prototypes, weight).softmax(-1)
         prototypes = F.normalize(membership.T @ directions)
     return prototypes
 
 
-def _scores(log_probabilities: Tensor, logits: Tensor, prototypes: Tensor, weight: float) -> Tensor:
-    """Predictions `(n, C)`, moved toward the prototypes that `logits (n, C)` resemble."""
-    return log_probabilities + weight * CONCENTRATION * F.normalize(logits) @ prototypes.T
+def _scores(log_probabilities: Tensor, directions: Tensor, prototypes: Tensor, weight: float) -> Tensor:
+    """Predictions `(n, C)`, moved toward the prototypes that `directions (n, D)` resemble."""
+    return log_probabilities + weight * CONCENTRATION * directions @ prototypes.T

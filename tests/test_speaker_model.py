@@ -153,7 +153,8 @@ def test_the_closed_form_where_predictions_are_certain():
     expected = 8 / (8 + model.prior_clips) * (values - model.means[truth]).mean(0)
     torch.testing.assert_close(adjustment.offset, expected, atol=1e-3, rtol=0)
     assert adjustment.trust == 1.0 and adjustment.weight == pytest.approx(8 / (8 + HALF_WEIGHT_CLIPS))
-    moved = F.normalize(values - adjustment.offset)
+    torch.testing.assert_close(adjustment.center, values.mean(0))
+    moved = F.normalize(values - values.mean(0))
     directions = [F.normalize(moved[torch.tensor(truth) == emotion].sum(0), dim=0) for emotion in range(CLASSES)]
     torch.testing.assert_close(adjustment.prototypes, torch.stack(directions))
 
@@ -208,7 +209,8 @@ def test_what_counts_in_part_is_subtracted_in_part():
     assert adjustment.weight == pytest.approx(weight)
     clips = torch.randn(5, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     moved = clips - clips.mean(1, keepdim=True) - adjustment.trust * adjustment.offset
-    cosine = (moved / moved.norm(dim=1, keepdim=True)) @ adjustment.prototypes.double().T
+    from_center = clips - clips.mean(1, keepdim=True) - adjustment.center
+    cosine = (from_center / from_center.norm(dim=1, keepdim=True)) @ adjustment.prototypes.double().T
     expected = (moved.log_softmax(1) + weight * CONCENTRATION * cosine) / (1 + REDUNDANCY * weight)
     torch.testing.assert_close(adjustment.apply(clips.float()), expected.float(), atol=1e-4, rtol=0)
 
@@ -301,20 +303,38 @@ def test_after_one_round_a_prototype_is_the_mean_direction_weighted_by_the_predi
     monkeypatch.setattr("serx.speaker_model.PROTOTYPE_ROUNDS", 1)
     model, logits, _ = clusters(wrong=2)
     adjustment = model.infer(logits, temperature=0.7)
-    moved = (logits - logits.mean(1, keepdim=True) - adjustment.offset).double().numpy()
-    odds = np.exp(moved / 0.7)
-    directions = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+    values = (logits - logits.mean(1, keepdim=True)).double().numpy()
+    odds = np.exp((values - adjustment.offset.numpy()) / 0.7)
+    from_center = values - values.mean(0)
+    directions = from_center / np.linalg.norm(from_center, axis=1, keepdims=True)
     sums = (odds / odds.sum(1, keepdims=True)).T @ directions
     np.testing.assert_allclose(adjustment.prototypes, sums / np.linalg.norm(sums, axis=1, keepdims=True), atol=1e-5)
+
+
+@pytest.mark.usefixtures("trusted")
+def test_prototypes_are_directions_of_the_embeddings_if_there_are_any():
+    model, logits, truth = clusters(wrong=3)
+    embeddings = 5 + 2 * F.one_hot(torch.as_tensor(truth), 8).float() + 0.1 * torch.randn(len(logits), 8)
+    adjustment = model.infer(logits, embeddings=embeddings)
+    torch.testing.assert_close(adjustment.center, embeddings.mean(0))
+    assert adjustment.prototypes.shape == (logits.shape[1], 8)
+    assert (adjustment.apply(logits, embeddings).argmax(1).numpy() == np.asarray(truth)).all()
+    scaled = model.infer(logits, embeddings=3 * embeddings + 7)  # neither scale nor shift matters
+    torch.testing.assert_close(
+        scaled.apply(logits, 3 * embeddings + 7), adjustment.apply(logits, embeddings), atol=1e-3, rtol=0
+    )
+    absent = model.infer(logits, embeddings=embeddings[:, :0])
+    torch.testing.assert_close(absent.apply(logits, embeddings[:, :0]), model.infer(logits).apply(logits))
 
 
 @pytest.mark.usefixtures("trusted")
 def test_the_rounds_converge():
     model, logits, _ = clusters(wrong=2, noise=0.3)
     found = model.infer(logits)
-    moved = logits - logits.mean(1, keepdim=True) - found.offset
-    scores = moved.log_softmax(1) + found.weight * CONCENTRATION * F.normalize(moved) @ found.prototypes.T
-    again = F.normalize(scores.softmax(1).T @ F.normalize(moved))
+    values = logits - logits.mean(1, keepdim=True)
+    directions = F.normalize(values - values.mean(0))
+    scores = (values - found.offset).log_softmax(1) + found.weight * CONCENTRATION * directions @ found.prototypes.T
+    again = F.normalize(scores.softmax(1).T @ directions)
     torch.testing.assert_close(found.prototypes[:3], again[:3], atol=1e-3, rtol=0)
 
 

@@ -1,8 +1,8 @@
 """Adapt a recognizer to one speaker with unlabeled clips, for as long as a `with` block lasts.
 
-Each model in it that has a `SpeakerModel` infers from the logits of the speaker's clips what is the speaker's and not
-the emotion's, and its logits are adjusted. Nothing within a network changes. A `LinearProbe` takes the offset that each
-clip tells of itself out of it; that counts as far as the clips together do not.
+Each model in it that has a `SpeakerModel` infers from the logits and embeddings of the speaker's clips what is the
+speaker's and not the emotion's, and its logits are adjusted. Nothing within a network changes. A `LinearProbe` takes
+the offset that each clip tells of itself out of it; that counts as far as the clips together do not.
 
 A clip's result then depends on the speaker's other clips, which happens nowhere else in serx. Therefore every number
 that was computed with adaptation says so.
@@ -11,6 +11,8 @@ that was computed with adaptation says so.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +22,7 @@ from serx.errors import ConfigError, DataError
 from serx.models.classical import ABSENT_CLASS_LOGIT
 from serx.models.encoders import Encoder
 from serx.models.ensemble import Ensemble
+from serx.models.layers import output_layers
 from serx.models.linear_probe import ClipOffsetHead
 from serx.models.waveform_model import WaveformModel
 from serx.recognizer import Recognizer
@@ -59,8 +62,8 @@ def adapted(recognizer: Recognizer, clips: Sequence[Tensor]) -> Iterator[None]:
     if len(pieces) < 2:
         raise DataError(f"{len(pieces)} clips are too few to adapt to a speaker; give two or more, better ten")
     recognizer.eval()
-    logits = _logits(recognizer, models, _batches(pieces))
-    with _adjusted(recognizer, models, logits):
+    outputs = _outputs(recognizer, models, _batches(pieces))
+    with _adjusted(recognizer, models, outputs):
         yield
 
 
@@ -68,8 +71,8 @@ class RunningAdaptation:
     """Adapts a recognizer to the speaker of running speech: for each clip, to the clips so far and that one.
 
     One speaker is assumed. A clip's result is that of `adapted` with the clips up to it, and depends on no later clip.
-    The first one is predicted without adaptation. The logits of the last `MAX_PIECES` pieces are kept, so that no clip
-    is encoded again.
+    The first one is predicted without adaptation. Logits and embeddings of the last `MAX_PIECES` pieces are kept, so
+    that no clip is encoded again.
 
     Attributes:
         clips: the number of clips so far.
@@ -83,7 +86,7 @@ class RunningAdaptation:
         self.clips = 0
         self._models = _adaptable_models(recognizer)
         self._recognizer = recognizer.eval()
-        self._logits = [deque[Tensor](maxlen=MAX_PIECES) for _ in self._models]
+        self._outputs = [[deque[Tensor](maxlen=MAX_PIECES) for _ in Outputs._fields] for _ in self._models]
 
     @contextmanager
     def including(self, clip: Tensor) -> Iterator[None]:
@@ -96,10 +99,12 @@ class RunningAdaptation:
         self.clips += 1
         with ExitStack() as stack:
             stack.enter_context(_encoded_once(self._recognizer))
-            for kept, own in zip(self._logits, _logits(self._recognizer, self._models, _batches(pieces)), strict=True):
-                kept.extend(own)
+            outputs = _outputs(self._recognizer, self._models, _batches(pieces))
+            for of_model, own in zip(self._outputs, outputs, strict=True):
+                for kept, rows in zip(of_model, own, strict=True):
+                    kept.extend(rows)
             if self.clips > 1:
-                so_far = [torch.stack(list(kept)) for kept in self._logits]
+                so_far = [Outputs(*(torch.stack(list(kept)) for kept in of_model)) for of_model in self._outputs]
                 stack.enter_context(_adjusted(self._recognizer, self._models, so_far))
             else:
                 stack.enter_context(_marked_as_adapted(self._recognizer))
@@ -129,40 +134,83 @@ def _adaptable_models(recognizer: Recognizer) -> list[WaveformModel]:
     return models
 
 
-def _logits(
+class Outputs(NamedTuple):
+    """What a model says of n clips: logits `(n, C)` and embeddings `(n, D)`; D is 0 if it has none."""
+
+    logits: Tensor
+    embeddings: Tensor
+
+
+def _outputs(
     recognizer: Recognizer, models: Sequence[WaveformModel], batches: Iterable[tuple[Tensor, Tensor]]
-) -> list[Tensor]:
-    """The logits `(n, C)` of each of `models`, whose clips keep the offsets that they tell of themselves."""
-    read: list[list[Tensor]] = [[] for _ in models]
-    handles = [
-        model.register_forward_hook(lambda _module, _inputs, logits, own=own: own.append(logits))
-        for model, own in zip(models, read, strict=True)
-    ]
-    try:
-        with torch.no_grad(), own_offsets(models, 0.0):  # tensors made in inference mode could not be exported
-            for batch in batches:
-                recognizer(*batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return [torch.cat(logits) for logits in read]
+) -> list[Outputs]:
+    """The outputs of each of `models`, whose clips keep the offsets that they tell of themselves."""
+    read: list[list[Outputs]] = [[] for _ in models]
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())  # tensors made in inference mode could not be exported
+        stack.enter_context(own_offsets(models, 0.0))
+        for model, own in zip(models, read, strict=True):
+            stack.enter_context(_reading(model, own.append))
+        for batch in batches:
+            recognizer(*batch)
+    return [Outputs(*(torch.cat(parts) for parts in zip(*own, strict=True))) for own in read]
 
 
 @contextmanager
-def _adjusted(recognizer: Recognizer, models: Sequence[WaveformModel], logits: Sequence[Tensor]) -> Iterator[None]:
-    """Within the block each of `models` is adjusted to the speaker of clips with these `logits`."""
+def _reading(model: WaveformModel, read: Callable[[Outputs], Tensor | None]) -> Iterator[None]:
+    """Within the block `read` gets what `model` says of each batch; what it returns, unless None, are the new logits.
+
+    The embedding is what the last layer of each network reads, the mean over test-time speeds and shifts. That of a
+    linear probe holds all of a clip, not just its emotion, and is not used.
+    """
+    is_probe = any(isinstance(module, ClipOffsetHead) for module in model.modules())
+    layers = [] if is_probe else output_layers(model)
+    inputs: list[list[Tensor]] = [[] for _ in layers]
+
+    def keep(index: int) -> Callable[..., None]:
+        return lambda _layer, given: inputs[index].append(given[0].float())
+
+    def hook(_model: WaveformModel, _inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor | None:
+        embeddings = torch.cat([logits[:, :0], *(torch.stack(own).mean(0) for own in inputs if own)], -1)
+        for of_layer in inputs:
+            of_layer.clear()
+        return read(Outputs(logits, embeddings))
+
+    handles = [layer.register_forward_pre_hook(keep(index)) for index, layer in enumerate(layers)]
+    handles.append(model.register_forward_hook(hook))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _adjusted(recognizer: Recognizer, models: Sequence[WaveformModel], outputs: Sequence[Outputs]) -> Iterator[None]:
+    """Within the block each of `models` is adjusted to the speaker of clips with these `outputs`."""
     with ExitStack() as stack:
-        for model, own in zip(models, logits, strict=True):
+        for model, own in zip(models, outputs, strict=True):
             assert model.speaker_model is not None
-            temperature = _temperature(recognizer, model)
             among = recognizer.among if model is recognizer else None  # voters decide among all, the ensemble chooses
-            classes = list(range(own.shape[1])) if among is None else among
+            classes = list(range(own.logits.shape[1])) if among is None else among
             with torch.no_grad():
-                adjustment = model.speaker_model.among(among).infer(own[:, classes], temperature)
+                adjustment = model.speaker_model.among(among).infer(
+                    own.logits[:, classes], _temperature(recognizer, model), own.embeddings
+                )
             stack.enter_context(own_offsets([model], 1 - adjustment.trust))
-            stack.enter_context(_adjusted_logits(model, adjustment, classes))
+            stack.enter_context(_reading(model, partial(_adjust, adjustment, classes)))
         stack.enter_context(_marked_as_adapted(recognizer))
         yield
+
+
+def _adjust(adjustment: Adjustment, classes: list[int], outputs: Outputs) -> Tensor:
+    """The logits of `classes` adjusted, and all others far below them."""
+    logits = outputs.logits
+    if len(classes) == logits.shape[1]:
+        return adjustment.apply(logits, outputs.embeddings)
+    adjusted = torch.full_like(logits, ABSENT_CLASS_LOGIT * max(1.0, adjustment.temperature))
+    adjusted[:, classes] = adjustment.apply(logits[:, classes], outputs.embeddings).log_softmax(-1)
+    return adjusted
 
 
 def _temperature(recognizer: Recognizer, model: WaveformModel) -> float:
@@ -171,24 +219,6 @@ def _temperature(recognizer: Recognizer, model: WaveformModel) -> float:
         if isinstance(module, Ensemble) and model in list(module.voters):
             return float(module.temperatures[list(module.voters).index(model)])
     return recognizer.temperature
-
-
-@contextmanager
-def _adjusted_logits(model: WaveformModel, adjustment: Adjustment, classes: list[int]) -> Iterator[None]:
-    """Within the block the logits of `classes` are adjusted, and all others of `model` stay far below them."""
-
-    def adjust(_module: WaveformModel, _inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
-        if len(classes) == logits.shape[1]:
-            return adjustment.apply(logits)
-        adjusted = torch.full_like(logits, ABSENT_CLASS_LOGIT * max(1.0, adjustment.temperature))
-        adjusted[:, classes] = adjustment.apply(logits[:, classes]).log_softmax(-1)
-        return adjusted
-
-    handle = model.register_forward_hook(adjust)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 @contextmanager

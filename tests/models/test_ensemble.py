@@ -17,7 +17,8 @@ from serx.models import (
     build_model,
 )
 from serx.models.ensemble import Ensemble
-from serx.recognizer import Recognizer
+from serx.models.layers import output_layers
+from serx.recognizer import Recognizer, embeddings_of
 from serx.speaker_model import SpeakerModel
 from serx.testing import check_model, wake_norms
 from tests.conftest import batched
@@ -98,7 +99,11 @@ def test_each_voter_is_adapted_as_it_would_be_alone(recognizer, clips):
     plain, product = recognizer.probabilities(waveform, lengths), 1.0
     for voter, config, share in zip(voters_of(recognizer), VOTERS, (0.6, 0.2, 0.2), strict=True):
         voter.speaker_model = SpeakerModel(voter(waveform, lengths)[:3], torch.full((3,), 0.5))
-        logits = voter.speaker_model.infer(voter(waveform, lengths), config.temperature).apply(voter(waveform, lengths))
+        logits = voter(waveform, lengths)
+        read = embeddings_of(recognizer, output_layers(voter), [(waveform, lengths)])
+        embeddings = torch.cat([logits[:, :0], *read], 1)
+        adjustment = voter.speaker_model.infer(logits, config.temperature, embeddings)
+        logits = adjustment.apply(logits, embeddings)
         probabilities = (logits / config.temperature).softmax(-1)
         product = product * probabilities[:, list(config.label_order or (0, 1, 2))] ** share
     with adapted(recognizer, waves):
