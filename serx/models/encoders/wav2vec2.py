@@ -91,7 +91,7 @@ class FeatureEncoder(nn.Module):
             self.receptive_field = (self.receptive_field - 1) * stride + kernel
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        waveform = F.pad(waveform, (0, torch.sym_max(0, self.receptive_field - waveform.shape[1])))
+        waveform = F.pad(waveform, (0, torch.sym_max(0, self.receptive_field - waveform.shape[1])))  # type: ignore[arg-type]
         chunks = zip(waveform.split(CLIPS_AT_A_TIME), lengths.split(CLIPS_AT_A_TIME), strict=True)
         x, frames = (torch.cat(part) for part in zip(*(self._convolve(*chunk) for chunk in chunks), strict=True))
         return x.transpose(1, 2), frames
@@ -266,7 +266,8 @@ class Wav2Vec2Encoder(Encoder):
             waveform = standardize(waveform, lengths)
         if self.options.pad_seconds is not None:
             size = round(self.options.pad_seconds * SAMPLE_RATE)
-            waveform, padded = F.pad(waveform, (0, torch.sym_max(0, size - waveform.shape[1]))), lengths.clamp(min=size)
+            waveform = F.pad(waveform, (0, torch.sym_max(0, size - waveform.shape[1])))  # type: ignore[arg-type]
+            padded = lengths.clamp(min=size)
         x, frames = self.feature_extractor(waveform, padded)
         x = self.feature_projection(x)
         x = self.input_masks(x, frames, self.masked_spec_embed)

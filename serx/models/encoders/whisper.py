@@ -118,7 +118,7 @@ class WhisperEncoder(Encoder):
         own_frames = _halved(torch.div(lengths, HOP_LENGTH, rounding_mode="floor").clamp(min=1))
         if self.options.pad_seconds is not None:
             padded = round(self.options.pad_seconds * SAMPLE_RATE)
-            waveform = F.pad(waveform, (0, torch.sym_max(0, padded - waveform.shape[1])))
+            waveform = F.pad(waveform, (0, torch.sym_max(0, padded - waveform.shape[1])))  # type: ignore[arg-type]
             lengths = lengths.clamp(min=padded)
         mel, mel_frames = self.mel(waveform, lengths)
         mel = self.input_masks(mel, mel_frames)
