@@ -174,8 +174,9 @@ class ClipRandom:
     def uniforms(self, low: float, high: float) -> list[float]:
         """`uniform` of clips `(B,)` as Python numbers, without a tensor if there are few on a CPU.
 
-        >>> ClipRandom(torch.tensor([3]), key=0).uniforms(2, 5) == ClipRandom(torch.tensor([3]), key=0).uniform(2, 5)
-        tensor([True])
+        >>> drawn = ClipRandom(torch.tensor([3]), key=0).uniform(2, 5)
+        >>> torch.equal(torch.tensor(ClipRandom(torch.tensor([3]), key=0).uniforms(2, 5)), drawn)
+        True
         """
         if not self._are_few:
             return cast(list[float], self.uniform(low, high).tolist())

@@ -124,11 +124,11 @@ class SpeakerModel:
             corpora: the n corpora; None: one.
 
         Returns:
-            None if there are fewer than `MIN_SPEAKERS` speakers, or an emotion has no clip.
+            None if there are fewer than `MIN_SPEAKERS` speakers. An emotion without a clip gets the mean of the others.
         """
         names, speakers = np.unique(np.asarray(speaker_ids), return_inverse=True)
         classes = logits.shape[1]
-        if len(names) < MIN_SPEAKERS or len(np.unique(targets)) < classes:
+        if len(names) < MIN_SPEAKERS:
             return None
         target, speaker = torch.from_numpy(targets), torch.from_numpy(speakers)
         values = _centered(logits.detach().cpu().double())
@@ -137,7 +137,10 @@ class SpeakerModel:
             if corpora is None
             else torch.from_numpy(np.unique(corpora, return_inverse=True)[1])
         )
-        means = torch.stack([_mean_of_groups(values[target == y], corpus[target == y]) for y in range(classes)])
+        heard = [y for y in range(classes) if (targets == y).any()]
+        of_heard = torch.stack([_mean_of_groups(values[target == y], corpus[target == y]) for y in heard])
+        means = of_heard.mean(0).repeat(classes, 1)
+        means[heard] = of_heard
         residual = values - means[target]
         offset = _means(residual, speaker, len(names))
         within = _means((residual - offset[speaker]).square(), speaker, len(names)).mean(0)
@@ -219,7 +222,7 @@ def _mean_of_groups(values: Tensor, groups: Tensor) -> Tensor:
 def _means(values: Tensor, groups: Tensor, count: int) -> Tensor:
     """The mean `(count, C)` of the rows of `values (n, C)` in each group."""
     sums = values.new_zeros(count, values.shape[1]).index_add_(0, groups, values)
-    return sums / torch.bincount(groups, minlength=count)[:, None]
+    return sums / torch.from_numpy(np.bincount(groups.numpy(), minlength=count))[:, None]
 
 
 def _trust(emotions: Tensor) -> float:

@@ -124,7 +124,7 @@ def test_the_exported_file_gives_the_probabilities_of_the_checkpoint(folder, tin
     file = sorted((tiny_root / "Actor_05").iterdir())[0]
     done = run_process("export", "--checkpoint", "run/best.safetensors", file, cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("run/best.onnx: ") and "on 8 clips" in done.stdout
+    assert done.stdout.startswith("run/best.onnx: ") and "on 9 clips" in done.stdout
     waveform, _ = soundfile.read(file, dtype="float32")
     [probabilities] = onnxruntime.InferenceSession(folder / "run/best.onnx").run(None, {"waveform": waveform[None]})
     predicted = run_here("predict", "--checkpoint", "run/best.safetensors", "--json", file, cwd=folder)

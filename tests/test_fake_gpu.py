@@ -154,7 +154,9 @@ def test_the_host_reads_only_at_the_logged_steps(encoder_folder, monkeypatch):
         check = partial(Trainer._check_divergence, SimpleNamespace(state=run.state))
         loop = SimpleNamespace(state=run.state, _check_divergence=check)
         with Transfers() as transfers:
-            after_step = Trainer._after_step(loop, [[np.arange(2)]] * 3, SimpleNamespace(update=lambda _: None), [])
+            after_step = Trainer._after_step(
+                loop, [[np.arange(2)]] * 3, SimpleNamespace(update=lambda _: None), lambda: 0
+            )
             assert run.epoch(training, after_step) == 3
     assert transfers.to_host == ["_to_copy"] * 2  # after step 2, and at the end of the epoch
     assert not transfers.waiting

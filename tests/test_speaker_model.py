@@ -133,11 +133,16 @@ def test_logits_without_variance_give_parameters_that_a_checkpoint_may_hold():
         assert SpeakerModel.from_tensors(fitted.tensors(), 2) is not None
 
 
-def test_too_few_speakers_or_an_emotion_without_clips_give_no_model():
+def test_too_few_speakers_give_no_model():
     enough = clips_of(MIN_SPEAKERS, np.arange(8) % CLASSES, seed=0)
     assert SpeakerModel.fit(*enough) is not None
     assert SpeakerModel.fit(*clips_of(MIN_SPEAKERS - 1, np.arange(8) % CLASSES, seed=0)) is None
-    assert SpeakerModel.fit(*clips_of(8, np.array([0, 2, 3]), seed=0)) is None
+
+
+def test_an_emotion_without_a_clip_gets_the_mean_of_the_others():
+    fitted = SpeakerModel.fit(*clips_of(8, np.array([0, 2, 3]), seed=0))
+    torch.testing.assert_close(fitted.means[1], fitted.means[[0, 2, 3]].mean(0))
+    assert fitted.means.isfinite().all() and fitted.prior_clips.isfinite().all()
 
 
 # Offset and trust

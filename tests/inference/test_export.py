@@ -228,7 +228,7 @@ def probe_of(tiny_root, tmp_path_factory, encoder_folder):
 @pytest.mark.parametrize(("kind", "trust"), [("whisper", 0.6), ("wav2vec2", 1.0), ("wavlm", None)])
 def test_a_linear_probe_is_exported_alone_and_adapted(kind, trust, probe_of, tiny_root, tmp_path, monkeypatch):
     """`trust` is how far the offset of the speaker counts; what each clip tells of itself counts for the rest."""
-    monkeypatch.setattr("serx.inference.adaptation._trust", lambda *_: trust)
+    monkeypatch.setattr("serx.speaker_model._trust", lambda *_: trust)
     path, folder, predictor = tmp_path / "probe.onnx", tiny_root / "Actor_01", Predictor.load(probe_of(kind), CPU)
     waves = [between_silences(seconds, seed) for seed, seconds in enumerate((0.12, 0.5, 0.995, 1.005, 2.2))]
     clips = [prepare_clip(wave, RATE, predictor.config.data) for wave in waves]

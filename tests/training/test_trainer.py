@@ -455,7 +455,7 @@ def test_without_validation_the_last_epoch_is_kept_with_the_configured_temperatu
     assert [r["kept"] for r in records] == [True] * 3
     best, last = (checkpoint.load(tmp_path / "run" / name) for name in (BEST, LAST))
     assert best.metadata["temperature"] == 0.8 and best.metadata["speakers"]["valid"] == []
-    assert all(torch.equal(t, last.tensors[name.replace("model.", "ema.")]) for name, t in best.tensors.items())
+    assert all(torch.equal(t, last.group("ema")[name]) for name, t in best.group("model").items())
     evaluated = evaluate(tmp_path / "run" / BEST, None, "test", torch.device("cpu"), progress=False)
     assert set(evaluated.predictions.speaker_ids) == set(best.metadata["speakers"]["test"])
     evaluated.write(tmp_path / "out", records)
