@@ -73,21 +73,21 @@ def test_the_page_shows_predictions_parts_saliency_and_sentences(page, tmp_path)
     assert page.locator("#timeline span").count() == page.locator("#parts label").count() == 8
     before = page.get_attribute("#saliency", "src")
     page.locator("#parts label").nth(2).click()
-    page.wait_for_function("before => document.querySelector('#saliency').src !== before", arg=before)
+    page.wait_for_function("before => document.querySelector('#saliency').src !== before", arg=before, polling=200)
     page.wait_for_selector("#part button[aria-label='Play'], #part [aria-label='Pause'], #part .play-pause-button")
 
     soundfile.write(tmp_path / "clip.wav", speechlike(1.0, 150, 0), RATE)
     (tmp_path / "clip.wav").rename(tmp_path / HOSTILE)
     upload(page, tmp_path / HOSTILE)
-    page.wait_for_function("document.querySelector('#result').innerText.includes('1.0 s')")
+    page.wait_for_function("document.querySelector('#result').innerText.includes('1.0 s')", polling=200)
     assert page.locator("#result img").count() == 0
-    page.wait_for_function("!document.querySelector('#timeline')")
+    page.wait_for_function("!document.querySelector('#timeline')", polling=200)
 
     page.reload()
     page.wait_for_selector("#example")
     (tmp_path / "broken.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + b"\x07" * 5000)
     upload(page, tmp_path / "broken.mp4")
-    page.wait_for_function("document.querySelector('#result').innerText.includes('cannot be used')")
+    page.wait_for_function("document.querySelector('#result').innerText.includes('cannot be used')", polling=200)
     assert "Traceback" not in page.inner_text("body")
 
     before = memory_mb()
@@ -113,9 +113,9 @@ def test_a_voice_is_adapted_to(page, tmp_path):
     page.wait_for_selector("#saliency")
     page.click("#adaptation button")
     page.locator("#clips input[type=file]").set_input_files([tmp_path / f"{i}.wav" for i in range(3)])
-    page.wait_for_function("document.querySelector('#clips').innerText.includes('2.wav')")
+    page.wait_for_function("document.querySelector('#clips').innerText.includes('2.wav')", polling=200)
     page.click("#adapt")
-    page.wait_for_function("document.querySelector('#result').innerText.includes('adapted to 3 clips')")
+    page.wait_for_function("document.querySelector('#result').innerText.includes('adapted to 3 clips')", polling=200)
 
 
 @pytest.mark.parametrize(
