@@ -44,6 +44,7 @@ UNITS = {
     "hop_length": "samples",
     "top_db": "dB",
     "trim_db": "dB",
+    "trim_spread_db": "dB",
     "seconds": "s",
     "semitones": "semitones",
 }

@@ -5,6 +5,7 @@ The way of a clip, and the modules in the order in which they build on each othe
     utterance      `Utterance`: one clip, its speaker and its emotion; `Segment`: the part of a file that it is
     utterances     many clips as columns
     audio          decode one file or its segments, or raise an error with a reason; the list of audio endings
+    trimming       silence cut off both ends
     ffmpeg         decode what libsndfile does not read: AAC, AMR, WMA, videos
     damage         whether a file is cut off or damaged, by what its container says
     ratings        numbers for dimensions such as arousal

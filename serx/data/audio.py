@@ -23,6 +23,7 @@ from pydantic import Field
 from serx.base_config import BaseConfig
 from serx.data.damage import CUT, damaged_pages, is_cut, read_head
 from serx.data.ffmpeg import FfmpegError, FfmpegFile
+from serx.data.trimming import FRAME_SECONDS, trim_silence
 from serx.data.utterance import Segment
 from serx.errors import DataError
 from serx.system import without_messages
@@ -47,7 +48,6 @@ MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000)  # of those that MP3
 MAX_CHANNELS = 32
 MAX_LEVEL = 1e4  # a float file may exceed full scale (1); beyond this level it is not audio
 MAX_RECORDING_SECONDS = 3600.0  # of a recording that is decoded whole, such as a background noise
-FRAME_SECONDS, STEP_SECONDS = 0.025, 0.010  # of the silence trimmer; the first also of `loudest_level_db`
 # dB re full scale. A clip whose loudest 25 ms stay below is `silent`: the last two or three of 16 bits, not speech. The
 # quietest clip of RAVDESS, TESS, EMOVO, nEMO and ASED has -54.7.
 SILENT_DB = -80.0
@@ -80,6 +80,13 @@ class AudioConfig(BaseConfig):
         None, ge=1, le=200, description="trim the ends that stay this far below the loudest frame; null: no trimming"
     )
     trim_keep_seconds: float = Field(0.05, ge=0, le=60, description="of the trimmed ends, keep this much")
+    trim_spread_db: float = Field(
+        0.0,
+        ge=0,
+        le=60,
+        description="trim at the mean of the cuts at thresholds up to this much above and below, so that a lossy copy "
+        "is cut like its original; 0: one threshold",
+    )
     offset_seconds: float = Field(0.0, ge=0, le=86_400, description="skip this much of the beginning")
     duration_seconds: float | None = Field(
         None, ge=0.001, le=86_400, description="then keep this much; shorter clips are kept whole; null: everything"
@@ -424,7 +431,9 @@ def prepare_clip(waveform: np.ndarray, rate: int, config: AudioConfig, as_record
     if rate != config.sample_rate:
         waveform = soxr.resample(waveform, rate, config.sample_rate, quality="HQ")
     if config.trim_db is not None:
-        waveform = trim_silence(waveform, config.sample_rate, config.trim_db, config.trim_keep_seconds)
+        waveform = trim_silence(
+            waveform, config.sample_rate, config.trim_db, config.trim_keep_seconds, config.trim_spread_db
+        )
     return np.ascontiguousarray(waveform, dtype=np.float32)
 
 
@@ -466,30 +475,6 @@ def cut_window(waveform: np.ndarray, rate: int, offset_seconds: float, duration_
     """At most `duration_seconds` of `waveform (T,)`, starting at `offset_seconds`."""
     start = round(offset_seconds * rate)
     return waveform[start : None if duration_seconds is None else start + round(duration_seconds * rate)]
-
-
-def trim_silence(waveform: np.ndarray, sample_rate: int, trim_db: float, keep_seconds: float) -> np.ndarray:
-    """Trims both ends of `waveform (T,)` where 25 ms frames stay `trim_db` below the loudest; keeps `keep_seconds`."""
-    start, end = trim_bounds(waveform, sample_rate, trim_db, keep_seconds)
-    return waveform[start:end]
-
-
-def trim_bounds(waveform: np.ndarray, sample_rate: int, trim_db: float, keep_seconds: float) -> tuple[int, int]:
-    """The first sample that `trim_silence` keeps of `waveform (T,)`, and the one behind the last.
-
-    >>> tone = np.sin(np.arange(8000, dtype=np.float32))
-    >>> trim_bounds(np.concatenate([np.zeros(8000, np.float32), tone]), 16_000, trim_db=35.0, keep_seconds=0.0)
-    (7680, 15920)
-    """
-    size, step = round(FRAME_SECONDS * sample_rate), round(STEP_SECONDS * sample_rate)
-    if len(waveform) <= size:
-        return 0, len(waveform)
-    energy = np.concatenate([[0.0], np.cumsum(np.square(waveform, dtype=np.float64))])
-    starts = np.arange(0, len(waveform) - size + 1, step)
-    power = energy[starts + size] - energy[starts]
-    loud = starts[power >= power.max() * 10 ** (-trim_db / 10)]
-    keep = round(keep_seconds * sample_rate)
-    return max(0, int(loud[0]) - keep), min(len(waveform), int(loud[-1]) + size + keep)
 
 
 def read_blocks(

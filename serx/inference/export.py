@@ -25,15 +25,14 @@ from torch import Tensor, nn
 
 import serx
 from serx.data.audio import (
-    FRAME_SECONDS,
     MAX_LEVEL,
     MAX_OFFSET,
     SILENT_DB,
-    STEP_SECONDS,
     AudioConfig,
     cut_window,
     prepare_clip,
 )
+from serx.data.trimming import FRAME_SECONDS, STEP_SECONDS, trim_thresholds
 from serx.dsp.batching import valid_mask
 from serx.errors import ConfigError, DiskError, explaining_out_of_memory
 from serx.files import why_not_written, write_atomically
@@ -150,7 +149,9 @@ class WaveformClassifier(nn.Module):
             lengths = lengths.clamp(max=round(audio.duration_seconds * audio.sample_rate))
         waveform = without_offset(waveform, lengths)
         if audio.trim_db is not None:
-            waveform, lengths = trimmed(waveform, lengths, audio.sample_rate, audio.trim_db, audio.trim_keep_seconds)
+            waveform, lengths = trimmed(
+                waveform, lengths, audio.sample_rate, audio.trim_db, audio.trim_keep_seconds, audio.trim_spread_db
+            )
         waveform = waveform * valid_mask(lengths, waveform.shape[1])
         usable = (samples >= self.min_samples) & (samples <= self.max_samples) & self._is_audible(waveform, lengths)
         outputs, dimensions = self.recognizer(waveform, lengths), self.recognizer.dimensions
@@ -187,9 +188,9 @@ def without_offset(waveform: Tensor, lengths: Tensor) -> Tensor:
 
 
 def trimmed(
-    waveform: Tensor, lengths: Tensor, sample_rate: int, trim_db: float, keep_seconds: float
+    waveform: Tensor, lengths: Tensor, sample_rate: int, trim_db: float, keep_seconds: float, spread_db: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """`data.audio.trim_silence` in operations that can be exported.
+    """`data.trimming.trim_silence` in operations that can be exported.
 
     `waveform (B, T)`, `lengths (B,)` -> the kept part of each clip, moved to the beginning, and its length. Samples
     beyond that length are arbitrary.
@@ -198,10 +199,12 @@ def trimmed(
     power = F.avg_pool1d(waveform.square(), size, step)
     starts = torch.arange(power.shape[1], device=power.device) * step
     power = power * (starts + size <= lengths[:, None])
-    loud = power >= power.amax(1, keepdim=True) * 10 ** (-trim_db / 10)
-    keep = round(keep_seconds * sample_rate)
-    first = (torch.where(loud, starts, waveform.shape[1]).amin(1) - keep).clamp(min=0)
-    end = torch.minimum(torch.where(loud, starts, 0).amax(1) + size + keep, lengths)
+    least = torch.from_numpy(10 ** (-trim_thresholds(trim_db, spread_db) / 10)).float()[:, None, None]
+    loud = power >= power.amax(1, keepdim=True) * least  # (thresholds, B, frames)
+    keep, thresholds = round(keep_seconds * sample_rate), len(least)
+    first = torch.where(loud, starts, waveform.shape[1]).amin(2).sum(0).div(thresholds, rounding_mode="floor")
+    last = torch.where(loud, starts, 0).amax(2).sum(0).div(thresholds, rounding_mode="floor")
+    first, end = (first - keep).clamp(min=0), torch.minimum(last + size + keep, lengths)
     source = torch.arange(waveform.shape[1], device=waveform.device) + first[:, None]
     return waveform.gather(1, source.clamp(max=waveform.shape[1] - 1)), end - first
 

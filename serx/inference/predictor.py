@@ -30,8 +30,8 @@ from serx.data.audio import (
     loudest_level_db,
     prepare_clip,
     read_blocks,
-    trim_bounds,
 )
+from serx.data.trimming import trim_bounds
 from serx.device import choose_device
 from serx.errors import CheckpointError, ConfigError, explaining_out_of_memory
 from serx.files import as_path
@@ -293,7 +293,9 @@ class Predictor:
             raise AudioError(path or ARRAY, "too_long", f"{length}; choose a part by its start and end in seconds")
         first, last = 0, len(whole)
         if settings.trim_db is not None:
-            first, last = trim_bounds(whole, rate, settings.trim_db, settings.trim_keep_seconds)
+            first, last = trim_bounds(
+                whole, rate, settings.trim_db, settings.trim_keep_seconds, settings.trim_spread_db
+            )
         clip = np.ascontiguousarray(whole[first:last])
         prediction = replace(self.predict_clips([clip])[0], path=path, warning=_warning(notes))
         return explain_clip(self.recognizer, clip, prediction, emotion, begin + first / rate, steps, dimension)

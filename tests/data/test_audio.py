@@ -18,7 +18,6 @@ from serx.data.audio import (
     read_audio,
     read_blocks,
     read_folder,
-    trim_silence,
 )
 from serx.errors import DataError
 from tests.conftest import RATE, speechlike
@@ -80,19 +79,6 @@ def test_resampling_does_not_alias(tmp_path):
     source = np.sin(2 * np.pi * 8_400 * np.arange(48_000) / 48_000).astype(np.float32)
     decoded = decode(write(tmp_path / "a.wav", source, 48_000, subtype="FLOAT"), PLAIN)
     assert 20 * np.log10(np.abs(decoded[500:-500]).max()) < -90
-
-
-def test_trimming_cuts_silent_ends_and_keeps_a_margin():
-    loud = speechlike(0.5, 200, 0, level=0.5)
-    hiss = 1e-4 * np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
-    trimmed = trim_silence(np.concatenate([hiss, loud, hiss[:8000]]), RATE, 35.0, 0.05)
-    assert 0.5 <= len(trimmed) / RATE <= 0.5 + 2 * 0.05 + 0.06
-    assert np.abs(trimmed).max() == np.abs(loud).max()
-
-
-def test_trimming_does_not_depend_on_the_level():
-    sound = np.concatenate([np.zeros(5000), speechlike(0.4, 150, 1), np.zeros(3000)]).astype(np.float32)
-    assert np.array_equal(trim_silence(sound, RATE, 35.0, 0.05) * 2, trim_silence(sound * 2, RATE, 35.0, 0.05))
 
 
 def error_reason(path, config=PLAIN) -> str:

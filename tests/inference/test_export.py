@@ -13,7 +13,8 @@ import soundfile
 import torch
 
 from serx.config.loader import from_tree
-from serx.data.audio import AudioConfig, AudioError, prepare_clip, trim_silence
+from serx.data.audio import AudioError, prepare_clip
+from serx.data.trimming import trim_silence
 from serx.errors import ConfigError, DiskError
 from serx.inference import export as exporting
 from serx.inference.adaptation import adapted
@@ -164,7 +165,7 @@ KINDS = {
     "learned filters on a window of the file": (
         {"front_end": "nnaudio", "trainable": True, "remove_level": True},
         SMALL,
-        {"offset_seconds": 0.2, "duration_seconds": 0.7, "trim_db": 25.0},
+        {"offset_seconds": 0.2, "duration_seconds": 0.7, "trim_db": 25.0, "trim_spread_db": 6.0},
     ),
     "a recurrent network": (
         {"n_mels": 24},
@@ -257,15 +258,17 @@ def test_the_file_describes_its_input_labels_and_protocol_and_not_this_machine(p
     assert str(exporting.__file__).encode() not in path.read_bytes()
 
 
-def test_trimming_is_the_same_as_for_files():
+@pytest.mark.parametrize("spread_db", [0.0, 5.0])
+def test_trimming_is_the_same_as_for_files(spread_db):
     random = np.random.default_rng(0)
-    audio = AudioConfig(trim_db=30.0)
     for samples in random.integers(500, 30_000, 60):
         swell = np.interp(np.arange(samples), np.linspace(0, samples, 7), random.uniform(0, 1, 7) ** 6)
         clip = (random.standard_normal(samples) * swell).astype(np.float32)
-        expected = trim_silence(clip, RATE, 30.0, audio.trim_keep_seconds)
+        expected = trim_silence(clip, RATE, 30.0, 0.05, spread_db)
         with_more = np.concatenate([clip, 5 * random.standard_normal(700).astype(np.float32)])  # not of the clip
-        waveform, lengths = trimmed(torch.from_numpy(with_more)[None], torch.tensor([samples]), RATE, 30.0, 0.05)
+        waveform, lengths = trimmed(
+            torch.from_numpy(with_more)[None], torch.tensor([samples]), RATE, 30.0, 0.05, spread_db
+        )
         np.testing.assert_array_equal(waveform[0, : int(lengths)].numpy(), expected)
 
 
