@@ -11,7 +11,8 @@
 Its modules and packages from the ground up; each imports only those above it in this list:
 
     terminal       printed text without control characters
-    errors, seeding, files, system, base_config    exit codes, random numbers by key, atomic files, machines, settings
+    errors, seeding, files, system    exit codes, random numbers by key, atomic files, machines
+    base_config, registries    what all settings have in common, and all registered names
     dsp            pure functions on (B, T) and (B, N, F): spectra, mel, pitch, resampling, vocoder, filters, noise
     plots          numbers in, figures out
     features       log-mel, MFCC, chroma ...: modules made of dsp; normalization

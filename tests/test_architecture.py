@@ -12,9 +12,9 @@ PACKAGE = Path(serx.__file__).parent
 
 # Modules and packages from the ground up: each may import those before it, and itself.
 ORDER = (
-    "terminal", "errors", "seeding", "files", "system", "base_config", "dsp", "plots", "features", "speaker_model",
-    "models", "metrics", "ood", "data", "augment", "testing", "recognizer", "config", "device", "checkpoint",
-    "inference", "training", "evaluation", "pages", "run", "experiments", "demo", "cli",
+    "terminal", "errors", "seeding", "files", "system", "base_config", "registries", "dsp", "plots", "features",
+    "speaker_model", "models", "metrics", "ood", "data", "augment", "testing", "recognizer", "config", "device",
+    "checkpoint", "inference", "training", "evaluation", "pages", "run", "experiments", "demo", "cli",
 )  # fmt: skip
 # Pairs of packages of which neither imports the other.
 APART = (

@@ -22,7 +22,6 @@ and `augment: {waveform: [{kind: tremolo, p: 0.3}]}` then uses it. A checkpoint 
 code to import.
 """
 
-import difflib
 import math
 from abc import abstractmethod
 from collections.abc import Callable
@@ -34,6 +33,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from torch import Tensor
 
 from serx.base_config import BaseConfig
+from serx.registries import check_is_free, suggestion
 from serx.seeding import ClipRandom
 
 T = TypeVar("T", bound="BaseTransform")
@@ -190,9 +190,7 @@ def register_transform(cls: type[T]) -> type[T]:
     kind = cls.model_fields["kind"].default
     if not isinstance(kind, str):
         raise ValueError(f'{cls.__name__}.kind has no default; write kind: Literal["name"] = "name"')
-    known = _KINDS.get(kind)
-    if known is not None and _qualified(known) != _qualified(cls):
-        raise ValueError(f"transform kind {kind!r} is {_qualified(known)}; give {_qualified(cls)} another kind")
+    check_is_free(f"transform kind {kind!r}", _KINDS.get(kind), cls, "another kind")
     _KINDS[kind] = cls
     return cls
 
@@ -200,10 +198,6 @@ def register_transform(cls: type[T]) -> type[T]:
 def registered_transforms(base: type[T]) -> dict[str, type[T]]:
     """The registered classes that derive from `base`, by kind."""
     return {kind: cls for kind, cls in _KINDS.items() if issubclass(cls, base)}
-
-
-def _qualified(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _validator(base: type[T], list_name: str) -> Callable[[Any], T]:
@@ -226,9 +220,8 @@ def _validator(base: type[T], list_name: str) -> Callable[[Any], T]:
             other = "spectrogram" if list_name == "waveform" else "waveform"
             return f"{kind!r} is a {other} transform; move it to augment.{other}"
         kinds = registered_transforms(base)
-        near = difflib.get_close_matches(str(kind), kinds, n=1)
         return (
-            f"unknown {list_name} transform {kind!r}; {f'did you mean {near[0]}? ' if near else ''}"
+            f"unknown {list_name} transform {kind!r}; {suggestion(str(kind), kinds)}"
             f"known kinds are {', '.join(sorted(kinds))}; "
             "for a transform of your own add --import MODULE, the module that registers it"
         )

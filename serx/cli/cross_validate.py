@@ -14,9 +14,7 @@ from serx.cli.commands import command_line, serx_command
 from serx.cli.options import add_config
 from serx.cli.output import add_json, add_report, how_to_reproduce, print_json, write_page
 from serx.cli.parts import (
-    add_cluster,
-    add_parts,
-    add_workers,
+    add_execution,
     cluster_job,
     folder_of_runs,
     print_parts,
@@ -47,9 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: checkpoints/<config>/cross_validation; folds that are finished there are not trained again",
     )
     parser.add_argument("--folds", type=int, nargs="+", metavar="N", help="train only these folds; default: all")
-    add_workers(parser, "folds")
-    add_parts(parser)
-    add_cluster(parser)
+    add_execution(parser, "folds")
     parser.add_argument(
         "--baseline",
         metavar="RECIPE",

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from serx.experiments.fold_runs import Workers
 
 
-def add_workers(parser: argparse.ArgumentParser, runs: str) -> None:
-    """How many `runs` are trained at a time, where, and under which seeds."""
+def add_execution(parser: argparse.ArgumentParser, runs: str) -> None:
+    """Under which seeds `runs` are trained, how many at a time, where, and which part of them."""
     parser.add_argument(
         "--seeds", type=int, nargs="+", metavar="N", help="train every run once a seed; default: train.seed"
     )
@@ -25,10 +25,12 @@ def add_workers(parser: argparse.ArgumentParser, runs: str) -> None:
     parser.add_argument(
         "--devices", nargs="+", metavar="DEVICE", help="devices for the processes, such as cuda:0 cuda:1"
     )
+    _add_parts(parser)
+    _add_cluster(parser)
 
 
 def workers_of(arguments: argparse.Namespace) -> "Workers":
-    """The processes of `add_workers`."""
+    """The processes of `add_execution`."""
     from serx.experiments.fold_runs import Workers
 
     devices = tuple(arguments.devices or ())
@@ -46,7 +48,7 @@ def folder_of_runs(arguments: argparse.Namespace, output: str | None, name: str)
     return out
 
 
-def add_parts(parser: argparse.ArgumentParser) -> None:
+def _add_parts(parser: argparse.ArgumentParser) -> None:
     """One part instead of all, for a scheduler."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
@@ -64,7 +66,7 @@ def print_parts(commands: Sequence[Sequence[str]]) -> None:
         print(shlex.join(words))
 
 
-def add_cluster(parser: argparse.ArgumentParser) -> None:
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
     """Where the parts run, and what they ask of a cluster."""
     group = parser.add_argument_group("cluster")
     group.add_argument(

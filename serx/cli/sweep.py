@@ -11,9 +11,7 @@ from serx.cli.commands import command_line, serx_command
 from serx.cli.options import add_config
 from serx.cli.output import add_json, print_json
 from serx.cli.parts import (
-    add_cluster,
-    add_parts,
-    add_workers,
+    add_execution,
     cluster_job,
     folder_of_runs,
     print_parts,
@@ -23,7 +21,7 @@ from serx.cli.parts import (
 from serx.terminal import show
 
 if TYPE_CHECKING:
-    from serx.experiments.sweep import SweepPlan
+    from serx.experiments.sweep_plan import SweepPlan
 
 EXAMPLES = """  %(prog)s --config cnn1d data.root=DIR --try optim.lr=[1e-3,3e-3]
   %(prog)s --config cnn1d data.root=DIR --seeds 0 1 --groups 5 \\
@@ -89,9 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE_OR_URL",
         help="of the study: a journal file, or a database such as sqlite:///study.db; default: study.journal in --out",
     )
-    add_workers(parser, "settings")
-    add_parts(parser)
-    add_cluster(parser)
+    add_execution(parser, "settings")
     add_json(parser, "the content of sweep.json, or null if no setting is finished")
 
 
@@ -101,7 +97,9 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.evaluation.ranking import ranking_blocks
     from serx.experiments.executors import run_on_cluster
     from serx.experiments.parts import IN_USE
-    from serx.experiments.sweep import collect, plan_sweep, prepare, run_part, sweep
+    from serx.experiments.sweep import collect, prepare, sweep
+    from serx.experiments.sweep_part import run_part
+    from serx.experiments.sweep_plan import plan_sweep
 
     recipe = load_config(arguments.config, arguments.overrides)
     out = folder_of_runs(arguments, recipe.train.output, "sweep")

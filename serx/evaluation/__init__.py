@@ -5,6 +5,7 @@
 held_out.py       choose the clips of a part, refuse training speakers, predict
 predictions.py    probabilities and what is known about the clips, and their CSV file
 ratings.py        the same for dimensions such as arousal
+csv_files.py      rows of a CSV file, in groups such as seed and fold
 scores.py         all scores of predictions as one dictionary
 report.py         the Evaluation: scores as an object, as text and as files
 pooling.py        the folds of a cross-validation together

@@ -1,7 +1,5 @@
 """`Predictions`: the predictions for a set of clips with what is known about the clips, and the CSV file of them."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from serx.errors import DataError
+from serx.evaluation.csv_files import OTHER_NAMES, csv_bytes, read_groups
 from serx.metrics.calibration import is_distribution
 from serx.metrics.votes import majority
 
@@ -134,14 +133,12 @@ def to_csv(groups: Sequence[tuple[Sequence[object], Predictions]], columns: Sequ
         columns: names of the columns that come first.
 
     Returns:
-        UTF-8. Probabilities keep every bit of float32, in which recognizers compute; bytes of a path that are not text
-        are escaped. Labels from votes have a column of votes for each label, and no target where the votes tie.
+        Probabilities keep every bit of float32, in which recognizers compute. Labels from votes have a column of votes
+        for each label, and no target where the votes tie.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     first = groups[0][1]
     voted = [] if first.votes is None else [f"{VOTES}{label}" for label in first.labels]
-    writer.writerow([*columns, *COLUMNS, *(f"p_{label}" for label in first.labels), *voted])
+    rows: list[list[object]] = [[*columns, *COLUMNS, *(f"p_{label}" for label in first.labels), *voted]]
     for key, p in groups:
         votes = np.empty((len(p.paths), 0)) if p.votes is None else p.votes
         targets = ["" if tied else p.labels[target] for target, tied in zip(p.targets, p.tied, strict=True)]
@@ -149,8 +146,8 @@ def to_csv(groups: Sequence[tuple[Sequence[object], Predictions]], columns: Sequ
         for path, speaker_id, sex, intensity, target, row, votes_of_clip in clips:
             best = row.argmax()
             values = [f"{value:.9g}" for value in (row[best], *row)] + [repr(float(v)) for v in votes_of_clip]
-            writer.writerow([*key, path, speaker_id, sex or "", intensity or "", target, p.labels[best], *values])
-    return text.getvalue().encode(errors="backslashreplace")
+            rows.append([*key, path, speaker_id, sex or "", intensity or "", target, p.labels[best], *values])
+    return csv_bytes(rows)
 
 
 def from_csv(path: Path, columns: Sequence[str] = ()) -> list[tuple[tuple[str, ...], Predictions]]:
@@ -160,17 +157,12 @@ def from_csv(path: Path, columns: Sequence[str] = ()) -> list[tuple[tuple[str, .
         DataError: the file cannot be read, or is not such a file.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = list(csv.reader(file))
-        first_probability = len(columns) + len(COLUMNS)
-        names = [name for name in header[first_probability:] if name.startswith("p_")]
+        header, groups = read_groups(path, columns)
+        names = [name for name in header[len(COLUMNS) :] if name.startswith("p_")]
         labels = tuple(name.removeprefix("p_") for name in names)
         voted = [f"{VOTES}{label}" for label in labels]
-        if header not in ([*columns, *COLUMNS, *names], [*columns, *COLUMNS, *names, *voted]):
-            raise ValueError("its columns have other names")
-        groups: dict[tuple[str, ...], list[list[str]]] = {}
-        for row in rows:
-            groups.setdefault(tuple(row[: len(columns)]), []).append(row[len(columns) :])
+        if header not in ([*COLUMNS, *names], [*COLUMNS, *names, *voted]):
+            raise ValueError(OTHER_NAMES)
         return [(key, _from_rows(members, labels)) for key, members in groups.items()]
     except (OSError, ValueError, IndexError) as error:
         raise DataError(f"{path}: not a predictions file of this version ({error}); evaluate again") from error

@@ -1,7 +1,5 @@
 """`Ratings`: predicted values of dimensions such as arousal, their scores, their tables and their CSV file."""
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 
 from serx.data.utterance import is_unknown
 from serx.errors import DataError
+from serx.evaluation.csv_files import OTHER_NAMES, csv_bytes, read_groups
 from serx.metrics.intervals import RESAMPLES, bootstrap_interval, clips_by_name
 from serx.metrics.regression import REGRESSION_METRICS, regression_sums
 from serx.terminal import Block, Table
@@ -197,22 +196,20 @@ def ratings_head(ratings: Ratings, protocol: str) -> dict[str, Any]:
 
 
 def ratings_csv(groups: Sequence[tuple[Sequence[object], Ratings]], columns: Sequence[str] = ()) -> bytes:
-    """A CSV file, UTF-8, one row for each clip: its ratings, empty where there is none, and the predictions.
+    """A CSV file, one row for each clip: its ratings, empty where there is none, and the predictions.
 
     Args:
         groups: the values of `columns` for all rows of a group, such as seed and fold, and its ratings.
         columns: names of the columns that come first.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     names = groups[0][1].dimensions
-    writer.writerow([*columns, *COLUMNS, *names, *(f"{PREDICTED}{name}" for name in names)])
+    rows = [[*columns, *COLUMNS, *names, *(f"{PREDICTED}{name}" for name in names)]]
     for key, r in groups:
         clips = zip(r.paths, r.speaker_ids, r.sexes, r.targets, r.predicted, strict=True)
         for path, speaker_id, sex, targets, predicted in clips:
             rated = ["" if np.isnan(value) else f"{value:.9g}" for value in targets]
-            writer.writerow([*key, path, speaker_id, sex or "", *rated, *(f"{value:.9g}" for value in predicted)])
-    return text.getvalue().encode(errors="backslashreplace")
+            rows.append([*key, path, speaker_id, sex or "", *rated, *(f"{value:.9g}" for value in predicted)])
+    return csv_bytes(rows)
 
 
 def ratings_from_csv(path: Path, columns: Sequence[str] = ()) -> list[tuple[tuple[str, ...], Ratings]]:
@@ -222,15 +219,11 @@ def ratings_from_csv(path: Path, columns: Sequence[str] = ()) -> list[tuple[tupl
         DataError: the file cannot be read, or is not such a file.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = list(csv.reader(file))
-        first = len(columns) + len(COLUMNS)
+        header, groups = read_groups(path, columns)
+        first = len(COLUMNS)
         names = tuple(header[first : first + (len(header) - first) // 2])
-        if not names or header != [*columns, *COLUMNS, *names, *(f"{PREDICTED}{name}" for name in names)]:
-            raise ValueError("its columns have other names")
-        groups: dict[tuple[str, ...], list[list[str]]] = {}
-        for row in rows:
-            groups.setdefault(tuple(row[: len(columns)]), []).append(row[len(columns) :])
+        if not names or header != [*COLUMNS, *names, *(f"{PREDICTED}{name}" for name in names)]:
+            raise ValueError(OTHER_NAMES)
         return [(key, _from_rows(members, names)) for key, members in groups.items()]
     except (OSError, ValueError, IndexError) as error:
         raise DataError(f"{path}: not a file of ratings of this version ({error}); evaluate again") from error

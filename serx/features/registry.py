@@ -12,7 +12,6 @@ depend neither on its padding nor on the other clips of its batch. A checkpoint 
 code to import.
 """
 
-import difflib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -31,6 +30,7 @@ from serx.dsp.descriptors import (
 from serx.errors import ConfigError
 from serx.features.front_ends import CQT_BINS
 from serx.features.views import Views
+from serx.registries import check_is_free, full_name, suggestion
 
 if TYPE_CHECKING:
     from serx.features.stack import FeaturesConfig
@@ -84,10 +84,7 @@ def register_feature(name: str, rows: Rows) -> Callable[[C], C]:
 
     def register(compute: C) -> C:
         known = _FEATURES.get(name)
-        if known is not None and _qualified(known.compute) != _qualified(compute):
-            raise ValueError(
-                f"feature {name!r} is {_qualified(known.compute)}; give {_qualified(compute)} another name"
-            )
+        check_is_free(f"feature {name!r}", known and known.compute, compute, "another name")
         _FEATURES[name] = Feature(rows, compute)
         return compute
 
@@ -116,10 +113,9 @@ def get_feature(name: str) -> Feature:
 
 def unknown_feature(name: str) -> str:
     """The message about a name that is not registered."""
-    near = difflib.get_close_matches(name, _FEATURES, n=1)
-    suggestion = f"did you mean {near[0]}? " if near else ""
     return (
-        f"unknown feature {name!r}; {suggestion}known features are {', '.join((*_FEATURES, WAVEFORM))}; "
+        f"unknown feature {name!r}; {suggestion(name, _FEATURES)}"
+        f"known features are {', '.join((*_FEATURES, WAVEFORM))}; "
         "for a feature of your own add --import MODULE, the module that registers it"
     )
 
@@ -135,14 +131,10 @@ def compute_feature(name: str, views: Views) -> Tensor:
     expected = (*views.valid.shape, feature.row_count(views.config))
     if not torch.compiler.is_exporting() and values.shape != expected:  # exported shapes are symbols
         raise ConfigError(
-            f"feature {name!r}: {_qualified(feature.compute)} returns shape {tuple(values.shape)}; "
+            f"feature {name!r}: {full_name(feature.compute)} returns shape {tuple(values.shape)}; "
             f"(B, N, rows) = {expected} is expected"
         )
     return values.float()
-
-
-def _qualified(function: Compute) -> str:
-    return f"{function.__module__}.{function.__qualname__}"
 
 
 def _n_mels(config: "FeaturesConfig") -> int:

@@ -15,7 +15,6 @@ and `model: {kind: my_net, width: 64}` then trains it. `serx.testing.check_model
 A checkpoint stores the kind alone. It never names code to import.
 """
 
-import difflib
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
@@ -25,6 +24,7 @@ from torch import nn
 
 from serx.base_config import BaseConfig
 from serx.dsp.resampling import FASTEST, RATIO_STEPS, SLOWEST
+from serx.registries import check_is_free, suggestion
 
 M = TypeVar("M", bound=type[nn.Module])
 Speed = Annotated[float, Field(ge=SLOWEST / RATIO_STEPS, le=FASTEST / RATIO_STEPS)]
@@ -127,10 +127,7 @@ def register_model(config: type[BaseModelConfig]) -> Callable[[M], M]:
 
     def register(module: M) -> M:
         known = _KINDS.get(kind)
-        if known is not None and _qualified(known.config) != _qualified(config):
-            raise ValueError(
-                f"model kind {kind!r} is {_qualified(known.config)}; give {_qualified(config)} another kind"
-            )
+        check_is_free(f"model kind {kind!r}", known and known.config, config, "another kind")
         _KINDS[kind] = ModelKind(config, module)
         return module
 
@@ -146,10 +143,6 @@ def model_kinds() -> dict[str, ModelKind]:
     return dict(_KINDS)
 
 
-def _qualified(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
 def _validate(value: Any) -> BaseModelConfig:
     """The config of the kind that a mapping names. Errors lie at `kind` or at the key of that config."""
     if isinstance(value, BaseModelConfig):
@@ -161,10 +154,8 @@ def _validate(value: Any) -> BaseModelConfig:
     kind = value["kind"]
     if not isinstance(kind, str) or kind not in _KINDS:
         known = sorted(name for name, entry in _KINDS.items() if entry.config.is_trained)
-        near = difflib.get_close_matches(str(kind), known, n=1)
-        nearest = f"did you mean {near[0]}? " if near else ""
         message = (
-            f"unknown model kind {kind!r}; {nearest}known kinds are {', '.join(known)}; "
+            f"unknown model kind {kind!r}; {suggestion(str(kind), known)}known kinds are {', '.join(known)}; "
             "for a model of your own add --import MODULE, the module that registers it"
         )
         raise _error_at_kind(PydanticCustomError("value_error", "{message}", {"message": message}), kind)

@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import sys
 import time
 from dataclasses import replace
 
@@ -17,9 +16,10 @@ from serx.experiments.fold_runs import Workers
 from serx.experiments.parts import GONE_SECONDS, PARTS, is_locked, lock_part
 from serx.experiments.space import Choice, Range, parse_space
 from serx.experiments.study import SweepStudy
-from serx.experiments.sweep import plan_sweep, pooled_score, run_part, speaker_scores
+from serx.experiments.sweep import sweep
+from serx.experiments.sweep_part import pooled_score, run_part, speaker_scores
+from serx.experiments.sweep_plan import plan_sweep
 
-SWEEP = sys.modules["serx.experiments.sweep"]
 LR = (Choice("optim.lr", ("0.001", "0.01")),)
 
 
@@ -59,7 +59,9 @@ def test_four_workers_share_a_journal_and_the_part_of_a_killed_one_is_continued(
         attempt.complete(0.5)
 
     def work(killed):
-        monkeypatch.setattr(SWEEP, "_run_setting", lambda *arguments: train(*arguments, killed=killed))
+        monkeypatch.setattr(
+            "serx.experiments.sweep_part._run_setting", lambda *arguments: train(*arguments, killed=killed)
+        )
         for part in range(plan.parts):
             try:
                 run_part(plan, part)
@@ -85,7 +87,7 @@ def test_four_workers_share_a_journal_and_the_part_of_a_killed_one_is_continued(
 
 
 def test_a_sweep_starts_the_part_of_a_killed_process_again_and_leaves_alone_what_others_run(plan, monkeypatch, capsys):
-    monkeypatch.setattr(SWEEP, "_run_setting", lambda p, s, attempt: attempt.complete(0.5))
+    monkeypatch.setattr("serx.experiments.sweep_part._run_setting", lambda p, s, attempt: attempt.complete(0.5))
     started = []
 
     def run_here(jobs, slots, threads, on_end):
@@ -105,7 +107,7 @@ def test_a_sweep_starts_the_part_of_a_killed_process_again_and_leaves_alone_what
 
     monkeypatch.setattr("serx.experiments.fold_runs.run_in_parallel", run_here)
     with lock_part(plan.out, "3"):
-        _, code = SWEEP.sweep(plan, Workers(), lambda part, device, threads: [])
+        _, code = sweep(plan, Workers(), lambda part, device, threads: [])
     assert started == [0, 1, 2, 3, 4, 2] and code == 0
     assert "left by processes that were killed: part 2\n" in capsys.readouterr().out
     states = {part: trial.state for part, trial in plan.study().parts().items()}
@@ -114,7 +116,10 @@ def test_a_sweep_starts_the_part_of_a_killed_process_again_and_leaves_alone_what
 
 def test_a_finished_part_is_skipped_and_an_unknown_one_refused(plan, monkeypatch, capsys):
     trained = []
-    monkeypatch.setattr(SWEEP, "_run_setting", lambda p, s, attempt: (trained.append(s.name), attempt.complete(0.5))[1])
+    monkeypatch.setattr(
+        "serx.experiments.sweep_part._run_setting",
+        lambda p, s, attempt: (trained.append(s.name), attempt.complete(0.5))[1],
+    )
     assert run_part(plan, 2) == run_part(plan, 2) == 0
     assert trained == ["optim.lr=0.0003"] and "part 2: optim.lr=0.0003: done before" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="--part 5: there are parts 0 to 4"):
@@ -122,7 +127,7 @@ def test_a_finished_part_is_skipped_and_an_unknown_one_refused(plan, monkeypatch
 
 
 def test_a_part_that_another_process_runs_is_refused_and_stays_running(plan, monkeypatch):
-    monkeypatch.setattr(SWEEP, "_run_setting", lambda p, s, attempt: attempt.complete(0.5))
+    monkeypatch.setattr("serx.experiments.sweep_part._run_setting", lambda p, s, attempt: attempt.complete(0.5))
     with lock_part(plan.out, "1"):
         with pytest.raises(RunInUseError, match=rf"part 1 in .*: process {os.getpid()} on .* runs it"):
             run_part(plan, 1)
@@ -134,11 +139,11 @@ def test_a_failed_part_is_recorded_and_tried_again(plan, monkeypatch, capsys):
     def diverge(plan, setting, attempt):
         raise DivergedError("no finite gradient")
 
-    monkeypatch.setattr(SWEEP, "_run_setting", diverge)
+    monkeypatch.setattr("serx.experiments.sweep_part._run_setting", diverge)
     assert run_part(plan, 1) == 4 and "error: optim.lr=0.0001: no finite gradient" in capsys.readouterr().out
     trial = plan.study().parts()[1]
     assert (trial.state, trial.exit_code, trial.error) == ("fail", 4, "no finite gradient")
-    monkeypatch.setattr(SWEEP, "_run_setting", lambda p, s, attempt: attempt.complete(0.25))
+    monkeypatch.setattr("serx.experiments.sweep_part._run_setting", lambda p, s, attempt: attempt.complete(0.25))
     assert run_part(plan, 1) == 0
     assert plan.study().parts()[1].value == 0.25 and plan.study().parts()[1].overrides == ("optim.lr=0.0001",)
 

@@ -29,7 +29,9 @@ from serx.evaluation.stress import format_stress_test, stress_test, write_stress
 from serx.experiments.cross_validation import check_can_adapt
 from serx.experiments.folds import read_fold
 from serx.experiments.leakage import COPIES, format_lesson, run_leakage_lesson, with_copies
-from serx.experiments.sweep import VALID, collect, plan_runs, plan_sweep, run_part
+from serx.experiments.sweep import collect
+from serx.experiments.sweep_part import VALID, plan_runs, run_part
+from serx.experiments.sweep_plan import plan_sweep
 from serx.inference.export import export_onnx
 from serx.inference.predictor import Predictor
 from serx.metrics import ccc
