@@ -203,7 +203,7 @@ def ratings_csv(groups: Sequence[tuple[Sequence[object], Ratings]], columns: Seq
         columns: names of the columns that come first.
     """
     names = groups[0][1].dimensions
-    rows = [[*columns, *COLUMNS, *names, *(f"{PREDICTED}{name}" for name in names)]]
+    rows: list[list[object]] = [[*columns, *COLUMNS, *names, *(f"{PREDICTED}{name}" for name in names)]]
     for key, r in groups:
         clips = zip(r.paths, r.speaker_ids, r.sexes, r.targets, r.predicted, strict=True)
         for path, speaker_id, sex, targets, predicted in clips:
