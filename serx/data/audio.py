@@ -21,7 +21,7 @@ import soxr
 from pydantic import Field
 
 from serx.base_config import BaseConfig
-from serx.data.damage import CUT, damaged_pages, is_cut, read_head
+from serx.data.damage import CUT, damaged_packets, damaged_pages, has_samples_behind, is_cut, read_head
 from serx.data.ffmpeg import FfmpegError, FfmpegFile
 from serx.data.trimming import FRAME_SECONDS, trim_silence
 from serx.data.utterance import Segment
@@ -39,8 +39,8 @@ _LOSSLESS = """aif aifc aiff au avr caf flac htk iff ircam mat mat4 mat5 mpc2k n
     svx voc w64 wav wave wavex wve xi
     ape bwf dsf tak tta wv"""
 _LOSSY = """mp1 mp2 mp3 mpc oga ogg opus
-    3g2 3ga 3gp aa aac aax ac3 adts amr asf avi awb dts eac3 f4a f4v flv gxf loas m2ts m4a m4b m4p m4r m4v mka mkv mov
-    mp4 mpeg mpg mts mxf nut oma ogv qcp qt ra rm spx vob weba webm wma wmv wtv"""
+    3g2 3ga 3gp aa aac aax ac3 adts amr asf avi awb dts eac3 f4a f4v flv gsm gxf loas m2ts m4a m4b m4p m4r m4v mka mkv
+    mov mp4 mpeg mpg mts mxf nut oma ogv qcp qt ra rm spx vob weba webm wma wmv wtv"""
 LOSSLESS, LOSSY = (frozenset(map(".{}".format, s.split())) for s in (_LOSSLESS, _LOSSY))
 
 MAX_RATE, MIN_RATE = 384_000, 4_000
@@ -60,6 +60,7 @@ CANCELING = 0.25
 MIN_SECONDS_TO_JUDGE = 0.1  # of a block behind the first, for its channels to be compared
 DAMAGED = "; the file is damaged, copy it again"
 _MPEG_ENDINGS = {".mp1", ".mp2", ".mp3"}  # which libsndfile takes for MPEG audio whatever is in the file
+_NO_HEADER = "Format not recognised: no header says its sample rate"
 _UNKNOWN_FRAMES = (1 << 63) - 1
 _BLOCK, _MONO_BLOCK = 1 << 16, 1 << 20  # frames read at a time: a file's channels are mixed block by block
 ROUNDED_SECONDS = 0.01  # a segment may end so far behind its file: tables round
@@ -307,8 +308,9 @@ def clip_from_mono(
 def _check_samples(mono: np.ndarray, source: StrPath) -> None:
     """Raises if a sample of `mono (T,)` is not finite, if one is beyond `MAX_LEVEL`, or if all are zero."""
     # The sum of the squares, in a third of the time, shows that none of these is so: it is at least the largest one.
-    if 1e-30 < np.dot(mono, mono) < MAX_LEVEL**2 / 2:
-        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        if 1e-30 < np.dot(mono, mono) < MAX_LEVEL**2 / 2:
+            return
     highest, lowest = float(mono.max()), float(mono.min())
     if not (math.isfinite(highest) and math.isfinite(lowest)):  # both are NaN if a sample is
         raise AudioError(source, "nonfinite", "NaN or infinite samples; export it again")
@@ -704,15 +706,11 @@ def _opened(path: Path, max_seconds: float, notes: list[str]) -> Iterator[_Opene
         if status.st_size == 0:
             raise AudioError(path, "empty", "0 bytes; download or copy it again")
         head = read_head(path)
-        sound: soundfile.SoundFile | FfmpegFile
-        try:
-            with without_messages() if _may_be_mpeg(head) else nullcontext():
-                sound = soundfile.SoundFile(os.fsencode(path))  # as bytes: a file name need not be valid text
-            if _has_unknown_length(sound, path):
-                sound.close()
-                sound = _open_with_ffmpeg(path, "its header does not say how long it is", notes)
-        except soundfile.LibsndfileError as error:
-            sound = _open_with_ffmpeg(path, str(error.error_string), notes)
+        if packets := damaged_packets(path, head):
+            raise AudioError(path, "decode_error", f"{packets}{DAMAGED}")
+        sound = _open_with_libsndfile(path, head)
+        if isinstance(sound, str):
+            sound = _open_with_ffmpeg(path, sound, notes)
         with sound:
             file = _Opened(path, sound, head)
             _check_header(path, file, max_seconds)
@@ -723,6 +721,29 @@ def _opened(path: Path, max_seconds: float, notes: list[str]) -> Iterator[_Opene
         raise AudioError(path, "decode_error", str(error.error_string)) from error
     except FfmpegError as error:
         raise AudioError(path, error.reason or "decode_error", str(error)) from error
+
+
+def _open_with_libsndfile(path: Path, head: bytes) -> soundfile.SoundFile | str:
+    """The file with this head, or why FFmpeg is to read it instead."""
+    if path.suffix.lower() == ".raw":  # for which soundfile asks for the sample rate, whatever is in the file
+        return _NO_HEADER
+    if head[:4] == b"caff" and head[28:32] == b"alac":  # of a damaged one libsndfile prints to standard output
+        return "it cannot be decoded"
+    try:
+        with without_messages() if _may_be_mpeg(head) else nullcontext():
+            sound = soundfile.SoundFile(os.fsencode(path))  # as bytes: a file name need not be valid text
+    except soundfile.LibsndfileError as error:
+        return str(error.error_string)
+    why = ""
+    if sound.format == "RAW":  # libsndfile guesses by the ending: .au, .snd, .vox and .gsm
+        why = _NO_HEADER
+    elif sound.frames == 0 and has_samples_behind(head):  # a recorder broke off: FFmpeg reads what is there
+        why = "its header says that it has no samples"
+    elif _has_unknown_length(sound, path):
+        why = "its header does not say how long it is"
+    if why:
+        sound.close()
+    return why or sound
 
 
 def _open_with_ffmpeg(path: Path, message: str, notes: list[str]) -> FfmpegFile:

@@ -7,11 +7,15 @@ pass over.
 import re
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 HEAD_BYTES = 4096
 CUT = "the file is shorter than its header says; copy it again"
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+# What programs write into the header of a WAV or AIFF if they cannot come back to it: sox and espeak, sox into an AIFF,
+# arecord, others.
+_LENGTHS_OF_PIPES = {0x7FFFF000, 0x7F000008, 0x7FFFFF00, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF}
+_DUMP, _IS_PACKET, _DUMP_HEADER, _DUMP_PACKET = b"\xf0\x7e", 2, 21, 127  # of the MIDI Sample Dump Standard
 _MAX_PAGE = 65_307  # bytes of an Ogg page
 _SEGMENT = bytes.fromhex("18538067")
 
@@ -37,8 +41,18 @@ def is_cut(path: Path, head: bytes | None = None) -> bool:
 
 def _promised_by_riff(head: bytes) -> int:
     """Of WAV, AVI and AIFF; 0 if a pipe wrote it before the length was known. A last pad byte may be missing."""
-    promised = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big")
-    return 0 if promised in (0, 0xFFFFFFFF, 0x7FFFFFFF) else promised + 8 - 1
+    order: Literal["little", "big"] = "little" if head[:4] == b"RIFF" else "big"
+    chunk = head.find(b"data" if head[:4] == b"RIFF" else b"SSND", 12)
+    lengths = [head[4:8], head[chunk + 4 : chunk + 8] if chunk > 0 else b""]
+    promised, of_data = (int.from_bytes(length, order) for length in lengths)
+    return 0 if promised in (0, *_LENGTHS_OF_PIPES) or of_data in _LENGTHS_OF_PIPES else promised + 8 - 1
+
+
+def has_samples_behind(head: bytes) -> bool:
+    """Whether a WAV with this head says that it has no samples, but something other than a chunk follows."""
+    chunk = head.find(b"data", 12)
+    following = head[chunk + 8 : chunk + 12]
+    return head[:4] == b"RIFF" and chunk > 0 and len(following) == 4 and not following.strip().isalnum()
 
 
 def _promised_by_asf(head: bytes) -> int:
@@ -196,6 +210,19 @@ def _page(content: bytes, at: int) -> bytes:
         return b""
     page = content[at : at + 27 + header[26] + sum(content[at + 27 : at + 27 + header[26]])]
     return page if len(page) == 27 + header[26] + sum(page[27 : 27 + header[26]]) else b""
+
+
+def damaged_packets(path: Path, head: bytes) -> str:
+    """What is wrong with the packets of a MIDI sample dump (.sds), in words; empty if nothing is, or for other files.
+
+    Behind a header of 21 bytes are packets of 127. libsndfile prints a line for each that begins otherwise.
+    """
+    if head[:2] != _DUMP:
+        return ""
+    content = path.read_bytes()[_DUMP_HEADER:]
+    packets = range(0, len(content) - _DUMP_PACKET + 1, _DUMP_PACKET)
+    bad = sum(content[at : at + 2] != _DUMP or content[at + 3] != _IS_PACKET for at in packets)
+    return f"{bad} packet{'' if bad == 1 else 's'} cannot be read" if bad else ""
 
 
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))

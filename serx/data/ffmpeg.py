@@ -17,9 +17,10 @@ import numpy as np
 # Demuxers of self-contained files that are recognized by their content. Missing are playlists (hls, dash, concat),
 # devices, networks, images and samples without a header.
 DEMUXERS = """
-    aa aac aax ac3 aea aiff amr ape asf ast au avi caf dsf dts dtshd dv eac3 epaf f4v flac flv gxf iff ircam
-    loas m4v matroska matroska,webm mlp mmf mov mov,mp4,m4a,3gp,3g2,mj2 mp3 mpc mpc8 mpeg mpegts mxf nistsphere nsv nut
-    nuv ogg oma paf qcp qoa rm shn smjpeg sox swf tak tta ty truehd voc vqf w64 wav wsd wtv wv xa xwma
+    aa aac aax ac3 aea aiff amr ape asf ast au avi caf dsf dts dtshd dv eac3 epaf f4v flac flv gsm gxf iff ilbc
+    ircam loas m4v matroska matroska,webm mlp mmf mov mov,mp4,m4a,3gp,3g2,mj2 mp3 mpc mpc8 mpeg mpegts mxf
+    nistsphere nsv nut nuv ogg oma paf qcp qoa rm shn smjpeg sox swf tak tta ty truehd voc vqf w64 wav wsd wtv wv xa
+    xwma
 """
 # Their header says how long the sound is; that of the others is an estimate from the size and the bit rate.
 EXACT = {
@@ -27,8 +28,11 @@ EXACT = {
 }  # fmt: skip
 # Samples of encoders and decoders that precede the sound; dropped where the container does not record them, in others
 # FFmpeg drops what the file says. MP3: 576 of LAME and 529 of any decoder. AAC: a frame, as FFmpeg's encoder prepends.
-# AMR: the look-ahead of 5 ms.
-DELAYS = {"mp3": 1105, "mp2": 481, "ac3": 256, "eac3": 256, "dts": 512, "amr_nb": 40}
+# AMR: the look-ahead of 5 ms, G.723.1 of 7.5. G.722: its filters. Nellymoser: the overlap of its blocks.
+DELAYS = {
+    "mp3": 1105, "mp2": 481, "ac3": 256, "eac3": 256, "dts": 512, "amr_nb": 40, "adpcm_g722": 22, "g723_1": 60,
+    "nellymoser": 128,
+}  # fmt: skip
 # MPEG-TS has no header of Opus, which says this in other containers: 6.5 ms of libopus, always at 48 kHz.
 DELAY_OF_OPUS_IN_TS = 312
 DELAY_OF_A_FRAME = {"aac", "aac_latm"}
@@ -108,6 +112,7 @@ class FfmpegFile:
                 with suppress(AttributeError, ValueError):  # an old PyAV reads and drops their packets
                     stream.discard = "all"
         context, container = self._stream.codec_context, self._container.format.name
+        self._is_pcm = context.name.startswith("pcm_")  # its last packet is short where no header says how long it is
         recorded = container == "matroska,webm" or context.name not in WMA
         self._drops_nothing = not recorded or (context.name == "alac" and container == "caf")  # its last packet twice
         if self._drops_nothing:
@@ -160,8 +165,9 @@ class FfmpegFile:
         if container.format.name.split(",")[0] not in EXACT:
             return None
         start = float((stream.start_time or 0) * stream.time_base)
-        if stream.duration:
-            return float(stream.duration * stream.time_base)
+        length = stream.frames if container.format.name == "avi" and stream.frames else stream.duration
+        if length:
+            return float(length * stream.time_base)
         if tag := stream.metadata.get("DURATION"):  # of Matroska and WebM: when the stream ends
             with suppress(ValueError):
                 hours, minutes, seconds = map(float, tag.split(":"))
@@ -200,12 +206,12 @@ class FfmpegFile:
             try:
                 frames = packet.decode()
             except (av.error.FFmpegError, ValueError):
-                self.damaged += 1
+                self.damaged += packet.size > 0  # NUT ends FLAC with an empty one
                 continue
             if is_first:
                 self._delay, is_first = self._unrecorded_delay(packet, frames), False
             for frame in frames:
-                if frame.is_corrupt:
+                if frame.is_corrupt and not self._is_pcm:
                     self.damaged += 1
                 if not frame.samples:
                     continue
@@ -257,7 +263,7 @@ class FfmpegFile:
         while in_succession <= MAX_DAMAGED:
             try:
                 for packet in self._container.demux(self._stream):
-                    if packet.is_corrupt:
+                    if packet.is_corrupt and not self._is_pcm:
                         self.damaged += 1
                     in_succession = 0
                     yield packet
@@ -334,7 +340,11 @@ def _refuse(*_: object) -> NoReturn:
 
 def _samples(frame: Any) -> np.ndarray:
     """`(n, channels)` float32 with full scale 1, scaled as libsndfile does."""
-    array = frame.to_ndarray()
+    try:
+        array = frame.to_ndarray()
+    except ValueError:  # of 64-bit integers
+        frame = _av().AudioResampler(format="dbl").resample(frame)[0]
+        array = frame.to_ndarray()
     array = array.T if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels)
     if array.dtype.kind == "f":
         return array.astype(np.float32)
