@@ -46,7 +46,10 @@ _AMBIGUOUS = {
     "val": ("valence", "split"),
 }
 # A column of times that is not read would silently make whole files of segments.
-_TIMES = {"start", "begin", "beginning", "onset", "offset", "end", "ending", "stop", "duration", "dur"}
+_TIMES = {
+    "start", "begin", "beginning", "onset", "offset", "end", "ending", "stop", "duration", "dur", "from", "to", "t0",
+    "t1", "t2",
+}  # fmt: skip
 _VOTES = re.compile(r"(?:emotions?|labels?|votes?)\.(.+)")
 _VOTES_UNDERSCORE = re.compile(r"(?:emotion|label|votes?)_(.+)")  # only before the name of an emotion
 _NO_EMOTION = {"confidence", "agreement", "certainty", "intensity", "level", "score", "id", "rater", "count", "name"}
@@ -236,7 +239,7 @@ def _way_out(name: str) -> str:
 
 
 def _tokens(title: str) -> set[str]:
-    return {word.casefold() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", title)}
+    return {word.casefold() for word in re.findall(r"\b[tT]\d\b|[A-Z]?[a-z]+|[A-Z]+(?![a-z])", title)}
 
 
 def _resembles(name: str, index: Mapping[str, int]) -> str:

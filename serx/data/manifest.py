@@ -35,6 +35,8 @@ _PARTS = {
 }
 _STYLES = {"": "speech", "speech": "speech", "song": "song"}
 _NOBODY = {"unknown", "unk", "unspecified", "not known", "n/a", "none", "null", "?", "-"}  # names of no speaker
+_NO_CELL = {"nan", "NaN", "<NA>"}  # what pandas writes for one; Nan and NA are names
+_SEVERAL = re.compile(r"[,;|]")  # between emotions in one cell
 _NO_VALUE = {"", "nan", "nat", "na", "n/a", "null", "-"}  # how tables write that there is none
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?")
 _CLOCK = re.compile(r"(?:([0-9]+) days? )?([0-9]+):([0-5][0-9]):([0-5][0-9](?:[.,][0-9]*)?)")  # as pandas writes times
@@ -531,12 +533,14 @@ def _check_cells(row: Mapping[str, str], emotion: str, named: bool, rated: bool)
     empty = [name for name in (*REQUIRED, *(["speaker"] if named else [])) if not filled[name]]
     if empty:
         raise _BadCellError(f"no {' and no '.join(empty)}; fill the cell or delete the row")
-    if named and row["speaker"].casefold() in _NOBODY:
+    if named and (row["speaker"].casefold() in _NOBODY or row["speaker"] in _NO_CELL):
         raise _BadCellError(
             f"speaker {row['speaker']!r} is nobody's name; write who speaks, or remove the column if nobody knows"
         )
     if not any(letter.isalpha() for letter in emotion):
         raise _BadCellError(f"emotion {emotion!r} is not a word; write its name, such as angry")
+    if _SEVERAL.search(emotion):
+        raise _BadCellError(f"emotion {emotion!r} is several; write one, or votes in columns such as emotion.happy")
 
 
 def _chosen(row: Mapping[str, str]) -> dict[str, str | None]:

@@ -350,6 +350,8 @@ def _no_clip(root: Path, unused: Sequence[SkippedFile]) -> str:
 def _bad_root(path: Path) -> str:
     if path.exists():
         endings = ", ".join(OPENERS)
+        if path.suffix.lower() in {".xlsx", ".xls", ".ods", ".numbers"}:
+            return f"{path}: a spreadsheet; save it as CSV and name that"
         return f"{path}: neither a folder nor a table ({endings}); unpack an archive first, then name the folder"
     parent = next(above for above in path.parents if above.is_dir())
     missing = path.relative_to(parent).parts[0]

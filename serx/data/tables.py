@@ -160,10 +160,13 @@ def read_csv(path: Path, config: TablesConfig) -> Table:
     """
     text = _text(path, config.encoding)
     first = next(iter(text.strip().splitlines()), "")
+    named = re.fullmatch(r'"?sep=([,;|\t])"?', first.strip(" "), re.IGNORECASE)  # a line for Excel, above the header
     # The separator is the mark that splits the header into the most known columns.
     known = {plain(name) for name in config.columns}
-    separator = max(SEPARATORS, key=lambda mark: _count_known(first.split(mark), known))
+    separator = named[1] if named else max(SEPARATORS, key=lambda mark: _count_known(first.split(mark), known))
     rows = _rows(path.name, text, separator)
+    if named:
+        next(rows)
     line, header = next(rows, (1, []))
     return Table(path.name, path.parent, header, line, rows, decimal_comma=separator != ",")
 

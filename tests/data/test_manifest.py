@@ -79,6 +79,14 @@ def test_the_separator_is_recognized_by_the_header(tmp_path: Path) -> None:
     assert clip.path.name == "1,2,3,4,5.wav"
 
 
+@pytest.mark.parametrize("line", ["sep=;", '"sep=;"', "SEP=;"])
+def test_the_separator_may_be_named_in_a_line_for_excel(tmp_path: Path, line: str) -> None:
+    table = write(tmp_path, f"{line}\npath;emotion;speaker\na.wav;sad;Ann\nb.wav;5;Ann\n")
+    assert "own.csv:4: emotion '5'" in error_message(table)
+    (clip,) = read_manifest(write(tmp_path, f"{line}\npath;emotion;speaker\na.wav;sad;Ann\n")).utterances
+    assert (clip.path.name, clip.emotion, clip.speaker) == ("a.wav", "sad", "Ann")
+
+
 def test_paths_are_relative_to_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, ["audio/a.wav", "lists/x", "elsewhere/x"])
     table = tmp_path / "lists" / "own.csv"
@@ -144,6 +152,7 @@ def test_missing_audio_is_skipped_with_its_line(tmp_path: Path) -> None:
         ("b.wav,,,,,", "no emotion and no speaker; fill"),
         ("b.wav", "no emotion and no speaker; fill"),
         ("b.wav,5,1,,,", "emotion '5' is not a word; write its name"),
+        ("b.wav,sad|happy,1,,,", "emotion 'sad|happy' is several; write one, or votes in columns"),
         ("b.wav,sad,1,x,,", "unknown sex 'x'; write male, female or nothing"),
         ("b.wav,sad,1,,tset,", "unknown split 'tset'; write train, valid, test or nothing"),
         ("b.wav,sad,1,,,rap", "unknown style 'rap'; write speech, song or nothing"),
@@ -282,6 +291,9 @@ def test_start_and_end_are_seconds_by_whatever_name(tmp_path: Path, header: str,
         ("start,end,offset", "'offset' looks like a time and is not read: delete it"),
         ("begin,onset", "'begin' and 'onset' could each be 'start'; rename one of them"),
         ("StartSample", "'StartSample' looks like a time"),
+        ("from,to", "'from' looks like a time and is not read: rename it to start or end"),
+        ("t0,t1", "'t1' looks like a time"),
+        ("FromSeconds,to_s", "'to_s' looks like a time"),
     ],
 )
 def test_a_column_of_times_is_never_passed_over(tmp_path: Path, header: str, fault: str) -> None:
@@ -675,7 +687,7 @@ def test_without_a_column_speaker_the_speakers_are_unknown(tmp_path: Path) -> No
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["unknown", "Unknown", "n/a", "?", "-", "none", "\u200b"])
+@pytest.mark.parametrize("name", ["unknown", "Unknown", "n/a", "?", "-", "none", "\u200b", "nan", "<NA>"])
 def test_a_word_that_names_nobody_is_no_speaker(tmp_path: Path, name: str) -> None:
     message = error_message(write(tmp_path, f"{HEADER}\na.wav,sad,{name}\n"))
     assert "own.csv:2: no speaker" in message or f"own.csv:2: speaker '{name}' is nobody's name" in message

@@ -343,3 +343,9 @@ def test_codes_of_emotions_have_the_names_that_their_scheme_gives_them(tmp_path:
     (root / "db.yaml").write_text(yaml.safe_dump(header, sort_keys=False))
     (root / "db.emotion.csv").write_text("file,emotion\na.wav,A\nb.wav,H\nc.wav,sad\n")
     assert [clip.emotion for clip in scan(root).utterances] == ["angry", "joy", "sad"]
+
+
+def test_a_spreadsheet_is_to_be_saved_as_csv(tmp_path: Path) -> None:
+    (tmp_path / "own.xlsx").write_bytes(b"PK")
+    with pytest.raises(DataError, match="a spreadsheet; save it as CSV"):
+        scan([tmp_path / "own.xlsx"])
