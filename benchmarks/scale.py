@@ -3,7 +3,7 @@
 Makes as many files of 0.1 s and a CSV of them in a temporary folder, and prints one line of a table for each number.
 Each step runs in a process of its own, so that its peak memory is its own. Times are CPU seconds, of one core.
 `python -m benchmarks.scale segments 5 20` does the same for 500 segments of 3 s in each of 5 and of 20 files of 30
-minutes.
+minutes. `python -m benchmarks.scale kinds 200000` finds as many empty files, twice, as each of `KINDS` lists them.
 """
 
 import resource
@@ -15,6 +15,7 @@ import wave
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import soundfile
 import torch
 
@@ -66,8 +67,83 @@ def make_long(folder: Path, files: int) -> int:
     return 500 * files
 
 
+def make_emotions(folder: Path, count: int) -> None:
+    """Makes empty files in a folder for each speaker and emotion."""
+    for i in range(count):
+        inner = folder / f"speaker_{i % SPEAKERS}" / ("sad", "angry")[i // SPEAKERS % 2]
+        if i < 2 * SPEAKERS:
+            inner.mkdir(parents=True)
+        (inner / f"{i}.wav").touch()
+
+
+def _numbered(folder: Path, count: int, form: str = "{:07d}.wav") -> list[str]:
+    """Makes empty files, 1000 in a folder; returns their paths from `folder`."""
+    names = [f"{i // 1000:04d}/{form.format(i)}" for i in range(count)]
+    for i, name in enumerate(names):
+        if i % 1000 == 0:
+            (folder / name).parent.mkdir(parents=True)
+        (folder / name).touch()
+    return names
+
+
+def make_msp(folder: Path, count: int) -> None:
+    """Empty files of the names of MSP-Podcast, and its label file."""
+    names = _numbered(folder / "Audios", count, "MSP-PODCAST_{:07d}.wav")
+    rows = ["FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set\n"]
+    for i, name in enumerate(names):
+        ratings = ",".join(f"{1 + i * prime % 31 / 5:g}" for prime in (7919, 104_729, 1_299_709))
+        rows.append(f"{name[5:]},{'ASHN'[i % 4]},{ratings},{i % 500 + 1},{('Male', 'Female')[i % 2]},Train\n")
+    (folder / "Labels").mkdir()
+    (folder / "Labels" / "labels_consensus.csv").write_text("".join(rows))
+
+
+def make_parquet(folder: Path, count: int) -> None:
+    """Empty files, and a Parquet file that lists them."""
+    names = _numbered(folder, count)
+    emotions, speakers = [("sad", "angry")[i % 2] for i in range(count)], [f"s{i % SPEAKERS}" for i in range(count)]
+    table = pyarrow.table({"path": names, "emotion": emotions, "speaker": speakers})
+    pyarrow.parquet.write_table(table, folder / "own.parquet")
+
+
+def make_audio_folder(folder: Path, count: int) -> None:
+    """Empty files, and the `metadata.csv` of a Hugging Face audio folder."""
+    rows = [f"{name},{('sad', 'angry')[i % 2]},s{i % SPEAKERS}\n" for i, name in enumerate(_numbered(folder, count))]
+    (folder / "metadata.csv").write_text("".join(["file_name,emotion,speaker\n", *rows]))
+
+
+def make_database(folder: Path, count: int) -> None:
+    """Empty files, and the header and two tables of an audformat database."""
+    names = _numbered(folder, count)
+    (folder / "db.yaml").write_text(
+        "name: own\nschemes: {emotion: {}, speaker: {}}\ntables:\n  emotion: {columns: {emotion: {}}}\n"
+        "  files: {columns: {speaker: {}}}\n"
+    )
+    emotions = [f"{name},{('sad', 'angry')[i % 2]}\n" for i, name in enumerate(names)]
+    speakers = [f"{name},s{i % SPEAKERS}\n" for i, name in enumerate(names)]
+    (folder / "db.emotion.csv").write_text("".join(["file,emotion\n", *emotions]))
+    (folder / "db.files.csv").write_text("".join(["file,speaker\n", *speakers]))
+
+
+KINDS = {
+    "folders of emotions": make_emotions,
+    "MSP-Podcast": make_msp,
+    "Parquet": make_parquet,
+    "Hugging Face audio folder": make_audio_folder,
+    "audformat": make_database,
+}
+
+
 def measure(step: str, folder: Path, count: int) -> None:
     """Prints what one step of `STEPS` measures."""
+    if step == "scan":
+        table = folder / "corpus" / "own.parquet"
+        root = table if table.is_file() else table.parent
+        config = DataConfig(root=str(root), cache=str(folder / "cache"))
+        before, start = _peak_mb(), time.process_time()
+        found = scan_once(config.root, config.styles, config, config.corpora).utterances
+        assert len(found) == count
+        print(time.process_time() - start, _peak_mb() - before)
+        return
     config = DataConfig(root=str(folder / "own.csv"), cache=str(folder / "cache"))
     before, start = _peak_mb(), time.process_time()
     dataset = load_dataset(config, progress=False)
@@ -118,6 +194,15 @@ def main() -> None:
                 count = make_long(Path(name), files)
                 seconds, memory = run("segments", name, count)
             print(f"| {files} | {count:,} | {seconds:.1f} | {memory:,.0f} |", flush=True)
+        return
+    if sys.argv[1] == "kinds":
+        print("| clips | of a | scan, CPU s | again, CPU s | memory again, MB |\n|---|---|---|---|---|", flush=True)
+        for count in map(int, sys.argv[2:]):
+            for kind, make_corpus in KINDS.items():
+                with tempfile.TemporaryDirectory() as name:
+                    make_corpus(Path(name, "corpus"), count)
+                    first, again = (run("scan", name, count) for _ in range(2))
+                print(f"| {count:,} | {kind} | {first[0]:.1f} | {again[0]:.2f} | {again[1]:,.0f} |", flush=True)
         return
     print(HEADER, flush=True)
     for count in map(int, sys.argv[1:]):

@@ -2,6 +2,7 @@
 
 The way of a clip, and the modules in the order in which they build on each other:
 
+    observed_files files and folders, looked at so that it is known what was seen
     utterance      `Utterance`: one clip, its speaker and its emotion; `Segment`: the part of a file that it is
     utterances     many clips as columns
     audio          decode one file or its segments, or raise an error with a reason; the list of audio endings
@@ -19,7 +20,8 @@ The way of a clip, and the modules in the order in which they build on each othe
     manifest       your own recordings, listed in a table
     scanner        `scan`: from folders and manifests to utterances
     file_state     what changes when the content of a file changes
-    scan_snapshot  a scan of tables, kept for the next start
+    stored_scan    a scan as bytes
+    scan_snapshot  a scan, kept for the next start
     protocols      `make_split`: which clips train, validate and test
     copies         which clips hold the same recording, however it was altered: by
     copy_candidates         pairs of clips with similar spectrograms, and by the

@@ -14,6 +14,7 @@ import yaml
 
 from serx.data.columns import COLUMNS, is_known, known_as, plain
 from serx.data.labels import EMOTIONS, normalize_emotion
+from serx.data.observed_files import is_file, is_folder, read_bytes
 from serx.data.tables import OPENERS, Table, TablesConfig
 from serx.errors import DataError
 
@@ -26,7 +27,7 @@ _Key = tuple[str, str, str]  # file, start, end
 
 def is_database(path: Path) -> bool:
     """Whether a path is a folder with `db.yaml`, or one of the tables beside it."""
-    return (path / "db.yaml").is_file() or (path.name.startswith("db.") and (path.parent / "db.yaml").is_file())
+    return is_file(path / "db.yaml") or (path.name.startswith("db.") and is_file(path.parent / "db.yaml"))
 
 
 def open_database(path: Path, config: TablesConfig) -> list[Table]:
@@ -39,16 +40,16 @@ def open_database(path: Path, config: TablesConfig) -> list[Table]:
     Raises:
         DataError: the header or a table cannot be read, or no table has emotions.
     """
-    folder = path if path.is_dir() else path.parent
+    folder = path if is_folder(path) else path.parent
     header = _header(folder / "db.yaml")
     tables = _mapping(header, "tables")
     labeled = [
         name for name in tables if any(_meaning(header, name, c, config) == "emotion" for c in _columns(tables, name))
     ]
-    if not path.is_dir():
+    if not is_folder(path):
         labeled = [name for name in labeled if path.stem == f"db.{name}"]
     if not labeled:
-        where = f"among {', '.join(tables) or 'none'}" if path.is_dir() else f"in {path.name}"
+        where = f"among {', '.join(tables) or 'none'}" if is_folder(path) else f"in {path.name}"
         raise DataError(f"{path}: no table with a column emotion {where}; name a column with data.columns")
     facts: dict[_Key, _Cells] = {}
     for name in tables:
@@ -96,7 +97,7 @@ def _merged(tables: Sequence[Table]) -> list[Table]:
 
 def _header(path: Path) -> Mapping[str, Any]:
     try:
-        header = yaml.safe_load(path.read_text(encoding="utf-8"))
+        header = yaml.safe_load(read_bytes(path).decode("utf-8"))
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
     if not isinstance(header, dict):
@@ -123,7 +124,7 @@ def _meaning(header: Mapping[str, Any], table: str, column: str, config: TablesC
 
 def _open(folder: Path, name: str, config: TablesConfig) -> Table:
     for ending in (".parquet", ".csv"):
-        if (path := folder / f"db.{name}{ending}").is_file():
+        if is_file(path := folder / f"db.{name}{ending}"):
             return OPENERS[ending](path, config)
     raise DataError(f"{folder}: no db.{name}.csv or .parquet; save the tables with storage_format='csv'")
 

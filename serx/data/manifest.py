@@ -11,14 +11,15 @@ from typing import Literal, NamedTuple, NoReturn, cast
 from urllib.parse import unquote, urlsplit
 
 from serx.data.audformat import is_database, open_database
-from serx.data.audio import StrPath, files_in, is_audio
+from serx.data.audio import StrPath, is_audio
 from serx.data.columns import DIMENSIONS, REQUIRED, Columns, match_columns, plain
 from serx.data.corpora import canonical_corpus, canonical_speaker
 from serx.data.corpora.speakers_by_name import speakers_by_name
 from serx.data.labels import normalize_emotion
 from serx.data.languages import language_code
+from serx.data.observed_files import file_identity, files_in, is_file, is_folder
 from serx.data.tables import OPENERS, Table, TablesConfig, is_table_folder, open_tables
-from serx.data.utterance import UNKNOWN_SPEAKER, Segment, Sex, SkippedFile, Style, Utterance, file_identity, visible
+from serx.data.utterance import UNKNOWN_SPEAKER, Segment, Sex, SkippedFile, Style, Utterance, visible
 from serx.errors import DataError
 from serx.system import WINDOWS
 
@@ -127,9 +128,9 @@ def open_manifest(path: Path, config: TablesConfig) -> list[Table]:
 
 def is_manifest(path: Path) -> bool:
     """Whether a path is a table or a folder of tables."""
-    if path.is_dir():
+    if is_folder(path):
         return is_database(path) or is_table_folder(path)
-    return path.is_file() and path.suffix.lower() in OPENERS
+    return is_file(path) and path.suffix.lower() in OPENERS
 
 
 def _no_rows(missing: list[SkippedFile], config: TablesConfig, table: Path) -> str:
@@ -137,7 +138,7 @@ def _no_rows(missing: list[SkippedFile], config: TablesConfig, table: Path) -> s
         return "no rows below the header; write one line per clip: path,emotion,speaker"
     where = "the table's folder" if config.audio_root is None else f"data.audio_root, {config.audio_root}"
     name = missing[0].path.name.partition("#t=")[0]
-    below = table if table.is_dir() else table.parent
+    below = table if is_folder(table) else table.parent
     near = next((found for found in files_in(below) if found.name == name), None) if config.audio_root is None else None
     hint = f": {near} is there, so set data.audio_root={near.parent}" if near else ""
     return (
@@ -441,7 +442,7 @@ def audio_root(text: str) -> Path:
         DataError: there is no such folder.
     """
     path = Path(os.path.abspath(os.path.expanduser(text)))
-    if not path.is_dir():
+    if not is_folder(path):
         raise DataError(f"data.audio_root: {path}: no such folder; name the one with the audio files")
     return path
 
@@ -503,10 +504,8 @@ class _AudioFinder:
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:
         found: dict[str, list[Path]] = {}
-        for parent, folders, names in os.walk(self._root or ""):
-            folders.sort()
-            for name in sorted(filter(is_audio, names)):
-                found.setdefault(name, []).append(Path(parent, name))
+        for path in filter(is_audio, files_in(self._root or Path())):
+            found.setdefault(path.name, []).append(path)
         return found
 
     @cached_property

@@ -1,16 +1,16 @@
-"""`scan_once`: a scan of tables that is kept beside the audio cache, so that the next start does not parse them again.
+"""`scan_once`: a scan that is kept beside the audio cache, so that the next start need not repeat it.
 
-A scan of 200,000 rows takes some ten seconds, and its result seldom changes. What it depends on is compared at each
+A scan of 200,000 clips takes some ten seconds, and its result seldom changes. What it depends on is compared at each
 start, and anything else than before leads to a new scan:
 
-- the settings, the code of `serx.data`, the corpora and emotions that a user has registered;
-- the tables, by a digest of all their bytes;
-- the file of each row, by one call to the system that says whether it is there and is the same file (by inode), and
+- the settings, the code of serx, the corpora and emotions that a user has registered;
+- what the scan has seen of the disk (`observed_files`): the names of all files in its folders, the bytes of tables and
+  label files, and which paths were folders;
+- the file of each clip, by one call to the system that says whether it is there and is the same file (by inode), and
   whether its audio has changed; and where no file was, that there is none.
 
-Kept are scans of tables of text (CSV, TSV, JSON). Folders, Parquet files and label files of corpora are scanned at each
-start. A snapshot that is damaged, or that cannot be written, costs a scan and nothing else. It holds arrays and JSON;
-nothing in it is executed.
+A scan that raises is not kept, so that its errors come again. A snapshot that is damaged, or that cannot be written,
+costs a scan and nothing else. `stored_scan` makes bytes of a scan.
 """
 
 import hashlib
@@ -20,7 +20,6 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,18 +27,18 @@ import serx
 from serx.data.audio import StrPath
 from serx.data.audio_cache import cache_folder
 from serx.data.corpora import CORPORA
-from serx.data.corpora.readers import READERS
 from serx.data.corpora.recognition import ChosenCorpora
 from serx.data.file_state import audio_keys, file_stats
 from serx.data.labels import EMOTIONS, SYNONYMS
+from serx.data.observed_files import NOTHING, Seen, identities, observing
 from serx.data.scanner import Scan, scan
-from serx.data.tables import OPENERS, TablesConfig, read_parquet
-from serx.data.utterance import FileIdentity, SkippedFile, file_identity, recording_identities
-from serx.data.utterances import NUMBERS, WORDS, Files, Texts, Utterances, Words
+from serx.data.stored_scan import StoredScan, pack, unpack
+from serx.data.tables import TablesConfig, folder_of_audio
+from serx.data.utterances import Files, Utterances
 from serx.files import locked, remove_temporaries, seal, unseal, write_atomically
 from serx.system import WINDOWS
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def scan_once(
@@ -50,61 +49,49 @@ def scan_once(
     Raises:
         DataError: as `scan` raises.
     """
-    roots = _tables(root)
-    if roots is None:
-        return scan(root, styles, tables, corpora)
-    folder = cache_folder(tables.cache) / "scans"
-    settings = _settings(roots, styles, tables, corpora)
-    path = folder / f"{hashlib.sha256(settings.encode()).hexdigest()[:32]}.sealed"
-    key = _key(settings, roots)
-    if key is not None and (known := _read(path, key, tables)) is not None:
+    settings = _settings(root, styles, tables, corpora)
+    path = cache_folder(tables.cache) / "scans" / f"{hashlib.sha256(settings.encode()).hexdigest()[:32]}.sealed"
+    key = _key(settings)
+    if (known := _read(path, key, tables)) is not None:
         return known
-    with recording_identities() as asked:
+    with observing() as seen:
         found = scan(root, styles, tables, corpora)
     clips = Utterances.of(found.utterances)
     stats = file_stats(clips.files.paths())
-    if stats is not None:
-        clips.audio_keys = audio_keys(clips.segments, stats)
+    if stats is None:
+        return replace(found, utterances=clips)
+    clips.audio_keys = audio_keys(clips.segments, stats)
     found = replace(found, utterances=clips)
-    # A table that was changed meanwhile has another key.
-    if key is not None and stats is not None and key == _key(settings, roots):
-        _write(path, key, found, clips, stats, asked, tables)
+    others = _other_files(clips, stats, seen)
+    if others is not None and seen.is_current():  # nothing was changed meanwhile
+        _write(path, key, StoredScan(found, clips, stats, *others, seen))
     return found
 
 
-def _tables(root: StrPath | Sequence[StrPath]) -> list[Path] | None:
-    """The roots, if each is a table of text that is read as nothing else."""
-    try:
-        roots = [root] if isinstance(root, str | os.PathLike) else list(root)
-        paths = [Path(os.path.abspath(os.path.expanduser(item))) for item in roots]
-        sound = all(map(Path.is_file, paths))
-    except (OSError, ValueError):
-        return None
-    for path in paths:
-        opener = OPENERS.get(path.suffix.lower())
-        is_label_file = any(reader.files.search(path.as_posix()) for reader in READERS.values())
-        if opener in (None, read_parquet) or path.name.startswith("db.") or is_label_file:  # db.: of audformat
-            return None
-    return paths if sound and paths else None
-
-
-def _settings(roots: Sequence[Path], styles: Collection[str], tables: TablesConfig, corpora: ChosenCorpora) -> str:
+def _settings(
+    root: StrPath | Sequence[StrPath], styles: Collection[str], tables: TablesConfig, corpora: ChosenCorpora
+) -> str:
     """What a user says about the scan."""
-    named = [tables.audio_root, *corpora] if isinstance(corpora, Mapping) else [tables.audio_root]
-    folders = [None if name is None else os.path.abspath(os.path.expanduser(name)) for name in named]
+    roots = [root] if isinstance(root, str | os.PathLike) else list(root)
+    by_folder = isinstance(corpora, Mapping)
     return json.dumps(
         {
-            "roots": [str(path) for path in roots],
+            "roots": [_absolute(item) for item in roots],
             "styles": sorted(styles),
             "corpora": list(corpora.values()) if isinstance(corpora, Mapping) else corpora and list(corpora),
+            "folders": list(map(_absolute, corpora or ())) if by_folder else [],
             "tables": {"columns": list(tables.columns.items()), "encoding": tables.encoding},
-            "folders": [(folder, folder is not None and os.path.isdir(folder)) for folder in folders],
+            "audio_root": None if tables.audio_root is None else _absolute(tables.audio_root),
         }
     )
 
 
-def _key(settings: str, roots: Sequence[Path]) -> bytes | None:
-    """A digest of the settings, the code and the tables; None if a table cannot be read."""
+def _absolute(path: StrPath) -> str:
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def _key(settings: str) -> bytes:
+    """A digest of the settings and the code."""
     digest = hashlib.sha256(f"{_FORMAT}|{serx.__version__}|{sys.version}|{settings}|".encode())
     digest.update(repr((EMOTIONS, SYNONYMS)).encode(errors="backslashreplace"))
     for corpus in CORPORA.values():
@@ -113,85 +100,45 @@ def _key(settings: str, roots: Sequence[Path]) -> bytes | None:
             digest.update(repr((replace(corpus, patterns=()), patterns)).encode(errors="backslashreplace"))
         digest.update(corpus.name.encode())
     digest.update(_CODE)
-    try:
-        for path in roots:
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    except OSError:
-        return None
     return digest.digest()
 
 
 def _code_digest(folder: Path) -> bytes:
-    """A digest of all modules in and below a folder."""
+    """A digest of the modules in a folder, and of all in and below its folder `data`."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted([*folder.glob("*.py"), *(folder / "data").rglob("*.py")]):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.digest()
 
 
-_CODE = _code_digest(Path(__file__).parent)  # as it is imported: the files may change while the process runs
+_CODE = _code_digest(Path(serx.__file__).parent)  # as it is imported: the files may change while the process runs
 
 
-def _write(
-    path: Path,
-    key: bytes,
-    found: Scan,
-    clips: Utterances,
-    stats: np.ndarray,
-    asked: Mapping[str, FileIdentity | None],
-    tables: TablesConfig,
-) -> None:
-    """Writes a snapshot, unless a file was exchanged while it was made."""
+def _other_files(clips: Utterances, stats: np.ndarray, seen: Seen) -> tuple[Files, np.ndarray] | None:
+    """The paths that the scan asked for beside those of the clips, with their identities `(n, 2)`.
+
+    None if a file was exchanged since.
+    """
     paths = clips.files.paths()
-    if [asked.get(file) for file in paths] != [(device, inode) for inode, device in stats[:, 3:].tolist()]:
-        return
+    if [seen.files.get(file) for file in paths] != [(device, inode) for inode, device in stats[:, 3:].tolist()]:
+        return None
     own = set(paths)
-    others = [[file, answer and list(answer)] for file, answer in asked.items() if file not in own]
-    assert clips.audio_keys is not None
-    arrays = {
-        "folder": clips.files.folder,
-        "name_ends": clips.files.names.ends,
-        "file": clips.file,
-        **clips.numbers,
-        **{f"word {name}": column.codes for name, column in clips.words.items()},
-        "table": clips.tables.codes,
-        "line": clips.lines,
-        "stats": stats,
-        "audio_keys": clips.audio_keys,
-    }
-    said = {
-        "arrays": [(name, array.dtype.str, array.shape) for name, array in arrays.items()],
-        "folders": clips.files.folders,
-        "names": clips.files.names.joined,
-        "words": {name: column.values for name, column in clips.words.items()},
-        "tables": clips.tables.values,
-        "skipped": [(str(file.path), file.reason, file.detail) for file in found.skipped],
-        "notes": found.notes,
-        "ties": found.ties,
-        "asked": others,
-        "searched": _listing(tables, others),
-    }
-    text = json.dumps(said).encode()
-    parts = [key, len(text).to_bytes(8, "little"), text, *(np.ascontiguousarray(a).tobytes() for a in arrays.values())]
+    others = [path for path in seen.files if path not in own]
+    now = identities(others)
+    if now is None or now.tolist() != [list(seen.files[path] or NOTHING) for path in others]:
+        return None
+    return Files.of(others), now
+
+
+def _write(path: Path, key: bytes, scanned: StoredScan) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.parent / ".lock") as alone:
             if alone:
                 remove_temporaries(path.parent)
-            write_atomically(path, seal(b"".join(parts)))
+            write_atomically(path, seal(key + pack(scanned)))
     except OSError:  # a full or protected disk: the next start scans again
         return
-
-
-def _listing(tables: TablesConfig, asked: Sequence[Sequence[Any]]) -> str:
-    """A digest of all names below `audio_root`, which is searched where a file is not at its path."""
-    if tables.audio_root is None or not asked:
-        return ""
-    digest = hashlib.sha256()
-    for folder, folders, names in os.walk(os.path.abspath(os.path.expanduser(tables.audio_root))):
-        folders.sort()
-        digest.update(json.dumps([folder, folders, sorted(names)]).encode())
-    return digest.hexdigest()
 
 
 def _read(path: Path, key: bytes, tables: TablesConfig) -> Scan | None:
@@ -200,73 +147,26 @@ def _read(path: Path, key: bytes, tables: TablesConfig) -> Scan | None:
     if content is None or content[: len(key)] != key:
         return None
     try:
-        return _scan_of(content, len(key), tables)
+        stored = unpack(memoryview(content)[len(key) :])
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, MemoryError):
         return None
+    return _as_it_is_now(stored, tables) if stored.seen.is_current() else None
 
 
-def _scan_of(content: bytes, start: int, tables: TablesConfig) -> Scan | None:
-    end = start + 8 + int.from_bytes(content[start : start + 8], "little")
-    said = json.loads(content[start + 8 : end])
-    arrays: dict[str, np.ndarray] = {}
-    for name, kind, shape in said["arrays"]:
-        dtype, count = np.dtype(kind), int(np.prod(shape, dtype=np.int64))
-        arrays[name] = np.frombuffer(content, dtype, count, end).reshape(shape)
-        end += count * dtype.itemsize
-    stats = arrays.pop("stats")
-    # The arrays are copied, so that the content is freed.
-    arrays = {name: array.copy() for name, array in arrays.items()}
-    clips = Utterances(
-        files=Files(arrays["folder"], tuple(said["folders"]), Texts(said["names"], arrays["name_ends"])),
-        file=arrays["file"],
-        numbers={name: arrays[name] for name in NUMBERS},
-        words={name: Words(arrays[f"word {name}"], _tuples(said["words"][name])) for name in WORDS},
-        tables=Words(arrays["table"], tuple(said["tables"])),
-        lines=arrays["line"],
-        audio_keys=(keys := arrays["audio_keys"]),
-    )
-    _check(clips, len(stats))
+def _as_it_is_now(stored: StoredScan, tables: TablesConfig) -> Scan | None:
+    """The scan, with new keys of the clips whose audio has changed; None if another scan would find other files."""
+    clips = stored.clips
     now = file_stats(clips.files.paths())
-    if now is None or not np.array_equal(now[:, 3:], stats[:, 3:]):
+    if now is None or not np.array_equal(now[:, 3:], stored.stats[:, 3:]):
         return None
-    for file, answer in said["asked"]:
-        if _identity(file) != (answer and tuple(answer)):
-            return None
-    if _listing(tables, said["asked"]) != said["searched"]:
+    changed = (now != stored.stats).any(1)
+    from_tables = str(folder_of_audio(tables))  # a scan writes these files again if they are not as in the table
+    if changed.any() and any(clips.files.path(i).startswith(from_tables) for i in np.flatnonzero(changed).tolist()):
         return None
-    changed = (now != stats).any(1)[clips.file] | WINDOWS
-    if changed.any():
-        keys[changed] = audio_keys(clips.take(changed).segments, now)
-    skipped = tuple(SkippedFile(Path(file), reason, detail) for file, reason, detail in said["skipped"])
-    return Scan(clips, skipped, tuple(said["notes"]), tuple(said["ties"]))
-
-
-def _identity(path: str) -> FileIdentity | None:
-    with recording_identities() as asked:
-        file_identity(Path(path))
-    return asked[str(Path(path))]
-
-
-def _tuples(values: Any) -> Any:
-    """The lists of JSON as the tuples that they were."""
-    return tuple(map(_tuples, values)) if isinstance(values, list) else values
-
-
-def _check(clips: Utterances, files: int) -> None:
-    """Raises ValueError if a number in a column points at nothing."""
-    ends = clips.files.names.ends
-    sizes = [
-        (clips.file, files),
-        (clips.files.folder, len(clips.files.folders)),
-        (clips.tables.codes, len(clips.tables.values)),
-        *((column.codes, len(column.values)) for column in clips.words.values()),
-    ]
-    if any(len(codes) and not (codes.min() >= 0 and codes.max() < size) for codes, size in sizes):
-        raise ValueError("a number beyond its column")
-    columns = [*clips.numbers.values(), *(column.codes for column in clips.words.values()), clips.tables.codes]
-    if any(len(column) != len(clips) for column in (*columns, clips.lines, clips.audio_keys)):  # type: ignore[arg-type]
-        raise ValueError("columns of different lengths")
-    if len(ends) != files or len(clips.files) != files or (np.diff(ends, prepend=0) < 0).any():
-        raise ValueError("names of another number of files")
-    if files and ends[-1] != len(clips.files.names.joined):
-        raise ValueError("names of another length")
+    others = identities(stored.others.paths())
+    if others is None or not np.array_equal(others, stored.identities):
+        return None
+    renewed, keys = changed[clips.file] | WINDOWS, clips.audio_keys
+    if keys is not None and renewed.any():
+        keys[renewed] = audio_keys(clips.take(renewed).segments, now)
+    return stored.found

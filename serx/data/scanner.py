@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from serx.data.audio import LOSSY, StrPath, files_in, is_audio
+from serx.data.audio import LOSSY, StrPath, is_audio
 from serx.data.columns import plain
 from serx.data.corpora import CORPORA
 from serx.data.corpora.by_folder import clips_of_folders
 from serx.data.corpora.recognition import ChosenCorpora, ParsedName, corpus_of_label_file, recognize
 from serx.data.manifest import Manifest, audio_root, is_manifest, read_manifest
+from serx.data.observed_files import file_identity, files_in, is_file, is_folder
 from serx.data.tables import OPENERS, TablesConfig
-from serx.data.utterance import SkippedFile, Utterance, file_identity
+from serx.data.utterance import SkippedFile, Utterance
 from serx.errors import DataError
 
 _MAX_SHOWN = 10  # contradictions in one error message
@@ -125,15 +126,15 @@ def scan(
     columns: set[str] | None = None  # of all tables
     for number, item in enumerate(roots):
         path = Path(os.path.abspath(os.path.expanduser(item)))
-        if path.is_file() and (labels := _label_file(path, tables, corpora)):
+        if is_file(path) and (labels := _label_file(path, tables, corpora)):
             corpus, folder = labels
             notes += _scan_folder(folder, number, named, skipped, [corpus], path)
-        elif is_manifest(path) and (corpora is None or path.is_file()):  # a folder of a named corpus is none of tables
+        elif is_manifest(path) and (corpora is None or is_file(path)):  # a folder of a named corpus is none of tables
             manifest = _scan_manifest(path, number, tables, listed, skipped)
             notes += manifest.notes
             ties += manifest.ties
             columns = (columns or set()) | manifest.columns
-        elif path.is_dir():
+        elif is_folder(path):
             notes += _scan_folder(path, number, named, skipped, corpora)
         else:
             raise DataError(f"data.root{'' if len(roots) == 1 else f'.{number}'}: {_bad_root(path)}")
@@ -192,7 +193,7 @@ def _scan_folder(
 
     Of the corpus's label files only `label_file` is read, if it is given.
     """
-    files = list(files_in(root))
+    files = files_in(root)
     found = recognize(root, files, corpora, label_file)
     if not (found.clips or found.hints or corpora):
         found.clips, note = clips_of_folders(root, files)
@@ -246,7 +247,7 @@ def _scan_manifest(
         part = () if utterance.is_whole_file else (f"{utterance.start:020.9f}", f"{end:020.9f}")
         listed.append(_Clip(utterance, (local, *part), 0, (number, 0, local), identity, True))
     skipped.update((file.path, file) for file in manifest.skipped)
-    if path.is_dir():
+    if is_folder(path):
         rows = {utterance.path for utterance in manifest.utterances}
         for file in filter(is_audio, files_in(path)):
             if file not in rows and not file.name.startswith("."):

@@ -22,9 +22,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from serx.base_config import BaseConfig, FilePath, Name
-from serx.data.audio import files_in, is_audio
+from serx.data.audio import is_audio
 from serx.data.audio_cache import cache_folder
 from serx.data.columns import is_known, plain
+from serx.data.observed_files import files_in, is_file, is_folder, read_bytes, will_be_read
 from serx.errors import DataError, DiskError
 from serx.files import why_not_written, write_atomically
 
@@ -98,9 +99,9 @@ def open_tables(path: Path, config: TablesConfig) -> list[Table]:
     Raises:
         DataError: a table that cannot be read, with its line; or pyarrow is missing.
     """
-    if not path.is_dir():
+    if not is_folder(path):
         return [OPENERS.get(path.suffix.lower(), read_csv)(path, config)]
-    if (path / "dataset_dict.json").is_file():
+    if is_file(path / "dataset_dict.json"):
         splits = _json(path / "dataset_dict.json").get("splits", [])
         return [table for split in splits for table in _saved(path / str(split), config, f"{split}/", str(split))]
     if _is_saved(path):
@@ -113,11 +114,11 @@ def open_tables(path: Path, config: TablesConfig) -> list[Table]:
 
 def is_table_folder(path: Path) -> bool:
     """Whether a folder is a Hugging Face dataset: saved to disk, with `metadata` files, or with Parquet files alone."""
-    return (path / "dataset_dict.json").is_file() or _is_saved(path) or bool(_tables_below(path))
+    return is_file(path / "dataset_dict.json") or _is_saved(path) or bool(_tables_below(path))
 
 
 def _is_saved(path: Path) -> bool:
-    return (path / "state.json").is_file() and (path / "dataset_info.json").is_file()
+    return is_file(path / "state.json") and is_file(path / "dataset_info.json")
 
 
 def _named(file: Path, root: Path, config: TablesConfig) -> Table:
@@ -142,6 +143,7 @@ def _tables_below(root: Path) -> list[Path]:
 def _has_file_name(path: Path) -> bool:
     if path.suffix == ".parquet":
         return "file_name" in _parquet(path).schema_arrow.names
+    will_be_read(path)
     with path.open("rb") as file:
         return b"file_name" in file.readline(1 << 16).replace(b"\0", b"")
 
@@ -202,7 +204,7 @@ def _is_closed(lines: Sequence[str], separator: str) -> bool:
 
 def _text(path: Path, encoding: str | None) -> str:
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     found = encoding or _encoding(raw)
@@ -344,6 +346,7 @@ def _arrow() -> Any:
 def _parquet(path: Path) -> Any:
     arrow = _arrow()
     try:
+        will_be_read(path)
         return arrow.parquet.ParquetFile(path)
     except (OSError, arrow.ArrowException) as error:
         raise DataError(f"{path}: not a Parquet file: {_first_line(error)}; write it again") from None
@@ -363,6 +366,7 @@ def _saved(folder: Path, config: TablesConfig, prefix: str = "", part: str = "")
     for entry in state.get("_data_files", []):
         path = folder / str(entry.get("filename"))
         try:
+            will_be_read(path)
             stream = arrow.ipc.open_stream(arrow.memory_map(str(path)))
         except (OSError, arrow.ArrowException) as error:
             raise DataError(f"{path}: not an Arrow stream: {_first_line(error)}; save the dataset again") from None
@@ -373,7 +377,7 @@ def _saved(folder: Path, config: TablesConfig, prefix: str = "", part: str = "")
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_bytes(path))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read: {_first_line(error)}; save the dataset again") from None
     return found if isinstance(found, dict) else {}
@@ -400,7 +404,7 @@ def _arrow_table(
         else:
             titles += _titles(field, field.name)
     names = {name: tuple(f["names"]) for name, f in features.items() if isinstance(f, dict) and f.get("names")}
-    folder = cache_folder(config.cache) / "from_tables"
+    folder = folder_of_audio(config)
 
     def rows() -> Iterator[tuple[int, list[str]]]:
         line = 0
@@ -463,6 +467,11 @@ def _class_name(table: str, line: int, name: str, number: int, names: Sequence[s
     if not 0 <= number < len(names):
         raise DataError(f"{table}:{line}: {name} {number} has no name: the dataset names {len(names)} classes")
     return names[number]
+
+
+def folder_of_audio(config: TablesConfig) -> Path:
+    """Where audio that is inside tables is written."""
+    return cache_folder(config.cache) / "from_tables"
 
 
 def _audio_file(folder: Path, sound: Mapping[str, Any]) -> str:

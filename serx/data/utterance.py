@@ -2,14 +2,10 @@
 
 `Segment`: the file or the part of a file that holds the clip.
 
-Also when two words are the same to a reader (`visible`), and two paths the same file (`file_identity`).
+Also when two words are the same to a reader (`visible`).
 """
 
-import stat
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -151,45 +147,6 @@ def visible(text: str) -> str:
 
 def _is_invisible(character: str) -> bool:
     return unicodedata.category(character) in ("Cf", "Cc") or character in _INVISIBLE
-
-
-FileIdentity = tuple[int, int]
-NOT_A_FILE = (-1, -1)  # what is recorded of a folder, a pipe or a device
-_asked: ContextVar[dict[str, FileIdentity | None] | None] = ContextVar("asked", default=None)
-
-
-def file_identity(path: Path) -> FileIdentity | None:
-    """What is equal for all names of one file (links, other cases of letters); None if there is no such file.
-
-    >>> file_identity(Path("no such file")) is None
-    True
-    """
-    asked, answer = _asked.get(), None
-    try:
-        status = path.stat()
-        answer = (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else NOT_A_FILE
-    except (OSError, ValueError):  # also a name that is too long, or contains a zero byte
-        pass
-    if asked is not None:
-        asked[str(path)] = answer
-    return None if answer == NOT_A_FILE else answer
-
-
-@contextmanager
-def recording_identities() -> Iterator[dict[str, FileIdentity | None]]:
-    """Collects what `file_identity` answers within the block: a path -> identity, `NOT_A_FILE`, or None for no file.
-
-    >>> with recording_identities() as asked:
-    ...     _ = file_identity(Path("no such file"))
-    >>> asked
-    {'no such file': None}
-    """
-    asked: dict[str, FileIdentity | None] = {}
-    token = _asked.set(asked)
-    try:
-        yield asked
-    finally:
-        _asked.reset(token)
 
 
 @dataclass(frozen=True)

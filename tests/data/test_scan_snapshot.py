@@ -1,9 +1,11 @@
-"""The stored scan of a table: used while nothing has changed, never after any change, and never trusted."""
+"""The stored scan: used while nothing has changed, never after any change, and never trusted."""
 
+import json
 import os
 import shutil
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import soundfile
 
@@ -17,7 +19,10 @@ from serx.data.scan_snapshot import scan_once
 from serx.data.scanner import scan
 from serx.errors import ConfigError, DataError
 from serx.files import seal, unseal
+from tests.data.corpora.trees import TREES
+from tests.data.layouts import inside, ravdess, touch
 from tests.data.test_audio_cache import pickled
+from tests.data.test_tables import save_to_disk
 
 RATE = 16_000
 ROWS = (
@@ -314,11 +319,150 @@ def test_a_folder_of_data_corpora_that_is_gone_is_refused_as_on_a_first_start(ta
         scan_once(*arguments(config))
 
 
-def test_folders_and_label_files_are_scanned_at_each_start(tiny_root, config_of, scans, tmp_path):
-    config = config_of(root=str(tiny_root))
+def a_folder_of_emotions(root):
+    touch(root, [f"speaker_{n}/{word}/{n}.wav" for n in (1, 2) for word in ("angry", "sad")])
+    touch(root, ["speaker_1/notes.mp3", "speaker_1/angry/._1.wav"])
+    return root
+
+
+def a_corpus_by_name(root):
+    return touch(root, [*ravdess([1, 2]), *inside("copy", ravdess([1])), "holiday.wav"])
+
+
+def a_corpus_with_label_files(root):
+    return TREES["msppodcast"].build(root)
+
+
+def a_label_file(root):
+    return a_corpus_with_label_files(root) / "Labels" / "labels_consensus.csv"
+
+
+def a_database(root):
+    touch(root, ["wav/a.wav", "wav/b.wav", "wav/unlisted.wav"])
+    header = {"name": "mine", "schemes": {"emotion": {}}, "tables": {"all": {"columns": {"emotion": {}}}}}
+    (root / "db.yaml").write_text(json.dumps(header))
+    (root / "db.all.csv").write_text("file,emotion\nwav/a.wav,anger\nwav/b.wav,joy\n")
+    return root
+
+
+def an_audio_folder(root):
+    touch(root, ["train/a.wav", "test/b.wav", "test/unlisted.wav"])
+    for part, name, word in (("train", "a", "sad"), ("test", "b", "happy")):
+        (root / part / "metadata.csv").write_text(f"file_name,emotion\n{name}.wav,{word}\n")
+    return root
+
+
+def a_parquet_table(root):
+    touch(root, ["a.wav", "b.wav"])
+    columns = {"path": ["a.wav", "b.wav", "gone.wav"], "emotion": ["sad", "happy", "sad"], "speaker": ["x", "y", "x"]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), root / "own.parquet")
+    return root / "own.parquet"
+
+
+def a_dataset_saved_to_disk(root):
+    save_to_disk(root, [0, 1, 2])
+    return root
+
+
+KINDS = [
+    a_folder_of_emotions,
+    a_corpus_by_name,
+    a_corpus_with_label_files,
+    a_label_file,
+    a_database,
+    an_audio_folder,
+    a_parquet_table,
+    a_dataset_saved_to_disk,
+]
+
+
+def audio_of(found) -> list:
+    return [(clip.segment, clip.emotion, clip.votes, clip.dimensions) for clip in found.utterances]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_corpus_is_scanned_once_and_again_after_any_change(kind, tmp_path, config_of, scans):
+    root = tmp_path / "data"
+    config = config_of(root=str(kind(root)))
+    first = scan_once(*arguments(config))
+    assert same(first, scan(*arguments(config)))
+    assert same(scan_once(*arguments(config)), first) and len(scans) == 1
+    # A clip disappears; a file of the same name takes its place; a table or a label file is edited.
+    (clip, *_), before = [clip.path for clip in first.utterances], len(scans)
+    content = clip.read_bytes()
+    clip.unlink()
+    after = scan_once(*arguments(config))
+    assert same(after, scan(*arguments(config))) and len(scans) == before + 1
+    if not clip.exists():  # audio from tables is there again
+        assert len(after.utterances) <= len(first.utterances) and audio_of(after) != audio_of(first)
+        clip.write_bytes(content)
+    assert same(scan_once(*arguments(config)), first)
+    edited = 0
+    for path in sorted(root.rglob("*")):
+        if path.suffix in (".csv", ".yaml"):
+            number, text = len(scans), path.read_bytes()
+            path.write_bytes(text + b"\n")
+            scan_once(*arguments(config))
+            assert len(scans) == number + 1, path
+            edited += 1
+            path.write_bytes(text)
+    assert edited or kind in (a_folder_of_emotions, a_corpus_by_name, a_parquet_table, a_dataset_saved_to_disk)
+
+
+def test_a_clip_that_is_moved_to_the_folder_of_another_emotion_has_that_emotion(tmp_path, config_of, scans):
+    root = a_folder_of_emotions(tmp_path / "data")
+    config = config_of(root=str(root))
+    scan_once(*arguments(config))
+    (root / "speaker_1" / "angry" / "1.wav").rename(root / "speaker_1" / "sad" / "other.wav")
+    found = {clip.path.name: clip.emotion for clip in scan_once(*arguments(config)).utterances}
+    assert found["other.wav"] == "sad" and len(scans) == 2
+
+
+def test_a_table_of_votes_that_appears_beside_the_folder_is_read(tmp_path, config_of):
+    root = touch(tmp_path / "crema" / "AudioWAV", ["1001_IEO_HAP_HI.wav"])
+    config = config_of(root=str(root))
+    assert not scan_once(*arguments(config)).utterances[0].votes
+    (root.parent / "processedResults").mkdir()
+    header = '"","A","D","F","H","N","S","fileName","numResponses"\n'
+    table = header + '"100004",2,0,0,6,2,0,"1001_IEO_HAP_HI",10\n'
+    (root.parent / "processedResults" / "tabulatedVotes.csv").write_text(table)
+    assert scan_once(*arguments(config)).utterances[0].votes == (("angry", 2), ("happy", 6), ("neutral", 2))
+
+
+def test_touched_audio_of_a_folder_has_another_key_and_the_folder_is_not_scanned(tmp_path, config_of, scans):
+    root = a_folder_of_emotions(tmp_path / "data")
+    config = config_of(root=str(root))
+    before = scan_once(*arguments(config)).utterances
+    os.utime(root / "speaker_2" / "sad" / "2.wav", ns=(1, 1))
+    after = scan_once(*arguments(config)).utterances
+    changed = (before.audio_keys != after.audio_keys).tolist()
+    assert [clip.path.parts[-3:] for clip, new in zip(after, changed, strict=True) if new] == [
+        ("speaker_2", "sad", "2.wav")
+    ]
+    assert len(scans) == 1 and after.audio_keys.tolist() == audio_keys([clip.segment for clip in after]).tolist()
+
+
+def test_audio_of_a_table_is_written_again_where_the_cache_has_another(tmp_path, config_of, scans):
+    config = config_of(root=str(a_dataset_saved_to_disk(tmp_path / "data")))
+    path = scan_once(*arguments(config)).utterances[0].path
+    content = path.read_bytes()
+    path.write_bytes(content[:-2])
+    scan_once(*arguments(config))
+    assert len(scans) == 2 and path.read_bytes() == content
+
+
+def test_a_folder_in_which_names_become_ambiguous_is_refused_at_every_start(tmp_path, config_of):
+    root = touch(tmp_path / "data", ["ESD/0001/Angry/0001_000351.wav"])
+    config = config_of(root=str(root), corpora=("ravdess", "esd"))
+    scan_once(*arguments(config))
+    shutil.rmtree(root)
+    touch(root, ["holiday.wav"])
+    said = []
     for _ in range(2):
-        assert same(scan_once(*arguments(config)), scan(*arguments(config)))
-    assert len(scans) == 2 and not list(tmp_path.glob("cache/scans/*.sealed"))
+        with pytest.raises(DataError) as caught:
+            scan_once(*arguments(config))
+        said.append(str(caught.value))
+    assert said[0] == said[1] and "no known clip among 1 audio files" in said[0]
 
 
 def test_two_tables_are_one_snapshot(table, config_of, scans):

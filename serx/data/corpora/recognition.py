@@ -21,6 +21,7 @@ from serx.data.corpora.readers import READERS, VOTE_TABLES, Label, cremad_votes
 from serx.data.corpora.registry import CORPORA, known_corpus
 from serx.data.corpora.spelling import canonical_speaker
 from serx.data.labels import normalize_emotion
+from serx.data.observed_files import is_file, is_folder
 from serx.data.utterance import UNKNOWN_SPEAKER, SkippedFile, Utterance
 from serx.errors import ConfigError, DataError
 
@@ -181,7 +182,7 @@ class _Search:
         if isinstance(chosen, Mapping):
             for folder, name in chosen.items():
                 path = Path(os.path.abspath(os.path.expanduser(folder)))
-                if not path.is_dir():
+                if not is_folder(path):
                     raise ConfigError(f"data.corpora.{folder}: no such folder; check the spelling")
                 self._by_folder[path] = known_corpus(f"data.corpora.{folder}", name)
         elif chosen is not None:
@@ -399,7 +400,7 @@ def _add_votes(files: Sequence[Path], found: Recognized) -> None:
     beside = [
         folder / inner / name for folder in folders for inner in (".", "processedResults") for name in VOTE_TABLES
     ]
-    votes = cremad_votes([*files, *filter(Path.is_file, beside)]) if clips else {}
+    votes = cremad_votes([*files, *filter(is_file, beside)]) if clips else {}
     for path, parsed in clips.items() if votes else ():
         if of_clip := votes.get(path.stem.upper()):
             found.clips[path] = replace(parsed, utterance=replace(parsed.utterance, votes=of_clip))

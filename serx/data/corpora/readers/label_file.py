@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serx.data.labels import normalize_emotion
+from serx.data.observed_files import read_bytes
 from serx.data.utterance import Sex
 from serx.errors import DataError
 
@@ -85,7 +86,7 @@ def read_rows(path: Path, *needed: str, delimiter: str = ",") -> Iterator[tuple[
 def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
     """The text of a file in UTF-8 or UTF-16, or else in `encoding`; what is no text becomes question marks."""
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):

@@ -22,6 +22,7 @@ from serx.data.corpora.readers.label_file import (
     wrong,
 )
 from serx.data.labels import normalize_emotion
+from serx.data.observed_files import is_file
 
 # MSP-Podcast, BIIC-Podcast
 
@@ -111,7 +112,7 @@ def _podcast_lists(folder: Path) -> dict[str, dict[str, str]]:
     """file -> part, speaker and sex, of releases that list them beside the labels."""
     about: dict[str, dict[str, str]] = defaultdict(dict)
     for name in ("Partitions.txt", "Speaker_ids.txt"):
-        path = next((p for p in (folder / name, folder.parent / name) if p.is_file()), None)
+        path = next((p for p in (folder / name, folder.parent / name) if is_file(p)), None)
         for line in read_text(path).splitlines() if path else ():
             words = [word.strip() for word in line.split(";") if word.strip()]
             file = next((word for word in words if word.lower().endswith(".wav")), None)
@@ -126,7 +127,7 @@ def _podcast_votes(folder: Path) -> dict[str, Votes]:
     """file -> how many raters chose each emotion first, where the detailed labels are beside the consensus."""
     chosen: dict[str, list[str]] = defaultdict(list)
     table, tree = folder / "labels_detailed.csv", folder / "labels_detailed.json"
-    if table.is_file():
+    if is_file(table):
         reader = csv.reader(io.StringIO(read_text(table), newline=""))
         header = next(reader, [])
         column = header.index("EmoClass_Major") if "EmoClass_Major" in header else None
@@ -135,7 +136,7 @@ def _podcast_votes(folder: Path) -> dict[str, Votes]:
                 # Either a column of its own, or `worker; first emotion; further emotions; A:1; V:1; D:1`.
                 fields = cells[1].split(";")
                 chosen[cells[0]].append(cells[column] if column is not None else fields[1] if len(fields) > 1 else "")
-    elif tree.is_file():
+    elif is_file(tree):
         for file, raters in read_json(tree).items():
             for rating in raters.values() if isinstance(raters, dict) else ():
                 major = rating.get("EmoClass_Major") if isinstance(rating, dict) else None

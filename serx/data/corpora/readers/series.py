@@ -16,6 +16,7 @@ from serx.data.corpora.readers.label_file import (
     read_text,
     wrong,
 )
+from serx.data.observed_files import is_file
 
 _MELD_FOLDERS = {"train": ("train",), "dev": ("dev",), "test": ("test", "output_repeated")}
 
@@ -69,7 +70,7 @@ def m3ed(base: Path, paths: Sequence[Path]) -> Iterator[Label] | None:
     parts: dict[str, Part] = {}
     for word, part in (("train", "train"), ("val", "valid"), ("test", "test")):
         listed = paths[0].parent / "splitInfo" / f"movie_list_{word}.txt"
-        if listed.is_file():
+        if is_file(listed):
             parts |= dict.fromkeys(read_text(listed).split("\n"), part)  # type: ignore[arg-type]
     return _m3ed_labels(paths[0], dialogs, parts)
 

@@ -15,6 +15,7 @@ from serx.data.corpora.readers.label_file import (
     read_rows,
     wrong,
 )
+from serx.data.observed_files import is_file
 
 
 def emns(base: Path, paths: Sequence[Path]) -> Iterator[Label] | None:
@@ -39,11 +40,11 @@ def emozionalmente(base: Path, paths: Sequence[Path]) -> Iterator[Label] | None:
     if rows is None:
         return None
     users = path.with_name("users.csv")
-    people = read_rows(users, "username", "gender") if users.is_file() else None
+    people = read_rows(users, "username", "gender") if is_file(users) else None
     sexes = {row["username"]: SEXES.get(row["gender"].casefold()) for _, row in people or ()}
     chosen: dict[str, list[str]] = defaultdict(list)
     evaluations = path.with_name("evaluations.csv")
-    for _, row in (read_rows(evaluations, "file_name", "emotion_recognized") or ()) if evaluations.is_file() else ():
+    for _, row in (read_rows(evaluations, "file_name", "emotion_recognized") or ()) if is_file(evaluations) else ():
         chosen[row["file_name"]].append(row["emotion_recognized"])
     return (
         Label(
@@ -110,7 +111,7 @@ def thaiser(base: Path, paths: Sequence[Path]) -> Iterator[Label] | None:
     if not isinstance(content, dict):
         return None
     people = paths[0].with_name("actor_demography.json")
-    listed = read_json(people).get("data", ()) if people.is_file() else ()
+    listed = read_json(people).get("data", ()) if is_file(people) else ()
     sexes = {str(actor.get("Actor's ID")): SEXES.get(str(actor.get("Sex")).casefold()) for actor in listed}
 
     def labels() -> Iterator[Label]:
