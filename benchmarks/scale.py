@@ -88,7 +88,7 @@ def _numbered(folder: Path, count: int, form: str = "{:07d}.wav") -> list[str]:
 
 def make_msp(folder: Path, count: int) -> None:
     """Empty files of the names of MSP-Podcast, and its label file."""
-    names = _numbered(folder / "Audios", count, "MSP-PODCAST_{:07d}.wav")
+    names = _numbered(folder / "Audios", count, "MSP-PODCAST_0001_{:07d}.wav")
     rows = ["FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set\n"]
     for i, name in enumerate(names):
         ratings = ",".join(f"{1 + i * prime % 31 / 5:g}" for prime in (7919, 104_729, 1_299_709))
