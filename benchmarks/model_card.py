@@ -17,7 +17,7 @@ import torch
 
 from serx import checkpoint
 from serx.errors import ConfigError, DataError
-from serx.evaluation.held_out import evaluate
+from serx.evaluation import evaluate
 from serx.evaluation.predictions import Predictions, from_csv, join
 from serx.evaluation.scores import score_predictions
 from serx.files import read_json, to_json, write_atomically

@@ -123,7 +123,7 @@ def full(*_, **__):
         ("serx.training.trainer.load_dataset", lambda best, config: fit(config, best.parent / "new", progress=False)),
         ("serx.training.trainer.new_state", lambda best, config: fit(config, best.parent / "new", progress=False)),
         ("serx.evaluation.held_out.load_dataset", lambda best, config: evaluate(best, progress=False)),
-        ("serx.evaluation.held_out.predict_clips", lambda best, config: evaluate(best, progress=False)),
+        ("serx.evaluation.evaluate_checkpoint.predict_clips", lambda best, config: evaluate(best, progress=False)),
         ("serx.checkpoint.file.read_tensor", lambda best, config: Predictor.load(best, "cpu")),
         (
             "serx.inference.predictor._padded",

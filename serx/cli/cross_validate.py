@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Cross-validates, and prints the pooled result and how it compares with the baseline."""
     from serx.config.loader import load_config
-    from serx.evaluation.pooling import cross_validation_blocks
+    from serx.evaluation.cross_validation_report import cross_validation_blocks
     from serx.experiments.cross_validation import ADAPTED, adapt_folds, check_can_adapt, cross_validate
 
     config = load_config(arguments.config, arguments.overrides)

@@ -42,7 +42,8 @@ def main(arguments: argparse.Namespace) -> int:
     """Evaluates, writes the report and prints it."""
     from serx.device import choose_device
     from serx.errors import ConfigError
-    from serx.evaluation.held_out import evaluate_held_out, load_held_out
+    from serx.evaluation.evaluate_checkpoint import evaluate_held_out
+    from serx.evaluation.held_out import load_held_out
     from serx.evaluation.report import report_blocks
     from serx.inference.published import is_published
     from serx.training.run_folder import read_metrics

@@ -24,6 +24,7 @@ from serx.metrics import calibration_counts
 from serx.metrics.intervals import few_speakers_warning
 from serx.terminal import WIDTH, Block, Table, as_text, printable, wrap
 
+EVALUATION, PREDICTIONS, RATINGS = "evaluation.json", "predictions.csv", "ratings.csv"  # the files of `write`
 SCORES = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1", "weighted_f1": "weighted F1"}
 
 
@@ -135,12 +136,12 @@ class Evaluation:
             title = f"Learning curves [{printable(epochs[-1]['protocol'])}]"
             files["curves.png"] = plots.figure_png(plots.curves_figure(epochs, title))
         if self.predictions is not None:
-            files["predictions.csv"] = to_csv([((), self.predictions)])
+            files[PREDICTIONS] = to_csv([((), self.predictions)])
         if self.ratings is not None:
-            files["ratings.csv"] = ratings_csv([((), self.ratings)])
-        files["evaluation.json"] = to_json(scores)
+            files[RATINGS] = ratings_csv([((), self.ratings)])
+        files[EVALUATION] = to_json(scores)
         write_files(out, files)
-        return out / "evaluation.json"
+        return out / EVALUATION
 
     def _pictures(self, predictions: Predictions) -> dict[str, bytes]:
         scores, protocol = self.scores, self.protocol

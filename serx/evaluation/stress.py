@@ -28,7 +28,8 @@ from serx.augment.transform import Transform
 from serx.data.audio import read_folder
 from serx.data.batches import BatchSource
 from serx.errors import explaining_out_of_memory
-from serx.evaluation.held_out import HeldOut, predict_clips, predict_ratings
+from serx.evaluation.evaluate_checkpoint import predict_clips, predict_ratings
+from serx.evaluation.held_out import HeldOut
 from serx.evaluation.predictions import Predictions
 from serx.evaluation.ratings import mean_ccc, speaker_sums
 from serx.evaluation.report import report_head, write_files

@@ -14,7 +14,8 @@ from serx.config import Config, dump, notes
 from serx.data.dataset import load_dataset, split_dataset
 from serx.data.ratings import check_emotions_only
 from serx.errors import ConfigError, DataError, RunInUseError
-from serx.evaluation.pooling import complete_seeds, write_cross_validation
+from serx.evaluation.cross_validation_report import write_cross_validation
+from serx.evaluation.pooling import complete_seeds
 from serx.evaluation.report import write_files
 from serx.evaluation.stamps import fold_names
 from serx.experiments.fold_runs import FoldRuns, Workers, evaluate_command, run_folds, train_command

@@ -12,7 +12,8 @@ from serx.config.loader import Config, load_config
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split, fold_count, make_split
 from serx.errors import CheckpointError, ConfigError, DataError
-from serx.evaluation.pooling import FoldResult, read_evaluation
+from serx.evaluation.finished_runs import read_evaluation
+from serx.evaluation.pooling import FoldResult
 from serx.training.resume import changed
 from serx.training.run_folder import BEST, LAST, PREVIOUS
 

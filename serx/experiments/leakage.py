@@ -28,7 +28,7 @@ from serx.data.protocols import Split
 from serx.data.utterances import Utterances
 from serx.device import choose_device, configure_torch
 from serx.errors import ConfigError, DivergedError
-from serx.evaluation.held_out import predict_clips, predict_ratings
+from serx.evaluation.evaluate_checkpoint import predict_clips, predict_ratings
 from serx.evaluation.ratings import score_ratings
 from serx.evaluation.report import write_files
 from serx.evaluation.scores import score_predictions

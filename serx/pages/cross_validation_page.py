@@ -19,9 +19,11 @@ from serx.config.loader import Config
 from serx.data.batches import make_batch_source
 from serx.data.dataset import Dataset
 from serx.errors import SerxError
-from serx.evaluation.pooling import EVALUATION, FoldResult, read_cross_validation
+from serx.evaluation.finished_runs import read_cross_validation
+from serx.evaluation.pooling import FoldResult
 from serx.evaluation.predictions import join
 from serx.evaluation.ratings import join_ratings
+from serx.evaluation.report import EVALUATION
 from serx.evaluation.stamps import is_adapted
 from serx.files import read_json
 from serx.inference.explanation import Explanation

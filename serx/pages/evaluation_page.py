@@ -9,7 +9,7 @@ import numpy as np
 
 from serx.data.batches import BatchSource
 from serx.evaluation.corpora import probe_line
-from serx.evaluation.pooling import NOT_POOLED
+from serx.evaluation.cross_validation_report import NOT_POOLED
 from serx.evaluation.predictions import Predictions
 from serx.evaluation.report import SCORES, classes_that_count, vote_lines
 from serx.evaluation.scores import worst_first

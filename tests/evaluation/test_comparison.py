@@ -11,8 +11,8 @@ from serx.errors import DataError
 from serx.evaluation import Evaluation
 from serx.evaluation.comparison import compare, compare_runs, write_comparison
 from serx.evaluation.comparison_report import format_comparison, format_tests, markdown_comparison
+from serx.evaluation.cross_validation_report import write_cross_validation
 from serx.evaluation.finished_runs import FinishedRun, read_run
-from serx.evaluation.pooling import write_cross_validation
 from serx.evaluation.scores import score_predictions
 from tests.evaluation.test_pooling import ADAPTED, fold_results
 from tests.evaluation.test_report import random_predictions

@@ -9,7 +9,8 @@ from serx.data.batches import make_batch_source
 from serx.data.dataset import DataConfig, load_dataset
 from serx.data.utterances import Utterances
 from serx.evaluation.corpora import MAX_CLIPS, probe_corpora, probe_line
-from serx.evaluation.pooling import FoldResult, format_cross_validation, summarize_folds
+from serx.evaluation.cross_validation_report import format_cross_validation
+from serx.evaluation.pooling import FoldResult, summarize_folds
 from serx.evaluation.report import Evaluation, format_report
 from serx.metrics.corpus_probe import corpus_probe
 from serx.models.layers import embedding_heads

@@ -8,15 +8,9 @@ from sklearn import metrics as sk
 
 from serx import metrics
 from serx.errors import DataError
-from serx.evaluation.pooling import (
-    FoldResult,
-    complete_seeds,
-    format_cross_validation,
-    pooled_protocol,
-    read_cross_validation,
-    summarize_folds,
-    write_cross_validation,
-)
+from serx.evaluation.cross_validation_report import format_cross_validation, write_cross_validation
+from serx.evaluation.finished_runs import read_cross_validation
+from serx.evaluation.pooling import FoldResult, complete_seeds, pooled_protocol, summarize_folds
 from serx.evaluation.predictions import Predictions, from_csv, join, to_csv
 from serx.evaluation.ratings import Ratings, score_ratings
 from serx.evaluation.scores import score_predictions

@@ -25,7 +25,7 @@ from serx.data.scanner import scan
 from serx.data.utterances import Utterances
 from serx.errors import ConfigError
 from serx.evaluation import evaluate
-from serx.evaluation.pooling import read_cross_validation
+from serx.evaluation.finished_runs import read_cross_validation
 from serx.experiments.cross_validation import fold_commands
 from serx.experiments.fold_runs import Workers
 from serx.experiments.folds import plan_folds

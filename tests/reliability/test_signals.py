@@ -186,7 +186,7 @@ def test_runs_stopped_by_sixty_signals_end_with_the_same_bits(tiny_config, tmp_p
 
 EVALUATE = """
 import signal, sys, time
-from serx.evaluation import held_out
+from serx.evaluation import evaluate_checkpoint
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background processes with SIGINT ignored
 
@@ -194,7 +194,7 @@ def wait(*_):
     print("evaluating", flush=True)
     time.sleep(60)
 
-held_out.classify = wait
+evaluate_checkpoint.classify = wait
 sys.argv[0:1] = []
 import runpy
 runpy.run_path(sys.argv[0], run_name="__main__")

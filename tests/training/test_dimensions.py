@@ -20,9 +20,10 @@ from serx.errors import CheckpointError, ConfigError, DataError
 from serx.evaluation import evaluate
 from serx.evaluation.comparison import compare_runs
 from serx.evaluation.comparison_report import format_comparison, markdown_comparison
+from serx.evaluation.cross_validation_report import write_cross_validation
 from serx.evaluation.finished_runs import read_run
 from serx.evaluation.held_out import load_held_out
-from serx.evaluation.pooling import FoldResult, write_cross_validation
+from serx.evaluation.pooling import FoldResult
 from serx.evaluation.ranking import format_ranking, markdown_ranking
 from serx.evaluation.ratings import join_ratings, score_ratings
 from serx.evaluation.stress import format_stress_test, stress_test, write_stress_test
