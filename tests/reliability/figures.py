@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 
@@ -52,21 +53,24 @@ def prove(selection: list[str]) -> dict[str, object]:
             **counts, "held": done.returncode == 0}  # fmt: skip
 
 
-def table(record: dict[str, dict]) -> str:
-    """The figures as a table of Markdown."""
-    lines = ["| | held | tests | counted | last proved |", "|---|---|---|---|---|"]
+def report(record: dict[str, dict]) -> str:
+    """A table of all promises in Markdown, and below it a list of what their tests have counted."""
+    lines = ["| promise | held | tests | last tested |", "|---|---|---|---|"]
+    counted = []
     for number, proof in record.items():
         tests = f"{proof.get('passed', 0)} passed" + "".join(
             f", {proof[word]} {word}" for word in ("failed", "error", "skipped") if proof.get(word)
         )
         held = "yes" if proof["held"] else "**NO**"
-        counted = "; ".join(proof["figures"]) or "-"
-        lines.append(f"| {number} | {held} | {tests} | {counted} | {proof['day']}, {proof['seconds']} s |")
-    return "\n".join(lines)
+        lines.append(f"| {number} | {held} | {tests} | {proof['day']}, {proof['seconds']} s |")
+        if proof["figures"]:
+            text = f"- **{number}**: {'; '.join(proof['figures'])}"
+            counted.append(textwrap.fill(text, 120, subsequent_indent="  ", break_on_hyphens=False))
+    return "\n".join([*lines, "", "What the tests counted:", "", *counted])
 
 
 def main(chosen: list[int]) -> bool:
-    """Proves the promises with these numbers; returns whether all promises held when they were last proved."""
+    """Proves the promises with these numbers; returns whether all promises held when they were last tested."""
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     for number in chosen:
         record[str(number)] = prove(PROMISES[number])
@@ -76,7 +80,7 @@ def main(chosen: list[int]) -> bool:
     page = PAGE.read_text()
     start, end = "<!-- figures -->\n", "<!-- end of figures -->"
     before, after = page.split(start)[0], page.split(end)[1]
-    PAGE.write_text(before + start + table(record) + "\n" + end + after)
+    PAGE.write_text(before + start + report(record) + "\n" + end + after)
     return all(proof["held"] for proof in record.values())
 
 
