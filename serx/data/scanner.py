@@ -22,6 +22,8 @@ from serx.errors import DataError
 
 _MAX_SHOWN = 10  # contradictions in one error message
 _UNKNOWN = "the name matches no corpus that serx knows"
+_NO_EMOTION = "no folder above it is named after an emotion that serx knows; list it in a table"
+_MAX_TABLES = 3  # named in the message about a folder without a known clip
 
 # Endings of files beside a recording that say what is said in it, and when.
 TRANSCRIPTS = {
@@ -195,9 +197,11 @@ def _scan_folder(
     """
     files = files_in(root)
     found = recognize(root, files, corpora, label_file)
+    unknown = _UNKNOWN
     if not (found.clips or found.hints or corpora):
         found.clips, note = clips_of_folders(root, files)
         found.notes += [note] if note else []
+        unknown = _NO_EMOTION if found.clips else _UNKNOWN
     count, unused = 0, list(found.missing)
     others: list[tuple[SkippedFile, ParsedName]] = []  # files with the names of clips that are no audio
     heard: set[tuple[str, ...]] = set()
@@ -213,7 +217,7 @@ def _scan_folder(
         elif path.name.startswith("."):
             unused.append(SkippedFile(path, "hidden", "a macOS side file or another hidden file, not a clip"))
         elif parsed is None:
-            why = found.hints.get(path, _UNKNOWN)
+            why = found.hints.get(path, unknown)
             unused.append(SkippedFile(path, "unknown_name", why))
         elif parsed.recording is None:
             unused.append(SkippedFile(path, "video_only", "a film without sound"))
@@ -228,7 +232,7 @@ def _scan_folder(
         if other.path.suffix.lower() not in TRANSCRIPTS or (named_so.corpus, *named_so.codes) not in heard:
             unused.append(other)
     if not count:
-        raise DataError(_no_clip(root, unused))
+        raise DataError(_no_clip(root, unused, [path for path in files if path.suffix.lower() in OPENERS]))
     skipped.update((file.path, file) for file in unused)
     return found.notes
 
@@ -334,17 +338,20 @@ def _best_copies(
     return list(best.values())
 
 
-def _no_clip(root: Path, unused: Sequence[SkippedFile]) -> str:
+def _no_clip(root: Path, unused: Sequence[SkippedFile], tables: Sequence[Path]) -> str:
     reasons = Counter(file.detail for file in reversed(unused) if file.detail != _UNKNOWN)
     why = reasons.most_common(1)[0][0] if reasons else _UNKNOWN
     example = next((f", such as {file.path.name!r}: {why}" for file in reversed(unused) if file.detail == why), "")
     shown = [corpus for corpus in CORPORA.values() if corpus.rank < 2]
     names = ", ".join(f"{corpus.name} {corpus.example}" for corpus in shown)
+    listed = [path.relative_to(root).as_posix() for path in tables if not path.name.startswith(".")]
+    more = f" and {len(listed) - _MAX_TABLES} more" if len(listed) > _MAX_TABLES else ""
+    names_of_tables = ", ".join(listed[:_MAX_TABLES]) + more
+    there = f". There is {names_of_tables}: if it lists these files, name it instead" if listed and unused else ""
     return (
         f"{root}: no known clip among {len(unused)} audio files{example}. Known names: {names}, and those of "
         f"{len(CORPORA) - len(shown)} more corpora, which `serx corpora` lists. Name the folder of a corpus, or list "
-        f"your "
-        "own recordings in a CSV (columns path, emotion, speaker) and name that"
+        f"your own recordings in a CSV (columns path, emotion, speaker) and name that{there}"
     )
 
 

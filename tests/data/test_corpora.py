@@ -346,6 +346,17 @@ def test_a_corpus_without_a_table_of_speakers_has_those_in_its_names(tmp_path: P
     assert [(c.speaker_id, c.sex, c.emotion) for c in clips] == [("lab2/S1", None, "sad"), ("lab2/S12", None, "joy")]
 
 
+def test_a_registered_corpus_may_say_its_language_and_the_sex_in_its_names(tmp_path: Path, registry: dict) -> None:
+    pattern = r"(?P<sex>[mf])(?P<speaker>[0-9]+)_(?P<emotion>sad|happy)"
+    register_corpus("lab3", pattern, {"sad": "sad", "happy": "happy"}, language="Estonian")
+    clips = scan(touch(tmp_path, ["m1_sad.wav", "f2_happy.wav"])).utterances
+    assert {(c.speaker_id, c.sex, c.language) for c in clips} == {
+        ("lab3/1", "male", "et"), ("lab3/2", "female", "et"),
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match="no language is called 'Estonain'; did you mean estonian"):
+        register_corpus("lab4", pattern, {"sad": "sad", "happy": "happy"}, language="Estonain")
+
+
 def test_a_published_name_stays_with_its_corpus_whatever_is_registered(registry: dict) -> None:
     register_corpus("greedy", r"(?P<speaker>.+)-(?P<emotion>[0-9]+)", {"07": "happy"})
     clip = utterance_of(SOUND)

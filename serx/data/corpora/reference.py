@@ -119,7 +119,7 @@ def lines(corpus: Corpus) -> list[tuple[str, str]]:
     sexes = f" ({corpus.women} women, {corpus.men} men)" if corpus.women is not None else ""
     counted = [f"{word} {corpus.counts[word]:,}" if word in corpus.counts else word for word in emotions(corpus)]
     found = [
-        ("languages", " ".join(corpus.all_languages) or "no words"),
+        ("languages", " ".join(corpus.all_languages) or ("no words" if corpus.source else "-")),
         ("speakers", speakers(corpus).replace("?", "not named in the files") + sexes),
         (
             "clips",

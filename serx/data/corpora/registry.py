@@ -8,6 +8,7 @@ from serx.data.corpora.by_label_file import BY_LABEL_FILE
 from serx.data.corpora.by_name import BY_NAME
 from serx.data.corpora.declaration import Corpus
 from serx.data.labels import normalize_emotion
+from serx.data.languages import language_code
 from serx.data.utterance import Sex, visible
 from serx.errors import ConfigError
 
@@ -18,7 +19,9 @@ LABEL_MAPS: dict[str, Mapping[str, str | None]] = {
     name: label_map for corpus in _PUBLISHED for name, label_map in corpus.label_maps.items()
 }
 
-_GROUPS = {"speaker", "emotion", "style", "intensity", "statement", "take"}  # of a corpus that a user registers
+# Of a corpus that a user registers.
+_GROUPS = {"speaker", "emotion", "sex", "style", "intensity", "statement", "take"}
+_SEXES: dict[str, Sex] = {"m": "male", "male": "male", "f": "female", "w": "female", "female": "female"}
 _FIRST_RANK, _REGISTERED = 0, 1  # the five corpora that serx knew first; before all others
 _FIRST = {key: corpus.name for corpus in _PUBLISHED if corpus.rank == 0 for key in corpus.keys}
 _NAMES = {key: corpus.name for corpus in _PUBLISHED for key in corpus.keys}
@@ -33,6 +36,7 @@ def register_corpus(
     example: str = "",
     intensities: Mapping[str, str] | None = None,
     spellings: Mapping[str, str] | None = None,
+    language: str = "",
 ) -> None:
     """Adds a corpus, so that a scan recognizes its file names.
 
@@ -44,13 +48,15 @@ def register_corpus(
         name: lower-case letters, digits and underscores, starting with a letter. The name of a corpus that serx knows,
             other than those five, replaces what serx knows about it.
         pattern: a regular expression for the file name without its ending, or for `folder/name`. It has the named
-            groups `speaker` and `emotion`, and may have `style` (`02` means song), `intensity`, `statement` and
-            `take`. All groups together identify a clip: a second file with the same codes is a duplicate.
+            groups `speaker` and `emotion`, and may have `sex` (`m`, `male`, `f`, `w`, `female`), `style` (`02` means
+            song), `intensity`, `statement` and `take`. All groups together identify a clip: a second file with the
+            same codes is a duplicate.
         emotions: code in the name -> emotion. A file with another code is not part of the corpus.
         speakers: speaker in the name -> `"male"`, `"female"` or None. Default: any speaker, sex unknown.
         example: a file name for error messages.
         intensities: code in the name -> word.
         spellings: another way to write a code -> the usual code.
+        language: of all clips: `en`, `eng` or `English`. Default: unknown.
 
     Raises:
         ConfigError: a malformed name, pattern or table, or a name that already means another corpus.
@@ -82,6 +88,10 @@ def register_corpus(
     for speaker, sex in (speakers or {}).items():
         if sex not in ("male", "female", None):
             raise ConfigError(f"{where}: speaker {speaker!r} has sex {sex!r}; write male, female or None")
+    try:
+        code = language_code(language) if language else ""
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
     corpus = Corpus(
         name=name,
         title=name,
@@ -91,6 +101,8 @@ def register_corpus(
         speakers=None if speakers is None else {speaker.upper(): sex for speaker, sex in speakers.items()},
         intensities={code.lower(): word for code, word in (intensities or {}).items()},
         spellings={code.lower(): usual.lower() for code, usual in (spellings or {}).items()},
+        sexes=_SEXES,
+        language=code,
         rank=_REGISTERED,
     )
     known = CORPORA.get(name)

@@ -328,3 +328,18 @@ def test_a_folder_whose_label_files_lie_elsewhere_says_so(tmp_path: Path) -> Non
     touch(tmp_path, ["Audios/MSP-PODCAST_test3_0001.wav", "Audios/zoo.wav"])
     with pytest.raises(DataError, match="no label file lists it: name the folder of MSP-Podcast that holds its label"):
         scan(tmp_path / "Audios")
+
+
+def test_a_table_in_a_folder_that_no_name_explains_is_pointed_at(tmp_path: Path) -> None:
+    root = touch(tmp_path / "hume", ["wav/[00001].wav", "wav/[00002].wav", "data_info.csv", ".hidden.csv"])
+    with pytest.raises(DataError, match=r"There is data_info\.csv: if it lists these files, name it instead"):
+        scan(root)
+
+
+def test_a_folder_beside_folders_of_emotions_that_is_none_is_named_with_a_fix(tmp_path: Path) -> None:
+    found = scan(touch(tmp_path, ["angry/1.wav", "sad/2.wav", "sneaky/3.wav"]))
+    assert len(found.utterances) == 2
+    (skipped,) = found.skipped
+    assert (skipped.path.name, skipped.detail) == (
+        "3.wav", "no folder above it is named after an emotion that serx knows; list it in a table",
+    )  # fmt: skip
