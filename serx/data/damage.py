@@ -6,7 +6,6 @@ pass over.
 
 import re
 import zlib
-from pathlib import Path
 from typing import BinaryIO, Literal
 
 HEAD_BYTES = 4096
@@ -20,22 +19,13 @@ _MAX_PAGE = 65_307  # bytes of an Ogg page
 _SEGMENT = bytes.fromhex("18538067")
 
 
-def read_head(path: Path) -> bytes:
-    """The first `HEAD_BYTES` of a file, from which the functions below tell what it is."""
-    with path.open("rb", buffering=0) as file:
-        return file.read(HEAD_BYTES)
-
-
-def is_cut(path: Path, head: bytes | None = None) -> bool:
-    """Whether a file's header promises more bytes than the file holds; `head` is `read_head` of it, where known."""
-    head = read_head(path) if head is None else head
-    size = path.stat().st_size
+def is_cut(file: BinaryIO, head: bytes, size: int) -> bool:
+    """Whether the header of an open file promises more bytes than its `size`; it begins with `head` of `HEAD_BYTES`."""
     kind = b"ftyp" if head[4:8] == b"ftyp" else head[:4]
     if kind in _PROMISES:
         return size < _PROMISES[kind](head)
     if kind in _WALKS:
-        with path.open("rb") as file:
-            return _WALKS[kind](file, size)
+        return _WALKS[kind](file, size)
     return size < _promised_by_asf(head)
 
 
@@ -168,58 +158,59 @@ _WALKS = {
 }
 
 
-def damaged_pages(path: Path) -> str:
-    """What is wrong with the pages of an Ogg file, in words; empty if nothing is, or for other files.
+def damaged_pages(file: BinaryIO, head: bytes) -> str:
+    """What is wrong with the pages of an open Ogg file, in words; empty if nothing is, or for other files.
 
     Each page has a checksum (RFC 3533). The libraries pass over a page whose checksum is wrong.
     """
+    if head[:4] != b"OggS":
+        return ""
     bad = skipped = 0
-    with path.open("rb") as file:
-        if file.read(4) != b"OggS":
-            return ""
-        file.seek(0)
-        at, content = 0, b""
-        while True:
-            if len(content) - at < _MAX_PAGE and (more := file.read(1 << 20)):
-                content, at = content[at:] + more, 0
-            if at >= len(content):
-                break
-            if content[at : at + 4] != b"OggS":
-                following = content.find(b"OggS", at)
-                if following < 0 and not content[at:].strip(b"\0"):
-                    break  # padding
-                skipped += 1
-                at = following if following >= 0 else max(at + 1, len(content) - 3)
-                continue
-            page = _page(content, at)
-            if not page:
-                break  # `is_cut` says so
-            if _checksum(page) == page[22:26]:
-                at += len(page)
-            else:
-                bad += 1
-                at += 4  # its length may be wrong
+    file.seek(0)
+    at, content, reversed_bits = 0, b"", b""
+    while True:
+        if len(content) - at < _MAX_PAGE and (more := file.read(1 << 20)):
+            content, at = content[at:] + more, 0
+            reversed_bits = content.translate(_REVERSED)
+        if at >= len(content):
+            break
+        if content[at : at + 4] != b"OggS":
+            following = content.find(b"OggS", at)
+            if following < 0 and not content[at:].strip(b"\0"):
+                break  # padding
+            skipped += 1
+            at = following if following >= 0 else max(at + 1, len(content) - 3)
+            continue
+        length = _page_length(content, at)
+        if not length:
+            break  # `is_cut` says so
+        if _has_its_checksum(memoryview(reversed_bits)[at : at + length]):
+            at += length
+        else:
+            bad += 1
+            at += 4  # its length may be wrong
     count = max(bad, skipped)
     return f"{count} page{'' if count == 1 else 's'} cannot be read" if count else ""
 
 
-def _page(content: bytes, at: int) -> bytes:
-    """The page at byte `at`; empty if it is not whole."""
-    header = content[at : at + 27]
-    if len(header) < 27 or len(content) < at + 27 + header[26]:
-        return b""
-    page = content[at : at + 27 + header[26] + sum(content[at + 27 : at + 27 + header[26]])]
-    return page if len(page) == 27 + header[26] + sum(page[27 : 27 + header[26]]) else b""
+def _page_length(content: bytes, at: int) -> int:
+    """Of the page at byte `at`; 0 if it is not whole."""
+    if len(content) < at + 27 or len(content) < at + 27 + content[at + 26]:
+        return 0
+    segments = content[at + 26]
+    length = 27 + segments + sum(content[at + 27 : at + 27 + segments])
+    return length if at + length <= len(content) else 0
 
 
-def damaged_packets(path: Path, head: bytes) -> str:
-    """What is wrong with the packets of a MIDI sample dump (.sds), in words; empty if nothing is, or for other files.
+def damaged_packets(file: BinaryIO, head: bytes) -> str:
+    """What is wrong with the packets of an open MIDI sample dump (.sds), in words; else empty.
 
     Behind a header of 21 bytes are packets of 127. libsndfile prints a line for each that begins otherwise.
     """
     if head[:2] != _DUMP:
         return ""
-    content = path.read_bytes()[_DUMP_HEADER:]
+    file.seek(_DUMP_HEADER)
+    content = file.read()
     packets = range(0, len(content) - _DUMP_PACKET + 1, _DUMP_PACKET)
     bad = sum(content[at : at + 2] != _DUMP or content[at + 3] != _IS_PACKET for at in packets)
     return f"{bad} packet{'' if bad == 1 else 's'} cannot be read" if bad else ""
@@ -228,8 +219,9 @@ def damaged_packets(path: Path, head: bytes) -> str:
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def _checksum(page: bytes) -> bytes:
-    """Ogg's: zlib's CRC-32, but with the highest bit first, and without inversion."""
-    zeroed = page[:22] + bytes(4) + page[26:]
-    crc = zlib.crc32(zeroed.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return int(f"{crc:032b}"[::-1], 2).to_bytes(4, "little")
+def _has_its_checksum(page: memoryview) -> bool:
+    """Whether a page, each byte of which is reversed, has the right one: zlib's CRC-32, but with the highest bit first,
+    without inversion, and of zeros in its own place.
+    """
+    crc = zlib.crc32(page[26:], zlib.crc32(bytes(4), zlib.crc32(page[:22], 0xFFFFFFFF)))
+    return (crc ^ 0xFFFFFFFF).to_bytes(4, "big") == page[22:26]
