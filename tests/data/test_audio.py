@@ -52,6 +52,22 @@ def test_lossless_formats_give_the_same_waveform(name, how, tolerance, wave, tmp
     assert np.abs(decode(write(tmp_path / name, wave, **how), PLAIN) - wave).max() < tolerance
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize(
+    "form", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "NIST", "VOC", "SVX", "PAF"]
+)
+def test_samples_of_16_bits_are_those_of_libsndfile(form, channels, tmp_path):
+    samples = np.random.default_rng(0).integers(-(1 << 15), 1 << 15, (20_000, channels), np.int16)
+    samples[:2] = [[-(1 << 15)], [(1 << 15) - 1]]
+    path = tmp_path / f"a.{form.lower()}"
+    try:
+        soundfile.write(path, samples, RATE, format=form, subtype="PCM_16")
+    except soundfile.LibsndfileError:
+        pytest.skip("libsndfile does not write so many channels")
+    expected = soundfile.read(path, dtype="float32", always_2d=True)[0].mean(axis=1)
+    assert np.array_equal(decode(path, PLAIN), expected)
+
+
 @pytest.mark.parametrize("name", ["a.ogg", "a.mp3"])
 def test_lossy_formats_correlate_with_the_original(name, wave, tmp_path):
     decoded = decode(write(tmp_path / name, wave), PLAIN)

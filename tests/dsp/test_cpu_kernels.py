@@ -248,3 +248,34 @@ def test_a_clip_is_silent_wherever_its_loudest_25_ms_are_too_quiet(loud_at, peak
             audio._check_not_silent(wave, RATE, "a.wav")
     else:
         audio._check_not_silent(wave, RATE, "a.wav")
+
+
+def test_a_clip_with_a_silent_middle_is_not_silent():
+    wave = np.zeros(8400, np.float32)
+    wave[:800] = 0.01 * np.sin(np.arange(800))
+    audio._check_not_silent(wave, RATE, "a.wav")
+
+
+@pytest.mark.parametrize("size", [1, 2, 399, 400, 65_536, 200_001])
+def test_the_quick_mean_and_mean_square_are_exact_to_a_ten_thousandth(size):
+    wave = np.random.default_rng(size).normal(0.05, 0.1, size).astype(np.float32)
+    mean, power = audio._quick_moments(wave)
+    exact = np.square(wave, dtype=np.float64).mean()
+    assert abs(power - exact) <= 1e-4 * exact
+    assert abs(mean - wave.mean(dtype=np.float64)) <= 1e-4 * math.sqrt(exact)
+
+
+@pytest.mark.parametrize("offset", [0.0, 3.0])
+@pytest.mark.parametrize("channels", [2, 3])
+def test_the_quick_check_of_channels_that_cancel_decides_as_the_exact_one(channels, offset):
+    random = np.random.default_rng(0)
+    decisions = set()
+    for share in np.linspace(0, 1, 41):
+        wave = random.standard_normal((20_000, channels)).astype(np.float32)
+        mixed = wave.mean(axis=1)
+        wave += (share * math.sqrt(channels) - 1) * mixed[:, None] + offset  # the mean power of the mix: share**2 / C
+        mixed, power = wave.mean(axis=1), wave.var(axis=0)
+        cancels = mixed.var() * channels < audio.CANCELING * power.mean()
+        assert (audio._instead_of_mix(wave, mixed) is not None) == cancels
+        decisions.add(bool(cancels))
+    assert decisions == {True, False}
