@@ -36,7 +36,7 @@ IMPORTED_IN = {
     "transformers": {"models/encoders/loading.py"},
     "huggingface_hub": {"models/encoders/loading.py"},
     "yaml": {"config/yaml_lines.py", "config/loader.py", "data/audformat.py"},
-    "pyarrow": {"data/tables.py"},
+    "pyarrow": {"data/arrow_tables.py"},
     "silero_vad": {"inference/segmentation.py"},
     "jinja2": {"pages/render.py"},
     "gradio": {"demo/app.py"},

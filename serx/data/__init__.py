@@ -15,8 +15,14 @@ The way of a clip, and the modules in the order in which they build on each othe
     names          which names are one speaker or one corpus
     languages      names and codes of languages
     columns        which column of a table means what
-    tables         rows of CSV, JSON and Parquet tables and of Hugging Face datasets
+    table          `Table`: rows of text, however they are stored
+    text_tables    CSV, whatever its encoding and separator, and JSON
+    arrow_tables   Parquet and Arrow, with the audio inside
+    tables         the tables of a file or of the folder of a Hugging Face dataset
     audformat      tables of audEERING databases
+    cells          what single cells of a table say
+    audio_finder   the file that a cell names
+    contradictions rows that say different things about a file or a speaker
     manifest       your own recordings, listed in a table
     scanner        `scan`: from folders and manifests to utterances
     file_state     what changes when the content of a file changes

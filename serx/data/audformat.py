@@ -15,7 +15,8 @@ import yaml
 from serx.data.columns import COLUMNS, is_known, known_as, plain
 from serx.data.labels import EMOTIONS, normalize_emotion
 from serx.data.observed_files import is_file, is_folder, read_bytes
-from serx.data.tables import OPENERS, Table, TablesConfig
+from serx.data.table import Table, TablesConfig
+from serx.data.tables import OPENERS
 from serx.errors import DataError
 
 _INDEX = ("file", "start", "end")

@@ -25,7 +25,7 @@ from serx.data.names import NamesConfig, settle_names
 from serx.data.protocols import ProtocolConfig, Split, make_split, naming_places
 from serx.data.ratings import Task, check_rated, ratings_of
 from serx.data.scan_snapshot import scan_once
-from serx.data.tables import TablesConfig
+from serx.data.table import TablesConfig
 from serx.data.utterances import Utterances
 from serx.errors import ConfigError, DataError, explaining_out_of_memory
 from serx.metrics.votes import majority, to_shares

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 import serx
+from serx.data.arrow_tables import folder_of_audio
 from serx.data.audio import StrPath
 from serx.data.audio_cache import cache_folder
 from serx.data.corpora import CORPORA
@@ -33,7 +34,7 @@ from serx.data.labels import EMOTIONS, SYNONYMS
 from serx.data.observed_files import NOTHING, Seen, identities, observing
 from serx.data.scanner import Scan, scan
 from serx.data.stored_scan import StoredScan, pack, unpack
-from serx.data.tables import TablesConfig, folder_of_audio
+from serx.data.table import TablesConfig
 from serx.data.utterances import Files, Utterances
 from serx.files import locked, remove_temporaries, seal, unseal, write_atomically
 from serx.system import WINDOWS

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from serx.data.audio import LOSSY, StrPath, is_audio
+from serx.data.audio_finder import audio_root
 from serx.data.columns import plain
 from serx.data.corpora import CORPORA
 from serx.data.corpora.by_folder import clips_of_folders
 from serx.data.corpora.recognition import ChosenCorpora, ParsedName, corpus_of_label_file, recognize
-from serx.data.manifest import Manifest, audio_root, is_manifest, read_manifest
+from serx.data.manifest import Manifest, is_manifest, read_manifest
 from serx.data.observed_files import file_identity, files_in, is_file, is_folder
-from serx.data.tables import OPENERS, TablesConfig
+from serx.data.table import TablesConfig
+from serx.data.tables import OPENERS
 from serx.data.utterance import SkippedFile, Utterance
 from serx.errors import DataError
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from serx.data.corpora import canonical_corpus, canonical_speaker
 from serx.data.manifest import read_manifest
 from serx.data.scanner import scan
-from serx.data.tables import TablesConfig
+from serx.data.table import TablesConfig
 from serx.errors import DataError
 from tests.data.layouts import ravdess, touch
 

@@ -15,7 +15,7 @@ from serx.data import tables as tables_module
 from serx.data.audio import read_audio
 from serx.data.manifest import read_manifest
 from serx.data.scanner import scan
-from serx.data.tables import TablesConfig
+from serx.data.table import TablesConfig
 from serx.errors import DataError
 from tests.conftest import speechlike
 from tests.data.layouts import touch

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from serx.data.scanner import Scan, scan
-from serx.data.tables import TablesConfig
+from serx.data.table import TablesConfig
 from serx.errors import DataError
 from tests.data.corpora.trees import TREES, csv, names
 from tests.data.layouts import touch
