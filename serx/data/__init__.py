@@ -28,6 +28,10 @@ The way of a clip, and the modules in the order in which they build on each othe
     file_state     what changes when the content of a file changes
     stored_scan    a scan as bytes
     scan_snapshot  a scan, kept for the next start
+    protocol_config    the settings of a split
+    published_folds    who tests and validates in published folds
+    speaker_choice     who tests and who validates
+    clip_draw          a random part of the clips
     protocols      `make_split`: which clips train, validate and test
     copies         which clips hold the same recording, however it was altered: by
     copy_candidates         pairs of clips with similar spectrograms, and by the
@@ -72,7 +76,8 @@ if TYPE_CHECKING:
     from serx.data.dataset import DataConfig, Dataset, load_dataset, split_dataset
     from serx.data.labels import register_emotion
     from serx.data.manifest import Manifest, read_manifest
-    from serx.data.protocols import ProtocolConfig, Split, fold_count, make_split
+    from serx.data.protocol_config import ProtocolConfig
+    from serx.data.protocols import Split, fold_count, make_split
     from serx.data.scanner import Scan, scan
     from serx.data.utterance import SkippedFile, Utterance
     from serx.data.utterances import Utterances
@@ -117,7 +122,7 @@ _MODULES = {
     "DataConfig": "serx.data.dataset",
     "Dataset": "serx.data.dataset",
     "Manifest": "serx.data.manifest",
-    "ProtocolConfig": "serx.data.protocols",
+    "ProtocolConfig": "serx.data.protocol_config",
     "Scan": "serx.data.scanner",
     "SkippedFile": "serx.data.utterance",
     "Split": "serx.data.protocols",

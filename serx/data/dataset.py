@@ -22,7 +22,8 @@ from serx.data.duplicates import without_duplicates
 from serx.data.labels import LabeledCorpus, LabelsFrom, assign_labels, only_shared
 from serx.data.leaks import PARTS, check_copies, check_leaks
 from serx.data.names import NamesConfig, settle_names
-from serx.data.protocols import ProtocolConfig, Split, make_split, naming_places
+from serx.data.protocol_config import ProtocolConfig, naming_places
+from serx.data.protocols import Split, make_split
 from serx.data.ratings import Task, check_rated, ratings_of
 from serx.data.scan_snapshot import scan_once
 from serx.data.table import TablesConfig

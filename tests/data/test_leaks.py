@@ -8,7 +8,8 @@ import pytest
 
 from serx.data.copies import Copy
 from serx.data.leaks import check_copies, check_leaks
-from serx.data.protocols import ProtocolConfig, Split, fold_count, make_split
+from serx.data.protocol_config import ProtocolConfig
+from serx.data.protocols import Split, fold_count, make_split
 from serx.data.utterance import Utterance
 from serx.errors import LeakError
 

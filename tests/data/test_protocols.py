@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from serx.data.protocols import ProtocolConfig, Split, fold_count, make_split
+from serx.data.protocol_config import ProtocolConfig
+from serx.data.protocols import Split, fold_count, make_split
 from serx.data.utterance import UNKNOWN_SPEAKER, Sex, Utterance
 from serx.errors import ConfigError, DataError
 

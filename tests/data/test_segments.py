@@ -11,7 +11,8 @@ from serx.data.audio import AudioConfig, AudioError, decode, decode_segments
 from serx.data.audio_cache import open_audio_cache
 from serx.data.dataset import DataConfig, load_dataset, split_dataset
 from serx.data.leaks import check_leaks
-from serx.data.protocols import ProtocolConfig, Split, make_split
+from serx.data.protocol_config import ProtocolConfig
+from serx.data.protocols import Split, make_split
 from serx.data.scanner import scan
 from serx.data.utterance import Segment, Utterance
 from serx.data.utterances import overlapping

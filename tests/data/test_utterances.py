@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serx.data.protocols import ProtocolConfig, fold_count, make_split
+from serx.data.protocol_config import ProtocolConfig
+from serx.data.protocols import fold_count, make_split
 from serx.data.utterance import Utterance
 from serx.data.utterances import Texts, Utterances
 

@@ -8,7 +8,8 @@ import pytest
 from serx.data.corpora import LABEL_MAPS
 from serx.data.corpora.readers import cremad_votes
 from serx.data.labels import assign_labels
-from serx.data.protocols import ProtocolConfig, make_split
+from serx.data.protocol_config import ProtocolConfig
+from serx.data.protocols import make_split
 from serx.data.scanner import scan
 from serx.data.utterance import Utterance
 from serx.errors import DataError

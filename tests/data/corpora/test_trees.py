@@ -6,7 +6,7 @@ import pytest
 
 from serx.data.corpora import CORPORA, LABEL_MAPS, PUBLISHED_CORPORA
 from serx.data.labels import EMOTIONS, assign_labels, order_labels
-from serx.data.protocols import ProtocolConfig
+from serx.data.protocol_config import ProtocolConfig
 from serx.data.scanner import scan
 from tests.data.corpora.trees import TREES
 from tests.data.layouts import touch
