@@ -99,7 +99,10 @@ def main(arguments: argparse.Namespace) -> int:
         nats = "" if rated else " nats"
         print(f"method: integrated gradients from a baseline of {baseline}{nats}; completeness error {error}{nats}")
     rows = [(f"{start:.2f} to {end:.2f}", f"{value:+.3f}") for start, end, value in explanation.strongest_parts()]
-    show([Table(f"Strongest parts, in {'units of the rating' if rated else unit}", ("seconds", name), rows)])
+    if rows:
+        show([Table(f"Strongest parts, in {'units of the rating' if rated else unit}", ("seconds", name), rows)])
+    else:
+        print(f"no part raises {name}")
     print(f"written: {', '.join(map(str, written))}")
     return 1 if unused else 0
 

@@ -117,13 +117,23 @@ class Demo:
         titles = [f"{i + 1}. {html.part_title(part)}" for i, part in enumerate(parts)]
         return session, verdict, html.timeline(parts, session.analysis.seconds, labels), titles
 
-    def explain(self, session: Session, emotion: str | None) -> str:
-        """The picture of the saliency of the recording, or of the chosen part; nothing without emotions."""
-        if session.analysis is None or session.path is None or not self.predictor.labels:
+    @property
+    def explainable(self) -> list[str]:
+        """What a saliency may be of, the usual one first: emotions, and dimensions such as arousal."""
+        labels, dimensions = self.predictor.labels, self._dimensions
+        return [*((MOST_PROBABLE, *labels) if labels else ()), *dimensions]
+
+    @property
+    def _dimensions(self) -> list[str]:
+        return [dimension.name for dimension in self.predictor.recognizer.dimensions]
+
+    def explain(self, session: Session, name: str | None) -> str:
+        """The picture of the saliency for one of `explainable`, of the recording or of the chosen part."""
+        if session.analysis is None or session.path is None:
             return ""
         try:
             with self._adapted(session):
-                explanation = self._explanation(session, None if emotion in (None, MOST_PROBABLE) else emotion)
+                explanation = self._explanation(session, None if name == MOST_PROBABLE else name)
             return _picture(explanation)
         except Exception as error:
             return html.message(sentence(error), "error")
@@ -183,14 +193,15 @@ class Demo:
             raise ConfigError("this file was not uploaded; choose one of yours")
         return path
 
-    def _explanation(self, session: Session, emotion: str | None) -> Explanation:
+    def _explanation(self, session: Session, name: str | None) -> Explanation:
         assert session.analysis is not None
         assert session.path is not None
+        what: dict[str, Any] = {"dimension" if name in self._dimensions else "emotion": name, "steps": STEPS}
         if session.part is None:
-            return self.predictor.explain(session.path, emotion=emotion, steps=STEPS)
+            return self.predictor.explain(session.path, **what)
         part = session.analysis.parts[session.part]
         seconds = len(part.samples) / RATE
-        explained = self.predictor.explain(part.samples, RATE, emotion, start=0.0, end=seconds, steps=STEPS)
+        explained = self.predictor.explain(part.samples, RATE, start=0.0, end=seconds, **what)
         named = replace(explained.prediction, path=session.path)
         return replace(explained, seconds=explained.seconds + part.start, prediction=named)
 
@@ -263,14 +274,12 @@ def build_page(demo: Demo, summary: str) -> "gradio.Blocks":
                     timeline = gr.HTML(elem_id="parts-timeline")
                     parts = gr.Radio([], label="Parts: choose one to play it", elem_id="parts")
                     player = gr.Audio(label="Part", interactive=False, elem_id="part", buttons=[])
-                emotion = gr.Dropdown(
-                    [MOST_PROBABLE, *demo.predictor.labels], label="Saliency for", elem_id="emotion", visible=False
-                )
+                chosen_name = gr.Dropdown(demo.explainable, label="Saliency for", elem_id="emotion", visible=False)
                 picture = gr.HTML(elem_id="picture")
         gr.HTML(
             f"Up to {MAX_UPLOAD_MB} MB and {spoken(MAX_RECORDING_SECONDS)}. Recordings stay on the computer that runs "
-            "serx demo, and are deleted when it ends. A saliency in red raises the probability of the emotion, in blue "
-            "it lowers it. Predictions are often wrong: do not judge people by them."
+            "serx demo, and are deleted when it ends. A saliency in red raises the probability of the emotion, or the "
+            "rating, in blue it lowers it. Predictions are often wrong: do not judge people by them."
         )
 
         def recognized(current: Session, file: str | None) -> list[Any]:
@@ -280,7 +289,8 @@ def build_page(demo: Demo, summary: str) -> "gradio.Blocks":
             return [
                 current, words, line, gr.Radio(choices=titles, value=chosen), gr.Column(visible=bool(titles)),
                 gr.Audio(value=samples, autoplay=False),
-                gr.Dropdown(value=MOST_PROBABLE, visible=current.analysis is not None), demo.explain(current, None),
+                gr.Dropdown(value=demo.explainable[0], visible=current.analysis is not None),
+                demo.explain(current, None),
             ]  # fmt: skip
 
         def again(current: Session) -> list[Any]:
@@ -292,15 +302,15 @@ def build_page(demo: Demo, summary: str) -> "gradio.Blocks":
             current, samples = demo.choose_part(current, title)
             return [current, gr.Audio(value=samples, autoplay=True), demo.explain(current, name)]
 
-        answers = [session, verdict, timeline, parts, parts_group, player, emotion, picture]
+        answers = [session, verdict, timeline, parts, parts_group, player, chosen_name, picture]
         alone: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
         for listen in (recording.stop_recording, recording.upload):
             listen(recognized, [session, recording], answers, **alone).then(lambda: None, None, other, **alone)
         other.upload(recognized, [session, other], answers, **alone).then(lambda: None, None, recording, **alone)
         made = example.click(lambda *named: (demo.example(*named), None), [voice, style], [recording, other], **alone)
         made.then(recognized, [session, recording], answers, **alone)
-        parts.input(part_chosen, [session, parts, emotion], [session, player, picture], **alone)
-        emotion.input(demo.explain, [session, emotion], picture, **alone)
+        parts.input(part_chosen, [session, parts, chosen_name], [session, player, picture], **alone)
+        chosen_name.input(demo.explain, [session, chosen_name], picture, **alone)
         for button, change, inputs in ((adapt, demo.adapt, [session, clips]), (forget, demo.forget_voice, [session])):
             changed = button.click(change, inputs, [session, adaptation], **alone)
             changed.then(again, [session], answers, **alone)

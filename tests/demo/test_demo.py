@@ -21,7 +21,7 @@ from serx.inference.prediction import Prediction
 from serx.inference.segmentation import RATE
 from serx.plots import image_png
 from tests.conftest import speechlike
-from tests.inference.untrained import untrained_predictor
+from tests.inference.untrained import rated_predictor, untrained_predictor
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +244,19 @@ def test_a_saliency_is_a_picture(demo, tmp_path):
     content = re.search(r"base64,([\w+/=]+)", page)[1]
     assert base64.b64decode(content).startswith(b"\x89PNG")
     assert "no such" not in page and "did you mean" in text_of(demo.explain(session, "hapy"))
+
+
+@pytest.mark.parametrize("labels", [(), ("happy", "sad")])
+def test_a_saliency_may_be_of_a_rating(labels, tmp_path, monkeypatch):
+    demo, shown = Demo(rated_predictor(labels), tmp_path), []
+    monkeypatch.setattr(app, "_picture", lambda explanation: shown.append(explanation) or "picture")
+    soundfile.write(tmp_path / "a.wav", speechlike(0.6, 150, 0), RATE)
+    session, verdict, _, _ = demo.recognize(Session(), str(tmp_path / "a.wav"))
+    assert "arousal" in text_of(verdict)
+    assert demo.explainable == [*((MOST_PROBABLE, *labels) if labels else ()), "arousal", "valence"]
+    assert demo.explain(session, demo.explainable[0]) == demo.explain(session, "valence") == "picture"
+    assert [explained.dimension for explained in shown] == [None if labels else "arousal", "valence"]
+    assert shown[1].value == pytest.approx(shown[1].prediction.dimensions["valence"], abs=1e-4)
 
 
 @pytest.mark.usefixtures("trusted")

@@ -25,7 +25,7 @@ from serx.inference.predictor import Predictor
 from serx.plots import figure_array, saliency_png
 from serx.recognizer import Dimension, Recognizer
 from tests.conftest import RATE, speechlike
-from tests.inference.untrained import SMALL, untrained_predictor
+from tests.inference.untrained import RATED, SMALL, rated_predictor, untrained_predictor
 
 SMALL_CNN2D = {"kind": "cnn2d", "stem": 8, "widths": (8, 8), "strides": ((2, 2), (2, 1))}
 TONE_HZ, TONE_SECONDS, SECONDS = 1500.0, 0.12, 0.8
@@ -151,19 +151,6 @@ def test_the_saliency_adds_up_to_the_change_of_the_log_probability(features, mod
     assert np.exp(explanation.value) == pytest.approx(explanation.prediction.probabilities["happy"], abs=1e-5)
 
 
-RATED = (Dimension("arousal", 1.0, 7.0), Dimension("valence", -1.0, 1.0))
-
-
-def rated_predictor(labels=(), dimensions=RATED, model=SMALL) -> Predictor:
-    """A predictor of dimensions, and of emotions if there are labels, with random weights."""
-    config = from_tree({"data": {"root": "nowhere"}, "model": model}, source="test")
-    torch.manual_seed(0)
-    recognizer = Recognizer(config.features, config.model, labels, RATE, dimensions=dimensions).eval()
-    for parameter in recognizer.parameters():
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    return Predictor(recognizer, config)
-
-
 @pytest.mark.parametrize("labels", [(), ("angry", "happy")])
 @pytest.mark.parametrize("model", [SMALL, SMALL | {"tta_speeds": [0.9, 1.0, 1.15]}, SMALL | {"ensemble_size": 2}])
 @pytest.mark.parametrize("name", ["arousal", "valence"])
@@ -248,6 +235,11 @@ def test_the_command_explains_a_rating(tmp_path, capsys, monkeypatch):
     written = json.loads((tmp_path / "explanation" / "saliency.json").read_text())
     assert written["dimension"] == "valence" and "emotion" not in written and "log_probability" not in written
     assert written["value"] == pytest.approx(written["prediction"]["dimensions"]["valence"], abs=1e-4)
+    monkeypatch.setattr("serx.inference.explanation.Explanation.strongest_parts", lambda _: [])
+    with pytest.raises(SystemExit):
+        main("explain", ["me.wav", "--dimension", "valence", "--steps", "8"])
+    printed = capsys.readouterr().out
+    assert "no part raises valence" in printed and "Strongest" not in printed
 
 
 def test_of_a_long_recording_the_segment_with_the_highest_rating_is_explained():

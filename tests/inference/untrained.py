@@ -6,9 +6,9 @@ import torch
 
 from serx.config.loader import from_tree
 from serx.inference.predictor import Predictor
-from serx.recognizer import Recognizer
+from serx.recognizer import Dimension, Recognizer
 from serx.speaker_model import SpeakerModel
-from tests.conftest import speechlike
+from tests.conftest import RATE, speechlike
 
 LABELS = ("angry", "happy", "sad")
 SMALL = {"kind": "cnn1d", "stem": 8, "widths": (8, 8, 8)}
@@ -36,3 +36,16 @@ def untrained_predictor(
     means = recognizer.temperature * (torch.eye(len(LABELS)) - 1 / len(LABELS))
     recognizer.speaker_model = SpeakerModel(means, prior_clips=torch.full((len(LABELS),), 0.5))
     return Predictor(recognizer, config, min_confidence=min_confidence)
+
+
+RATED = (Dimension("arousal", 1.0, 7.0), Dimension("valence", -1.0, 1.0))
+
+
+def rated_predictor(labels=(), dimensions=RATED, model=SMALL) -> Predictor:
+    """A predictor of dimensions, and of emotions if there are labels, with random weights."""
+    config = from_tree({"data": {"root": "nowhere"}, "model": model}, source="test")
+    torch.manual_seed(0)
+    recognizer = Recognizer(config.features, config.model, labels, RATE, dimensions=dimensions).eval()
+    for parameter in recognizer.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return Predictor(recognizer, config)
