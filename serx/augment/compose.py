@@ -236,8 +236,10 @@ def augment(
         result = result.contiguous()  # as `cat` makes it: convolutions round otherwise in another order of memory
         return result.clone() if not in_place and _share_memory(result, x) else result, new_lengths
     chunk = max(1, CPU_NUMBERS // x[0].numel())
-    parts = zip(x.split(chunk), lengths.split(chunk), clips.split(chunk), strict=True)
+    parts = list(zip(x.split(chunk), lengths.split(chunk), clips.split(chunk), strict=True))
     augmented = [in_order(*part) for part in parts]
+    if in_place and all(new is part[0] for (new, _), part in zip(augmented, parts, strict=True)):
+        return x, torch.cat([lengths for _, lengths in augmented])
     return torch.cat([x for x, _ in augmented]), torch.cat([lengths for _, lengths in augmented])
 
 

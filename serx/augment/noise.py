@@ -1,6 +1,6 @@
 """Noise at a signal-to-noise ratio: synthetic in three colors, or recorded."""
 
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +8,8 @@ from torch import Tensor
 
 from serx.augment.recordings import Recordings, RecordingTransform
 from serx.augment.transform import DecibelRange, Probability, WaveformTransform, register_transform
-from serx.dsp.noise import NOISE_TABLE, add_at_snr, read_table
-from serx.seeding import ClipRandom
+from serx.dsp.noise import NOISE_TABLE, add_at_snr, add_rows_at_snr, read_table, table_rows
+from serx.seeding import ClipRandom, is_plain_on_cpu
 
 SILENCE_FRAME, SILENCE_DB = 512, 60.0  # samples
 
@@ -42,6 +42,7 @@ class Noise(WaveformTransform):
     10.0
     """
 
+    works_in_place: ClassVar[bool] = True
     kind: Literal["noise"] = "noise"
     p: Probability = 0.5
     snr_db: DecibelRange = (10.0, 40.0)
@@ -50,7 +51,10 @@ class Noise(WaveformTransform):
     def draw(self, lengths: Tensor, random: ClipRandom, rate: float) -> NoiseParams:
         return NoiseParams(random.chance(self.p), random.uniform(*self.snr_db), random.integers(NOISE_TABLE))
 
-    def apply(self, x: Tensor, lengths: Tensor, params: NoiseParams) -> tuple[Tensor, Tensor]:
+    def apply(self, x: Tensor, lengths: Tensor, params: NoiseParams, in_place: bool = False) -> tuple[Tensor, Tensor]:
+        if is_plain_on_cpu(x) and x.is_contiguous():
+            noises = table_rows(self.color, params.start, x.shape[1])
+            return add_rows_at_snr(x, lengths, noises, params.snr_db, params.on, in_place), lengths
         noise = read_table(self.color, params.start, x.shape[1])
         return torch.where(params.on[:, None], add_at_snr(x, lengths, noise, params.snr_db), x), lengths
 
@@ -118,4 +122,6 @@ class BackgroundNoise(RecordingTransform):
         self, recordings: Recordings, x: Tensor, lengths: Tensor, params: BackgroundNoiseParams
     ) -> tuple[Tensor, Tensor]:
         noise = recordings.loop(params.choice, params.offset, x.shape[1])
+        if is_plain_on_cpu(x) and x.is_contiguous():
+            return add_rows_at_snr(x, lengths, noise.unbind(), params.snr_db, params.on), lengths
         return torch.where(params.on[:, None], add_at_snr(x, lengths, noise, params.snr_db), x), lengths

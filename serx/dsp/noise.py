@@ -5,6 +5,8 @@ by f^(-k / 2). The product of spectra is periodic, so the end of the table joins
 reading anywhere.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -31,6 +33,35 @@ def add_at_snr(x: Tensor, lengths: Tensor, noise: Tensor, snr_db: Tensor) -> Ten
     return torch.addcmul(x, gain[:, None], noise)
 
 
+def add_rows_at_snr(
+    x: Tensor, lengths: Tensor, noises: Iterable[Tensor], snr_db: Tensor, chosen: Tensor, in_place: bool = False
+) -> Tensor:
+    """`add_at_snr` for the `chosen (B,)` clips, one after the other: on a CPU each stays in the cache meanwhile.
+
+    Args:
+        x: `(B, T)`, contiguous.
+        noises: `(T,)` for each clip.
+        in_place: write into `x`.
+
+    >>> x, noise, snr_db = torch.ones(1, 4), torch.tensor([[1.0, -1.0, 1.0, -1.0]]), torch.tensor([20.0])
+    >>> add_rows_at_snr(x, torch.tensor([4]), noise, snr_db, torch.tensor([True]))
+    tensor([[1.1000, 0.9000, 1.1000, 0.9000]])
+    """
+    result = x if in_place else torch.empty_like(x)
+    factors = (10 ** (-snr_db / 20)).unbind()
+    rows = zip(x.unbind(), result.unbind(), noises, lengths.tolist(), factors, chosen.tolist(), strict=True)
+    for clip, row, noise, length, factor, is_chosen in rows:
+        if is_chosen:
+            if length < len(noise):
+                noise = noise.clone()  # noqa: PLW2901
+                noise[length:] = 0
+            level = torch.linalg.vector_norm(clip) / torch.linalg.vector_norm(noise).clamp(min=1e-10)
+            torch.addcmul(clip, level * factor, noise, out=row)
+        elif not in_place:
+            row.copy_(clip)
+    return result
+
+
 def read_table(color: str, start: Tensor, size: int) -> Tensor:
     """Noise of unit power `(B, size)`, read from `start (B,)` in the table, which repeats.
 
@@ -39,6 +70,12 @@ def read_table(color: str, start: Tensor, size: int) -> Tensor:
     True
     """
     return read_from(_extended_table(color, start.device, -(-size // _TAIL)), start, size)
+
+
+def table_rows(color: str, start: Tensor, size: int) -> Iterable[Tensor]:
+    """The rows of `read_table`, of which none is copied; not to be written into."""
+    table = _extended_table(color, start.device, -(-size // _TAIL))
+    return (table[first : first + size] for first in start.tolist())
 
 
 @cached

@@ -8,7 +8,8 @@ import torch
 
 import serx.augment as A
 from serx import seeding
-from serx.augment import crop, level, masks
+from serx.augment import compose as compose_module
+from serx.augment import crop, level, masks, noise
 from serx.augment.compose import augment
 from serx.data import audio
 from serx.dsp import batching, descriptors, fft_filter
@@ -24,7 +25,7 @@ def general(monkeypatch):
     """Call it, and every tensor is treated as one that NumPy cannot read."""
 
     def switch() -> None:
-        for module in (seeding, crop, level, masks, batching, descriptors, fft_filter):
+        for module in (seeding, crop, level, masks, noise, batching, descriptors, fft_filter):
             monkeypatch.setattr(module, "is_plain_on_cpu", lambda x: False)
 
     return switch
@@ -74,6 +75,24 @@ def test_waveforms_changed_by_rows_are_the_same_numbers(general, transform):
     general()
     for ours, reference in zip(by_rows, A.Compose([transform])(x, LENGTHS, clips=CLIPS), strict=True):
         assert torch.equal(ours, reference)
+
+
+@pytest.mark.parametrize("transform", [A.Noise(p=0.5), A.Noise(p=1.0, color="pink"),
+    A.BackgroundNoise(p=0.7, folder="noises")], ids=repr)  # fmt: skip
+@pytest.mark.parametrize("in_place", [False, True])
+def test_noise_added_clip_by_clip_is_the_same_numbers(general, transform, in_place, monkeypatch):
+    compose = A.Compose([transform], recordings={"noises": [torch.randn(9000), torch.randn(700)]})
+    x = speech_like()
+    x[2] = 0  # a silent clip stays silent
+    before = x.clone()
+    by_rows = [augment(compose.transforms, x, LENGTHS, CLIPS, RATE, 0, 3, in_place)[0]]
+    assert in_place or torch.equal(x, before)
+    monkeypatch.setattr(compose_module, "CPU_NUMBERS", 2 * 4000)  # in chunks
+    by_rows.append(augment(compose.transforms, before.clone(), LENGTHS, CLIPS, RATE, 0, 3, in_place)[0])
+    general()
+    reference = augment(compose.transforms, before, LENGTHS, CLIPS, RATE, 0, 3)[0]
+    assert torch.equal(by_rows[1], reference)
+    torch.testing.assert_close(by_rows[0], reference, rtol=0, atol=1e-6)  # a power has other bits in other batches
 
 
 @pytest.mark.parametrize("transform", [A.TimeMask(), A.TimeMask(p=0.5, count=3), A.FrequencyMask(width=40)], ids=repr)
