@@ -139,10 +139,10 @@ def measure(step: str, folder: Path, count: int) -> None:
         table = folder / "corpus" / "own.parquet"
         root = table if table.is_file() else table.parent
         config = DataConfig(root=str(root), cache=str(folder / "cache"))
-        before, start = _peak_mb(), time.process_time()
+        start = time.process_time()
         found = scan_once(config.root, config.styles, config, config.corpora).utterances
         assert len(found) == count
-        print(time.process_time() - start, _peak_mb() - before)
+        print(time.process_time() - start)
         return
     config = DataConfig(root=str(folder / "own.csv"), cache=str(folder / "cache"))
     before, start = _peak_mb(), time.process_time()
@@ -196,13 +196,13 @@ def main() -> None:
             print(f"| {files} | {count:,} | {seconds:.1f} | {memory:,.0f} |", flush=True)
         return
     if sys.argv[1] == "kinds":
-        print("| clips | of a | scan, CPU s | again, CPU s | memory again, MB |\n|---|---|---|---|---|", flush=True)
+        print("| clips | in | scan, CPU s | again, CPU s |\n|---|---|---|---|", flush=True)
         for count in map(int, sys.argv[2:]):
             for kind, make_corpus in KINDS.items():
                 with tempfile.TemporaryDirectory() as name:
                     make_corpus(Path(name, "corpus"), count)
-                    first, again = (run("scan", name, count) for _ in range(2))
-                print(f"| {count:,} | {kind} | {first[0]:.1f} | {again[0]:.2f} | {again[1]:,.0f} |", flush=True)
+                    [first], [again] = (run("scan", name, count) for _ in range(2))
+                print(f"| {count:,} | {kind} | {first:.1f} | {again:.2f} |", flush=True)
         return
     print(HEADER, flush=True)
     for count in map(int, sys.argv[1:]):

@@ -47,7 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.data.corpora.comparison import compare
     from serx.data.dataset import load_dataset
     from serx.data.duplicates import duplicates_of
-    from serx.data.scanner import scan
+    from serx.data.scan_snapshot import scan_once
 
     config = load_config(arguments.config, arguments.overrides)
     dataset = load_dataset(config.data, verify=arguments.verify)
@@ -56,7 +56,8 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"verified: {size} of decoded audio are as written; decoded now: {dataset.audio_cache.decoded}")
     for note in dataset.notes:
         print(f"note: {note}")
-    for line in compare(scan(config.data.root, config.data.styles, config.data, config.data.corpora).utterances):
+    found = scan_once(config.data.root, config.data.styles, config.data, config.data.corpora)
+    for line in compare(found.utterances):
         print(f"known corpus {line}")
     source = make_batch_source(dataset.audio_cache, torch.device("cpu"), config.data.placement)
     result = audit_dataset(dataset, source, config.data.sample_rate)

@@ -161,7 +161,8 @@ def _as_it_is_now(stored: StoredScan, tables: TablesConfig) -> Scan | None:
     if now is None or not np.array_equal(now[:, 3:], stored.stats[:, 3:]):
         return None
     changed = (now != stored.stats).any(1)
-    from_tables = str(folder_of_audio(tables))  # a scan writes these files again if they are not as in the table
+    # A scan writes the audio of a table again if it is not as in the table.
+    from_tables = os.path.join(folder_of_audio(tables), "")
     if changed.any() and any(clips.files.path(i).startswith(from_tables) for i in np.flatnonzero(changed).tolist()):
         return None
     others = identities(stored.others.paths())
