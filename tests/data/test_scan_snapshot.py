@@ -21,8 +21,8 @@ from serx.errors import ConfigError, DataError
 from serx.files import seal, unseal
 from tests.data.corpora.trees import TREES
 from tests.data.layouts import inside, ravdess, touch
+from tests.data.test_arrow_tables import save_to_disk
 from tests.data.test_audio_cache import pickled
-from tests.data.test_tables import save_to_disk
 
 RATE = 16_000
 ROWS = (
