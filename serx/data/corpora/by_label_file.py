@@ -8,6 +8,7 @@ from serx.data.corpora.declaration import Corpus, pattern, relabel, table
 NO_AGREEMENT = "no_agreement"  # no emotion that most raters chose
 _PARTS = ("data.protocol=manifest",)
 _KFOLD = ("data.protocol=kfold", "data.folds=5")
+_SENTIMENT = table("positive=positive negative=negative neutral=neutral")
 
 BY_LABEL_FILE = (
     Corpus(
@@ -129,13 +130,55 @@ BY_LABEL_FILE = (
         "Videos/Segmented/Combined/VIDEO_CLIP.mp4, or its sound under the same name",
         note="A rater's vote is the strongest emotion, shared where several are equally strong, and neutral where none "
         "is there; the label is what most raters chose. Whoever speaks in a video counts as one speaker: 1,000 people "
-        "made the 3,228 videos, and nothing says who made which. Only clips that are cut are read, not whole videos.",
+        "made the 3,228 videos, and nothing says who made which. Only clips that are cut are read, not whole videos. "
+        "MMSA's release (label.csv and Raw/VIDEO/CLIP.mp4) has no emotions: its classes are positive, negative and "
+        "neutral, its rating is sentiment, -3 to 3 (data.tasks=[dimensions] data.dimensions=[sentiment]).",
         label_maps={
             "mosei7": relabel("no_agreement"),
             "mosei4": relabel("disgust fearful surprised no_agreement"),
         },
         protocol=(*_KFOLD, "data.label_map=mosei7"),
         protocol_note="five folds of videos",
+    ),
+    Corpus(
+        "mosi",
+        "CMU-MOSI",
+        "Raw/03bSnISJMiM/1.mp4",
+        (),
+        _SENTIMENT,
+        language="en",
+        aliases=("cmu-mosi",),
+        clips=2199,
+        license="research; the videos are those of YouTube's users",
+        url="https://github.com/thuiar/MMSA",
+        cite="Zadeh et al. 2016, doi:10.1109/MIS.2016.94",
+        source="MMSA (thuiar/MMSA)",
+        layout="label.csv: video_id, clip_id, label (sentiment, -3 to 3), mode (its part)",
+        note="Sentiment, not emotions: the classes are positive, negative and neutral, and the rating is sentiment "
+        "(data.tasks=[dimensions] data.dimensions=[sentiment]). Whoever speaks in a video counts as one speaker: 89 "
+        "people made the 93 videos.",
+        protocol=_KFOLD,
+        protocol_note="five folds of videos; data.protocol=manifest is the published partition",
+    ),
+    Corpus(
+        "sims",
+        "CH-SIMS",
+        "Raw/video_0001/0001.mp4",
+        (),
+        _SENTIMENT,
+        language="zh",
+        aliases=("ch-sims",),
+        clips=2281,
+        license="research, see the repository; scenes of films and television",
+        url="https://github.com/thuiar/MMSA",
+        cite="Yu et al. 2020, doi:10.18653/v1/2020.acl-main.343",
+        source="MMSA (thuiar/MMSA)",
+        layout="label.csv: video_id, clip_id, label (sentiment, -1 to 1), mode (its part)",
+        note="Sentiment, not emotions: the classes are positive, negative and neutral, and the rating is sentiment "
+        "(data.tasks=[dimensions] data.dimensions=[sentiment]). The people of a video count as one speaker: nothing "
+        "says who speaks.",
+        protocol=_KFOLD,
+        protocol_note="five folds of videos; data.protocol=manifest is the published partition",
     ),
     Corpus(
         "mspimprov",

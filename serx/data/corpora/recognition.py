@@ -8,6 +8,7 @@ rank, with a note. If some names of a folder fit only one corpus and others only
 scan stops and asks.
 """
 
+import itertools
 import os
 import re
 from collections import defaultdict
@@ -240,11 +241,17 @@ def _find_audio(
 ) -> None:
     """Adds the clips of labels to `found`; if `complete`, also the labels without audio."""
     audio: dict[str, list[Path]] = defaultdict(list)
+    in_folders: dict[str, list[Path]] = defaultdict(list)
     for path in files:
         if is_audio(path) and not path.name.startswith(".") and base in path.parents:
             audio[path.stem.casefold()].append(path)
     for label in labels:
-        paths = [path for path in audio[label.name.casefold()] if _is_within(path, base, label.within)]
+        name = label.name.casefold()
+        if "/" in name and not in_folders:
+            for path in itertools.chain(*audio.values()):
+                in_folders[f"{path.parent.name}/{path.stem}".casefold()].append(path)
+        named = in_folders[name] if "/" in name else audio[name]
+        paths = [path for path in named if _is_within(path, base, label.within)]
         if not paths and complete:
             detail = f"{label.line} lists it, but no audio file has this name"
             found.missing.append(SkippedFile(base / label.name, "missing", detail))

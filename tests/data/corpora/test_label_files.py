@@ -13,7 +13,7 @@ from serx.data.protocols import make_split
 from serx.data.scanner import scan
 from serx.data.utterance import Utterance
 from serx.errors import DataError
-from tests.data.corpora.trees import TREES, csv
+from tests.data.corpora.trees import TREES, csv, sentiment
 from tests.data.layouts import touch
 
 
@@ -72,6 +72,44 @@ def test_mosei_makes_votes_of_ratings_and_a_speaker_of_each_video(tmp_path: Path
         "81406",
         (("angry", 1.0), ("fearful", 1.0), ("sad", 1.0)),
     )
+
+
+def test_mosei_with_sentiment_alone_has_three_classes_a_rating_and_parts(tmp_path: Path) -> None:
+    videos = ["1002/2", "1002/12", "100278/2", "-3g5yACwYnA/2"]  # one name begins with another
+    root = touch(tmp_path / "any", [f"Raw/{video}.mp4" for video in videos])
+    rows = ["1002,2,0.6666666865348816,,train", "1002,12,0,,train", "100278,2,-1.3333,,valid", "-3g5yACwYnA,2,3,,test"]
+    (root / "label.csv").write_text(sentiment(*rows))
+    clips = {clip.path.relative_to(root / "Raw").with_suffix("").as_posix(): clip for clip in scan(root).utterances}
+    assert {clip.corpus for clip in clips.values()} == {"mosei"}
+    assert [clips[video].emotion for video in videos] == ["positive", "neutral", "negative", "positive"]
+    assert [clips[video].dimensions for video in videos] == [
+        (("sentiment", value),) for value in (0.6666666865348816, 0, -1.3333, 3)
+    ]
+    assert [clips[video].part for video in videos] == ["train", "train", "valid", "test"]
+    assert [clips[video].speaker for video in videos] == ["1002", "1002", "100278", "-3g5yACwYnA"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "rating", "of_text", "corpus"),
+    [
+        ("any", "0.4", "", "mosi"), ("any", "0.3333", "", "mosei"), ("any", "0.4", "-0.2", "sims"),
+        ("MOSEI", "1", "", "mosei"), ("cmu-mosi", "1", "", "mosi"), ("CH-SIMS v2", "1", "", "sims"),
+    ],
+)  # fmt: skip
+def test_a_table_of_sentiment_is_of_the_corpus_of_its_folder_or_its_ratings(
+    tmp_path: Path, folder: str, rating: str, of_text: str, corpus: str
+) -> None:
+    root = touch(tmp_path / folder, ["Raw/a/1.mp4"])
+    (root / "label.csv").write_text(sentiment(f"a,1,{rating},{of_text},train"))
+    (clip,) = scan(root).utterances
+    assert (clip.corpus, clip.dimensions) == (corpus, (("sentiment", float(rating)),))
+
+
+def test_another_table_called_label_is_no_sentiment(tmp_path: Path) -> None:
+    root = touch(tmp_path, ["Raw/a/1.mp4"])
+    (root / "label.csv").write_text(csv("video_id,clip_id,label,mode", "a,1,angry,train"))
+    with pytest.raises(DataError, match=r"There is label\.csv"):
+        scan(root)
 
 
 def test_msp_podcast_is_read_from_json_as_well(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from tests.data.corpora.trees import TREES
 from tests.data.layouts import touch
 
 
-def test_fifty_seven_corpora_are_known_and_each_has_a_tree() -> None:
-    assert len(PUBLISHED_CORPORA) == 57
+def test_fifty_nine_corpora_are_known_and_each_has_a_tree() -> None:
+    assert len(PUBLISHED_CORPORA) == 59
     assert set(TREES) == set(PUBLISHED_CORPORA)
 
 

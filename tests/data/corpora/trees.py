@@ -157,6 +157,27 @@ def _mosei() -> Tree:
     return Tree(audio, 2, 0, 0, {"happy", "neutral", "no_agreement"}, texts, languages=("en",))
 
 
+def sentiment(*rows: str) -> str:
+    """`label.csv` of MMSA, of rows `video,clip,sentiment,of the text,part`."""
+    lines = []
+    for row in rows:
+        video, clip, label, text, part = row.split(",")
+        lines.append(f'{video},{clip},"well, yes",{label},{text},{text},{text},Positive,{part}')
+    return csv("video_id,clip_id,text,label,label_T,label_A,label_V,annotation,mode", *lines)
+
+
+def _sentiment(first: str, second: str, clips: str, ratings: str, text: str, language: str) -> Tree:
+    (one, two, three), (low, middle, high) = clips.split(), ratings.split()
+    rows = (
+        f"{first},{one},{low},{text},train",
+        f"{first},{two},{middle},{text},valid",
+        f"{second},{three},{high},{text},test",
+    )
+    audio = [f"Raw/{first}/{one}.mp4", f"Raw/{first}/{two}.mp4", f"Raw/{second}/{three}.mp4"]
+    emotions = {"negative", "neutral", "positive"}
+    return Tree(audio, 2, 0, 0, emotions, {"label.csv": sentiment(*rows)}, languages=(language,))
+
+
 def _mspimprov() -> Tree:
     audio, lines = [], []
     for session, code, turn in product(range(1, 7), "AX", ("FM01", "MF01")):
@@ -702,6 +723,8 @@ TREES = {
     "msppodcast": _msppodcast(),
     "biicpodcast": _biicpodcast(),
     "mosei": _mosei(),
+    "mosi": _sentiment("03bSnISJMiM", "2iD-tVS8NPw", "1 2 1", "-1.4 0 2.6", "", "en"),
+    "sims": _sentiment("video_0001", "video_0002", "0001 0002 0001", "-0.4 0.0 1", "0.2", "zh"),
     "mspimprov": _mspimprov(),
     "meld": _meld(),
     "emorynlp": _emorynlp(),

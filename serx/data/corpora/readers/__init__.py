@@ -7,6 +7,7 @@ A reader finds the audio of each label by its file name below the corpus's folde
     iemocap        IEMOCAP
     msp            MSP-Podcast, BIIC-Podcast, MSP-IMPROV
     raters         CMU-MOSEI, Dusha, CREMA-D
+    sentiment      CMU-MOSI, CMU-MOSEI and CH-SIMS, with sentiment only
     series         MELD, EmoryNLP, M3ED
     tables         EMNS, Emozionalmente, RESD, MER 2023, MLEnd, THAI SER
     transcripts    ESD, EmotionTalk, EEKK
@@ -17,7 +18,8 @@ import re
 from serx.data.corpora.readers.iemocap import iemocap
 from serx.data.corpora.readers.label_file import Label, Reader
 from serx.data.corpora.readers.msp import BIIC_CLIP, PODCAST_CLIP, biicpodcast, mspimprov, msppodcast
-from serx.data.corpora.readers.raters import VOTE_TABLES, cremad_votes, dusha, mosei
+from serx.data.corpora.readers.raters import VOTE_TABLES, cremad_votes, dusha
+from serx.data.corpora.readers.sentiment import mosei_or_sentiment, mosi, sims
 from serx.data.corpora.readers.series import emorynlp, m3ed, meld
 from serx.data.corpora.readers.tables import emns, emozionalmente, mer2023, mlendsnd, resd, thaiser
 from serx.data.corpora.readers.transcripts import ekorpus, emotiontalk, esd
@@ -31,6 +33,8 @@ def _end(text: str) -> re.Pattern[str]:
 
 _PODCAST_FILES = r"(?:Labels?/)?labels_con[sc]ensus\.(?:csv|json)|Labels?/labels\.txt"
 
+_SENTIMENT_FILES = r"(?:label|meta)\.csv"
+
 READERS = {
     "iemocap": Reader(
         _end(r"Session[1-5]/dialog/EmoEvaluation/Ses0[1-5][FM]_[^/]+\.txt|[^/]*iemocap[^/]*\.csv"),
@@ -39,7 +43,9 @@ READERS = {
     ),
     "msppodcast": Reader(_end(_PODCAST_FILES), msppodcast, PODCAST_CLIP),
     "biicpodcast": Reader(_end(_PODCAST_FILES), biicpodcast, BIIC_CLIP),
-    "mosei": Reader(_end(r"Labels/[^/]+\.csv"), mosei),
+    "mosei": Reader(_end(rf"Labels/[^/]+\.csv|{_SENTIMENT_FILES}"), mosei_or_sentiment),
+    "mosi": Reader(_end(_SENTIMENT_FILES), mosi),
+    "sims": Reader(_end(_SENTIMENT_FILES), sims),
     "mspimprov": Reader(_end(r"Evalu(?:a)?tion\.txt"), mspimprov, re.compile(r"MSP-IMPROV-S[\w-]+")),
     "meld": Reader(_end(r"(?:train/|dev/|test/)?(?:train|dev|test)_sent_emo\.csv"), meld, re.compile(r"dia\d+_utt\d+")),
     "emorynlp": Reader(

@@ -31,7 +31,7 @@ class Label:
     """What a label file says about one clip.
 
     Attributes:
-        name: the audio file's name without its ending.
+        name: the audio file's name without its ending, or `folder/name`.
         emotion: a code of the corpus.
         speaker: None if unknown.
         within: words, one of which a folder of the file begins with; empty for any folder.
