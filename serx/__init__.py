@@ -8,11 +8,25 @@
     >>> mel, frames = serx.features.LogMel(sample_rate=16000)(torch.zeros(2, 16000))
     >>> augment = serx.augment.Compose([serx.augment.PitchShift(p=0.4)], sample_rate=16000)
 
+The public names:
+
+    serx.load_config -> serx.Config      a recipe with your settings
+    serx.fit -> serx.Run                 trains it
+    serx.evaluate -> serx.Evaluation     scores of a checkpoint on speakers that it was not trained on
+    serx.Predictor -> serx.Prediction    a trained model; what it predicts for a recording
+    serx.features, serx.augment          features and augmentation for a training loop of your own
+    serx.metrics, serx.testing           metrics; checks for models, features and transforms of your own
+    serx.SerxError                       the errors that you can fix: one line that says what, where and how
+
 Its modules and packages from the ground up; each imports only those above it in this list:
 
     terminal       printed text without control characters
-    errors, seeding, files, system    exit codes, random numbers by key, atomic files, machines
-    base_config, registries    what all settings have in common, and all registered names
+    errors         the errors and their exit codes
+    seeding        random numbers by key
+    files          files that are replaced whole or not at all
+    system         what differs between machines and operating systems
+    base_config    what all settings have in common
+    registries     what the registries of features, transforms and models have in common
     dsp            pure functions on (B, T) and (B, N, F): spectra, mel, pitch, resampling, vocoder, filters, noise
     plots          numbers in, figures out
     features       log-mel, MFCC, chroma ...: modules made of dsp; normalization

@@ -18,7 +18,11 @@ _NO_MEMORY = (
 
 
 class SerxError(Exception):
-    """An error that the user can fix.
+    """An error that the user can fix; its message says what is wrong, where, and how to fix it.
+
+    `exit_code` and `meaning` are those of a command that ends with it. Its classes: `ConfigError`, `RunInUseError`,
+    `DivergedError`, `DiskError`, `DataError` (also `LeakError` and `AudioError`), `CheckpointError`,
+    `ProcessLostError`.
 
     >>> DataError("clips.csv:7: no such file").exit_code
     6

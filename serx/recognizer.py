@@ -42,6 +42,9 @@ class Recognizer(WaveformModel):
         among: indices of the emotions that it chooses among (`choose_among`); None: all.
         adapted: whether it is adapted to a speaker at the moment (`serx.inference.adaptation`).
 
+    Raises:
+        ConfigError: the features do not suit the model, or what the model's settings name cannot be used.
+
     >>> from serx.features.stack import FeaturesConfig
     >>> from serx.models import Cnn2dConfig
     >>> recognizer = Recognizer(FeaturesConfig(), Cnn2dConfig(), ("angry", "happy", "sad"), 16_000).eval()
@@ -88,6 +91,12 @@ class Recognizer(WaveformModel):
         self.among = [index for index, label in enumerate(self.labels) if label in set(emotions)]
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """Logits `(B, C)` float32, and behind them the values of D dimensions if it has some: `(B, C + D)`.
+
+        Args:
+            waveform: `(B, T)` float32 in [-1, 1] at `sample_rate`, zero beyond `lengths`.
+            lengths: `(B,)` int64, in samples.
+        """
         outputs = super().forward(waveform, lengths)
         if self.among is None:
             return outputs
@@ -98,12 +107,15 @@ class Recognizer(WaveformModel):
 
     @torch.inference_mode()
     def probabilities(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """`(B, C)` float32; each row adds up to 1."""
+        """`(B, C)` float32 in the order of `labels`; each row adds up to 1. The arguments are those of `forward`."""
         return self.predictions(waveform, lengths)[0]
 
     @torch.inference_mode()
     def predictions(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities `(B, C)`, and the value of each dimension `(B, D)` in units of the ratings; float32."""
+        """Probabilities `(B, C)`, and the value of each dimension `(B, D)` in units of the ratings; float32.
+
+        The arguments are those of `forward`.
+        """
         logits, values = split_outputs(self(waveform, lengths), len(self.dimensions))
         return (logits / self.temperature).softmax(-1), self.ratings(values) if self.dimensions else values
 

@@ -16,8 +16,9 @@ class Run(TrainingResult):
     """A finished or stopped training; its checkpoint can be evaluated and used.
 
     Attributes:
-        folder: the run folder.
-        kept: the line of `metrics.jsonl` of the epoch that was kept; empty if no epoch had finite scores.
+        folder: the run folder; docs/training.md lists its files.
+        kept: the line of `metrics.jsonl` of the epoch that was kept, with its loss and scores as fractions; empty if no
+            epoch had finite scores.
         stopped_by: the number of the signal that stopped the run, or None.
         cache: the folder for decoded audio, as `data.cache` names it.
     """
@@ -25,11 +26,21 @@ class Run(TrainingResult):
     cache: str | None = None
 
     def evaluate(self, part: str = "test", **options: Any) -> Evaluation:
-        """The scores of the kept epoch on a part of the clips: `serx.evaluation.evaluate` with the same options."""
+        """The scores of the kept epoch on a part of the clips.
+
+        Args:
+            part: `test`, `valid` or `all`.
+            **options: the other arguments of `serx.evaluate`, whose errors it has.
+        """
         return evaluate(self.checkpoint, part=part, **{"cache": self.cache, **options})  # type: ignore[arg-type]
 
     def predictor(self, device: str = "auto") -> Predictor:
-        """The kept epoch, ready to predict."""
+        """The kept epoch, ready to predict.
+
+        Raises:
+            CheckpointError: no epoch was kept.
+            ConfigError: there is no such device.
+        """
         return Predictor.load(self.checkpoint, device)
 
 
@@ -41,7 +52,28 @@ def fit(
     overwrite: bool = False,
     on_epoch: OnEpoch | None = None,
 ) -> Run:
-    """Trains a configuration: `serx.training.fit`, whose arguments and errors it has, with a result that can evaluate.
+    """Trains a model, and prints what it does: the protocol, the speakers of each part, a line for each epoch.
+
+    SIGINT and SIGTERM stop the run after its current step; it is saved and can be resumed.
+
+    Args:
+        config: of the run, as `serx.load_config` returns it.
+        folder: the run folder; default `train.output`, else `checkpoints/<kind of model>/<time>`. With `resume`, the
+            default is the newest run there.
+        resume: continue the run in the folder. Only settings that change no result may differ.
+        progress: show progress bars.
+        overwrite: delete a run that is already in the folder.
+        on_epoch: called after each epoch, once it is saved, with its line of `metrics.jsonl`; the training ends there
+            if it returns True, and `resume` continues it.
+
+    Raises:
+        ConfigError: the folder already holds a run, there is none to resume, the run to resume has other settings or
+            data, or the run does not fit into memory.
+        RunInUseError: another process uses the folder.
+        DataError: the clips cannot be used, or a speaker is in two parts of the split.
+        DivergedError: gradients stayed non-finite.
+        CheckpointError: the checkpoint to resume is damaged.
+        DiskError: a file cannot be written.
 
     >>> from tempfile import TemporaryDirectory
     >>> import serx

@@ -33,6 +33,9 @@ def load_config(recipe: str | Path, *overrides: Overrides) -> Config:
             item of a list is named by its number or its kind: `augment.waveform.0.p=0.5` or
             `augment.waveform.noise.p=0.5`.
 
+    Returns:
+        The complete configuration, with defaults for all keys that neither recipe nor overrides name.
+
     Raises:
         ConfigError: lists every mistake at once, each as `file:line: what is wrong; how to fix it`.
 

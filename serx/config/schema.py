@@ -19,7 +19,19 @@ from serx.models.registry import BaseModelConfig, ModelConfig, model_kinds
 
 
 class Config(BaseConfig):
-    """The whole configuration of a run: data, features, augment, model, optim, train.
+    """The whole configuration of a run; docs/configuration.md lists every key. It is frozen.
+
+    Attributes:
+        data: which clips, how they are decoded, which speakers train and test.
+        features: what the model reads.
+        augment: transforms of training clips.
+        model: the kind of model and its settings.
+        optim: optimizer and learning rate.
+        train: epochs, batches, device, loss, what is kept.
+
+    Raises:
+        pydantic.ValidationError: a key is unknown or missing, or a value is wrong. `serx.load_config` raises a
+            `ConfigError` instead, which names the file and the line.
 
     >>> from serx.models import MlpConfig
     >>> config = Config(data={"root": "/corpora/ravdess"}, model=MlpConfig())

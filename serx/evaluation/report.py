@@ -33,11 +33,12 @@ class Evaluation:
     """The predictions for one part, and everything that is computed from them.
 
     Attributes:
-        predictions: probabilities, targets and speakers of the clips; None for a model of dimensions alone.
-        protocol: the protocol stamp of every score.
+        predictions: of the n clips: `probabilities` (n, C), `targets` (n,), speakers, paths; None for a model of
+            dimensions alone.
+        protocol: the protocol stamp: who trained and who tests, in words.
         details: further entries of evaluation.json, such as checkpoint, part and warnings.
         notes: lines for the user about the data.
-        ratings: values of the dimensions, as rated and as predicted; None for a model of emotions alone.
+        ratings: values (n, D) of the dimensions, as rated and as predicted; None for a model of emotions alone.
 
     >>> predictions = Predictions(("a.wav", "b.wav"), ("ann", "ben"), (None, None), (None, None), np.array([0, 1]),
     ...                           np.array([[0.9, 0.1], [0.6, 0.4]]), ("happy", "sad"))
@@ -76,7 +77,7 @@ class Evaluation:
 
     @property
     def uar(self) -> float:
-        """Unweighted average recall, a fraction.
+        """Unweighted average recall, the mean recall of the emotions that have clips; a fraction from 0 to 1.
 
         Raises:
             DataError: the model predicts no emotions.
@@ -85,7 +86,7 @@ class Evaluation:
 
     @property
     def ccc(self) -> float:
-        """The mean concordance correlation coefficient of the dimensions.
+        """The mean concordance correlation coefficient of the dimensions, from -1 to 1.
 
         Raises:
             DataError: the model predicts no dimensions.
@@ -100,12 +101,20 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Share of correct predictions."""
+        """Share of correct predictions, from 0 to 1.
+
+        Raises:
+            DataError: the model predicts no emotions.
+        """
         return self._score("accuracy")
 
     @property
     def confusion(self) -> np.ndarray:
-        """Counts (C, C) int64, rows are the true classes, in the order of `predictions.labels`."""
+        """Counts of clips (C, C) int64; rows are true emotions, columns predicted ones, as in `predictions.labels`.
+
+        Raises:
+            DataError: the model predicts no emotions.
+        """
         return np.array(self._score("confusion"))
 
     def report(self) -> str:

@@ -1,7 +1,9 @@
 """From a checkpoint to predictions: of files, arrays, running speech, a microphone, and in other programs.
 
-predictor.py      checkpoint -> Predictor
+predictor.py      the Predictor
+loading.py        checkpoint -> recognizer, configuration, out-of-distribution detector
 prediction.py     what it predicts: the emotion of a clip, a segment or a recording
+recordings.py     files, samples and blocks, prepared for its model
 samples.py        arrays and tensors of samples to mono float32
 published.py      emotion models of the Hugging Face hub as recognizers
 default_model.py  the model that ships with serx

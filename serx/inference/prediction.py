@@ -17,12 +17,12 @@ class Prediction:
     Attributes:
         label: the most probable emotion; "unsure" below the predictor's `min_confidence`; None with an `error`, and
             of a model that predicts dimensions alone.
-        confidence: the probability of the most probable emotion; None without a label.
-        probabilities: of every emotion, in the order of the model's labels; empty without a label.
+        confidence: the probability of the most probable emotion, from 0 to 1; None without a label.
+        probabilities: of every emotion, in the order of the model's labels, adding up to 1; empty without a label.
         ood: how the recording differs from those of training; `unknown: ` and the reason if too few training speakers
             can tell; None if it does not differ, or without a detector.
         path: the file; None for samples.
-        error: why the file could not be used.
+        error: why the file could not be used: one of the reasons of `AudioError`, a colon, and details; or None.
         start, end: of a segment, in seconds from the start of the recording; None for a whole clip.
         segments: the predictions of the segments of a recording that is longer than `data.max_seconds`.
         warning: what a user should know about the audio, such as that its channels cancel each other; or None.

@@ -1,9 +1,8 @@
 """`Predictor`: loads a checkpoint and predicts the emotion of files, arrays and running speech."""
 
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args, overload
@@ -12,24 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from serx import checkpoint
-from serx.checkpoint.metadata import check_metadata, dimensions_of
-from serx.checkpoint.tensors import fill
 from serx.config.loader import Config
 from serx.data.audio import (
-    MAX_RECORDING_SECONDS,
     AudioError,
     Channel,
     ChannelMixer,
     StrPath,
     audio_duration,
     audio_files,
-    check_level,
     clip_from_mono,
     decode,
-    loudest_level_db,
-    prepare_clip,
-    read_blocks,
 )
 from serx.data.trimming import trim_bounds
 from serx.device import choose_device
@@ -39,20 +30,24 @@ from serx.inference.adaptation import RunningAdaptation, adapted
 from serx.inference.attribution import STEPS
 from serx.inference.default_model import default_checkpoint
 from serx.inference.explanation import Explanation, explain_clip
+from serx.inference.loading import load_model
 from serx.inference.prediction import PredictedSegment, Prediction
-from serx.inference.published import is_published, load_published
+from serx.inference.published import PUBLISHED
+from serx.inference.recordings import (
+    FILE_HAS_RATE,
+    as_paths,
+    clip_of_segment,
+    mono_blocks,
+    part_of_recording,
+    segment_clips,
+)
 from serx.inference.samples import ARRAY, Samples, checked_rate, mono_samples
-from serx.inference.segmentation import MAX_SECONDS, RATE, Segment, speech_segments
-from serx.inference.streaming import resampled_blocks
+from serx.inference.segmentation import MAX_SECONDS, Segment, speech_segments
 from serx.ood import OodDetector, unknown_reason
 from serx.recognizer import Dimension, Recognizer
-from serx.speaker_model import SpeakerModel
 
 BATCH = 16  # clips; more of them leave a CPU's cache
-# What older checkpoints hold of speakers describes embeddings, not logits, and is not read.
-OF_EMBEDDINGS = re.compile(r"speaker\.(.*\.voters\.[0-9]+\.)?[0-9]+\.(means|prior_clips|share_prior)")
 NO_SPEECH = "no_speech: no speech was found"
-LEVEL_SAMPLES = RATE // 10  # of a recording that arrives in blocks, the level is measured in at least so many
 
 
 class Predictor:
@@ -64,12 +59,12 @@ class Predictor:
     Attributes:
         recognizer: waveform -> logits, on `device`, in evaluation mode.
         config: the configuration that it was trained with.
-        metadata: what the checkpoint says about its training: protocol, speakers, environment, progress.
+        metadata: what the checkpoint records of its training: protocol, speakers, environment, progress.
         ood_detector: marks recordings that differ from the training data; None if the checkpoint has none.
         ood_unknown: why a recording that is not marked may differ all the same: too few training speakers; or None.
         device: where predictions are computed.
         min_confidence: below this probability a prediction is labeled "unsure".
-        path: the checkpoint, for messages; None for a recognizer that was not loaded.
+        path: the checkpoint, for messages; None for a recognizer that was not loaded from one.
 
     The channel of recordings with several is `config.data.channel`; give `channel` to use another one.
 
@@ -140,43 +135,12 @@ class Predictor:
         """
         on_device = device if isinstance(device, torch.device) else choose_device(device, "device")
         path = default_checkpoint() if path is None else as_path(path, "checkpoint")
-        if is_published(os.fspath(path)):
-            recognizer, config, metadata = load_published(os.fspath(path))
-            recognizer.choose_among(emotions)
-            return cls(recognizer, config, metadata, None, on_device, min_confidence or 0.0, channel=channel)
-        path = Path(path)
-        saved = checkpoint.load_run_checkpoint(path)
-        config = check_metadata(path, saved.metadata)
-        labels = tuple(saved.metadata["labels"])
-        weights = saved.group("ema") or saved.group("model")
-        dimensions = dimensions_of(saved.metadata)
-        try:
-            recognizer = Recognizer(
-                config.features, config.model, labels, config.data.sample_rate, dimensions=dimensions
-            )
-        except (ConfigError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-            raise CheckpointError(f"{path}: config: it cannot be built: {error}".partition("\n")[0]) from error
-        fill(recognizer, weights, f"{path}: model")
+        recognizer, config, metadata, ood_detector = load_model(path, on_device)
         recognizer.choose_among(emotions)
-        recognizer.temperature = float(saved.metadata.get("temperature", 1.0))  # `last.safetensors` has none
-        try:
-            ood_detector = OodDetector.from_tensors(saved.group("ood"), config.data.sample_rate)
-            speaker_tensors = [name for name in saved.tensors if name.startswith("speaker.")]
-            left_over = {name for name in speaker_tensors if not OF_EMBEDDINGS.fullmatch(name)}
-            for name, model in recognizer.waveform_models().items():
-                group = ".".join(["speaker", *filter(None, [name])])
-                tensors = saved.group(group)
-                own = {key: tensor for key, tensor in tensors.items() if "." not in key}  # others are of voters
-                left_over -= {f"{group}.{key}" for key in own}
-                speaker_model = SpeakerModel.from_tensors(own, len(labels))
-                model.speaker_model = None if speaker_model is None else speaker_model.to(on_device)
-            if left_over:
-                raise CheckpointError(f"checkpoint: {min(left_over)} is left over")
-        except CheckpointError as error:
-            raise CheckpointError(f"{path}: {error}") from error
         if min_confidence is None:
-            min_confidence = float(saved.metadata.get("min_confidence", 0.0))
-        return cls(recognizer, config, saved.metadata, ood_detector, on_device, min_confidence, path, channel)
+            min_confidence = float(metadata.get("min_confidence", 0.0))
+        file = None if PUBLISHED in metadata else Path(path)
+        return cls(recognizer, config, metadata, ood_detector, on_device, min_confidence, file, channel)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -223,9 +187,9 @@ class Predictor:
         if isinstance(audio, np.ndarray | Tensor):
             return _or_raise(self._predict_samples(audio, sample_rate), ARRAY)
         is_single = isinstance(audio, str | os.PathLike)
-        paths = _as_paths([audio] if is_single else audio)
+        paths = as_paths(audio)
         if sample_rate is not None:
-            raise ConfigError("sample_rate: a file has its own sample rate; give one with samples only")
+            raise ConfigError(FILE_HAS_RATE)
         if is_single:
             [prediction] = self._predict_files(paths)
             return _or_raise(prediction, paths[0])
@@ -246,9 +210,13 @@ class Predictor:
             audio: a file of any length; or samples as above; or an iterable of consecutive mono blocks `(t,)` float32,
                 such as `microphone_blocks(None, 16_000)`.
             sample_rate: of samples or blocks, in Hz; a file has its own.
-            notes: gets what a user should know about the audio, such as that its channels cancel each other.
-            adapt: adapts to the speaker, who must be the same throughout: each segment is predicted in the light of the
-                segments up to it (`serx.inference.adaptation.RunningAdaptation`).
+            notes: a list, to which is added what a user should know about the audio, such as that its channels cancel
+                each other.
+            adapt: adapts to the speaker, who must be the same throughout: each segment is predicted with adaptation to
+                the segments up to it (`serx.inference.adaptation.RunningAdaptation`).
+
+        Yields:
+            Segments of at most 6 s, with `start` and `end` in seconds, `waveform (T,)` at 16 kHz, and `prediction`.
 
         Raises:
             AudioError: the audio cannot be used. A fault in the middle of it is raised after the segments before it,
@@ -256,7 +224,8 @@ class Predictor:
             ConfigError: `sample_rate` was given with a path, or `adapt` and the model cannot be adapted.
         """
         adaptation = RunningAdaptation(self.recognizer) if adapt else None
-        return self._predict_segments(speech_segments(self._blocks(audio, sample_rate, notes)), adaptation)
+        blocks = mono_blocks(audio, sample_rate, self.config.data.channel, notes)
+        return self._predict_segments(speech_segments(blocks), adaptation)
 
     @explaining_out_of_memory('give a shorter part of the recording, or use device="cpu" (--device cpu)')
     def explain(
@@ -269,7 +238,7 @@ class Predictor:
         steps: int = STEPS,
         dimension: str | None = None,
     ) -> Explanation:
-        """Says which moments and frequencies the prediction of one clip rests on (`serx.inference.explanation`).
+        """Computes which moments and frequencies the prediction of one clip rests on.
 
         Args:
             audio: a path, or samples, as for a prediction; the part at most `data.max_seconds` long.
@@ -281,12 +250,15 @@ class Predictor:
             dimension: such as arousal, to explain in place of an emotion; default, of a model without emotions: its
                 first.
 
+        Returns:
+            The saliency of each frame and mel band, with the prediction (`serx.inference.explanation.Explanation`).
+
         Raises:
             AudioError: the audio cannot be used, or is too long.
             ConfigError: there is no such emotion or dimension, `sample_rate` was given with a path, or `start`, `end`
                 or `steps` is out of range.
         """
-        whole, begin, path, notes = self._part(audio, sample_rate, start, end)
+        whole, begin, path, notes = part_of_recording(audio, sample_rate, start, end, self.config.data)
         settings, rate = self.config.data, self.config.data.sample_rate
         if len(whole) > settings.max_seconds * rate:
             length = f"{len(whole) / rate:.1f} s, data.max_seconds is {settings.max_seconds:g}"
@@ -312,7 +284,8 @@ class Predictor:
 
         Raises:
             DataError: there is too little speech.
-            ConfigError: the model cannot be adapted, because it has no batch norms.
+            ConfigError: the model cannot be adapted: it predicts dimensions, or was trained on a single speaker or on
+                unknown ones.
         """
         paths = [recordings] if isinstance(recordings, str | os.PathLike) else recordings
         clips, skipped = self.adaptation_clips(audio_files(paths))
@@ -330,7 +303,7 @@ class Predictor:
         for path in paths:
             try:
                 is_long = audio_duration(path) > MAX_SECONDS
-                clips_of_file = self._segment_clips(path) if is_long else [decode(path, self.config.data)]
+                clips_of_file = segment_clips(path, self.config.data) if is_long else [decode(path, self.config.data)]
             except AudioError as error:
                 skipped[path] = f"{error.reason}: {error.detail}"
                 continue
@@ -363,9 +336,10 @@ class Predictor:
 
     @explaining_out_of_memory('give fewer or shorter recordings, or use device="cpu" (--device cpu)')
     def predict_clips(self, clips: Sequence[np.ndarray]) -> list[Prediction]:
-        """Predicts clips `(T,)` as `decode` and `prepare_clip` return them, in one batch.
+        """Predicts clips `(T,)`, float32 at the model's rate, as `serx.data.audio.decode` returns them, in one batch.
 
-        A clip whose probabilities are not finite gets a prediction with an `error`.
+        Raises:
+            CheckpointError: the weights give values that are not finite.
         """
         if not clips:
             return []
@@ -433,26 +407,13 @@ class Predictor:
             prediction = self.predict_clips([clip_from_mono(mono, rate, audio, ARRAY)])[0]
         return replace(prediction, warning=_warning(notes))
 
-    def _blocks(
-        self, audio: StrPath | Samples | Iterable[np.ndarray], sample_rate: int | None, notes: list[str] | None = None
-    ) -> Iterator[np.ndarray]:
-        """Consecutive mono blocks `(t,)` float32 at `RATE`."""
-        if isinstance(audio, str | os.PathLike):
-            if sample_rate is not None:
-                raise ConfigError("sample_rate: a file has its own sample rate; give one with samples only")
-            return _not_silent(read_blocks(audio, RATE, self.config.data.channel, notes), audio)
-        blocks, rate = [audio] if isinstance(audio, Samples) else (block for block in audio if len(block)), sample_rate
-        mixer = ChannelMixer(self.config.data.channel, checked_rate(rate), notes)
-        mono = (mono_samples(block, mixer) for block in blocks)
-        return _not_silent(resampled_blocks(mono, checked_rate(rate), RATE), ARRAY)
-
     def _predict_segments(
         self, segments: Iterable[Segment], adaptation: RunningAdaptation | None = None
     ) -> Iterator[PredictedSegment]:
         for segment in segments:
             adapted_to = None if adaptation is None else 0
             try:
-                clip = self._clip_of_segment(segment)
+                clip = clip_of_segment(segment, self.config.data)
                 if adaptation is None:
                     prediction = self.predict_clips([clip])[0]
                 else:
@@ -463,46 +424,6 @@ class Predictor:
                 prediction = Prediction(error=f"{error.reason}: {error.detail}")
             yield PredictedSegment(segment.start, segment.waveform, prediction, adapted_to)
 
-    def _segment_clips(self, path: Path) -> list[np.ndarray]:
-        clips = []
-        for segment in speech_segments(self._blocks(path, None)):
-            with suppress(AudioError):  # a silent segment teaches nothing about a speaker
-                clips.append(self._clip_of_segment(segment))
-        return clips
-
-    def _part(
-        self, audio: StrPath | Samples, sample_rate: int | None, start: float | None, end: float | None
-    ) -> tuple[np.ndarray, float, Path | None, list[str]]:
-        """A part of a recording before it is trimmed, `(T,)`; where it begins, in seconds; the file; what to know.
-
-        By default the part that the model's configuration uses.
-        """
-        settings = self.config.data
-        begin, seconds = settings.offset_seconds, settings.duration_seconds
-        if start is not None or end is not None:
-            begin = 0.0 if start is None else start
-            seconds = None if end is None else end - begin
-            if not 0 <= begin < np.inf or (seconds is not None and not 0 < seconds < np.inf):
-                raise ConfigError(f"start {begin:g}, end {end}: give seconds with 0 <= start < end")
-        cut = {"offset_seconds": begin, "duration_seconds": seconds, "trim_db": None}
-        longest = max(settings.max_seconds, MAX_RECORDING_SECONDS)  # of the recording; the part is shorter
-        part = settings.model_copy(update={**cut, "max_seconds": longest})
-        notes: list[str] = []
-        if isinstance(audio, np.ndarray | Tensor):
-            rate = checked_rate(sample_rate)
-            mono = mono_samples(audio, ChannelMixer(part.channel, rate, notes))
-            return clip_from_mono(mono, rate, part, ARRAY), begin, None, notes
-        if sample_rate is not None:
-            raise ConfigError("sample_rate: a file has its own sample rate; give one with samples only")
-        [path] = _as_paths([audio])
-        return decode(path, part, notes=notes), begin, path, notes
-
-    def _clip_of_segment(self, segment: Segment) -> np.ndarray:
-        """`(U,)` float32 at the model's rate. Raises `AudioError` if it is almost silent."""
-        clip = prepare_clip(segment.waveform, RATE, self.config.data)
-        check_level(loudest_level_db(clip, self.config.data.sample_rate), "segment")
-        return clip
-
 
 def _or_raise(prediction: Prediction, source: StrPath) -> Prediction:
     """The prediction of a single clip; raises its `error`."""
@@ -512,34 +433,8 @@ def _or_raise(prediction: Prediction, source: StrPath) -> Prediction:
     return prediction
 
 
-def _not_silent(blocks: Iterable[np.ndarray], source: StrPath) -> Iterator[np.ndarray]:
-    """Passes on the blocks `(t,)`, at `RATE`, of a recording. Raises `AudioError` at the end if all of it is silent."""
-    loudest_db, kept, samples = -np.inf, np.zeros(0, np.float32), 0
-    for block in blocks:
-        samples += len(block)
-        kept = np.concatenate([kept, block])
-        if len(kept) >= LEVEL_SAMPLES:
-            loudest_db, kept = max(loudest_db, loudest_level_db(kept, RATE)), kept[len(kept) :]
-        yield block
-    if len(kept):
-        loudest_db = max(loudest_db, loudest_level_db(kept, RATE))
-    if samples:
-        check_level(loudest_db, source)
-
-
 def _warning(notes: Sequence[str]) -> str | None:
     return "; ".join(notes) or None
-
-
-def _as_paths(audio: Any) -> list[Path]:
-    items = list(audio) if isinstance(audio, Iterable) else [audio]
-    for item in items:
-        if not isinstance(item, str | os.PathLike):
-            raise ConfigError(
-                f"cannot predict {type(item).__name__}; give a path, a list of paths, or samples as a NumPy array or "
-                "torch tensor with their sample rate"
-            )
-    return [Path(item) for item in items]
 
 
 def _padded(clips: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from serx.data.labels import order_labels
 from serx.errors import ConfigError
 from serx.inference.adaptation import PIECE_SECONDS, RunningAdaptation, adapted
 from serx.inference.predictor import Predictor
+from serx.inference.recordings import clip_of_segment
 from serx.inference.segmentation import Segment
 from serx.models.layers import embedding_heads
 from serx.models.linear_probe import ClipOffsetHead, LinearProbe
@@ -80,7 +81,7 @@ def test_each_segment_is_predicted_as_if_adapted_to_the_segments_up_to_it(predic
     assert [segment.adapted_to for segment in found] == [0, 2, 3, 4]
     plain = rows(streamed(predictor, SEGMENTS, monkeypatch, adapt=False))
     np.testing.assert_array_equal(rows(found)[0], plain[0])
-    clips = [torch.from_numpy(predictor._clip_of_segment(segment)) for segment in SEGMENTS]
+    clips = [torch.from_numpy(clip_of_segment(segment, predictor.config.data)) for segment in SEGMENTS]
     for n in range(1, len(clips)):
         with adapted(predictor.recognizer, clips[: n + 1]):
             expected = predictor.recognizer.probabilities(clips[n][None], torch.tensor([len(clips[n])]))[0]
@@ -139,7 +140,7 @@ def test_only_the_last_pieces_count(monkeypatch):
     predictor = untrained_predictor()
     monkeypatch.setattr("serx.inference.adaptation.MAX_PIECES", 3)
     found = rows(streamed(predictor, SEGMENTS, monkeypatch))
-    clips = [torch.from_numpy(predictor._clip_of_segment(segment)) for segment in SEGMENTS]
+    clips = [torch.from_numpy(clip_of_segment(segment, predictor.config.data)) for segment in SEGMENTS]
     expected = []
     for kept in (clips[2:], clips):  # the third has two pieces
         with adapted(predictor.recognizer, kept):
