@@ -13,8 +13,9 @@ from serx.config.loader import Config, load_config
 from serx.data.batches import BatchSource, StreamedAudio, make_batch_source
 from serx.data.read_ahead import _ReadAhead
 from serx.training import epoch
+from serx.training.epoch_sums import EpochSums
 from serx.training.sampling import TrainingClips
-from serx.training.state import EpochSums, TrainingState
+from serx.training.state import TrainingState
 
 from .inputs import Inputs
 from .stages import Stage

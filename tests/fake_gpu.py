@@ -25,9 +25,10 @@ from serx.data.audio_cache import AudioCache
 from serx.data.batches import DeviceAudio
 from serx.recognizer import Recognizer
 from serx.training.epoch import run_epoch
+from serx.training.epoch_sums import EpochSums
 from serx.training.optim import LossScaler
 from serx.training.sampling import TrainingClips, plan_epoch
-from serx.training.state import EpochSums, TrainingState
+from serx.training.state import TrainingState
 from serx.training.training_clips import constant_vectors
 
 GPU = torch.device("cuda", 0)

@@ -36,9 +36,10 @@ from serx.models.layers import BidirectionalGru
 from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from serx.seeding import ClipRandom
 from serx.training.epoch import run_epoch
+from serx.training.epoch_sums import EpochSums
+from serx.training.new_run import new_state
 from serx.training.run_folder import METRICS
 from serx.training.sampling import TrainingClips, plan_epoch
-from serx.training.state import EpochSums, new_state
 from serx.training.trainer import fit
 from tests.conftest import RATE, batched
 from tests.fake_gpu import Run

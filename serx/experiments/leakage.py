@@ -40,8 +40,9 @@ from serx.inference.predictor import Predictor
 from serx.seeding import generator
 from serx.terminal import Block, ProgressBar, Table, as_text, wrap
 from serx.training.console import echo
+from serx.training.new_run import dimension_ranges, fit_normalizer
 from serx.training.run_folder import BEST, LAST, lock_run_folder
-from serx.training.state import TrainingState, dimension_ranges, fit_normalizer
+from serx.training.state import TrainingState
 from serx.training.trainer import Trainer
 
 BATCH = 8

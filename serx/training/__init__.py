@@ -12,9 +12,11 @@ losses.py                cross-entropy of votes and classes, concordance of rati
 optim.py                 optimizer, learning-rate schedules, averaged weights
 validation.py            scores of an epoch, and whether it is kept
 state.py                 all that changes while a run trains, and how a checkpoint stores it
+epoch_sums.py            loss, confusion and gradient norms of the current epoch
 
 Before and after it:
 
+new_run.py               the state of a new run: weights, and the normalizer fitted
 init_from.py             begin with the weights of a checkpoint
 distillation.py          learn from the probabilities of other models
 resume.py                continue a run

@@ -15,8 +15,9 @@ from serx.data.protocols import Split
 from serx.errors import CheckpointError, ConfigError
 from serx.training.console import echo
 from serx.training.init_from import sources_of, stamped
+from serx.training.new_run import dimension_ranges
 from serx.training.run_folder import BEST, LAST, PREVIOUS
-from serx.training.state import TrainingState, dimension_ranges, run_metadata
+from serx.training.state import TrainingState, run_metadata
 
 # Keys that change no result. With any other change it would be another run.
 FREE = {

@@ -1,7 +1,7 @@
-"""`TrainingState`: all that changes while a run trains; how it starts, is stored in a checkpoint, and is restored."""
+"""`TrainingState`: all that changes while a run trains, how it is stored in a checkpoint, and how it is restored."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,16 +16,13 @@ from torch.nn.parallel import DistributedDataParallel
 from serx.augment.recordings import load_recordings
 from serx.checkpoint import Checkpoint
 from serx.checkpoint.tensors import fill
-from serx.config import Config, without_validation
+from serx.config import Config
 from serx.data.audio import read_folder
-from serx.data.batches import BatchSource
 from serx.data.dataset import Dataset
 from serx.data.protocols import Split
-from serx.data.read_ahead import reading_ahead
 from serx.device import autocast_dtype, compiled, environment
-from serx.errors import CheckpointError, ConfigError, DataError, DiskError
+from serx.errors import CheckpointError, ConfigError, DiskError
 from serx.files import free_bytes
-from serx.models.encoder_config import EncoderConfig
 from serx.models.frame_cache import frame_bytes
 from serx.models.speech_encoder import SpeechEncoder
 from serx.ood import OodDetector
@@ -33,18 +30,9 @@ from serx.recognizer import Dimension, Recognizer
 from serx.terminal import printable
 from serx.training.console import echo
 from serx.training.distributed import World, average_gradients, share_gradients, without_sync
-from serx.training.init_from import (
-    SOURCES,
-    Source,
-    check_sources,
-    load_initial_weights,
-    load_teachers,
-    sources_of,
-    take_weights,
-)
-from serx.training.optim import AveragedWeights, LossScaler, Moments, checked, make_optimizer
-
-FIT_BATCH = 64  # clips at a time when the normalizer is fitted
+from serx.training.epoch_sums import EpochSums
+from serx.training.init_from import SOURCES, Source, sources_of
+from serx.training.optim import AveragedWeights, LossScaler, Moments, make_optimizer
 
 
 class Stateful(Protocol):
@@ -104,94 +92,6 @@ class Progress:
             if not (is_none or (is_real if name in ("best", "plateau_scale") else is_count)):
                 raise CheckpointError(f"checkpoint: progress.{name} is {value!r}, which serx never writes")
         return cls(**saved)
-
-
-class EpochSums:
-    """Sums over the clips of the current epoch, kept on the device: loss, confusion, gradient norms, skipped steps.
-
-    With dimensions also those that their CCC follows from (`serx.metrics.regression_sums`).
-    """
-
-    NAMES = ("loss", "clips", "grad_norm", "confusion", "finite")
-
-    def __init__(self, classes: int, device: torch.device, steps: int = 0, dimensions: int = 0) -> None:
-        zero = torch.zeros((), dtype=torch.float64, device=device)
-        self.loss, self.clips, self.grad_norm = zero, zero.clone(), zero.clone()
-        self.confusion = torch.zeros(classes, classes, dtype=torch.float64, device=device)  # truth by prediction
-        self.finite = torch.ones(steps, dtype=torch.bool, device=device)  # False for a skipped step
-        self.ratings = torch.zeros(dimensions, 6, dtype=torch.float64, device=device)
-
-    def add(
-        self,
-        losses: Tensor,
-        member_logits: Tensor,
-        targets: Tensor,
-        has_class: Tensor | None = None,
-        rows: Tensor | None = None,
-    ) -> None:
-        """Adds a batch. Clips with a non-finite loss count neither in the sum of losses nor in the number of clips.
-
-        Args:
-            losses: `(B,)`, summed over the M members; their mean is added. Those of clips with weights are multiplied
-                with these.
-            member_logits: `(B, M, C)`; the class with the highest mean probability is the prediction.
-            targets: `(B,)`.
-            has_class: `(B,)` bool, the clips that the confusion counts; None for all.
-            rows: `(B,)`, 0 for rows that count nowhere; None if all do.
-        """
-        members = member_logits.shape[1]
-        losses = losses / members
-        logits = member_logits[:, 0] if members == 1 else member_logits.softmax(-1).mean(1)
-        finite = losses.isfinite() if rows is None else losses.isfinite() & (rows > 0)
-        self.loss += torch.where(finite, losses, 0.0).sum()
-        self.clips += finite.sum()
-        if not logits.shape[1]:
-            return
-        classes = torch.arange(logits.shape[1], device=logits.device)
-        truth = (targets[:, None] == classes).double()
-        truth = truth if has_class is None else truth * has_class[:, None]
-        truth = truth if rows is None else truth * rows[:, None]
-        predicted = (logits.argmax(1)[:, None] == classes).double()
-        self.confusion += truth.T @ predicted
-
-    def of_clips(self) -> list[Tensor]:
-        """The sums over clips; what is left is about steps, and the same in all processes that train together."""
-        sums = [self.loss, self.clips, self.confusion]
-        return [*sums, self.ratings] if len(self.ratings) else sums
-
-    def clear(self) -> None:
-        """Sets the sums over clips to zero."""
-        for total in self.of_clips():
-            total.zero_()
-
-    def add_ratings(self, member_values: Tensor, ratings: Tensor) -> None:
-        """Adds a batch: values `(B, M, D)`, whose mean over members counts, and ratings `(B, D)`, NaN for none."""
-        predicted, truth = member_values.double().mean(1), ratings.double()
-        counted = ~truth.isnan() & predicted.isfinite()
-        x, y = torch.where(counted, truth, 0.0), torch.where(counted, predicted, 0.0)
-        self.ratings += torch.stack([counted.double(), x, y, x * x, y * y, x * y], -1).sum(0)
-
-    def add_step(self, step: int, norm: Tensor, finite: Tensor) -> None:
-        """Adds the gradient norm of a step, or marks the step as skipped."""
-        self.grad_norm += torch.where(finite, norm, 0.0)
-        self.finite[step] = finite
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The sums by their names."""
-        names = (*self.NAMES, "ratings") if len(self.ratings) else self.NAMES
-        return {name: getattr(self, name) for name in names}
-
-    def load_state_dict(self, tensors: dict[str, Tensor], /) -> None:
-        """Restores the sums; `finite` has the length of the stored epoch.
-
-        Raises:
-            CheckpointError: a tensor is missing or has another shape or type.
-        """
-        for name, current in self.state_dict().items():
-            saved = checked(tensors, name, current, "epoch", any_length=name == "finite")
-            if name in ("clips", "grad_norm", "confusion") and bool((saved < 0).any()):
-                raise CheckpointError(f"checkpoint: epoch.{name} is negative")
-            setattr(self, name, saved.to(current.device))
 
 
 class _Weights:
@@ -379,85 +279,6 @@ def _named(parts: dict[str, Stateful]) -> dict[str, Tensor]:
     return {f"{part}.{name}": t for part, state in parts.items() for name, t in state.state_dict().items()}
 
 
-def new_state(
-    config: Config, dataset: Dataset, split: Split, source: BatchSource, device: torch.device, progress: bool = True
-) -> TrainingState:
-    """The state of a new run: with the normalizer fitted on its training clips, or begun from `train.init_from`.
-
-    What is taken from that checkpoint is printed. `progress` shows bars.
-
-    Raises:
-        ConfigError: the recipe chooses something by validation clips, and the split has none; or no weight of
-            `train.init_from` fits the model.
-        CheckpointError: `train.init_from` cannot be read.
-        LeakError: its model was trained on validation or test clips of this run.
-        DataError: there are too few training clips or classes.
-    """
-    dimensions = dimension_ranges(dataset, split)
-    classes = _trained_classes(dataset, split)
-    if len(split.train) < 2 or (dataset.labels and classes < 2):
-        counts = f"{len(split.train)} training clips of {classes} classes"
-        raise DataError(f"{split.stamp}: {counts}; training needs at least two clips of two classes")
-    for name, part in (("training", split.train), ("validation", split.valid)):
-        if part and dataset.labels and not dataset.has_class[list(part)].any():
-            raise DataError(f"{split.stamp}: no {name} clip has a class, or the votes of all tie; no score counts one")
-    for problem in without_validation(config) if not split.valid else ():
-        raise ConfigError(problem.message)
-    teachers = load_teachers(config.train.teachers)
-    initial = None if config.train.init_from is None else load_initial_weights(config.train.init_from)
-    sources = [*(initial.sources if initial else []), *teachers]
-    notes = check_sources(dataset, split, sources, progress, config.data.cache) if sources else []
-    # a published encoder is there in any case: its architecture is needed, and weights that the checkpoint lacks
-    pretrained = initial is None or isinstance(config.model, EncoderConfig)
-    state = TrainingState(config, dataset.labels, device, pretrained, dimensions)
-    state.sources = sources
-    if initial is None:
-        for note in notes:
-            echo(f"note: {note}")
-        fit_normalizer(state, split, source)
-        return state
-    lines, normalizer_taken = take_weights(state.recognizer, initial, state.config)
-    for line in [*(f"note: {note}" for note in notes), *lines]:
-        echo(line)
-    if normalizer_taken:
-        state.start_average()
-    else:
-        fit_normalizer(state, split, source)
-    return state
-
-
-def dimension_ranges(dataset: Dataset, split: Split) -> tuple[Dimension, ...]:
-    """The dimensions of the data with the lowest and the highest rating of the training clips.
-
-    Raises:
-        DataError: a dimension has no two different ratings in training, or one in validation.
-    """
-    ranges = []
-    for name, column in zip(dataset.dimensions, dataset.ratings.T, strict=True):
-        train, valid = column[list(split.train)], column[list(split.valid)]
-        found = np.unique(train[~np.isnan(train)])
-        if len(found) < 2:
-            rated = f"all are rated {found[0]:g}" if len(found) else "none is rated"
-            raise DataError(f"{split.stamp}: nothing to learn about {name} from the training clips: {rated}")
-        if len(valid) and np.isnan(valid).all():
-            raise DataError(f"{split.stamp}: no validation clip has a rating of {name}; take it out of data.dimensions")
-        ranges.append(Dimension(name, float(found[0]), float(found[-1])))
-    return tuple(ranges)
-
-
-def _trained_classes(dataset: Dataset, split: Split) -> int:
-    """How many classes the training clips have, or votes for them."""
-    train, shares = list(split.train), dataset.shares
-    return len(np.unique(dataset.targets[train])) if shares is None else int(shares[train].any(0).sum())
-
-
-def fit_normalizer(state: TrainingState, split: Split, source: BatchSource) -> None:
-    """Fits the normalizer of a new run on its training clips, and starts the average of the weights."""
-    if state.config.features.normalize == "training":
-        state.recognizer.normalizer.fit(_plain_features(state, source, np.asarray(split.train)))
-    state.start_average()
-
-
 def run_metadata(state: TrainingState, dataset: Dataset, split: Split) -> dict[str, Any]:
     """The metadata of a checkpoint: enough to rebuild its recognizer and to judge its results."""
     parts = {"train": split.train, "valid": split.valid, "test": split.test}
@@ -475,11 +296,3 @@ def run_metadata(state: TrainingState, dataset: Dataset, split: Split) -> dict[s
         | ({"processes": state.world.size} if state.world.joined else {}),
         SOURCES: state.sources,
     }
-
-
-def _plain_features(state: TrainingState, source: BatchSource, clips: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
-    """The features of the clips, without augmentation and normalization."""
-    batches = np.array_split(clips, -(-len(clips) // FIT_BATCH))
-    with torch.inference_mode(), reading_ahead(source, batches) as ahead:
-        for batch in batches:
-            yield state.recognizer.features(*ahead.batch(batch))

@@ -18,14 +18,7 @@ from serx.data.batches import BatchSource, make_batch_source
 from serx.data.dataset import Dataset, load_dataset, split_dataset
 from serx.data.protocols import Split
 from serx.device import choose_device, configure_torch
-from serx.errors import (
-    CheckpointError,
-    ConfigError,
-    DataError,
-    DiskError,
-    DivergedError,
-    explaining_out_of_memory,
-)
+from serx.errors import CheckpointError, ConfigError, DataError, DiskError, DivergedError, explaining_out_of_memory
 from serx.files import as_path
 from serx.metrics import score_from_confusion
 from serx.models.classical import ClassicalConfig
@@ -40,6 +33,7 @@ from serx.training.init_from import stamped
 from serx.training.linear_probe import LinearProbeTraining
 from serx.training.loggers import check_loggers, make_loggers
 from serx.training.memory import check_memory, explain_out_of_memory
+from serx.training.new_run import new_state
 from serx.training.resume import resumed_state, why_not_longer
 from serx.training.run_folder import (
     BEST,
@@ -58,7 +52,7 @@ from serx.training.run_logger import epoch_scalars
 from serx.training.sampling import Step
 from serx.training.signals import catch_signals
 from serx.training.speaker_statistics import fit_speaker_model
-from serx.training.state import TrainingState, new_state, run_metadata
+from serx.training.state import TrainingState, run_metadata
 from serx.training.tensorboard import augmented_clips, validation_view
 from serx.training.training_clips import collect_training_clips
 from serx.training.validation import Validation, concordance, scalars, select, validate

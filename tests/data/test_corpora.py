@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from serx.data.audio import LOSSLESS, LOSSY
 from serx.data.corpora import CORPORA, canonical_corpus, register_corpus
-from serx.data.corpora.recognition import parse_names
+from serx.data.corpora.file_names import parse_names
 from serx.data.labels import EMOTIONS
 from serx.data.scanner import Scan, scan
 from serx.data.utterance import Utterance

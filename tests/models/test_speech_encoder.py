@@ -20,10 +20,11 @@ from serx.models.encoders.lora import LoraLinear
 from serx.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from serx.testing import check_model
 from serx.training import epoch, fit
+from serx.training.epoch_sums import EpochSums
+from serx.training.new_run import new_state
 from serx.training.optim import make_optimizer
 from serx.training.run_folder import BEST, LAST
 from serx.training.sampling import TrainingClips, plan_epoch
-from serx.training.state import EpochSums, new_state
 from tests.conftest import batched
 
 KINDS = ["whisper", "wav2vec2", "xls-r", "wavlm", "data2vec"]

@@ -13,8 +13,8 @@ from serx.data.batches import make_batch_source
 from serx.data.dataset import load_dataset, split_dataset
 from serx.training import epoch, training_clips
 from serx.training.losses import classes_of_corpora, cross_entropy, logit_offsets
+from serx.training.new_run import new_state
 from serx.training.run_folder import METRICS
-from serx.training.state import new_state
 from serx.training.trainer import fit
 from serx.training.training_clips import collect_training_clips
 

@@ -14,9 +14,10 @@ from serx.errors import CheckpointError, ConfigError, LeakError
 from serx.evaluation import evaluate
 from serx.inference import Predictor
 from serx.training.init_from import load_initial_weights, sources_of, take_weights
+from serx.training.new_run import new_state
 from serx.training.resume import why_not_longer
 from serx.training.run_folder import BEST, LAST, METRICS
-from serx.training.state import TrainingState, new_state
+from serx.training.state import TrainingState
 from serx.training.trainer import fit
 
 pytestmark = pytest.mark.slow

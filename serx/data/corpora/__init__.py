@@ -6,6 +6,7 @@
     readers           how those label files are read
     registry          `CORPORA`; `register_corpus` adds one
     spelling          when two spellings of a name are one
+    file_names        what a file name says
     recognition       `recognize`: which file is a clip of which corpus
     speakers_by_name  who speaks in clips that a table lists without a speaker
     by_folder         recordings of no known corpus, in folders of emotions

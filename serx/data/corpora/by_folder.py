@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from serx.data.audio import is_audio
-from serx.data.corpora.recognition import ParsedName
+from serx.data.corpora.file_names import ParsedName
 from serx.data.corpora.registry import CORPORA
 from serx.data.corpora.spelling import canonical_speaker
 from serx.data.labels import EMOTIONS, normalize_emotion

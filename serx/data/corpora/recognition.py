@@ -1,16 +1,21 @@
 """`recognize`: which files of a folder are clips of which corpus.
 
-Label files come first: what they list is theirs. The other files are known by their names; last, transcripts with
-labels say what the names leave open. A name that fits several
-corpora belongs to the one that fits all related names of its folder, or else of the folders around it; then to the one
-that a folder is named after; then to the one whose names are written so, capitals and all; then to the corpus of lower
-rank, with a note. If some names of a folder fit only one corpus and others only another, or if nothing decides, the
-scan stops and asks.
+Label files come first: what they list is theirs. The other files are known by their names (`file_names`). Last,
+transcripts with labels say what the names leave open.
+
+A name that fits several corpora belongs to
+
+1. the one that fits all related names of its folder, or else of the folders around it;
+2. then the one that a folder is named after;
+3. then the one whose names are written so, capitals and all;
+4. then the corpus of lower rank, with a note.
+
+If some names of a folder fit only one corpus and others only another, or if nothing decides, the scan stops with an
+error that says what to set.
 """
 
 import itertools
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +23,7 @@ from pathlib import Path
 
 from serx.data.audio import is_audio
 from serx.data.corpora.declaration import Corpus
+from serx.data.corpora.file_names import ParsedName, parse_names
 from serx.data.corpora.readers import READERS, VOTE_TABLES, Label, cremad_votes
 from serx.data.corpora.registry import CORPORA, known_corpus
 from serx.data.corpora.spelling import canonical_speaker
@@ -29,22 +35,6 @@ from serx.errors import ConfigError, DataError
 # Which corpora to look for: those listed, or in each folder one; None: all.
 ChosenCorpora = Sequence[str] | Mapping[str, str] | None
 _FIRST, _REGISTERED = 0, 1  # ranks
-
-
-@dataclass(frozen=True)
-class ParsedName:
-    """A clip, the `codes` that identify its utterance within its corpus, and the rank of this recording of it.
-
-    Of several recordings, such as sound and films from several angles, the one of lowest rank counts; None: no sound.
-    """
-
-    utterance: Utterance
-    codes: tuple[str, ...]
-    recording: int | None = 0
-
-    @property
-    def corpus(self) -> str:
-        return self.utterance.corpus
 
 
 @dataclass
@@ -126,51 +116,6 @@ def _unlabeled(path: Path) -> str:
             if other.fullmatch(path.stem):
                 return f"{corpus.title}: {why}"
     return ""
-
-
-def parse_names(path: Path, corpora: Iterable[Corpus] | None = None) -> tuple[ParsedName, ...]:
-    """What a file's name, and those of its folders, say: once for each corpus whose names it fits.
-
-    >>> [parsed.utterance.emotion for parsed in parse_names(Path("/ravdess/03-01-07-02-01-02-12.wav"))]
-    ['disgust']
-    """
-    texts: dict[int, str] = {}
-    found = []
-    for corpus in CORPORA.values() if corpora is None else corpora:
-        for folders, pattern in corpus.places:
-            if folders not in texts:
-                texts[folders] = "/".join([*path.parts[-1 - folders : -1], path.stem])
-            match = pattern.fullmatch(texts[folders])
-            if match and (parsed := _parsed(path, corpus, match)):
-                found.append(parsed)
-                break
-    return tuple(found)
-
-
-def _parsed(path: Path, corpus: Corpus, match: re.Match[str]) -> ParsedName | None:
-    written = {name: text.lower() for name, text in match.groupdict().items() if text is not None}
-    code = {name: corpus.spellings.get(text, text) for name, text in written.items()}
-    emotion = corpus.emotions.get(code.get("emotion", ""))
-    speaker = code.get("speaker", "").upper()
-    if corpus.speakers is not None:
-        only = next(iter(corpus.speakers)) if len(corpus.speakers) == 1 else ""
-        speaker = corpus.spelled.get(speaker or only.upper(), "")
-    if emotion is None or not (speaker or not corpus.speakers_known):
-        return None
-    recording = corpus.recordings.get(code.pop("modality", ""), 0)
-    utterance = Utterance(
-        path=path,
-        corpus=corpus.name,
-        speaker=speaker if corpus.speakers_known else UNKNOWN_SPEAKER,
-        emotion=emotion,
-        sex=(corpus.speakers or {}).get(speaker) or corpus.sexes.get(code.get("sex", "")),
-        style="song" if code.get("style") == "02" else "speech",
-        intensity=corpus.intensities.get(code.get("intensity", "")),
-        statement=code.get("statement"),
-        language=corpus.language or corpus.languages.get(code.get("language") or speaker),
-        speaker_known=corpus.speakers_known,
-    )
-    return ParsedName(utterance, tuple(code.values()), recording)
 
 
 class _Search:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from serx.data.corpora.declaration import Corpus
+from serx.data.corpora.file_names import parse_names
 from serx.data.corpora.readers.iemocap import speaker_of_turn
-from serx.data.corpora.recognition import parse_names
 from serx.data.corpora.registry import CORPORA
 from serx.data.utterance import Utterance
 
