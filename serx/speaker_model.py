@@ -1,23 +1,23 @@
-"""`SpeakerModel`: tells a speaker's voice from the emotions, by several clips without labels.
+"""`SpeakerModel`: separates a speaker's voice from the emotions, given several clips without labels.
 
-A voice, a room or a microphone shifts what a network says of every clip: all clips of one speaker look angrier than
-they are. In the logits,
+A voice, a room or a microphone shifts a network's predictions for all clips alike: all clips of one speaker look
+angrier than they are. In the logits,
 
     logits = mean logits of the emotion + offset of the speaker + noise
 
 with an offset of variance B over speakers and noise of variance W. The means, B and W come from the training clips.
-What several clips of a new speaker say of that speaker is inferred in three steps:
+Three things about a new speaker are inferred from several clips:
 
-1. *The offset* is the mean of the clips' logits less the mean logits of the emotions, each weighted by how often it is
-   heard. A clip that the network is not sure of counts for all emotions alike. It is shrunk as if W / B clips without
-   an offset had been heard too.
-2. *How far it counts* (`trust`). Clips of one emotion tell nothing: what they share may be the voice or the emotion.
-   With the mean of the clips taken for the voice, the mutual information of clip and emotion is high where several
-   emotions are heard, and low where one is, whichever the network thought it was.
+1. *The offset* is the mean of the clips' logits minus the mean logits of the emotions, each weighted by how often it is
+   predicted; the less certain a clip's emotion, the more evenly it counts for all. It is shrunk as if there were W / B
+   more clips without an offset.
+2. *How far it counts* (`trust`). Clips of one emotion say nothing about the voice: what they share may be the voice or
+   the emotion. After the mean of the clips is subtracted, the mutual information of clip and emotion is high if there
+   are several emotions, and low if there is one, whichever the network predicted.
 3. *Prototypes.* Clips of one speaker that resemble each other usually express the same emotion. Each emotion gets a
-   prototype, the mean direction of the embeddings of the clips predicted as that emotion, seen from the mean of all
-   clips. Each prediction moves toward the prototypes that its clip resembles. It is expectation maximization for a
-   mixture of von Mises-Fisher distributions (Banerjee et al. 2005, "Clustering on the unit hypersphere using von
+   prototype, the mean direction of the embeddings of the clips predicted as that emotion, after the mean of all clips
+   is subtracted. Each prediction moves toward the prototypes that its clip resembles. This is expectation maximization
+   for a mixture of von Mises-Fisher distributions (Banerjee et al. 2005, "Clustering on the unit hypersphere using von
    Mises-Fisher distributions") with the network's predictions as priors, close to the prototypes of Iwasawa and Matsuo
    2021, "Test-time classifier adjustment module for model-agnostic domain generalization".
 
@@ -137,10 +137,10 @@ class SpeakerModel:
             if corpora is None
             else torch.from_numpy(np.unique(corpora, return_inverse=True)[1])
         )
-        heard = [y for y in range(classes) if (targets == y).any()]
-        of_heard = torch.stack([_mean_of_groups(values[target == y], corpus[target == y]) for y in heard])
-        means = of_heard.mean(0).repeat(classes, 1)
-        means[heard] = of_heard
+        present = [y for y in range(classes) if (targets == y).any()]
+        of_present = torch.stack([_mean_of_groups(values[target == y], corpus[target == y]) for y in present])
+        means = of_present.mean(0).repeat(classes, 1)
+        means[present] = of_present
         residual = values - means[target]
         offset = _means(residual, speaker, len(names))
         within = _means((residual - offset[speaker]).square(), speaker, len(names)).mean(0)
@@ -242,7 +242,7 @@ def _entropy(probabilities: Tensor) -> Tensor:
 
 
 def _shares(emotions: Tensor) -> Tensor:
-    """How often each emotion is heard, `(C,)`; a clip of `emotions (n, C)` counts for all alike if it is unsure."""
+    """How often each emotion is predicted, `(C,)`; a clip of `emotions (n, C)` counts for all alike if it is unsure."""
     classes = emotions.shape[1]
     unsure = (_entropy(emotions) / math.log(classes))[:, None]
     return torch.lerp(emotions, torch.full_like(emotions, 1 / classes), unsure).mean(0)

@@ -47,7 +47,7 @@ class CodecParams(NamedTuple):
 
 @register_transform
 class Codec(WaveformTransform):
-    """Imitates AAC, MP3 and Opus at usual rates, so that a model hears the same emotion in a lossy copy.
+    """Imitates AAC, MP3 and Opus at usual rates, so that a model predicts the same emotion for a lossy copy.
 
     In each frame the loudest band gets noise at `snr_db` below it. A band that is d dB softer has a ratio that is
     `masking` times d dB lower. Each clip draws what else differs among codecs: the ratio of each band (by 4 dB up or

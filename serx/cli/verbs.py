@@ -78,7 +78,7 @@ def _module(verb: str) -> ModuleType:
 
 def _overview() -> str:
     """All verbs by group, each with the first line of its module."""
-    lines = ["usage: serx VERB ...      (serx VERB --help explains a verb and gives examples)"]
+    lines = ["usage: serx COMMAND ...      (serx COMMAND --help explains a command and gives examples)"]
     for group, verbs in GROUPS.items():
         lines += ["", f"{group}:"]
         lines += [f"  {verb:<15} {(_module(verb).__doc__ or '').strip().splitlines()[0]}" for verb in verbs]

@@ -135,7 +135,7 @@ def _choose_emotions(
         emotions: those to choose among; None: all, or with `of_corpus` those of the clips.
     """
     labels = predictor.labels
-    heard = {labels[target] for target in dataset.targets[clips[dataset.has_class[clips]]]}
+    present = {labels[target] for target in dataset.targets[clips[dataset.has_class[clips]]]}
     if emotions is not None:
         predictor.recognizer.choose_among(emotions)
         chosen = [index for index, label in enumerate(labels) if label in emotions]
@@ -143,13 +143,13 @@ def _choose_emotions(
         left_out = sorted({labels[target] for target in dataset.targets[clips[other]]})
         notes = [f"{other.sum()} clips of other emotions are left out: {', '.join(left_out)}"] if left_out else []
         return clips[~other], f"{protocol}; among {' '.join(labels[index] for index in chosen)}", notes
-    if of_corpus and len(heard) > 1:
-        predictor.recognizer.choose_among(heard)
+    if of_corpus and len(present) > 1:
+        predictor.recognizer.choose_among(present)
         return clips, f"{protocol}; among the emotions of the test corpus", []
-    absent = [label for label in labels if label not in heard]
-    if not absent or len(heard) < 2:
+    absent = [label for label in labels if label not in present]
+    if not absent or len(present) < 2:
         return clips, protocol, []
-    possible = ",".join(label for label in labels if label in heard)
+    possible = ",".join(label for label in labels if label in present)
     return clips, protocol, [f"no clip is {' or '.join(absent)}; --emotions {possible} chooses among the others"]
 
 

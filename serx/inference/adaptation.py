@@ -1,8 +1,9 @@
 """Adapt a recognizer to one speaker with unlabeled clips, for as long as a `with` block lasts.
 
 Each model in it that has a `SpeakerModel` infers from the logits and embeddings of the speaker's clips what is the
-speaker's and not the emotion's, and its logits are adjusted. Nothing within a network changes. A `LinearProbe` takes
-the offset that each clip tells of itself out of it; that counts as far as the clips together do not.
+speaker's and not the emotion's, and its logits are adjusted. Nothing within a network changes. A `LinearProbe`
+subtracts an offset that it estimates from each single clip; the less the speaker's offset is trusted, the more that one
+counts.
 
 A clip's result then depends on the speaker's other clips, which happens nowhere else in serx. Therefore every number
 that was computed with adaptation says so.

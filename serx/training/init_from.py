@@ -1,7 +1,7 @@
 """`train.init_from`: begin with the weights of a checkpoint, and remember whom that checkpoint was trained on.
 
-The new checkpoint records its sources: the one it began from, and those that one began from. Nobody a source was
-trained on may validate or test: `check_sources` refuses them before the training, `seen_by_sources` in an evaluation.
+The new checkpoint records its sources: the one it began from, and those that one began from. The training speakers of a
+source may not validate or test: `check_sources` refuses them before the training, `seen_by_sources` in an evaluation.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
