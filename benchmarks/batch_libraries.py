@@ -7,11 +7,14 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import soundfile
 import torch
 from torch import Tensor
 
+from .clip_libraries import decoding
 from .inputs import (
     GAIN_DB,
     HOP,
@@ -70,6 +73,12 @@ def with_torchaudio(inputs: Inputs) -> dict[str, Workload]:
     def noise() -> Tensor:
         return AF.add_noise(inputs.waveform, torch.randn_like(inputs.waveform), snr_db)
 
+    resample = T.Resample(48_000, RATE)
+
+    def load(path: Path) -> Tensor:
+        """By soundfile, since torchaudio 2.11 loads no files without torchcodec."""
+        return resample(torch.from_numpy(soundfile.read(path, dtype="float32")[0]))
+
     window = torch.hann_window(N_FFT, device=inputs.device)
     stretcher = T.TimeStretch(HOP, N_FFT // 2 + 1).to(inputs.device)
 
@@ -82,6 +91,7 @@ def with_torchaudio(inputs: Inputs) -> dict[str, Workload]:
     time_mask, row_mask = T.TimeMasking(14, iid_masks=True), T.FrequencyMasking(8, iid_masks=True)
     return workloads | {
         **{name: _batch(inputs, filtered) for name, filtered in _biquads(AF, inputs).items()},
+        **{stage: workload for stage, workload in decoding(inputs, load).items() if stage.endswith("48k")},
         "noise": _batch(inputs, noise),
         "time_stretch": _batch(inputs, stretch),
         "time_mask": _batch(inputs, lambda: time_mask(time_mask(log_mels))),

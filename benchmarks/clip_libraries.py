@@ -1,14 +1,16 @@
-"""The same work by libraries that take one clip at a time on the CPU: librosa, NumPy, audiomentations, Signalsmith.
+"""The same work by libraries that take one clip at a time on the CPU: librosa, soundfile, NumPy, audiomentations, ...
 
 Each function returns stage -> workload, and raises ImportError if its library is not installed.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .inputs import (
+    ENCODINGS,
     GAIN_DB,
     HOP,
     MORE_MELS,
@@ -38,7 +40,7 @@ def with_librosa(inputs: Inputs) -> dict[str, Workload]:
         return Workload(lambda: [function(*call) for call in zip(inputs.waves, *settings, strict=True)], inputs.count)
 
     workloads = {name: each(function) for name, function in _librosa_features(librosa).items()}
-    workloads["decode"] = Workload(lambda: [librosa.load(path, sr=RATE) for path in inputs.paths], inputs.count)
+    workloads |= decoding(inputs, lambda path: librosa.load(path, sr=RATE))
     random = np.random.default_rng(0)
 
     def noise(y: Wave, snr_db: float) -> Wave:
@@ -112,6 +114,31 @@ def _librosa_features(librosa: Any) -> dict[str, Callable[[Wave], object]]:
         "pitch": lambda y: librosa.yin(y, fmin=low, fmax=high, sr=RATE, frame_length=N_FFT, hop_length=HOP),
         "published": published,
     }
+
+
+def decoding(inputs: Inputs, load: Callable[[Path], object]) -> dict[str, Workload]:
+    """`load` of the files of every stage that decodes; the files are written when a stage is first measured."""
+
+    def each(paths: Callable[[], list[Path]]) -> Workload:
+        return Workload(lambda: [load(path) for path in paths()], inputs.count)
+
+    return {"decode": each(lambda: inputs.paths)} | {
+        stage: each(lambda stage=stage: inputs.encoded(stage))  # type: ignore[misc]
+        for stage in ENCODINGS
+    }
+
+
+def with_soundfile(inputs: Inputs) -> dict[str, Workload]:
+    """soundfile, and soxr where files have another sampling rate; both are what serx and librosa decode with."""
+    import soundfile
+    import soxr
+
+    def load(path: Path) -> Wave:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
+        return mono if rate == RATE else soxr.resample(mono, rate, RATE)
+
+    return decoding(inputs, load)
 
 
 def log_mel(librosa: Any, y: Wave, n_mels: int = N_MELS) -> Wave:

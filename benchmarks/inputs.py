@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import soundfile
+import soxr
 import torch
 from torch import Tensor
 
@@ -19,6 +21,15 @@ SPECTRUM = {"n_fft": N_FFT, "hop_length": HOP}
 SEMITONES, TEMPO, SPEED = (-2.0, 2.0), (0.8, 1.25), (0.88, 1.12)
 SNR_DB, SHIFT_SECONDS, GAIN_DB = (10.0, 40.0), (-0.2, 0.2), (-12.0, 6.0)
 PITCH_HZ = (65.0, 800.0)
+# Stage -> how its files are encoded, and their sampling rate. Each file is one clip.
+ENCODINGS = {
+    "decode_wav": ("WAV", "PCM_16", RATE),
+    "decode_flac": ("FLAC", "PCM_16", RATE),
+    "decode_ogg": ("OGG", "VORBIS", RATE),
+    "decode_mp3": ("MP3", "MPEG_LAYER_III", RATE),
+    "decode_wav_48k": ("WAV", "PCM_16", 48_000),
+    "decode_flac_48k": ("FLAC", "PCM_16", 48_000),
+}
 SLOW = 8  # clips for libraries that take tens of milliseconds for each
 
 
@@ -65,6 +76,22 @@ class Inputs:
     @cached_property
     def _copy(self) -> Tensor:
         return self.waveform.clone()
+
+    def encoded(self, stage: str) -> list[Path]:
+        """The clips as `n` files, encoded as the stage says; written when first asked for."""
+        folder, written = self._encoded
+        if stage not in written:
+            form, subtype, rate = ENCODINGS[stage]
+            paths = [Path(folder.name, f"{stage}-{clip}.{form.lower()}") for clip in range(self.count)]
+            for path, wave in zip(paths, self.waves, strict=True):
+                samples = wave if rate == RATE else soxr.resample(wave, RATE, rate)
+                soundfile.write(path, samples, rate, format=form, subtype=subtype)
+            written[stage] = paths
+        return written[stage]
+
+    @cached_property
+    def _encoded(self) -> "tuple[tempfile.TemporaryDirectory[str], dict[str, list[Path]]]":
+        return tempfile.TemporaryDirectory(prefix="serx-benchmark-"), {}
 
     @property
     def audio_cache(self) -> AudioCache:

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 
 from .batch_libraries import with_nnaudio, with_torch_audiomentations, with_torch_time_stretch, with_torchaudio
-from .clip_libraries import with_audiomentations, with_librosa, with_numpy, with_signalsmith
+from .clip_libraries import with_audiomentations, with_librosa, with_numpy, with_signalsmith, with_soundfile
 from .inputs import Inputs
 from .timing import Workload
 
 # Name in the report -> its workloads, and its name on PyPI.
 LIBRARIES: dict[str, tuple[Callable[[Inputs], dict[str, Workload]], str]] = {
     "librosa": (with_librosa, "librosa"),
+    "soundfile": (with_soundfile, "soundfile"),
     "NumPy": (with_numpy, "numpy"),
     "torchaudio": (with_torchaudio, "torchaudio"),
     "nnAudio": (with_nnaudio, "nnAudio"),

@@ -18,7 +18,7 @@ from serx.data.batches import make_batch_source
 from serx.features import FeaturesConfig, FeatureStack, feature_names
 from serx.seeding import ClipRandom
 
-from .inputs import GAIN_DB, MORE_MELS, RATE, SEMITONES, SHIFT_SECONDS, SNR_DB, SPEED, TEMPO, Inputs
+from .inputs import ENCODINGS, GAIN_DB, MORE_MELS, RATE, SEMITONES, SHIFT_SECONDS, SNR_DB, SPEED, TEMPO, Inputs
 from .timing import Workload
 
 
@@ -62,6 +62,9 @@ def stages() -> list[Stage]:
         Stage("audio_cache", "input", "files to the audio cache on disk, in threads", _audio_cache),
         Stage("batch", "input", "a batch from the audio cache", _batch),
     ]
+    for name, (form, subtype, rate) in ENCODINGS.items():
+        about = f"{form}, {subtype}, {rate // 1000} kHz, to 16 kHz mono"
+        listed.append(Stage(name, "decoding", about, _decode_encoded(name)))
     listed += [Stage(t.kind, "augmentation", f"`{t.kind}` of every clip", _augmentation(t)) for t in AUGMENTATIONS]
     listed += [Stage(t.kind, "augmentation", f"`{t.kind}` of log-mels", _masking(t)) for t in MASKS]
     listed += [Stage(m, "augmentation", f"`{m}` of log-mels", _mixing(**{m: value})) for m, value in MIXTURES.items()]
@@ -92,8 +95,16 @@ def stages() -> list[Stage]:
 
 
 def _decode(inputs: Inputs) -> Workload:
+    return _decoding(inputs, inputs.paths)
+
+
+def _decode_encoded(stage: str) -> Callable[[Inputs], Workload]:
+    return lambda inputs: _decoding(inputs, inputs.encoded(stage))
+
+
+def _decoding(inputs: Inputs, paths: Sequence[Path]) -> Workload:
     config = AudioConfig(sample_rate=RATE)
-    return Workload(lambda: [decode(path, config) for path in inputs.paths], inputs.count)
+    return Workload(lambda: [decode(path, config) for path in paths], inputs.count)
 
 
 def _audio_cache(inputs: Inputs) -> Workload:

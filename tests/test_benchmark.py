@@ -4,12 +4,13 @@ import json
 import sys
 from argparse import Namespace
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks import clip_libraries, libraries, memory, page, timing
 from benchmarks.bench import benchmark, choose
-from benchmarks.inputs import load_inputs
+from benchmarks.inputs import ENCODINGS, load_inputs
 from benchmarks.report import TARGETS, Row, as_json, judge, ratios
 from benchmarks.stages import stages
 from benchmarks.timing import PartTimer, Timing, Workload, measure, record_trace, summary
@@ -176,6 +177,20 @@ def test_librosa_is_timed_on_the_log_mels_of_serx(inputs):
         torch.testing.assert_close(theirs, features, rtol=0, atol=1e-3)
 
 
+def test_every_library_decodes_the_same_clips(inputs):
+    pytest.importorskip("librosa")
+    workloads = {"serx": {stage.name: stage.workload(inputs) for stage in stages() if stage.group == "decoding"}}
+    workloads |= libraries.installed(inputs)[0]
+    for stage, (_, _, rate) in ENCODINGS.items():
+        assert inputs.encoded(stage)[0] is inputs.encoded(stage)[0]
+        decoded = {library: work[stage].run() for library, work in workloads.items() if stage in work}
+        assert {"serx", "librosa", "soundfile"} <= decoded.keys() and ("torchaudio" in decoded) == (rate != 16_000)
+        for clips in decoded.values():
+            waveform = np.asarray(clips[0][0] if isinstance(clips[0], tuple) else clips[0])
+            assert len(waveform) == inputs.waves.shape[1]
+            assert np.corrcoef(waveform, inputs.waves[0])[0, 1] > 0.95
+
+
 def test_libraries_that_are_not_installed_are_reported_with_their_package(inputs, monkeypatch):
     monkeypatch.setitem(sys.modules, "audiomentations", None)
     monkeypatch.setitem(sys.modules, "python_stretch.Signalsmith", None)
@@ -206,7 +221,7 @@ def test_a_small_run_writes_the_page_and_the_json_file(tiny_root, tmp_path, monk
     for library, ratio in logmel["ratios"].items():
         times = [logmel["libraries"][name]["ms_per_clip"] for name in (library, "serx")]
         assert ratio == pytest.approx(times[0] / times[1])
-    assert report["absent"].keys() == libraries.LIBRARIES.keys() - {"torchaudio", "nnAudio", "NumPy"}
+    assert report["absent"].keys() == libraries.LIBRARIES.keys() - {"torchaudio", "nnAudio", "NumPy", "soundfile"}
     conditions = {"command", "date", "machine", "device", "threads", "versions", "clips", "seconds", "source"}
     assert conditions <= report.keys()
     text = page_path.read_text()

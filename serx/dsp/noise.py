@@ -54,7 +54,7 @@ def add_rows_at_snr(
         if is_chosen:
             if length < len(noise):
                 noise = noise.clone()  # noqa: PLW2901
-                noise[length:] = 0
+                noise[length:] *= 0  # with the signs of zero that `add_at_snr` has
             level = torch.linalg.vector_norm(clip) / torch.linalg.vector_norm(noise).clamp(min=1e-10)
             torch.addcmul(clip, level * factor, noise, out=row)
         elif not in_place:
