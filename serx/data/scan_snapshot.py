@@ -149,9 +149,9 @@ def _read(path: Path, key: bytes, tables: TablesConfig) -> Scan | None:
         return None
     try:
         stored = unpack(memoryview(content)[len(key) :])
+        return _as_it_is_now(stored, tables) if stored.seen.is_current() else None
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, MemoryError):
         return None
-    return _as_it_is_now(stored, tables) if stored.seen.is_current() else None
 
 
 def _as_it_is_now(stored: StoredScan, tables: TablesConfig) -> Scan | None:

@@ -211,6 +211,7 @@ DAMAGES = {
     "cut": lambda content: content[:-5],
     "objects": lambda content: content[:32] + pickled(),
     "nested": lambda content: content[:32] + (200_000).to_bytes(8, "little") + b"[" * 200_000,
+    "something else than what was seen": lambda content: content.replace(b'"states": {}', b'"states": 77'),
     "codes beyond the words": lambda content: content.replace(b'"happy"', b"null,9").replace(b'"sad"', b"1"),
     "of another table": lambda content: bytes(32) + content[32:],
 }
@@ -407,6 +408,15 @@ def test_every_kind_of_corpus_is_scanned_once_and_again_after_any_change(kind, t
             edited += 1
             path.write_bytes(text)
     assert edited or kind in (a_folder_of_emotions, a_corpus_by_name, a_parquet_table, a_dataset_saved_to_disk)
+
+
+def test_names_that_are_no_text_are_stored_as_well(tmp_path, config_of, scans):
+    root = a_folder_of_emotions(tmp_path / "data")
+    os.rename(root / "speaker_2" / "sad" / "2.wav", os.fsencode(root / "speaker_2" / "sad") + b"/\xff\xe9.wav")
+    config = config_of(root=str(root))
+    first, second = scan_once(*arguments(config)), scan_once(*arguments(config))
+    assert same(first, second) and len(scans) == 1
+    assert b"\xff\xe9.wav" in [os.fsencode(clip.path.name) for clip in second.utterances]
 
 
 def test_a_clip_that_is_moved_to_the_folder_of_another_emotion_has_that_emotion(tmp_path, config_of, scans):
