@@ -5,6 +5,7 @@ Hugging Face's `datasets` reads such folders in the same way (its folder-based b
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -46,11 +47,12 @@ def clips_of_folders(root: Path, files: Sequence[Path]) -> tuple[dict[Path, Pars
     known -= _NO_EMOTION
     corpus = visible(root.name).casefold() or "recordings"
     clips: dict[Path, ParsedName] = {}
+    emotion_of = cache(_emotion)  # folders hold many recordings each
     for path in files:
         if not is_audio(path) or path.name.startswith("."):
             continue
         folders = path.relative_to(root).parts[:-1]
-        emotion = next((word for folder in reversed(folders) if (word := _emotion(folder)) in known), None)
+        emotion = next((word for folder in reversed(folders) if (word := emotion_of(folder)) in known), None)
         if emotion is None:
             continue
         person = next((folder for folder in folders if _PERSON.fullmatch(folder)), None)

@@ -108,12 +108,13 @@ def _unlabeled(path: Path) -> str:
 
     Empty for other names.
     """
+    stem = path.stem
     for name, reader in READERS.items():
-        if reader.audio is not None and reader.audio.fullmatch(path.stem):
+        if reader.audio is not None and reader.audio.fullmatch(stem):
             return f"no label file lists it: name the folder of {CORPORA[name].title} that holds its label files too"
     for corpus in CORPORA.values():
         for other, why in corpus.others:
-            if other.fullmatch(path.stem):
+            if other.fullmatch(stem):
                 return f"{corpus.title}: {why}"
     return ""
 
@@ -165,13 +166,14 @@ class _Search:
 
 def _read_label_files(files: Sequence[Path], search: _Search, found: Recognized, fallback: bool = False) -> None:
     """Adds what label files list to `found`; with `fallback`, what those list that only add to names."""
+    texts = [(path, path.as_posix()) for path in files if not is_audio(path)]
     for name, reader in READERS.items():
         if reader.fallback != fallback:
             continue
         bases: dict[Path, list[Path]] = defaultdict(list)
-        for path in files:
-            if match := reader.files.search(path.as_posix()):
-                bases[Path(path.as_posix()[: match.start()] or "/")].append(path)
+        for path, text in texts:
+            if match := reader.files.search(text):
+                bases[Path(text[: match.start()] or "/")].append(path)
         for base, paths in bases.items():
             corpus = CORPORA[name]
             if corpus not in search.corpora(base) or not search.is_sure(corpus, base):
