@@ -786,12 +786,12 @@ def _open_with_libsndfile(path: StrPath, content: io.FileIO, head: bytes) -> sou
             sound = _SoundFile(content.fileno(), closefd=False)
     except soundfile.LibsndfileError as error:
         return str(error.error_string)
-    why = ""
+    why, subtype = "", sound.subtype if by_name else ""
     if by_name and sound.format == "RAW":  # libsndfile guesses by the ending: .au, .snd, .vox and .gsm
         why = _NO_HEADER
     elif sound.frames == 0 and has_samples_behind(head):  # a recorder broke off: FFmpeg reads what is there
         why = "its header says that it has no samples"
-    elif _has_unknown_length(sound, content, head):
+    elif _has_unknown_length(sound, subtype, content, head):
         why = "its header does not say how long it is"
     if why:
         sound.close()
@@ -823,13 +823,13 @@ def _check_header(path: StrPath, file: _Opened, max_seconds: float) -> None:
         raise AudioError(path, "too_long", f"{file.seconds:.1f} s, data.max_seconds is {max_seconds:g}")
 
 
-def _has_unknown_length(file: soundfile.SoundFile, content: io.FileIO, head: bytes) -> bool:
-    """Whether libsndfile does not know how long a file is.
+def _has_unknown_length(file: soundfile.SoundFile, subtype: str, content: io.FileIO, head: bytes) -> bool:
+    """Whether libsndfile does not know how long a file is, which may be of a `subtype` of MPEG audio.
 
     It then says the largest number (a FLAC that was written to a pipe, which it cannot read), or of MPEG audio an
     estimate. Only an MP3 whose first frame counts the others is known, and with it the delay of its encoder.
     """
-    if not _may_be_mpeg(head) or not file.subtype.startswith("MPEG"):
+    if not subtype.startswith("MPEG"):
         return bool(file.frames >= _UNKNOWN_FRAMES)
     start = 10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(head[6:10])) if head[:3] == b"ID3" else 0
     content.seek(start)

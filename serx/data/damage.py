@@ -142,7 +142,7 @@ def _segment_is_cut(file: BinaryIO, size: int) -> bool:
 def _last_page_is_cut(file: BinaryIO, size: int) -> bool:
     """Whether the last page of an Ogg file ends behind the file (RFC 3533; a page has at most 65,307 bytes)."""
     file.seek(max(0, size - _MAX_PAGE))
-    tail = file.read()
+    tail = file.read(_MAX_PAGE)
     start = tail.rfind(b"OggS")
     if start < 0:
         return False
@@ -167,9 +167,9 @@ def damaged_pages(file: BinaryIO, head: bytes) -> str:
         return ""
     bad = skipped = 0
     file.seek(0)
-    at, content, reversed_bits = 0, b"", b""
+    at, content, reversed_bits, more = 0, b"", b"", head
     while True:
-        if len(content) - at < _MAX_PAGE and (more := file.read(1 << 20)):
+        if more and len(content) - at < _MAX_PAGE and (more := file.read(1 << 20)):
             content, at = content[at:] + more, 0
             reversed_bits = content.translate(_REVERSED)
         if at >= len(content):
