@@ -339,7 +339,15 @@ def _refuse(*_: object) -> NoReturn:
 
 
 def _samples(frame: Any) -> np.ndarray:
-    """`(n, channels)` float32 with full scale 1, scaled as libsndfile does."""
+    """`(n, channels)` float32 with full scale 1, scaled as libsndfile does; without a channel of low effects."""
+    names = [channel.name for channel in frame.layout.channels]
+    samples = _all_samples(frame)
+    if "LFE" in names and len(names) > 1:  # as in 5.1: rumble, which downmixes leave out
+        return np.delete(samples, names.index("LFE"), axis=1)
+    return samples
+
+
+def _all_samples(frame: Any) -> np.ndarray:
     try:
         array = frame.to_ndarray()
     except ValueError:  # of 64-bit integers

@@ -23,7 +23,7 @@ def encode(
     `options` are those of the container, such as `{"movflags": "empty_moov"}`.
     """
     samples = np.asarray(wave, np.float32).reshape(len(wave), -1)
-    layout = "mono" if samples.shape[1] == 1 else "stereo"
+    layout = {1: "mono", 2: "stereo", 6: "5.1"}[samples.shape[1]]
     with av.open(str(path), "w", format=container, options=options or {}) as file:
         film = file.add_stream("mpeg4", rate=10) if video else None
         sounds = [file.add_stream(codec, rate=rate, layout=layout) for _ in range(streams)]

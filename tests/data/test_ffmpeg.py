@@ -207,6 +207,16 @@ def test_chunks_behind_no_samples_are_not_taken_for_samples(tmp_path):
         decode(path, AudioConfig())
 
 
+@pytest.mark.parametrize(("name", "codec", "container"), [("a.mka", "flac", "matroska"), ("a.mp4", "aac", "mp4")])
+def test_the_rumble_of_surround_sound_is_no_part_of_the_mix(name, codec, container, waves, tmp_path):
+    voice, still = waves[FULL], 0 * waves[FULL]
+    rumble = 0.5 * np.sin(2 * np.pi * 40 / FULL * np.arange(len(voice)))
+    path = tmp_path / name
+    encode(path, np.stack([still, still, voice, rumble, still, still], 1), FULL, codec, container, 384_000)
+    decoded = decode(path, AudioConfig(sample_rate=FULL))
+    assert lag_and_error(5 * decoded, voice)[1] < 0.05
+
+
 def test_integers_of_64_bits_are_read(waves, tmp_path):
     path = encode(tmp_path / "a.wav", waves[RATE], RATE, "pcm_s64le")
     np.testing.assert_allclose(decode(path, AudioConfig()), waves[RATE], atol=1e-4)
