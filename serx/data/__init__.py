@@ -2,55 +2,55 @@
 
 The way of a clip, and the modules in the order in which they build on each other:
 
-    observed_files files and folders, looked at so that it is known what was seen
-    utterance      `Utterance`: one clip, its speaker and its emotion; `Segment`: the part of a file that it is
-    utterances     many clips as columns
-    audio          decode one file or its segments, or raise an error with a reason; the list of audio endings
-    trimming       silence cut off both ends
-    ffmpeg         decode what libsndfile does not read: AAC, AMR, WMA, videos
-    damage         whether a file is cut off or damaged, by what its container says
-    ratings        numbers for dimensions such as arousal
-    labels         emotion words and class numbers; `register_emotion`
-    corpora/       how corpora name and list their clips; `register_corpus`
-    names          which names are one speaker or one corpus
-    languages      names and codes of languages
-    columns        which column of a table means what
-    table          `Table`: rows of text, however they are stored
-    text_tables    CSV, whatever its encoding and separator, and JSON
-    arrow_tables   Parquet and Arrow, with the audio inside
-    tables         the tables of a file or of the folder of a Hugging Face dataset
-    audformat      tables of audEERING databases
-    cells          what single cells of a table say
-    audio_finder   the file that a cell names
-    contradictions rows that say different things about a file or a speaker
-    manifest       your own recordings, listed in a table
-    scanner        `scan`: from folders and manifests to utterances
-    file_state     what changes when the content of a file changes
-    stored_scan    a scan as bytes
-    scan_snapshot  a scan, kept for the next start
-    protocol_config    the settings of a split
-    published_folds    who tests and validates in published folds
-    speaker_choice     who tests and who validates
-    clip_draw          a random part of the clips
-    protocols      `make_split`: which clips train, validate and test
-    copies         which clips hold the same recording, however it was altered: by
-    copy_candidates         pairs of clips with similar spectrograms, and by the
-    whitened_correlation    of their waveforms
-    leaks          no speaker and no copy of a clip in two parts
-    audio_shards   the flat files, and their indexes, of an
-    audio_cache    clips decoded once
-    clip_reader    reads clips from the files of the cache
-    batches        batches of waveforms, from the cache
-    read_ahead     reads the next batches while the device computes
-    copy_search    the search for copies among decoded clips, with its results stored
-    duplicates     a dataset without what a corpus holds twice
-    dataset_notes  what a user is told about the clips of a dataset
-    dataset        `load_dataset` and `split_dataset`: all of the above in two calls
-    overlap        `find_overlap`: which clips were in the training of a checkpoint
-    audit          `audit_dataset`: what a corpus holds, and what would mislead
+    observed_files       files and folders, looked at so that it is known what was seen
+    utterance            `Utterance`: one clip, its speaker and its emotion; `Segment`: the part of a file that it is
+    utterances           many clips as columns
+    audio                decode one file or its segments, or raise an error with a reason; the list of audio endings
+    trimming             silence cut off both ends
+    ffmpeg               decode what libsndfile does not read: AAC, AMR, WMA, videos
+    damage               whether a file is cut off or damaged, by what its container says
+    ratings              numbers for dimensions such as arousal
+    labels               emotion words and class numbers; `register_emotion`
+    corpora/             how corpora name and list their clips; `register_corpus`
+    names                which names are one speaker or one corpus
+    languages            names and codes of languages
+    columns              which column of a table means what
+    table                `Table`: rows of text, however they are stored
+    text_tables          CSV, whatever its encoding and separator, and JSON
+    arrow_tables         Parquet and Arrow, with the audio inside
+    tables               the tables of a file or of the folder of a Hugging Face dataset
+    audformat            tables of audEERING databases
+    cells                what single cells of a table say
+    audio_finder         the file that a cell names
+    contradictions       rows that say different things about a file or a speaker
+    manifest             your own recordings, listed in a table
+    scanner              `scan`: from folders and manifests to utterances
+    file_state           what changes when the content of a file changes
+    stored_scan          a scan as bytes
+    scan_snapshot        a scan, kept for the next start
+    protocol_config      the settings of a split
+    published_folds      who tests and validates in published folds
+    speaker_choice       who tests and who validates
+    clip_draw            a random part of the clips
+    protocols            `make_split`: which clips train, validate and test
+    copies               which clips hold the same recording, however it was altered: by
+    copy_candidates      pairs of clips with similar spectrograms, and by the
+    whitened_correlation of their waveforms
+    leaks                no speaker and no copy of a clip in two parts
+    audio_shards         the flat files, and their indexes, of an
+    audio_cache          clips decoded once
+    clip_reader          reads clips from the files of the cache
+    batches              batches of waveforms, from the cache
+    read_ahead           reads the next batches while the device computes
+    copy_search          the search for copies among decoded clips, with its results stored
+    duplicates           a dataset without what a corpus holds twice
+    dataset_notes        what a user is told about the clips of a dataset
+    dataset              `load_dataset` and `split_dataset`: all of the above in two calls
+    overlap              `find_overlap`: which clips were in the training of a checkpoint
+    audit                `audit_dataset`: what a corpus holds, and what would mislead
 
-    synthetic/     a synthetic corpus for demos and tests
-    download/      the published corpora that can be downloaded
+    synthetic/           a synthetic corpus for demos and tests
+    download/            the published corpora that can be downloaded
 
 A corpus of your own, in your own module (`serx train --import my_corpora ...`):
 
