@@ -353,15 +353,16 @@ def an_audio_folder(root):
     return root
 
 
-def a_parquet_table(root):
+def a_parquet_table(root, emotions=("sad", "happy", "sad")):
     touch(root, ["a.wav", "b.wav"])
-    columns = {"path": ["a.wav", "b.wav", "gone.wav"], "emotion": ["sad", "happy", "sad"], "speaker": ["x", "y", "x"]}
+    columns = {"path": ["a.wav", "b.wav", "gone.wav"], "emotion": emotions, "speaker": ["x", "y", "x"]}
     pyarrow.parquet.write_table(pyarrow.table(columns), root / "own.parquet")
     return root / "own.parquet"
 
 
-def a_dataset_saved_to_disk(root):
-    save_to_disk(root, [0, 1, 2])
+def a_dataset_saved_to_disk(root, numbers=(0, 1, 2)):
+    shutil.rmtree(root, ignore_errors=True)
+    save_to_disk(root, numbers)
     return root
 
 
@@ -408,6 +409,18 @@ def test_every_kind_of_corpus_is_scanned_once_and_again_after_any_change(kind, t
             edited += 1
             path.write_bytes(text)
     assert edited or kind in (a_folder_of_emotions, a_corpus_by_name, a_parquet_table, a_dataset_saved_to_disk)
+
+
+@pytest.mark.parametrize(
+    ("kind", "other"), [(a_parquet_table, ("sad", "angry", "sad")), (a_dataset_saved_to_disk, (0, 1, 3))]
+)
+def test_parquet_and_arrow_with_other_rows_are_read_again(kind, other, tmp_path, config_of, scans):
+    config = config_of(root=str(kind(tmp_path / "data")))
+    first = scan_once(*arguments(config))
+    kind(tmp_path / "data", other)
+    after = scan_once(*arguments(config))
+    assert len(scans) == 2 and audio_of(after) != audio_of(first)
+    assert same(after, scan(*arguments(config)))
 
 
 def test_names_that_are_no_text_are_stored_as_well(tmp_path, config_of, scans):
