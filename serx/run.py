@@ -68,12 +68,13 @@ def fit(
 
     Raises:
         ConfigError: the folder already holds a run, there is none to resume, the run to resume has other settings or
-            data, or the run does not fit into memory.
+            data, or an argument has another type.
+        OutOfMemoryError: the run does not fit into memory; it is a ConfigError, too.
         RunInUseError: another process uses the folder.
         DataError: the clips cannot be used, or a speaker is in two parts of the split.
         DivergedError: gradients stayed non-finite.
         CheckpointError: the checkpoint to resume is damaged.
-        DiskError: a file cannot be written.
+        DiskError: a file cannot be written. After this and the other errors, the checkpoints saved before are whole.
 
     >>> from tempfile import TemporaryDirectory
     >>> import serx

@@ -95,29 +95,7 @@ def fit(
     overwrite: bool = False,
     on_epoch: OnEpoch | None = None,
 ) -> TrainingResult:
-    """Trains a model.
-
-    SIGINT and SIGTERM stop the run after its current step; it is saved and can be resumed.
-
-    Args:
-        config: of the run.
-        folder: the run folder; default `train.output`, else `checkpoints/<kind of model>/<time>`. With `resume`, the
-            default is the newest run there.
-        resume: continue the run in the folder. Only settings that change no result may differ.
-        progress: show progress bars.
-        overwrite: delete a run that is already in the folder.
-        on_epoch: called after each epoch, once it is saved, with its line of `metrics.jsonl`; the training ends there
-            if it returns True, and `resume` continues it.
-
-    Raises:
-        ConfigError: the folder already holds a run, or there is none to resume, or the run to resume has other settings
-            or data; or an argument has another type.
-        OutOfMemoryError: the run does not fit into memory; it is a ConfigError, too.
-        RunInUseError: another process uses the folder.
-        DataError: the clips cannot be used.
-        DivergedError: gradients stayed non-finite.
-        CheckpointError: the checkpoint to resume is damaged.
-        DiskError: a file cannot be written. Like after the other errors, the checkpoints saved before are whole.
+    """Trains a model: what `serx.fit` does, whose arguments and errors it has.
 
     >>> from serx.config.loader import Config
     >>> fit(Config(data={"root": "recordings"}, model={"kind": "mlp"}), "no such run", resume=True)
