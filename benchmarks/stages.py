@@ -12,8 +12,9 @@ from torch import Tensor
 import serx.augment as A
 from serx.augment.compose import augment
 from serx.augment.transform import Transform
-from serx.data.audio import AudioConfig, decode
+from serx.data.audio import decode
 from serx.data.audio_cache import open_audio_cache
+from serx.data.audio_config import AudioConfig
 from serx.data.batches import make_batch_source
 from serx.features import FeaturesConfig, FeatureStack, feature_names
 from serx.seeding import ClipRandom

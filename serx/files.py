@@ -19,6 +19,8 @@ from filelock import FileLock, Timeout
 
 from serx.errors import ConfigError
 
+StrPath = str | os.PathLike[str]
+
 # Some file systems have no hard links (FAT, some network file systems), and some cannot sync a folder.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}

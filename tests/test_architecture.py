@@ -27,9 +27,9 @@ APART = (
 
 # Library -> the files that import it: few, so that it can be replaced there.
 IMPORTED_IN = {
-    "soundfile": {"data/audio.py"},
+    "soundfile": {"data/sound_file.py", "data/mp3.py"},
     "av": {"data/ffmpeg.py"},
-    "soxr": {"data/audio.py"},
+    "soxr": {"data/resampling.py"},
     "nnAudio": {"features/front_ends.py"},
     "timm": {"models/timm_backbone.py"},
     "safetensors": {"checkpoint/file.py", "models/encoders/loading.py"},  # checkpoints; encoders

@@ -5,10 +5,20 @@ The way of a clip, and the modules in the order in which they build on each othe
     observed_files       files and folders, looked at so that it is known what was seen
     utterance            `Utterance`: one clip, its speaker and its emotion; `Segment`: the part of a file that it is
     utterances           many clips as columns
-    audio                decode one file or its segments, or raise an error with a reason; the list of audio endings
-    trimming             silence cut off both ends
-    ffmpeg               decode what libsndfile does not read: AAC, AMR, WMA, videos
+    audio_config         `AudioConfig`: how a file becomes a waveform
+    audio_error          `AudioError`: a file that cannot be used, with a reason
+    audio_paths          which files are audio by their endings, and all those of a folder
     damage               whether a file is cut off or damaged, by what its container says
+    ffmpeg               reads what libsndfile does not: AAC, AMR, WMA, videos
+    sound_file           opens a file by either library and reads its samples
+    levels               what is too loud, silent or not a number, and a constant offset
+    channels             several channels become one
+    resampling           sample rates
+    trimming             silence cut off both ends
+    clip                 decoded samples, checked, resampled and trimmed
+    audio                `read_audio`, `decode`: all of these for one file
+    segments             the same for parts of a long one
+    mp3                  an MP3 of a waveform, for pages
     ratings              numbers for dimensions such as arousal
     labels               emotion words and class numbers; `register_emotion`
     corpora/             how corpora name and list their clips; `register_corpus`
@@ -68,8 +78,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from serx.data.audio import AudioConfig, AudioError, audio_files, read_audio
+    from serx.data.audio import read_audio
     from serx.data.audio_cache import AudioCache, open_audio_cache
+    from serx.data.audio_config import AudioConfig
+    from serx.data.audio_error import AudioError
+    from serx.data.audio_paths import audio_files
     from serx.data.audit import Audit, audit_dataset
     from serx.data.batches import BatchSource, make_batch_source
     from serx.data.corpora import register_corpus
@@ -115,8 +128,8 @@ __all__ = [
 # Public name -> the module that has it; imported when first used: some need torch, which takes seconds.
 _MODULES = {
     "AudioCache": "serx.data.audio_cache",
-    "AudioConfig": "serx.data.audio",
-    "AudioError": "serx.data.audio",
+    "AudioConfig": "serx.data.audio_config",
+    "AudioError": "serx.data.audio_error",
     "Audit": "serx.data.audit",
     "BatchSource": "serx.data.batches",
     "DataConfig": "serx.data.dataset",
@@ -128,7 +141,7 @@ _MODULES = {
     "Split": "serx.data.protocols",
     "Utterance": "serx.data.utterance",
     "Utterances": "serx.data.utterances",
-    "audio_files": "serx.data.audio",
+    "audio_files": "serx.data.audio_paths",
     "audit_dataset": "serx.data.audit",
     "fold_count": "serx.data.protocols",
     "load_dataset": "serx.data.dataset",

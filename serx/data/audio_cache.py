@@ -25,13 +25,16 @@ from typing import overload
 
 import numpy as np
 
-from serx.data.audio import AudioConfig, AudioError, StrPath, decode, decode_segments
+from serx.data.audio import decode
+from serx.data.audio_config import AudioConfig
+from serx.data.audio_error import AudioError
 from serx.data.audio_shards import Store, Writer, digest
 from serx.data.file_state import audio_keys
+from serx.data.segments import decode_segments
 from serx.data.utterance import Segment
 from serx.data.utterances import Segments
 from serx.errors import DiskError
-from serx.files import locked, remove_temporaries, why_not_written
+from serx.files import StrPath, locked, remove_temporaries, why_not_written
 from serx.system import cpu_count
 from serx.terminal import ProgressBar
 

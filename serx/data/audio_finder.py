@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from serx.data.audio import is_audio
+from serx.data.audio_paths import is_audio
 from serx.data.cells import BadCellError
 from serx.data.observed_files import FileIdentity, file_identity, files_in, is_folder
 from serx.errors import DataError

@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from serx.base_config import FilePath, Name
-from serx.data.audio import AudioConfig
 from serx.data.audio_cache import AudioCache, cache_folder, open_audio_cache
+from serx.data.audio_config import AudioConfig
 from serx.data.batches import Placement
 from serx.data.copy_search import find_copies
 from serx.data.corpora import known_label_map

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn, cast
 
 from serx.data.audformat import is_database, open_database
-from serx.data.audio import StrPath
 from serx.data.audio_finder import AudioFinder
 from serx.data.cells import (
     NO_VALUE,
@@ -31,6 +30,7 @@ from serx.data.table import Table, TablesConfig
 from serx.data.tables import OPENERS, is_table_folder, open_tables
 from serx.data.utterance import UNKNOWN_SPEAKER, Sex, SkippedFile, Style, Utterance, visible
 from serx.errors import DataError
+from serx.files import StrPath
 
 _MAX_SHOWN = 10  # faults in one error message
 

@@ -25,7 +25,6 @@ import numpy as np
 
 import serx
 from serx.data.arrow_tables import folder_of_audio
-from serx.data.audio import StrPath
 from serx.data.audio_cache import cache_folder
 from serx.data.corpora import CORPORA
 from serx.data.corpora.recognition import ChosenCorpora
@@ -36,7 +35,7 @@ from serx.data.scanner import Scan, scan
 from serx.data.stored_scan import StoredScan, pack, unpack
 from serx.data.table import TablesConfig
 from serx.data.utterances import Files, Utterances
-from serx.files import locked, remove_temporaries, seal, unseal, write_atomically
+from serx.files import StrPath, locked, remove_temporaries, seal, unseal, write_atomically
 from serx.system import WINDOWS
 
 _FORMAT = 2

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from serx.data.audio import LOSSY, StrPath, is_audio
 from serx.data.audio_finder import audio_root
+from serx.data.audio_paths import LOSSY, is_audio
 from serx.data.columns import plain
 from serx.data.corpora import CORPORA
 from serx.data.corpora.by_folder import clips_of_folders
@@ -22,6 +22,7 @@ from serx.data.table import TablesConfig
 from serx.data.tables import OPENERS
 from serx.data.utterance import SkippedFile, Utterance
 from serx.errors import DataError
+from serx.files import StrPath
 
 _MAX_SHOWN = 10  # contradictions in one error message
 _UNKNOWN = "the name matches no corpus that serx knows"

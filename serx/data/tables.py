@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from serx.data.arrow_tables import parquet_file, read_object, read_parquet, saved_to_disk
-from serx.data.audio import is_audio
+from serx.data.audio_paths import is_audio
 from serx.data.observed_files import files_in, is_file, is_folder, will_be_read
 from serx.data.table import Table, TablesConfig
 from serx.data.text_tables import read_csv, read_json

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from serx.data.audio import AudioError
+from serx.data.audio_error import AudioError
 from serx.data.synthetic.speaking_styles import EMOTIONS
 from serx.demo import html
 from serx.demo.analysis import (

@@ -16,12 +16,11 @@ import numpy as np
 import torch
 
 from serx import plots
-from serx.data.audio import StrPath
 from serx.dsp.mel import mel_centers
 from serx.errors import ConfigError, DiskError
 from serx.features.registry import WAVEFORM, get_feature
 from serx.features.stack import FeaturesConfig, FeatureStack
-from serx.files import why_not_written, write_atomically
+from serx.files import StrPath, why_not_written, write_atomically
 from serx.inference.attribution import STEPS, integrated_gradients, occlusion
 from serx.recognizer import Recognizer
 from serx.terminal import printable

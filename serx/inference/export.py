@@ -24,14 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import serx
-from serx.data.audio import (
-    MAX_LEVEL,
-    MAX_OFFSET,
-    SILENT_DB,
-    AudioConfig,
-    cut_window,
-    prepare_clip,
-)
+from serx.data.audio_config import AudioConfig
+from serx.data.clip import cut_window, prepare_clip
+from serx.data.levels import MAX_LEVEL, MAX_OFFSET, SILENT_DB
 from serx.data.trimming import FRAME_SECONDS, STEP_SECONDS, trim_thresholds
 from serx.dsp.batching import valid_mask
 from serx.errors import ConfigError, DiskError, explaining_out_of_memory
@@ -180,7 +175,7 @@ class WaveformClassifier(nn.Module):
 
 
 def without_offset(waveform: Tensor, lengths: Tensor) -> Tensor:
-    """`data.audio.remove_offset` in operations that can be exported: `waveform (B, T)`, `lengths (B,)` -> `(B, T)`."""
+    """`data.levels.remove_offset` in operations that can be exported: `waveform (B, T)`, `lengths (B,)` -> `(B, T)`."""
     mask = valid_mask(lengths, waveform.shape[1])
     mean = ((waveform * mask).sum(1) / lengths)[:, None]
     deviation = (((waveform - mean) * mask).square().sum(1) / lengths).sqrt()[:, None]

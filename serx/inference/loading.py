@@ -12,8 +12,8 @@ from serx.checkpoint.file import Checkpoint
 from serx.checkpoint.metadata import check_metadata, dimensions_of
 from serx.checkpoint.tensors import fill
 from serx.config.loader import Config
-from serx.data.audio import StrPath
 from serx.errors import CheckpointError, ConfigError
+from serx.files import StrPath
 from serx.inference.published import is_published, load_published
 from serx.ood import OodDetector
 from serx.recognizer import Recognizer

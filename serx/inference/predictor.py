@@ -12,20 +12,16 @@ import torch
 from torch import Tensor
 
 from serx.config.loader import Config
-from serx.data.audio import (
-    AudioError,
-    Channel,
-    ChannelMixer,
-    StrPath,
-    audio_duration,
-    audio_files,
-    clip_from_mono,
-    decode,
-)
+from serx.data.audio import audio_duration, decode
+from serx.data.audio_config import Channel
+from serx.data.audio_error import AudioError
+from serx.data.audio_paths import audio_files
+from serx.data.channels import ChannelMixer
+from serx.data.clip import clip_from_mono
 from serx.data.trimming import trim_bounds
 from serx.device import choose_device
 from serx.errors import CheckpointError, ConfigError, explaining_out_of_memory
-from serx.files import as_path
+from serx.files import StrPath, as_path
 from serx.inference.adaptation import RunningAdaptation, adapted
 from serx.inference.attribution import STEPS
 from serx.inference.default_model import default_checkpoint

@@ -7,7 +7,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from serx.data.audio import MAX_RATE, MIN_RATE, make_resampler
+from serx.data.resampling import make_resampler
+from serx.data.sound_file import MAX_RATE, MIN_RATE
 from serx.errors import ConfigError, DataError
 
 BLOCK_SECONDS = 0.1

@@ -17,8 +17,8 @@ import torch
 from serx.data import audio_cache as audio_cache_module
 from serx.data import audio_shards
 from serx.data import file_state as file_state_module
-from serx.data.audio import AudioConfig
 from serx.data.audio_cache import open_audio_cache
+from serx.data.audio_config import AudioConfig
 from serx.data.batches import DeviceAudio, StreamedAudio, make_batch_source
 from serx.data.dataset import DataConfig
 from serx.errors import DiskError
@@ -262,7 +262,7 @@ DECODE = """
 import sys, time
 from pathlib import Path
 from serx.data import audio_cache
-from serx.data.audio import AudioConfig
+from serx.data.audio_config import AudioConfig
 
 decode = audio_cache.decode
 audio_cache.decode = lambda *a, **k: time.sleep(0.05) or decode(*a, **k)

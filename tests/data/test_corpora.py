@@ -13,7 +13,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serx.data.audio import LOSSLESS, LOSSY
+from serx.data.audio_paths import LOSSLESS, LOSSY
 from serx.data.corpora import CORPORA, canonical_corpus, register_corpus
 from serx.data.corpora.file_names import parse_names
 from serx.data.labels import EMOTIONS

@@ -1,4 +1,4 @@
-"""What libsndfile does not read: the same clip in every format, damage by name, channels, offsets, and no message."""
+"""What libsndfile does not read: the same clip in every format, damage by name, and no message."""
 
 import io
 import os
@@ -10,24 +10,18 @@ import numpy as np
 import pytest
 import soundfile
 
-from serx.data.audio import (
-    AudioConfig,
-    AudioError,
-    audio_duration,
-    audio_files,
-    decode,
-    decode_segments,
-    loudest_level_db,
-    read_blocks,
-    remove_offset,
-)
+from serx.data.audio import audio_duration, decode, read_blocks
 from serx.data.audio_cache import open_audio_cache
+from serx.data.audio_config import AudioConfig
+from serx.data.audio_error import AudioError
 from serx.data.damage import damaged_pages
 from serx.data.ffmpeg import FfmpegError, FfmpegFile
-from serx.errors import DataError
+from serx.data.levels import loudest_level_db
+from serx.data.segments import decode_segments
 from serx.system import without_messages
 from tests.conftest import RATE, speechlike
 from tests.data.encoding import encode
+from tests.data.test_channels import stereo
 
 FULL = 48_000  # Hz; opus has no other rates than its own
 SECONDS = 1.2
@@ -413,7 +407,9 @@ def test_nothing_that_a_library_prints_reaches_the_terminal(waves, tmp_path):
         path.write_bytes(content + b"tail")
     program = """
 import os, sys, soundfile
-from serx.data.audio import AudioConfig, AudioError, decode
+from serx.data.audio import decode
+from serx.data.audio_config import AudioConfig
+from serx.data.audio_error import AudioError
 for name in sorted(os.listdir()):
     try:
         decode(name, AudioConfig())
@@ -436,83 +432,9 @@ def test_other_lines_on_standard_error_are_kept(capfd):
     assert capfd.readouterr().err == "before\nmine\n"
 
 
-def stereo(path: Path, left: np.ndarray, right: np.ndarray, rate: int = RATE) -> Path:
-    soundfile.write(path, np.stack([left, right], 1), rate, subtype="FLOAT")
-    return path
-
-
-def test_inverted_channels_are_not_silence(tmp_path):
-    wave = speechlike(8.0, 150, 0)
-    noise = 0.1 * wave.std() * np.random.default_rng(0).standard_normal((2, len(wave))).astype(np.float32)
-    for other in (-wave, -0.8 * wave, -wave + noise[0]):
-        path, notes = stereo(tmp_path / "a.wav", wave, other), []  # type: Path, list[str]
-        expected = wave if np.std(wave) >= np.std(other) else other
-        np.testing.assert_array_equal(decode(path, AudioConfig(), notes=notes), expected)
-        assert len(notes) == 1 and "its 2 channels cancel each other" in notes[0] and "--channel" in notes[0]
-        read_notes: list[str] = []
-        np.testing.assert_array_equal(np.concatenate(list(read_blocks(path, RATE, notes=read_notes))), expected)
-        assert read_notes == notes
-
-
-def test_channels_that_do_not_cancel_are_averaged_without_a_note(tmp_path):
-    wave, other = speechlike(3.0, 150, 0), speechlike(3.0, 210, 1)
-    for right in (wave, other, np.roll(wave, 7), 0 * wave, -0.3 * wave + other):
-        notes: list[str] = []
-        decoded = decode(stereo(tmp_path / "a.wav", wave, right), AudioConfig(), notes=notes)
-        np.testing.assert_array_equal(decoded, np.stack([wave, right], 1).mean(axis=1))
-        assert notes == []
-
-
-def test_one_side_of_a_call_can_be_taken(tmp_path):
-    left, right = speechlike(2.0, 120, 0), speechlike(2.0, 220, 1)
-    path = stereo(tmp_path / "call.wav", left, right)
-    for channel, wave in (("left", left), ("right", right)):
-        np.testing.assert_array_equal(decode(path, AudioConfig(channel=channel)), wave)
-        np.testing.assert_array_equal(np.concatenate(list(read_blocks(path, RATE, channel))), wave)
-    mono, notes = tmp_path / "mono.wav", []  # type: Path, list[str]
-    soundfile.write(mono, left, RATE, subtype="FLOAT")
-    np.testing.assert_array_equal(decode(mono, AudioConfig(channel="right"), notes=notes), left)
-    assert notes == ["it has one channel, which is used as the right one"]
-
-
 def test_the_audio_cache_keeps_warnings_with_the_clips(tmp_path):
     wave = speechlike(1.0, 150, 0)
     paths = [stereo(tmp_path / "a.wav", wave, -wave), stereo(tmp_path / "b.wav", wave, wave)]
     for _ in range(2):  # decoded, then opened
         warnings = open_audio_cache(paths, AudioConfig(), tmp_path / "cache", progress=False).warnings
         assert [*warnings] == [str(paths[0])] and "cancel each other" in warnings[str(paths[0])]
-
-
-@pytest.mark.parametrize("offset", [0.5, -0.2, 0.01])
-def test_a_constant_offset_changes_nothing(offset, tmp_path):
-    wave = 0.3 * speechlike(1.0, 150, 0)
-    wave -= wave.mean()
-    soundfile.write(tmp_path / "a.wav", np.r_[wave, 1e-3 * wave] + offset, 44_100, subtype="FLOAT")
-    soundfile.write(tmp_path / "b.wav", np.r_[wave, 1e-3 * wave], 44_100, subtype="FLOAT")
-    config = AudioConfig(trim_db=30.0)
-    shifted, plain = decode(tmp_path / "a.wav", config), decode(tmp_path / "b.wav", config)
-    np.testing.assert_allclose(shifted, plain, atol=1e-6)
-
-
-def test_a_small_mean_is_left_alone_bit_for_bit():
-    wave = speechlike(1.0, 150, 0)
-    wave -= wave.mean()
-    assert remove_offset(kept := wave + np.float32(0.049 * wave.std())) is kept
-    assert abs(remove_offset(wave + np.float32(0.06 * wave.std())).mean()) < 1e-6
-    assert loudest_level_db(remove_offset(np.full(RATE, 0.5, np.float32)), RATE) == -np.inf
-
-
-def test_files_of_a_folder_that_are_passed_over_are_named_with_the_reason(tmp_path):
-    for name in ("a.m4a", "b.wav", "notes.txt", ".b.wav", "film.MKV", "no_ending"):
-        (tmp_path / name).touch()
-    passed_over: dict[Path, str] = {}
-    assert [path.name for path in audio_files([tmp_path], passed_over)] == ["a.m4a", "b.wav", "film.MKV"]
-    assert {path.name: why for path, why in passed_over.items()} == {
-        "notes.txt": ".txt is not audio or video",
-        "no_ending": "no ending is not audio or video",
-        ".b.wav": "hidden",
-    }
-    (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "a.txt").touch()
-    with pytest.raises(DataError, match=r"no audio files in this folder among 1 files \(1 x \.txt is not audio"):
-        audio_files([tmp_path / "texts"])

@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 import soundfile
 
-import serx.data.audio as audio_module
-from serx.data.audio import AudioConfig, AudioError, decode, decode_segments
+from serx.data import sound_file
+from serx.data.audio import decode
 from serx.data.audio_cache import open_audio_cache
+from serx.data.audio_config import AudioConfig
+from serx.data.audio_error import AudioError
 from serx.data.dataset import DataConfig, load_dataset, split_dataset
 from serx.data.leaks import check_leaks
 from serx.data.protocol_config import ProtocolConfig
 from serx.data.protocols import Split, make_split
 from serx.data.scanner import scan
+from serx.data.segments import decode_segments
 from serx.data.utterance import Segment, Utterance
 from serx.data.utterances import overlapping
 from serx.errors import DataError, LeakError
@@ -105,7 +108,7 @@ def test_a_long_file_is_opened_once_and_gaps_are_skipped(tmp_path, monkeypatch) 
     soundfile.write(tmp_path / "a.wav", talk(60, 16_000), 16_000)
     opened, read = [], []
 
-    class Counted(audio_module._SoundFile):
+    class Counted(sound_file._SoundFile):
         def __init__(self, *args, **kwargs):
             opened.append(args)
             super().__init__(*args, **kwargs)
@@ -114,7 +117,7 @@ def test_a_long_file_is_opened_once_and_gaps_are_skipped(tmp_path, monkeypatch) 
             read.append(super().buffer_read_into(*args, **kwargs))
             return read[-1]
 
-    monkeypatch.setattr(audio_module, "_SoundFile", Counted)
+    monkeypatch.setattr(sound_file, "_SoundFile", Counted)
     segments = [Segment(tmp_path / "a.wav", start, start + 1) for start in (50, 1, 1.5, 20)]
     cache = open_audio_cache(segments, AudioConfig(), tmp_path / "cache", progress=False)
     assert len(opened) == 1 and sum(read) < 30 * 16_000

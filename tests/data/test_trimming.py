@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from serx.data.audio import AudioConfig, prepare_clip
+from serx.data.audio_config import AudioConfig
+from serx.data.clip import prepare_clip
 from serx.data.trimming import trim_bounds, trim_silence
 from tests.conftest import RATE, speechlike
 

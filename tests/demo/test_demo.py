@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from serx.cli.main import main
-from serx.data.audio import AudioError
+from serx.data.audio_error import AudioError
 from serx.demo import app, html
 from serx.demo.analysis import Analysis, Part, analyze, synthetic_conversation, synthetic_voice, voice_clips
 from serx.demo.app import CONVERSATION, MOST_PROBABLE, Demo, Session, voices

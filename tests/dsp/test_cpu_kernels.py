@@ -1,8 +1,5 @@
 """What a CPU computes by rows, by NumPy or by quick checks is what the general operations of torch give."""
 
-import math
-
-import numpy as np
 import pytest
 import torch
 
@@ -11,7 +8,6 @@ from serx import seeding
 from serx.augment import compose as compose_module
 from serx.augment import crop, level, masks, noise
 from serx.augment.compose import augment
-from serx.data import audio
 from serx.dsp import batching, descriptors, fft_filter
 from serx.seeding import ClipRandom, derive
 
@@ -239,62 +235,3 @@ def test_the_result_never_shares_the_memory_of_the_input(transforms):
     y, _ = A.Compose(transforms)(x)
     y += 1
     assert torch.equal(x, speech_like())
-
-
-def test_the_quick_check_of_an_offset_decides_as_the_exact_one():
-    random = np.random.default_rng(0)
-    for offset in (0.0, 0.02, 0.0499, 0.0501, 0.06, -0.06, 0.5, 5.0):
-        wave = random.standard_normal(9000)
-        wave = ((wave - wave.mean()) / wave.std() + offset).astype(np.float32)
-        mean = wave.mean(dtype=np.float64)
-        is_kept = abs(mean) <= audio.MAX_OFFSET * wave.std(dtype=np.float64)
-        expected = wave if is_kept else wave - np.float32(mean)
-        assert np.array_equal(audio.remove_offset(wave), expected)
-
-
-@pytest.mark.parametrize("loud_at", [None, 0, 4100, 8300, 8399])
-@pytest.mark.parametrize("peak_at", [None, 5000])
-def test_a_clip_is_silent_wherever_its_loudest_25_ms_are_too_quiet(loud_at, peak_at):
-    wave = np.full(8400, 0.2, np.float32)  # a constant has no level
-    if peak_at is not None:
-        wave[peak_at:] += 1.0e-5  # a step has a high value and hardly any level
-    if loud_at is not None:
-        wave[loud_at] -= 0.1
-    level_db = audio.loudest_level_db(wave, RATE)
-    assert math.isinf(level_db) or level_db < audio.SILENT_DB or loud_at is not None
-    if loud_at is None:
-        with pytest.raises(audio.AudioError, match="silent"):
-            audio._check_not_silent(wave, RATE, "a.wav")
-    else:
-        audio._check_not_silent(wave, RATE, "a.wav")
-
-
-def test_a_clip_with_a_silent_middle_is_not_silent():
-    wave = np.zeros(8400, np.float32)
-    wave[:800] = 0.01 * np.sin(np.arange(800))
-    audio._check_not_silent(wave, RATE, "a.wav")
-
-
-@pytest.mark.parametrize("size", [1, 2, 399, 400, 65_536, 200_001])
-def test_the_quick_mean_and_mean_square_are_exact_to_a_ten_thousandth(size):
-    wave = np.random.default_rng(size).normal(0.05, 0.1, size).astype(np.float32)
-    mean, power = audio._quick_moments(wave)
-    exact = np.square(wave, dtype=np.float64).mean()
-    assert abs(power - exact) <= 1e-4 * exact
-    assert abs(mean - wave.mean(dtype=np.float64)) <= 1e-4 * math.sqrt(exact)
-
-
-@pytest.mark.parametrize("offset", [0.0, 3.0])
-@pytest.mark.parametrize("channels", [2, 3])
-def test_the_quick_check_of_channels_that_cancel_decides_as_the_exact_one(channels, offset):
-    random = np.random.default_rng(0)
-    decisions = set()
-    for share in np.linspace(0, 1, 41):
-        wave = random.standard_normal((20_000, channels)).astype(np.float32)
-        mixed = wave.mean(axis=1)
-        wave += (share * math.sqrt(channels) - 1) * mixed[:, None] + offset  # the mean power of the mix: share**2 / C
-        mixed, power = wave.mean(axis=1), wave.var(axis=0)
-        cancels = mixed.var() * channels < audio.CANCELING * power.mean()
-        assert (audio._instead_of_mix(wave, mixed) is not None) == cancels
-        decisions.add(bool(cancels))
-    assert decisions == {True, False}

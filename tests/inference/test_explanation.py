@@ -14,7 +14,7 @@ from torch import Tensor
 from serx.cli.explain import clearest_segment
 from serx.cli.main import main
 from serx.config.loader import from_tree
-from serx.data.audio import AudioError
+from serx.data.audio_error import AudioError
 from serx.data.trimming import trim_bounds
 from serx.demo.analysis import synthetic_conversation
 from serx.errors import ConfigError

@@ -16,7 +16,8 @@ import atheris
 with atheris.instrument_imports(include=["serx"]):
     from serx import checkpoint
     from serx.config.loader import load_config
-    from serx.data.audio import AudioConfig, decode
+    from serx.data.audio import decode
+    from serx.data.audio_config import AudioConfig
     from serx.data.download.archives import unpack
     from serx.data.manifest import read_manifest
     from serx.errors import SerxError

@@ -192,7 +192,8 @@ BOMBS = {
 READ = """
 import re, sys
 from pathlib import Path
-from serx.data.audio import AudioError, read_audio
+from serx.data.audio import read_audio
+from serx.data.audio_error import AudioError
 def peak_mb():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) >> 10
 after_imports = peak_mb()

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from serx.data.audio import is_audio
+from serx.data.audio_paths import is_audio
 from serx.data.corpora.declaration import Corpus
 from serx.data.corpora.file_names import ParsedName, parse_names
 from serx.data.corpora.readers import READERS, VOTE_TABLES, Label, cremad_votes

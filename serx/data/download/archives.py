@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from serx.data.audio import StrPath
 from serx.errors import DataError, DiskError
-from serx.files import free_space, why_not_written
+from serx.files import StrPath, free_space, why_not_written
 from serx.system import is_running
 
 

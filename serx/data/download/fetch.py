@@ -18,9 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from serx.data.audio import StrPath
 from serx.errors import ConfigError, DataError, DiskError
-from serx.files import free_space, why_not_written
+from serx.files import StrPath, free_space, why_not_written
 from serx.terminal import ProgressBar
 
 TRIES, FIRST_WAIT_SECONDS, TIMEOUT_SECONDS = 5, 2.0, 30.0

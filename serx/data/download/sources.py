@@ -13,11 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from serx.data.audio import StrPath
 from serx.data.download.archives import unpack
 from serx.data.download.fetch import fetch, get
 from serx.errors import ConfigError, DataError, DiskError
-from serx.files import why_not_written, write_atomically
+from serx.files import StrPath, why_not_written, write_atomically
 from serx.terminal import ProgressBar
 
 

@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serx.data.audio import StrPath
 from serx.data.synthetic.speaking_styles import EMOTIONS, synthesize_clip, synthesize_speaker
 from serx.data.synthetic.vocal_tract import SAMPLE_RATE
 from serx.errors import ConfigError, DataError, DiskError
-from serx.files import why_not_written
+from serx.files import StrPath, why_not_written
 from serx.terminal import ProgressBar
 
 STAMP = "made-up-corpus.json"
