@@ -29,29 +29,6 @@ def is_audio(path: StrPath) -> bool:
     return os.path.splitext(path)[1].lower() in LOSSLESS | LOSSY
 
 
-def files_in(root: Path) -> Iterator[Path]:
-    """The files in and below `root`, sorted per folder. Links are followed; each folder is entered once.
-
-    Hidden folders and those of macOS archives are left out.
-
-    Raises:
-        DataError: a folder cannot be listed.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename}: cannot list this folder: {error.strerror}; fix its permissions") from None
-
-    entered = set()
-    for folder, subfolders, names in os.walk(root, onerror=refuse, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in entered:
-            subfolders.clear()
-            continue
-        entered.add(real)
-        subfolders[:] = sorted(name for name in subfolders if name != "__MACOSX" and not name.startswith("."))
-        yield from (Path(folder, name) for name in sorted(names))
-
-
 def audio_files(paths: Sequence[StrPath], passed_over: dict[Path, str] | None = None) -> list[Path]:
     """The files among `paths`, and all audio files in and below the folders among them, in sorted order per folder.
 
