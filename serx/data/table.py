@@ -35,7 +35,7 @@ class TablesConfig(BaseConfig):
         description="what columns of tables mean: {emo: emotion} reads emo as emotion, {age: null} does not use age",
     )
     encoding: Annotated[Name | None, AfterValidator(_encoding_of_text)] = Field(
-        None, description="of CSV and TSV tables, such as windows-1252; null: found out where that is certain"
+        None, description="of CSV and TSV tables, such as windows-1252; null: detected where that is certain"
     )
     audio_root: FilePath | None = Field(
         None,
