@@ -36,7 +36,8 @@ def main(arguments) -> None:
 
     from serx.cli.tensorboard import start
     from serx.demo.analysis import RATE, synthetic_voice
-    from serx.demo.app import CONVERSATION, serve
+    from serx.demo.answers import CONVERSATION
+    from serx.demo.app import serve
     from serx.inference.default_model import summary
     from serx.inference.predictor import Predictor
     from serx.plots.style import figure_png

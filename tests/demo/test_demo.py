@@ -13,9 +13,9 @@ import soundfile
 
 from serx.cli.main import main
 from serx.data.audio_error import AudioError
-from serx.demo import app, html
+from serx.demo import answers, app, html
 from serx.demo.analysis import Analysis, Part, analyze, synthetic_conversation, synthetic_voice, voice_clips
-from serx.demo.app import CONVERSATION, MOST_PROBABLE, Demo, Session, voices
+from serx.demo.answers import CONVERSATION, MOST_PROBABLE, Demo, Session, voices
 from serx.errors import ConfigError, DataError
 from serx.inference.prediction import Prediction
 from serx.inference.segmentation import RATE
@@ -189,7 +189,7 @@ def test_a_recording_of_any_name_is_predicted_and_its_name_stays_a_line_of_text(
 
 
 def test_without_a_recording_the_page_asks_for_one(demo):
-    assert text_of(demo.recognize(Session(), None)[1]) == app.NOTHING
+    assert text_of(demo.recognize(Session(), None)[1]) == answers.NOTHING
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../secret.wav", "link.wav"])
@@ -209,18 +209,18 @@ def test_an_unexpected_error_shows_no_traceback_in_the_page(demo, tmp_path, monk
         raise RuntimeError("secret\nstate")
 
     soundfile.write(tmp_path / "a.wav", speechlike(1.0, 150, 0), RATE)
-    monkeypatch.setattr(app, "analyze", broken)
+    monkeypatch.setattr(answers, "analyze", broken)
     verdict = demo.recognize(Session(), str(tmp_path / "a.wav"))[1]
     assert "unexpected went wrong (RuntimeError)" in verdict
     assert "secret" not in verdict and "Traceback" not in verdict
     assert "secret" in capsys.readouterr().err
-    monkeypatch.setattr(app, "analyze", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr(answers, "analyze", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
     assert "too little memory" in demo.recognize(Session(), str(tmp_path / "a.wav"))[1]
 
 
 def test_the_saliency_of_a_part_has_the_times_of_the_recording(demo, tmp_path, talk, monkeypatch):
     shown = []
-    monkeypatch.setattr(app, "_picture", lambda explanation: shown.append(explanation) or "picture")
+    monkeypatch.setattr(answers, "_picture", lambda explanation: shown.append(explanation) or "picture")
     path = tmp_path / "talk.wav"
     path.write_bytes(talk.read_bytes())
     session, _, timeline, titles = demo.recognize(Session(), str(path))
@@ -249,7 +249,7 @@ def test_a_saliency_is_a_picture(demo, tmp_path):
 @pytest.mark.parametrize("labels", [(), ("happy", "sad")])
 def test_a_saliency_may_be_of_a_rating(labels, tmp_path, monkeypatch):
     demo, shown = Demo(rated_predictor(labels), tmp_path), []
-    monkeypatch.setattr(app, "_picture", lambda explanation: shown.append(explanation) or "picture")
+    monkeypatch.setattr(answers, "_picture", lambda explanation: shown.append(explanation) or "picture")
     soundfile.write(tmp_path / "a.wav", speechlike(0.6, 150, 0), RATE)
     session, verdict, _, _ = demo.recognize(Session(), str(tmp_path / "a.wav"))
     assert "arousal" in text_of(verdict)
