@@ -355,7 +355,8 @@ def _all_samples(frame: Any) -> np.ndarray:
         array = frame.to_ndarray()
     array = array.T if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels)
     if array.dtype.kind == "f":
-        return array.astype(np.float32)
+        with np.errstate(over="ignore"):  # `data.audio` raises on infinity
+            return array.astype(np.float32)
     zero = 128 if array.dtype.kind == "u" else 0
     scale = math.ldexp(1, 1 - 8 * array.dtype.itemsize)
     return (array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64) - zero).astype(

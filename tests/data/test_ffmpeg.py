@@ -401,6 +401,7 @@ def test_nothing_that_a_library_prints_reaches_the_terminal(waves, tmp_path):
     soundfile.write(tmp_path / "a.sds", waves[RATE], RATE)
     soundfile.write(tmp_path / "a.caf", waves[RATE], RATE, subtype="ALAC_16")
     soundfile.write(tmp_path / "a.wav", waves[RATE], RATE, subtype="FLOAT")
+    encode(tmp_path / "a.mka", waves[RATE], RATE, "pcm_f64le", "matroska")
     for path in tmp_path.iterdir():
         content = bytearray(path.read_bytes())
         content[2000:5000] = np.random.default_rng(0).bytes(3000)
@@ -420,7 +421,7 @@ os.write(2, b"mine\\n")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stderr == "mine\n"
     reasons = dict(line.split() for line in done.stdout.splitlines())
-    assert reasons.keys() >= {"a.caf", "a.sds", "a.wav"}
+    assert reasons.keys() >= {"a.caf", "a.sds", "a.wav", "a.mka"}
     assert (reasons["a.sds"], reasons["a.wav"]) == ("decode_error", "nonfinite")
 
 
