@@ -121,10 +121,10 @@ def test_a_clip_with_a_silent_middle_is_not_silent():
     levels.check_not_silent(wave, RATE, "a.wav")
 
 
-@pytest.mark.parametrize("size", [1, 2, 399, 400, 65_536, 200_001])
+@pytest.mark.parametrize("size", [0, 1, 2, 399, 400, 65_536, 262_145])
 def test_the_quick_mean_and_mean_square_are_exact_to_a_ten_thousandth(size):
     wave = np.random.default_rng(size).normal(0.05, 0.1, size).astype(np.float32)
     mean, power = levels.quick_moments(wave)
-    exact = np.square(wave, dtype=np.float64).mean()
+    exact = np.square(wave, dtype=np.float64).sum() / max(1, size)
     assert abs(power - exact) <= 1e-4 * exact
-    assert abs(mean - wave.mean(dtype=np.float64)) <= 1e-4 * math.sqrt(exact)
+    assert abs(mean - wave.sum(dtype=np.float64) / max(1, size)) <= 1e-4 * math.sqrt(exact)
