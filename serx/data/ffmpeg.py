@@ -270,6 +270,8 @@ class FfmpegFile:
                 break
             except EOFError:
                 break
+            except IndexError:  # PyAV does not know a stream that begins later; what follows is still to come
+                continue
             except av.error.FFmpegError:
                 self.damaged += 1
                 in_succession += 1

@@ -439,3 +439,17 @@ def test_the_audio_cache_keeps_warnings_with_the_clips(tmp_path):
     for _ in range(2):  # decoded, then opened
         warnings = open_audio_cache(paths, AudioConfig(), tmp_path / "cache", progress=False).warnings
         assert [*warnings] == [str(paths[0])] and "cancel each other" in warnings[str(paths[0])]
+
+
+def test_a_stream_that_begins_late_in_a_damaged_broadcast_does_no_harm(waves, tmp_path):
+    path = encode(tmp_path / "a.ts", waves[FULL], FULL, "mp2", "mpegts", 192_000)
+    whole = decode(path, AudioConfig())
+    packets = np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, 188).copy()
+    numbers = (packets[:, 1].astype(int) & 0x1F) * 256 + packets[:, 2]
+    packets[np.flatnonzero(numbers == 0)[0], 1:3] = 0x1F, 0xFF  # the first table of its programs
+    begins = np.flatnonzero((numbers == 256) & (packets[:, 1] & 0x40 > 0))
+    packets[begins[len(begins) * 3 // 4], 2] = 0x42  # a frame of sound gets another number
+    path.write_bytes(packets.tobytes())
+    decoded, half = decode(path, AudioConfig()), RATE // 2
+    np.testing.assert_allclose(decoded[:half], whole[:half], atol=1e-4)
+    assert len(whole) - 0.1 * RATE < len(decoded) < len(whole)
