@@ -1,7 +1,7 @@
 """Open a file of sound and read its samples, block by block, or raise an error with a one-word reason.
 
-The only module that imports soundfile. What libsndfile does not read, FFmpeg does (`data/ffmpeg.py`). A file is opened
-once, by its descriptor where the system allows that, and checked for damage at its end (`data/damage.py`).
+The only module that reads with soundfile. What libsndfile does not read, FFmpeg does (`data/ffmpeg.py`). A file is
+opened once, by its descriptor where the system allows that, and checked for damage at its end (`data/damage.py`).
 """
 
 import io
