@@ -47,6 +47,7 @@ MAX_GAP_SECONDS = 3600.0
 _SILENCE = 1 << 16  # frames at a time
 END_TOLERANCE_SECONDS = 0.1  # by which the sound may end before the header says so: containers round
 MAX_DAMAGED = 100  # packets in succession that cannot be read; then the rest is given up
+MAX_PLANES = 8  # channels in buffers of their own; of more, PyAV reads beyond the last
 READS_PER_BYTE, FREE_READS = 64, 1 << 26  # a demuxer that reads more bytes goes round in circles
 
 
@@ -342,6 +343,9 @@ def _refuse(*_: object) -> NoReturn:
 
 def _samples(frame: Any) -> np.ndarray:
     """`(n, channels)` float32 with full scale 1, scaled as libsndfile does; without a channel of low effects."""
+    count = frame.layout.nb_channels
+    if frame.format.is_planar and count > MAX_PLANES:
+        raise FfmpegError("too_many_channels", f"{count}, at most {MAX_PLANES} in this format; convert it to WAV")
     names = [channel.name for channel in frame.layout.channels]
     samples = _all_samples(frame)
     if "LFE" in names and len(names) > 1:  # as in 5.1: rumble, which downmixes leave out

@@ -453,3 +453,16 @@ def test_a_stream_that_begins_late_in_a_damaged_broadcast_does_no_harm(waves, tm
     decoded, half = decode(path, AudioConfig()), RATE // 2
     np.testing.assert_allclose(decoded[:half], whole[:half], atol=1e-4)
     assert len(whole) - 0.1 * RATE < len(decoded) < len(whole)
+
+
+def test_more_channels_than_pyav_can_read_are_refused_with_a_reason(waves, tmp_path, monkeypatch):
+    """With its limit lowered from 8 to 1: beyond its own, PyAV crashes or writes wrong files."""
+    monkeypatch.setattr("serx.data.ffmpeg.MAX_PLANES", 1)
+    path = encode(tmp_path / "a.m4a", np.stack([waves[FULL]] * 2, 1), FULL, "aac", "mp4", 128_000)
+    with pytest.raises(AudioError, match="too_many_channels: 2, at most 1 in this format; convert it to WAV"):
+        decode(path, AudioConfig())
+    mono = encode(tmp_path / "b.mkv", waves[FULL], FULL, "aac", "matroska", 128_000)
+    assert len(decode(mono, AudioConfig())) >= len(waves[RATE])
+    many = np.stack([waves[FULL]] * 16, 1)  # in one buffer
+    soundfile.write(tmp_path / "a.wav", many, FULL, subtype="FLOAT")
+    assert len(decode(tmp_path / "a.wav", AudioConfig())) == len(waves[RATE])
