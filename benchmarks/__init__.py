@@ -20,4 +20,5 @@ peak              which share of a core's peak a network reaches
 scale             start-up, memory and reading of corpora of many clips
 loggers           what TensorBoard costs a training
 adaptation        how many clips of a speaker adaptation needs
+lossy_copies      how far a prediction moves where a clip is encoded as AAC, MP3 or Opus
 """
