@@ -11,10 +11,10 @@ import soxr
 import torch
 from torch import Tensor
 
-from serx.data.audio import decode
-from serx.data.audio_cache import FULL_SCALE, AudioCache
-from serx.data.audio_config import AudioConfig
-from serx.data.audio_paths import audio_files
+from serx.data.audio.config import AudioConfig
+from serx.data.audio.decoding import decode
+from serx.data.audio.paths import audio_files
+from serx.data.cache.audio_cache import FULL_SCALE, AudioCache
 from serx.data.synthetic.corpus import make_corpus
 
 RATE = 16_000

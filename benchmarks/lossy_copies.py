@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 
 from serx import Predictor
-from serx.data.audio import audio_files
+from serx.data.audio.decoding import audio_files
 
 OPUS_RATE = 48_000
 CODECS = {  # file ending, encoder, bit/s, options

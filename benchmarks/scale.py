@@ -19,12 +19,12 @@ import pyarrow.parquet
 import soundfile
 import torch
 
-from serx.data.audio_cache import open_audio_cache
 from serx.data.batches import DeviceAudio, StreamedAudio
+from serx.data.cache.audio_cache import open_audio_cache
 from serx.data.dataset import DataConfig, load_dataset
-from serx.data.leaks import check_leaks
-from serx.data.protocols import make_split
-from serx.data.scan_snapshot import scan_once
+from serx.data.scanning.snapshot import scan_once
+from serx.data.splits.leaks import check_leaks
+from serx.data.splits.protocols import make_split
 from serx.data.utterances import Utterances
 
 SECONDS, RATE, SPEAKERS, BATCH, BATCHES = 0.1, 16_000, 100, 64, 200

@@ -12,10 +12,10 @@ from torch import Tensor
 import serx.augment as A
 from serx.augment.compose import augment
 from serx.augment.transform import Transform
-from serx.data.audio import decode
-from serx.data.audio_cache import open_audio_cache
-from serx.data.audio_config import AudioConfig
+from serx.data.audio.config import AudioConfig
+from serx.data.audio.decoding import decode
 from serx.data.batches import make_batch_source
+from serx.data.cache.audio_cache import open_audio_cache
 from serx.features import FeaturesConfig, FeatureStack, feature_names
 from serx.seeding import ClipRandom
 

@@ -21,8 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from serx.config import Config
-from serx.data.audio_cache import AudioCache
 from serx.data.batches import DeviceAudio
+from serx.data.cache.audio_cache import AudioCache
 from serx.recognizer import Recognizer
 from serx.training.epoch import run_epoch
 from serx.training.epoch_sums import EpochSums

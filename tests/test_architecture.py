@@ -27,16 +27,16 @@ APART = (
 
 # Library -> the files that import it: few, so that it can be replaced there.
 IMPORTED_IN = {
-    "soundfile": {"data/sound_file.py", "data/mp3.py"},
-    "av": {"data/ffmpeg.py"},
-    "soxr": {"data/resampling.py"},
+    "soundfile": {"data/audio/sound_file.py", "data/audio/mp3.py"},
+    "av": {"data/audio/ffmpeg.py"},
+    "soxr": {"data/audio/resampling.py"},
     "nnAudio": {"features/front_ends.py"},
     "timm": {"models/timm_backbone.py"},
     "safetensors": {"checkpoint/file.py", "models/encoders/loading.py"},  # checkpoints; encoders
     "transformers": {"models/encoders/loading.py"},
     "huggingface_hub": {"models/encoders/loading.py"},
-    "yaml": {"config/yaml_lines.py", "config/loader.py", "data/audformat.py"},
-    "pyarrow": {"data/arrow_tables.py"},
+    "yaml": {"config/yaml_lines.py", "config/loader.py", "data/tables/audformat.py"},
+    "pyarrow": {"data/tables/arrow.py"},
     "silero_vad": {"inference/segmentation.py"},
     "jinja2": {"pages/render.py"},
     "gradio": {"demo/app.py"},

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.signal import butter, sosfilt
 
-from serx.data.audio import decode
-from serx.data.audio_config import AudioConfig
+from serx.data.audio.config import AudioConfig
+from serx.data.audio.decoding import decode
 from serx.dsp.channel import channel_feature_names, channel_features
 from serx.errors import CheckpointError
 from serx.ood import RELIABLE_SPEAKERS, OodDetector, unknown_reason

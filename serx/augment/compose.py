@@ -253,6 +253,6 @@ def _share_memory(x: Tensor, other: Tensor) -> bool:
 
 
 def _read_folder(folder: str, sample_rate: int) -> Waveforms:
-    from serx.data.audio import read_folder  # noqa: PLC0415 - takes a second, and few lists need it
+    from serx.data.audio.decoding import read_folder  # noqa: PLC0415 - takes a second, and few lists need it
 
     return read_folder(folder, sample_rate)

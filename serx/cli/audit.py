@@ -44,10 +44,10 @@ def main(arguments: argparse.Namespace) -> int:
     from serx.config.loader import load_config
     from serx.data.audit import audit_dataset
     from serx.data.batches import make_batch_source
+    from serx.data.copies.duplicates import duplicates_of
     from serx.data.corpora.comparison import compare
     from serx.data.dataset import load_dataset
-    from serx.data.duplicates import duplicates_of
-    from serx.data.scan_snapshot import scan_once
+    from serx.data.scanning.snapshot import scan_once
 
     config = load_config(arguments.config, arguments.overrides)
     dataset = load_dataset(config.data, verify=arguments.verify)
@@ -179,7 +179,7 @@ def probe_lines(result: "Audit") -> list[str]:
 def folds(dataset: "Dataset", config: "DataConfig") -> list[dict[str, Any]]:
     """What each fold of the protocol would train, validate and test on, or the `error` that says why it cannot."""
     from serx.data.dataset import split_dataset
-    from serx.data.protocols import fold_count
+    from serx.data.splits.protocols import fold_count
     from serx.errors import DataError
 
     parts: list[dict[str, Any]] = []

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Writes the explanation and prints its main lines."""
-    from serx.data.audio_paths import audio_files
+    from serx.data.audio.paths import audio_files
     from serx.device import choose_device
     from serx.inference.adaptation import adapted
     from serx.inference.attribution import STEPS
@@ -113,8 +113,8 @@ def _long_recording(predictor: "Predictor", arguments: argparse.Namespace) -> "P
     Raises:
         AudioError: the recording cannot be used.
     """
-    from serx.data.audio import audio_duration
-    from serx.data.audio_error import AudioError
+    from serx.data.audio.decoding import audio_duration
+    from serx.data.audio.error import AudioError
 
     if arguments.start is not None or arguments.end is not None:
         return None

@@ -37,8 +37,8 @@ def main(arguments: argparse.Namespace) -> int:
     """Writes the file, compares it with the checkpoint, and prints its input, its output and the difference."""
     import torch
 
-    from serx.data.audio import decode
-    from serx.data.audio_paths import audio_files
+    from serx.data.audio.decoding import decode
+    from serx.data.audio.paths import audio_files
     from serx.inference.adaptation import adapted
     from serx.inference.export import export_onnx
 

@@ -65,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Prints a line for each utterance; returns 1 where no speech was found, or an utterance was not used."""
-    from serx.data.audio_error import AudioError
-    from serx.data.audio_paths import audio_files
+    from serx.data.audio.error import AudioError
+    from serx.data.audio.paths import audio_files
     from serx.device import choose_device
     from serx.inference.adaptation import adapted
 

@@ -13,7 +13,7 @@ from serx.terminal import printable
 if TYPE_CHECKING:
     import torch
 
-    from serx.data.audio_config import Channel
+    from serx.data.audio.config import Channel
     from serx.inference.predictor import Predictor
 
 

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Prints the predictions; returns 1 where a file could not be used."""
-    from serx.data.audio_paths import audio_files
+    from serx.data.audio.paths import audio_files
     from serx.device import choose_device
     from serx.inference.adaptation import adapted
     from serx.inference.predictor import BATCH
@@ -87,7 +87,7 @@ def files_and_empty_folders(
     Raises:
         DataError: there are only such folders.
     """
-    from serx.data.audio_paths import audio_files
+    from serx.data.audio.paths import audio_files
     from serx.inference.prediction import Prediction
 
     paths: list[Path] = []

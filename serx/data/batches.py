@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from serx.data.audio_cache import AudioCache
-from serx.data.clip_reader import ClipReader
+from serx.data.cache.audio_cache import AudioCache
+from serx.data.cache.clip_reader import ClipReader
 
 T_MULTIPLE = 2048
 DEVICE_SHARE = 0.5  # fraction of the free device memory that `auto` uses for audio at most

@@ -12,21 +12,21 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from serx.base_config import FilePath, Name
-from serx.data.audio_cache import AudioCache, cache_folder, open_audio_cache
-from serx.data.audio_config import AudioConfig
+from serx.data.audio.config import AudioConfig
 from serx.data.batches import Placement
-from serx.data.copy_search import find_copies
+from serx.data.cache.audio_cache import AudioCache, cache_folder, open_audio_cache
+from serx.data.copies.duplicates import without_duplicates
+from serx.data.copies.search import find_copies
 from serx.data.corpora import known_label_map
 from serx.data.dataset_notes import MAX_SHOWN, skipped_notes, target_notes, warning_notes, weight_notes
-from serx.data.duplicates import without_duplicates
 from serx.data.labels import LabeledCorpus, LabelsFrom, assign_labels, only_shared
-from serx.data.leaks import PARTS, check_copies, check_leaks
 from serx.data.names import NamesConfig, settle_names
-from serx.data.protocol_config import ProtocolConfig, naming_places
-from serx.data.protocols import Split, make_split
 from serx.data.ratings import Task, check_rated, ratings_of
-from serx.data.scan_snapshot import scan_once
-from serx.data.table import TablesConfig
+from serx.data.scanning.snapshot import scan_once
+from serx.data.splits.leaks import PARTS, check_copies, check_leaks
+from serx.data.splits.protocol_config import ProtocolConfig, naming_places
+from serx.data.splits.protocols import Split, make_split
+from serx.data.tables.table import TablesConfig
 from serx.data.utterances import Utterances
 from serx.errors import ConfigError, DataError, explaining_out_of_memory
 from serx.metrics.votes import majority, to_shares

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from serx.data.copy_search import find_common
+from serx.data.copies.search import find_common
 from serx.data.dataset import DataConfig, Dataset, load_dataset
 from serx.data.names import same_speaker
 from serx.errors import DataError

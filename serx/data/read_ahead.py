@@ -21,7 +21,7 @@ def reading_ahead(source: BatchSource, batches: Iterable[np.ndarray]) -> Iterato
     One thread reads them ahead, into pinned memory if they go to a GPU. What it raises is raised where its batch is
     asked for. It has ended when the block has, however that ends. A source in device memory is returned as it is.
 
-    >>> from serx.data.audio_cache import AudioCache
+    >>> from serx.data.cache.audio_cache import AudioCache
     >>> audio_cache = AudioCache.in_memory(np.arange(5, dtype=np.int16), np.array([3, 2]))
     >>> streamed = StreamedAudio(audio_cache, torch.device("cpu"))
     >>> with reading_ahead(streamed, [np.array([1]), np.array([0])]) as source:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from serx.data.audio import read_blocks
-from serx.data.audio_error import AudioError
+from serx.data.audio.decoding import read_blocks
+from serx.data.audio.error import AudioError
 from serx.data.synthetic import synthesize_clip, synthesize_speaker
 from serx.errors import DataError
 from serx.inference.prediction import PredictedSegment, Prediction

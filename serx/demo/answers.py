@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from serx.data.audio_error import AudioError
+from serx.data.audio.error import AudioError
 from serx.demo import html
 from serx.demo.analysis import (
     Analysis,

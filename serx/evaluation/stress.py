@@ -25,7 +25,7 @@ from serx.augment.reverb import Reverb
 from serx.augment.speed_and_pitch import PitchShift, Speed
 from serx.augment.telephone import Telephone
 from serx.augment.transform import Transform
-from serx.data.audio import read_folder
+from serx.data.audio.decoding import read_folder
 from serx.data.batches import BatchSource
 from serx.errors import explaining_out_of_memory
 from serx.evaluation.evaluate_checkpoint import predict_clips, predict_ratings

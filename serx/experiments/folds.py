@@ -10,7 +10,7 @@ from serx import checkpoint
 from serx.checkpoint.metadata import PARTS
 from serx.config.loader import Config, load_config
 from serx.data.dataset import Dataset
-from serx.data.protocols import Split, fold_count, make_split
+from serx.data.splits.protocols import Split, fold_count, make_split
 from serx.errors import CheckpointError, ConfigError, DataError
 from serx.evaluation.finished_runs import read_evaluation
 from serx.evaluation.pooling import FoldResult

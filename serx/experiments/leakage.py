@@ -21,10 +21,10 @@ from serx.augment.noise import Noise
 from serx.augment.speed_and_pitch import PitchShift, TimeStretch
 from serx.augment.transform import Transform
 from serx.config.loader import Config
-from serx.data.audio_cache import AudioCache, to_int16
 from serx.data.batches import BatchSource, StreamedAudio, make_batch_source
+from serx.data.cache.audio_cache import AudioCache, to_int16
 from serx.data.dataset import DataConfig, Dataset, load_dataset, split_dataset
-from serx.data.protocols import Split
+from serx.data.splits.protocols import Split
 from serx.data.utterances import Utterances
 from serx.device import choose_device, configure_torch
 from serx.errors import ConfigError, DivergedError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serx.config.yaml_lines import parse
-from serx.data.audio_config import AudioConfig
+from serx.data.audio.config import AudioConfig
 from serx.errors import ConfigError
 from serx.experiments.folds import FREE
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from serx.config.loader import Config, load_config
 from serx.data.dataset import DataConfig, Dataset, load_dataset
-from serx.data.protocols import make_split
+from serx.data.splits.protocols import make_split
 from serx.errors import ConfigError, DiskError
 from serx.experiments.folds import FREE
 from serx.experiments.space import Choice, Dimension, parse_space

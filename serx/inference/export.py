@@ -24,10 +24,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import serx
-from serx.data.audio_config import AudioConfig
-from serx.data.clip import cut_window, prepare_clip
-from serx.data.levels import MAX_LEVEL, MAX_OFFSET, SILENT_DB
-from serx.data.trimming import FRAME_SECONDS, STEP_SECONDS, trim_thresholds
+from serx.data.audio.clip import cut_window, prepare_clip
+from serx.data.audio.config import AudioConfig
+from serx.data.audio.levels import MAX_LEVEL, MAX_OFFSET, SILENT_DB
+from serx.data.audio.trimming import FRAME_SECONDS, STEP_SECONDS, trim_thresholds
 from serx.dsp.batching import valid_mask
 from serx.errors import ConfigError, DiskError, explaining_out_of_memory
 from serx.files import why_not_written, write_atomically
@@ -175,7 +175,7 @@ class WaveformClassifier(nn.Module):
 
 
 def without_offset(waveform: Tensor, lengths: Tensor) -> Tensor:
-    """`data.levels.remove_offset` in operations that can be exported: `waveform (B, T)`, `lengths (B,)` -> `(B, T)`."""
+    """`remove_offset` in operations that can be exported: `waveform (B, T)`, `lengths (B,)` -> `(B, T)`."""
     mask = valid_mask(lengths, waveform.shape[1])
     mean = ((waveform * mask).sum(1) / lengths)[:, None]
     deviation = (((waveform - mean) * mask).square().sum(1) / lengths).sqrt()[:, None]
@@ -185,7 +185,7 @@ def without_offset(waveform: Tensor, lengths: Tensor) -> Tensor:
 def trimmed(
     waveform: Tensor, lengths: Tensor, sample_rate: int, trim_db: float, keep_seconds: float, spread_db: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """`data.trimming.trim_silence` in operations that can be exported.
+    """`trim_silence` in operations that can be exported.
 
     `waveform (B, T)`, `lengths (B,)` -> the kept part of each clip, moved to the beginning, and its length. Samples
     beyond that length are arbitrary.

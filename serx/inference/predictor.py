@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from serx.config.loader import Config
-from serx.data.audio import audio_duration, decode
-from serx.data.audio_config import Channel
-from serx.data.audio_error import AudioError
-from serx.data.audio_paths import audio_files
-from serx.data.channels import ChannelMixer
-from serx.data.clip import clip_from_mono
-from serx.data.trimming import trim_bounds
+from serx.data.audio.channels import ChannelMixer
+from serx.data.audio.clip import clip_from_mono
+from serx.data.audio.config import Channel
+from serx.data.audio.decoding import audio_duration, decode
+from serx.data.audio.error import AudioError
+from serx.data.audio.paths import audio_files
+from serx.data.audio.trimming import trim_bounds
 from serx.device import choose_device
 from serx.errors import CheckpointError, ConfigError, explaining_out_of_memory
 from serx.files import StrPath, as_path
@@ -332,7 +332,7 @@ class Predictor:
 
     @explaining_out_of_memory('give fewer or shorter recordings, or use device="cpu" (--device cpu)')
     def predict_clips(self, clips: Sequence[np.ndarray]) -> list[Prediction]:
-        """Predicts clips `(T,)`, float32 at the model's rate, as `serx.data.audio.decode` returns them, in one batch.
+        """Predicts clips `(T,)`, float32 at the model's rate, as `decode` returns them, in one batch.
 
         Raises:
             CheckpointError: the weights give values that are not finite.

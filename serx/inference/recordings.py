@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from serx.data.audio import MAX_RECORDING_SECONDS, decode, read_blocks
-from serx.data.audio_config import AudioConfig, Channel
-from serx.data.audio_error import AudioError
-from serx.data.channels import ChannelMixer
-from serx.data.clip import clip_from_mono, prepare_clip
-from serx.data.levels import check_level, loudest_level_db
+from serx.data.audio.channels import ChannelMixer
+from serx.data.audio.clip import clip_from_mono, prepare_clip
+from serx.data.audio.config import AudioConfig, Channel
+from serx.data.audio.decoding import MAX_RECORDING_SECONDS, decode, read_blocks
+from serx.data.audio.error import AudioError
+from serx.data.audio.levels import check_level, loudest_level_db
 from serx.errors import ConfigError
 from serx.files import StrPath
 from serx.inference.samples import ARRAY, Samples, checked_rate, mono_samples

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from serx.data.audio_error import AudioError
-from serx.data.channels import ChannelMixer
-from serx.data.sound_file import MAX_CHANNELS, MAX_RATE, MIN_RATE
+from serx.data.audio.channels import ChannelMixer
+from serx.data.audio.error import AudioError
+from serx.data.audio.sound_file import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from serx.inference.segmentation import RATE
 
 ARRAY = "array"  # stands for a path in messages about samples

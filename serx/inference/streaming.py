@@ -7,8 +7,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from serx.data.resampling import make_resampler
-from serx.data.sound_file import MAX_RATE, MIN_RATE
+from serx.data.audio.resampling import make_resampler
+from serx.data.audio.sound_file import MAX_RATE, MIN_RATE
 from serx.errors import ConfigError, DataError
 
 BLOCK_SECONDS = 0.1

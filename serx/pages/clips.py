@@ -10,7 +10,7 @@ import torch
 from markupsafe import Markup
 
 from serx import plots
-from serx.data.mp3 import encode_mp3
+from serx.data.audio.mp3 import encode_mp3
 from serx.dsp.mel import mel_centers
 from serx.evaluation.predictions import Predictions
 from serx.features.registry import WAVEFORM

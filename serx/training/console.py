@@ -9,7 +9,7 @@ from torch.nn import Module
 
 from serx.config import notes
 from serx.data.dataset import Dataset
-from serx.data.protocols import Split
+from serx.data.splits.protocols import Split
 from serx.data.utterance import is_unknown
 from serx.device import default_threads
 from serx.ood import unknown_reason

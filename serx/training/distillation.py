@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from serx.config.loader import Config
-from serx.data.audio_config import AudioConfig
+from serx.data.audio.config import AudioConfig
 from serx.data.batches import BatchSource
 from serx.data.dataset import Dataset
 from serx.errors import ConfigError

@@ -22,7 +22,7 @@ from serx.config.loader import Config
 from serx.config.training import TrainConfig
 from serx.data.dataset import DataConfig, Dataset, load_dataset
 from serx.data.names import same_speaker
-from serx.data.protocol_config import ProtocolConfig
+from serx.data.splits.protocol_config import ProtocolConfig
 from serx.data.utterance import Utterance
 from serx.device import environment
 from serx.errors import ConfigError, DataError, LeakError

@@ -19,7 +19,7 @@ from serx.config.loader import Config, from_tree, tuples
 from serx.data.dataset import DataConfig, Dataset
 from serx.data.names import same_speaker
 from serx.data.overlap import find_overlap
-from serx.data.protocols import Split
+from serx.data.splits.protocols import Split
 from serx.data.utterance import Utterance
 from serx.errors import CheckpointError, ConfigError, LeakError
 from serx.models.backbone import build_model

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from serx.config import Config
 from serx.data.dataset import Dataset
-from serx.data.protocols import Split
+from serx.data.splits.protocols import Split
 from serx.errors import OutOfMemoryError, SerxError, is_out_of_memory
 from serx.features.stack import CPU_CHUNK
 from serx.models.backbone import backbone_bytes, build_model

@@ -9,8 +9,8 @@ from torch import Tensor
 from serx.config import Config, without_validation
 from serx.data.batches import BatchSource
 from serx.data.dataset import Dataset
-from serx.data.protocols import Split
 from serx.data.read_ahead import reading_ahead
+from serx.data.splits.protocols import Split
 from serx.errors import ConfigError, DataError
 from serx.models.encoder_config import EncoderConfig
 from serx.recognizer import Dimension

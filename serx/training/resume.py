@@ -11,7 +11,7 @@ from serx.checkpoint.metadata import check_metadata
 from serx.config import Config
 from serx.config.training import ENDLESS_SCHEDULES
 from serx.data.dataset import Dataset
-from serx.data.protocols import Split
+from serx.data.splits.protocols import Split
 from serx.errors import CheckpointError, ConfigError
 from serx.training.console import echo
 from serx.training.init_from import sources_of, stamped

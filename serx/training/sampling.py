@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from serx.config.loader import Config
-from serx.data.clip_reader import by_windows
+from serx.data.cache.clip_reader import by_windows
 from serx.seeding import generator
 
 Step: TypeAlias = list[np.ndarray]  # the batches of one optimizer step; each is an array of positions in TrainingClips

@@ -17,9 +17,9 @@ from serx.augment.recordings import load_recordings
 from serx.checkpoint import Checkpoint
 from serx.checkpoint.tensors import fill
 from serx.config import Config
-from serx.data.audio import read_folder
+from serx.data.audio.decoding import read_folder
 from serx.data.dataset import Dataset
-from serx.data.protocols import Split
+from serx.data.splits.protocols import Split
 from serx.device import autocast_dtype, compiled, environment
 from serx.errors import CheckpointError, ConfigError, DiskError
 from serx.files import free_bytes

@@ -16,7 +16,7 @@ from serx.checkpoint.metadata import metadata_fault, unsigned_metadata
 from serx.config import Config, dump, notes
 from serx.data.batches import BatchSource, make_batch_source
 from serx.data.dataset import Dataset, load_dataset, split_dataset
-from serx.data.protocols import Split
+from serx.data.splits.protocols import Split
 from serx.device import choose_device, configure_torch
 from serx.errors import CheckpointError, ConfigError, DataError, DiskError, DivergedError, explaining_out_of_memory
 from serx.files import as_path

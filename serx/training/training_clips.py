@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 
 from serx.data.batches import BatchSource
-from serx.data.clip_reader import WINDOW_BYTES, blocks_of
+from serx.data.cache.clip_reader import WINDOW_BYTES, blocks_of
 from serx.data.dataset import Dataset
-from serx.data.protocols import Split
 from serx.data.read_ahead import reading_ahead
+from serx.data.splits.protocols import Split
 from serx.errors import DataError
 from serx.recognizer import Dimension
 from serx.terminal import ProgressBar

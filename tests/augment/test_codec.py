@@ -6,7 +6,7 @@ import soundfile
 import torch
 
 from serx.augment.codec import BANDS, Codec, CodecParams
-from serx.data.audio import read_audio
+from serx.data.audio.decoding import read_audio
 from serx.features import LogMel
 from serx.seeding import ClipRandom, derive
 from tests.conftest import RATE

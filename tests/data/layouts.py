@@ -5,7 +5,7 @@ from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from serx.data.scanner import scan
+from serx.data.scanning.scanner import scan
 from serx.data.utterance import Utterance
 from serx.errors import DataError
 

@@ -13,11 +13,11 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serx.data.audio_paths import LOSSLESS, LOSSY
+from serx.data.audio.paths import LOSSLESS, LOSSY
 from serx.data.corpora import CORPORA, canonical_corpus, register_corpus
 from serx.data.corpora.file_names import parse_names
 from serx.data.labels import EMOTIONS
-from serx.data.scanner import Scan, scan
+from serx.data.scanning.scanner import Scan, scan
 from serx.data.utterance import Utterance
 from serx.errors import ConfigError, DataError
 from tests.data import layouts

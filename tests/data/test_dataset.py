@@ -10,12 +10,12 @@ import pytest
 import soundfile
 import torch
 
-from serx.data import copy_search
+from serx.data.copies import search as copy_search
 from serx.data.dataset import load_dataset, split_dataset
 from serx.errors import DataError, LeakError
 from serx.files import seal, unseal
 from tests.conftest import RATE
-from tests.data.test_audio_cache import pickled
+from tests.data.cache.test_audio_cache import pickled
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from serx.config import load_config
 from serx.data.corpora import CORPORA, canonical_corpus, canonical_speaker, name_key
 from serx.data.dataset import DataConfig, load_dataset
-from serx.data.manifest import read_manifest
 from serx.data.names import NamesConfig, same_speaker, settle_names
-from serx.data.scanner import scan
+from serx.data.scanning.scanner import scan
+from serx.data.tables.manifest import read_manifest
 from serx.data.utterance import Utterance, visible
 from serx.errors import ConfigError, DataError
 

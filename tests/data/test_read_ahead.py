@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from serx.data import clip_reader
-from serx.data.audio_cache import AudioCache
 from serx.data.batches import DeviceAudio, StreamedAudio
-from serx.data.clip_reader import ClipReader, blocks_of, by_windows
+from serx.data.cache import clip_reader
+from serx.data.cache.audio_cache import AudioCache
+from serx.data.cache.clip_reader import ClipReader, blocks_of, by_windows
 from serx.data.read_ahead import DEPTH, reading_ahead
 from serx.errors import DiskError
 from serx.inference.classify import predict

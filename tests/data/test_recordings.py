@@ -6,10 +6,10 @@ import soundfile
 import torch
 
 from serx.augment.recordings import TransformWithRecordings
-from serx.data.audio import read_folder
-from serx.data.audio_error import AudioError
-from serx.data.audio_paths import LOSSLESS, LOSSY, audio_files
-from serx.data.scanner import scan
+from serx.data.audio.decoding import read_folder
+from serx.data.audio.error import AudioError
+from serx.data.audio.paths import LOSSLESS, LOSSY, audio_files
+from serx.data.scanning.scanner import scan
 from serx.errors import DataError
 from serx.training.state import TrainingState
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serx.data.protocol_config import ProtocolConfig
-from serx.data.protocols import fold_count, make_split
+from serx.data.splits.protocol_config import ProtocolConfig
+from serx.data.splits.protocols import fold_count, make_split
 from serx.data.utterance import Utterance
 from serx.data.utterances import Texts, Utterances
 

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from serx.cli.main import main
-from serx.data.audio_error import AudioError
+from serx.data.audio.error import AudioError
 from serx.demo import answers, app, html
 from serx.demo.analysis import Analysis, Part, analyze, synthetic_conversation, synthetic_voice, voice_clips
 from serx.demo.answers import CONVERSATION, MOST_PROBABLE, Demo, Session, voices

@@ -21,7 +21,7 @@ import pytest
 from serx.config.loader import load_config
 from serx.data.dataset import load_dataset
 from serx.data.labels import EMOTIONS
-from serx.data.scanner import scan
+from serx.data.scanning.scanner import scan
 from serx.data.utterances import Utterances
 from serx.errors import ConfigError
 from serx.evaluation import evaluate

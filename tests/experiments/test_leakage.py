@@ -11,7 +11,7 @@ import torch
 
 from serx.data.batches import StreamedAudio
 from serx.data.dataset import load_dataset
-from serx.data.leaks import check_leaks
+from serx.data.splits.leaks import check_leaks
 from serx.errors import ConfigError, LeakError
 from serx.evaluation import evaluate
 from serx.experiments.feature_cache import FeatureCache, cache_features

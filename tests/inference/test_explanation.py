@@ -14,8 +14,8 @@ from torch import Tensor
 from serx.cli.explain import clearest_segment
 from serx.cli.main import main
 from serx.config.loader import from_tree
-from serx.data.audio_error import AudioError
-from serx.data.trimming import trim_bounds
+from serx.data.audio.error import AudioError
+from serx.data.audio.trimming import trim_bounds
 from serx.demo.analysis import synthetic_conversation
 from serx.errors import ConfigError
 from serx.inference.adaptation import adapted

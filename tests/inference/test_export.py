@@ -13,9 +13,9 @@ import soundfile
 import torch
 
 from serx.config.loader import from_tree
-from serx.data.audio_error import AudioError
-from serx.data.clip import prepare_clip
-from serx.data.trimming import trim_silence
+from serx.data.audio.clip import prepare_clip
+from serx.data.audio.error import AudioError
+from serx.data.audio.trimming import trim_silence
 from serx.errors import ConfigError, DiskError
 from serx.inference import export as exporting
 from serx.inference.adaptation import adapted

@@ -11,8 +11,8 @@ import soxr
 import torch
 
 from serx import checkpoint
-from serx.data.audio_error import AudioError
-from serx.data.audio_paths import audio_files
+from serx.data.audio.error import AudioError
+from serx.data.audio.paths import audio_files
 from serx.data.batches import make_batch_source
 from serx.data.dataset import load_dataset
 from serx.errors import CheckpointError, ConfigError, DataError

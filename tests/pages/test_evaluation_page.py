@@ -14,7 +14,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from serx.data.mp3 import encode_mp3
+from serx.data.audio.mp3 import encode_mp3
 from serx.evaluation import Evaluation
 from serx.evaluation.pooling import summarize_folds
 from serx.evaluation.predictions import join

@@ -16,10 +16,10 @@ import atheris
 with atheris.instrument_imports(include=["serx"]):
     from serx import checkpoint
     from serx.config.loader import load_config
-    from serx.data.audio import decode
-    from serx.data.audio_config import AudioConfig
+    from serx.data.audio.config import AudioConfig
+    from serx.data.audio.decoding import decode
     from serx.data.download.archives import unpack
-    from serx.data.manifest import read_manifest
+    from serx.data.tables.manifest import read_manifest
     from serx.errors import SerxError
     from tests.data.layouts import utterance_of
 

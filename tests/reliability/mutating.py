@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from serx.data.audio import decode, read_blocks
-from serx.data.audio_config import AudioConfig
-from serx.data.audio_error import AudioError
-from serx.data.levels import MAX_LEVEL
+from serx.data.audio.config import AudioConfig
+from serx.data.audio.decoding import decode, read_blocks
+from serx.data.audio.error import AudioError
+from serx.data.audio.levels import MAX_LEVEL
 
 REASONS = {
     "empty", "not_audio", "truncated", "too_short", "too_long", "silent", "nonfinite", "absurd_level", "bad_rate",

@@ -5,11 +5,11 @@ import os
 import numpy as np
 import pytest
 
-from serx.data.copies import MIN_CORRELATION, copies_among
-from serx.data.copy_candidates import nominate
-from serx.data.whitened_correlation import copy_correlation
+from serx.data.copies.candidates import nominate
+from serx.data.copies.pairs import MIN_CORRELATION, copies_among
+from serx.data.copies.whitened_correlation import copy_correlation
 from tests.conftest import RATE
-from tests.data.test_copies import ALTERATIONS, decoded, fingerprints_of
+from tests.data.copies.test_pairs import ALTERATIONS, decoded, fingerprints_of
 
 COPIES = 20
 MAX_MISSED = 6  # of 20 of any kind: pieces and rooms of clips that are short or whispered

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from serx.config.loader import load_config
 from serx.config.yaml_lines import parse
 from serx.data.corpora import CORPORA, PUBLISHED_CORPORA
-from serx.data.manifest import read_manifest
+from serx.data.tables.manifest import read_manifest
 from serx.errors import SerxError
 from tests.data.layouts import utterance_of
 
@@ -192,8 +192,8 @@ BOMBS = {
 READ = """
 import re, sys
 from pathlib import Path
-from serx.data.audio import read_audio
-from serx.data.audio_error import AudioError
+from serx.data.audio.decoding import read_audio
+from serx.data.audio.error import AudioError
 def peak_mb():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) >> 10
 after_imports = peak_mb()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from serx.data import clip_reader
+from serx.data.cache import clip_reader
 from serx.training import epoch as epoch_module
 from serx.training import fit, training_clips
 from serx.training.sampling import TrainingClips, plan_epoch, sampling_weights

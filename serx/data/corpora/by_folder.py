@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
-from serx.data.audio_paths import is_audio
+from serx.data.audio.paths import is_audio
 from serx.data.corpora.file_names import ParsedName
 from serx.data.corpora.registry import CORPORA
 from serx.data.corpora.spelling import canonical_speaker

@@ -21,14 +21,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from serx.data.audio_paths import is_audio
+from serx.data.audio.paths import is_audio
 from serx.data.corpora.declaration import Corpus
 from serx.data.corpora.file_names import ParsedName, parse_names
 from serx.data.corpora.readers import READERS, VOTE_TABLES, Label, cremad_votes
 from serx.data.corpora.registry import CORPORA, known_corpus
 from serx.data.corpora.spelling import canonical_speaker
 from serx.data.labels import normalize_emotion
-from serx.data.observed_files import is_file, is_folder
+from serx.data.scanning.observed_files import is_file, is_folder
 from serx.data.utterance import UNKNOWN_SPEAKER, SkippedFile, Utterance
 from serx.errors import ConfigError, DataError
 

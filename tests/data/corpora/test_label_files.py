@@ -8,9 +8,9 @@ import pytest
 from serx.data.corpora import LABEL_MAPS
 from serx.data.corpora.readers import cremad_votes
 from serx.data.labels import assign_labels
-from serx.data.protocol_config import ProtocolConfig
-from serx.data.protocols import make_split
-from serx.data.scanner import scan
+from serx.data.scanning.scanner import scan
+from serx.data.splits.protocol_config import ProtocolConfig
+from serx.data.splits.protocols import make_split
 from serx.data.utterance import Utterance
 from serx.errors import DataError
 from tests.data.corpora.trees import TREES, csv, sentiment

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from serx.data.scanner import Scan, scan
-from serx.data.table import TablesConfig
+from serx.data.scanning.scanner import Scan, scan
+from serx.data.tables.table import TablesConfig
 from serx.errors import DataError
 from tests.data.corpora.trees import TREES, csv, names
 from tests.data.layouts import touch

@@ -7,7 +7,7 @@ import pytest
 
 from serx.data.corpora import CORPORA, PUBLISHED_CORPORA, canonical_corpus, register_corpus
 from serx.data.corpora.file_names import parse_names
-from serx.data.scanner import Scan, scan
+from serx.data.scanning.scanner import Scan, scan
 from serx.errors import ConfigError, DataError
 from tests.data import layouts
 from tests.data.corpora.trees import TREES

@@ -13,7 +13,7 @@ from serx.cli.parsing import make_parser
 from serx.data.corpora import CORPORA, PUBLISHED_CORPORA
 from serx.data.corpora.comparison import compare
 from serx.data.corpora.reference import facts, lines, reference
-from serx.data.scanner import scan
+from serx.data.scanning.scanner import scan
 from serx.errors import ConfigError
 from tests.data import layouts
 from tests.data.corpora.trees import TREES

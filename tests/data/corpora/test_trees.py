@@ -6,8 +6,8 @@ import pytest
 
 from serx.data.corpora import CORPORA, LABEL_MAPS, PUBLISHED_CORPORA
 from serx.data.labels import EMOTIONS, assign_labels, order_labels
-from serx.data.protocol_config import ProtocolConfig
-from serx.data.scanner import scan
+from serx.data.scanning.scanner import scan
+from serx.data.splits.protocol_config import ProtocolConfig
 from tests.data.corpora.trees import TREES
 from tests.data.layouts import touch
 

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from serx.data.scanner import scan
+from serx.data.scanning.scanner import scan
 from serx.data.synthetic import corpus as synthetic
 from serx.data.synthetic import speaking_styles
 from serx.data.synthetic.corpus import STAMP, Take, holds_corpus, list_takes, make_corpus
