@@ -1,28 +1,30 @@
 """Everything between files on disk and batches of waveforms: find, label, decode, split, and check for leaks.
 
-The way of a clip, and the parts in the order in which they build on each other:
+The parts, along the way of a clip:
 
-    utterance      `Utterance`: one clip, its speaker and its emotion; `Segment`: the part of a file that it is
-    utterances     many clips as columns
-    audio/         from a file to samples, or an error with a reason
-    ratings        numbers for dimensions such as arousal
-    labels         emotion words and class numbers; `register_emotion`
-    names          which names are one speaker or one corpus
-    languages      names and codes of languages
-    corpora/       how corpora name and list their clips; `register_corpus`
-    tables/        your own recordings, listed in a table
-    scanning/      from folders and tables to a list of clips
-    splits/        which clips train, validate and test, and that these parts share nothing
-    cache/         clips decoded once
-    copies/        which clips hold the same recording, however it was altered
-    batches        batches of waveforms, from the cache
-    read_ahead     reads the next batches while the device computes
-    dataset_notes  what a user is told about the clips of a dataset
-    dataset        `load_dataset` and `split_dataset`: all of the above in two calls
-    overlap        `find_overlap`: which clips were in the training of a checkpoint
-    audit          `audit_dataset`: what a corpus holds, and what would mislead
-    synthetic/     a synthetic corpus for demos and tests
-    download/      the published corpora that can be downloaded
+    observed_files  files and folders, looked at so that it is known what was seen
+    file_state      what changes when the content of a file changes
+    utterance       `Utterance`: one clip, its speaker and its emotion; `Segment`: the part of a file that it is
+    utterances      many clips as columns
+    audio/          from a file to samples, or an error with a reason
+    cache/          clips decoded once
+    ratings         numbers for dimensions such as arousal
+    labels          emotion words and class numbers; `register_emotion`
+    languages       names and codes of languages
+    corpora/        how corpora name and list their clips; `register_corpus`
+    names           which names are one speaker or one corpus
+    tables/         your own recordings, listed in a table
+    scanning/       from folders and tables to a list of clips
+    copies/         which clips hold the same recording, however it was altered
+    splits/         which clips train, validate and test, and that these parts share nothing
+    batches         batches of waveforms, from the cache
+    read_ahead      reads the next batches while the device computes
+    dataset_notes   what a user is told about the clips of a dataset
+    dataset         `load_dataset` and `split_dataset`: all of the above in two calls
+    overlap         `find_overlap`: which clips were in the training of a checkpoint
+    audit           `audit_dataset`: what a corpus holds, and what would mislead
+    synthetic/      a synthetic corpus for demos and tests
+    download/       the published corpora that can be downloaded
 
 A corpus of your own, in your own module (`serx train --import my_corpora ...`):
 

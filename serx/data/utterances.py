@@ -16,7 +16,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from serx.data.scanning.observed_files import FileIdentity, file_identity
+from serx.data.observed_files import FileIdentity, file_identity
 from serx.data.utterance import Segment, Utterance
 
 NUMBERS = ("start", "end", "weight")  # columns of float64; NaN is the end of a clip that goes on to the end of its file

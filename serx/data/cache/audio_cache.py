@@ -30,7 +30,7 @@ from serx.data.audio.decoding import decode
 from serx.data.audio.error import AudioError
 from serx.data.audio.segments import decode_segments
 from serx.data.cache.shards import Store, Writer, digest
-from serx.data.scanning.file_state import audio_keys
+from serx.data.file_state import audio_keys
 from serx.data.utterance import Segment
 from serx.data.utterances import Segments
 from serx.errors import DiskError

@@ -28,7 +28,7 @@ from serx.data.corpora.readers import READERS, VOTE_TABLES, Label, cremad_votes
 from serx.data.corpora.registry import CORPORA, known_corpus
 from serx.data.corpora.spelling import canonical_speaker
 from serx.data.labels import normalize_emotion
-from serx.data.scanning.observed_files import is_file, is_folder
+from serx.data.observed_files import is_file, is_folder
 from serx.data.utterance import UNKNOWN_SPEAKER, SkippedFile, Utterance
 from serx.errors import ConfigError, DataError
 

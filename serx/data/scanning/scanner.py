@@ -14,7 +14,7 @@ from serx.data.corpora import CORPORA
 from serx.data.corpora.by_folder import clips_of_folders
 from serx.data.corpora.file_names import ParsedName
 from serx.data.corpora.recognition import ChosenCorpora, corpus_of_label_file, recognize
-from serx.data.scanning.observed_files import file_identity, files_in, is_file, is_folder
+from serx.data.observed_files import file_identity, files_in, is_file, is_folder
 from serx.data.tables.audio_finder import audio_root
 from serx.data.tables.columns import plain
 from serx.data.tables.manifest import Manifest, is_manifest, read_manifest

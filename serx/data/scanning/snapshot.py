@@ -27,9 +27,9 @@ import serx
 from serx.data.cache.audio_cache import cache_folder
 from serx.data.corpora import CORPORA
 from serx.data.corpora.recognition import ChosenCorpora
+from serx.data.file_state import audio_keys, file_stats
 from serx.data.labels import EMOTIONS, SYNONYMS
-from serx.data.scanning.file_state import audio_keys, file_stats
-from serx.data.scanning.observed_files import NOTHING, Seen, identities, observing
+from serx.data.observed_files import NOTHING, Seen, identities, observing
 from serx.data.scanning.scanner import Scan, scan
 from serx.data.scanning.stored_scan import StoredScan, pack, unpack
 from serx.data.tables.arrow import folder_of_audio

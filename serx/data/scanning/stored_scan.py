@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from serx.data.scanning.observed_files import Seen
+from serx.data.observed_files import Seen
 from serx.data.scanning.scanner import Scan
 from serx.data.utterance import SkippedFile
 from serx.data.utterances import NUMBERS, WORDS, Files, Texts, Utterances, Words

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from serx.data.cache.audio_cache import cache_folder
-from serx.data.scanning.observed_files import read_bytes, will_be_read
+from serx.data.observed_files import read_bytes, will_be_read
 from serx.data.tables.columns import plain
 from serx.data.tables.table import Table, TablesConfig, cell_of, flat
 from serx.errors import DataError, DiskError

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from serx.data.labels import EMOTIONS, normalize_emotion
-from serx.data.scanning.observed_files import is_file, is_folder, read_bytes
+from serx.data.observed_files import is_file, is_folder, read_bytes
 from serx.data.tables.columns import COLUMNS, is_known, known_as, plain
 from serx.data.tables.reading import OPENERS
 from serx.data.tables.table import Table, TablesConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from serx.data.audio.paths import is_audio
-from serx.data.scanning.observed_files import FileIdentity, file_identity, files_in, is_folder
+from serx.data.observed_files import FileIdentity, file_identity, files_in, is_folder
 from serx.data.tables.cells import BadCellError
 from serx.errors import DataError
 from serx.system import WINDOWS

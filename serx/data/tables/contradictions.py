@@ -3,7 +3,7 @@
 from collections.abc import Hashable
 from pathlib import Path
 
-from serx.data.scanning.observed_files import FileIdentity
+from serx.data.observed_files import FileIdentity
 from serx.data.tables.cells import Place, where_is
 from serx.data.utterance import Segment, Sex, Utterance
 

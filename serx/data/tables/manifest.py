@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, NoReturn, cast
 from serx.data.corpora import canonical_corpus, canonical_speaker
 from serx.data.corpora.speakers_by_name import speakers_by_name
 from serx.data.labels import normalize_emotion
-from serx.data.scanning.observed_files import files_in, is_file, is_folder
+from serx.data.observed_files import files_in, is_file, is_folder
 from serx.data.tables.audformat import is_database, open_database
 from serx.data.tables.audio_finder import AudioFinder
 from serx.data.tables.cells import (

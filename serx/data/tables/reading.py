@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from serx.data.audio.paths import is_audio
-from serx.data.scanning.observed_files import files_in, is_file, is_folder, will_be_read
+from serx.data.observed_files import files_in, is_file, is_folder, will_be_read
 from serx.data.tables.arrow import parquet_file, read_object, read_parquet, saved_to_disk
 from serx.data.tables.table import Table, TablesConfig
 from serx.data.tables.text import read_csv, read_json

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from serx.data.scanning.observed_files import read_bytes
+from serx.data.observed_files import read_bytes
 from serx.data.tables.columns import is_known, plain
 from serx.data.tables.table import Table, TablesConfig, cell_of, flat
 from serx.errors import DataError

@@ -14,13 +14,13 @@ import pytest
 import soundfile
 import torch
 
+from serx.data import file_state as file_state_module
 from serx.data.audio.config import AudioConfig
 from serx.data.batches import DeviceAudio, StreamedAudio, make_batch_source
 from serx.data.cache import audio_cache as audio_cache_module
 from serx.data.cache import shards as audio_shards
 from serx.data.cache.audio_cache import open_audio_cache
 from serx.data.dataset import DataConfig
-from serx.data.scanning import file_state as file_state_module
 from serx.errors import DiskError
 from serx.files import seal, unseal
 from tests.conftest import RATE, speechlike

@@ -13,9 +13,9 @@ import soundfile
 import serx
 from serx.data.corpora import registry
 from serx.data.dataset import DataConfig, load_dataset
+from serx.data.file_state import audio_keys
 from serx.data.labels import SYNONYMS
 from serx.data.scanning import snapshot as scan_snapshot
-from serx.data.scanning.file_state import audio_keys
 from serx.data.scanning.scanner import scan
 from serx.data.scanning.snapshot import scan_once
 from serx.errors import ConfigError, DataError

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serx.data.labels import normalize_emotion
-from serx.data.scanning.observed_files import read_bytes
+from serx.data.observed_files import read_bytes
 from serx.data.utterance import Sex
 from serx.errors import DataError
 

@@ -22,7 +22,7 @@ from serx.data.corpora.readers.label_file import (
     wrong,
 )
 from serx.data.labels import normalize_emotion
-from serx.data.scanning.observed_files import is_file
+from serx.data.observed_files import is_file
 
 # MSP-Podcast, BIIC-Podcast
 

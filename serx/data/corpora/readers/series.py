@@ -16,7 +16,7 @@ from serx.data.corpora.readers.label_file import (
     read_text,
     wrong,
 )
-from serx.data.scanning.observed_files import is_file
+from serx.data.observed_files import is_file
 
 _MELD_FOLDERS = {"train": ("train",), "dev": ("dev",), "test": ("test", "output_repeated")}
 

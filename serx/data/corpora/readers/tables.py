@@ -15,7 +15,7 @@ from serx.data.corpora.readers.label_file import (
     read_rows,
     wrong,
 )
-from serx.data.scanning.observed_files import is_file
+from serx.data.observed_files import is_file
 
 
 def emns(base: Path, paths: Sequence[Path]) -> Iterator[Label] | None:

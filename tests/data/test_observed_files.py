@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from serx.data import observed_files
 from serx.data.corpora.readers import READERS
-from serx.data.scanning import observed_files
-from serx.data.scanning.observed_files import (
+from serx.data.observed_files import (
     Seen,
     file_identity,
     files_in,
