@@ -1,6 +1,7 @@
 """How far a prediction moves where a clip is encoded: copies in AAC, MP3 and Opus against the same clip as WAV.
 
-The difference of a copy is the largest change of a probability. 0.1 is asked for at usual rates (the first five).
+The difference of a copy is the largest change of a probability. At usual rates (the first five rows) it should stay
+below 0.1.
 
 python -m benchmarks.lossy_copies --root /corpora/TESS /corpora/EMOVO --clips 14
 """
